@@ -1,0 +1,96 @@
+"""What a backend is, and how one is found.
+
+A backend is any object (a module, a class instance, a namespace) whose attributes bear the ops' names. Each takes the
+op's arrays by position and its parameters by keyword and returns an array or a tuple of arrays, as the golden op does.
+It sees NumPy arrays, unless it also has ``from_numpy(array, device)`` and ``to_numpy(array)``. It may have part of the ops.
+
+Names come from the entry-point group ``mamba_integer.backends``; ``package.module:attribute`` works without one.
+"""
+
+import importlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Any
+
+import numpy as np
+from mamba_integer import spec
+
+ENTRY_POINTS = "mamba_integer.backends"
+ENVIRONMENT = "MAMBA_INTEGER_BACKEND"
+
+
+class BackendError(RuntimeError):
+    """A backend that can't be found, lacks an op, crashes, or returns what is no array."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """An ops namespace together with the device its arrays live on."""
+
+    name: str
+    ops: Any
+    device: str = "cpu"
+
+    def has(self, op: str) -> bool:
+        return callable(getattr(self.ops, op, None))
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name in spec.OPS if self.has(name)]
+
+    def load(self, array: np.ndarray) -> Any:
+        convert = getattr(self.ops, "from_numpy", None)
+        return convert(array, self.device) if convert else array
+
+    def store(self, array: Any) -> np.ndarray:
+        convert = getattr(self.ops, "to_numpy", None)
+        return convert(array) if convert else array
+
+    def call(self, op: str, arrays: Sequence[Any], parameters: Mapping[str, int]) -> tuple[Any, ...]:
+        """Run an op on arrays of this backend; a single result comes as a tuple of one."""
+        if not self.has(op):
+            raise BackendError(f"backend {self.name} has no op {op}")
+        result = getattr(self.ops, op)(*arrays, **parameters)
+        return result if isinstance(result, tuple) else (result,)
+
+    def run(self, op: str, arrays: Sequence[np.ndarray], parameters: Mapping[str, int]) -> tuple[np.ndarray, ...]:
+        """Run an op on NumPy arrays and return NumPy arrays."""
+        return tuple(self.store(r) for r in self.call(op, [self.load(a) for a in arrays], parameters))
+
+
+def load(name: str | None = None, device: str | None = None) -> Backend:
+    """Find a backend by entry-point name or ``package.module:attribute``.
+
+    Without a name, the environment variable MAMBA_INTEGER_BACKEND names it, and without that it is the golden specification.
+    Without a device, a backend that has ``default_device()`` chooses.
+
+    Raises
+    ------
+    BackendError
+        No such entry point, module or attribute; or the object has no op of the specification.
+    """
+    name = name or os.environ.get(ENVIRONMENT) or "golden"
+    ops = _find(name)
+    chosen = device or getattr(ops, "default_device", lambda: "cpu")()
+    backend = Backend(name, ops, chosen)
+    if not backend.names:
+        raise BackendError(f"backend {name} has no op of the specification; it is a {type(ops).__name__}")
+    return backend
+
+
+def _find(name: str) -> Any:
+    known = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+    try:
+        if name in known:
+            return known[name].load()
+        module, _, attribute = name.partition(":")
+        if "." not in name and not attribute:
+            raise BackendError(
+                f"unknown backend {name!r}; known: {', '.join(sorted(known))}, or package.module:attribute"
+            )
+        found = importlib.import_module(module)
+        return getattr(found, attribute) if attribute else found
+    except (ImportError, AttributeError) as error:
+        raise BackendError(f"backend {name!r} can't be loaded: {error}") from error

@@ -1,0 +1,5 @@
+"""The ops in PyTorch: eager integer arithmetic on a CPU or a CUDA device."""
+
+from .activation import *
+from .arrays import default_device, from_numpy, to_numpy
+from .primitives import *

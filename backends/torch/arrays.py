@@ -1,0 +1,17 @@
+"""How NumPy arrays enter and leave Torch."""
+
+import numpy as np
+import torch
+
+
+def default_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def from_numpy(array: np.ndarray, device: str) -> torch.Tensor:
+    """Return a tensor on ``device`` that shares nothing with the array."""
+    return torch.tensor(array, device=device)
+
+
+def to_numpy(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.cpu().numpy()

@@ -1,0 +1,14 @@
+"""The ops as Triton kernels for CUDA. Without a CUDA device they run in Triton's interpreter, on CPU tensors."""
+
+import os
+
+import torch
+
+if not torch.cuda.is_available():
+    # Triton reads this when a kernel is decorated, so it must be set before the first kernel module is imported.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
+from mamba_integer.backends.torch.arrays import default_device, from_numpy, to_numpy
+
+from .activation import *
+from .primitives import *

@@ -1,0 +1,58 @@
+"""Triton versions of ``spec.ops.activation``."""
+
+import torch
+import triton
+import triton.language as tl
+from mamba_integer.spec import ops
+from mamba_integer.spec.contract import implements
+
+from . import integers
+from .launch import elementwise
+
+
+@implements(ops.squareplus)
+def squareplus(x, *, f):
+    return elementwise(squareplus_kernel, torch.empty(x.shape, dtype=x.dtype, device=x.device), x, f=f)
+
+
+@triton.jit
+def squareplus_kernel(y_pointer, x_pointer, size, f: tl.constexpr, BLOCK: tl.constexpr):
+    offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    x = tl.load(x_pointer + offset, mask=offset < size, other=0).to(tl.int32)
+    total = x + integers.isqrt(x * x + (4 << (2 * f)))
+    y = integers.saturate(total >> 1, 16)
+    tl.store(y_pointer + offset, y.to(tl.int16), mask=offset < size)
+
+
+@implements(ops.algebraic_sigmoid)
+def algebraic_sigmoid(z, *, f):
+    return elementwise(algebraic_sigmoid_kernel, torch.empty(z.shape, dtype=z.dtype, device=z.device), z, f=f)
+
+
+@triton.jit
+def sigmoid(z, f: tl.constexpr):
+    return (1 << 14) + integers.floor_div(z << 14, (1 << f) + tl.abs(z))
+
+
+@triton.jit
+def algebraic_sigmoid_kernel(y_pointer, z_pointer, size, f: tl.constexpr, BLOCK: tl.constexpr):
+    offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    z = tl.load(z_pointer + offset, mask=offset < size, other=0).to(tl.int32)
+    tl.store(y_pointer + offset, sigmoid(z, f).to(tl.int16), mask=offset < size)
+
+
+@implements(ops.sigmoid_gate)
+def sigmoid_gate(x, z, *, f):
+    return elementwise(sigmoid_gate_kernel, torch.empty(x.shape, dtype=x.dtype, device=x.device), x, z, f=f)
+
+
+@triton.jit
+def sigmoid_gate_kernel(y_pointer, x_pointer, z_pointer, size, f: tl.constexpr, BLOCK: tl.constexpr):
+    offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    x = tl.load(x_pointer + offset, mask=offset < size, other=0).to(tl.int32)
+    z = tl.load(z_pointer + offset, mask=offset < size, other=0).to(tl.int32)
+    y = integers.shift_round(x * sigmoid(z, f), 15)
+    tl.store(y_pointer + offset, y.to(tl.int16), mask=offset < size)
+
+
+__all__ = ["algebraic_sigmoid", "sigmoid_gate", "squareplus"]

@@ -1,0 +1,138 @@
+"""Cases: one call of one op, described by a few small values and rebuilt from them anywhere."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from random import Random
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from mamba_integer import spec
+from mamba_integer.spec.contract import PackedTernary, Tensor, find_op, resolve_size
+
+from .patterns import PATTERNS, draw
+from .plans import PLANS
+from .plans.plan import Extreme
+
+
+@dataclass(frozen=True)
+class Case:
+    """One call of an op. ``strided`` passes every array as each second element of a larger one."""
+
+    op: str
+    sizes: Mapping[str, int]
+    leading: tuple[int, ...]
+    parameters: Mapping[str, int]
+    patterns: tuple[str, ...]
+    seed: int
+    strided: bool = False
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @cached_property
+    def at(self) -> SimpleNamespace:
+        return SimpleNamespace(leading=self.leading, **self.sizes, **self.parameters)
+
+    @cached_property
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """The input arrays, contiguous."""
+        inputs = find_op(self.op).inputs
+        return tuple(self._array(i, tensor) for i, tensor in enumerate(inputs))
+
+    def _array(self, stream: int, tensor: Tensor) -> np.ndarray:
+        if isinstance(tensor, PackedTernary):
+            digits = self._shape(tensor)[:-1] + (getattr(self.at, tensor.packed),)
+            return spec.pack_ternary(self._draw(stream, digits, -1, 1).astype(np.int8))
+        dtype = tensor.dtypes[self.seed % len(tensor.dtypes)]
+        allowed = tensor.range(self.at, dtype)
+        return self._draw(stream, self._shape(tensor), allowed.low, allowed.high).astype(dtype)
+
+    def _draw(self, stream: int, shape: tuple[int, ...], low: int, high: int) -> np.ndarray:
+        return draw(self.patterns[stream], self.seed, stream, shape, low, high)
+
+    def _shape(self, tensor: Tensor) -> tuple[int, ...]:
+        names = tensor.shape.split()
+        leading = self.leading if names[:1] == ["..."] else ()
+        return leading + tuple(_size(name, self.at) for name in names if name != "...")
+
+
+def _size(name: str, at: Any) -> int:
+    size = resolve_size(name, at)
+    if size is None:
+        raise ValueError(f"the case leaves the size {name} open")
+    return size
+
+
+@dataclass(frozen=True)
+class ExtremeCase:
+    """A call that attains bounds of its op: call ``call`` of entry ``entry`` of the plan's extremes."""
+
+    op: str
+    entry: int
+    call: int
+    strided: bool = False
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @cached_property
+    def _extreme(self) -> Extreme:
+        return list(PLANS[self.op].extremes())[self.entry]
+
+    @property
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        return self._extreme.calls[self.call]
+
+    @property
+    def parameters(self) -> Mapping[str, int]:
+        return self._extreme.parameters
+
+
+def extreme_cases(op: str) -> Iterator[ExtremeCase]:
+    """Return one case for each call that the op's plan lists as attaining its bounds."""
+    for entry, extreme in enumerate(PLANS[op].extremes()):
+        for call in range(len(extreme.calls)):
+            yield ExtremeCase(op, entry, call)
+
+
+def parse_case(text: str) -> Case | ExtremeCase:
+    """Parse what ``to_json`` of either kind wrote.
+
+    Raises
+    ------
+    ValueError
+        The text is no JSON object with exactly the fields of a case.
+    """
+    try:
+        fields = json.loads(text)
+        if "entry" in fields:
+            return ExtremeCase(**fields)
+        case = Case(**fields | {"leading": tuple(fields["leading"]), "patterns": tuple(fields["patterns"])})
+    except (TypeError, KeyError, json.JSONDecodeError) as error:
+        raise ValueError(f"not a case: {error}") from error
+    if unknown := [p for p in case.patterns if p not in PATTERNS]:
+        raise ValueError(f"case: unknown pattern {unknown[0]!r}; known: {', '.join(PATTERNS)}")
+    return case
+
+
+def draw_case(op: str, random: Random) -> Case:
+    """Draw a case from the op's plan; ``random`` may be hypothesis' own, which then shrinks failures."""
+    contract, plan = find_op(op), PLANS[op]
+    sizes = {name: random.choice(options) for name, options in plan.sizes.items()}
+    uses_leading = any("..." in tensor.shape for tensor in contract.inputs)
+    leading = random.choice(plan.leading) if uses_leading else ()
+    at = SimpleNamespace(leading=leading, **sizes)
+    for name, choice in plan.parameters.items():
+        setattr(at, name, choice(random, at) if callable(choice) else random.choice(choice))
+    return Case(
+        op=op,
+        sizes=sizes,
+        leading=leading,
+        parameters={name: getattr(at, name) for name in plan.parameters},
+        patterns=tuple(random.choice(list(PATTERNS)) for _ in contract.inputs),
+        seed=random.randrange(1 << 32),
+        strided=random.choice((False, True)),
+    )

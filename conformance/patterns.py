@@ -1,0 +1,67 @@
+"""The patterns that test data follow: uniform draws rarely meet a tie, a saturation edge or a full accumulator."""
+
+from collections.abc import Callable
+
+import numpy as np
+from mamba_integer.spec.philox import random_words
+
+
+def uniform(words, low, high):
+    return low + (words % np.uint64(high - low + 1)).astype(np.int64)
+
+
+def highest(words, low, high):
+    return np.full(words.shape, high, np.int64)
+
+
+def lowest(words, low, high):
+    return np.full(words.shape, low, np.int64)
+
+
+def extremes(words, low, high):
+    """A mixture of the ends of the range, their neighbours, and the integers around zero."""
+    return _choose(words, [low, low + 1, high - 1, high, -1, 0, 1], low, high)
+
+
+def ties(words, low, high):
+    """Odd multiples of powers of two, of both signs: exact ties of every rounding shift."""
+    t = (words & np.uint64(15)).astype(np.int64)
+    odd = ((words >> np.uint64(4)) & np.uint64(0xFF)).astype(np.int64) * 2 + 1
+    sign = 1 - 2 * ((words >> np.uint64(12)) & np.uint64(1)).astype(np.int64)
+    return np.clip(sign * (odd << t), low, high)
+
+
+def walking(words, low, high):
+    """Powers of two of both signs and their neighbours: every edge of a bit length or a saturation."""
+    t = (words & np.uint64(31)).astype(np.int64)
+    sign = 1 - 2 * ((words >> np.uint64(5)) & np.uint64(1)).astype(np.int64)
+    near = ((words >> np.uint64(6)) % np.uint64(3)).astype(np.int64) - 1
+    return np.clip(sign * (np.int64(1) << t) + near, low, high)
+
+
+def runs(words, low, high):
+    """Runs of eight equal values, about half of them zero."""
+    flat = np.repeat(words.reshape(-1)[::8], 8)[: words.size].reshape(words.shape)
+    value = uniform(flat >> np.uint64(1), low, high)
+    return np.where((flat & np.uint64(1)) == 0, np.clip(0, low, high), value)
+
+
+def small(words, low, high):
+    """Integers of [-4, 4]: rows of tiny variance, exponents at their floor, equal maxima."""
+    return np.clip((words % np.uint64(9)).astype(np.int64) - 4, low, high)
+
+
+PATTERNS: dict[str, Callable] = {
+    pattern.__name__: pattern for pattern in (uniform, extremes, ties, walking, runs, small, highest, lowest)
+}
+
+
+def draw(pattern: str, seed: int, stream: int, shape: tuple[int, ...], low: int, high: int) -> np.ndarray:
+    """Return an int64 array of ``shape`` with values in [low, high], a pure function of the arguments."""
+    words = random_words(seed, stream, int(np.prod(shape, dtype=np.int64)))
+    return PATTERNS[pattern](words.reshape(shape), low, high)
+
+
+def _choose(words, values, low, high):
+    allowed = np.array(sorted({v for v in values if low <= v <= high}), np.int64)
+    return allowed[(words % np.uint64(len(allowed))).astype(np.int64)]

@@ -1,0 +1,6 @@
+"""One plan for each op, one module a family."""
+
+from . import activation, primitives
+from .plan import Plan
+
+PLANS: dict[str, Plan] = activation.PLANS | primitives.PLANS

@@ -1,0 +1,39 @@
+"""What a plan says: the sizes and parameters that the cases of one op are drawn from."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+import numpy as np
+
+# Around the powers of two at which tiles end, and one.
+ROW_SIZES = (1, 2, 3, 5, 8, 16, 31, 32, 33, 64, 65, 127, 128, 129)
+LEADING = ((), (0,), (1,), (2,), (3,), (2, 3))
+BATCH_SIZES = (1, 2, 3, 0)
+
+
+@dataclass(frozen=True)
+class Extreme:
+    """Calls of an op, all of the same sizes, that together attain both ends of every proved width."""
+
+    calls: Sequence[tuple[np.ndarray, ...]]
+    parameters: Mapping[str, int] = field(default_factory=dict)
+
+
+Choice = Sequence[int] | Callable[[Random, Any], int]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where the cases of an op come from.
+
+    ``sizes`` maps each dimension name to its options, ``parameters`` each parameter to options or to a function of the
+    random source and of what was drawn before it. Options come simplest first: failures shrink toward the first.
+    ``extremes`` returns the vectors that attain the op's stated bounds; they are part of every run.
+    """
+
+    sizes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    parameters: Mapping[str, Choice] = field(default_factory=dict)
+    leading: Sequence[tuple[int, ...]] = LEADING
+    extremes: Callable[[], Iterable[Extreme]] = tuple

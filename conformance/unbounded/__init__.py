@@ -1,0 +1,7 @@
+"""The ops a second time, on Python's unbounded integers: slow, and unable to overflow.
+
+A backend like any other: ``mamba-integer conform --backend unbounded`` holds the golden NumPy against it.
+"""
+
+from .activation import *
+from .primitives import *

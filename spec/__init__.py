@@ -1,0 +1,8 @@
+"""The specification: the integers of every op, as plain NumPy. Needs NumPy and Numba alone."""
+
+from . import bounds, integers, philox
+from .bounds import Interval, Width
+from .contract import OPS, DomainError, Op, UnknownOpError, find_op, implements, trusted_values
+from .ops import *
+
+SPEC_VERSION = "0.1.0"

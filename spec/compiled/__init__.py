@@ -1,0 +1,4 @@
+"""The compiled twins: the golden ops in Numba, the same names and integers, fast."""
+
+from .activation import *
+from .primitives import *

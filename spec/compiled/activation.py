@@ -1,0 +1,58 @@
+"""Numba twins of ``spec.ops.activation``."""
+
+import numpy as np
+from numba import njit, prange
+
+from .. import ops
+from ..contract import implements
+from . import integers
+
+
+@implements(ops.squareplus)
+def squareplus(x, *, f):
+    return _squareplus(np.ascontiguousarray(x).reshape(-1), f).reshape(x.shape)
+
+
+@njit(cache=True, parallel=True)
+def _squareplus(x, f):
+    y = np.empty_like(x)
+    for i in prange(x.size):
+        wide = np.int64(x[i])
+        total = wide + integers.isqrt(wide * wide + (4 << (2 * f)))
+        y[i] = integers.saturate(total >> 1, 16)
+    return y
+
+
+@implements(ops.algebraic_sigmoid)
+def algebraic_sigmoid(z, *, f):
+    return _algebraic_sigmoid(np.ascontiguousarray(z).reshape(-1), f).reshape(z.shape)
+
+
+@njit(inline="always")
+def sigmoid(z, f):
+    return (1 << 14) + (z << 14) // ((1 << f) + abs(z))
+
+
+@njit(cache=True, parallel=True)
+def _algebraic_sigmoid(z, f):
+    y = np.empty_like(z)
+    for i in prange(z.size):
+        y[i] = sigmoid(np.int64(z[i]), f)
+    return y
+
+
+@implements(ops.sigmoid_gate)
+def sigmoid_gate(x, z, *, f):
+    flat_x, flat_z = (np.ascontiguousarray(a).reshape(-1) for a in (x, z))
+    return _sigmoid_gate(flat_x, flat_z, f).reshape(x.shape)
+
+
+@njit(cache=True, parallel=True)
+def _sigmoid_gate(x, z, f):
+    y = np.empty_like(x)
+    for i in prange(x.size):
+        y[i] = integers.shift_round(np.int64(x[i]) * sigmoid(np.int64(z[i]), f), 15)
+    return y
+
+
+__all__ = ["algebraic_sigmoid", "sigmoid_gate", "squareplus"]

@@ -1,0 +1,4 @@
+"""The golden ops, one module a family. Importing this package registers every op in ``contract.OPS``."""
+
+from .activation import *
+from .primitives import *
