@@ -36,7 +36,7 @@ def bit_length(x):
     magnitude = tl.abs(x)
     length = tl.zeros_like(x)
     for log_step in tl.static_range(5):
-        step: tl.constexpr = 16 >> log_step
+        step = 16 >> log_step
         above = (magnitude >> step) > 0
         length = tl.where(above, length + step, length)
         magnitude = tl.where(above, magnitude >> step, magnitude)

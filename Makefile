@@ -1,0 +1,33 @@
+# Each target makes .venv with the pinned versions first, so a fresh clone needs only python3 (3.11 or newer) and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+
+.PHONY: conformance test bench check clean
+
+conformance: $(READY)  ## every op: unbounded integers, Numba, Torch and Triton against the golden specification
+	$(BIN)/mamba-integer conform --backend unbounded --backend numba --backend torch --backend triton
+
+test: $(READY) check  ## our own tests, the suite's tests of itself included
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+check: $(READY)  ## lint, format, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	MYPYPATH=$(VENV)/typing $(BIN)/mypy -p mamba_integer.spec -p mamba_integer.backends -p mamba_integer.conformance
+
+bench: $(READY)  ## time the backends that this machine has, beside their physical floor
+	$(BIN)/python -m benchmarks.run
+
+# Type checkers don't follow the import hook of an editable install, so they get the installed names as links.
+$(READY): pyproject.toml .ci/requirements.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r .ci/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	mkdir -p $(VENV)/typing/mamba_integer
+	for p in spec backends conformance; do ln -sfn $(CURDIR)/$$p $(VENV)/typing/mamba_integer/$$p; done
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .hypothesis .pytest_cache .mypy_cache .ruff_cache
