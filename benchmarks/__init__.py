@@ -1,0 +1,1 @@
+"""Measured times of the ops, beside the floor that the hardware sets."""
