@@ -1,0 +1,79 @@
+"""The package works from a wheel and needs NumPy and Numba alone; imports point one way."""
+
+import ast
+import os
+import subprocess
+import sys
+import tomllib
+import venv
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+LAYERS = ["spec", "backends", "conformance"]
+
+
+def modules(layer: str) -> list[Path]:
+    return sorted((ROOT / layer).rglob("*.py"))
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    target = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(target), str(ROOT)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return next(target.glob("*.whl"))
+
+
+def test_wheel_has_every_module(wheel, tmp_path):
+    names = subprocess.run([sys.executable, "-m", "zipfile", "-l", wheel], capture_output=True, text=True).stdout
+    for layer in LAYERS:
+        for module in modules(layer):
+            assert f"mamba_integer/{module.relative_to(ROOT)}" in names, f"{module} is in no package of pyproject.toml"
+
+
+def test_spec_from_wheel_needs_numpy_and_numba_alone(wheel, tmp_path):
+    venv.create(tmp_path / "venv", with_pip=False)
+    site = next((tmp_path / "venv").rglob("site-packages"))
+    subprocess.run([sys.executable, "-m", "zipfile", "-e", wheel, site], check=True)
+    here = Path(next(p for p in sys.path if p.endswith("site-packages")))
+    for needed in ("numpy", "numpy.libs", "numba", "llvmlite", "llvmlite.libs"):
+        if (here / needed).exists():
+            (site / needed).symlink_to(here / needed)
+    code = """
+import sys
+import numpy as np
+from mamba_integer import spec
+from mamba_integer.spec import compiled
+x = np.array([256], np.int16)
+assert spec.squareplus(x, f=8)[0] == compiled.squareplus(x, f=8)[0] == 414
+assert not {"torch", "triton", "hypothesis", "typer"} & set(sys.modules)
+print(spec.__file__)
+"""
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    environment["NUMBA_CACHE_DIR"] = str(tmp_path / "cache")
+    done = subprocess.run(
+        [tmp_path / "venv/bin/python", "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert str(site) in done.stdout
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_imports_point_one_way(layer):
+    above = LAYERS[LAYERS.index(layer) + 1 :]
+    for module in modules(layer):
+        for node in ast.walk(ast.parse(module.read_text())):
+            name = node.module if isinstance(node, ast.ImportFrom) and not node.level else None
+            for higher in above:
+                assert not (name or "").startswith(f"mamba_integer.{higher}"), f"{module} imports {name}"
+            if layer == "spec" and name:
+                assert name.split(".")[0] not in ("torch", "triton", "hypothesis"), f"{module} imports {name}"
+
+
+def test_every_package_is_declared():
+    declared = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    found = {f"mamba_integer.{'.'.join(p.parent.relative_to(ROOT).parts)}" for a in LAYERS for p in modules(a)}
+    assert declared == found
