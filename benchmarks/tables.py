@@ -5,6 +5,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from mamba_integer import spec
+
 ROOT = Path(__file__).parent.parent
 COLUMNS = [("golden", "cpu"), ("numba", "cpu"), ("torch", "cpu"), ("torch", "cuda"), ("triton", "cuda")]
 TITLES = {"golden": "golden NumPy", "numba": "Numba", "torch": "Torch", "triton": "Triton"}
@@ -42,12 +44,27 @@ def markdown(report: dict[str, Any]) -> str:
     where = ", ".join(filter(None, [report["gpu"], report["cpu"]]))
     bandwidth = ", ".join(f"{d} {b / 1e12:.2f} TB/s" for d, b in report["copy_bytes_per_second"].items())
     note = (
-        f"Microseconds, medians of one run on {where} ({report['date']}, torch {report['torch']}, triton {report['triton']}, "
-        f"commit {report['commit'][:10]}); every result was equal to the specification's before it was timed. "
+        f"Microseconds, medians of one run on {where} ({report['date']}, torch {report['torch']}, "
+        f"triton {report['triton']}, commit {report['commit'][:10]}); every result was equal to the specification's "
+        "before it was timed. "
         f"Floor: bytes over the measured copy bandwidth ({bandwidth}) or operations over the peak rate, the larger."
     )
     head = ["| " + " | ".join(titles) + " |", "|" + " --- |" + " ---: |" * (len(titles) - 1)]
     return "\n".join([*head, *("| " + " | ".join(line) + " |" for line in cells), "", note])
+
+
+def ops_table() -> str:
+    """Return every op with its family and the clauses that define it."""
+    head = ["| op | family | clauses |", "| --- | --- | --- |"]
+    for name, op in spec.OPS.items():
+        clauses = "<br>".join(f"{label}: {escape(text)}" for label, text in op.clauses.items())
+        head.append(f"| `{name}` | {op.family} | {clauses} |")
+    return "\n".join(head)
+
+
+def escape(text: str) -> str:
+    """Keep a clause from ending its table cell or turning into emphasis."""
+    return text.replace("|", "\\|").replace("*", "\\*")
 
 
 def fill(text: str, name: str, content: str) -> str:
@@ -61,6 +78,7 @@ def fill(text: str, name: str, content: str) -> str:
 def main() -> None:
     readme = ROOT / "README.md"
     text = readme.read_text()
+    text = fill(text, "ops", ops_table())
     report = json.loads((ROOT / "benchmarks/results/ops-h100.json").read_text())
     readme.write_text(fill(text, "ops-h100", markdown(report)))
 
