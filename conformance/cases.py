@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from mamba_integer import spec
-from mamba_integer.spec.contract import PackedTernary, Tensor, find_op, resolve_size
+from mamba_integer.spec.contract import Constant, PackedTernary, Tensor, find_op, resolve_size
 
 from .patterns import PATTERNS, draw
 from .plans import PLANS
@@ -43,6 +43,8 @@ class Case:
         return tuple(self._array(i, tensor) for i, tensor in enumerate(inputs))
 
     def _array(self, stream: int, tensor: Tensor) -> np.ndarray:
+        if isinstance(tensor, Constant):
+            return tensor.value(self.at)
         if isinstance(tensor, PackedTernary):
             digits = self._shape(tensor)[:-1] + (getattr(self.at, tensor.packed),)
             return spec.pack_ternary(self._draw(stream, digits, -1, 1).astype(np.int8))

@@ -86,10 +86,14 @@ DTYPE_RANGE["uint8"] = Interval(0, 255)
 
 @dataclass(frozen=True)
 class Width:
-    """The proved range of one intermediate and the type that must hold it."""
+    """The proved range of one intermediate and the type that must hold it.
+
+    ``attained`` says that some input of the domain reaches each end; else the bound is proved but not the least.
+    """
 
     range: Interval
     dtype: str
+    attained: bool = True
 
     @property
     def fits(self) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from .bounds import Interval, Width
+from .bounds import DTYPE_RANGE, Interval, Width
 
 Bound = int | Callable[[Any], int]
 
@@ -54,7 +54,8 @@ class Tensor:
     """One array argument or result.
 
     ``shape`` is a string of dimension names: ``"B L D"``; ``"..."`` stands for any leading dimensions (the same
-    for all arguments of one call), a number for itself, ``"K/4"`` for K over 4 rounded up.
+    for all arguments of one call), a number for itself, ``"K/4"`` for K over 4 rounded up, ``"2*P"`` for an even
+    number (P is half of it), ``"2^m"`` for a power of two (m is its exponent).
     ``low`` and ``high`` are integers or functions of the sizes and parameters; left out, they are the symmetric
     range of the dtype.
     """
@@ -76,7 +77,8 @@ class Tensor:
         natural = Interval(0, 255) if dtype == "uint8" else Interval.signed(int(dtype.removeprefix("int")))
         low = natural.low if self.low is None else _value(self.low, at)
         high = natural.high if self.high is None else _value(self.high, at)
-        return Interval(low, high)
+        holds = DTYPE_RANGE[dtype]
+        return Interval(max(low, holds.low), min(high, holds.high))
 
     def check_values(self, op: str, array: Any, at: Any) -> None:
         allowed = self.range(at, dtype_name(array))
@@ -108,6 +110,18 @@ class PackedTernary(Tensor):
         used = getattr(at, self.packed) % 4
         if used and bool((last := array[..., -1:] >> (2 * used) != 0).any()):
             self.reject(op, array[..., -1:], last, f"zero codes after the last of {self.packed} digits")
+
+
+@dataclass(frozen=True)
+class Constant(Tensor):
+    """A one-dimensional array that the sizes and parameters determine: its domain is ``value(at)`` alone."""
+
+    value: Callable[[Any], Any] = lambda at: ()
+
+    def check_values(self, op: str, array: Any, at: Any) -> None:
+        for i, (found, wanted) in enumerate(zip(array.tolist(), self.value(at).tolist(), strict=True)):
+            if found != wanted:
+                raise DomainError(op, self.name, found, wanted, (i,))
 
 
 @dataclass(frozen=True)
@@ -204,7 +218,10 @@ class Op:
         for name, size in zip(names, shape, strict=True):
             expected = resolve_size(name, at)
             if expected is None:
-                setattr(at, name, size)
+                unit, value = solve_size(name, size)
+                if value is None:
+                    raise DomainError(self.name, tensor.name, f"size {size}", f"sizes of the form {name}")
+                setattr(at, unit, value)
             elif size != expected:
                 raise DomainError(self.name, tensor.name, f"size {size} of dimension {name}", expected)
 
@@ -215,8 +232,25 @@ def resolve_size(name: str, at: Any) -> int | None:
         return int(name)
     if "/" in name:
         size, divisor = name.split("/")
-        return -(-getattr(at, size) // int(divisor))
+        whole = resolve_size(size, at)
+        return None if whole is None else -(-whole // int(divisor))
+    if "*" in name:
+        factor, unit = name.split("*")
+        return int(factor) * getattr(at, unit) if hasattr(at, unit) else None
+    if "^" in name:
+        base, exponent = name.split("^")
+        return int(base) ** getattr(at, exponent) if hasattr(at, exponent) else None
     return getattr(at, name, None)
+
+
+def solve_size(name: str, size: int) -> tuple[str, int | None]:
+    """Return which size a dimension name binds and to what, or to None if no value gives ``size``."""
+    if "*" in name:
+        factor, unit = name.split("*")
+        return unit, size // int(factor) if size % int(factor) == 0 else None
+    if name.startswith("2^"):
+        return name.removeprefix("2^"), size.bit_length() - 1 if size.bit_count() == 1 else None
+    return name, size
 
 
 def dtype_name(array: Any) -> str:

@@ -2,3 +2,4 @@
 
 from .activation import *
 from .primitives import *
+from .rotation import *

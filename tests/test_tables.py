@@ -1,0 +1,126 @@
+"""The constant tables are the correctly rounded values of real functions, held against mpmath."""
+
+import doctest
+import importlib
+import time
+from fractions import Fraction
+from random import Random
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from mamba_integer import spec
+from mamba_integer.spec.ops.rotation import gam_limit, lam_limit
+from mamba_integer.spec.tables import fixed_point
+
+mp = pytest.importorskip("mpmath").mp
+
+
+@pytest.fixture(autouse=True)
+def precision():
+    with mp.workprec(1200):
+        yield
+
+
+def nearest(real) -> int:
+    return int(mp.floor(real + mp.mpf(1) / 2))
+
+
+def expected_rotation(rest, s: int) -> tuple[int, int]:
+    t = nearest(mp.tan(rest / 2) * 2**s)
+    sine = Fraction(t * 2 ** (2 * s + 1), 4**s + t * t)
+    return -t, nearest(mp.mpf(sine.numerator) / sine.denominator)
+
+
+@pytest.mark.parametrize("module", ["decay", "rotation"])
+def test_worked_examples(module):
+    found = doctest.testmod(importlib.import_module(f"mamba_integer.spec.tables.{module}"), extraglobs={"np": np})
+    assert found.attempted and not found.failed
+
+
+@pytest.mark.parametrize("bits", [8, 64, 333])
+def test_fixed_point_functions_are_within_a_unit(bits):
+    random, unit = Random(bits), mp.mpf(2) ** bits
+    assert abs(fixed_point.pi(bits) - mp.pi * unit) <= 1
+    for n in (1, 2, 3, 7, 8, 10000, 10**9 + 7):
+        assert abs(fixed_point.log(n, bits) - mp.log(n) * unit) <= 1
+    for _ in range(50):
+        x = -random.randrange(40 << bits)
+        assert abs(fixed_point.exp(x, bits) - mp.exp(x / unit) * unit) <= 1
+        x = random.randrange(-1 << bits, 1 << bits)
+        sine, cosine = fixed_point.sin_cos(x, bits)
+        assert abs(sine - mp.sin(x / unit) * unit) <= 1
+        assert abs(cosine - mp.cos(x / unit) * unit) <= 1
+
+
+def test_rounding_asks_for_more_bits_when_near_a_tie():
+    """A number 2**-100 above a half needs more than the first 64 bits."""
+    asked = []
+
+    def approximate(bits):
+        asked.append(bits)
+        return (1 << (bits - 1)) + ((1 << bits) >> 100)
+
+    assert fixed_point.nearest_integers(approximate) == 1
+    assert asked == [64, 128]
+
+
+def test_decays():
+    random = Random(0)
+    for _ in range(40):
+        dt = Fraction(random.randrange(1, 1 << 12), random.randrange(1, 1 << 16))
+        states, k = random.randrange(1, 20), random.randrange(1, 16)
+        table = spec.tables.hippo_decays(states, dt, k)
+        real = [mp.exp(-(n + 1) * mp.mpf(dt.numerator) / dt.denominator) * 2**k for n in range(states)]
+        assert table.dtype == np.int16
+        assert table.tolist() == [min(nearest(r), 2**k - 1) for r in real], (states, dt, k)
+
+
+@pytest.mark.parametrize("s", [2, 8, 15, 30])
+def test_rotation_coefficients(s):
+    random = Random(s)
+    positions = np.array([0, 1, 2**20, *(random.randrange(2**20 + 1) for _ in range(60))])
+    for pairs, base in ((1, 10000), (7, 10000), (12, 500000)):
+        turn = spec.tables.rotation_coefficients(positions, pairs, base=base, s=s)
+        for row, position in enumerate(positions.tolist()):
+            for i in range(pairs):
+                angle = position * mp.mpf(base) ** (-mp.mpf(i) / pairs)
+                quadrant = nearest(angle / (mp.pi / 2))
+                want = (*expected_rotation(angle - quadrant * mp.pi / 2, s), quadrant % 4)
+                assert tuple(int(a[row, i]) for a in turn) == want, (position, i)
+
+
+@pytest.mark.parametrize("size", [2, 4, 64])
+@pytest.mark.parametrize("s", [2, 14, 30])
+def test_twiddles(size, s):
+    turn = spec.tables.twiddles(size, s)
+    for k in range(size // 2):
+        quadrant = nearest(mp.mpf(-4 * k) / size)
+        want = (*expected_rotation(mp.pi * (mp.mpf(-2 * k) / size - mp.mpf(quadrant) / 2), s), quadrant % 4)
+        assert tuple(int(a[k]) for a in turn) == want, k
+    assert spec.tables.eighth_turn(s) == expected_rotation(-mp.pi / 4, s)
+
+
+@pytest.mark.parametrize("s", range(2, 31))
+def test_every_coefficient_is_in_the_domain_of_the_ops(s):
+    lam, gam = spec.tables.eighth_turn(s)  # the largest rest of an angle, so the largest coefficients
+    assert abs(lam) <= lam_limit(SimpleNamespace(s=s))
+    assert abs(gam) <= gam_limit(SimpleNamespace(s=s))
+
+
+def test_a_model_sized_table_takes_seconds():
+    start = time.perf_counter()
+    turn = spec.tables.rotation_coefficients(np.arange(2048), 32, s=15)
+    assert turn.lam.shape == (2048, 32)
+    assert time.perf_counter() - start < 5
+
+
+@pytest.mark.parametrize(
+    "change", [{"positions": [-1]}, {"positions": [2**20 + 1]}, {"pairs": 0}, {"base": 1}, {"s": 1}, {"s": 31}]
+)
+def test_arguments_outside_raise(change):
+    arguments = {"positions": [1], "pairs": 2, "base": 10000, "s": 15} | change
+    with pytest.raises(ValueError, match="rotation_coefficients"):
+        spec.tables.rotation_coefficients(np.array(arguments.pop("positions")), arguments.pop("pairs"), **arguments)
+    with pytest.raises(ValueError, match="hippo_decays"):
+        spec.tables.hippo_decays(1, Fraction(-1, 2), 15)
