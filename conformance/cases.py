@@ -44,7 +44,7 @@ class Case:
 
     def _array(self, stream: int, tensor: Tensor) -> np.ndarray:
         if isinstance(tensor, Constant):
-            return tensor.value(self.at)
+            return tensor.value(self.at).copy()
         if isinstance(tensor, PackedTernary):
             digits = self._shape(tensor)[:-1] + (getattr(self.at, tensor.packed),)
             return spec.pack_ternary(self._draw(stream, digits, -1, 1).astype(np.int8))

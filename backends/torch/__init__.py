@@ -4,3 +4,4 @@ from .activation import *
 from .arrays import default_device, from_numpy, to_numpy
 from .primitives import *
 from .rotation import *
+from .transform import *

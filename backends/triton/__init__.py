@@ -13,3 +13,4 @@ from mamba_integer.backends.torch.arrays import default_device, from_numpy, to_n
 from .activation import *
 from .primitives import *
 from .rotation import *
+from .transform import *

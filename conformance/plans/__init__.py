@@ -1,6 +1,6 @@
 """One plan for each op, one module a family."""
 
-from . import activation, primitives, rotation
+from . import activation, primitives, rotation, transform
 from .plan import Plan
 
-PLANS: dict[str, Plan] = activation.PLANS | primitives.PLANS | rotation.PLANS
+PLANS: dict[str, Plan] = activation.PLANS | primitives.PLANS | rotation.PLANS | transform.PLANS

@@ -3,3 +3,4 @@
 from .activation import *
 from .primitives import *
 from .rotation import *
+from .transform import *
