@@ -1,25 +1,35 @@
 """Comparison without tolerance: dtype, shape and every integer, or a failure that names the first difference."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
+
 from mamba_integer.backends import Backend
 from mamba_integer.spec.contract import find_op
 
-from .cases import Case, ExtremeCase
 
-AnyCase = Case | ExtremeCase
+class AnyCase(Protocol):
+    """What every kind of case has: the op, its inputs and its JSON, from which it can be rebuilt."""
+
+    @property
+    def op(self) -> str: ...
+    @property
+    def arrays(self) -> tuple[np.ndarray, ...]: ...
+    @property
+    def parameters(self) -> Mapping[str, int]: ...
+    def to_json(self) -> str: ...
 
 
 @dataclass(eq=False)
 class Failure(Exception):
-    """What a backend did wrong in one case: a failure card."""
+    """What a backend did wrong in one case."""
 
-    backend: str
+    backend: Backend
     case: AnyCase
-    kind: str  # crash, result, dtype, shape, value, mutation
+    kind: str  # crash, result, dtype, shape, value, mutation, accepted, unstable
     message: str
     output: str = ""
     count: int = 0
@@ -27,74 +37,127 @@ class Failure(Exception):
     index: tuple[int, ...] = ()
     got: int = 0
     want: int = 0
+    reference: str = "golden"
 
     def __str__(self) -> str:
-        return f"{self.case.op} on {self.backend}: {self.kind}: {self.message}"
+        return f"{self.case.op} on {self.backend.name}: {self.kind}: {self.message}"
+
+    @property
+    def differs(self) -> bool:
+        """Whether there is a first differing integer to show."""
+        return self.kind == "value"
 
     @property
     def repeat(self) -> str:
         """The command that repeats this case."""
-        return (
-            f"mamba-integer compare --op {self.case.op} --backends golden,{self.backend} --case '{self.case.to_json()}'"
-        )
+        names = f"{self.reference},{self.backend.name}"
+        command = ["mamba-integer", "compare", "--op", self.case.op, "--backends", names]
+        return shlex.join([*command, "--device", self.backend.device, "--case", self.case.to_json()])
 
     def to_dict(self) -> dict[str, Any]:
-        clauses = dict(find_op(self.case.op).clauses)
-        return asdict(self) | {
-            "clauses": clauses,
-            "got_hex": hex(self.got),
-            "want_hex": hex(self.want),
+        fields = {
+            "op": self.case.op,
+            "backend": self.backend.name,
+            "device": self.backend.device,
+            "reference": self.reference,
+            "kind": self.kind,
+            "message": self.message,
+            "clauses": dict(find_op(self.case.op).clauses),
+            "shapes": [list(array.shape) for array in self.case.arrays],
+            "parameters": dict(self.case.parameters),
+            "case": self.case.to_json(),
             "repeat": self.repeat,
         }
+        if self.differs:
+            fields |= {
+                "output": self.output,
+                "count": self.count,
+                "compared": self.compared,
+                "index": list(self.index),
+                "got": self.got,
+                "want": self.want,
+                "got_hex": hexadecimal(self.got),
+                "want_hex": hexadecimal(self.want),
+                "xor_hex": hexadecimal(self.got ^ self.want),
+            }
+        return fields
 
 
-def check_case(backend: Backend, case: AnyCase) -> int:
-    """Run a case on a backend and on the golden op; return how many integers were compared.
+def hexadecimal(value: int) -> str:
+    """Return the two's complement bits of value: 32 of them, or 64 where it needs more."""
+    bits = 32 if -(1 << 31) <= value < 1 << 32 else 64
+    return f"0x{value & ((1 << bits) - 1):0{bits // 4}x}"
+
+
+def check_case(backend: Backend, case: AnyCase, reference: Backend | None = None) -> int:
+    """Run a case on a backend and on the reference (the golden op); return how many integers were compared.
 
     Raises
     ------
     Failure
-        The backend crashed, changed an input, or returned anything but the golden result.
+        The backend crashed, changed an input, or returned anything but the reference's result.
     """
-    want = _as_tuple(find_op(case.op)(*case.arrays, **case.parameters))
-    got = run_case(backend, case)
-    return compare(backend.name, case, got, want)
+    if reference is None:
+        want = _as_tuple(find_op(case.op)(*case.arrays, **case.parameters))
+        return compare(backend, case, run_case(backend, case), want)
+    try:
+        return compare(backend, case, run_case(backend, case), run_case(reference, case))
+    except Failure as failure:
+        failure.reference = reference.name
+        raise
 
 
 def run_case(backend: Backend, case: AnyCase) -> tuple[Any, ...]:
     """Run a case on a backend; return its results as NumPy arrays (whatever it returned, where they are none)."""
-    passed = [_spread(array) if case.strided else array for array in case.arrays]
-    loaded = [backend.load(array.copy()) for array in passed]
-    views = [array[..., ::2] if case.strided and array.shape else array for array in loaded]
+    strided = getattr(case, "strided", False)
+    passed = [_spread(array) if strided else array for array in case.arrays]
     try:
+        loaded = [backend.load(array.copy()) for array in passed]
+        views = [array[..., ::2] if strided and array.shape else array for array in loaded]
         got = tuple(backend.store(result) for result in backend.call(case.op, views, case.parameters))
+        after = [backend.store(array) for array in loaded]
     except Exception as error:
-        raise Failure(backend.name, case, "crash", f"{type(error).__name__}: {error}") from error
-    for tensor, before, after in zip(find_op(case.op).inputs, passed, loaded, strict=True):
-        if not np.array_equal(backend.store(after), before):
-            raise Failure(backend.name, case, "mutation", f"the op changed its input {tensor.name}")
+        raise crash(backend, case, error) from error
+    for tensor, before, now in zip(find_op(case.op).inputs, passed, after, strict=True):
+        if not np.array_equal(now, before):
+            raise Failure(backend, case, "mutation", f"the op changed its input {tensor.name}")
     return got
 
 
-def compare(backend: str, case: AnyCase, got: Sequence[Any], want: Sequence[np.ndarray]) -> int:
-    """Return the number of integers compared, or raise Failure at the first difference."""
-    outputs = find_op(case.op).outputs
+def crash(backend: Backend, case: AnyCase, error: Exception) -> Failure:
+    return Failure(backend, case, "crash", f"{type(error).__name__}: {error}")
+
+
+def compare(
+    backend: Backend,
+    case: AnyCase,
+    got: Sequence[Any],
+    want: Sequence[np.ndarray],
+    names: Sequence[str] = (),
+    relation: str = "",
+) -> int:
+    """Return the number of integers compared, or raise Failure at the first difference.
+
+    ``names`` are those of the results, the op's outputs if left out; ``relation`` says what should have been equal.
+    """
+    names = names or [tensor.name for tensor in find_op(case.op).outputs]
+    says = f"{relation}; " if relation else ""
     if len(got) != len(want):
-        raise Failure(backend, case, "result", f"{len(got)} results, want {len(want)}")
+        raise Failure(backend, case, "result", f"{says}{len(got)} results, want {len(want)}")
     compared = 0
-    for tensor, g, w in zip(outputs, got, want, strict=True):
+    for name, g, w in zip(names, got, want, strict=True):
         if not isinstance(g, np.ndarray):
-            raise Failure(backend, case, "result", f"a {type(g).__name__}, want an array", tensor.name)
+            raise Failure(backend, case, "result", f"{says}{name} is a {type(g).__name__}, want an array", name)
         if g.dtype != w.dtype:
-            raise Failure(backend, case, "dtype", f"{tensor.name} has dtype {g.dtype}, want {w.dtype}", tensor.name)
+            raise Failure(backend, case, "dtype", f"{says}{name} has dtype {g.dtype}, want {w.dtype}", name)
         if g.shape != w.shape:
-            raise Failure(backend, case, "shape", f"{tensor.name} has shape {g.shape}, want {w.shape}", tensor.name)
+            raise Failure(backend, case, "shape", f"{says}{name} has shape {g.shape}, want {w.shape}", name)
         wrong = g != w
         if wrong.any():
             index = tuple(int(i) for i in np.argwhere(wrong)[0])
             a, b, count = int(g[index]), int(w[index]), int(wrong.sum())
-            message = f"{tensor.name}: {count} of {w.size} integers differ; first at {index}: got {a}, want {b}"
-            raise Failure(backend, case, "value", message, tensor.name, count, w.size, index, a, b)
+            message = f"{says}{name}: {count} of {w.size} integers differ; first at {index}: got {a}, want {b}"
+            raise Failure(backend, case, "value", message, name, count, w.size, index, a, b)
         compared += w.size
     return compared
 

@@ -1,62 +1,33 @@
 """The conformance run: hypothesis draws cases op by op, a failing case is shrunk, everything is counted."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+from hypothesis.errors import HypothesisException
+
 from mamba_integer.backends import Backend
 from mamba_integer.spec import OPS
 
 from .cases import draw_case, extreme_cases
 from .comparison import Failure, check_case
+from .exhaustive import exhaustive_cases
+from .relations import RELATIONS, check_relation, draw_relation
+from .report import Report, Result
 
 PRESETS = {"minimal": 25, "full": 300}
+CASES_A_RELATION_CASE = 6
 
 
-@dataclass
-class Result:
-    """What one op did on one backend."""
+def check_drawn(examples: int, run_seed: int, check: Callable) -> None:
+    """Run ``check(random)`` for ``examples`` random sources.
 
-    op: str
-    backend: str
-    status: str = "missing"  # passed, failed, missing
-    cases: int = 0
-    integers: int = 0
-    failure: Failure | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "op": self.op,
-            "backend": self.backend,
-            "status": self.status,
-            "cases": self.cases,
-            "integers": self.integers,
-            "failure": self.failure.to_dict() if self.failure else None,
-        }
-
-
-@dataclass
-class Report:
-    """The results of a run. It passed if something was compared, everything compared was equal, and cases were many."""
-
-    results: list[Result] = field(default_factory=list)
-
-    @property
-    def passed(self) -> bool:
-        return any(r.cases for r in self.results) and all(r.status != "failed" for r in self.results)
-
-
-def conform_op(backend: Backend, op: str, examples: int, run_seed: int = 0) -> Result:
-    """Compare a backend's op with the golden op on ``examples`` drawn cases."""
-    result = Result(op, backend.name)
-    if not backend.has(op):
-        return result
-
-    def count(compared: int) -> None:
-        result.cases += 1
-        result.integers += compared
+    Raises
+    ------
+    Failure
+        The smallest failure that hypothesis found; of kind "unstable" if it didn't happen again.
+    """
+    failures: list[Failure] = []
 
     @seed(run_seed)
     @settings(
@@ -68,13 +39,52 @@ def conform_op(backend: Backend, op: str, examples: int, run_seed: int = 0) -> R
         report_multiple_bugs=False,
     )
     @given(st.randoms(use_true_random=False))
-    def compare_drawn_cases(random):
-        count(check_case(backend, draw_case(op, random)))
+    def each(random):
+        try:
+            check(random)
+        except Failure as failure:
+            failures.append(failure)
+            raise
+
+    try:
+        each()
+    except Failure:
+        raise
+    except (HypothesisException, ExceptionGroup):
+        if not failures:
+            raise
+        failures[-1].kind = "unstable"
+        failures[-1].message += " (the same case passed when it was repeated: the op isn't deterministic)"
+        raise failures[-1] from None
+
+
+def conform_op(
+    backend: Backend, op: str, examples: int, run_seed: int = 0, exhaustive: bool = False, result: Result | None = None
+) -> Result:
+    """Hold a backend's op against the golden op on ``examples`` drawn cases, and against itself; return ``result``."""
+    result = result or Result(op, backend.name, backend.device)
+    if not backend.has(op):
+        result.status = "missing"
+        return result
+
+    def compare_drawn(random):
+        result.count("drawn", check_case(backend, draw_case(op, random)))
 
     try:
         for case in extreme_cases(op):
-            count(check_case(backend, case))
-        compare_drawn_cases()
+            result.count("extremes", check_case(backend, case))
+        check_drawn(examples, run_seed, compare_drawn)
+        for name, relation in RELATIONS.items():
+            needed = relation.needs(op)
+            if needed is not None and all(backend.has(other) for other in needed):
+
+                def relate_drawn(random, name=name):
+                    result.count(name, check_relation(backend, draw_relation(name, op, random)))
+
+                check_drawn(-(-examples // CASES_A_RELATION_CASE), run_seed, relate_drawn)
+        if exhaustive:
+            for every in exhaustive_cases(op, backend):
+                result.count(f"exhaustive {every.exhaustive}", every.check(backend))
     except Failure as failure:
         result.status, result.failure = "failed", failure
     else:
@@ -83,15 +93,24 @@ def conform_op(backend: Backend, op: str, examples: int, run_seed: int = 0) -> R
 
 
 def conform(
-    backend: Backend,
+    backends: Backend | Sequence[Backend],
     ops: Iterable[str] | None = None,
     examples: int = PRESETS["minimal"],
     run_seed: int = 0,
     progress: Callable[[Result], None] = lambda result: None,
+    exhaustive: bool = False,
+    report: Report | None = None,
 ) -> Report:
-    """Run the suite for a backend; without ``ops``, for all of the specification."""
-    report = Report()
-    for op in ops or OPS:
-        report.results.append(conform_op(backend, op, examples, run_seed))
-        progress(report.results[-1])
+    """Run the suite for one or more backends; without ``ops``, for all of the specification.
+
+    A ``report`` handed in is filled as the run goes, so that an interrupted run has one too.
+    """
+    report = Report() if report is None else report
+    selected = list(OPS if ops is None else ops)
+    tested = [backends] if isinstance(backends, Backend) else backends
+    planned = [(backend, Result(op, backend.name, backend.device)) for backend in tested for op in selected]
+    report.results += [result for _, result in planned]
+    for backend, result in planned:
+        conform_op(backend, result.op, examples, run_seed, exhaustive, result)
+        progress(result)
     return report

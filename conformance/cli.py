@@ -1,0 +1,256 @@
+"""The command line. Exit codes: 0 all equal and complete, 1 a mismatch, 2 a usage error, 3 equal but partial."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from mamba_integer import spec
+from mamba_integer.backends import Backend, BackendError, load
+from mamba_integer.spec.contract import Op, UnknownOpError, find_op
+
+from . import real_text, repeat
+from .card import show_failure, show_report
+from .cases import draw_case
+from .comparison import AnyCase, Failure
+from .report import EQUAL, MISMATCH, USAGE, Report, Result, environment, write_atomically
+from .run import PRESETS, conform
+
+app = typer.Typer(
+    name="mamba-integer",
+    help="Hold implementations against the integer specification: no tolerance, every integer.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+INTERRUPTED = 130
+WIDTH = 160  # of what is written to a file or a pipe
+
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the drawn cases.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout (progress stays on stderr).")]
+Device = Annotated[str | None, typer.Option(help="Device of backends that have devices: cpu, cuda, cuda:1.")]
+
+
+class UsageError(Exception):
+    """What the user asked for can't be done; the message is one line."""
+
+
+@app.command("conform", epilog="Example: mamba-integer conform --backend numba --backend triton --op squareplus")
+def conform_command(
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(help="numba, torch, triton, unbounded or package.module:attribute; may be repeated."),
+    ] = None,
+    op: Annotated[list[str] | None, typer.Option(help="Only this op; may be repeated.")] = None,
+    device: Device = None,
+    preset: Annotated[str, typer.Option(help=f"How many cases: {' or '.join(PRESETS)}.")] = "minimal",
+    seed: Seed = 0,
+    exhaustive: Annotated[bool, typer.Option("--exhaustive", help="Also every input, where they are finite.")] = False,
+    text: Annotated[Path | None, typer.Option(help="File of real text for the block run stage by stage.")] = None,
+    as_json: Json = False,
+    report_file: Annotated[Path | None, typer.Option("--report", help="Write the report to this JSON file.")] = None,
+) -> None:
+    """Run the suite for backends: drawn cases, bounds, relations, real text.
+
+    Exit code 0: every selected op of every backend ran and every integer was equal. 1: a mismatch, or nothing was
+    compared. 2: usage error. 3: equal, but partial (an op is missing).
+    """
+    if preset not in PRESETS:
+        raise UsageError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
+    selected = [_op(name).name for name in op] if op else list(spec.OPS)
+    if report_file and not report_file.parent.is_dir():
+        raise UsageError(f"--report: no folder {report_file.parent}")
+    source = _text(text) if text or not op else None
+    backends = [_backend(name, device) for name in dict.fromkeys(backend or [None])]
+    report, interrupted = Report(), False
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=_console(stderr=True), transient=True) as bar:
+        task = bar.add_task("conform", total=len(selected) * len(backends))
+
+        def advance(result: Result) -> None:
+            bar.update(task, advance=1, description=f"{result.op} on {result.backend}")
+
+        try:
+            conform(backends, selected, PRESETS[preset], seed, advance, exhaustive, report)
+            if source:
+                report.texts += real_text.run(backends, source)
+        except KeyboardInterrupt:
+            interrupted = True
+    fields = report.to_dict() | {
+        "interrupted": interrupted,
+        "preset": preset,
+        "seed": seed,
+        "exhaustive": exhaustive,
+        "environment": environment(backends),
+    }
+    if report_file:
+        write_atomically(report_file, fields)
+    if as_json:
+        print(json.dumps(fields))
+    else:
+        show_report(_console(), report)
+    raise typer.Exit(INTERRUPTED if interrupted else report.exit_code)
+
+
+@app.command("compare", epilog="Example: mamba-integer compare --op squareplus --backends golden,triton --cases 100")
+def compare_command(
+    op: Annotated[str, typer.Option(help="The op.")],
+    backends: Annotated[str, typer.Option(help="Names separated by commas; the first is the reference.")],
+    seed: Seed = 0,
+    cases: Annotated[int, typer.Option(min=0, help="How many cases are drawn.")] = 100,
+    case: Annotated[str | None, typer.Option(help="One case as JSON, as a failure card prints it.")] = None,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Compare one op on two or more backends, on drawn cases or on one given case."""
+    contract = _op(op)
+    names = [name.strip() for name in backends.split(",") if name.strip()]
+    if len(names) < 2:
+        raise UsageError(f"--backends needs a reference and at least one other, found {backends!r}")
+    reference, *others = [_backend(name, device) for name in names]
+    for held in (reference, *others):
+        if not held.has(op):
+            raise UsageError(f"backend {held.name} has no op {op}")
+    source = Random(seed)
+    chosen: list[AnyCase] = [_case(case, op)] if case else [draw_case(contract.name, source) for _ in range(cases)]
+    compared, failure = 0, None
+    try:
+        for one in chosen:
+            compared += sum(repeat.check(other, one, reference) for other in others)
+    except Failure as found:
+        failure = found
+    if as_json:
+        fields = {"op": op, "backends": names, "equal": failure is None and compared > 0, "integers": compared}
+        print(json.dumps(fields | {"cases": len(chosen), "failure": failure.to_dict() if failure else None}))
+    else:
+        console = _console()
+        if failure:
+            show_failure(console, failure)
+        elif compared:
+            what = f"{len(chosen)} cases, {compared:,} integers"
+            console.print(f"equal: {op} on {', '.join(names)}: {what}", style="green")
+        else:
+            console.print(f"FAILED: {op}: nothing was compared in {len(chosen)} cases", style="bold red")
+    raise typer.Exit(EQUAL if compared and not failure else MISMATCH)
+
+
+@app.command("ops", epilog="Example: mamba-integer ops --op selective_scan")
+def ops_command(
+    op: Annotated[list[str] | None, typer.Option(help="Only this op; may be repeated.")] = None, as_json: Json = False
+) -> None:
+    """List the ops: inputs, outputs, parameters, domain, clauses."""
+    chosen = [_op(name) for name in op] if op else list(spec.OPS.values())
+    if as_json:
+        ops = {entry.name: _contract(entry) for entry in chosen}
+        print(json.dumps({"spec_version": spec.SPEC_VERSION, "ops": ops}))
+        return
+    console = _console()
+    for entry in chosen:
+        fields = _contract(entry)
+        console.print(f"[bold]{entry.name}[/]  ({entry.family})")
+        for kind in ("inputs", "outputs"):
+            for tensor in fields[kind]:
+                line = f"  {kind[:-1]:<9} {tensor['name']} {'|'.join(tensor['dtypes'])} [{tensor['shape']}]"
+                console.print(f"{line} in {tensor['range']}  {tensor['meaning']}".rstrip(), markup=False)
+        for parameter in fields["parameters"]:
+            line = f"  parameter {parameter['name']} in {parameter['range']}  {parameter['meaning']}"
+            console.print(line.rstrip(), markup=False)
+        for name, (low, high) in fields["sizes"].items():
+            console.print(f"  size      {name} in [{low}, {high}]", markup=False)
+        for label, clause in fields["clauses"].items():
+            console.print(f"  {label:<9} {clause}", markup=False)
+
+
+def main() -> None:
+    """Run the command line; every error is one line on stderr."""
+    try:
+        code = app(standalone_mode=False)
+    except (UsageError, UnknownOpError, BackendError) as error:
+        code = _complain(str(error))
+    except (typer.Abort, KeyboardInterrupt):
+        code = INTERRUPTED
+    except Exception as error:
+        # Typer's own errors have this method, whichever version of click they come from.
+        own = getattr(error, "format_message", lambda: f"internal error: {type(error).__name__}: {error}")
+        code = _complain(own())
+    sys.exit(code or 0)
+
+
+def _complain(message: str) -> int:
+    if message:
+        print(f"mamba-integer: {' '.join(message.split())}", file=sys.stderr)
+    return USAGE
+
+
+def _console(stderr: bool = False) -> Console:
+    """Return a console that doesn't fold tables where there is no terminal to fit."""
+    console = Console(stderr=stderr, highlight=False)
+    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=WIDTH)
+
+
+def _op(name: str) -> Op:
+    return find_op(name)
+
+
+def _backend(name: str | None, device: str | None) -> Backend:
+    try:
+        backend = load(name, device)
+        if not hasattr(backend.ops, "from_numpy"):
+            return replace(backend, device="cpu")
+        backend.load(np.zeros(1, np.int8))
+    except BackendError:
+        raise
+    except Exception as error:
+        raise BackendError(f"backend {name} can't be used: {type(error).__name__}: {error}") from error
+    return backend
+
+
+def _case(text: str, op: str) -> AnyCase:
+    try:
+        return repeat.parse(text, op)
+    except repeat.CaseError as error:
+        raise UsageError(str(error)) from error
+
+
+def _text(path: Path | None) -> real_text.Source:
+    try:
+        return real_text.Source.of_file(path) if path else real_text.Source.default()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--text: {error}") from error
+
+
+def _contract(entry: Op) -> dict[str, Any]:
+    def tensor(t):
+        bounds = "its dtype's symmetric range" if t.low is None and t.high is None else _interval(t.low, t.high)
+        return {"name": t.name, "dtypes": list(t.dtypes), "shape": t.shape, "range": bounds, "meaning": t.meaning}
+
+    return {
+        "family": entry.family,
+        "inputs": [tensor(t) for t in entry.inputs],
+        "outputs": [tensor(t) for t in entry.outputs],
+        "parameters": [
+            {"name": p.name, "range": _interval(p.low, p.high), "meaning": p.meaning} for p in entry.parameters
+        ],
+        "sizes": {name: list(allowed) for name, allowed in entry.sizes.items()},
+        "clauses": dict(entry.clauses),
+        "composed_of": list(entry.composed_of),
+    }
+
+
+def _interval(low: Any, high: Any) -> str:
+    """Return an interval as text; a bound that depends on sizes or parameters is named so."""
+
+    def end(bound: Any, least: bool) -> str:
+        if bound is None:
+            return "least of the dtype" if least else "greatest of the dtype"
+        return "bound by the parameters" if callable(bound) else str(bound)
+
+    return f"[{end(low, True)}, {end(high, False)}]"

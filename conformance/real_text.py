@@ -1,0 +1,185 @@
+"""Real text through the chain of one block, op by op; a digest a stage, so that two parties find where they part."""
+
+import codecs
+import contextlib
+import hashlib
+import io
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from mamba_integer import spec
+from mamba_integer.backends import Backend
+from mamba_integer.spec.philox import random_words
+from mamba_integer.spec.tables import hippo_decays
+
+from .report import Text
+
+LONGEST = 1024
+MODEL, INNER, STATES, RANK = 32, 64, 8, 4
+SEED = 20250101
+FRACTION = 8  # activations are in Q.8
+DECAY_BITS, DECAY_MAX = 15, (1 << 15) - 64
+
+Arrays = tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True)
+class Source:
+    """The bytes that a run reads, and where they are from."""
+
+    name: str
+    data: bytes
+
+    @classmethod
+    def default(cls) -> "Source":
+        """Return the Zen of Python, which the standard library of every Python holds, the same everywhere."""
+        with contextlib.redirect_stdout(io.StringIO()):
+            import this
+        return cls("the Zen of Python (the standard library's `this`)", codecs.decode(this.s, "rot13").encode())
+
+    @classmethod
+    def of_file(cls, path: Path) -> "Source":
+        """Return the first bytes of a file; an empty one is a ValueError."""
+        with path.open("rb") as file:
+            data = file.read(LONGEST)
+        if not data:
+            raise ValueError(f"{path} is empty")
+        return cls(f"{path.name}, the first {len(data)} bytes", data)
+
+
+@dataclass(frozen=True)
+class Block:
+    """The constants of one block."""
+
+    table: np.ndarray
+    gamma: np.ndarray
+    in_x: np.ndarray
+    in_z: np.ndarray
+    conv: np.ndarray
+    conv_bias: np.ndarray
+    x_proj: np.ndarray
+    dt_proj: np.ndarray
+    out_proj: np.ndarray
+    base: np.ndarray
+    skip: np.ndarray
+
+
+@cache
+def block() -> Block:
+    """Return weights drawn by Philox, one stream each, and decays of the HiPPO table."""
+    streams = iter(range(16))
+
+    def uniform(shape: tuple[int, ...], limit: int, dtype: str) -> np.ndarray:
+        words = random_words(SEED, next(streams), int(np.prod(shape))).astype(np.int64)
+        return (words % (2 * limit + 1) - limit).reshape(shape).astype(dtype)
+
+    def ternary(outputs: int, inputs: int) -> np.ndarray:
+        return spec.pack_ternary(uniform((outputs, inputs), 1, "int8"))
+
+    decays = [hippo_decays(STATES, Fraction(channel + 1, 16 * INNER), DECAY_BITS) for channel in range(INNER)]
+    return Block(
+        table=uniform((256, MODEL), 512, "int16"),
+        gamma=np.full(MODEL, 1 << FRACTION, np.int16),
+        in_x=ternary(INNER, MODEL),
+        in_z=ternary(INNER, MODEL),
+        conv=uniform((INNER, 4), 127, "int8"),
+        conv_bias=uniform((INNER,), 1 << 13, "int32"),
+        x_proj=ternary(RANK + 2 * STATES, INNER),
+        dt_proj=ternary(INNER, RANK),
+        out_proj=ternary(MODEL, INNER),
+        base=np.minimum(decays, DECAY_MAX).astype(np.int16),
+        skip=uniform((INNER,), 16, "int16"),
+    )
+
+
+def stages(call: Callable[..., Arrays], data: bytes) -> Iterator[tuple[str, str, Arrays]]:
+    """Yield (stage, op, results) of the block; each stage takes the results that ``call`` gave before."""
+    w = block()
+    zero_state = np.zeros((1, 3, INNER), np.int16), np.zeros((1, INNER, STATES), np.int32)
+
+    def stage(name: str, op: str, *arrays: np.ndarray, **parameters: int) -> tuple[str, str, Arrays]:
+        return name, op, call(op, tuple(np.ascontiguousarray(a) for a in arrays), parameters)
+
+    ids = np.frombuffer(data, np.uint8).astype(np.int32)
+    yield (now := stage("embedding", "embedding", ids, w.table, shift=4))
+    (residual,) = now[2]
+    yield (now := stage("norm_quantize", "norm_quantize", residual, w.gamma, b=3, s=0))
+    rows = now[2]
+    yield (now := stage("in_proj x", "ternary_linear", *rows, w.in_x, num=7, shift=5))
+    (x,) = now[2]
+    yield (now := stage("in_proj z", "ternary_linear", *rows, w.in_z, num=7, shift=5))
+    (z,) = now[2]
+    yield (now := stage("conv", "causal_conv1d", x[None], w.conv, w.conv_bias, zero_state[0], s=7))
+    x, _ = now[2]
+    yield (now := stage("squareplus", "squareplus", x, f=FRACTION))
+    (x,) = now[2]
+    yield (now := stage("quantize x", "quantize_rows", x))
+    yield (now := stage("x_proj", "ternary_linear", *now[2], w.x_proj, num=5, shift=5))
+    dt, b, c = np.split(now[2][0], [RANK, RANK + STATES], axis=-1)
+    yield (now := stage("requantize b", "requantize", b, shift=4))
+    (b,) = now[2]
+    yield (now := stage("requantize c", "requantize", c, shift=4))
+    (c,) = now[2]
+    yield (now := stage("quantize dt", "quantize_rows", dt))
+    yield (now := stage("dt_proj", "ternary_linear", *now[2], w.dt_proj, num=1, shift=1))
+    (mod,) = now[2]
+    decay = dict(k=DECAY_BITS, n_max=DECAY_MAX, convex=0)
+    arrays = (x, mod, w.base, b, c, w.skip, zero_state[1])
+    yield (now := stage("scan", "selective_scan", *arrays, s_v=2, s_h=4, s_y=8, **decay))
+    y, _ = now[2]
+    yield (now := stage("gate", "sigmoid_gate", y, z[None], f=FRACTION))
+    (y,) = now[2]
+    yield (now := stage("quantize y", "quantize_rows", y[0]))
+    yield (now := stage("out_proj", "ternary_linear", *now[2], w.out_proj, num=5, shift=5))
+    yield stage("residual", "residual_add", residual, now[2][0], num=1, shift=0)
+
+
+def digest(arrays: Sequence[np.ndarray]) -> str:
+    """Return the SHA-256 of dtypes, shapes and little-endian bytes."""
+    found = hashlib.sha256()
+    for array in arrays:
+        found.update(f"{array.dtype} {array.shape}\n".encode())
+        found.update(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes())
+    return found.hexdigest()
+
+
+def run(backends: Sequence[Backend], source: Source) -> list[Text]:
+    """Run the block on each backend, every stage fed from that backend's own stage before."""
+    golden = Backend("golden", spec)
+    want = list(stages(golden.run, source.data))
+    return [_run(backend, source, want) for backend in backends]
+
+
+def _run(backend: Backend, source: Source, want: list[tuple[str, str, Arrays]]) -> Text:
+    text = Text(backend.name, source.name, want={stage: digest(arrays) for stage, _, arrays in want})
+    lacking = [op for op in dict.fromkeys(op for _, op, _ in want) if not backend.has(op)]
+    if lacking:
+        text.status, text.message = "missing", f"no {', '.join(lacking)}"
+        return text
+    running = stages(backend.run, source.data)
+    for stage, op, expected in want:
+        try:
+            _, _, found = next(running)
+            text.stages[stage] = digest(found)
+        except Exception as error:
+            text.status, text.message = "failed", f"stage {stage} ({op}): crash: {type(error).__name__}: {error}"
+            return text
+        text.integers += sum(array.size for array in expected)
+        if not text.message and text.stages[stage] != text.want[stage]:
+            text.message = f"stage {stage} ({op}) is the first that differs{_difference(found, expected)}"
+    text.status = "failed" if text.message else "passed"
+    return text
+
+
+def _difference(found: Arrays, expected: Arrays) -> str:
+    for got, want in zip(found, expected, strict=False):
+        if got.shape == want.shape and (wrong := got != want).any():
+            index = tuple(int(i) for i in np.argwhere(wrong)[0])
+            first = f"first at {index}: got {got[index]}, want {want[index]}"
+            return f": {int(wrong.sum())} of {want.size} integers, {first}"
+    return ": another number of results, dtype or shape"

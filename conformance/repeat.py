@@ -1,0 +1,60 @@
+"""Any case from its JSON, checked again: what the command of a failure card runs."""
+
+import json
+
+from mamba_integer.backends import Backend
+from mamba_integer.spec import DomainError
+from mamba_integer.spec.contract import find_op
+
+from .cases import Case, parse_case
+from .comparison import AnyCase, check_case
+from .exhaustive import GROUPS, ExhaustiveCase
+from .relations import RELATIONS, RelationCase
+
+
+class CaseError(ValueError):
+    """A text that describes no case of an op."""
+
+
+def parse(text: str, op: str) -> AnyCase:
+    """Parse what ``to_json`` of any kind of case wrote.
+
+    Raises
+    ------
+    CaseError
+        The text isn't JSON of a case, or the case isn't of this op or outside its domain.
+    """
+    try:
+        case = _parse(text)
+        if case.op != op:
+            raise CaseError(f"the case is of the op {case.op}, not {op}")
+        if not (isinstance(case, ExhaustiveCase) and case.exhaustive == "invalid bytes"):
+            find_op(op).check(case.arrays, case.parameters)
+    except CaseError:
+        raise
+    except (DomainError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError) as error:
+        raise CaseError(f"bad case: {type(error).__name__}: {error}") from error
+    return case
+
+
+def _parse(text: str) -> AnyCase:
+    fields = json.loads(text)
+    if not isinstance(fields, dict):
+        raise CaseError("bad case: not a JSON object")
+    if "relation" in fields:
+        inner = parse_case(json.dumps(fields["case"]))
+        if fields["relation"] not in RELATIONS or not isinstance(inner, Case):
+            raise CaseError(f"bad case: relations are {', '.join(RELATIONS)}")
+        return RelationCase(**fields | {"case": inner, "place": tuple(fields["place"])})
+    if "exhaustive" in fields:
+        if fields["exhaustive"] not in GROUPS:
+            raise CaseError(f"bad case: exhaustive groups are {', '.join(GROUPS)}")
+        return ExhaustiveCase(**fields)
+    return parse_case(text)
+
+
+def check(backend: Backend, case: AnyCase, reference: Backend | None = None) -> int:
+    """Check a case of any kind; a relation and an exhaustive group need no reference but the specification."""
+    if isinstance(case, RelationCase | ExhaustiveCase):
+        return case.check(backend)
+    return check_case(backend, case, reference)

@@ -1,0 +1,172 @@
+"""What a run found, complete or partial, and where it ran."""
+
+import datetime
+import json
+import os
+import platform
+import subprocess
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from mamba_integer import spec
+from mamba_integer.backends import Backend
+
+from .comparison import Failure
+
+EQUAL, MISMATCH, USAGE, PARTIAL = 0, 1, 2, 3  # exit codes
+PACKAGES = ("mamba-integer", "numpy", "numba", "torch", "triton", "hypothesis")
+
+
+@dataclass
+class Result:
+    """What one op did on one backend; ``groups`` counts its cases by kind."""
+
+    op: str
+    backend: str
+    device: str = "cpu"
+    status: str = "not run"  # passed, failed, missing, not run
+    groups: Counter[str] = field(default_factory=Counter)
+    integers: int = 0
+    failure: Failure | None = None
+
+    @property
+    def cases(self) -> int:
+        return self.groups.total()
+
+    def count(self, group: str, integers: int) -> None:
+        self.groups[group] += 1
+        self.integers += integers
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "op": self.op,
+            "backend": self.backend,
+            "device": self.device,
+            "status": self.status,
+            "cases": self.cases,
+            "groups": dict(self.groups),
+            "integers": self.integers,
+            "failure": self.failure.to_dict() if self.failure else None,
+        }
+
+
+@dataclass
+class Text:
+    """The digests of one backend's stages on real text. ``want`` are the golden ones."""
+
+    backend: str
+    source: str
+    status: str = "not run"
+    message: str = ""
+    stages: dict[str, str] = field(default_factory=dict)
+    want: dict[str, str] = field(default_factory=dict)
+    integers: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+
+@dataclass
+class Report:
+    """The results of a run, one for each selected op and backend, in the order in which they run."""
+
+    results: list[Result] = field(default_factory=list)
+    texts: list[Text] = field(default_factory=list)
+
+    @property
+    def statuses(self) -> list[str]:
+        return [entry.status for entry in (*self.results, *self.texts)]
+
+    @property
+    def compared(self) -> int:
+        return sum(result.integers for result in self.results)
+
+    @property
+    def passed(self) -> bool:
+        """Whether something was compared and all that was compared was equal (ops may be missing)."""
+        return self.compared > 0 and "failed" not in self.statuses
+
+    @property
+    def complete(self) -> bool:
+        """Whether every selected op ran on every backend."""
+        return bool(self.results) and all(status in ("passed", "failed") for status in self.statuses)
+
+    @property
+    def exit_code(self) -> int:
+        if not self.passed:
+            return MISMATCH
+        return EQUAL if self.complete else PARTIAL
+
+    @property
+    def failures(self) -> list[Failure]:
+        return [result.failure for result in self.results if result.failure]
+
+    def to_dict(self) -> dict[str, Any]:
+        selected = list(dict.fromkeys(result.op for result in self.results))
+        return {
+            "spec_version": spec.SPEC_VERSION,
+            "passed": self.passed,
+            "complete": self.complete,
+            "exit_code": self.exit_code,
+            "whole_specification": set(selected) == set(spec.OPS),
+            "total": {
+                "ops": len(selected),
+                "ops_of_specification": len(spec.OPS),
+                "cases": sum(result.cases for result in self.results),
+                "integers": self.compared + sum(text.integers for text in self.texts),
+                "statuses": dict(Counter(self.statuses)),
+            },
+            "results": [result.to_dict() for result in self.results],
+            "text": [text.to_dict() for text in self.texts],
+        }
+
+
+def environment(backends: Sequence[Backend]) -> dict[str, Any]:
+    """Return what a reader needs to repeat the run: versions, devices, commit, date."""
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}, {len(os.sched_getaffinity(0))} cores",
+        "devices": {backend.name: device_name(backend) for backend in backends},
+        "versions": {name: _version(name) for name in PACKAGES},
+    }
+
+
+def device_name(backend: Backend) -> str:
+    if not backend.device.startswith("cuda"):
+        return backend.device
+    import torch
+
+    return f"{backend.device} ({torch.cuda.get_device_name(backend.device)})"
+
+
+def write_atomically(path: Path, fields: dict[str, Any]) -> None:
+    """Write JSON so that a reader sees the whole file or none of it."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(fields, indent=1) + "\n")
+    partial.replace(path)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """Return the commit of the checkout that this package is in, if it is in one."""
+    if named := os.environ.get("MAMBA_INTEGER_COMMIT"):
+        return named
+    here = Path(__file__).resolve().parent
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=here)
+        tracked = subprocess.run(["git", "ls-files", Path(__file__).name], capture_output=True, text=True, cwd=here)
+    except OSError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 and tracked.stdout else None
