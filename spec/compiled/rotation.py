@@ -41,8 +41,8 @@ def turn(x, y, lam, gam, quadrant, s, direction):
 def turn_pairs(x, lam, gam, quadrant, s, direction):
     """Turn the pairs of x; the coefficients repeat from the innermost pair outwards."""
     pairs = np.ascontiguousarray(x).reshape(-1, 2)
-    coefficients = (np.ascontiguousarray(a).reshape(-1) for a in (lam, gam, quadrant))
-    return _turn_pairs(pairs, *coefficients, s, direction).reshape(x.shape)
+    lam, gam, quadrant = (np.ascontiguousarray(a).reshape(-1) for a in (lam, gam, quadrant))
+    return _turn_pairs(pairs, lam, gam, quadrant, s, direction).reshape(x.shape)
 
 
 @njit(cache=True, parallel=True)

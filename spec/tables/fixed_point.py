@@ -7,7 +7,6 @@ Functions of an argument take one integer or an object array of them.
 
 from collections.abc import Callable
 from functools import lru_cache
-from itertools import count
 
 import numpy as np
 
@@ -45,12 +44,11 @@ def log(n: int, bits: int) -> int:
 
 def _odd_powers(p: int, q: int, sign: int, bits: int) -> int:
     """Return ``u + sign u**3/3 + u**5/5 + sign u**7/7 ...`` for u = p/q <= 1/3: atan (sign -1) or atanh (sign 1)."""
-    power, total = (p << bits) // q, 0
-    for k in count():
-        if power == 0:
-            return total
+    power, total, k = (p << bits) // q, 0, 0
+    while power:
         total += sign**k * (power // (2 * k + 1))
-        power = power * p * p // (q * q)
+        power, k = power * p * p // (q * q), k + 1
+    return total
 
 
 def exp(x, bits: int):
