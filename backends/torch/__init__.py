@@ -2,6 +2,7 @@
 
 from .activation import *
 from .arrays import default_device, from_numpy, to_numpy
+from .conv import *
 from .primitives import *
 from .rotation import *
 from .transform import *

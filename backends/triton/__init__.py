@@ -11,6 +11,7 @@ if not torch.cuda.is_available():
 from mamba_integer.backends.torch.arrays import default_device, from_numpy, to_numpy
 
 from .activation import *
+from .conv import *
 from .primitives import *
 from .rotation import *
 from .transform import *

@@ -4,6 +4,7 @@ A backend like any other: ``mamba-integer conform --backend unbounded`` holds th
 """
 
 from .activation import *
+from .conv import *
 from .primitives import *
 from .rotation import *
 from .transform import *

@@ -1,6 +1,7 @@
 """The compiled twins: the golden ops in Numba, the same names and integers, fast."""
 
 from .activation import *
+from .conv import *
 from .primitives import *
 from .rotation import *
 from .transform import *

@@ -1,6 +1,7 @@
 """The golden ops, one module a family. Importing this package registers every op in ``contract.OPS``."""
 
 from .activation import *
+from .conv import *
 from .primitives import *
 from .rotation import *
 from .transform import *

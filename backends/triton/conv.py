@@ -1,0 +1,83 @@
+"""Triton versions of ``spec.ops.conv``: channels on lanes, the four taps' inputs handed on in registers."""
+
+import torch
+import triton
+import triton.language as tl
+
+from mamba_integer.spec import ops
+from mamba_integer.spec.contract import implements
+
+from . import integers
+
+CHANNELS, STEPS = 256, 16
+
+
+@triton.jit
+def load_input(x_pointer, state_pointer, batch, t, length, channels, channel):
+    """Load the input at time t, which for t < 0 is in the state."""
+    x = x_pointer + (batch * length + t) * channels + channel
+    old = state_pointer + (batch * 3 + t + 3) * channels + channel
+    new = tl.load(x, mask=channel < tl.where(t >= 0, channels, 0), other=0)
+    return new + tl.load(old, mask=channel < tl.where(t >= 0, 0, channels), other=0)
+
+
+@triton.jit
+def conv_kernel(
+    y_pointer,
+    state_out_pointer,
+    x_pointer,
+    w_pointer,
+    bias_pointer,
+    state_pointer,
+    length,
+    channels,
+    s: tl.constexpr,
+    STEPS: tl.constexpr,
+    CHANNELS: tl.constexpr,
+):
+    batch = tl.program_id(2).to(tl.int64)
+    channel = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)
+    start = tl.program_id(1) * STEPS
+    mask = channel < channels
+    if start == 0:
+        for j in tl.static_range(3):
+            last = load_input(x_pointer, state_pointer, batch, length - 3 + j, length, channels, channel)
+            tl.store(state_out_pointer + (batch * 3 + j) * channels + channel, last, mask=mask)
+    w0 = tl.load(w_pointer + 4 * channel, mask=mask, other=0).to(tl.int32)
+    w1 = tl.load(w_pointer + 4 * channel + 1, mask=mask, other=0).to(tl.int32)
+    w2 = tl.load(w_pointer + 4 * channel + 2, mask=mask, other=0).to(tl.int32)
+    w3 = tl.load(w_pointer + 4 * channel + 3, mask=mask, other=0).to(tl.int32)
+    bias = tl.load(bias_pointer + channel, mask=mask, other=0)
+    x0 = load_input(x_pointer, state_pointer, batch, start - 3, length, channels, channel)
+    x1 = load_input(x_pointer, state_pointer, batch, start - 2, length, channels, channel)
+    x2 = load_input(x_pointer, state_pointer, batch, start - 1, length, channels, channel)
+    for step in tl.static_range(STEPS):
+        t = start + step
+        inside = channel < tl.where(t < length, channels, 0)
+        place = (batch * length + t) * channels + channel
+        x3 = tl.load(x_pointer + place, mask=inside, other=0)
+        total = bias + w0 * x0 + w1 * x1 + w2 * x2 + w3 * x3
+        y = integers.saturate(integers.shift_round(total, s), 16)
+        tl.store(y_pointer + place, y.to(tl.int16), mask=inside)
+        x0, x1, x2 = x1, x2, x3
+
+
+@implements(ops.causal_conv1d)
+def causal_conv1d(x, w, bias, state, *, s):
+    batch, length, channels = x.shape
+    y, new = (torch.empty(a.shape, dtype=torch.int16, device=x.device) for a in (x, state))
+    if new.numel():
+        steps = min(STEPS, triton.next_power_of_2(max(length, 1)))
+        grid = (triton.cdiv(channels, CHANNELS), max(1, triton.cdiv(length, steps)), batch)
+        arrays = (a.contiguous() for a in (x, w, bias, state))
+        conv_kernel[grid](y, new, *arrays, length, channels, s=s, STEPS=steps, CHANNELS=CHANNELS)
+    return y, new
+
+
+@implements(ops.conv1d_step)
+def conv1d_step(x, w, bias, state, *, s):
+    y, state = causal_conv1d.kernel(x[:, None], w, bias, state, s=s)
+    return y[:, 0], state
+
+
+__all__ = ["causal_conv1d", "conv1d_step"]
