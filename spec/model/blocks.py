@@ -1,0 +1,142 @@
+"""The network, written once: compositions of ops by name, for one step and for a whole sequence.
+
+A block takes the residual stream r, int32 [B L d_model] or [B d_model] for one step, and the state it left, and returns
+both anew. Nothing here computes: arrays are sliced, reshaped and handed on, so any ops namespace runs it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .config import CHANNEL, HEADS, ModelConfig
+from .formats import DOUBLINGS, Formats
+
+Observe = Callable[[str, str, Any], None]
+
+EMBEDDING, HEAD = "embedding", "head"
+
+
+@dataclass(frozen=True)
+class Call:
+    """What one call of the model shares among its layers."""
+
+    sequence: bool  # else one step
+    rotation: tuple[Any, Any, Any] | None  # of every row and position, [B*L pairs]
+    observe: Observe | None
+
+
+class Block:
+    """Norm, projection to x and z, convolution, squareplus, the mixing of a subclass, gate, projection, residual."""
+
+    def __init__(self, label: str, config: ModelConfig, formats: Formats, ops: Any, weights: Mapping[str, Any]):
+        self.label, self.config, self.formats, self.ops, self.weights = label, config, formats, ops, weights
+        self.scales = {
+            "in_proj": formats.linear(config.d_model, DOUBLINGS["in_proj"]),
+            "x_proj": formats.linear(config.d_inner, DOUBLINGS["x_proj"]),
+            "dt_proj": formats.linear(config.dt_rank, DOUBLINGS["dt_proj"]),
+            "out_proj": formats.linear(config.d_inner, DOUBLINGS["out_proj"]),
+        }
+        self.gate = formats.gate(config.layers)
+
+    def __call__(self, call: Call, r, conv, scan):
+        """Return the residual stream after this block, and the states of its convolution and scan."""
+        ops, weights, f = self.ops, self.weights, self.formats
+        inner = self.config.d_inner
+        u, e = ops.norm_quantize(r, weights["norm"], **f.norm)
+        xz = self.see(call, "xz", self.project(u, e, "in_proj"))
+        convolve = ops.causal_conv1d if call.sequence else ops.conv1d_step
+        x, conv = convolve(xz[..., :inner], weights["conv_weight"], weights["conv_bias"], conv, **f.conv)
+        self.see(call, "conv", x)
+        x = self.see(call, "x", ops.squareplus(x, f=f.activation))
+        y, scan = self.mix(call, x, scan)
+        self.see(call, "scan", y)
+        y = self.see(call, "gated", ops.sigmoid_gate(y, xz[..., inner:], f=f.activation))
+        o = self.see(call, "out", self.project(*ops.quantize_rows(y), "out_proj"))
+        r = self.see(call, "residual", ops.residual_add(r, o, **self.gate))
+        return r, self.see(call, "conv_state", conv), self.see(call, "scan_state", scan)
+
+    def project(self, q, e, name: str):
+        return self.ops.ternary_linear(q, e, self.weights[name], **self.scales[name])
+
+    def see(self, call: Call, name: str, array):
+        if call.observe:
+            call.observe(self.label, name, array)
+        return array
+
+    def mix(self, call: Call, x, scan):
+        """Return the scan's output, of the shape of x, and its new state."""
+        raise NotImplementedError
+
+
+class ChannelBlock(Block):
+    """A scan of its own for each channel, its decays modulated through a bottleneck."""
+
+    def mix(self, call, x, scan):
+        ops, weights, f = self.ops, self.weights, self.formats
+        rank, state = self.config.dt_rank, self.config.channel_state
+        projected = self.see(call, "projected", self.project(*ops.quantize_rows(x), "x_proj"))
+        b = self.see(call, "b", ops.requantize(projected[..., rank : rank + state], **f.requantize))
+        c = self.see(call, "c", ops.requantize(projected[..., rank + state :], **f.requantize))
+        modulation = self.project(*ops.quantize_rows(projected[..., :rank]), "dt_proj")
+        self.see(call, "modulation", modulation)
+        run = ops.selective_scan if call.sequence else ops.selective_scan_step
+        return run(x, modulation, weights["decay"], b, c, weights["skip"], scan, **f.scan)
+
+
+class HeadsBlock(Block):
+    """One decay a head for a state of ``d_head`` by ``head_state``; B and C may be rotated by their position."""
+
+    def mix(self, call, x, scan):
+        ops, weights, f, config = self.ops, self.weights, self.formats, self.config
+        heads, state = config.heads, config.head_state
+        projected = self.see(call, "projected", self.project(*ops.quantize_rows(x), "x_proj"))
+        b = self.see(call, "b", self.mixture(call, projected[..., heads : heads + state]))
+        c = self.see(call, "c", self.mixture(call, projected[..., heads + state :]))
+        leading = tuple(x.shape[:-1])
+        steps = leading if call.sequence else (*leading, 1)
+        modulation = projected[..., :heads].reshape(*steps, heads)
+        decay = ops.decay_modulate(weights["decay"], modulation, **f.modulation).reshape(*leading, heads)
+        self.see(call, "decay", decay)
+        run = ops.ssd_scan if call.sequence else ops.ssd_scan_step
+        x = x.reshape(*leading, heads, config.d_head)
+        y, scan = run(x, decay, b, c, weights["skip"], scan, **f.scan)
+        return y.reshape(*leading, config.d_inner), scan
+
+    def mixture(self, call, array):
+        if call.rotation:
+            # Rows may stand at different positions, so each row and position is a position of its own.
+            lam, gam, quadrant = call.rotation
+            rows = array.reshape(1, lam.shape[0], array.shape[-1])
+            array = self.ops.rope(rows, lam, gam, quadrant, s=self.formats.rotation).reshape(*array.shape)
+        return self.ops.requantize(array, **self.formats.requantize)
+
+
+BLOCKS = {CHANNEL: ChannelBlock, HEADS: HeadsBlock}
+
+
+class Network:
+    """Embedding, blocks and head, on the arrays of one backend."""
+
+    def __init__(self, config: ModelConfig, formats: Formats, ops: Any, weights: Mapping[str, Any]):
+        self.formats, self.ops, self.weights = formats, ops, weights
+        self.head_scale = formats.linear(config.d_model, DOUBLINGS["head"])
+        self.blocks = []
+        for i, kind in enumerate(config.kinds):
+            prefix = f"layers.{i}."
+            own = {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}
+            self.blocks.append(BLOCKS[kind](prefix.rstrip("."), config, formats, ops, own))
+
+    def __call__(self, call: Call, ids, state: Mapping[str, Any], last_only: bool = False):
+        """Return the logits and the arrays of the state after these tokens: ids is [B L], or [B] for one step."""
+        r = self.ops.embedding(ids, self.weights["embedding"], shift=0)
+        if call.observe:
+            call.observe(EMBEDDING, "residual", r)
+        after = {}
+        for block in self.blocks:
+            conv, scan = f"{block.label}.conv", f"{block.label}.scan"
+            r, after[conv], after[scan] = block(call, r, state[conv], state[scan])
+        u, e = self.ops.norm_quantize(r[:, -1] if last_only else r, self.weights["norm"], **self.formats.norm)
+        logits = self.ops.ternary_linear(u, e, self.weights["head"], **self.head_scale)
+        if call.observe:
+            call.observe(HEAD, "logits", logits)
+        return logits, after

@@ -1,0 +1,128 @@
+"""The shape of a model, as validated data."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+CHANNEL, HEADS = "channel", "heads"
+KINDS = (CHANNEL, HEADS)
+
+# What an integer field may be: from 1 on, as far as the ops go.
+LARGEST = {"vocabulary": 65536, "d_model": 2**14, "d_inner": 2**15, "dt_rank": 2**14, "layers": 1024}
+
+
+class ConfigError(ValueError):
+    """A config that makes no model: names the field, what was found and what is allowed."""
+
+    def __init__(self, field: str, found: Any, allowed: Any):
+        self.field, self.found, self.allowed = field, found, allowed
+        super().__init__(f"config field {field}: found {found!r}, allowed {allowed}")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Sizes of a language model.
+
+    Parameters
+    ----------
+    name : str
+    vocabulary : int
+        Token ids are in [0, vocabulary - 1].
+    d_model, d_inner : int
+        Channels of the residual stream, and inside a block.
+    layers : int
+    pattern : tuple of "channel" and "heads"
+        The kinds of blocks, repeated over the layers.
+    channel_state : int
+        State elements of each channel of a "channel" block.
+    head_state, heads, d_head : int
+        A "heads" block has ``heads * d_head == d_inner``; its state is ``d_head`` by ``head_state`` a head.
+    dt_rank : int
+        Width of the bottleneck before the decay modulation of a "channel" block.
+    rotate : bool
+        Whether B and C of a "heads" block are rotated by their position; ``head_state`` is then even.
+    """
+
+    name: str
+    vocabulary: int
+    d_model: int
+    d_inner: int
+    layers: int
+    pattern: tuple[str, ...] = KINDS
+    channel_state: int = 16
+    head_state: int = 64
+    heads: int = 24
+    d_head: int = 64
+    dt_rank: int = 48
+    rotate: bool = True
+
+    def __post_init__(self):
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.type is int:
+                largest = LARGEST.get(field.name, LARGEST["d_inner"])
+                if type(value) is not int or not 1 <= value <= largest:
+                    raise ConfigError(field.name, value, f"an integer from 1 to {largest}")
+            elif field.type in (str, bool) and type(value) is not field.type:
+                raise ConfigError(field.name, value, f"a {field.type.__name__}")
+        if type(self.pattern) is not tuple or not self.pattern or set(self.pattern) - set(KINDS):
+            raise ConfigError("pattern", self.pattern, f"a tuple of {' and '.join(KINDS)}, not empty")
+        if self.heads * self.d_head != self.d_inner:
+            raise ConfigError("heads", self.heads, f"heads * d_head ({self.d_head}) equal to d_inner ({self.d_inner})")
+        if self.rotate and self.head_state % 2:
+            raise ConfigError("head_state", self.head_state, "an even number, because rotate is true")
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kind of each layer."""
+        return tuple(self.pattern[i % len(self.pattern)] for i in range(self.layers))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data that JSON can hold."""
+        return asdict(self) | {"pattern": list(self.pattern)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "ModelConfig":
+        """Return the config that `to_dict` gave; every field must be there, and nothing else.
+
+        Raises
+        ------
+        ConfigError
+            An unknown or missing field, or a value that is not allowed.
+        """
+        names = [field.name for field in fields(cls)]
+        for name in data:
+            if name not in names:
+                raise ConfigError(name, "an unknown field", f"fields {names}")
+        for name in names:
+            if name not in data:
+                raise ConfigError(name, "nothing", "a value")
+        pattern = data["pattern"]
+        return cls(**{**data, "pattern": tuple(pattern) if isinstance(pattern, list) else pattern})
+
+
+CONFIGS = {
+    config.name: config
+    for config in (
+        ModelConfig(
+            "tiny",
+            256,
+            d_model=64,
+            d_inner=128,
+            layers=2,
+            channel_state=16,
+            head_state=16,
+            heads=4,
+            d_head=32,
+            dt_rank=4,
+        ),
+        ModelConfig("small", 4096, d_model=384, d_inner=768, layers=8, heads=12, dt_rank=24),
+        ModelConfig("base", 4096, d_model=768, d_inner=1536, layers=24),
+    )
+}
+
+
+def find_config(name: str) -> ModelConfig:
+    if name not in CONFIGS:
+        raise ConfigError("name", name, f"one of {', '.join(CONFIGS)}")
+    return CONFIGS[name]

@@ -1,0 +1,183 @@
+"""The Q formats of a model, in one place: what each array means, and every constant that the ops take because of it.
+
+``Q.f`` is an integer in units of ``2**-f``. That no op leaves its domain under these formats is a computation: `proof`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isqrt
+from types import SimpleNamespace
+from typing import Any
+
+from ..contract import DomainError, PackedTernary, Tensor, dtype_name, find_op
+from ..integers import Dyadic
+from .config import CHANNEL, ModelConfig
+
+KERNEL = 4
+LARGEST_FACTOR = 2**15 - 1
+LARGEST_SHIFT = 30
+
+
+@dataclass(frozen=True)
+class Formats:
+    """Fraction bits of everything a model computes, and the parameters of its ops that follow.
+
+    ``xz`` is Q.activation, and so are the results of the norm, the convolution, the gate and the output projection, and
+    the logits; the scan's output is that of the recurrence over ``2**attenuation``.
+    """
+
+    activation: int = 8
+    residual: int = 12
+    gain: int = 12  # of the norms
+    mantissa: int = 3  # of the norms' scale
+    kernel: int = 6  # weights of the convolution
+    mixture: int = 6  # B and C, int8
+    decay: int = 15
+    margin: int = 5  # decays are at most 1 - 2**(margin - decay)
+    state: int = 11
+    attenuation: int = 3
+    rotation: int = 15
+
+    @property
+    def skip(self) -> int:
+        """Fraction bits of the skip weights: skip * x has the format of the scan's sum."""
+        return self.state + self.mixture - self.activation
+
+    @property
+    def norm(self) -> dict[str, int]:
+        return {"b": self.mantissa, "s": self.gain - self.activation}
+
+    @property
+    def conv(self) -> dict[str, int]:
+        return {"s": self.kernel}
+
+    @property
+    def requantize(self) -> dict[str, int]:
+        return {"shift": self.activation - self.mixture}
+
+    @property
+    def modulation(self) -> dict[str, int]:
+        return {"k": self.decay, "n_max": (1 << self.decay) - (1 << self.margin)}
+
+    @property
+    def scan(self) -> dict[str, int]:
+        s_v = self.activation + self.mixture - self.state
+        return self.modulation | {"s_v": s_v, "s_h": 0, "s_y": self.skip + self.attenuation, "convex": 0}
+
+    def linear(self, width: int, doublings: int = 0) -> dict[str, int]:
+        """Return the scale of a ternary matrix of ``width`` columns, a third of them zero: ``1/sqrt(2 width / 3)``.
+
+        ``doublings`` multiplies it by a power of two.
+        """
+        return _parameters(dyadic_root(3 << max(2 * doublings, 0), 2 * width << max(-2 * doublings, 0)))
+
+    def gate(self, layers: int) -> dict[str, int]:
+        """Return the factor of a block's result: ``1/sqrt(layers)``, and from its format to the residual stream's."""
+        return _parameters(dyadic_root(1 << 2 * (self.residual - self.activation), layers))
+
+
+FORMATS = Formats()
+
+# log2 of the size of each projection's results, relative to its inputs. dt_proj's are added to decays.
+DOUBLINGS = {"in_proj": 0, "x_proj": -1, "dt_proj": 1, "out_proj": 0, "head": 0}
+
+
+def dyadic_root(numerator: int, denominator: int) -> Dyadic:
+    """Return ``sqrt(numerator / denominator)``, floored to the 15 bits that a factor may have."""
+    for shift in range(LARGEST_SHIFT, -1, -1):
+        num = isqrt((numerator << 2 * shift) // denominator)
+        if num <= LARGEST_FACTOR:
+            return Dyadic(num, shift)
+    raise ValueError(f"sqrt({numerator} / {denominator}) is above {LARGEST_FACTOR}")
+
+
+def _parameters(scale: Dyadic) -> dict[str, int]:
+    return {"num": scale.num, "shift": scale.shift}
+
+
+@dataclass(frozen=True)
+class Format:
+    """What one stored array is. ``digits`` is the number of columns of a packed ternary matrix, else 0."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    q: str
+    low: int
+    high: int
+    digits: int = 0
+
+    def check(self, name: str, array: Any, values: bool = True) -> None:
+        """Raise DomainError unless the array is what this says; ``values`` off checks dtype and shape alone."""
+        if dtype_name(array) != self.dtype:
+            raise DomainError("model", name, f"dtype {dtype_name(array)}", self.dtype)
+        if tuple(array.shape) != self.shape:
+            raise DomainError("model", name, f"shape {tuple(array.shape)}", self.shape)
+        if values and 0 not in self.shape:
+            kind = PackedTernary if self.digits else Tensor
+            kind(name, self.dtype, "...", self.low, self.high).check_values(
+                "model", array, SimpleNamespace(K=self.digits)
+            )
+
+
+def ternary(rows: int, columns: int) -> Format:
+    return Format((rows, -(-columns // 4)), "uint8", "2-bit ternary", 0, 255, columns)
+
+
+def signed(dtype: str, q: int, *shape: int, limit: int | None = None) -> Format:
+    limit = limit or (1 << (int(dtype.removeprefix("int")) - 1)) - 1
+    return Format(shape, dtype, f"Q.{q}", -limit, limit)
+
+
+def parameter_formats(config: ModelConfig, formats: Formats = FORMATS) -> dict[str, Format]:
+    """Return what each parameter of a model is, by name, in the order in which they are stored and drawn."""
+    d, inner, f = config.d_model, config.d_inner, formats
+    result = {"embedding": signed("int16", f.residual, config.vocabulary, d)}
+    for i, kind in enumerate(config.kinds):
+        if kind == CHANNEL:
+            state, lanes = config.channel_state, inner
+            projected, decays = config.dt_rank + 2 * state, (inner, state)
+        else:
+            state, lanes = config.head_state, config.heads
+            projected, decays = config.heads + 2 * state, (config.heads, 1)
+        block = {
+            "norm": signed("int16", f.gain, d),
+            "in_proj": ternary(2 * inner, d),
+            "conv_weight": signed("int8", f.kernel, inner, KERNEL),
+            "conv_bias": signed("int32", f.kernel + f.activation, inner, limit=1 << 24),
+            "x_proj": ternary(projected, inner),
+            "decay": Format(decays, "int16", f"Q.{f.decay}", 0, (1 << f.decay) - 1),
+            "skip": signed("int16", f.skip, lanes),
+            "out_proj": ternary(d, inner),
+        }
+        if kind == CHANNEL:
+            block["dt_proj"] = ternary(inner, config.dt_rank)
+        result |= {f"layers.{i}.{name}": format for name, format in block.items()}
+    result["norm"] = signed("int16", f.gain, d)
+    result["head"] = ternary(config.vocabulary, d)
+    return result
+
+
+def state_formats(config: ModelConfig, batch: int, formats: Formats = FORMATS) -> dict[str, Format]:
+    """Return what each array of a state is, by name. The bound of the scans' states holds for every length."""
+    result = {}
+    at = SimpleNamespace(**formats.scan)
+    for i, kind in enumerate(config.kinds):
+        if kind == CHANNEL:
+            op, shape = "selective_scan", (batch, config.d_inner, config.channel_state)
+        else:
+            op, shape = "ssd_scan", (batch, config.heads, config.d_head, config.head_state)
+        bound = next(tensor for tensor in find_op(op).inputs if tensor.name == "h").range(at)
+        result[f"layers.{i}.conv"] = signed("int16", formats.activation, batch, KERNEL - 1, config.d_inner)
+        result[f"layers.{i}.scan"] = Format(shape, "int32", f"Q.{formats.state}", bound.low, bound.high)
+    return result
+
+
+def check_arrays(arrays: Mapping[str, Any], wanted: Mapping[str, Format], values: bool = True) -> None:
+    """Raise DomainError unless the arrays are those of ``wanted``: no name less, none more, each as its format says."""
+    for name in arrays:
+        if name not in wanted:
+            raise DomainError("model", name, "an unknown array", f"arrays {list(wanted)}")
+    for name, format in wanted.items():
+        if name not in arrays:
+            raise DomainError("model", name, "nothing", f"{format.dtype} array of shape {format.shape}")
+        format.check(name, arrays[name], values)

@@ -1,0 +1,185 @@
+"""A language model: tokens and a state in, logits and a state out, all integers.
+
+    model = LanguageModel(CONFIGS["tiny"], initial_parameters(CONFIGS["tiny"], seed=0))
+    logits, state = model.prefill(ids, model.new_state(batch=1))
+    logits, state = model.step(token, state)
+
+Reading a sequence whole, token by token, or in any pieces gives the same integers.
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from .. import ops as golden
+from ..contract import DomainError, Tensor, dtype_name, trusted_values
+from ..tables import rotation_coefficients
+from .blocks import Call, Network, Observe
+from .config import HEADS, ModelConfig
+from .formats import FORMATS, Formats, check_arrays, parameter_formats, state_formats
+from .state import State
+
+LARGEST_POSITION = 1 << 20
+POSITIONS_A_TABLE = 256
+
+
+class LanguageModel:
+    """A model on one backend.
+
+    Parameters
+    ----------
+    config : ModelConfig
+    parameters : dict of NumPy arrays by name, as `formats.parameter_formats` lists them
+    ops : object, optional
+        A namespace with the ops' names, with ``from_numpy(array, device)`` and ``to_numpy(array)`` where its arrays are
+        not NumPy's; or a `backends.Backend`. Left out, the golden ops.
+    device : str
+        What ``from_numpy`` is told; a Backend knows its own.
+
+    Raises
+    ------
+    DomainError
+        A parameter is missing, unknown, of another shape or dtype, or out of its range.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        parameters: Mapping[str, np.ndarray],
+        ops: Any = golden,
+        device: str = "cpu",
+        formats: Formats = FORMATS,
+    ):
+        check_arrays(parameters, parameter_formats(config, formats))
+        self.config, self.formats = config, formats
+        self.from_numpy, self.to_numpy, self.ops = attach(ops, device)
+        weights = {name: self.from_numpy(array) for name, array in parameters.items()}
+        self.network = Network(config, formats, self.ops, weights)
+        self.rotates = config.rotate and HEADS in config.kinds
+
+    def new_state(self, batch: int) -> State:
+        """Return the state of ``batch`` rows that have read nothing."""
+        wanted = state_formats(self.config, batch, self.formats)
+        zeros = {name: self.from_numpy(np.zeros(f.shape, f.dtype)) for name, f in wanted.items()}
+        return State(zeros, (0,) * batch)
+
+    def state_to_numpy(self, state: State) -> State:
+        """Return the state in NumPy arrays, for a file or another backend."""
+        return state.convert(self.to_numpy)
+
+    def state_from_numpy(self, state: State) -> State:
+        """Return a state of NumPy arrays as this model's.
+
+        Raises
+        ------
+        DomainError
+            An array is missing, unknown, of another shape or dtype, or out of its proved range.
+        """
+        check_arrays(state.arrays, state_formats(self.config, state.batch, self.formats))
+        return state.convert(self.from_numpy)
+
+    def prefill(self, ids, state: State, last_only: bool = False, observe: Observe | None = None):
+        """Read a sequence of tokens in each row, after those that the state has read.
+
+        Parameters
+        ----------
+        ids : int32 array, shape (B, L), in [0, vocabulary - 1]
+            A NumPy array or one of the backend's.
+        state : State of B rows
+        last_only : bool
+            Return the logits after the last token alone; needs L >= 1.
+        observe : callable, optional
+            Called with ``(layer, name, array)`` for each tensor, in the order of computation; layers are
+            ``"embedding"``, ``"layers.0"`` … and ``"head"``.
+
+        Returns
+        -------
+        logits : int16 array, shape (B, L, vocabulary), or (B, vocabulary) with ``last_only``; Q.8, base 2
+        state : State
+
+        Raises
+        ------
+        DomainError
+            ids of another dtype or rank or out of range; a state of another batch or model.
+        """
+        ids = self._accept("prefill", ids, "B L", state)
+        if last_only and not ids.shape[1]:
+            raise DomainError("prefill", "ids", "length 0", "length 1 or more with last_only")
+        return self._run(True, ids, ids.shape[1], state, last_only, observe)
+
+    def step(self, ids, state: State, observe: Observe | None = None):
+        """Read one token in each row: ids is int32 of shape (B,), the logits are (B, vocabulary). See `prefill`."""
+        return self._run(False, self._accept("step", ids, "B", state), 1, state, False, observe)
+
+    def _run(self, sequence: bool, ids, length: int, state: State, last_only: bool, observe: Observe | None):
+        call = Call(sequence, self._rotation(state, length), observe)
+        with trusted_values():
+            logits, arrays = self.network(call, ids, state.arrays, last_only)
+        return logits, State(arrays, tuple(position + length for position in state.positions))
+
+    def _accept(self, call: str, ids, shape: str, state: State):
+        """Return ids as the backend's array, after the checks at the edge: everything inside is proved."""
+        if not hasattr(ids, "dtype") or dtype_name(ids) != "int32":
+            raise DomainError(call, "ids", getattr(ids, "dtype", type(ids).__name__), "an int32 array")
+        if len(ids.shape) != len(shape.split()) or ids.shape[0] != state.batch:
+            raise DomainError(
+                call, "ids", f"shape {tuple(ids.shape)}", f"({shape}) with B = {state.batch}, the state's"
+            )
+        if 0 not in ids.shape:
+            last = self.config.vocabulary - 1
+            Tensor("ids", "int32", shape, 0, last).check_values(call, ids, SimpleNamespace())
+        check_arrays(state.arrays, state_formats(self.config, state.batch, self.formats), values=False)
+        return self.from_numpy(ids) if isinstance(ids, np.ndarray) else ids
+
+    def _rotation(self, state: State, length: int):
+        if not self.rotates:
+            return None
+        positions = (np.array(state.positions, np.int64)[:, None] + np.arange(length)).reshape(-1)
+        if positions.size and positions.max() > LARGEST_POSITION:
+            raise DomainError("model", "positions", int(positions.max()), f"at most {LARGEST_POSITION}")
+        return tuple(map(self.from_numpy, rotations(positions, self.config.head_state // 2, self.formats.rotation)))
+
+
+def rotations(positions: np.ndarray, pairs: int, s: int) -> tuple[np.ndarray, ...]:
+    """Return lam, gam and quadrant of each position, from tables made once."""
+    table, row = np.divmod(positions, POSITIONS_A_TABLE)
+    result = tuple(np.empty((positions.size, pairs), dtype) for dtype in (np.int32, np.int32, np.int8))
+    for number in np.unique(table):
+        here = table == number
+        for array, values in zip(result, rotation_table(int(number), pairs, s), strict=True):
+            array[here] = values[row[here]]
+    return result
+
+
+@lru_cache(maxsize=64)
+def rotation_table(number: int, pairs: int, s: int):
+    positions = np.arange(number * POSITIONS_A_TABLE, min((number + 1) * POSITIONS_A_TABLE, LARGEST_POSITION + 1))
+    return rotation_coefficients(positions, pairs, s=s)
+
+
+def attach(ops: Any, device: str):
+    """Return how arrays enter and leave a backend, and its kernels."""
+    if hasattr(ops, "load") and hasattr(ops, "store"):
+        return ops.load, ops.store, Kernels(ops.ops)
+    enter = getattr(ops, "from_numpy", None)
+    return (
+        (lambda array: enter(array, device)) if enter else np.asarray,
+        getattr(ops, "to_numpy", np.asarray),
+        Kernels(ops),
+    )
+
+
+class Kernels:
+    """The ops of a namespace without their checks, where it has such: shapes and values inside a model are proved."""
+
+    def __init__(self, ops: Any):
+        self._ops = ops
+
+    def __getattr__(self, name: str):
+        public = getattr(self._ops, name)
+        kernel = getattr(public, "kernel", None) or getattr(public, "golden", public)
+        setattr(self, name, kernel)
+        return kernel
