@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+# The residual stream: symmetric, held in int32.
+RESIDUAL_BITS = 24
+
 
 def shift_floor(x, s):
     """Return the largest integer q with ``q * 2**s <= x``."""

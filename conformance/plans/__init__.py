@@ -1,6 +1,14 @@
 """One plan for each op, one module a family."""
 
-from . import activation, conv, primitives, rotation, transform
+from . import activation, conv, embedding, primitives, residual, rotation, transform
 from .plan import Plan
 
-PLANS: dict[str, Plan] = activation.PLANS | conv.PLANS | primitives.PLANS | rotation.PLANS | transform.PLANS
+PLANS: dict[str, Plan] = (
+    activation.PLANS
+    | conv.PLANS
+    | embedding.PLANS
+    | primitives.PLANS
+    | residual.PLANS
+    | rotation.PLANS
+    | transform.PLANS
+)

@@ -5,6 +5,8 @@ A backend like any other: ``mamba-integer conform --backend unbounded`` holds th
 
 from .activation import *
 from .conv import *
+from .embedding import *
 from .primitives import *
+from .residual import *
 from .rotation import *
 from .transform import *

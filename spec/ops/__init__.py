@@ -2,6 +2,8 @@
 
 from .activation import *
 from .conv import *
+from .embedding import *
 from .primitives import *
+from .residual import *
 from .rotation import *
 from .transform import *

@@ -1,0 +1,54 @@
+"""The embedding: rows of an integer table, brought to the format of the residual stream."""
+
+import numpy as np
+
+from ..bounds import Interval, Width
+from ..contract import Parameter, Tensor, op
+from ..integers import RESIDUAL_BITS
+
+TABLE_BITS = 16
+
+
+@op(
+    inputs=(
+        Tensor("ids", "int32", "...", low=0, high=lambda at: at.V - 1, meaning="row numbers"),
+        Tensor("table", "int16", "V D", meaning="Q.f"),
+    ),
+    outputs=(Tensor("y", "int32", "... D", meaning="Q.(f + shift)"),),
+    parameters=(Parameter("shift", 0, RESIDUAL_BITS - TABLE_BITS, "fraction bits that y has more than the table"),),
+    sizes={"V": (1, 2**31 - 1)},
+    clauses={
+        "C1": "y[..., d] = table[ids[...], d] * 2**shift, exact",
+        "C2": "an id outside [0, V - 1] is a DomainError",
+    },
+    widths=lambda at: {"y": Width(Interval.signed(TABLE_BITS) << at.shift, "int32")},
+)
+def embedding(ids, table, *, shift):
+    """Return row ``ids[...]`` of the table times ``2**shift`` (C1): the start of the residual stream.
+
+    The largest shift is the one for which every result stays inside the residual stream, ``|y| <= 2**23 - 1``.
+
+    Parameters
+    ----------
+    ids : int32 array, any shape, in [0, V - 1]
+    table : int16 array, shape (V, D), V >= 1, Q.f, in [-32767, 32767]
+    shift : int in [0, 8]
+
+    Returns
+    -------
+    int32 array, shape (..., D), Q.(f + shift).
+
+    Raises
+    ------
+    DomainError
+        An id outside the table (C2); the table holds -32768; shift outside its range.
+
+    Examples
+    --------
+    >>> embedding(np.array([2, 0], np.int32), np.array([[1, -2], [3, 4], [5, -6]], np.int16), shift=4).tolist()
+    [[80, -96], [16, -32]]
+    """
+    return table[ids].astype(np.int32) << shift
+
+
+__all__ = ["embedding"]
