@@ -4,6 +4,7 @@ from .activation import *
 from .arrays import default_device, from_numpy, to_numpy
 from .conv import *
 from .embedding import *
+from .norm import *
 from .primitives import *
 from .residual import *
 from .rotation import *

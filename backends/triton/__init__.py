@@ -13,6 +13,7 @@ from mamba_integer.backends.torch.arrays import default_device, from_numpy, to_n
 from .activation import *
 from .conv import *
 from .embedding import *
+from .norm import *
 from .primitives import *
 from .residual import *
 from .rotation import *

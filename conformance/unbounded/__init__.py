@@ -6,6 +6,7 @@ A backend like any other: ``mamba-integer conform --backend unbounded`` holds th
 from .activation import *
 from .conv import *
 from .embedding import *
+from .norm import *
 from .primitives import *
 from .residual import *
 from .rotation import *

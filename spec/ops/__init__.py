@@ -3,6 +3,7 @@
 from .activation import *
 from .conv import *
 from .embedding import *
+from .norm import *
 from .primitives import *
 from .residual import *
 from .rotation import *

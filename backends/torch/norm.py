@@ -1,0 +1,45 @@
+"""Torch versions of ``spec.ops.norm``."""
+
+import torch
+
+from mamba_integer.spec import ops
+from mamba_integer.spec.contract import implements
+from mamba_integer.spec.ops.norm import LARGEST_EXPONENT, MEAN_SQUARE_BITS
+
+from . import integers
+
+
+def scale_exponent(square_sum, D):
+    k = torch.zeros_like(square_sum)
+    for j in range(LARGEST_EXPONENT):
+        k += square_sum > D << (2 * j)
+    return k
+
+
+def scale_mantissa(square_sum, D, k, b):
+    if b == 0:
+        return torch.ones_like(k)
+    cut = (k - MEAN_SQUARE_BITS // 2).clamp(min=0)
+    mean_square = square_sum >> (2 * cut)
+    target = D << (2 * (k - cut) + 2 * b + 2)
+    root = torch.zeros_like(k)
+    for bit in range(b + 1, -1, -1):
+        trial = root + (1 << bit)
+        root = torch.where(trial * trial * mean_square <= target, trial, root)
+    return (root + 1) >> 1
+
+
+@implements(ops.bitshift_norm)
+def bitshift_norm(x, gamma, *, b, s):
+    D = x.shape[-1]
+    wide = x.long()
+    mean = torch.div(wide.sum(dim=-1, keepdim=True), D, rounding_mode="floor")
+    centred = wide - mean
+    square_sum = (centred * centred).sum(dim=-1, keepdim=True)
+    k = scale_exponent(square_sum, D)
+    m = scale_mantissa(square_sum, D, k, b)
+    y = integers.shift_round(centred * m * gamma, k + b + s)
+    return integers.saturate(y, 16).to(torch.int16)
+
+
+__all__ = ["bitshift_norm"]

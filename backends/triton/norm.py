@@ -1,0 +1,85 @@
+"""Triton versions of ``spec.ops.norm``: a program a row, the row held in registers and read once."""
+
+import torch
+import triton
+import triton.language as tl
+
+from mamba_integer.spec import ops
+from mamba_integer.spec.contract import implements
+from mamba_integer.spec.ops import norm as golden
+
+from . import integers
+
+MEAN_SQUARE_BITS = tl.constexpr(golden.MEAN_SQUARE_BITS)
+ELEMENTS_A_WARP = 512
+MOST_WARPS = 16
+
+
+def row_launch(D):
+    """Return the tile and the number of warps for rows of D elements."""
+    block = triton.next_power_of_2(D)
+    return {"BLOCK": block, "num_warps": min(max(block // ELEMENTS_A_WARP, 1), MOST_WARPS)}
+
+
+@triton.jit
+def scale_exponent(square_sum, D: tl.constexpr):
+    """Smallest k >= 0 with square_sum <= D * 4**k: a binary search that shifts right, so nothing overflows."""
+    k = tl.zeros_like(square_sum)
+    for log_step in tl.static_range(5):
+        step = 16 >> log_step
+        k = tl.where(((square_sum - 1) >> (2 * (k + step - 1))) >= D, k + step, k)
+    return k
+
+
+@triton.jit
+def scale_mantissa(square_sum, D: tl.constexpr, k, b: tl.constexpr):
+    cut = tl.maximum(k - MEAN_SQUARE_BITS // 2, 0)
+    mean_square = square_sum >> (2 * cut)
+    target = (tl.zeros_like(k) + D) << (2 * (k - cut) + 2 * b + 2)
+    root = tl.zeros_like(k)
+    for place in tl.static_range(b + 2):
+        trial = root + (1 << (b + 1 - place))
+        root = tl.where(trial * trial * mean_square <= target, trial, root)
+    return (root + 1) >> 1
+
+
+@triton.jit
+def normalised_row(x_pointer, gamma_pointer, D: tl.constexpr, b: tl.constexpr, s: tl.constexpr, BLOCK: tl.constexpr):
+    """Return one row of `bitshift_norm` as int32, zero past its end."""
+    column = tl.arange(0, BLOCK)
+    mask = column < D
+    x = tl.load(x_pointer + column, mask=mask, other=0)
+    gamma = tl.load(gamma_pointer + column, mask=mask, other=0)
+    mean = integers.floor_div(tl.sum(x.to(tl.int64)), D).to(tl.int32)
+    centred = tl.where(mask, x - mean, 0)
+    wide = centred.to(tl.int64)
+    square_sum = tl.sum(wide * wide)
+    k = scale_exponent(square_sum, D)
+    scaled = centred
+    if b > 0:
+        scaled = centred * scale_mantissa(square_sum, D, k, b).to(tl.int32)
+    y = integers.shift_round(scaled.to(tl.int64) * gamma, k + b + s)
+    return integers.saturate(y, 16).to(tl.int32)
+
+
+@implements(ops.bitshift_norm)
+def bitshift_norm(x, gamma, *, b, s):
+    D = x.shape[-1]
+    y = torch.empty(x.shape, dtype=torch.int16, device=x.device)
+    if y.numel():
+        rows = (x.numel() // D,)
+        bitshift_norm_kernel[rows](y, x.contiguous(), gamma.contiguous(), D=D, b=b, s=s, **row_launch(D))
+    return y
+
+
+@triton.jit
+def bitshift_norm_kernel(
+    y_pointer, x_pointer, gamma_pointer, D: tl.constexpr, b: tl.constexpr, s: tl.constexpr, BLOCK: tl.constexpr
+):
+    start = tl.program_id(0).to(tl.int64) * D
+    column = tl.arange(0, BLOCK)
+    y = normalised_row(x_pointer + start, gamma_pointer, D, b, s, BLOCK)
+    tl.store(y_pointer + start + column, y.to(tl.int16), mask=column < D)
+
+
+__all__ = ["bitshift_norm"]

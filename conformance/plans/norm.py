@@ -1,0 +1,37 @@
+"""Plans of ``spec.ops.norm``."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from .plan import ROW_SIZES, Extreme, Plan
+
+LIMIT = 2**23 - 1
+MANTISSAS = (3, 0, 1, 2, 4)
+
+
+def extreme_rows(D: int) -> np.ndarray:
+    """Return rows that attain the bounds of means, sums of squares, exponents and mantissas."""
+    one_against_all = np.full(D, -LIMIT)
+    one_against_all[0] = LIMIT
+    halves = np.where(np.arange(D) < (D + 1) // 2, LIMIT, -LIMIT)
+    powers = [np.where(np.arange(D) < (D + 1) // 2, power, -power) for power in (1, 256)]
+    rows = [np.full(D, LIMIT), np.full(D, -LIMIT), one_against_all, -one_against_all, halves, -halves, *powers]
+    return np.array(rows, np.int32)
+
+
+def extremes() -> Iterator[Extreme]:
+    for D in (2, 3, 4, 129):
+        x = extreme_rows(D)
+        for b in range(5):
+            for s in (0, 15):
+                yield Extreme([(x, np.full(D, gamma, np.int16)) for gamma in (-32767, 32767)], {"b": b, "s": s})
+
+
+PLANS = {
+    "bitshift_norm": Plan(
+        sizes={"D": (*ROW_SIZES, 1023, 1025)},
+        parameters={"b": MANTISSAS, "s": range(16)},
+        extremes=extremes,
+    )
+}
