@@ -179,8 +179,8 @@ def main() -> None:
         code = INTERRUPTED
     except Exception as error:
         # Typer's own errors have this method, whichever version of click they come from.
-        own = getattr(error, "format_message", lambda: f"internal error: {type(error).__name__}: {error}")
-        code = _complain(own())
+        own = hasattr(error, "format_message")
+        code = _complain(error.format_message() if own else f"internal error: {type(error).__name__}: {error}")
     sys.exit(code or 0)
 
 

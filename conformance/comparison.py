@@ -145,7 +145,7 @@ def compare(
     if len(got) != len(want):
         raise Failure(backend, case, "result", f"{says}{len(got)} results, want {len(want)}")
     compared = 0
-    for name, g, w in zip(names, got, want, strict=True):
+    for name, g, w in zip(names, map(_as_array, got), map(_as_array, want), strict=True):
         if not isinstance(g, np.ndarray):
             raise Failure(backend, case, "result", f"{says}{name} is a {type(g).__name__}, want an array", name)
         if g.dtype != w.dtype:
@@ -169,6 +169,11 @@ def _spread(array: np.ndarray) -> np.ndarray:
     spread = np.full((*array.shape[:-1], 2 * array.shape[-1]), 1, array.dtype)
     spread[..., ::2] = array
     return spread
+
+
+def _as_array(result: Any) -> Any:
+    """Return NumPy's scalars as arrays: its functions turn arrays without dimensions into them."""
+    return np.asarray(result) if isinstance(result, np.generic) else result
 
 
 def _as_tuple(result: Any) -> tuple[Any, ...]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
+
 from mamba_integer.spec.philox import random_words
 
 

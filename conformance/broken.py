@@ -1,0 +1,244 @@
+"""Backends that are wrong on purpose: what the suite must catch, so that passing it means something.
+
+``NULL`` holds backends that compute nothing, ``BUGS`` planted bugs with the ops that each must fail. All are reachable
+by name: ``mamba-integer conform --backend mamba_integer.conformance.broken:zeros``.
+"""
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from mamba_integer import spec
+from mamba_integer.spec import integers
+from mamba_integer.spec.integers import bit_length, isqrt, saturate, shift_round
+
+
+class Golden:
+    """The golden ops, some of them replaced."""
+
+    def __init__(self, **wrong: Callable):
+        self.wrong = wrong
+
+    def __getattr__(self, name: str) -> Callable:
+        if name in spec.OPS:
+            return self.wrong.get(name, spec.OPS[name])
+        raise AttributeError(name)
+
+
+class Null:
+    """Every op returns arrays of the right shape and dtype, filled by a function of the inputs and the right result."""
+
+    def __init__(self, fill: Callable):
+        self.fill = fill
+
+    def __getattr__(self, name: str) -> Callable:
+        if name in spec.OPS:
+            return after(name, lambda results, arrays, parameters: filled(self.fill, arrays, results))
+        raise AttributeError(name)
+
+
+def filled(fill, arrays, results):
+    if isinstance(results, tuple):
+        return tuple(fill(arrays, result) for result in results)
+    return fill(arrays, results)
+
+
+zeros = Null(lambda arrays, result: np.zeros_like(result))
+constant = Null(lambda arrays, result: np.full_like(result, 3))
+echo = Null(lambda arrays, result: np.resize(arrays[0], result.shape).astype(result.dtype))
+NULL = {"zeros": zeros, "constant": constant, "echo": echo}
+
+BUGS: dict[str, tuple[str, ...]] = {}
+
+
+def plant(name: str, **wrong: Callable) -> Golden:
+    """Return a backend whose given ops are replaced, and list it among the bugs."""
+    BUGS[name] = tuple(wrong)
+    return Golden(**wrong)
+
+
+@contextlib.contextmanager
+def replaced(name: str, function: Callable) -> Iterator[None]:
+    """Put another function in the place of one of the number system's."""
+    right = getattr(integers, name)
+    setattr(integers, name, function)
+    try:
+        yield
+    finally:
+        setattr(integers, name, right)
+
+
+def under(name: str, function: Callable, op: str) -> Callable:
+    """Return the golden op as it would be with one function of the number system replaced."""
+
+    def wrong(*arrays, **parameters):
+        with replaced(name, function):
+            return spec.OPS[op].golden(*arrays, **parameters)
+
+    return wrong
+
+
+def plant_integers(bug: str, name: str, function: Callable, *ops: str) -> Golden:
+    """Plant a bug of the number system in the given ops."""
+    return plant(bug, **{op: under(name, function, op) for op in ops})
+
+
+def after(op: str, change: Callable) -> Callable:
+    """Return the golden op with its results changed: ``change(results, arrays, parameters)``."""
+    return lambda *arrays, **parameters: change(spec.OPS[op].golden(*arrays, **parameters), arrays, parameters)
+
+
+# --- the number system ---
+
+
+def divide_toward_zero(a, b):
+    return np.sign(a) * (np.abs(a) // b)
+
+
+def round_half_to_even(x, s):
+    floor = x >> s
+    twice = 2 * (x - (floor << s))
+    return floor + ((twice > (1 << s)) | ((twice == (1 << s)) & (floor & 1 == 1)))
+
+
+def round_half_away(x, s):
+    return np.sign(x) * shift_round(np.abs(x), s)
+
+
+def shift_toward_zero(x, s):
+    return np.sign(x) * (np.abs(x) >> s)
+
+
+def shift_in_int32(x, s):
+    return (x + ((1 << s) >> 1)).astype(np.int32).astype(np.int64) >> s
+
+
+def saturate_to_minimum(x, bits):
+    return np.clip(x, -(1 << (bits - 1)), (1 << (bits - 1)) - 1)
+
+
+def isqrt_without_correction(v):
+    r = isqrt(v)
+    return r - ((r * r == v) & (r > 1))
+
+
+def isqrt_of_one_value(v):
+    return isqrt(v) - (v == 30011 * 30011)
+
+
+def bit_length_of_positive(x):
+    return bit_length(np.maximum(x, 0))
+
+
+truncating_division = plant_integers("truncating_division", "floor_div", divide_toward_zero, "algebraic_sigmoid")
+half_to_even = plant_integers("half_to_even", "shift_round", round_half_to_even, "shift_round", "residual_add")
+half_away = plant_integers("half_away", "shift_round", round_half_away, "shift_round", "sigmoid_gate")
+toward_zero = plant_integers("toward_zero", "shift_round", shift_toward_zero, "shift_round", "causal_conv1d")
+int32_wrap = plant_integers("int32_wrap", "shift_round", shift_in_int32, "shift_round", "bitshift_norm")
+asymmetric = plant_integers("asymmetric", "saturate", saturate_to_minimum, "saturate", "requantize")
+no_saturation = plant_integers("no_saturation", "saturate", lambda x, bits: x, "causal_conv1d", "residual_add")
+root_off_by_one = plant_integers("root_off_by_one", "isqrt", isqrt_without_correction, "isqrt", "squareplus")
+positive_length = plant_integers("positive_length", "bit_length", bit_length_of_positive, "bit_length")
+
+# One wrong input of 2**31, which no drawn case meets: only `--exhaustive` finds it.
+needle = Golden(isqrt=under("isqrt", isqrt_of_one_value, "isqrt"))
+
+# --- ops ---
+
+
+def transposed_digits(w):
+    """Pack with the first digit in the high bits."""
+    rows = np.concatenate([w, np.zeros((*w.shape[:-1], -w.shape[-1] % 4), np.int8)], axis=-1)
+    return spec.pack_ternary(rows.reshape(*rows.shape[:-1], -1, 4)[..., ::-1].reshape(rows.shape))
+
+
+def swap_nibbles(packed, arrays, parameters):
+    return (packed >> 4) | (packed << 4)
+
+
+def linear_rounded_twice(q, e, w, *, num, shift):
+    wide = q.astype(np.int64) @ spec.unpack_ternary(w, K=q.shape[-1]).astype(np.int64).T
+    exact = wide * num << e[..., None].astype(np.int64)
+    once = shift_round(exact, shift // 2)
+    return saturate(shift_round(once, shift - shift // 2), 16).astype(np.int16)
+
+
+def scan_with(state_shift: Callable) -> Callable:
+    """Return a selective scan whose state is shifted by another rule than floor."""
+
+    def selective_scan(x, mod, base, b, c, skip, h, *, k, n_max, s_v, s_h, s_y, convex):
+        y, h = np.zeros(x.shape, np.int64), h.astype(np.int64)
+        for t in range(x.shape[1]):
+            xt, ct = x[:, t].astype(np.int64), c[:, t, None].astype(np.int64)
+            n = np.clip(base.astype(np.int64) + mod[:, t, :, None], 0, n_max)
+            v = shift_round(xt[..., None] * b[:, t, None], s_v)
+            h = state_shift(h * n + v * ((1 << k) - n), k) if convex else state_shift(h * n, k) + v
+            y[:, t] = saturate(shift_round(((h >> s_h) * ct).sum(axis=-1) + skip * xt, s_y), 16)
+        return y.astype(np.int16), h.astype(np.int32)
+
+    return selective_scan
+
+
+def older_state(results, arrays, parameters):
+    """Return the convolution's state one step late."""
+    y, state = results
+    return y, np.concatenate([arrays[3][:, -1:], state[:, :-1]], axis=1)
+
+
+def forget_state(op: str, position: int) -> Callable:
+    """Return the op starting every sequence from zero."""
+
+    def wrong(*arrays, **parameters):
+        start = np.zeros_like(arrays[position])
+        return spec.OPS[op].golden(*arrays[:position], start, *arrays[position + 1 :], **parameters)
+
+    return wrong
+
+
+def last_maximum(l):  # noqa: E741
+    return (l.shape[-1] - 1 - np.argmax(l[..., ::-1], axis=-1)).astype(np.int32)
+
+
+def exponent_of_batch(results, arrays, parameters):
+    """Return one exponent for all rows, as if the row were the whole batch."""
+    _, e = results
+    e = np.full_like(e, e.max(initial=0))
+    return saturate(shift_round(arrays[0].astype(np.int64), e[..., None].astype(np.int64)), 8).astype(np.int8), e
+
+
+def spoil_input(y, arrays, parameters):
+    arrays[0][...] = 0
+    return y
+
+
+def crashing(*arrays, **parameters):
+    raise RuntimeError("out of shared memory")
+
+
+turns = itertools.count()
+
+
+def racing(y, arrays, parameters):
+    """Return a wrong result every second time, as a race does."""
+    return y ^ 1 if next(turns) % 2 else y
+
+
+packing_transposed = plant("packing_transposed", pack_ternary=transposed_digits)
+nibbles_swapped = plant("nibbles_swapped", pack_ternary=after("pack_ternary", swap_nibbles))
+double_rounding = plant("double_rounding", ternary_linear=linear_rounded_twice)
+scan_rounds = plant("scan_rounds", selective_scan=scan_with(shift_round))
+scan_toward_zero = plant("scan_toward_zero", selective_scan=scan_with(shift_toward_zero))
+state_off_by_one = plant("state_off_by_one", causal_conv1d=after("causal_conv1d", older_state))
+conv_forgets = plant("conv_forgets", causal_conv1d=forget_state("causal_conv1d", 3))
+scan_forgets = plant("scan_forgets", selective_scan=forget_state("selective_scan", 6))
+wrong_tie = plant("wrong_tie", argmax=last_maximum)
+batch_exponent = plant("batch_exponent", quantize_rows=after("quantize_rows", exponent_of_batch))
+input_spoiled = plant("input_spoiled", squareplus=after("squareplus", spoil_input))
+wide_result = plant("wide_result", squareplus=after("squareplus", lambda y, arrays, parameters: y.astype(np.int64)))
+wrong_shape = plant("wrong_shape", squareplus=after("squareplus", lambda y, arrays, parameters: y[None]))
+a_list = plant("a_list", squareplus=after("squareplus", lambda y, arrays, parameters: y.tolist()))
+two_results = plant("two_results", squareplus=after("squareplus", lambda y, arrays, parameters: (y, y)))
+crash = plant("crash", isqrt=crashing)
+race = plant("race", shift_round=after("shift_round", racing))

@@ -1,0 +1,355 @@
+"""The suite catches what is wrong: null backends, planted bugs, crashes, races; and says so in every form it has."""
+
+import io
+import json
+import shlex
+import subprocess
+import sys
+from random import Random
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from mamba_integer import spec
+from mamba_integer.backends import Backend, load
+from mamba_integer.conformance import broken, cli, exhaustive, real_text, repeat
+from mamba_integer.conformance.card import failure_card
+from mamba_integer.conformance.cases import draw_case
+from mamba_integer.conformance.comparison import Failure, check_case, hexadecimal
+from mamba_integer.conformance.exhaustive import CHOSEN, POSTCONDITIONS, ExhaustiveCase
+from mamba_integer.conformance.relations import RELATIONS, check_relation, draw_relation
+from mamba_integer.conformance.report import Report, Result, write_atomically
+from mamba_integer.conformance.run import check_drawn, conform
+
+BROKEN = "mamba_integer.conformance.broken"
+PARTIAL = "mamba_integer.spec.ops.activation"
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-c", "from mamba_integer.conformance.cli import main; main()", *arguments]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def in_process(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
+    monkeypatch.setattr(sys, "argv", ["mamba-integer", *arguments])
+    with pytest.raises(SystemExit) as exit:
+        cli.main()
+    out, err = capsys.readouterr()
+    return exit.value.code, out, err
+
+
+def card_text(failure: Failure) -> str:
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(failure_card(failure))
+    return console.export_text()
+
+
+@pytest.mark.parametrize("name", broken.NULL)
+def test_null_backend_fails_every_op(name):
+    report = conform(load(f"{BROKEN}:{name}"))
+    assert [r.op for r in report.results] == list(spec.OPS)
+    assert {r.status for r in report.results} == {"failed"}
+    assert report.exit_code == 1
+    for failure in report.failures:
+        assert failure.case.op in card_text(failure)
+
+
+@pytest.mark.parametrize("name", broken.BUGS)
+def test_planted_bug_fails_its_ops(name):
+    report = conform(load(f"{BROKEN}:{name}"), broken.BUGS[name])
+    assert {r.op: r.status for r in report.results} == dict.fromkeys(broken.BUGS[name], "failed")
+    for op, failure in zip(broken.BUGS[name], report.failures, strict=True):
+        card = card_text(failure)
+        assert op in card
+        assert all(label in card for label in spec.OPS[op].clauses)
+        if failure.differs:
+            assert hexadecimal(failure.got) in card and hexadecimal(failure.want) in card
+            assert hexadecimal(failure.got ^ failure.want) in card
+
+
+@pytest.mark.parametrize("name", [name for name in broken.BUGS if name != "race"])
+def test_drawn_cases_alone_find_every_bug_and_repeat_it(name):
+    backend = load(f"{BROKEN}:{name}")
+    for op in broken.BUGS[name]:
+        with pytest.raises(Failure) as found:
+            check_drawn(100, 0, lambda random, op=op: check_case(backend, draw_case(op, random)))
+        again = repeat.parse(found.value.case.to_json(), op)
+        with pytest.raises(Failure) as repeated:
+            repeat.check(backend, again)
+        assert str(repeated.value) == str(found.value)
+
+
+def test_failing_case_is_shrunk():
+    def wrong_beyond_a_thousand(x, *, f):
+        y = spec.squareplus.golden(x, f=f)
+        return y + (np.abs(x) > 1000).astype(np.int16)
+
+    backend = Backend("wrong", broken.Golden(squareplus=wrong_beyond_a_thousand))
+    with pytest.raises(Failure) as found:
+        check_drawn(100, 0, lambda random: check_case(backend, draw_case("squareplus", random)))
+    assert found.value.case.leading == (1,)
+
+
+def test_race_is_reported_as_unstable():
+    calls = iter(range(10**6))
+
+    def racing(x, *, s):
+        return spec.shift_round.golden(x, s=s) + np.int32(next(calls) == 5)
+
+    backend = Backend("racing", broken.Golden(shift_round=racing))
+    with pytest.raises(Failure) as found:
+        check_drawn(100, 0, lambda random: check_case(backend, draw_case("shift_round", random)))
+    assert found.value.kind == "unstable"
+
+
+def test_exhaustive_finds_the_needle():
+    backend = load(f"{BROKEN}:needle")
+    assert conform(backend, ["isqrt"]).exit_code == 0
+    (failure,) = conform(backend, ["isqrt"], exhaustive=True).failures
+    assert failure.count == 1 and failure.want == 30011
+    with pytest.raises(Failure):
+        repeat.check(backend, repeat.parse(failure.case.to_json(), "isqrt"))
+
+
+def test_accepted_invalid_byte_is_a_failure():
+    backend = Backend("trusting", broken.Golden(unpack_ternary=spec.unpack_ternary.golden))
+    (failure,) = conform(backend, ["unpack_ternary"], exhaustive=True).failures
+    assert failure.kind == "accepted"
+    assert conform(load("golden"), ["unpack_ternary"], exhaustive=True).exit_code == 0
+
+
+@pytest.mark.parametrize("op", POSTCONDITIONS)
+def test_postconditions_of_every_int32(op):
+    """The check that a GPU runs on all of int32 holds for the golden result and for no neighbour of it."""
+    import torch
+
+    (x,) = ExhaustiveCase(op, "edges").arrays
+    for parameters in CHOSEN.get(op, [{}]):
+        wide = torch.tensor(x).long()
+        y = torch.tensor(spec.OPS[op].golden(x, **parameters)).long()
+        for offset in (-1, 0, 1):
+            right = POSTCONDITIONS[op](wide, y + offset, **parameters)
+            assert bool(right.all()) if offset == 0 else not bool(right.any())
+
+
+def test_block_of_int32_on_torch(monkeypatch):
+    monkeypatch.setattr(exhaustive, "BLOCK", 1 << 12)
+    torch = load("torch", "cpu")
+    case = ExhaustiveCase("isqrt", "int32", {}, 1 << 20)
+    assert case.check(torch) == 1 << 12
+
+    class Wrong:
+        def __getattr__(self, name):
+            return getattr(torch.ops, name)
+
+        def isqrt(self, v):
+            return torch.ops.isqrt(v) + (v == (1 << 20) + 77).int()
+
+    with pytest.raises(Failure) as found:
+        case.check(Backend("wrong", Wrong()))
+    assert (found.value.count, found.value.index) == (1, (77,))
+    assert found.value.want == 1024 and found.value.got == 1025
+
+
+def offset_first(op: str):
+    def change(results, arrays, parameters):
+        first, *rest = results if isinstance(results, tuple) else (results,)
+        return (first ^ 1, *rest) if rest else first ^ 1
+
+    return broken.after(op, change)
+
+
+RELATED = {
+    "chunks": ("causal_conv1d", "causal_conv1d", broken.forget_state("causal_conv1d", 3)),
+    "steps": ("causal_conv1d", "conv1d_step", offset_first("conv1d_step")),
+    "alone": ("quantize_rows", "quantize_rows", broken.after("quantize_rows", broken.exponent_of_batch)),
+    "inverse": ("rope", "rope_inverse", offset_first("rope_inverse")),
+    "composite": ("norm_quantize", "quantize_rows", offset_first("quantize_rows")),
+}
+
+
+@pytest.mark.parametrize("relation", RELATIONS)
+def test_each_relation_finds_its_bug(relation):
+    """The bug is in one op; the relation shows it without the golden op."""
+    op, wrong, function = RELATED[relation]
+    right, backend = load("golden"), Backend("wrong", broken.Golden(**{wrong: function}))
+    for seed in range(20):
+        check_drawn(1, seed, lambda random: check_relation(right, draw_relation(relation, op, random)))
+    with pytest.raises(Failure) as found:
+        check_drawn(100, 0, lambda random: check_relation(backend, draw_relation(relation, op, random)))
+    assert RELATIONS[relation].says in str(found.value)
+    with pytest.raises(Failure):
+        repeat.check(backend, repeat.parse(found.value.case.to_json(), op))
+
+
+def test_every_relation_is_used():
+    """Each relation says something of an op; each sequence op is cut and stepped, each composite composed."""
+    used = {name: [op for op in spec.OPS if relation.needs(op) is not None] for name, relation in RELATIONS.items()}
+    assert all(used.values())
+    timed = {name: op for name, op in spec.OPS.items() if any("L" in tensor.shape.split() for tensor in op.inputs)}
+    stateful = {name for name, op in timed.items() if len(op.outputs) > 1}
+    assert set(used["chunks"]) == set(used["steps"]) == stateful
+    assert set(used["composite"]) == {name for name, op in spec.OPS.items() if op.composed_of}
+
+
+def test_exit_codes_of_processes():
+    equal = run("conform", "--backend", PARTIAL, "--op", "squareplus", "--json")
+    assert equal.returncode == 0, equal.stderr
+    assert json.loads(equal.stdout)["complete"] is True
+    wrong = run("conform", "--backend", f"{BROKEN}:half_away", "--op", "shift_round")
+    assert wrong.returncode == 1 and "mamba-integer compare --op shift_round" in wrong.stdout
+    unknown = run("conform", "--backend", "nowhere")
+    assert unknown.returncode == 2 and not unknown.stdout
+    assert unknown.stderr.count("\n") == 1 and "Traceback" not in unknown.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("conform", "--op", "sqrt"),
+        ("conform", "--backend", "no.such.module:attr"),
+        ("conform", "--backend", "json"),
+        ("conform", "--preset", "huge"),
+        ("conform", "--text", "/no/such/file"),
+        ("conform", "--report", "/no/such/folder/report.json"),
+        (
+            "conform",
+            "--no-such-option",
+        ),
+        ("conform", "--seed", "x"),
+        ("compare", "--op", "isqrt"),
+        ("compare", "--op", "isqrt", "--backends", "golden"),
+        ("compare", "--op", "isqrt", "--backends", f"golden,{PARTIAL}"),
+        ("compare", "--op", "isqrt", "--backends", "golden,numba", "--case", "{"),
+        ("compare", "--op", "isqrt", "--backends", "golden,numba", "--case", "[]"),
+        ("compare", "--op", "isqrt", "--backends", "golden,numba", "--case", '{"op":"isqrt"}'),
+        ("compare", "--op", "isqrt", "--backends", "golden,numba", "--case", '{"op":"isqrt","entry":99,"call":0}'),
+        ("compare", "--op", "isqrt", "--backends", "golden,numba", "--case", '{"op":"shift_round","entry":0,"call":0}'),
+        ("compare", "--op", "isqrt", "--backends", "golden,numba", "--case", '{"relation":"x","case":{},"place":[]}'),
+        ("compare", "--op", "isqrt", "--backends", "golden,numba", "--case", '{"op":"isqrt","exhaustive":"x"}'),
+        ("ops", "--op", "sqrt"),
+    ],
+)
+def test_usage_error_is_one_line_and_code_2(arguments, monkeypatch, capsys):
+    code, out, err = in_process(monkeypatch, capsys, *arguments)
+    assert code == 2 and not out
+    assert err.startswith("mamba-integer: ") and err.count("\n") == 1 and "internal" not in err
+
+
+def test_partial_backend_has_a_code_of_its_own(monkeypatch, capsys, tmp_path):
+    path = tmp_path / "report.json"
+    code, out, _ = in_process(monkeypatch, capsys, "conform", "--backend", PARTIAL, "--report", str(path), "--json")
+    report = json.loads(out)
+    assert code == report["exit_code"] == 3
+    assert report["passed"] and not report["complete"]
+    statuses = {entry["op"]: entry["status"] for entry in report["results"]}
+    assert statuses.pop("squareplus") == statuses.pop("algebraic_sigmoid") == statuses.pop("sigmoid_gate") == "passed"
+    assert set(statuses.values()) == {"missing"}
+    assert report["text"][0]["status"] == "missing"
+    assert report == json.loads(path.read_text())
+    assert list(tmp_path.iterdir()) == [path]
+    assert report["spec_version"] == spec.SPEC_VERSION
+    assert {"date", "commit", "python", "machine", "devices", "versions"} == report["environment"].keys()
+
+
+def test_zero_cases_fail(monkeypatch, capsys):
+    code, out, _ = in_process(
+        monkeypatch, capsys, "compare", "--op", "isqrt", "--backends", "golden,numba", "--cases", "0"
+    )
+    assert code == 1 and "nothing was compared" in out
+    code, out, _ = in_process(monkeypatch, capsys, "conform", "--backend", PARTIAL, "--op", "isqrt")
+    assert code == 1 and "nothing was compared" in out
+    assert Report().exit_code == 1
+    assert not Report([Result("isqrt", "x", status="passed")]).passed
+
+
+def test_interrupted_run_reports_what_it_did(monkeypatch, capsys):
+    def interrupt(backends, ops, examples, seed, progress, exhaustive, report):
+        report.results += [Result("isqrt", "numba"), Result("saturate", "numba")]
+        report.results[0].status = "passed"
+        report.results[0].count("drawn", 5)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "conform", interrupt)
+    code, out, _ = in_process(monkeypatch, capsys, "conform", "--backend", "numba", "--json")
+    report = json.loads(out)
+    assert code == 130 and report["interrupted"] and not report["complete"]
+    assert [entry["status"] for entry in report["results"]] == ["passed", "not run"]
+
+
+def test_printed_command_repeats_the_failure(monkeypatch, capsys):
+    name = f"{BROKEN}:half_away"
+    _, out, _ = in_process(monkeypatch, capsys, "conform", "--backend", name, "--op", "sigmoid_gate")
+    command = next(line for line in out.splitlines() if line.startswith("mamba-integer compare"))
+    code, out, _ = in_process(monkeypatch, capsys, *shlex.split(command)[1:], "--json")
+    repeated = json.loads(out)
+    assert code == 1 and not repeated["equal"]
+    assert repeated["failure"]["op"] == "sigmoid_gate" and repeated["failure"]["repeat"] == command
+
+
+def test_compare_takes_any_reference(monkeypatch, capsys):
+    names = f"{BROKEN}:half_away,golden"
+    code, out, _ = in_process(monkeypatch, capsys, "compare", "--op", "shift_round", "--backends", names, "--json")
+    failure = json.loads(out)["failure"]
+    assert code == 1
+    assert (failure["backend"], failure["reference"]) == ("golden", f"{BROKEN}:half_away")
+
+
+def test_ops_lists_every_clause(monkeypatch, capsys):
+    code, out, _ = in_process(monkeypatch, capsys, "ops", "--json")
+    assert code == 0
+    listed = {name: entry["clauses"] for name, entry in json.loads(out)["ops"].items()}
+    assert listed == {name: dict(op.clauses) for name, op in spec.OPS.items()}
+    code, out, _ = in_process(monkeypatch, capsys, "ops")
+    assert code == 0 and all(clause.split()[0] in out for o in spec.OPS.values() for clause in o.clauses.values())
+
+
+@pytest.mark.parametrize("command", [("conform",), ("compare",), ("ops",)])
+def test_help_has_an_example(command, monkeypatch, capsys):
+    code, out, _ = in_process(monkeypatch, capsys, *command, "--help")
+    assert code == 0 and f"mamba-integer {command[0]} -" in " ".join(out.split())
+
+
+def test_report_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "report.json"
+    write_atomically(path, {"a": 1})
+    with pytest.raises(TypeError):
+        write_atomically(path, {"a": object()})
+    assert json.loads(path.read_text()) == {"a": 1}
+
+
+def test_real_text_is_equal_on_numba_and_finds_the_first_wrong_stage():
+    source = real_text.Source.default()
+    assert b"Beautiful is better than ugly." in source.data
+    right, wrong = real_text.run([load("numba"), load(f"{BROKEN}:scan_rounds")], source)
+    assert right.status == "passed" and right.stages == right.want and len(right.want) == 17
+    assert wrong.status == "failed" and wrong.message.startswith("stage scan (selective_scan) is the first")
+    assert wrong.stages["dt_proj"] == wrong.want["dt_proj"] and wrong.stages["residual"] != wrong.want["residual"]
+
+
+def test_real_text_stages_carry_information():
+    """No stage of the chain is dead: each has many values, few of them saturated."""
+    golden = Backend("golden", spec)
+    for stage, _, (result, *_) in real_text.stages(golden.run, real_text.Source.default().data):
+        assert len(np.unique(result)) > 20, stage
+        limit = np.iinfo(result.dtype).max
+        assert (np.abs(result.astype(np.int64)) == limit).mean() < 0.05, stage
+
+
+def test_real_text_from_a_file(tmp_path):
+    path = tmp_path / "text"
+    path.write_bytes(b"To be, or not to be" * 100)
+    assert real_text.Source.of_file(path).data == path.read_bytes()[: real_text.LONGEST]
+    path.write_bytes(b"")
+    with pytest.raises(ValueError, match="empty"):
+        real_text.Source.of_file(path)
+
+
+def test_case_survives_json():
+    source = Random(3)
+    for op in spec.OPS:
+        case = draw_case(op, source)
+        again = repeat.parse(case.to_json(), op)
+        assert again == case
+        assert all(np.array_equal(a, b) for a, b in zip(again.arrays, case.arrays, strict=True))
