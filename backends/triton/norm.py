@@ -58,8 +58,9 @@ def normalised_row(x_pointer, gamma_pointer, D: tl.constexpr, b: tl.constexpr, s
     scaled = centred
     if b > 0:
         scaled = centred * scale_mantissa(square_sum, D, k, b).to(tl.int32)
-    y = integers.shift_round(scaled.to(tl.int64) * gamma, k + b + s)
-    return integers.saturate(y, 16).to(tl.int32)
+    # The widths prove that the rounded product fits int32, so that the saturation needs no wide comparison.
+    rounded = integers.shift_round(scaled.to(tl.int64) * gamma, k + b + s).to(tl.int32)
+    return integers.saturate(rounded, 16)
 
 
 @implements(ops.bitshift_norm)

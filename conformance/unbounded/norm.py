@@ -30,7 +30,7 @@ def normalised(x, gamma, b, s):
     k = see("k", next(k for k in itertools.count() if D * 4**k >= S))
     m = see("m", mantissa(S, D, k, b) if b else 1)
     products = [see("product", see("scaled", v * m) * g) for v, g in zip(c, gamma, strict=True)]
-    return [see("y", saturate(shift_round(product, k + b + s), 16)) for product in products]
+    return [see("y", saturate(see("rounded", shift_round(product, k + b + s)), 16)) for product in products]
 
 
 def bitshift_norm(x, gamma, *, b, s):

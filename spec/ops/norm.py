@@ -40,7 +40,7 @@ def bitshift_norm_widths(at):
     m = Interval(1 << b, 2 << b) if b else Interval(1, 1)
     product = centred * m * GAMMA
     # |c| <= sqrt(D) * 2**k, so that |c * m * gamma| / 2**(k+b) <= 2 sqrt(D) * |gamma|.
-    y = (GAMMA * (math.isqrt(4 * D) + 1)).shift_round(at.s).saturate(16)
+    rounded = (GAMMA * (math.isqrt(4 * D) + 1)).shift_round(at.s)
     varied = D > 1  # a row of one element is its own mean
     widths = {
         "sum": Width(RESIDUAL.sum(D), "int64"),
@@ -52,7 +52,8 @@ def bitshift_norm_widths(at):
         "m": Width(m, "int32", attained=varied),
         "scaled": Width(centred * m, "int32", attained=False),
         "product": Width(product, "int64", attained=False),
-        "y": Width(y, "int16", attained=varied and at.s == 0),
+        "rounded": Width(rounded, "int32", attained=False),
+        "y": Width(rounded.saturate(16), "int16", attained=varied and at.s == 0),
     }
     if b:
         root = Interval(2 << b, (4 << b) - 1)
