@@ -4,8 +4,10 @@ from .activation import *
 from .arrays import default_device, from_numpy, to_numpy
 from .conv import *
 from .embedding import *
+from .loss import *
 from .norm import *
 from .primitives import *
 from .residual import *
 from .rotation import *
+from .sampling import *
 from .transform import *

@@ -1,15 +1,17 @@
 """One plan for each op, one module a family."""
 
-from . import activation, conv, embedding, norm, primitives, residual, rotation, transform
+from . import activation, conv, embedding, loss, norm, primitives, residual, rotation, sampling, transform
 from .plan import Plan
 
 PLANS: dict[str, Plan] = (
     activation.PLANS
     | conv.PLANS
     | embedding.PLANS
+    | loss.PLANS
     | norm.PLANS
     | primitives.PLANS
     | residual.PLANS
     | rotation.PLANS
+    | sampling.PLANS
     | transform.PLANS
 )

@@ -1,0 +1,28 @@
+"""Philox 4x32-10 for compiled code: the scalar twin of ``spec.philox``."""
+
+import numpy as np
+from numba import njit
+
+from .. import philox
+
+# Typed constants: Numba turns an int64 mixed with a uint64 into a float.
+MULTIPLIER_0, MULTIPLIER_1 = np.uint64(philox.MULTIPLIER_0), np.uint64(philox.MULTIPLIER_1)
+WEYL_0, WEYL_1 = np.uint64(philox.WEYL_0), np.uint64(philox.WEYL_1)
+MASK, HALF = np.uint64(philox.MASK), np.uint64(32)
+
+
+@njit(inline="always")
+def philox_words(c0, c1, c2, c3, key0, key1):
+    """Return the four words of one counter; words and keys are uint64 below 2**32."""
+    for _ in range(philox.ROUNDS):
+        product0 = c0 * MULTIPLIER_0
+        product1 = c2 * MULTIPLIER_1
+        c0, c1, c2, c3 = (
+            (product1 >> HALF) ^ c1 ^ key0,
+            product1 & MASK,
+            (product0 >> HALF) ^ c3 ^ key1,
+            product0 & MASK,
+        )
+        key0 = (key0 + WEYL_0) & MASK
+        key1 = (key1 + WEYL_1) & MASK
+    return c0, c1, c2, c3
