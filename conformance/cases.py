@@ -9,8 +9,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from mamba_integer import spec
-from mamba_integer.spec.contract import Constant, PackedTernary, Tensor, find_op, resolve_size
+
+from mamba_integer.spec.contract import Constant, Packed, Tensor, find_op, resolve_size
 
 from .patterns import PATTERNS, draw
 from .plans import PLANS
@@ -45,9 +45,9 @@ class Case:
     def _array(self, stream: int, tensor: Tensor) -> np.ndarray:
         if isinstance(tensor, Constant):
             return tensor.value(self.at).copy()
-        if isinstance(tensor, PackedTernary):
+        if isinstance(tensor, Packed):
             digits = self._shape(tensor)[:-1] + (getattr(self.at, tensor.packed),)
-            return spec.pack_ternary(self._draw(stream, digits, -1, 1).astype(np.int8))
+            return find_op(tensor.packer)(self._draw(stream, digits, -1, 1).astype(np.int8))
         dtype = tensor.dtypes[self.seed % len(tensor.dtypes)]
         allowed = tensor.range(self.at, dtype)
         return self._draw(stream, self._shape(tensor), allowed.low, allowed.high).astype(dtype)

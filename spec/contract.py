@@ -98,18 +98,43 @@ class Tensor:
 
 
 @dataclass(frozen=True)
-class PackedTernary(Tensor):
-    """Two-bit ternary codes, four a byte along the dimension ``packed``: 00 is 0, 01 is 1, 11 is -1, 10 is invalid."""
+class Packed(Tensor):
+    """Ternary digits as bytes, packed along the dimension ``packed`` by the op ``packer``."""
 
     packed: str = "K"
+    packer: str = ""
+
+    def check_padding(self, op: str, array: Any, at: Any, wrong: Any) -> None:
+        if bool(wrong.any()):
+            self.reject(op, array[..., -1:], wrong, f"zeros after the last of {getattr(at, self.packed)} digits")
+
+
+@dataclass(frozen=True)
+class PackedTernary(Packed):
+    """Two-bit codes, four a byte: 00 is 0, 01 is 1, 11 is -1, 10 is invalid."""
+
+    packer: str = "pack_ternary"
 
     def check_values(self, op: str, array: Any, at: Any) -> None:
         invalid = ((array >> 1) & ~array & 0x55) != 0
         if bool(invalid.any()):
             self.reject(op, array, invalid, "bytes of 2-bit codes 00, 01, 11 (10 is no ternary digit)")
-        used = getattr(at, self.packed) % 4
-        if used and bool((last := array[..., -1:] >> (2 * used) != 0).any()):
-            self.reject(op, array[..., -1:], last, f"zero codes after the last of {self.packed} digits")
+        padding = -getattr(at, self.packed) % 4
+        if padding:
+            self.check_padding(op, array, at, array[..., -1:] >> (8 - 2 * padding) != 0)
+
+
+@dataclass(frozen=True)
+class PackedTrits(Packed):
+    """Five digits a byte in base 3: code 0 is -1, 1 is 0, 2 is 1; bytes above 242 are invalid."""
+
+    packer: str = "pack_trits"
+
+    def check_values(self, op: str, array: Any, at: Any) -> None:
+        super().check_values(op, array, at)
+        padding = -getattr(at, self.packed) % 5
+        if padding:
+            self.check_padding(op, array, at, array[..., -1:] // 3 ** (5 - padding) != (3**padding - 1) // 2)
 
 
 @dataclass(frozen=True)

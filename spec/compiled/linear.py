@@ -1,0 +1,112 @@
+"""Numba twins of ``spec.ops.linear``."""
+
+import numpy as np
+from numba import njit, prange
+
+from .. import ops
+from ..contract import implements
+from . import integers
+from .packing import unpack_ternary
+
+# Below this many rows the packed weights are read directly; above, unpacking them once for BLAS pays.
+FEW_ROWS = 8
+# A sum of products of at most 127 is exact in float32 while it stays below 2**24, whatever its order; in float64, 2**53.
+EXACT_IN_FLOAT32 = (1 << 24) // 127
+
+
+def matrix(array):
+    """Return the array as a contiguous matrix of its rows."""
+    return np.ascontiguousarray(array).reshape(int(np.prod(array.shape[:-1])), array.shape[-1])
+
+
+@implements(ops.quantize_rows)
+def quantize_rows(x):
+    q, e = _quantize_rows(matrix(x))
+    return q.reshape(x.shape), e.reshape(x.shape[:-1])
+
+
+@njit(cache=True, parallel=True)
+def _quantize_rows(x):
+    q, exponents = np.empty(x.shape, np.int8), np.empty(x.shape[0], np.int32)
+    for i in prange(x.shape[0]):
+        maximum = np.int32(0)
+        for k in range(x.shape[1]):
+            maximum = max(maximum, abs(np.int32(x[i, k])))
+        e = max(integers.bit_length(maximum) - 7, 0)
+        half = (1 << e) >> 1
+        for k in range(x.shape[1]):
+            q[i, k] = min((np.int32(x[i, k]) + np.int32(half)) >> np.int32(e), np.int32(127))
+            q[i, k] = max(q[i, k], np.int8(-127))
+        exponents[i] = e
+    return q, exponents
+
+
+@implements(ops.requantize)
+def requantize(x, *, shift):
+    return _requantize(np.ascontiguousarray(x).reshape(-1), shift).reshape(x.shape)
+
+
+@njit(cache=True, parallel=True)
+def _requantize(x, shift):
+    q = np.empty(x.shape, np.int8)
+    for i in prange(x.size):
+        q[i] = integers.saturate(integers.shift_round(np.int64(x[i]), shift), 8)
+    return q
+
+
+@implements(ops.ternary_linear)
+def ternary_linear(q, e, w, *, num, shift):
+    rows, exponents = matrix(q), np.ascontiguousarray(e).reshape(-1)
+    if len(rows) <= FEW_ROWS:
+        y = _few_rows(planes(rows), exponents, np.ascontiguousarray(w), num, shift)
+    else:
+        y = _scale(accumulate(rows, unpack_ternary.kernel(w, K=q.shape[-1])), exponents, num, shift)
+    return y.reshape(*q.shape[:-1], w.shape[0])
+
+
+def accumulate(q, digits):
+    """Return the exact sums of products, as floats that hold integers."""
+    exact = np.float32 if q.shape[1] <= EXACT_IN_FLOAT32 else np.float64
+    return q.astype(exact) @ digits.astype(exact).T
+
+
+@njit(cache=True, parallel=True)
+def _scale(sums, exponents, num, shift):
+    y = np.empty(sums.shape, np.int16)
+    for i in prange(sums.shape[0]):
+        for n in range(sums.shape[1]):
+            aligned = (np.int64(sums[i, n]) * num) << exponents[i]
+            y[i, n] = integers.saturate(integers.shift_round(aligned, shift), 16)
+    return y
+
+
+def planes(q):
+    """Return the rows as four planes, int32 [rows, 4, ceil(K / 4)]: plane i has the elements that bits 2i of a byte meet."""
+    padded = np.zeros((q.shape[0], -(-q.shape[1] // 4), 4), np.int32)
+    padded.reshape(q.shape[0], padded.shape[1] * 4)[:, : q.shape[1]] = q
+    return np.ascontiguousarray(padded.transpose(0, 2, 1))
+
+
+@njit(cache=True, parallel=True)
+def _few_rows(q, exponents, w, num, shift):
+    y = np.empty((q.shape[0], w.shape[0]), np.int16)
+    for n in prange(w.shape[0]):
+        for i in range(q.shape[0]):
+            total = np.int32(0)
+            for j in range(w.shape[1]):
+                byte = np.int32(w[n, j])
+                total += q[i, 0, j] * (((byte & np.int32(3)) ^ np.int32(2)) - np.int32(2))
+                total += q[i, 1, j] * ((((byte >> np.int32(2)) & np.int32(3)) ^ np.int32(2)) - np.int32(2))
+                total += q[i, 2, j] * ((((byte >> np.int32(4)) & np.int32(3)) ^ np.int32(2)) - np.int32(2))
+                total += q[i, 3, j] * (((byte >> np.int32(6)) ^ np.int32(2)) - np.int32(2))
+            aligned = (np.int64(total) * num) << exponents[i]
+            y[i, n] = integers.saturate(integers.shift_round(aligned, shift), 16)
+    return y
+
+
+@implements(ops.ternary_linear_requant)
+def ternary_linear_requant(q, e, w, *, num, shift):
+    return quantize_rows.kernel(ternary_linear.kernel(q, e, w, num=num, shift=shift))
+
+
+__all__ = ["quantize_rows", "requantize", "ternary_linear", "ternary_linear_requant"]
