@@ -80,3 +80,14 @@ def test_result_has_unit_deviation(spread):
     y = spec.bitshift_norm(x, np.full(512, 4096, np.int16), b=3, s=0) / 4096
     assert np.all(np.abs(y.std(axis=1) - 1) < 1 / 16 + 0.01)
     assert np.all(np.abs(y.mean(axis=1)) < 0.1)
+
+
+def test_quantised_is_the_norm_then_the_rows():
+    """`norm_quantize.C1`."""
+    x = draw("uniform", 4, 0, (64, 33), -LIMIT, LIMIT).astype(np.int32)
+    gamma = draw("uniform", 4, 1, (33,), -32767, 32767).astype(np.int16)
+    q, e = spec.norm_quantize(x, gamma, b=3, s=2)
+    y = spec.bitshift_norm(x, gamma, b=3, s=2)
+    want_q, want_e = spec.quantize_rows(y)
+    assert np.array_equal(q, want_q) and np.array_equal(e, want_e)
+    assert e.min() > 0

@@ -7,6 +7,7 @@ from mamba_integer.spec.contract import implements
 from mamba_integer.spec.ops.norm import LARGEST_EXPONENT, MEAN_SQUARE_BITS
 
 from . import integers
+from .linear import quantize_rows
 
 
 def scale_exponent(square_sum, D):
@@ -42,4 +43,9 @@ def bitshift_norm(x, gamma, *, b, s):
     return integers.saturate(y, 16).to(torch.int16)
 
 
-__all__ = ["bitshift_norm"]
+@implements(ops.norm_quantize)
+def norm_quantize(x, gamma, *, b, s):
+    return quantize_rows.kernel(bitshift_norm.kernel(x, gamma, b=b, s=s))
+
+
+__all__ = ["bitshift_norm", "norm_quantize"]

@@ -83,4 +83,35 @@ def bitshift_norm_kernel(
     tl.store(y_pointer + start + column, y.to(tl.int16), mask=column < D)
 
 
-__all__ = ["bitshift_norm"]
+@implements(ops.norm_quantize)
+def norm_quantize(x, gamma, *, b, s):
+    D = x.shape[-1]
+    q = torch.empty(x.shape, dtype=torch.int8, device=x.device)
+    e = torch.empty(x.shape[:-1], dtype=torch.int32, device=x.device)
+    if q.numel():
+        rows = (e.numel(),)
+        norm_quantize_kernel[rows](q, e, x.contiguous(), gamma.contiguous(), D=D, b=b, s=s, **row_launch(D))
+    return q, e
+
+
+@triton.jit
+def norm_quantize_kernel(
+    q_pointer,
+    e_pointer,
+    x_pointer,
+    gamma_pointer,
+    D: tl.constexpr,
+    b: tl.constexpr,
+    s: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    row = tl.program_id(0).to(tl.int64)
+    column = tl.arange(0, BLOCK)
+    y = normalised_row(x_pointer + row * D, gamma_pointer, D, b, s, BLOCK)
+    e = tl.maximum(integers.bit_length(tl.max(tl.abs(y))) - 7, 0)
+    q = integers.saturate(integers.shift_round(y, e), 8)
+    tl.store(q_pointer + row * D + column, q.to(tl.int8), mask=column < D)
+    tl.store(e_pointer + row, e)
+
+
+__all__ = ["bitshift_norm", "norm_quantize"]

@@ -27,10 +27,5 @@ def extremes() -> Iterator[Extreme]:
             yield Extreme(calls, {"b": b, "s": s})
 
 
-PLANS = {
-    "bitshift_norm": Plan(
-        sizes={"D": (*ROW_SIZES, 1023, 1025)},
-        parameters={"b": MANTISSAS, "s": range(16)},
-        extremes=extremes,
-    )
-}
+NORM = Plan(sizes={"D": (*ROW_SIZES, 1023, 1025)}, parameters={"b": MANTISSAS, "s": range(16)}, extremes=extremes)
+PLANS = {"bitshift_norm": NORM, "norm_quantize": NORM}

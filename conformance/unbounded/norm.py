@@ -6,6 +6,7 @@ import math
 import numpy as np
 
 from .integers import saturate, shift_round
+from .linear import quantize_rows
 from .observe import see
 
 
@@ -30,7 +31,7 @@ def normalised(x, gamma, b, s):
     k = see("k", next(k for k in itertools.count() if D * 4**k >= S))
     m = see("m", mantissa(S, D, k, b) if b else 1)
     products = [see("product", see("scaled", v * m) * g) for v, g in zip(c, gamma, strict=True)]
-    return [see("y", saturate(see("rounded", shift_round(product, k + b + s)), 16)) for product in products]
+    return [see("y", saturate(see("normalised", shift_round(product, k + b + s)), 16)) for product in products]
 
 
 def bitshift_norm(x, gamma, *, b, s):
@@ -38,4 +39,8 @@ def bitshift_norm(x, gamma, *, b, s):
     return np.array(rows, "int16").reshape(x.shape)
 
 
-__all__ = ["bitshift_norm"]
+def norm_quantize(x, gamma, *, b, s):
+    return quantize_rows(bitshift_norm(x, gamma, b=b, s=s))
+
+
+__all__ = ["bitshift_norm", "norm_quantize"]

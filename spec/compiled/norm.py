@@ -7,6 +7,7 @@ from .. import ops
 from ..contract import implements
 from ..ops.norm import MEAN_SQUARE_BITS
 from . import integers
+from .linear import quantize_rows
 
 
 @njit(inline="always")
@@ -60,4 +61,9 @@ def _bitshift_norm(x, gamma, b, s):
     return y
 
 
-__all__ = ["bitshift_norm"]
+@implements(ops.norm_quantize)
+def norm_quantize(x, gamma, *, b, s):
+    return quantize_rows.kernel(bitshift_norm.kernel(x, gamma, b=b, s=s))
+
+
+__all__ = ["bitshift_norm", "norm_quantize"]

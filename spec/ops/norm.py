@@ -8,6 +8,7 @@ from .. import integers
 from ..bounds import Interval, Width
 from ..contract import Parameter, Tensor, op
 from ..integers import RESIDUAL_BITS
+from .linear import quantize_rows
 
 RESIDUAL = Interval.signed(RESIDUAL_BITS)
 GAMMA = Interval.signed(16)
@@ -40,7 +41,7 @@ def bitshift_norm_widths(at):
     m = Interval(1 << b, 2 << b) if b else Interval(1, 1)
     product = centred * m * GAMMA
     # |c| <= sqrt(D) * 2**k, so that |c * m * gamma| / 2**(k+b) <= 2 sqrt(D) * |gamma|.
-    rounded = (GAMMA * (math.isqrt(4 * D) + 1)).shift_round(at.s)
+    normalised = (GAMMA * (math.isqrt(4 * D) + 1)).shift_round(at.s)
     varied = D > 1  # a row of one element is its own mean
     widths = {
         "sum": Width(RESIDUAL.sum(D), "int64"),
@@ -52,8 +53,8 @@ def bitshift_norm_widths(at):
         "m": Width(m, "int32", attained=varied),
         "scaled": Width(centred * m, "int32", attained=False),
         "product": Width(product, "int64", attained=False),
-        "rounded": Width(rounded, "int32", attained=False),
-        "y": Width(rounded.saturate(16), "int16", attained=varied and at.s == 0),
+        "normalised": Width(normalised, "int32", attained=False),
+        "y": Width(normalised.saturate(16), "int16", attained=varied and at.s == 0),
     }
     if b:
         root = Interval(2 << b, (4 << b) - 1)
@@ -90,16 +91,20 @@ def scale_mantissa(square_sum, D, k, b):
     return (root + 1) >> 1
 
 
+ROWS = (
+    Tensor("x", "int32", "... D", low=RESIDUAL.low, high=RESIDUAL.high, meaning="residual stream, any Q format"),
+    Tensor("gamma", "int16", "D", meaning="Q.g"),
+)
+SCALE = (
+    Parameter("b", 0, 4, "bits of the scale's mantissa"),
+    Parameter("s", 0, 15, "fraction bits that gamma has more than y"),
+)
+
+
 @op(
-    inputs=(
-        Tensor("x", "int32", "... D", low=RESIDUAL.low, high=RESIDUAL.high, meaning="residual stream, any Q format"),
-        Tensor("gamma", "int16", "D", meaning="Q.g"),
-    ),
+    inputs=ROWS,
     outputs=(Tensor("y", "int16", "... D", meaning="Q.(g - s)"),),
-    parameters=(
-        Parameter("b", 0, 4, "bits of the scale's mantissa"),
-        Parameter("s", 0, 15, "fraction bits that gamma has more than y"),
-    ),
+    parameters=SCALE,
     sizes={"D": (1, LARGEST_ROW)},
     clauses={
         "C1": "c = x - floor(sum x / D), and S = sum c*c, both over the row",
@@ -160,4 +165,58 @@ def bitshift_norm(x, gamma, *, b, s):
     return integers.saturate(y, 16).astype(np.int16)
 
 
-__all__ = ["bitshift_norm"]
+def norm_quantize_widths(at):
+    norm = bitshift_norm_widths(at)
+    y, attained = norm["y"].range, norm["y"].attained
+    rounded = Interval.symmetric(min(y.high, 128))
+    return norm | {
+        "maximum": Width(y.magnitude(), "int32", attained),
+        "e": Width(Interval(0, max(y.high.bit_length() - 7, 0)), "int32", attained),
+        "rounded": Width(rounded, "int32", attained),
+        "q": Width(rounded.saturate(8), "int8", attained),
+    }
+
+
+@op(
+    inputs=ROWS,
+    outputs=(
+        Tensor("q", "int8", "... D", meaning="Q.(g - s - e)"),
+        Tensor("e", "int32", "...", low=0, high=8, meaning="the row's exponent"),
+    ),
+    parameters=SCALE,
+    sizes={"D": (1, LARGEST_ROW)},
+    clauses={"C1": "(q, e) = quantize_rows(bitshift_norm(x, gamma))"},
+    widths=norm_quantize_widths,
+    composed_of=("bitshift_norm", "quantize_rows"),
+)
+def norm_quantize(x, gamma, *, b, s):
+    """Return each row normalised, as int8 times a power of two of its own: what a ternary layer reads.
+
+    Exactly ``quantize_rows(bitshift_norm(x, gamma, b=b, s=s))`` (C1), both roundings included.
+
+    Parameters
+    ----------
+    x, gamma, b, s
+        As for `bitshift_norm`.
+
+    Returns
+    -------
+    q : int8 array, shape (..., D), in [-127, 127]
+    e : int32 array, shape (...), in [0, 8]
+
+    Raises
+    ------
+    DomainError
+        As for `bitshift_norm`.
+
+    Examples
+    --------
+    >>> x, gamma = np.array([[1000, -3000, 500, 2500]], np.int32), np.full(4, 256, np.int16)
+    >>> q, e = norm_quantize(x, gamma, b=3, s=0)
+    >>> q.tolist(), e.tolist()
+    ([[24, -101, 8, 70]], [2])
+    """
+    return quantize_rows.golden(bitshift_norm.golden(x, gamma, b=b, s=s))
+
+
+__all__ = ["bitshift_norm", "norm_quantize"]
