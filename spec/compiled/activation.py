@@ -1,5 +1,7 @@
 """Numba twins of ``spec.ops.activation``."""
 
+import math
+
 import numpy as np
 from numba import njit, prange
 
@@ -30,7 +32,9 @@ def algebraic_sigmoid(z, *, f):
 
 @njit(inline="always")
 def sigmoid(z, f):
-    return (1 << 14) + (z << 14) // ((1 << f) + abs(z))
+    # The float64 quotient has the exact floor: it is off by less than 2**-37, and a quotient that is no integer is at
+    # least 2**-16 from one, for the denominator is below 2**16. Hardware divides floats in lanes, integers one by one.
+    return (1 << 14) + np.int64(math.floor(np.float64(z << 14) / np.float64((1 << f) + abs(z))))
 
 
 @njit(cache=True, parallel=True)

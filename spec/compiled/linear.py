@@ -58,7 +58,7 @@ def _requantize(x, shift):
 def ternary_linear(q, e, w, *, num, shift):
     rows, exponents = matrix(q), np.ascontiguousarray(e).reshape(-1)
     if len(rows) <= FEW_ROWS:
-        y = _few_rows(planes(rows), exponents, np.ascontiguousarray(w), num, shift)
+        y = _few_rows(planes(rows), rows.sum(1, np.int64), exponents, np.ascontiguousarray(w), num, shift)
     else:
         y = _scale(accumulate(rows, unpack_ternary.kernel(w, K=q.shape[-1])), exponents, num, shift)
     return y.reshape(*q.shape[:-1], w.shape[0])
@@ -81,25 +81,26 @@ def _scale(sums, exponents, num, shift):
 
 
 def planes(q):
-    """Return the rows as four planes, int32 [rows, 4, ceil(K / 4)]: plane i has the elements that bits 2i of a byte meet."""
-    padded = np.zeros((q.shape[0], -(-q.shape[1] // 4), 4), np.int32)
+    """Return the rows as four planes, int8 [rows, 4, ceil(K / 4)]: plane i has the elements that bits 2i of a byte meet."""
+    padded = np.zeros((q.shape[0], -(-q.shape[1] // 4), 4), np.int8)
     padded.reshape(q.shape[0], padded.shape[1] * 4)[:, : q.shape[1]] = q
     return np.ascontiguousarray(padded.transpose(0, 2, 1))
 
 
 @njit(cache=True, parallel=True)
-def _few_rows(q, exponents, w, num, shift):
+def _few_rows(q, row_sums, exponents, w, num, shift):
     y = np.empty((q.shape[0], w.shape[0]), np.int16)
     for n in prange(w.shape[0]):
         for i in range(q.shape[0]):
+            # A code with its high bit turned is its digit plus 2: unsigned, it needs no sign extension.
             total = np.int32(0)
             for j in range(w.shape[1]):
-                byte = np.int32(w[n, j])
-                total += q[i, 0, j] * (((byte & np.int32(3)) ^ np.int32(2)) - np.int32(2))
-                total += q[i, 1, j] * ((((byte >> np.int32(2)) & np.int32(3)) ^ np.int32(2)) - np.int32(2))
-                total += q[i, 2, j] * ((((byte >> np.int32(4)) & np.int32(3)) ^ np.int32(2)) - np.int32(2))
-                total += q[i, 3, j] * (((byte >> np.int32(6)) ^ np.int32(2)) - np.int32(2))
-            aligned = (np.int64(total) * num) << exponents[i]
+                byte = w[n, j]
+                total = np.int32(total + np.int32(q[i, 0, j]) * np.int32((byte & 3) ^ 2))
+                total = np.int32(total + np.int32(q[i, 1, j]) * np.int32(((byte >> 2) & 3) ^ 2))
+                total = np.int32(total + np.int32(q[i, 2, j]) * np.int32(((byte >> 4) & 3) ^ 2))
+                total = np.int32(total + np.int32(q[i, 3, j]) * np.int32((byte >> 6) ^ 2))
+            aligned = ((total - 2 * row_sums[i]) * num) << exponents[i]
             y[i, n] = integers.saturate(integers.shift_round(aligned, shift), 16)
     return y
 
