@@ -18,7 +18,7 @@ from mamba_integer.backends import load
 from mamba_integer.conformance.cases import draw_case
 from mamba_integer.spec import trusted_values
 
-CASES = 2
+CASES = 6
 
 
 class HopperWithoutDevice:

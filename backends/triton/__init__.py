@@ -13,8 +13,10 @@ from mamba_integer.backends.torch.arrays import default_device, from_numpy, to_n
 from .activation import *
 from .conv import *
 from .embedding import *
+from .linear import *
 from .loss import *
 from .norm import *
+from .packing import *
 from .primitives import *
 from .residual import *
 from .rotation import *

@@ -6,8 +6,10 @@ A backend like any other: ``mamba-integer conform --backend unbounded`` holds th
 from .activation import *
 from .conv import *
 from .embedding import *
+from .linear import *
 from .loss import *
 from .norm import *
+from .packing import *
 from .primitives import *
 from .residual import *
 from .rotation import *

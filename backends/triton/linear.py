@@ -1,0 +1,174 @@
+"""Triton versions of ``spec.ops.linear``.
+
+Many rows: the weights are unpacked once to int8 and multiplied on the tensor cores, the scale fused behind the sum.
+Few rows, as in decoding: the packed weights are read as they are, so that the bytes moved are the floor.
+"""
+
+import torch
+import triton
+import triton.language as tl
+
+from mamba_integer.spec import ops
+from mamba_integer.spec.contract import implements
+
+from . import integers
+from .launch import elementwise
+from .packing import unpack_ternary
+
+FEW_ROWS = 8
+LONGEST_BLOCK = 4096
+
+
+@implements(ops.quantize_rows)
+def quantize_rows(x):
+    q = torch.empty(x.shape, dtype=torch.int8, device=x.device)
+    e = torch.empty(x.shape[:-1], dtype=torch.int32, device=x.device)
+    if e.numel():
+        block = min(triton.next_power_of_2(x.shape[-1]), LONGEST_BLOCK)
+        rows = max(1, min(16, LONGEST_BLOCK // block))
+        grid = (triton.cdiv(e.numel(), rows),)
+        quantize_rows_kernel[grid](q, e, x.contiguous(), e.numel(), x.shape[-1], ROWS=rows, BLOCK=block)
+    return q, e
+
+
+@triton.jit
+def quantize_rows_kernel(q_pointer, e_pointer, x_pointer, rows, width, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    column = tl.arange(0, BLOCK)
+    maximum = tl.zeros([ROWS], tl.int32)
+    for start in range(0, width, BLOCK):
+        inside = (row[:, None] < rows) & (start + column[None, :] < width)
+        x = tl.load(x_pointer + row[:, None] * width + start + column[None, :], mask=inside, other=0).to(tl.int32)
+        maximum = tl.maximum(maximum, tl.max(tl.abs(x), 1))
+    e = tl.maximum(integers.bit_length(maximum) - 7, 0)
+    tl.store(e_pointer + row, e, mask=row < rows)
+    half = ((tl.zeros_like(e) + 1) << e) >> 1
+    for start in range(0, width, BLOCK):
+        inside = (row[:, None] < rows) & (start + column[None, :] < width)
+        offset = row[:, None] * width + start + column[None, :]
+        x = tl.load(x_pointer + offset, mask=inside, other=0).to(tl.int32)
+        q = integers.saturate((x + half[:, None]) >> e[:, None], 8)
+        tl.store(q_pointer + offset, q.to(tl.int8), mask=inside)
+
+
+@implements(ops.requantize)
+def requantize(x, *, shift):
+    return elementwise(requantize_kernel, torch.empty(x.shape, dtype=torch.int8, device=x.device), x, shift=shift)
+
+
+@triton.jit
+def requantize_kernel(q_pointer, x_pointer, size, shift: tl.constexpr, BLOCK: tl.constexpr):
+    offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    x = tl.load(x_pointer + offset, mask=offset < size, other=0).to(tl.int64)
+    q = integers.saturate(integers.shift_round(x, shift), 8)
+    tl.store(q_pointer + offset, q.to(tl.int8), mask=offset < size)
+
+
+@implements(ops.ternary_linear)
+def ternary_linear(q, e, w, *, num, shift):
+    depth, columns = q.shape[-1], w.shape[0]
+    y = torch.empty((*q.shape[:-1], columns), dtype=torch.int16, device=q.device)
+    if not y.numel():
+        return y
+    rows = e.numel()
+    scale = (num, shift, (1 << shift) >> 1)
+    sizes = (rows, columns, depth)
+    if rows <= FEW_ROWS:
+        grid = (triton.cdiv(columns, 8), rows)
+        few_rows_kernel[grid](y, q.contiguous(), e.contiguous(), w.contiguous(), *sizes, *scale, COLUMNS=8, BYTES=256)
+        return y
+    digits = unpack_ternary.kernel(w, K=depth)
+    large = rows > 64 and columns > 64
+    tile = {"ROWS": 128, "COLUMNS": 128, "DEPTH": 128} if large else {"ROWS": 64, "COLUMNS": 64, "DEPTH": 64}
+    grid = (triton.cdiv(rows, tile["ROWS"]) * triton.cdiv(columns, tile["COLUMNS"]),)
+    many_rows_kernel[grid](
+        y, q.contiguous(), e.contiguous(), digits, *sizes, *scale, **tile, num_warps=8 if large else 4, num_stages=3
+    )
+    return y
+
+
+@triton.jit
+def scale_sum(accumulator, e, num, shift, half):
+    """Return the sum times ``2**e * num / 2**shift``, rounded once and saturated; half is ``2**shift / 2``."""
+    aligned = (accumulator.to(tl.int64) * num) << e.to(tl.int64)
+    return integers.saturate((aligned + half) >> shift, 16).to(tl.int16)
+
+
+@triton.jit
+def few_rows_kernel(
+    y_pointer,
+    q_pointer,
+    e_pointer,
+    w_pointer,
+    rows,
+    columns,
+    depth,
+    num,
+    shift,
+    half,
+    COLUMNS: tl.constexpr,
+    BYTES: tl.constexpr,
+):
+    row = tl.program_id(1).to(tl.int64)
+    n = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
+    bytes_a_row = (depth + 3) // 4
+    total = tl.zeros([COLUMNS, BYTES], tl.int32)
+    for start in range(0, bytes_a_row, BYTES):
+        j = start + tl.arange(0, BYTES)
+        inside = (n[:, None] < columns) & (j[None, :] < bytes_a_row)
+        byte = tl.load(w_pointer + n[:, None].to(tl.int64) * bytes_a_row + j[None, :], mask=inside, other=0).to(
+            tl.int32
+        )
+        for i in tl.static_range(4):
+            k = 4 * j + i
+            q = tl.load(q_pointer + row * depth + k, mask=k < depth, other=0).to(tl.int32)
+            digit = (((byte >> (2 * i)) & 3) ^ 2) - 2
+            total += q[None, :] * digit
+    e = tl.load(e_pointer + row + tl.zeros([COLUMNS], tl.int32))
+    y = scale_sum(tl.sum(total, 1), e, num, shift, half)
+    tl.store(y_pointer + row * columns + n, y, mask=n < columns)
+
+
+@triton.jit
+def many_rows_kernel(
+    y_pointer,
+    q_pointer,
+    e_pointer,
+    w_pointer,
+    rows,
+    columns,
+    depth,
+    num,
+    shift,
+    half,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    DEPTH: tl.constexpr,
+):
+    # Programs that run together share columns of w: eight tiles of rows before the next tile of columns.
+    tiles = tl.cdiv(rows, ROWS)
+    group = tl.program_id(0) // (8 * tl.cdiv(columns, COLUMNS))
+    height = tl.minimum(tiles - group * 8, 8)
+    inside_group = tl.program_id(0) % (8 * tl.cdiv(columns, COLUMNS))
+    m = (group * 8 + inside_group % height) * ROWS + tl.arange(0, ROWS)
+    n = (inside_group // height) * COLUMNS + tl.arange(0, COLUMNS)
+    k = tl.arange(0, DEPTH)
+    q_tile = q_pointer + m[:, None].to(tl.int64) * depth + k[None, :]
+    w_tile = w_pointer + n[None, :].to(tl.int64) * depth + k[:, None]
+    accumulator = tl.zeros([ROWS, COLUMNS], tl.int32)
+    for start in range(0, depth, DEPTH):
+        q = tl.load(q_tile + start, mask=(m[:, None] < rows) & (start + k[None, :] < depth), other=0)
+        w = tl.load(w_tile + start, mask=(n[None, :] < columns) & (start + k[:, None] < depth), other=0)
+        accumulator = tl.dot(q, w, accumulator, out_dtype=tl.int32)
+    e = tl.load(e_pointer + m, mask=m < rows, other=0)
+    y = scale_sum(accumulator, e[:, None], num, shift, half)
+    inside = (m[:, None] < rows) & (n[None, :] < columns)
+    tl.store(y_pointer + m[:, None].to(tl.int64) * columns + n[None, :], y, mask=inside)
+
+
+@implements(ops.ternary_linear_requant)
+def ternary_linear_requant(q, e, w, *, num, shift):
+    return quantize_rows.kernel(ternary_linear.kernel(q, e, w, num=num, shift=shift))
+
+
+__all__ = ["quantize_rows", "requantize", "ternary_linear", "ternary_linear_requant"]
