@@ -10,7 +10,7 @@ from .packing import unpack_ternary
 
 # Below this many rows the packed weights are read directly; above, unpacking them once for BLAS pays.
 FEW_ROWS = 8
-# A sum of products of at most 127 is exact in float32 while it stays below 2**24, whatever its order; in float64, 2**53.
+# A sum of products of at most 127 is exact in float32 while below 2**24, whatever its order; in float64, below 2**53.
 EXACT_IN_FLOAT32 = (1 << 24) // 127
 
 
@@ -81,7 +81,7 @@ def _scale(sums, exponents, num, shift):
 
 
 def planes(q):
-    """Return the rows as four planes, int8 [rows, 4, ceil(K / 4)]: plane i has the elements that bits 2i of a byte meet."""
+    """Return the rows as int8 [rows, 4, ceil(K / 4)]: plane i has the elements that bits 2i of the bytes meet."""
     padded = np.zeros((q.shape[0], -(-q.shape[1] // 4), 4), np.int8)
     padded.reshape(q.shape[0], padded.shape[1] * 4)[:, : q.shape[1]] = q
     return np.ascontiguousarray(padded.transpose(0, 2, 1))

@@ -5,7 +5,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isqrt
+from math import isqrt, prod
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +16,7 @@ from .config import CHANNEL, ModelConfig
 KERNEL = 4
 LARGEST_FACTOR = 2**15 - 1
 LARGEST_SHIFT = 30
+DTYPE_BYTES = {"uint8": 1, "int8": 1, "int16": 2, "int32": 4}
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,11 @@ class Formats:
 
         ``doublings`` multiplies it by a power of two.
         """
-        return _parameters(dyadic_root(3 << max(2 * doublings, 0), 2 * width << max(-2 * doublings, 0)))
+        return _parameters(dyadic_root(3, 2 * width, doublings))
 
     def gate(self, layers: int) -> dict[str, int]:
         """Return the factor of a block's result: ``1/sqrt(layers)``, and from its format to the residual stream's."""
-        return _parameters(dyadic_root(1 << 2 * (self.residual - self.activation), layers))
+        return _parameters(dyadic_root(1, layers, self.residual - self.activation))
 
 
 FORMATS = Formats()
@@ -82,13 +83,14 @@ FORMATS = Formats()
 DOUBLINGS = {"in_proj": 0, "x_proj": -1, "dt_proj": 1, "out_proj": 0, "head": 0}
 
 
-def dyadic_root(numerator: int, denominator: int) -> Dyadic:
-    """Return ``sqrt(numerator / denominator)``, floored to the 15 bits that a factor may have."""
+def dyadic_root(numerator: int, denominator: int, doublings: int) -> Dyadic:
+    """Return ``2**doublings * sqrt(numerator / denominator)``, floored to the 15 bits that a factor may have."""
     for shift in range(LARGEST_SHIFT, -1, -1):
-        num = isqrt((numerator << 2 * shift) // denominator)
+        bits = 2 * (shift + doublings)
+        num = isqrt((numerator << max(bits, 0)) // (denominator << max(-bits, 0)))
         if num <= LARGEST_FACTOR:
             return Dyadic(num, shift)
-    raise ValueError(f"sqrt({numerator} / {denominator}) is above {LARGEST_FACTOR}")
+    raise ValueError(f"2**{doublings} * sqrt({numerator} / {denominator}) is above {LARGEST_FACTOR}")
 
 
 def _parameters(scale: Dyadic) -> dict[str, int]:
@@ -105,6 +107,10 @@ class Format:
     low: int
     high: int
     digits: int = 0
+
+    @property
+    def size_in_bytes(self) -> int:
+        return prod(self.shape) * DTYPE_BYTES[self.dtype]
 
     def check(self, name: str, array: Any, values: bool = True) -> None:
         """Raise DomainError unless the array is what this says; ``values`` off checks dtype and shape alone."""

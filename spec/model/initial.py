@@ -14,8 +14,10 @@ from .formats import FORMATS, Format, Formats, parameter_formats
 INITIAL_DOMAIN = 2
 
 DIGITS_A_WORD = 20
-# The decays of a fresh model: exp(-(n + 1) dt) with dt = (1 + j/16) / 2**e, j in [0, 15], e in [4, 9].
-STEP_SIXTEENTHS, STEP_EXPONENTS = 16, range(4, 10)
+# The decays of a fresh model: exp(-(n + 1) dt) with dt = (1 + j/16) / 2**e, j in [0, 15]. A head has n = 0 alone, so its
+# steps are longer.
+STEP_SIXTEENTHS = 16
+CHANNEL_EXPONENTS, HEAD_EXPONENTS = range(4, 10), range(2, 8)
 
 
 def initial_parameters(config: ModelConfig, seed: int, formats: Formats = FORMATS) -> dict[str, np.ndarray]:
@@ -62,9 +64,10 @@ def ternary_digits(seed: int, stream: int, count: int) -> np.ndarray:
 
 def decays(seed: int, stream: int, shape: tuple[int, int], k: int) -> np.ndarray:
     """Return HiPPO decays in Q.k, one row a channel or head, each with its own step."""
+    exponents = CHANNEL_EXPONENTS if shape[1] > 1 else HEAD_EXPONENTS
     choices = [
         hippo_decays(shape[1], Fraction(STEP_SIXTEENTHS + j, STEP_SIXTEENTHS << e), k)
-        for e in STEP_EXPONENTS
+        for e in exponents
         for j in range(STEP_SIXTEENTHS)
     ]
     return np.stack(choices)[below(random_words(seed, stream, shape[0]), len(choices))]

@@ -8,7 +8,7 @@ Reading a sequence whole, token by token, or in any pieces gives the same intege
 """
 
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -58,12 +58,12 @@ class LanguageModel:
         self.from_numpy, self.to_numpy, self.ops = attach(ops, device)
         weights = {name: self.from_numpy(array) for name, array in parameters.items()}
         self.network = Network(config, formats, self.ops, weights)
+        self.state_formats = lru_cache(maxsize=8)(partial(state_formats, config, formats=formats))
         self.rotates = config.rotate and HEADS in config.kinds
 
     def new_state(self, batch: int) -> State:
         """Return the state of ``batch`` rows that have read nothing."""
-        wanted = state_formats(self.config, batch, self.formats)
-        zeros = {name: self.from_numpy(np.zeros(f.shape, f.dtype)) for name, f in wanted.items()}
+        zeros = {n: self.from_numpy(np.zeros(f.shape, f.dtype)) for n, f in self.state_formats(batch).items()}
         return State(zeros, (0,) * batch)
 
     def state_to_numpy(self, state: State) -> State:
@@ -78,7 +78,7 @@ class LanguageModel:
         DomainError
             An array is missing, unknown, of another shape or dtype, or out of its proved range.
         """
-        check_arrays(state.arrays, state_formats(self.config, state.batch, self.formats))
+        check_arrays(state.arrays, self.state_formats(state.batch))
         return state.convert(self.from_numpy)
 
     def prefill(self, ids, state: State, last_only: bool = False, observe: Observe | None = None):
@@ -131,7 +131,7 @@ class LanguageModel:
         if 0 not in ids.shape:
             last = self.config.vocabulary - 1
             Tensor("ids", "int32", shape, 0, last).check_values(call, ids, SimpleNamespace())
-        check_arrays(state.arrays, state_formats(self.config, state.batch, self.formats), values=False)
+        check_arrays(state.arrays, self.state_formats(state.batch), values=False)
         return self.from_numpy(ids) if isinstance(ids, np.ndarray) else ids
 
     def _rotation(self, state: State, length: int):
