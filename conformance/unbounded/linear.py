@@ -4,7 +4,7 @@ import numpy as np
 
 from .integers import elementwise, saturate, shift_round
 from .observe import see
-from .packing import rows, unpack_ternary
+from .packing import rows, ternary_digits
 
 
 def quantize_rows(x):
@@ -22,7 +22,7 @@ def requantize(x, *, shift):
 
 
 def ternary_linear(q, e, w, *, num, shift):
-    weights = [row for _, row in rows(unpack_ternary(w, K=q.shape[-1]))] if w.size else []
+    weights = [digits for _, digits in rows(ternary_digits(w, q.shape[-1]))]
     y = np.empty((*q.shape[:-1], w.shape[0]), np.int16)
     for index, row in rows(q):
         for n, digits in enumerate(weights):
@@ -30,7 +30,7 @@ def ternary_linear(q, e, w, *, num, shift):
             for value, digit in zip(row, digits, strict=True):
                 accumulator = see("accumulator", accumulator + {1: value, 0: 0, -1: -value}[digit])
             aligned = see("aligned", see("scaled", accumulator * num) * 2 ** int(e[index]))
-            y[(*index, n)] = see("y", saturate(see("rounded", shift_round(aligned, shift)), 16))
+            y[(*index, n)] = see("y", saturate(see("rounded_sum", shift_round(aligned, shift)), 16))
     return y
 
 

@@ -13,6 +13,20 @@ LARGEST_ROW = 2**20
 EXPONENT = Interval(0, 15)
 
 
+def quantised_widths(row: Width):
+    """Return the widths of quantising rows whose elements have the given one."""
+    largest = row.range.magnitude()
+    rounded = Interval(max(row.range.low, -128), min(row.range.high, 128))
+    # Between 128 and the largest int16, which elements exist decides what their row's exponent leaves of them.
+    attained = row.attained and (largest.high < 128 or row.range == ACTIVATION)
+    return {
+        "maximum": Width(largest, "int32", row.attained),
+        "e": Width(Interval(0, max(largest.high.bit_length() - 7, 0)), "int32", row.attained),
+        "rounded": Width(rounded, "int32", attained),
+        "q": Width(rounded.saturate(8), "int8", attained),
+    }
+
+
 @op(
     inputs=(Tensor("x", "int16", "... K", meaning="any Q format"),),
     outputs=(
@@ -25,17 +39,13 @@ EXPONENT = Interval(0, 15)
         "C2": "q = x / 2**e to the nearest integer, ties toward plus infinity",
         "C3": "q is saturated to [-127, 127]",
     },
-    widths=lambda at: {
-        "maximum": Width(Interval(0, ACTIVATION.high), "int32"),
-        "rounded": Width(Interval.symmetric(128), "int32"),
-        "q": Width(QUANTISED, "int8"),
-        "e": Width(Interval(0, 8), "int32"),
-    },
+    widths=lambda at: quantised_widths(Width(ACTIVATION, "int16")),
 )
 def quantize_rows(x):
     """Return each row as int8 times a power of two of its own.
 
-    ``e`` is the least exponent with ``|x| < 2**(e + 7)`` in the row (C1); ``q = saturate(shift_round(x, e), 8)`` (C2, C3).
+    ``e`` is the least exponent with ``|x| < 2**(e + 7)`` in the row (C1), and ``q = saturate(shift_round(x, e), 8)``
+    (C2, C3).
 
     Parameters
     ----------
@@ -117,14 +127,19 @@ def ternary_linear_widths(at):
     accumulator = (QUANTISED * Interval(-1, 1)).sum(at.K)
     scaled = accumulator * at.num
     aligned = scaled.union(scaled << EXPONENT.high)
-    rounded = aligned.shift_round(at.shift)
+    rounded_sum = aligned.shift_round(at.shift)
     return {
         "accumulator": Width(accumulator, "int32"),
         "scaled": Width(scaled, "int64"),
         "aligned": Width(aligned, "int64"),
-        "rounded": Width(rounded, "int64"),
-        "y": Width(rounded.saturate(16), "int16"),
+        "rounded_sum": Width(rounded_sum, "int64"),
+        "y": Width(rounded_sum.saturate(16), "int16"),
     }
+
+
+def ternary_linear_requant_widths(at):
+    linear = ternary_linear_widths(at)
+    return linear | quantised_widths(linear["y"])
 
 
 SCALE = (
@@ -188,9 +203,9 @@ def ternary_linear(q, e, w, *, num, shift):
     accumulator = q.astype(np.int64) @ digits.T
     # ROUND
     aligned = (accumulator * num) << e.astype(np.int64)[..., None]
-    rounded = integers.shift_round(aligned, shift)
+    rounded_sum = integers.shift_round(aligned, shift)
     # SATURATE
-    return integers.saturate(rounded, 16).astype(np.int16)
+    return integers.saturate(rounded_sum, 16).astype(np.int16)
 
 
 @op(
@@ -199,7 +214,7 @@ def ternary_linear(q, e, w, *, num, shift):
     parameters=SCALE,
     sizes={"K": (1, LARGEST_ROW), "N": (1, LARGEST_ROW)},
     clauses={"C1": "(r, s) = quantize_rows(ternary_linear(q, e, w))"},
-    widths=ternary_linear_widths,
+    widths=ternary_linear_requant_widths,
     composed_of=("ternary_linear", "quantize_rows"),
 )
 def ternary_linear_requant(q, e, w, *, num, shift):

@@ -8,7 +8,7 @@ from .. import integers
 from ..bounds import Interval, Width
 from ..contract import Parameter, Tensor, op
 from ..integers import RESIDUAL_BITS
-from .linear import quantize_rows
+from .linear import quantised_widths, quantize_rows
 
 RESIDUAL = Interval.signed(RESIDUAL_BITS)
 GAMMA = Interval.signed(16)
@@ -167,14 +167,7 @@ def bitshift_norm(x, gamma, *, b, s):
 
 def norm_quantize_widths(at):
     norm = bitshift_norm_widths(at)
-    y, attained = norm["y"].range, norm["y"].attained
-    rounded = Interval.symmetric(min(y.high, 128))
-    return norm | {
-        "maximum": Width(y.magnitude(), "int32", attained),
-        "e": Width(Interval(0, max(y.high.bit_length() - 7, 0)), "int32", attained),
-        "rounded": Width(rounded, "int32", attained),
-        "q": Width(rounded.saturate(8), "int8", attained),
-    }
+    return norm | quantised_widths(norm["y"])
 
 
 @op(
