@@ -4,5 +4,4 @@ from . import bounds, integers, philox, tables
 from .bounds import Interval, Width
 from .contract import OPS, DomainError, Op, UnknownOpError, find_op, implements, trusted_values
 from .ops import *
-
-SPEC_VERSION = "0.1.0"
+from .version import SPEC_VERSION
