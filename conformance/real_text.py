@@ -130,13 +130,13 @@ def stages(call: Callable[..., Arrays], data: bytes) -> Iterator[tuple[str, str,
     (mod,) = now[2]
     decay = dict(k=DECAY_BITS, n_max=DECAY_MAX, convex=0)
     arrays = (x, mod, w.base, b, c, w.skip, zero_state[1])
-    yield (now := stage("scan", "selective_scan", *arrays, s_v=2, s_h=4, s_y=8, **decay))
+    yield (now := stage("scan", "selective_scan", *arrays, s_v=7, s_h=5, s_y=4, **decay))
     y, _ = now[2]
     yield (now := stage("gate", "sigmoid_gate", y, z[None], f=FRACTION))
     (y,) = now[2]
     yield (now := stage("quantize y", "quantize_rows", y[0]))
     yield (now := stage("out_proj", "ternary_linear", *now[2], w.out_proj, num=5, shift=5))
-    yield stage("residual", "residual_add", residual, now[2][0], num=1, shift=0)
+    yield stage("residual", "residual_add", residual, now[2][0], num=31, shift=1)
 
 
 def digest(arrays: Sequence[np.ndarray]) -> str:

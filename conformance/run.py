@@ -1,5 +1,6 @@
 """The conformance run: hypothesis draws cases op by op, a failing case is shrunk, everything is counted."""
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -17,6 +18,15 @@ from .report import Report, Result
 
 PRESETS = {"minimal": 25, "full": 300}
 CASES_A_RELATION_CASE = 6
+SHRINKING_SECONDS = 20
+
+
+class ShrunkEnoughError(BaseException):
+    """Ends hypothesis, which catches each Exception to go on shrinking."""
+
+
+def input_size(failure: Failure) -> int:
+    return sum(array.size for array in failure.case.arrays)
 
 
 def check_drawn(examples: int, run_seed: int, check: Callable) -> None:
@@ -28,6 +38,7 @@ def check_drawn(examples: int, run_seed: int, check: Callable) -> None:
         The smallest failure that hypothesis found; of kind "unstable" if it didn't happen again.
     """
     failures: list[Failure] = []
+    deadline = float("inf")
 
     @seed(run_seed)
     @settings(
@@ -40,9 +51,14 @@ def check_drawn(examples: int, run_seed: int, check: Callable) -> None:
     )
     @given(st.randoms(use_true_random=False))
     def each(random):
+        nonlocal deadline
+        if time.monotonic() > deadline:
+            raise ShrunkEnoughError
         try:
             check(random)
         except Failure as failure:
+            if not failures:
+                deadline = time.monotonic() + SHRINKING_SECONDS
             failures.append(failure)
             raise
 
@@ -50,6 +66,8 @@ def check_drawn(examples: int, run_seed: int, check: Callable) -> None:
         each()
     except Failure:
         raise
+    except ShrunkEnoughError:
+        raise min(failures, key=input_size) from None
     except (HypothesisException, ExceptionGroup):
         if not failures:
             raise
