@@ -11,4 +11,5 @@ from .primitives import *
 from .residual import *
 from .rotation import *
 from .sampling import *
+from .scan import *
 from .transform import *

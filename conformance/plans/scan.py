@@ -1,0 +1,129 @@
+"""Plans of ``spec.ops.scan``."""
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import product
+from random import Random
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from mamba_integer.spec.ops.scan import scan_widths, state_range
+
+from .plan import BATCH_SIZES, Extreme, Plan
+
+LENGTHS = (1, 2, 3, 8, 9, 0)
+STATES = (1, 2, 4, 5, 16)
+SELECTIVE = {"B": BATCH_SIZES, "L": LENGTHS, "D": (1, 2, 5, 33, 0), "N": STATES}
+SSD = {"B": BATCH_SIZES, "L": LENGTHS, "H": (1, 2, 3, 0), "P": (1, 2, 5, 11, 0), "S": (1, 2, 4, 17)}
+SLOWEST = {"k": (15, 8, *range(1, 16)), "n_max": lambda random, at: random.choice(slowest(at.k))}
+
+
+def slowest(k: int) -> list[int]:
+    return sorted({2**k - 1, 2**k - 2, 2 ** (k - 1), 1, 0}, reverse=True)
+
+
+def least(at: Any, name: str, intermediate: str) -> int:
+    """Return the least shift for which an intermediate fits; greater ones fit too."""
+    for shift in range(31):
+        setattr(at, name, shift)
+        if scan_widths(at, getattr(at, "N", None) or getattr(at, "S", 1))[intermediate].fits:
+            return shift
+    raise ValueError(f"no {name} lets {intermediate} fit")
+
+
+def input_shift(random: Random, at: Any) -> int:
+    at.s_h = at.s_y = 0
+    low = least(at, "s_v", "h")
+    return random.choice((low, *range(low, 23)))
+
+
+def state_shift(random: Random, at: Any) -> int:
+    low = least(at, "s_h", "sum")
+    return random.choice((low, *range(low, 31)))
+
+
+FORMATS = SLOWEST | {
+    "convex": (0, 1),
+    "s_v": input_shift,
+    "s_y": (0, 8, 15, 30, *range(31)),
+    "s_h": state_shift,
+}
+
+
+def modulation_extremes() -> Iterator[Extreme]:
+    for k in (1, 8, 15):
+        base = np.array([[0, 2**k - 1]], np.int16)
+        for n_max in slowest(k):
+            yield Extreme([(base, np.array([[[-32767], [32767]]], np.int16))], {"k": k, "n_max": n_max})
+
+
+# k, n_max, s_v (None: the least that fits), s_y, convex
+EDGES = (
+    (15, 2**15 - 1, None, 0, 0),
+    (15, 2**15 - 1, 22, 30, 0),
+    (15, 2**14, 7, 8, 0),
+    (15, 0, 0, 1, 0),
+    (15, 2**15 - 1, 0, 30, 1),
+    (8, 2**8 - 1, 1, 8, 1),
+    (1, 1, 1, 0, 0),
+    (1, 0, 22, 0, 1),
+)
+
+
+def edge_formats(states: int) -> Iterator[dict[str, int]]:
+    for k, n_max, s_v, s_y, convex in EDGES:
+        at = SimpleNamespace(k=k, n_max=n_max, s_h=0, s_y=s_y, convex=convex, N=states)
+        at.s_v = least(at, "s_v", "h") if s_v is None else s_v
+        least(at, "s_h", "sum")
+        yield {name: value for name, value in vars(at).items() if name != "N"}
+
+
+SIGNS = np.array(list(product((-1, 1), repeat=3)))
+
+
+def step_extremes() -> Iterator[Extreme]:
+    """Every sign of x, b and c against every sign of skip, the state at the end that v points to, n at either end."""
+    signs = np.vstack([SIGNS, SIGNS])
+    x_sign, b_sign, c_sign = signs.T[..., None]
+    for parameters in edge_formats(states=2):
+        bound, k = state_range(SimpleNamespace(**parameters)), parameters["k"]
+        x = np.repeat(x_sign * 32767, 2, axis=1).astype(np.int16)
+        mod = np.repeat([-32767, 32767], 16).reshape(16, 2).astype(np.int16)
+        b, c = (np.repeat(sign * 127, 2, axis=1).astype(np.int8) for sign in (b_sign, c_sign))
+        h = np.where(x_sign * b_sign > 0, bound.high, bound.low)[..., None]
+        base = np.full((2, 2), 2**k - 1, np.int16)
+        skip = np.array([-32767, 32767], np.int16)
+        yield Extreme([(x, mod, base, b, c, skip, np.broadcast_to(h, (16, 2, 2)).astype(np.int32))], parameters)
+
+
+def ssd_step_extremes() -> Iterator[Extreme]:
+    """The same calls, each channel a head of its own, the decay as it is modulated."""
+    for extreme in step_extremes():
+        ((x, mod, _, b, c, skip, h),) = extreme.calls
+        n = np.where(mod > 0, extreme.parameters["n_max"], 0).astype(np.int16)
+        yield Extreme([(x[..., None], n, b, c, skip, h[:, :, None])], extreme.parameters)
+
+
+def with_time(extremes: Callable[[], Iterable[Extreme]], timed: tuple[int, ...]):
+    """Return the extremes of a step as sequences of one step; the arrays at ``timed`` have an axis of time."""
+
+    def sequences() -> Iterator[Extreme]:
+        for extreme in extremes():
+            calls = [tuple(a[:, None] if i in timed else a for i, a in enumerate(call)) for call in extreme.calls]
+            yield Extreme(calls, extreme.parameters)
+
+    return sequences
+
+
+def without_time(sizes):
+    return {name: options for name, options in sizes.items() if name != "L"}
+
+
+PLANS = {
+    "decay_modulate": Plan(SELECTIVE, SLOWEST, extremes=modulation_extremes),
+    "selective_scan": Plan(SELECTIVE, FORMATS, extremes=with_time(step_extremes, (0, 1, 3, 4))),
+    "selective_scan_step": Plan(without_time(SELECTIVE), FORMATS, extremes=step_extremes),
+    "ssd_scan": Plan(SSD, FORMATS, extremes=with_time(ssd_step_extremes, (0, 1, 2, 3))),
+    "ssd_scan_step": Plan(without_time(SSD), FORMATS, extremes=ssd_step_extremes),
+}

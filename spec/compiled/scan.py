@@ -1,0 +1,145 @@
+"""Numba twins of ``spec.ops.scan``: channels are the lanes, a tile of them stays in the nearest cache.
+
+Numba computes in 64 bits; what is narrowed at once runs on twice the lanes. The product of a state and a decay needs
+more than 32 bits, but its floor doesn't: ``(h n) >> k`` is ``(h >> k) n + ((low n) >> k)``, low the last k bits of h.
+"""
+
+import numpy as np
+from numba import njit, prange, types
+from numba.extending import intrinsic
+
+from .. import ops
+from ..contract import implements
+
+TILE = 128
+
+
+@implements(ops.decay_modulate)
+def decay_modulate(base, mod, *, k, n_max):
+    batch, length, channels = mod.shape
+    flat = np.ascontiguousarray(mod).reshape(batch * length, channels)
+    return _decay_modulate(np.ascontiguousarray(base), flat, n_max).reshape(*mod.shape, base.shape[1])
+
+
+@njit(cache=True, parallel=True)
+def _decay_modulate(base, mod, n_max):
+    n = np.empty((len(mod), *base.shape), np.int16)
+    for row in prange(len(mod)):
+        for d in range(base.shape[0]):
+            for i in range(base.shape[1]):
+                n[row, d, i] = min(max(base[d, i] + mod[row, d], 0), n_max)
+    return n
+
+
+@intrinsic
+def shift(typingctx, x, s):
+    """x >> s for an int32 x and 0 <= s < 32, in 32 bits: Numba's own operator widens, and the compiler leaves it so."""
+
+    def emit(context, builder, signature, arguments):
+        count = context.cast(builder, arguments[1], signature.args[1], types.int32)
+        return builder.ashr(arguments[0], count)
+
+    return types.int32(types.int32, s), emit
+
+
+@njit(inline="always")
+def clamp(x, low, high):
+    return min(max(x, np.int32(low)), np.int32(high))
+
+
+@njit(inline="always")
+def advance(h, base, mod, x, b, k, n_max, s_v, convex):
+    n = clamp(np.int32(base + mod), 0, n_max)
+    v = shift(np.int32(np.int32(x * b) + np.int32((1 << s_v) >> 1)), s_v)
+    # (h n + v (2**k - n)) >> k is v more than ((h - v) n) >> k.
+    decaying = np.int32(h - v) if convex else h
+    low = np.int32(np.int32(decaying & np.int32((1 << k) - 1)) * n)
+    return np.int32(np.int32(np.int32(shift(decaying, k) * n) + shift(low, k)) + v)
+
+
+@njit(inline="always")
+def read(h, c, s_h):
+    return np.int32(shift(h, s_h) * c)
+
+
+@njit(cache=True, parallel=True)
+def _scan(x, mod, base, b, c, skip, h, k, n_max, s_v, s_h, s_y, convex):
+    """Scan channels, the state the first axis: h is (B, N, D), base (N, D), b and c (N, B, L).
+
+    Four steps a pass, so that a state is loaded and stored once in four; a last pass of fewer repeats the last step and
+    keeps the state before the repetitions.
+    """
+    batch, length, channels = x.shape
+    y, end = np.empty_like(x), np.empty_like(h)
+    tiles = (channels + TILE - 1) // TILE
+    for task in prange(batch * tiles):
+        i, first = task // tiles, task % tiles * TILE
+        size = min(TILE, channels - first)
+        states, bases = np.zeros((len(base), TILE), np.int32), np.zeros((len(base), TILE), np.int32)
+        states[:, :size] = h[i, :, first : first + size]
+        bases[:, :size] = base[:, first : first + size]
+        inputs, moves, sums = (
+            np.zeros((4, TILE), np.int32),
+            np.zeros((4, TILE), np.int32),
+            np.zeros((4, TILE), np.int32),
+        )
+        for t in range(0, length, 4):
+            steps = min(4, length - t)
+            t1, t2, t3 = min(t + 1, length - 1), min(t + 2, length - 1), min(t + 3, length - 1)
+            for u in range(steps):
+                for d in range(size):
+                    inputs[u, d] = x[i, t + u, first + d]
+                    moves[u, d] = mod[i, t + u, first + d]
+                    sums[u, d] = inputs[u, d] * skip[first + d] + ((1 << s_y) >> 1)
+            for s in range(len(base)):
+                own, slow = states[s], bases[s]
+                b0, b1, b2, b3 = b[s, i, t], b[s, i, t1], b[s, i, t2], b[s, i, t3]
+                c0, c1, c2, c3 = c[s, i, t], c[s, i, t1], c[s, i, t2], c[s, i, t3]
+                for d in range(TILE):
+                    h0 = advance(own[d], slow[d], moves[0, d], inputs[0, d], b0, k, n_max, s_v, convex)
+                    h1 = advance(h0, slow[d], moves[1, d], inputs[1, d], b1, k, n_max, s_v, convex)
+                    h2 = advance(h1, slow[d], moves[2, d], inputs[2, d], b2, k, n_max, s_v, convex)
+                    h3 = advance(h2, slow[d], moves[3, d], inputs[3, d], b3, k, n_max, s_v, convex)
+                    own[d] = h3 if steps == 4 else h2 if steps == 3 else h1 if steps == 2 else h0
+                    sums[0, d] += read(h0, c0, s_h)
+                    sums[1, d] += read(h1, c1, s_h)
+                    sums[2, d] += read(h2, c2, s_h)
+                    sums[3, d] += read(h3, c3, s_h)
+            for u in range(steps):
+                for d in range(size):
+                    y[i, t + u, first + d] = clamp(shift(sums[u, d], s_y), -32767, 32767)
+        end[i, :, first : first + size] = states[:, :size]
+    return y, end
+
+
+@implements(ops.selective_scan)
+def selective_scan(x, mod, base, b, c, skip, h, *, k, n_max, s_v, s_h, s_y, convex):
+    mixtures = (np.moveaxis(a, 2, 0).astype(np.int32) for a in (b, c))
+    arrays = (np.ascontiguousarray(a) for a in (x, mod, base.T, *mixtures, skip, h.swapaxes(1, 2)))
+    y, h = _scan(*arrays, k, n_max, s_v, s_h, s_y, convex)
+    return y, np.ascontiguousarray(h.swapaxes(1, 2))
+
+
+@implements(ops.selective_scan_step)
+def selective_scan_step(x, mod, base, b, c, skip, h, **parameters):
+    y, h = selective_scan.kernel(x[:, None], mod[:, None], base, b[:, None], c[:, None], skip, h, **parameters)
+    return y[:, 0], h
+
+
+@implements(ops.ssd_scan)
+def ssd_scan(x, n, b, c, skip, h, **parameters):
+    batch, length, heads, width = x.shape
+    channels, states = heads * width, h.shape[-1]
+    base = np.zeros((channels, states), np.int16)
+    arrays = (x.reshape(batch, length, channels), np.repeat(n, width, axis=2), base, b, c, np.repeat(skip, width))
+    y, end = selective_scan.kernel(*arrays, h.reshape(batch, channels, states), **parameters)
+    return y.reshape(x.shape), end.reshape(h.shape)
+
+
+@implements(ops.ssd_scan_step)
+def ssd_scan_step(x, n, b, c, skip, h, **parameters):
+    y, h = ssd_scan.kernel(x[:, None], n[:, None], b[:, None], c[:, None], skip, h, **parameters)
+    return y[:, 0], h
+
+
+__all__ = ["decay_modulate", "selective_scan", "selective_scan_step", "ssd_scan", "ssd_scan_step"]
