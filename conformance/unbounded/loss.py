@@ -26,7 +26,8 @@ def log2_q16(total: int) -> int:
 
 def weights(row: list[int], f: int) -> tuple[list[int], list[int]]:
     """Return the distances of a row to its maximum and their weights."""
-    distances = [see("distance", max(row) - x) for x in row]
+    greatest = max(row)
+    distances = [see("distance", greatest - x) for x in row]
     return distances, [see("weight", pow2_weight(d, f)) for d in distances]
 
 

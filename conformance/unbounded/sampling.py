@@ -48,11 +48,12 @@ def sample(logits, stream, position, *, seed, f, num, shift, top_k, top_p):
         return see("weight", pow2_weight(see("scaled", scaled_sum // 2**shift), f))
 
     def draw(row: list[int], stream: int, position: int) -> int:
-        weight = [weight_of(max(row) - x) for x in row]
+        greatest = max(row)
+        weight = [weight_of(greatest - x) for x in row]
         order = sorted(range(len(row)), key=lambda i: (-row[i], i))[:top_k]
         share = top_p * see("top_k_sum", sum(weight[i] for i in order))
-        sizes = range(1, len(order) + 1)
-        size = next(n for n in sizes if sum(weight[i] for i in order[:n]) * 2**16 >= share)
+        prefixes = enumerate(accumulate(weight[i] for i in order), 1)
+        size = next(n for n, prefix in prefixes if prefix * 2**16 >= share)
         kept = set(order[:size])
         total = see("kept_sum", sum(weight[i] for i in kept))
         words = philox([position, 0, stream, 1], seed % WORD, seed // WORD, lambda name, product: product)
