@@ -254,8 +254,8 @@ def selective_scan(x, mod, base, b, c, skip, h, *, k, n_max, s_v, s_h, s_y, conv
 
     Let g be the recurrence without the floor, in rationals. A step's floor takes off f, ``0 <= f < 1``, so
     ``e = g - h`` becomes ``e n / 2**k + f``, in both forms. With ``d = 2**k / (2**k - n_max)``, ``0 <= e < d``
-    stays true, since ``d n_max / 2**k + 1 = d`` (C6). The largest additive state is about d times the largest v, so this
-    drift is about one part in the largest v at most, whatever the decay; a convex state is no larger than v,
+    stays true, since ``d n_max / 2**k + 1 = d`` (C6). The largest additive state is about d times the largest v, so
+    there the drift is about one part in the largest v at most, whatever the decay; a convex state is no larger than v,
     so there it is d times that. All that a floor asks for is fraction bits in the state.
 
     The average of g - h, in thousandths of the root mean square of g, with the floor and with a half added before the
