@@ -3,11 +3,13 @@
 import torch
 
 from mamba_integer.spec import ops
-from mamba_integer.spec.compiled.linear import EXACT_IN_FLOAT32
 from mamba_integer.spec.contract import implements
 
 from . import integers
 from .packing import unpack_ternary
+
+# A sum of products of at most 127 is exact in float32 while below 2**24, whatever its order; in float64, below 2**53.
+EXACT_IN_FLOAT32 = (1 << 24) // 127
 
 
 @implements(ops.quantize_rows)
