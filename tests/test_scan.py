@@ -119,13 +119,12 @@ def test_the_floor_falls_short_by_less_than_its_bound(convex):
                 assert 0 <= exact[i, d, s] - int(h[i, d, s]) < 256
 
 
-@pytest.mark.parametrize("narrow", [{"s_v": 0}, {"s_h": 0}])
-def test_parameters_that_would_overflow_raise(narrow):
+def test_parameters_that_would_overflow_raise():
     arrays, _ = selective(0, 1)
     wide = dict(k=15, n_max=32767, s_v=9, s_h=9, s_y=9, convex=0)
     spec.selective_scan(*arrays, **wide)
     with pytest.raises(spec.DomainError, match="intermediate"):
-        spec.selective_scan(*arrays, **wide | narrow)
+        spec.selective_scan(*arrays, **wide | {"s_v": 0})
 
 
 DECAYS = {"0.5": 16384, "0.9": 29491, "0.99": 32440, "0.999": 32735}

@@ -18,7 +18,7 @@ def advance(h, n, x, b, c, skip, k, s_v, s_h, s_y, convex):
     v = integers.shift_round(x[..., None].int() * b, s_v).long()
     weight = (1 << k) - n.long() if convex else 1 << k
     h = ((h.long() * n + v * weight) >> k).int()
-    total = ((h >> s_h) * c).sum(dim=-1, dtype=torch.int32) + x.int() * skip
+    total = ((h >> s_h).long() * c).sum(dim=-1) + x.long() * skip
     return integers.saturate(integers.shift_round(total, s_y), 16).to(torch.int16), h
 
 

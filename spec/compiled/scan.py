@@ -59,7 +59,7 @@ def advance(h, base, mod, x, b, k, n_max, s_v, convex):
 
 @njit(inline="always")
 def read(h, c, s_h):
-    return np.int32(shift(h, s_h) * c)
+    return np.int64(shift(h, s_h)) * np.int64(c)
 
 
 @njit(cache=True, parallel=True)
@@ -78,11 +78,8 @@ def _scan(x, mod, base, b, c, skip, h, k, n_max, s_v, s_h, s_y, convex):
         states, bases = np.zeros((len(base), TILE), np.int32), np.zeros((len(base), TILE), np.int32)
         states[:, :size] = h[i, :, first : first + size]
         bases[:, :size] = base[:, first : first + size]
-        inputs, moves, sums = (
-            np.zeros((4, TILE), np.int32),
-            np.zeros((4, TILE), np.int32),
-            np.zeros((4, TILE), np.int32),
-        )
+        inputs, moves = np.zeros((4, TILE), np.int32), np.zeros((4, TILE), np.int32)
+        sums = np.zeros((4, TILE), np.int64)
         for t in range(0, length, 4):
             steps = min(4, length - t)
             t1, t2, t3 = min(t + 1, length - 1), min(t + 2, length - 1), min(t + 3, length - 1)
@@ -90,7 +87,7 @@ def _scan(x, mod, base, b, c, skip, h, k, n_max, s_v, s_h, s_y, convex):
                 for d in range(size):
                     inputs[u, d] = x[i, t + u, first + d]
                     moves[u, d] = mod[i, t + u, first + d]
-                    sums[u, d] = inputs[u, d] * skip[first + d] + ((1 << s_y) >> 1)
+                    sums[u, d] = np.int64(inputs[u, d]) * skip[first + d] + ((1 << s_y) >> 1)
             for s in range(len(base)):
                 own, slow = states[s], bases[s]
                 b0, b1, b2, b3 = b[s, i, t], b[s, i, t1], b[s, i, t2], b[s, i, t3]
@@ -107,7 +104,7 @@ def _scan(x, mod, base, b, c, skip, h, k, n_max, s_v, s_h, s_y, convex):
                     sums[3, d] += read(h3, c3, s_h)
             for u in range(steps):
                 for d in range(size):
-                    y[i, t + u, first + d] = clamp(shift(sums[u, d], s_y), -32767, 32767)
+                    y[i, t + u, first + d] = min(max(sums[u, d] >> s_y, -32767), 32767)
         end[i, :, first : first + size] = states[:, :size]
     return y, end
 

@@ -49,8 +49,8 @@ def scan_widths(at, states: int):
         "v": Width(v, "int32"),
         "numerator": Width(v * unit if at.convex else h * at.n_max + v * unit, "int64"),
         "h": Width(h, "int32"),
-        "term": Width(term, "int32"),
-        "sum": Width(total, "int32"),
+        "term": Width(term, "int64"),
+        "sum": Width(total, "int64"),
         "y": Width((total >> at.s_y).saturate(16), "int16"),
     }
 
@@ -245,7 +245,7 @@ def selective_scan(x, mod, base, b, c, skip, h, *, k, n_max, s_v, s_h, s_y, conv
     Raises
     ------
     DomainError
-        An array or parameter outside its range, or of another shape or dtype; parameters for which a state or a sum
+        An array or parameter outside its range, or of another shape or dtype; parameters for which a state
         would not fit int32.
 
     Notes
@@ -363,7 +363,7 @@ def ssd_scan(x, n, b, c, skip, h, *, k, n_max, s_v, s_h, s_y, convex):
     Raises
     ------
     DomainError
-        An array or parameter outside its range, or of another shape or dtype; parameters for which a state or a sum
+        An array or parameter outside its range, or of another shape or dtype; parameters for which a state
         would not fit int32.
 
     Examples
