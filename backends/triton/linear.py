@@ -1,7 +1,7 @@
 """Triton versions of ``spec.ops.linear``.
 
-Many rows: the weights are unpacked once to int8 and multiplied on the tensor cores, the scale fused behind the sum.
-Few rows, as in decoding: the packed weights are read as they are, so that the bytes moved are the floor.
+The packed weights are read as they are and unpacked in registers. Many rows are multiplied on the tensor cores; for few
+rows, as in decoding, the bytes of the weights are the floor, and no tile of rows is padded. The scale is fused behind.
 """
 
 import torch
@@ -13,10 +13,12 @@ from mamba_integer.spec.contract import implements
 
 from . import integers
 from .launch import elementwise
-from .packing import unpack_ternary
 
 FEW_ROWS = 8
 LONGEST_BLOCK = 4096
+# A tile's weights are unpacked for all of its rows: 256 of them take the tensor cores longer than the unpacking.
+LARGE_TILE = {"ROWS": 256, "COLUMNS": 128, "BYTES": 32, "num_warps": 8, "num_stages": 3}
+SMALL_TILE = {"ROWS": 64, "COLUMNS": 64, "BYTES": 32, "num_warps": 4, "num_stages": 4}
 
 
 @implements(ops.quantize_rows)
@@ -72,18 +74,14 @@ def ternary_linear(q, e, w, *, num, shift):
         return y
     rows = e.numel()
     scale = (num, shift, (1 << shift) >> 1)
-    sizes = (rows, columns, depth)
+    sizes = (rows, columns, depth, w.shape[1])
     if rows <= FEW_ROWS:
         grid = (triton.cdiv(columns, 8), rows)
         few_rows_kernel[grid](y, q.contiguous(), e.contiguous(), w.contiguous(), *sizes, *scale, COLUMNS=8, BYTES=256)
         return y
-    digits = unpack_ternary.kernel(w, K=depth)
-    large = rows > 64 and columns > 64
-    tile = {"ROWS": 128, "COLUMNS": 128, "DEPTH": 128} if large else {"ROWS": 64, "COLUMNS": 64, "DEPTH": 64}
+    tile = LARGE_TILE if rows >= LARGE_TILE["ROWS"] else SMALL_TILE
     grid = (triton.cdiv(rows, tile["ROWS"]) * triton.cdiv(columns, tile["COLUMNS"]),)
-    many_rows_kernel[grid](
-        y, q.contiguous(), e.contiguous(), digits, *sizes, *scale, **tile, num_warps=8 if large else 4, num_stages=3
-    )
+    many_rows_kernel[grid](y, q.contiguous(), e.contiguous(), w.contiguous(), *sizes, *scale, **tile)
     return y
 
 
@@ -103,6 +101,7 @@ def few_rows_kernel(
     rows,
     columns,
     depth,
+    bytes_a_row,
     num,
     shift,
     half,
@@ -111,7 +110,6 @@ def few_rows_kernel(
 ):
     row = tl.program_id(1).to(tl.int64)
     n = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
-    bytes_a_row = (depth + 3) // 4
     total = tl.zeros([COLUMNS, BYTES], tl.int32)
     for start in range(0, bytes_a_row, BYTES):
         j = start + tl.arange(0, BYTES)
@@ -130,6 +128,20 @@ def few_rows_kernel(
 
 
 @triton.jit
+def digits_of(byte):
+    """Return [N, B] bytes as the [N, 4 * B] int8 digits they hold.
+
+    A word takes one code a byte, then copies each code's sign bit upward: four digits for the work of one.
+    """
+    code = byte.to(tl.int32)
+    codes = (code | (code << 6) | (code << 12) | (code << 18)) & 0x03030303
+    word = codes | ((codes & 0x02020202) * 126)
+    even = tl.join(word.to(tl.int8), (word >> 16).to(tl.int8))
+    odd = tl.join((word >> 8).to(tl.int8), (word >> 24).to(tl.int8))
+    return tl.reshape(tl.join(even, odd), [byte.shape[0], 4 * byte.shape[1]])
+
+
+@triton.jit
 def many_rows_kernel(
     y_pointer,
     q_pointer,
@@ -138,12 +150,13 @@ def many_rows_kernel(
     rows,
     columns,
     depth,
+    bytes_a_row,
     num,
     shift,
     half,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
-    DEPTH: tl.constexpr,
+    BYTES: tl.constexpr,
 ):
     # Programs that run together share columns of w: eight tiles of rows before the next tile of columns.
     tiles = tl.cdiv(rows, ROWS)
@@ -152,14 +165,14 @@ def many_rows_kernel(
     inside_group = tl.program_id(0) % (8 * tl.cdiv(columns, COLUMNS))
     m = (group * 8 + inside_group % height) * ROWS + tl.arange(0, ROWS)
     n = (inside_group // height) * COLUMNS + tl.arange(0, COLUMNS)
-    k = tl.arange(0, DEPTH)
+    j, k = tl.arange(0, BYTES), tl.arange(0, 4 * BYTES)
     q_tile = q_pointer + m[:, None].to(tl.int64) * depth + k[None, :]
-    w_tile = w_pointer + n[None, :].to(tl.int64) * depth + k[:, None]
+    w_tile = w_pointer + n[:, None].to(tl.int64) * bytes_a_row + j[None, :]
     accumulator = tl.zeros([ROWS, COLUMNS], tl.int32)
-    for start in range(0, depth, DEPTH):
-        q = tl.load(q_tile + start, mask=(m[:, None] < rows) & (start + k[None, :] < depth), other=0)
-        w = tl.load(w_tile + start, mask=(n[None, :] < columns) & (start + k[:, None] < depth), other=0)
-        accumulator = tl.dot(q, w, accumulator, out_dtype=tl.int32)
+    for start in range(0, bytes_a_row, BYTES):
+        byte = tl.load(w_tile + start, mask=(n[:, None] < columns) & (start + j[None, :] < bytes_a_row), other=0)
+        q = tl.load(q_tile + 4 * start, mask=(m[:, None] < rows) & (4 * start + k[None, :] < depth), other=0)
+        accumulator = tl.dot(q, tl.trans(digits_of(byte)), accumulator, out_dtype=tl.int32)
     e = tl.load(e_pointer + m, mask=m < rows, other=0)
     y = scale_sum(accumulator, e[:, None], num, shift, half)
     inside = (m[:, None] < rows) & (n[None, :] < columns)

@@ -13,8 +13,8 @@ from .plan import LEADING, ROW_SIZES, Extreme, Plan
 
 DEPTHS = (1, 3, 4, 5, 31, 32, 33, 64, 127, 129, 257)
 COLUMNS = (1, 2, 5, 16, 33, 64, 65)
-# Few rows and many take different paths in a fast backend, and many end inside a tile of 64.
-ROWS = (*LEADING, (9,), (65,), (2, 40))
+# Few rows, many and very many take different paths in a fast backend, and many end inside a tile of 64 or 256.
+ROWS = (*LEADING, (9,), (65,), (2, 40), (257,))
 
 
 def scale_shift(random: Random, at: Any) -> int:
