@@ -46,7 +46,7 @@ class Case:
         if isinstance(tensor, Constant):
             return tensor.value(self.at).copy()
         if isinstance(tensor, Packed):
-            digits = self._shape(tensor)[:-1] + (getattr(self.at, tensor.packed),)
+            digits = (*self._shape(tensor)[:-1], getattr(self.at, tensor.packed))
             return find_op(tensor.packer)(self._draw(stream, digits, -1, 1).astype(np.int8))
         dtype = tensor.dtypes[self.seed % len(tensor.dtypes)]
         allowed = tensor.range(self.at, dtype)

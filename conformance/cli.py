@@ -69,7 +69,8 @@ def conform_command(
     if report_file and not report_file.parent.is_dir():
         raise UsageError(f"--report: no folder {report_file.parent}")
     source = _text(text) if text or not op else None
-    backends = [_backend(name, device) for name in dict.fromkeys(backend or [None])]
+    named: list[str | None] = list(dict.fromkeys(backend)) if backend else [None]
+    backends = [_backend(name, device) for name in named]
     report, interrupted = Report(), False
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=_console(stderr=True), transient=True) as bar:
@@ -179,8 +180,8 @@ def main() -> None:
         code = INTERRUPTED
     except Exception as error:
         # Typer's own errors have this method, whichever version of click they come from.
-        own = hasattr(error, "format_message")
-        code = _complain(error.format_message() if own else f"internal error: {type(error).__name__}: {error}")
+        own = getattr(error, "format_message", None)
+        code = _complain(own() if own else f"internal error: {type(error).__name__}: {error}")
     sys.exit(code or 0)
 
 

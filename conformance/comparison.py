@@ -55,7 +55,7 @@ class Failure(Exception):
         return shlex.join([*command, "--device", self.backend.device, "--case", self.case.to_json()])
 
     def to_dict(self) -> dict[str, Any]:
-        fields = {
+        fields: dict[str, Any] = {
             "op": self.case.op,
             "backend": self.backend.name,
             "device": self.backend.device,

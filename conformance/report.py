@@ -79,7 +79,7 @@ class Report:
 
     @property
     def statuses(self) -> list[str]:
-        return [entry.status for entry in (*self.results, *self.texts)]
+        return [result.status for result in self.results] + [text.status for text in self.texts]
 
     @property
     def compared(self) -> int:
@@ -129,7 +129,7 @@ def environment(backends: Sequence[Backend]) -> dict[str, Any]:
     """Return what a reader needs to repeat the run: versions, devices, commit, date."""
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
+        **_commit(),
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {len(os.sched_getaffinity(0))} cores",
         "devices": {backend.name: device_name(backend) for backend in backends},
@@ -159,14 +159,19 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _commit() -> str | None:
-    """Return the commit of the checkout that this package is in, if it is in one."""
+def _commit() -> dict[str, Any]:
+    """Return the commit of the checkout that this package is in, if it is in one, and whether tracked files differ."""
     if named := os.environ.get("MAMBA_INTEGER_COMMIT"):
-        return named
-    here = Path(__file__).resolve().parent
+        return {"commit": named, "modified": None}
+    if not (commit := _git("rev-parse", "HEAD")) or not _git("ls-files", Path(__file__).name):
+        return {"commit": None, "modified": None}
+    return {"commit": commit, "modified": bool(_git("status", "--porcelain", "--untracked-files=no"))}
+
+
+def _git(*arguments: str) -> str:
+    """Return what git prints, nothing where it fails or isn't installed."""
     try:
-        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=here)
-        tracked = subprocess.run(["git", "ls-files", Path(__file__).name], capture_output=True, text=True, cwd=here)
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, cwd=Path(__file__).resolve().parent)
     except OSError:
-        return None
-    return done.stdout.strip() if done.returncode == 0 and tracked.stdout else None
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

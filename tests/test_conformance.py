@@ -45,6 +45,13 @@ def card_text(failure: Failure) -> str:
     return console.export_text()
 
 
+def test_golden_passes_everything():
+    report = conform(load("golden"))
+    assert not report.failures
+    assert report.exit_code == 0 and report.complete
+    assert {group for result in report.results for group in result.groups} == {"drawn", "extremes", *RELATIONS}
+
+
 @pytest.mark.parametrize("name", broken.NULL)
 def test_null_backend_fails_every_op(name):
     report = conform(load(f"{BROKEN}:{name}"))
@@ -250,7 +257,7 @@ def test_partial_backend_has_a_code_of_its_own(monkeypatch, capsys, tmp_path):
     assert report == json.loads(path.read_text())
     assert list(tmp_path.iterdir()) == [path]
     assert report["spec_version"] == spec.SPEC_VERSION
-    assert {"date", "commit", "python", "machine", "devices", "versions"} == report["environment"].keys()
+    assert {"date", "commit", "modified", "python", "machine", "devices", "versions"} == report["environment"].keys()
 
 
 def test_zero_cases_fail(monkeypatch, capsys):
