@@ -14,8 +14,8 @@ from .formats import FORMATS, Format, Formats, parameter_formats
 INITIAL_DOMAIN = 2
 
 DIGITS_A_WORD = 20
-# The decays of a fresh model: exp(-(n + 1) dt) with dt = (1 + j/16) / 2**e, j in [0, 15]. A head has n = 0 alone, so its
-# steps are longer.
+# The decays of a fresh model: exp(-(n + 1) dt) with dt = (1 + j/16) / 2**e, j in [0, 15]. A head has n = 0 alone, so
+# its steps are longer.
 STEP_SIXTEENTHS = 16
 CHANNEL_EXPONENTS, HEAD_EXPONENTS = range(4, 10), range(2, 8)
 

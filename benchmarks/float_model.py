@@ -1,0 +1,133 @@
+"""The same network in float32 Torch, with the weights of an integer model: what its speed is compared with.
+
+The multi-head scan runs in chunks as matrix products, as a float program would; the per-channel scan can't, and steps.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from mamba_integer.spec import unpack_ternary
+from mamba_integer.spec.model.config import CHANNEL, ModelConfig
+from mamba_integer.spec.model.formats import DOUBLINGS, FORMATS, parameter_formats
+from mamba_integer.spec.model.language_model import rotations
+
+CHUNK = 64
+
+
+class FloatModel:
+    def __init__(self, config: ModelConfig, parameters: dict[str, np.ndarray]):
+        self.config = config
+        self.weights = {}
+        for name, format in parameter_formats(config).items():
+            array = parameters[name]
+            if format.digits:
+                scale = FORMATS.linear(format.digits, DOUBLINGS[name.rsplit(".", 1)[-1]])
+                factor = scale["num"] / (1 << scale["shift"])
+                self.weights[name] = torch.from_numpy(unpack_ternary.golden(array, K=format.digits)).float() * factor
+            else:
+                self.weights[name] = torch.from_numpy(array).float() / (1 << int(format.q.removeprefix("Q.")))
+        self.gate = config.layers**-0.5
+        self.longest = 1 - 2.0 ** (FORMATS.margin - FORMATS.decay)
+        self.attenuation = 2.0**-FORMATS.attenuation
+
+    def new_state(self, batch: int) -> dict:
+        c = self.config
+        state = {"position": 0}
+        for i, kind in enumerate(c.kinds):
+            shape = (c.d_inner, c.channel_state) if kind == CHANNEL else (c.heads, c.d_head, c.head_state)
+            state[f"layers.{i}.conv"] = torch.zeros(batch, 3, c.d_inner)
+            state[f"layers.{i}.scan"] = torch.zeros(batch, *shape)
+        return state
+
+    def step(self, ids, state):
+        logits, state = self.prefill(ids[:, None], state)
+        return logits[:, 0], state
+
+    def prefill(self, ids, state, last_only=False):
+        c, w = self.config, self.weights
+        length = ids.shape[1]
+        after = {"position": state["position"] + length}
+        r = w["embedding"][ids]
+        turn = self.rotation(state["position"], length)
+        for i, kind in enumerate(c.kinds):
+            own = f"layers.{i}."
+            u = norm(r, w[own + "norm"])
+            x, z = F.linear(u, w[own + "in_proj"]).chunk(2, -1)
+            x, after[own + "conv"] = convolve(x, w[own + "conv_weight"], w[own + "conv_bias"], state[own + "conv"])
+            x = (x + torch.sqrt(x * x + 4)) / 2
+            mix = self.channel if kind == CHANNEL else self.heads
+            y, after[own + "scan"] = mix(own, x, state[own + "scan"], turn)
+            y = y * self.attenuation
+            y = y * (0.5 + z / (2 * (1 + z.abs())))
+            r = r + F.linear(y, w[own + "out_proj"]) * self.gate
+        if last_only:
+            r = r[:, -1:]
+        return F.linear(norm(r, w["norm"]), w["head"]), after
+
+    def channel(self, own, x, h, turn):
+        c, w = self.config, self.weights
+        dt, b, c_ = F.linear(x, w[own + "x_proj"]).split([c.dt_rank, c.channel_state, c.channel_state], -1)
+        # The modulation is in units of a decay's last place.
+        modulation = F.linear(dt, w[own + "dt_proj"]) * 2.0 ** (FORMATS.activation - FORMATS.decay)
+        base, ys = w[own + "decay"], []
+        for t in range(x.shape[1]):
+            decay = (base + modulation[:, t, :, None]).clamp_(0, self.longest)
+            h = torch.addcmul(x[:, t, :, None] * b[:, t, None, :], h, decay)
+            ys.append(torch.matmul(h, c_[:, t, :, None])[..., 0])
+        return torch.stack(ys, 1) + x * w[own + "skip"], h
+
+    def heads(self, own, x, h, turn):
+        c, w = self.config, self.weights
+        batch, length = x.shape[:2]
+        modulation, b, c_ = F.linear(x, w[own + "x_proj"]).split([c.heads, c.head_state, c.head_state], -1)
+        if turn is not None:
+            b, c_ = rotate(b, *turn), rotate(c_, *turn)
+        modulation = modulation * 2.0 ** (FORMATS.activation - FORMATS.decay)
+        decay = (w[own + "decay"][:, 0] + modulation).clamp_(2.0**-FORMATS.decay, self.longest)
+        x = x.reshape(batch, length, c.heads, c.d_head)
+        ys = []
+        for start in range(0, length, CHUNK):
+            cut = slice(start, start + CHUNK)
+            y, h = ssd_chunk(x[:, cut], decay[:, cut], b[:, cut], c_[:, cut], h)
+            ys.append(y)
+        y = torch.cat(ys, 1) + x * w[own + "skip"][:, None]
+        return y.reshape(batch, length, c.d_inner), h
+
+    def rotation(self, position, length):
+        if not self.config.rotate:
+            return None
+        positions = np.arange(position, position + length)
+        _, gam, quadrant = rotations(positions, self.config.head_state // 2, FORMATS.rotation)
+        sine = torch.from_numpy(gam).float() / (1 << FORMATS.rotation)
+        angle = torch.asin(sine) + torch.from_numpy(quadrant).float() * (torch.pi / 2)
+        return torch.cos(angle), torch.sin(angle)
+
+
+def norm(r, gain):
+    return F.layer_norm(r, r.shape[-1:], gain)
+
+
+def convolve(x, weight, bias, state):
+    padded = torch.cat([state, x], 1)
+    y = F.conv1d(padded.transpose(1, 2), weight[:, None], bias, groups=len(weight)).transpose(1, 2)
+    return y, padded[:, -3:]
+
+
+def rotate(x, cosine, sine):
+    even, odd = x[..., 0::2], x[..., 1::2]
+    return torch.stack([even * cosine - odd * sine, even * sine + odd * cosine], -1).flatten(-2)
+
+
+def ssd_chunk(x, decay, b, c, h):
+    """Return the outputs of a chunk and the state after it, as matrix products: x [B L H P], h [B H P S]."""
+    total = decay.log().cumsum(1)  # [B L H]
+    between = (total[:, :, None] - total[:, None]).permute(0, 3, 1, 2)  # [B H L L], from the later to the earlier
+    causal = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).tril()
+    weights = torch.where(causal, between, -torch.inf).exp() * (c @ b.transpose(1, 2))[:, None]
+    values = x.transpose(1, 2)  # [B H L P]
+    carried = torch.einsum("bls,bhps->bhlp", c, h) * total.exp().transpose(1, 2)[..., None]
+    y = (weights @ values + carried).transpose(1, 2)
+    left = (total[:, -1:] - total).exp().transpose(1, 2)[..., None]
+    h = h * total[:, -1].exp()[..., None, None] + (values * left).transpose(2, 3) @ b[:, None]
+    return y, h
