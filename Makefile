@@ -1,5 +1,6 @@
 # Each target makes .venv with the pinned versions first, so a fresh clone needs only python3 (3.11 or newer) and make.
 PYTHON ?= python3
+JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
@@ -7,10 +8,10 @@ READY := $(VENV)/ready
 .PHONY: conformance test bench check clean
 
 conformance: $(READY)  ## every op: unbounded integers, Numba, Torch and Triton against the golden specification
-	$(BIN)/mamba-integer conform --backend unbounded --backend numba --backend torch --backend triton
+	$(BIN)/mamba-integer conform --backend unbounded --backend numba --backend torch --backend triton --jobs $(JOBS)
 
 test: $(READY) check  ## our own tests, the suite's tests of itself included
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 check: $(READY)  ## lint, format, types
 	$(BIN)/ruff check .

@@ -33,6 +33,10 @@ class Backend:
     ops: Any
     device: str = "cpu"
 
+    def __reduce__(self):
+        """Let another process find the backend again by its name: its ops may be a module, which can't be sent."""
+        return load, (self.name, self.device)
+
     def has(self, op: str) -> bool:
         return callable(getattr(self.ops, op, None))
 

@@ -55,6 +55,7 @@ def conform_command(
     seed: Seed = 0,
     exhaustive: Annotated[bool, typer.Option("--exhaustive", help="Also every input, where they are finite.")] = False,
     text: Annotated[Path | None, typer.Option(help="File of real text for the block run stage by stage.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="How many processes share the ops.")] = 1,
     as_json: Json = False,
     report_file: Annotated[Path | None, typer.Option("--report", help="Write the report to this JSON file.")] = None,
 ) -> None:
@@ -80,7 +81,7 @@ def conform_command(
             bar.update(task, advance=1, description=f"{result.op} on {result.backend}")
 
         try:
-            conform(backends, selected, PRESETS[preset], seed, advance, exhaustive, report)
+            conform(backends, selected, PRESETS[preset], seed, advance, exhaustive, report, jobs)
             if source:
                 report.texts += real_text.run(backends, source)
         except KeyboardInterrupt:

@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 import numpy as np
@@ -39,6 +39,9 @@ class Failure(Exception):
     want: int = 0
     reference: str = "golden"
 
+    def __reduce__(self):
+        return Failure, tuple(getattr(self, field.name) for field in fields(self))
+
     def __str__(self) -> str:
         return f"{self.case.op} on {self.backend.name}: {self.kind}: {self.message}"
 
@@ -55,7 +58,7 @@ class Failure(Exception):
         return shlex.join([*command, "--device", self.backend.device, "--case", self.case.to_json()])
 
     def to_dict(self) -> dict[str, Any]:
-        fields: dict[str, Any] = {
+        found: dict[str, Any] = {
             "op": self.case.op,
             "backend": self.backend.name,
             "device": self.backend.device,
@@ -69,7 +72,7 @@ class Failure(Exception):
             "repeat": self.repeat,
         }
         if self.differs:
-            fields |= {
+            found |= {
                 "output": self.output,
                 "count": self.count,
                 "compared": self.compared,
@@ -80,7 +83,7 @@ class Failure(Exception):
                 "want_hex": hexadecimal(self.want),
                 "xor_hex": hexadecimal(self.got ^ self.want),
             }
-        return fields
+        return found
 
 
 def hexadecimal(value: int) -> str:

@@ -1,7 +1,10 @@
 """The conformance run: hypothesis draws cases op by op, a failing case is shrunk, everything is counted."""
 
+import multiprocessing
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
@@ -118,17 +121,36 @@ def conform(
     progress: Callable[[Result], None] = lambda result: None,
     exhaustive: bool = False,
     report: Report | None = None,
+    jobs: int = 1,
 ) -> Report:
     """Run the suite for one or more backends; without ``ops``, for all of the specification.
 
-    A ``report`` handed in is filled as the run goes, so that an interrupted run has one too.
+    A ``report`` handed in is filled as the run goes, so that an interrupted run has one too. With ``jobs`` above 1 the
+    ops run in that many processes, which find the backends by name.
     """
     report = Report() if report is None else report
     selected = list(OPS if ops is None else ops)
     tested = [backends] if isinstance(backends, Backend) else backends
     planned = [(backend, Result(op, backend.name, backend.device)) for backend in tested for op in selected]
     report.results += [result for _, result in planned]
-    for backend, result in planned:
-        conform_op(backend, result.op, examples, run_seed, exhaustive, result)
-        progress(result)
+    if jobs == 1:
+        for backend, result in planned:
+            conform_op(backend, result.op, examples, run_seed, exhaustive, result)
+            progress(result)
+        return report
+    with processes(jobs) as pool:
+        running = {
+            pool.submit(conform_op, backend, result.op, examples, run_seed, exhaustive): result
+            for backend, result in planned
+        }
+        for done in as_completed(running):
+            vars(running[done]).update(vars(done.result()))
+            progress(running[done])
     return report
+
+
+def processes(jobs: int) -> ProcessPoolExecutor:
+    """Return a pool of fresh processes that share the processors out among them."""
+    threads = str(max(1, len(os.sched_getaffinity(0)) // jobs))
+    os.environ |= {"NUMBA_NUM_THREADS": threads, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
+    return ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"))
