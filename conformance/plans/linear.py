@@ -18,7 +18,7 @@ ROWS = (*LEADING, (9,), (65,), (2, 40), (257,))
 
 
 def scale_shift(random: Random, at: Any) -> int:
-    """Mostly shifts near those that bring a full accumulator to 16 bits, so that results are neither 0 nor saturated."""
+    """Mostly shifts that bring a full accumulator near 16 bits, so that results are neither 0 nor saturated."""
     return random.choice((at.num.bit_length(), at.num.bit_length() + 8, 0, 1, 15, 24, 47))
 
 
