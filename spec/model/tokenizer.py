@@ -1,6 +1,7 @@
 """Text to token ids and back: raw bytes, or byte-level BPE trained with the `tokenizers` library.
 
 Both are exact: ``decode(encode(text)) == text`` for every text. A tokenizer is one JSON file; reading it runs no code.
+A model's vocabulary may be larger than its tokenizer's: an id that no text has is written as its number, ``⟨4095⟩``.
 """
 
 import codecs
@@ -32,14 +33,14 @@ class ByteTokenizer:
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text; bytes that are no UTF-8 (a model may write any) become U+FFFD."""
-        return bytes(ids).decode("utf-8", "replace")
+        return b"".join(self.spell(token) for token in ids).decode("utf-8", "replace")
 
     def to_json(self) -> str:
         return json.dumps({"type": "bytes"})
 
     def spell(self, token: int) -> bytes:
         """Return the bytes of one token."""
-        return bytes([token])
+        return bytes([token]) if token < self.vocabulary else unspelled(token)
 
 
 class BpeTokenizer:
@@ -83,10 +84,17 @@ class BpeTokenizer:
         return self._model.to_str()
 
     def spell(self, token: int) -> bytes:
+        if token >= self.vocabulary:
+            return unspelled(token)
         return bytes(self._bytes[symbol] for symbol in self._model.id_to_token(token))
 
 
 Tokenizer = ByteTokenizer | BpeTokenizer
+
+
+def unspelled(token: int) -> bytes:
+    """Return how an id beyond a tokenizer's vocabulary is shown."""
+    return f"⟨{token}⟩".encode()
 
 
 def byte_of_symbol() -> dict[str, int]:

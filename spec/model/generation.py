@@ -1,0 +1,191 @@
+"""Writing text: a model draws one token a row after another from its own logits, by the ops ``argmax`` and ``sample``.
+
+The word that decides a token depends on the seed, the row's stream and the token's position alone, so the same seed
+gives the same text on every backend, in a batch of any size, and across a pause.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..bounds import Interval
+from ..contract import DomainError, find_op
+from ..integers import Dyadic
+from .checkpoint import CheckpointError, load_state, save_state
+from .formats import Format, check_arrays
+from .language_model import LanguageModel
+from .state import State, join
+
+LARGEST_FACTOR, LARGEST_SHIFT = 2**15 - 1, 15
+LONGEST = LAST_STREAM = 1 << 30
+WHOLE = 1 << 16  # top_p keeps every token; as top_k, more than any vocabulary
+UNCHANGED = Dyadic(1, 0)
+LAST = "last"
+
+
+class GenerationError(ValueError):
+    """Options or prompts that nothing can be generated from: names what was found and what is allowed."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How tokens are chosen.
+
+    Parameters
+    ----------
+    max_tokens : int in [0, 2**30]
+        Tokens a row.
+    greedy : bool
+        The smallest id of the greatest logit; else a draw.
+    seed : int in [0, 2**64 - 1]
+    stream : int in [0, 2**30]
+        Row i of the batch draws from stream ``stream + i`` of the seed: ``stream=i`` repeats that row alone.
+    inverse_temperature : Dyadic
+        See `inverse_temperature`.
+    top_k : int in [1, 65536]
+        How many tokens are kept at most.
+    top_p : int in [1, 65536], Q.16
+        The share that the kept tokens have at least.
+    """
+
+    max_tokens: int
+    greedy: bool = False
+    seed: int = 0
+    stream: int = 0
+    inverse_temperature: Dyadic = UNCHANGED
+    top_k: int = WHOLE
+    top_p: int = WHOLE
+
+    def __post_init__(self):
+        for name, value, allowed in (
+            ("max_tokens", self.max_tokens, Interval(0, LONGEST)),
+            ("stream", self.stream, Interval(0, LAST_STREAM)),
+            *((p.name, self.sampling[p.name], p.range(None)) for p in find_op("sample").parameters if p.name != "f"),
+        ):
+            if type(value) is not int or value not in allowed:
+                raise GenerationError(f"{name}: found {value!r}, allowed {allowed}")
+
+    @property
+    def sampling(self) -> dict[str, int]:
+        """The parameters of `sample` that don't come from the model's formats."""
+        factor = self.inverse_temperature
+        kept = {"top_k": self.top_k, "top_p": self.top_p}
+        return {"seed": self.seed, "num": factor.num, "shift": factor.shift} | kept
+
+
+@dataclass(frozen=True)
+class Session:
+    """Where a text stands: a state that has read all but the last token of each row, and those tokens (NumPy int32)."""
+
+    state: State
+    last: np.ndarray
+
+
+def inverse_temperature(text: str) -> Dyadic:
+    """Return one over a temperature written as a decimal, rounded to the nearest of the dyadics that `sample` takes.
+
+    >>> inverse_temperature("0.8")
+    Dyadic(num=20480, shift=14)
+    """
+    exact = decimal("temperature", text)
+    for shift in range(LARGEST_SHIFT, -1, -1):
+        num = round_half_up(Fraction(1 << shift) / exact) if exact else 0
+        if 1 <= num <= LARGEST_FACTOR:
+            return Dyadic(num, shift)
+    raise GenerationError(f"temperature: found {text}, allowed 0.00004 to 60000 (greedy is the limit 0)")
+
+
+def share(text: str) -> int:
+    """Return a share in (0, 1] written as a decimal in Q.16, the nearest and at least 1.
+
+    >>> share("0.9")
+    58982
+    """
+    exact = decimal("top_p", text)
+    if not 0 < exact <= 1:
+        raise GenerationError(f"top_p: found {text}, allowed above 0 and at most 1")
+    return max(1, round_half_up(exact * WHOLE))
+
+
+def decimal(name: str, text: str) -> Fraction:
+    if not re.fullmatch(r"[0-9]+(\.[0-9]*)?|\.[0-9]+", text, re.ASCII):
+        raise GenerationError(f"{name}: found {text!r}, allowed a decimal like 0.8")
+    return Fraction(text)
+
+
+def round_half_up(x: Fraction) -> int:
+    return (2 * x.numerator + x.denominator) // (2 * x.denominator)
+
+
+def read(model: LanguageModel, prompts: Sequence[Sequence[int]], session: Session | None = None) -> Session:
+    """Return the session after each row has read its prompt (token ids), after what it had read before.
+
+    Rows may be of different lengths, so each is read alone.
+
+    Raises
+    ------
+    GenerationError
+        An empty prompt at the start of a text, or another number of prompts than the session has rows.
+    DomainError
+        A token out of the vocabulary.
+    """
+    if session and len(prompts) != session.state.batch:
+        raise GenerationError(f"prompts: found {len(prompts)}, allowed {session.state.batch}, the rows of the session")
+    states, last = [], []
+    for row, prompt in enumerate(prompts):
+        ids = [*session.last[[row]].tolist(), *prompt] if session else list(prompt)
+        if not ids:
+            raise GenerationError(f"prompt {row}: found no token, allowed one or more")
+        state = session.state.select([row]) if session else model.new_state(1)
+        if len(ids) > 1:
+            _, state = model.prefill(np.array([ids[:-1]], np.int32), state, last_only=True)
+        states.append(model.state_to_numpy(state))
+        last.append(ids[-1])
+    return Session(model.state_from_numpy(join(states)), np.array(last, np.int32))
+
+
+def generate(model: LanguageModel, session: Session, options: Options) -> Iterator[Session]:
+    """Yield the session after each token: ``session.last`` is what each row wrote."""
+    stream = model.from_numpy(np.arange(session.state.batch, dtype=np.int32) + np.int32(options.stream))
+    for _ in range(options.max_tokens):
+        logits, state = model.step(session.last, session.state)
+        session = Session(state, model.to_numpy(choose(model, logits, stream, state, options)))
+        yield session
+
+
+def choose(model: LanguageModel, logits: Any, stream: Any, state: State, options: Options) -> Any:
+    """Return the next token of each row; its position is the number of tokens before it."""
+    if options.greedy:
+        return model.ops.argmax(logits)
+    position = model.from_numpy(np.array(state.positions, np.int32))
+    return model.ops.sample(logits, stream, position, f=model.formats.activation, **options.sampling)
+
+
+def save_session(path: Path, session: Session, model: LanguageModel, checkpoint_sha256: str) -> str:
+    """Write a session atomically, in NumPy arrays that any backend may go on from; return its content hash."""
+    state = model.state_to_numpy(session.state)
+    return save_state(path, State({**state.arrays, LAST: session.last}, state.positions), checkpoint_sha256)
+
+
+def load_session(path: Path, model: LanguageModel, checkpoint_sha256: str) -> Session:
+    """Read a session of the model of that hash.
+
+    Raises
+    ------
+    CheckpointError
+        As `checkpoint.load_state` says, or the file's arrays are not those of a session of this model.
+    """
+    stored = load_state(path, checkpoint_sha256)
+    arrays = dict(stored.arrays)
+    try:
+        last = arrays.pop(LAST, None)
+        token = Format((stored.batch,), "int32", "id", 0, model.config.vocabulary - 1)
+        check_arrays({} if last is None else {LAST: last}, {LAST: token})
+        return Session(model.state_from_numpy(State(arrays, stored.positions)), last)
+    except DomainError as error:
+        raise CheckpointError(f"{path}: {error}") from error
