@@ -2,7 +2,8 @@
 
 A backend is any object (a module, a class instance, a namespace) whose attributes bear the ops' names. Each takes the
 op's arrays by position and its parameters by keyword and returns an array or a tuple of arrays, as the golden op does.
-It sees NumPy arrays, unless it also has ``from_numpy(array, device)`` and ``to_numpy(array)``. It may have part of the ops.
+It sees NumPy arrays, unless it also has ``from_numpy(array, device)`` and ``to_numpy(array)``. It may have part of the
+ops.
 
 Names come from the entry-point group ``mamba_integer.backends``; ``package.module:attribute`` works without one.
 """
@@ -15,6 +16,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 import numpy as np
+
 from mamba_integer import spec
 
 ENTRY_POINTS = "mamba_integer.backends"
@@ -67,7 +69,7 @@ class Backend:
 def load(name: str | None = None, device: str | None = None) -> Backend:
     """Find a backend by entry-point name or ``package.module:attribute``.
 
-    Without a name, the environment variable MAMBA_INTEGER_BACKEND names it, and without that it is the golden specification.
+    Without a name, the environment variable MAMBA_INTEGER_BACKEND names it; without that it is the golden code.
     Without a device, a backend that has ``default_device()`` chooses.
 
     Raises

@@ -6,11 +6,10 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from random import Random
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 
-from mamba_integer.spec.contract import Constant, Packed, Tensor, find_op, resolve_size
+from mamba_integer.spec.contract import Constant, Packed, Tensor, find_op, known_size
 
 from .patterns import PATTERNS, draw
 from .plans import PLANS
@@ -58,14 +57,7 @@ class Case:
     def _shape(self, tensor: Tensor) -> tuple[int, ...]:
         names = tensor.shape.split()
         leading = self.leading if names[:1] == ["..."] else ()
-        return leading + tuple(_size(name, self.at) for name in names if name != "...")
-
-
-def _size(name: str, at: Any) -> int:
-    size = resolve_size(name, at)
-    if size is None:
-        raise ValueError(f"the case leaves the size {name} open")
-    return size
+        return leading + tuple(known_size(name, self.at) for name in names if name != "...")
 
 
 @dataclass(frozen=True)

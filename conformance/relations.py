@@ -158,7 +158,7 @@ def row_of(tensor: Tensor, array: np.ndarray, case: Case, row: int) -> np.ndarra
         return array
     if tensor.shape.split()[0] in BATCH:
         return array[row : row + 1]
-    index = [int(i) for i in np.unravel_index(row, case.leading)] if case.leading else []
+    index: tuple = np.unravel_index(row, case.leading) if case.leading else ()
     return array[(*index, ...)]
 
 

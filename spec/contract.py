@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Protocol
 
 from .bounds import DTYPE_RANGE, Interval, Width
 
@@ -278,6 +278,14 @@ def solve_size(name: str, size: int) -> tuple[str, int | None]:
     return name, size
 
 
+def known_size(name: str, at: Any) -> int:
+    """Return the size that a dimension name stands for; it must be bound."""
+    size = resolve_size(name, at)
+    if size is None:
+        raise ValueError(f"the size {name} is open")
+    return size
+
+
 def dtype_name(array: Any) -> str:
     return str(array.dtype).removeprefix("torch.")
 
@@ -308,10 +316,18 @@ def find_op(name: str) -> Op:
     return OPS[name]
 
 
-def implements(entry: Op) -> Callable[[Callable], Callable]:
+class Implementation(Protocol):
+    """A backend's op: called, it checks; ``kernel`` trusts its caller."""
+
+    kernel: Callable
+
+    def __call__(self, *arrays: Any, **parameters: int) -> Any: ...
+
+
+def implements(entry: Op) -> Callable[[Callable], Implementation]:
     """Put the op's check in front of a backend's kernel; the kernel alone stays reachable as ``.kernel``."""
 
-    def wrap(kernel: Callable) -> Callable:
+    def wrap(kernel: Callable) -> Implementation:
         if kernel.__name__ != entry.name:
             raise ValueError(f"{kernel.__module__}.{kernel.__name__} claims to implement {entry.name}")
 
@@ -321,6 +337,6 @@ def implements(entry: Op) -> Callable[[Callable], Callable]:
             return kernel(*arrays, **parameters)
 
         public.kernel = kernel  # type: ignore[attr-defined]
-        return public
+        return public  # type: ignore[return-value]
 
     return wrap

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+
 from mamba_integer import spec
 from mamba_integer.conformance import unbounded
 from mamba_integer.conformance.cases import draw_case

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+
 from mamba_integer import spec
 from mamba_integer.conformance.patterns import PATTERNS, draw
 from mamba_integer.spec.ops.rotation import (

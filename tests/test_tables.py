@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+
 from mamba_integer import spec
 from mamba_integer.spec.ops.rotation import gam_limit, lam_limit
 from mamba_integer.spec.tables import fixed_point

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from mamba_integer import spec
 from mamba_integer.backends import load
 from mamba_integer.conformance import unbounded

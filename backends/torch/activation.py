@@ -1,6 +1,7 @@
 """Torch versions of ``spec.ops.activation``."""
 
 import torch
+
 from mamba_integer.spec import ops
 from mamba_integer.spec.contract import implements
 

@@ -1,6 +1,7 @@
 """The number system on int64 (or wide enough) tensors."""
 
 import torch
+
 from mamba_integer.spec.integers import RSQRT_ITERATIONS, RSQRT_OFFSET, RSQRT_SLOPE
 
 

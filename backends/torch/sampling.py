@@ -25,7 +25,8 @@ def argmax(logits):
 
 @implements(ops.philox4x32)
 def philox4x32(counter, *, key0, key1):
-    words = torch.stack(philox_words(*(counter.long() & MASK).unbind(-1), key0, key1), dim=-1)
+    c0, c1, c2, c3 = (counter.long() & MASK).unbind(-1)
+    words = torch.stack(philox_words(c0, c1, c2, c3, key0, key1), dim=-1)
     return (words - ((words >> 31) << 32)).to(torch.int32)
 
 

@@ -1,6 +1,7 @@
 """Torch versions of ``spec.ops.transform``."""
 
 import torch
+
 from mamba_integer.spec import ops
 from mamba_integer.spec.contract import implements
 from mamba_integer.spec.tables import eighth_turn

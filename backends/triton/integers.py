@@ -5,6 +5,7 @@ Triton's ``//`` truncates and a shift by the width or more is undefined, so each
 
 import triton
 import triton.language as tl
+
 from mamba_integer.spec import integers as golden
 
 RSQRT_OFFSET = tl.constexpr(golden.RSQRT_OFFSET)

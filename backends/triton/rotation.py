@@ -3,6 +3,7 @@
 import torch
 import triton
 import triton.language as tl
+
 from mamba_integer.spec import ops
 from mamba_integer.spec.contract import implements
 

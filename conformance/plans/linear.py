@@ -9,7 +9,7 @@ import numpy as np
 from mamba_integer import spec
 
 from .activation import FLAT
-from .plan import LEADING, ROW_SIZES, Extreme, Plan
+from .plan import LEADING, ROW_SIZES, Choice, Extreme, Plan
 
 DEPTHS = (1, 3, 4, 5, 31, 32, 33, 64, 127, 129, 257)
 COLUMNS = (1, 2, 5, 16, 33, 64, 65)
@@ -22,7 +22,7 @@ def scale_shift(random: Random, at: Any) -> int:
     return random.choice((at.num.bit_length(), at.num.bit_length() + 8, 0, 1, 15, 24, 47))
 
 
-SCALE = {"num": (1, 181, 32767, 16384, 3), "shift": scale_shift}
+SCALE: dict[str, Choice] = {"num": (1, 181, 32767, 16384, 3), "shift": scale_shift}
 
 
 def quantize_extremes() -> Iterator[Extreme]:

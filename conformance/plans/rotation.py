@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 
 import numpy as np
+
 from mamba_integer.spec.ops.rotation import DOMAIN, gam_limit, lam_limit
 
 from .plan import BATCH_SIZES, Extreme, Plan

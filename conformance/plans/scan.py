@@ -10,13 +10,13 @@ import numpy as np
 
 from mamba_integer.spec.ops.scan import scan_widths, state_range
 
-from .plan import BATCH_SIZES, Extreme, Plan
+from .plan import BATCH_SIZES, Choice, Extreme, Plan
 
 LENGTHS = (1, 2, 3, 8, 9, 0)
 STATES = (1, 2, 4, 5, 16)
 SELECTIVE = {"B": BATCH_SIZES, "L": LENGTHS, "D": (1, 2, 5, 33, 0), "N": STATES}
 SSD = {"B": BATCH_SIZES, "L": LENGTHS, "H": (1, 2, 3, 0), "P": (1, 2, 5, 11, 0), "S": (1, 2, 4, 17)}
-SLOWEST = {"k": (15, 8, *range(1, 16)), "n_max": lambda random, at: random.choice(slowest(at.k))}
+SLOWEST: dict[str, Choice] = {"k": (15, 8, *range(1, 16)), "n_max": lambda random, at: random.choice(slowest(at.k))}
 
 
 def slowest(k: int) -> list[int]:
@@ -27,7 +27,8 @@ def least(at: Any, name: str, intermediate: str) -> int:
     """Return the least shift for which an intermediate fits; greater ones fit too."""
     for shift in range(31):
         setattr(at, name, shift)
-        if scan_widths(at, getattr(at, "N", None) or getattr(at, "S", 1))[intermediate].fits:
+        states = at.N if hasattr(at, "N") else getattr(at, "S", 1)
+        if scan_widths(at, states)[intermediate].fits:
             return shift
     raise ValueError(f"no {name} lets {intermediate} fit")
 
@@ -43,7 +44,7 @@ def state_shift(random: Random, at: Any) -> int:
     return random.choice((low, *range(low, 31)))
 
 
-FORMATS = SLOWEST | {
+FORMATS: dict[str, Choice] = SLOWEST | {
     "convex": (0, 1),
     "s_v": input_shift,
     "s_y": (0, 8, 15, 30, *range(31)),

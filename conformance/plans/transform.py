@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import numpy as np
+
 from mamba_integer.spec.ops.transform import DOMAIN, cached_twiddles
 
 from .plan import Extreme, Plan

@@ -1,6 +1,7 @@
 """``spec.ops.transform`` on unbounded integers: the transform as its recursion on even and odd points."""
 
 import numpy as np
+
 from mamba_integer.spec.tables import eighth_turn
 
 from .observe import see
@@ -15,9 +16,10 @@ def shears(x, y, lam, gam, s, sign):
     return add(x, y, lam), y
 
 
-def twiddled(point, lam, gam, quadrant, s, sign):
+def twiddled(point, twiddle, s, sign):
     """Return the complex point turned by a twiddle (sign 1) or back (sign -1)."""
     re, im = point
+    lam, gam, quadrant = twiddle
     if sign == 1:
         for _ in range(quadrant):
             re, im = -im, re
@@ -29,14 +31,14 @@ def twiddled(point, lam, gam, quadrant, s, sign):
 
 
 def combine(a, b, w, s):
-    b = twiddled(b, *w, s, 1)
+    b = twiddled(b, w, s, 1)
     sums = [shears(u, v, *eighth_turn(s), s, 1) for u, v in zip(a, b, strict=True)]
     return [u for u, _ in sums], [-v for _, v in sums]
 
 
 def part(a, b, w, s):
     parts = [shears(u, -v, *eighth_turn(s), s, -1) for u, v in zip(a, b, strict=True)]
-    return [u for u, _ in parts], twiddled([v for _, v in parts], *w, s, -1)
+    return [u for u, _ in parts], twiddled([v for _, v in parts], w, s, -1)
 
 
 def forward(points, w, s):

@@ -43,7 +43,7 @@ class Block:
         ops, weights, f = self.ops, self.weights, self.formats
         inner = self.config.d_inner
         u, e = ops.norm_quantize(r, weights["norm"], **f.norm)
-        xz = self.see(call, "xz", self.project(u, e, "in_proj"))
+        xz = self.see(call, "xz", self.project("in_proj", u, e))
         convolve = ops.causal_conv1d if call.sequence else ops.conv1d_step
         x, conv = convolve(xz[..., :inner], weights["conv_weight"], weights["conv_bias"], conv, **f.conv)
         self.see(call, "conv", x)
@@ -51,11 +51,11 @@ class Block:
         y, scan = self.mix(call, x, scan)
         self.see(call, "scan", y)
         y = self.see(call, "gated", ops.sigmoid_gate(y, xz[..., inner:], f=f.activation))
-        o = self.see(call, "out", self.project(*ops.quantize_rows(y), "out_proj"))
+        o = self.see(call, "out", self.project("out_proj", *ops.quantize_rows(y)))
         r = self.see(call, "residual", ops.residual_add(r, o, **self.gate))
         return r, self.see(call, "conv_state", conv), self.see(call, "scan_state", scan)
 
-    def project(self, q, e, name: str):
+    def project(self, name: str, q, e):
         return self.ops.ternary_linear(q, e, self.weights[name], **self.scales[name])
 
     def see(self, call: Call, name: str, array):
@@ -74,10 +74,10 @@ class ChannelBlock(Block):
     def mix(self, call, x, scan):
         ops, weights, f = self.ops, self.weights, self.formats
         rank, state = self.config.dt_rank, self.config.channel_state
-        projected = self.see(call, "projected", self.project(*ops.quantize_rows(x), "x_proj"))
+        projected = self.see(call, "projected", self.project("x_proj", *ops.quantize_rows(x)))
         b = self.see(call, "b", ops.requantize(projected[..., rank : rank + state], **f.requantize))
         c = self.see(call, "c", ops.requantize(projected[..., rank + state :], **f.requantize))
-        modulation = self.project(*ops.quantize_rows(projected[..., :rank]), "dt_proj")
+        modulation = self.project("dt_proj", *ops.quantize_rows(projected[..., :rank]))
         self.see(call, "modulation", modulation)
         run = ops.selective_scan if call.sequence else ops.selective_scan_step
         return run(x, modulation, weights["decay"], b, c, weights["skip"], scan, **f.scan)
@@ -89,7 +89,7 @@ class HeadsBlock(Block):
     def mix(self, call, x, scan):
         ops, weights, f, config = self.ops, self.weights, self.formats, self.config
         heads, state = config.heads, config.head_state
-        projected = self.see(call, "projected", self.project(*ops.quantize_rows(x), "x_proj"))
+        projected = self.see(call, "projected", self.project("x_proj", *ops.quantize_rows(x)))
         b = self.see(call, "b", self.mixture(call, projected[..., heads : heads + state]))
         c = self.see(call, "c", self.mixture(call, projected[..., heads + state :]))
         leading = tuple(x.shape[:-1])

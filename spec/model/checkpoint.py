@@ -57,7 +57,7 @@ def model_header(config: ModelConfig, tokenizer_sha256: str) -> dict[str, str]:
 
 
 def content_hash(arrays: Mapping[str, np.ndarray], header: Mapping[str, str]) -> str:
-    """Return the SHA-256 of the header and of each array by name: its dtype, shape and little-endian C-ordered bytes."""
+    """Return the SHA-256 of the header and, by name, of each array: dtype, shape, little-endian C-ordered bytes."""
     digest = hashlib.sha256(json.dumps(dict(header), sort_keys=True).encode())
     for name in sorted(arrays):
         array = arrays[name]

@@ -166,6 +166,7 @@ def parameter_formats(config: ModelConfig, formats: Formats = FORMATS) -> dict[s
 def state_formats(config: ModelConfig, batch: int, formats: Formats = FORMATS) -> dict[str, Format]:
     """Return what each array of a state is, by name. The bound of the scans' states holds for every length."""
     result = {}
+    shape: tuple[int, ...]
     at = SimpleNamespace(**formats.scan)
     for i, kind in enumerate(config.kinds):
         if kind == CHANNEL:

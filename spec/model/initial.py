@@ -62,7 +62,7 @@ def ternary_digits(seed: int, stream: int, count: int) -> np.ndarray:
     return digits.reshape(-1)[:count]
 
 
-def decays(seed: int, stream: int, shape: tuple[int, int], k: int) -> np.ndarray:
+def decays(seed: int, stream: int, shape: tuple[int, ...], k: int) -> np.ndarray:
     """Return HiPPO decays in Q.k, one row a channel or head, each with its own step."""
     exponents = CHANNEL_EXPONENTS if shape[1] > 1 else HEAD_EXPONENTS
     choices = [

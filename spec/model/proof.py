@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..bounds import Interval
-from ..contract import PackedTernary, find_op, resolve_size, trusted_values
+from ..contract import PackedTernary, find_op, known_size, trusted_values
 from .blocks import Call, Network
 from .config import ModelConfig
 from .formats import FORMATS, Format, Formats, parameter_formats, state_formats
@@ -73,7 +73,7 @@ class AbstractOps:
                 proved = widths[tensor.name].range if tensor.name in widths else tensor.range(at)
                 names = tensor.shape.split()
                 leading = at.leading if names[0] == "..." else ()
-                sizes = (resolve_size(n, at) for n in names if n != "...")
+                sizes = (known_size(n, at) for n in names if n != "...")
                 results.append(Abstract((*leading, *sizes), tensor.dtypes[0], proved))
             return tuple(results) if len(results) > 1 else results[0]
 
