@@ -8,6 +8,7 @@ from numba import njit, prange
 from .. import ops
 from ..contract import implements
 from . import integers
+from .threads import spread
 
 
 @implements(ops.squareplus)
@@ -15,7 +16,7 @@ def squareplus(x, *, f):
     return _squareplus(np.ascontiguousarray(x).reshape(-1), f).reshape(x.shape)
 
 
-@njit(cache=True, parallel=True)
+@spread
 def _squareplus(x, f):
     y = np.empty_like(x)
     for i in prange(x.size):
@@ -37,7 +38,7 @@ def sigmoid(z, f):
     return (1 << 14) + np.int64(math.floor(np.float64(z << 14) / np.float64((1 << f) + abs(z))))
 
 
-@njit(cache=True, parallel=True)
+@spread
 def _algebraic_sigmoid(z, f):
     y = np.empty_like(z)
     for i in prange(z.size):
@@ -51,7 +52,7 @@ def sigmoid_gate(x, z, *, f):
     return _sigmoid_gate(flat_x, flat_z, f).reshape(x.shape)
 
 
-@njit(cache=True, parallel=True)
+@spread
 def _sigmoid_gate(x, z, f):
     y = np.empty_like(x)
     for i in prange(x.size):

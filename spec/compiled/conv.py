@@ -1,11 +1,12 @@
 """Numba twins of ``spec.ops.conv``."""
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from .. import ops
 from ..contract import implements
 from . import integers
+from .threads import spread
 
 
 @implements(ops.causal_conv1d)
@@ -22,7 +23,7 @@ def conv1d_step(x, w, bias, state, *, s):
     return y[:, 0], state
 
 
-@njit(cache=True, parallel=True)
+@spread
 def _convolve(known, w, bias, s):
     batch, length, channels = known.shape[0], known.shape[1] - 3, known.shape[2]
     y = np.empty((batch, length, channels), np.int16)

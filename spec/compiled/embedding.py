@@ -1,10 +1,11 @@
 """Numba twins of ``spec.ops.embedding``."""
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from .. import ops
 from ..contract import implements
+from .threads import spread
 
 
 @implements(ops.embedding)
@@ -13,7 +14,7 @@ def embedding(ids, table, *, shift):
     return rows.reshape(*ids.shape, table.shape[1])
 
 
-@njit(cache=True, parallel=True)
+@spread
 def _embedding(ids, table, shift):
     y = np.empty((ids.size, table.shape[1]), np.int32)
     for row in prange(ids.size):

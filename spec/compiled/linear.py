@@ -1,11 +1,12 @@
 """Numba twins of ``spec.ops.linear``."""
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from .. import ops
 from ..contract import implements
 from . import integers
+from .threads import spread
 
 
 def matrix(array):
@@ -19,7 +20,7 @@ def quantize_rows(x):
     return q.reshape(x.shape), e.reshape(x.shape[:-1])
 
 
-@njit(cache=True, parallel=True)
+@spread
 def _quantize_rows(x):
     q, exponents = np.empty(x.shape, np.int8), np.empty(x.shape[0], np.int32)
     for i in prange(x.shape[0]):
@@ -40,7 +41,7 @@ def requantize(x, *, shift):
     return _requantize(np.ascontiguousarray(x).reshape(-1), shift).reshape(x.shape)
 
 
-@njit(cache=True, parallel=True)
+@spread
 def _requantize(x, shift):
     q = np.empty(x.shape, np.int8)
     for i in prange(x.size):
@@ -56,7 +57,7 @@ def ternary_linear(q, e, w, *, num, shift):
     return y.reshape(*q.shape[:-1], w.shape[0])
 
 
-@njit(cache=True, parallel=True)
+@spread
 def _ternary_linear(q, exponents, w, num, shift):
     # Both factors are int16, so that the compiler finds the instruction that multiplies and adds pairs of them.
     y = np.empty((q.shape[0], w.shape[0]), np.int16)

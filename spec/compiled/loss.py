@@ -7,6 +7,7 @@ from .. import ops
 from ..contract import implements
 from ..ops.loss import CURVE, ONE, SLOPE
 from . import integers
+from .threads import spread
 
 
 @njit(inline="always")
@@ -38,7 +39,7 @@ def softmax_pow2(logits, *, f, q):
     return _softmax_pow2(rows, f, q).reshape(logits.shape)
 
 
-@njit(cache=True, parallel=True)
+@spread
 def _softmax_pow2(logits, f, q):
     p = np.empty(logits.shape, np.int32)
     for row in prange(logits.shape[0]):
@@ -66,7 +67,7 @@ def cross_entropy_pow2(logits, target, *, f):
     return _cross_entropy_pow2(rows, np.ascontiguousarray(target).reshape(-1), f).reshape(target.shape)
 
 
-@njit(cache=True, parallel=True)
+@spread
 def _cross_entropy_pow2(logits, target, f):
     loss = np.empty(target.shape, np.int32)
     for row in prange(target.size):

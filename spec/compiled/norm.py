@@ -8,6 +8,7 @@ from ..contract import implements
 from ..ops.norm import MEAN_SQUARE_BITS
 from . import integers
 from .linear import quantize_rows
+from .threads import spread
 
 
 @njit(inline="always")
@@ -40,7 +41,7 @@ def bitshift_norm(x, gamma, *, b, s):
     return _bitshift_norm(rows, np.ascontiguousarray(gamma), b, s).reshape(x.shape)
 
 
-@njit(cache=True, parallel=True)
+@spread
 def _bitshift_norm(x, gamma, b, s):
     rows, D = x.shape
     y = np.empty((rows, D), np.int16)

@@ -1,10 +1,11 @@
 """Numba twins of ``spec.ops.packing``."""
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from .. import ops
 from ..contract import implements
+from .threads import spread
 
 
 def by_rows(kernel, array, columns, *arguments):
@@ -18,7 +19,7 @@ def pack_ternary(w):
     return by_rows(_pack_ternary, w, -(-w.shape[-1] // 4))
 
 
-@njit(cache=True, parallel=True)
+@spread
 def _pack_ternary(w, columns):
     packed = np.empty((w.shape[0], columns), np.uint8)
     for i in prange(w.shape[0]):
@@ -35,7 +36,7 @@ def unpack_ternary(packed, *, K):
     return by_rows(_unpack_ternary, packed, K)
 
 
-@njit(cache=True, parallel=True)
+@spread
 def _unpack_ternary(packed, digits):
     w = np.empty((packed.shape[0], digits), np.int8)
     for i in prange(packed.shape[0]):
@@ -49,7 +50,7 @@ def pack_trits(w):
     return by_rows(_pack_trits, w, -(-w.shape[-1] // 5))
 
 
-@njit(cache=True, parallel=True)
+@spread
 def _pack_trits(w, columns):
     packed = np.empty((w.shape[0], columns), np.uint8)
     for i in prange(w.shape[0]):
@@ -66,7 +67,7 @@ def unpack_trits(packed, *, K):
     return by_rows(_unpack_trits, packed, K)
 
 
-@njit(cache=True, parallel=True)
+@spread
 def _unpack_trits(packed, digits):
     w = np.empty((packed.shape[0], digits), np.int8)
     for i in prange(packed.shape[0]):

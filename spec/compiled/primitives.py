@@ -1,11 +1,12 @@
 """Numba twins of ``spec.ops.primitives``."""
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from .. import ops
 from ..contract import implements
 from . import integers
+from .threads import spread
 
 
 @implements(ops.shift_round)
@@ -13,7 +14,7 @@ def shift_round(x, *, s):
     return _shift_round(np.ascontiguousarray(x).reshape(-1), s).reshape(x.shape)
 
 
-@njit(cache=True, parallel=True)
+@spread
 def _shift_round(x, s):
     y = np.empty_like(x)
     for i in prange(x.size):
@@ -26,7 +27,7 @@ def saturate(x, *, bits):
     return _saturate(np.ascontiguousarray(x).reshape(-1), bits).reshape(x.shape)
 
 
-@njit(cache=True, parallel=True)
+@spread
 def _saturate(x, bits):
     y = np.empty_like(x)
     for i in prange(x.size):
@@ -39,7 +40,7 @@ def bit_length(x):
     return _bit_length(np.ascontiguousarray(x).reshape(-1)).reshape(x.shape)
 
 
-@njit(cache=True, parallel=True)
+@spread
 def _bit_length(x):
     y = np.empty_like(x)
     for i in prange(x.size):
@@ -52,7 +53,7 @@ def isqrt(v):
     return _isqrt(np.ascontiguousarray(v).reshape(-1)).reshape(v.shape)
 
 
-@njit(cache=True, parallel=True)
+@spread
 def _isqrt(v):
     r = np.empty_like(v)
     for i in prange(v.size):

@@ -1,12 +1,13 @@
 """Numba twins of ``spec.ops.residual``."""
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from .. import ops
 from ..contract import implements
 from ..integers import RESIDUAL_BITS
 from . import integers
+from .threads import spread
 
 
 @implements(ops.residual_add)
@@ -15,7 +16,7 @@ def residual_add(r, x, *, num, shift):
     return _residual_add(flat_r, flat_x, num, shift).reshape(r.shape)
 
 
-@njit(cache=True, parallel=True)
+@spread
 def _residual_add(r, x, num, shift):
     y = np.empty_like(r)
     for i in prange(r.size):

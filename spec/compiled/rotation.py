@@ -5,6 +5,7 @@ from numba import njit, prange
 
 from .. import ops
 from ..contract import implements
+from .threads import spread
 
 FORWARD, INVERSE = 1, -1
 
@@ -45,7 +46,7 @@ def turn_pairs(x, lam, gam, quadrant, s, direction):
     return _turn_pairs(pairs, lam, gam, quadrant, s, direction).reshape(x.shape)
 
 
-@njit(cache=True, parallel=True)
+@spread
 def _turn_pairs(pairs, lam, gam, quadrant, s, direction):
     y = np.empty(pairs.shape, np.int32)
     for i in prange(len(pairs)):

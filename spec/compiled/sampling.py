@@ -10,6 +10,7 @@ from ..ops.sampling import SAMPLING_DOMAIN
 from . import integers
 from .loss import maximum, pow2_weight
 from .philox import philox_words
+from .threads import spread
 
 
 @implements(ops.argmax)
@@ -17,7 +18,7 @@ def argmax(logits):
     return _argmax(np.ascontiguousarray(logits).reshape(-1, logits.shape[-1])).reshape(logits.shape[:-1])
 
 
-@njit(cache=True, parallel=True)
+@spread
 def _argmax(logits):
     token = np.empty(logits.shape[0], np.int32)
     for row in prange(logits.shape[0]):
@@ -35,7 +36,7 @@ def philox4x32(counter, *, key0, key1):
     return _philox4x32(counters, np.uint64(key0), np.uint64(key1)).view(np.int32).reshape(counter.shape)
 
 
-@njit(cache=True, parallel=True)
+@spread
 def _philox4x32(counter, key0, key1):
     words = np.empty_like(counter)
     for i in prange(counter.shape[0]):
@@ -51,7 +52,7 @@ def sample(logits, stream, position, *, seed, f, num, shift, top_k, top_p):
     return _sample(*rows, key0, key1, f, num, shift, top_k, top_p)
 
 
-@njit(cache=True, parallel=True)
+@spread
 def _sample(logits, stream, position, key0, key1, f, num, shift, top_k, top_p):
     token = np.empty(logits.shape[0], np.int32)
     for row in prange(logits.shape[0]):

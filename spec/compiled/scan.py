@@ -10,6 +10,7 @@ from numba.extending import intrinsic
 
 from .. import ops
 from ..contract import implements
+from .threads import spread
 
 TILE = 128
 
@@ -21,7 +22,7 @@ def decay_modulate(base, mod, *, k, n_max):
     return _decay_modulate(np.ascontiguousarray(base), flat, n_max).reshape(*mod.shape, base.shape[1])
 
 
-@njit(cache=True, parallel=True)
+@spread
 def _decay_modulate(base, mod, n_max):
     n = np.empty((len(mod), *base.shape), np.int16)
     for row in prange(len(mod)):
@@ -62,7 +63,7 @@ def read(h, c, s_h):
     return np.int64(shift(h, s_h)) * np.int64(c)
 
 
-@njit(cache=True, parallel=True)
+@spread
 def _scan(x, mod, base, b, c, skip, h, k, n_max, s_v, s_h, s_y, convex):
     """Scan channels, the state the first axis: h is (B, N, D), base (N, D), b and c (N, B, L).
 
@@ -117,10 +118,34 @@ def selective_scan(x, mod, base, b, c, skip, h, *, k, n_max, s_v, s_h, s_y, conv
     return y, np.ascontiguousarray(h.swapaxes(1, 2))
 
 
+@spread
+def _step(x, mod, base, b, c, skip, h, k, n_max, s_v, s_h, s_y, convex):
+    """Run one step of channels (H, P) whose states lie together: x is (B, H, P), h (B, H, P, N), base (H, N).
+
+    One step reads and writes each state once, so the lanes are the states, as they lie in memory.
+    """
+    batch, heads, width = x.shape
+    y, end = np.empty_like(x), np.empty_like(h)
+    for task in prange(batch * heads):
+        i, head = task // heads, task % heads
+        move = np.int32(mod[i, head])
+        for p in range(width):
+            value = np.int32(x[i, head, p])
+            total = np.int64(value) * skip[head] + ((1 << s_y) >> 1)
+            for s in range(h.shape[3]):
+                slow, factor = np.int32(base[head, s]), np.int32(b[i, s])
+                new = advance(h[i, head, p, s], slow, move, value, factor, k, n_max, s_v, convex)
+                end[i, head, p, s] = new
+                total += read(new, c[i, s], s_h)
+            y[i, head, p] = min(max(total >> s_y, -32767), 32767)
+    return y, end
+
+
 @implements(ops.selective_scan_step)
-def selective_scan_step(x, mod, base, b, c, skip, h, **parameters):
-    y, h = selective_scan.kernel(x[:, None], mod[:, None], base, b[:, None], c[:, None], skip, h, **parameters)
-    return y[:, 0], h
+def selective_scan_step(x, mod, base, b, c, skip, h, *, k, n_max, s_v, s_h, s_y, convex):
+    arrays = map(np.ascontiguousarray, (x[..., None], mod, base, b, c, skip, h[:, :, None]))
+    y, end = _step(*arrays, k, n_max, s_v, s_h, s_y, convex)
+    return y.reshape(x.shape), end.reshape(h.shape)
 
 
 @implements(ops.ssd_scan)
@@ -134,9 +159,10 @@ def ssd_scan(x, n, b, c, skip, h, **parameters):
 
 
 @implements(ops.ssd_scan_step)
-def ssd_scan_step(x, n, b, c, skip, h, **parameters):
-    y, h = ssd_scan.kernel(x[:, None], n[:, None], b[:, None], c[:, None], skip, h, **parameters)
-    return y[:, 0], h
+def ssd_scan_step(x, n, b, c, skip, h, *, k, n_max, s_v, s_h, s_y, convex):
+    base = np.zeros((x.shape[1], h.shape[-1]), np.int16)
+    arrays = map(np.ascontiguousarray, (x, n, base, b, c, skip, h))
+    return _step(*arrays, k, n_max, s_v, s_h, s_y, convex)
 
 
 __all__ = ["decay_modulate", "selective_scan", "selective_scan_step", "ssd_scan", "ssd_scan_step"]

@@ -1,12 +1,13 @@
 """Numba twins of ``spec.ops.transform``: a row a thread, in place."""
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from .. import ops
 from ..contract import implements
 from ..tables import eighth_turn
 from .rotation import FORWARD, INVERSE, shears, turn
+from .threads import spread
 
 
 @implements(ops.dyadic_transform)
@@ -29,7 +30,7 @@ def transform(rows, x, lam, gam, quadrant, s):
     return rows(flat, order, *twiddles, *eighth_turn(s), s).reshape(x.shape)
 
 
-@njit(cache=True, parallel=True)
+@spread
 def _forward(x, order, lam, gam, quadrant, eighth_lam, eighth_gam, s):
     y = np.empty_like(x)
     n = len(order)
@@ -50,7 +51,7 @@ def _forward(x, order, lam, gam, quadrant, eighth_lam, eighth_gam, s):
     return y
 
 
-@njit(cache=True, parallel=True)
+@spread
 def _inverse(x, order, lam, gam, quadrant, eighth_lam, eighth_gam, s):
     y = np.empty_like(x)
     n = len(order)
