@@ -2,18 +2,15 @@
 
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Annotated, Any
 
-import numpy as np
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from mamba_integer import spec
-from mamba_integer.backends import Backend, BackendError, load
+from mamba_integer.backends import BackendError
 from mamba_integer.spec.contract import Op, UnknownOpError, find_op
 
 from . import real_text, repeat
@@ -22,6 +19,7 @@ from .cases import draw_case
 from .comparison import AnyCase, Failure
 from .report import EQUAL, MISMATCH, USAGE, Report, Result, environment, write_atomically
 from .run import PRESETS, conform
+from .terminal import Device, Json, UsageError, console_for, find_backend
 
 app = typer.Typer(
     name="mamba-integer",
@@ -32,15 +30,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 INTERRUPTED = 130
-WIDTH = 160  # of what is written to a file or a pipe
 
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the drawn cases.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout (progress stays on stderr).")]
-Device = Annotated[str | None, typer.Option(help="Device of backends that have devices: cpu, cuda, cuda:1.")]
-
-
-class UsageError(Exception):
-    """What the user asked for can't be done; the message is one line."""
 
 
 @app.command("conform", epilog="Example: mamba-integer conform --backend numba --backend triton --op squareplus")
@@ -71,10 +62,10 @@ def conform_command(
         raise UsageError(f"--report: no folder {report_file.parent}")
     source = _text(text) if text or not op else None
     named: list[str | None] = list(dict.fromkeys(backend)) if backend else [None]
-    backends = [_backend(name, device) for name in named]
+    backends = [find_backend(name, device) for name in named]
     report, interrupted = Report(), False
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=_console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=console_for(stderr=True), transient=True) as bar:
         task = bar.add_task("conform", total=len(selected) * len(backends))
 
         def advance(result: Result) -> None:
@@ -98,7 +89,7 @@ def conform_command(
     if as_json:
         print(json.dumps(fields))
     else:
-        show_report(_console(), report)
+        show_report(console_for(), report)
     raise typer.Exit(INTERRUPTED if interrupted else report.exit_code)
 
 
@@ -117,7 +108,7 @@ def compare_command(
     names = [name.strip() for name in backends.split(",") if name.strip()]
     if len(names) < 2:
         raise UsageError(f"--backends needs a reference and at least one other, found {backends!r}")
-    reference, *others = [_backend(name, device) for name in names]
+    reference, *others = [find_backend(name, device) for name in names]
     for held in (reference, *others):
         if not held.has(op):
             raise UsageError(f"backend {held.name} has no op {op}")
@@ -133,7 +124,7 @@ def compare_command(
         fields = {"op": op, "backends": names, "equal": failure is None and compared > 0, "integers": compared}
         print(json.dumps(fields | {"cases": len(chosen), "failure": failure.to_dict() if failure else None}))
     else:
-        console = _console()
+        console = console_for()
         if failure:
             show_failure(console, failure)
         elif compared:
@@ -154,7 +145,7 @@ def ops_command(
         ops = {entry.name: _contract(entry) for entry in chosen}
         print(json.dumps({"spec_version": spec.SPEC_VERSION, "ops": ops}))
         return
-    console = _console()
+    console = console_for()
     for entry in chosen:
         fields = _contract(entry)
         console.print(f"[bold]{entry.name}[/]  ({entry.family})")
@@ -192,27 +183,8 @@ def _complain(message: str) -> int:
     return USAGE
 
 
-def _console(stderr: bool = False) -> Console:
-    """Return a console that doesn't fold tables where there is no terminal to fit."""
-    console = Console(stderr=stderr, highlight=False)
-    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=WIDTH)
-
-
 def _op(name: str) -> Op:
     return find_op(name)
-
-
-def _backend(name: str | None, device: str | None) -> Backend:
-    try:
-        backend = load(name, device)
-        if not hasattr(backend.ops, "from_numpy"):
-            return replace(backend, device="cpu")
-        backend.load(np.zeros(1, np.int8))
-    except BackendError:
-        raise
-    except Exception as error:
-        raise BackendError(f"backend {name} can't be used: {type(error).__name__}: {error}") from error
-    return backend
 
 
 def _case(text: str, op: str) -> AnyCase:

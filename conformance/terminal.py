@@ -1,0 +1,39 @@
+"""What the commands share: options, consoles, and errors of one line."""
+
+from dataclasses import replace
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+
+from mamba_integer.backends import Backend, BackendError, load
+
+WIDTH = 160  # of what is written to a file or a pipe
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout (progress stays on stderr).")]
+Device = Annotated[str | None, typer.Option(help="Device of backends that have devices: cpu, cuda, cuda:1.")]
+
+
+class UsageError(Exception):
+    """What the user asked for can't be done; the message is one line."""
+
+
+def console_for(stderr: bool = False) -> Console:
+    """Return a console that doesn't fold tables where there is no terminal to fit."""
+    console = Console(stderr=stderr, highlight=False)
+    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=WIDTH)
+
+
+def find_backend(name: str | None, device: str | None) -> Backend:
+    """Return a backend that takes arrays on its device, or raise BackendError."""
+    try:
+        backend = load(name, device)
+        if not hasattr(backend.ops, "from_numpy"):
+            return replace(backend, device="cpu")
+        backend.load(np.zeros(1, np.int8))
+    except BackendError:
+        raise
+    except Exception as error:
+        raise BackendError(f"backend {name} can't be used: {type(error).__name__}: {error}") from error
+    return backend
