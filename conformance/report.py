@@ -23,7 +23,7 @@ PACKAGES = ("mamba-integer", "numpy", "numba", "torch", "triton", "hypothesis")
 
 @dataclass
 class Result:
-    """What one op did on one backend; ``groups`` counts its cases by kind."""
+    """What one op did on one backend; ``groups`` counts its cases by kind, ``shares`` what of it hasn't run."""
 
     op: str
     backend: str
@@ -32,10 +32,20 @@ class Result:
     groups: Counter[str] = field(default_factory=Counter)
     integers: int = 0
     failure: Failure | None = None
+    shares: int = 0
 
     @property
     def cases(self) -> int:
         return self.groups.total()
+
+    def add(self, share: "Result") -> None:
+        """Take in one more share of the op's cases; the first failure of a share is the op's."""
+        self.shares -= 1
+        self.groups += share.groups
+        self.integers += share.integers
+        self.failure = self.failure or share.failure
+        if self.status != "failed":
+            self.status = share.status if share.status == "failed" or not self.shares else "not run"
 
     def count(self, group: str, integers: int) -> None:
         self.groups[group] += 1

@@ -19,7 +19,8 @@ from .exhaustive import exhaustive_cases
 from .relations import RELATIONS, check_relation, draw_relation
 from .report import Report, Result
 
-PRESETS = {"minimal": 25, "full": 300}
+PRESETS = {"minimal": 25, "full": 150}
+SHARE, SHARE_BITS = 30, 16  # examples that run in one go, and bits of a seed that number them
 CASES_A_RELATION_CASE = 6
 SHRINKING_SECONDS = 20
 
@@ -80,21 +81,25 @@ def check_drawn(examples: int, run_seed: int, check: Callable) -> None:
 
 
 def conform_op(
-    backend: Backend, op: str, examples: int, run_seed: int = 0, exhaustive: bool = False, result: Result | None = None
+    backend: Backend, op: str, examples: int, run_seed: int = 0, exhaustive: bool = False, share: int = 0
 ) -> Result:
-    """Hold a backend's op against the golden op on ``examples`` drawn cases, and against itself; return ``result``."""
-    result = result or Result(op, backend.name, backend.device)
+    """Hold a backend's op against the golden op on ``examples`` drawn cases, and against itself.
+
+    Each ``share`` of an op draws cases of its own; share 0 also has what isn't drawn.
+    """
+    result = Result(op, backend.name, backend.device)
     if not backend.has(op):
         result.status = "missing"
         return result
+    own_seed = (run_seed << SHARE_BITS) + share
 
     def compare_drawn(random):
         result.count("drawn", check_case(backend, draw_case(op, random)))
 
     try:
-        for case in extreme_cases(op):
+        for case in extreme_cases(op) if share == 0 else ():
             result.count("extremes", check_case(backend, case))
-        check_drawn(examples, run_seed, compare_drawn)
+        check_drawn(examples, own_seed, compare_drawn)
         for name, relation in RELATIONS.items():
             needed = relation.needs(op)
             if needed is not None and all(backend.has(other) for other in needed):
@@ -102,10 +107,9 @@ def conform_op(
                 def relate_drawn(random, name=name):
                     result.count(name, check_relation(backend, draw_relation(name, op, random)))
 
-                check_drawn(-(-examples // CASES_A_RELATION_CASE), run_seed, relate_drawn)
-        if exhaustive:
-            for every in exhaustive_cases(op, backend):
-                result.count(f"exhaustive {every.exhaustive}", every.check(backend))
+                check_drawn(-(-examples // CASES_A_RELATION_CASE), own_seed, relate_drawn)
+        for every in exhaustive_cases(op, backend) if exhaustive and share == 0 else ():
+            result.count(f"exhaustive {every.exhaustive}", every.check(backend))
     except Failure as failure:
         result.status, result.failure = "failed", failure
     else:
@@ -125,27 +129,33 @@ def conform(
 ) -> Report:
     """Run the suite for one or more backends; without ``ops``, for all of the specification.
 
-    A ``report`` handed in is filled as the run goes, so that an interrupted run has one too. With ``jobs`` above 1 the
-    ops run in that many processes, which find the backends by name.
+    A ``report`` handed in is filled as the run goes, so that an interrupted run has one too. With ``jobs`` above 1 that
+    many processes share the work, and find the backends by name; the cases are the same.
     """
     report = Report() if report is None else report
     selected = list(OPS if ops is None else ops)
     tested = [backends] if isinstance(backends, Backend) else backends
     planned = [(backend, Result(op, backend.name, backend.device)) for backend in tested for op in selected]
     report.results += [result for _, result in planned]
-    if jobs == 1:
-        for backend, result in planned:
-            conform_op(backend, result.op, examples, run_seed, exhaustive, result)
+    calls = []
+    for backend, result in planned:
+        sizes = [min(SHARE, examples - start) for start in range(0, examples, SHARE)]
+        result.shares = len(sizes)
+        calls += [(result, (backend, result.op, size, run_seed, exhaustive, i)) for i, size in enumerate(sizes)]
+
+    def finish(result: Result, share: Result) -> None:
+        result.add(share)
+        if not result.shares:
             progress(result)
-        return report
-    with processes(jobs) as pool:
-        running = {
-            pool.submit(conform_op, backend, result.op, examples, run_seed, exhaustive): result
-            for backend, result in planned
-        }
-        for done in as_completed(running):
-            vars(running[done]).update(vars(done.result()))
-            progress(running[done])
+
+    if jobs == 1:
+        for result, call in calls:
+            finish(result, conform_op(*call))
+    else:
+        with processes(jobs) as pool:
+            running = {pool.submit(conform_op, *call): result for result, call in calls}
+            for done in as_completed(running):
+                finish(running[done], done.result())
     return report
 
 
