@@ -1,12 +1,18 @@
 """Numba twins of ``spec.ops.linear``."""
 
 import numpy as np
-from numba import prange
+from numba import njit, prange
 
 from .. import ops
 from ..contract import implements
 from . import integers
+from .packing import unpack_ternary
 from .threads import spread
+
+# Below this many rows the packed weights are read as they are; above, unpacking them once for BLAS pays.
+FEW_ROWS = 8
+# A sum of products of at most 127 is exact in float32 while below 2**24, whatever its order; in float64, below 2**53.
+EXACT_IN_FLOAT32 = (1 << 24) // 127
 
 
 def matrix(array):
@@ -28,10 +34,9 @@ def _quantize_rows(x):
         for k in range(x.shape[1]):
             maximum = max(maximum, abs(np.int32(x[i, k])))
         e = max(integers.bit_length(maximum) - 7, 0)
-        half = (1 << e) >> 1
+        half = np.int32((1 << e) >> 1)
         for k in range(x.shape[1]):
-            q[i, k] = min((np.int32(x[i, k]) + np.int32(half)) >> np.int32(e), np.int32(127))
-            q[i, k] = max(q[i, k], np.int8(-127))
+            q[i, k] = max(min((np.int32(x[i, k]) + half) >> e, np.int32(127)), np.int32(-127))
         exponents[i] = e
     return q, exponents
 
@@ -51,28 +56,55 @@ def _requantize(x, shift):
 
 @implements(ops.ternary_linear)
 def ternary_linear(q, e, w, *, num, shift):
-    y = _ternary_linear(
-        matrix(q).astype(np.int16), np.ascontiguousarray(e).reshape(-1), np.ascontiguousarray(w), num, shift
-    )
+    rows, exponents = matrix(q), np.ascontiguousarray(e).reshape(-1)
+    if len(rows) <= FEW_ROWS:
+        y = _few_rows(planes(rows), rows.sum(1, np.int64), exponents, np.ascontiguousarray(w), num, shift)
+    else:
+        y = _scale(accumulate(rows, unpack_ternary.kernel(w, K=q.shape[-1])), exponents, num, shift)
     return y.reshape(*q.shape[:-1], w.shape[0])
 
 
+def accumulate(q, digits):
+    """Return the sums of products, as floats that hold the exact integers."""
+    exact = np.float32 if q.shape[1] <= EXACT_IN_FLOAT32 else np.float64
+    return q.astype(exact) @ digits.astype(exact).T
+
+
 @spread
-def _ternary_linear(q, exponents, w, num, shift):
-    # Both factors are int16, so that the compiler finds the instruction that multiplies and adds pairs of them.
+def _scale(sums, exponents, num, shift):
+    y = np.empty(sums.shape, np.int16)
+    for i in prange(sums.shape[0]):
+        for n in range(sums.shape[1]):
+            y[i, n] = scale(np.int64(sums[i, n]), exponents[i], num, shift)
+    return y
+
+
+@njit(inline="always")
+def scale(accumulator, e, num, shift):
+    return integers.saturate(integers.shift_round((accumulator * num) << e, shift), 16)
+
+
+def planes(q):
+    """Return the rows as int8 [rows, 4, ceil(K / 4)]: plane i has the elements that bits 2i of the bytes meet."""
+    padded = np.zeros((q.shape[0], -(-q.shape[1] // 4), 4), np.int8)
+    padded.reshape(q.shape[0], padded.shape[1] * 4)[:, : q.shape[1]] = q
+    return np.ascontiguousarray(padded.transpose(0, 2, 1))
+
+
+@spread
+def _few_rows(q, row_sums, exponents, w, num, shift):
     y = np.empty((q.shape[0], w.shape[0]), np.int16)
     for n in prange(w.shape[0]):
-        unpacked = np.empty((w.shape[1], 4), np.int16)
-        for j in range(w.shape[1]):
-            for i in range(4):
-                unpacked[j, i] = (((w[n, j] >> (2 * i)) & 3) ^ 2) - 2
-        digits = unpacked.reshape(-1)
-        for row in range(q.shape[0]):
-            accumulator = np.int32(0)
-            for k in range(q.shape[1]):
-                accumulator = np.int32(accumulator + np.int32(q[row, k]) * np.int32(digits[k]))
-            aligned = (np.int64(accumulator) * num) << exponents[row]
-            y[row, n] = integers.saturate(integers.shift_round(aligned, shift), 16)
+        for i in range(q.shape[0]):
+            # A code with its high bit turned is its digit plus 2: unsigned, it needs no sign extension.
+            total = np.int32(0)
+            for j in range(w.shape[1]):
+                byte = w[n, j]
+                total = np.int32(total + np.int32(q[i, 0, j]) * np.int32((byte & 3) ^ 2))
+                total = np.int32(total + np.int32(q[i, 1, j]) * np.int32(((byte >> 2) & 3) ^ 2))
+                total = np.int32(total + np.int32(q[i, 2, j]) * np.int32(((byte >> 4) & 3) ^ 2))
+                total = np.int32(total + np.int32(q[i, 3, j]) * np.int32((byte >> 6) ^ 2))
+            y[i, n] = scale(total - 2 * row_sums[i], exponents[i], num, shift)
     return y
 
 
