@@ -1,10 +1,9 @@
 """Triton versions of ``spec.ops.scan``.
 
 A sequence: a channel a lane, its states in registers, so the sum over the states stays in the thread; the inputs of the
-next steps are loaded before this block's arithmetic and stores. b and c are the same for all lanes: they are read as
-words of four. Where there are too few channels for the device, or too many states for a thread, programs share a
-channel's states and add into one int32 sum; integer addition has no order. A single step has nothing to load ahead, so
-it is a tile.
+next steps are loaded before this block's arithmetic and stores. Where there are too few channels for the device, or too
+many states for a thread, programs share a channel's states and add into one sum; integer addition has no order. A step
+alone has nothing to load ahead, so it is a tile.
 
 ``ssd_scan`` is ``selective_scan`` over the channels (h, p), a channel's decay being that of its head.
 """
@@ -16,11 +15,13 @@ import triton.language as tl
 
 from mamba_integer.spec import ops
 from mamba_integer.spec.contract import implements
+from mamba_integer.spec.ops.scan import sum_dtype
 
 from . import integers
 from .launch import elementwise
 
-CHANNELS, STEPS = 32, 8
+CHANNELS = 32
+LOADED = 32  # values of b, and of c, that a program loads ahead
 SLICES = (16, 8, 4)  # states a program
 PROGRAMS = 512  # about as many as a large device runs side by side at one warp a scheduler
 TILE = 256
@@ -67,22 +68,35 @@ def round_kernel(y_pointer, total_pointer, size, s_y: tl.constexpr, BLOCK: tl.co
 
 
 @triton.jit
-def byte(word, place: tl.constexpr):
-    return (word << (24 - 8 * place)) >> 24
-
-
-@triton.jit
-def load_step(sources, t, channels, channel, words, WIDTH: tl.constexpr, WORDS: tl.constexpr):
-    """Load what one step takes: x and mod of each lane, and the words of b and c that all lanes share."""
-    x_pointer, mod_pointer, b_pointer, c_pointer = sources
-    mask = channel < channels
-    x = tl.load(x_pointer + t * channels + channel, mask=mask, other=0)
-    mod = tl.load(mod_pointer + t * (channels // WIDTH) + channel // WIDTH, mask=mask, other=0)
-    b, c = (), ()
-    for i in tl.static_range(WORDS):
-        b = b + (tl.load(b_pointer + t * words + i),)
-        c = c + (tl.load(c_pointer + t * words + i),)
-    return x, mod, b, c
+def load_steps(
+    x_pointer,
+    mod_pointer,
+    b_pointer,
+    c_pointer,
+    t,
+    channels,
+    heads,
+    padded,
+    mask,
+    STATES: tl.constexpr,
+    STEPS: tl.constexpr,
+):
+    """Load what the steps from t on take: x and mod of each lane, and the b and c that all lanes share."""
+    t = tl.full([], t, tl.int64)
+    x_pointer += t * channels
+    mod_pointer += t * heads
+    b_pointer += t * padded
+    c_pointer += t * padded
+    loaded = ()
+    for u in tl.static_range(STEPS):
+        x = tl.load(x_pointer + u * channels, mask=mask, other=0)
+        mod = tl.load(mod_pointer + u * heads, mask=mask, other=0)
+        b, c = (), ()
+        for i in tl.static_range(STATES):
+            b = b + (tl.load(b_pointer + u * padded + i),)
+            c = c + (tl.load(c_pointer + u * padded + i),)
+        loaded = loaded + ((x, mod, b, c),)
+    return loaded
 
 
 @triton.jit
@@ -97,28 +111,28 @@ def run_step(
     s_h: tl.constexpr,
     convex: tl.constexpr,
     MODULATED: tl.constexpr,
+    WIDE: tl.constexpr,
     STATES: tl.constexpr,
 ):
     """Return the new states of each lane and what they and the skip add to the lane's sum."""
     x, mod, b, c = loaded
     x, n = x.to(tl.int32), mod.to(tl.int32)
-    total = x * skip
+    total = (x * skip).to(WIDE)
     new = ()
     for i in tl.static_range(STATES):
         decay = modulate(base[i], n, n_max) if MODULATED else n
-        state = advance(h[i], decay, x, byte(b[i // 4], i % 4), k, s_v, convex)
-        total += (state >> s_h) * byte(c[i // 4], i % 4)
+        state = advance(h[i], decay, x, b[i], k, s_v, convex)
+        total += (state >> s_h).to(WIDE) * c[i]
         new = new + (state,)
     return new, total
 
 
 @triton.jit
-def put_sum(y_pointer, total, t, channels, channel, s_y: tl.constexpr, SHARED: tl.constexpr):
-    place = y_pointer + t * channels + channel
+def put_sum(y_pointer, total, mask, s_y: tl.constexpr, SHARED: tl.constexpr):
     if SHARED:
-        tl.atomic_add(place, total, mask=channel < channels, sem="relaxed")
+        tl.atomic_add(y_pointer, total, mask=mask, sem="relaxed")
     else:
-        tl.store(place, round_sum(total, s_y), mask=channel < channels)
+        tl.store(y_pointer, round_sum(total, s_y), mask=mask)
 
 
 # n_max stays a variable: known to be no less than 0, the decay would be multiplied as an unsigned number, which the
@@ -137,7 +151,7 @@ def scan_kernel(
     length,
     channels,
     states,
-    words,
+    padded,
     n_max,
     k: tl.constexpr,
     s_v: tl.constexpr,
@@ -147,56 +161,56 @@ def scan_kernel(
     WIDTH: tl.constexpr,
     MODULATED: tl.constexpr,
     SHARED: tl.constexpr,
+    WIDE: tl.constexpr,
     STATES: tl.constexpr,
     STEPS: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
     channel = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)
+    mask = channel < channels
     part = tl.program_id(1)
     batch = tl.program_id(2).to(tl.int64)
-    channels = tl.full([], channels, tl.int64)
-    words = tl.full([], words, tl.int64)
-    y_pointer += batch * length * channels
-    mixture = batch * length * words + part * (STATES // 4)
-    sources = (
-        x_pointer + batch * length * channels,
-        mod_pointer + batch * length * (channels // WIDTH),
-        b_pointer + mixture,
-        c_pointer + mixture,
-    )
+    heads = channels // WIDTH
+    x_pointer += batch * length * channels + channel
+    y_pointer += batch * length * channels + channel
+    mod_pointer += batch * length * heads + channel // WIDTH
+    b_pointer += batch * length * padded + part * STATES
+    c_pointer += batch * length * padded + part * STATES
     lane = batch * channels + channel
     skip = tl.load(skip_pointer + channel // WIDTH, mask=channel < tl.where(part == 0, channels, 0), other=0)
     skip = skip.to(tl.int32)
     h, base = (), ()
     for i in tl.static_range(STATES):
-        mask = channel < tl.where(part * STATES + i < states, channels, 0)
-        h = h + (tl.load(h_pointer + lane * states + part * STATES + i, mask=mask, other=0),)
+        inside = channel < tl.where(part * STATES + i < states, channels, 0)
+        h = h + (tl.load(h_pointer + lane * states + part * STATES + i, mask=inside, other=0),)
         if MODULATED:
-            slow = tl.load(base_pointer + channel * states + part * STATES + i, mask=mask, other=0)
+            slow = tl.load(base_pointer + channel * states + part * STATES + i, mask=inside, other=0)
             base = base + (slow.to(tl.int32),)
 
-    whole = length - length % STEPS
-    ahead = ()
-    for u in tl.static_range(STEPS):
-        t = tl.minimum(u, length - 1)
-        ahead = ahead + (load_step(sources, t, channels, channel, words, WIDTH, STATES // 4),)
-    for first in range(0, whole, STEPS):
-        now = ahead
-        ahead = ()
+    # Two blocks a pass: a block is loaded into the registers that the one before the last has left.
+    whole = length - length % (2 * STEPS)
+    even = load_steps(x_pointer, mod_pointer, b_pointer, c_pointer, 0, channels, heads, padded, mask, STATES, STEPS)
+    for first in range(0, whole, 2 * STEPS):
+        odd = load_steps(
+            x_pointer, mod_pointer, b_pointer, c_pointer, first + STEPS, channels, heads, padded, mask, STATES, STEPS
+        )
+        block = y_pointer + tl.full([], first, tl.int64) * channels
         for u in tl.static_range(STEPS):
-            t = tl.minimum(first + STEPS + u, length - 1)
-            ahead = ahead + (load_step(sources, t, channels, channel, words, WIDTH, STATES // 4),)
+            h, total = run_step(h, base, even[u], skip, n_max, k, s_v, s_h, convex, MODULATED, WIDE, STATES)
+            put_sum(block + u * channels, total, mask, s_y, SHARED)
+        t = tl.minimum(first + 2 * STEPS, whole - STEPS)
+        even = load_steps(x_pointer, mod_pointer, b_pointer, c_pointer, t, channels, heads, padded, mask, STATES, STEPS)
         for u in tl.static_range(STEPS):
-            h, total = run_step(h, base, now[u], skip, n_max, k, s_v, s_h, convex, MODULATED, STATES)
-            put_sum(y_pointer, total, first + u, channels, channel, s_y, SHARED)
+            h, total = run_step(h, base, odd[u], skip, n_max, k, s_v, s_h, convex, MODULATED, WIDE, STATES)
+            put_sum(block + (STEPS + u) * channels, total, mask, s_y, SHARED)
     for t in range(whole, length):
-        now = load_step(sources, t, channels, channel, words, WIDTH, STATES // 4)
-        h, total = run_step(h, base, now, skip, n_max, k, s_v, s_h, convex, MODULATED, STATES)
-        put_sum(y_pointer, total, t, channels, channel, s_y, SHARED)
+        last = load_steps(x_pointer, mod_pointer, b_pointer, c_pointer, t, channels, heads, padded, mask, STATES, 1)
+        h, total = run_step(h, base, last[0], skip, n_max, k, s_v, s_h, convex, MODULATED, WIDE, STATES)
+        put_sum(y_pointer + tl.full([], t, tl.int64) * channels, total, mask, s_y, SHARED)
 
     for i in tl.static_range(STATES):
-        mask = channel < tl.where(part * STATES + i < states, channels, 0)
-        tl.store(end_pointer + lane * states + part * STATES + i, h[i], mask=mask)
+        inside = channel < tl.where(part * STATES + i < states, channels, 0)
+        tl.store(end_pointer + lane * states + part * STATES + i, h[i], mask=inside)
 
 
 @triton.jit(do_not_specialize=["n_max"])
@@ -228,7 +242,7 @@ def step_kernel(
     lane, mask = batch * channels + channel, channel < channels
     x = tl.load(x_pointer + lane, mask=mask, other=0).to(tl.int32)
     mod = tl.load(mod_pointer + batch * (channels // WIDTH) + channel // WIDTH, mask=mask, other=0).to(tl.int32)
-    total = x * tl.load(skip_pointer + channel // WIDTH, mask=mask, other=0).to(tl.int32)
+    total = (x * tl.load(skip_pointer + channel // WIDTH, mask=mask, other=0).to(tl.int32)).to(tl.int64)
     for first in range(0, states, STATES):
         state = first + tl.arange(0, STATES)
         inside = mask[:, None] & (state < states)[None, :]
@@ -242,7 +256,7 @@ def step_kernel(
             n = modulate(tl.load(base_pointer + entry, mask=inside, other=0).to(tl.int32), n, n_max)
         h = advance(h, n, x[:, None], b[None, :], k, s_v, convex)
         tl.store(end_pointer + place, h, mask=inside)
-        total += tl.sum((h >> s_h) * c[None, :], axis=1)
+        total += tl.sum((h >> s_h).to(tl.int64) * c[None, :], axis=1)
     tl.store(y_pointer + lane, round_sum(total, s_y), mask=mask)
 
 
@@ -254,15 +268,12 @@ def states_a_program(states: int, programs: int) -> int:
     return SLICES[-1]
 
 
-def as_words(array, states: int):
-    """Return int8 rows as int32 words of four, with zeros up to a multiple of ``states``."""
-    padding = -array.shape[-1] % states
-    if padding:
-        array = torch.nn.functional.pad(array, (0, padding))
-    return array.contiguous().view(torch.int32)
+def widened(mixture, size):
+    """Return b or c in int32, so that no lane unpacks it, with zeros up to a multiple of ``size`` states."""
+    return torch.nn.functional.pad(mixture.int(), (0, -mixture.shape[-1] % size))
 
 
-def scan(x, mod, base, b, c, skip, h, width, n_max, s_y, **formats):
+def scan(x, mod, base, b, c, skip, h, width, **parameters):
     """Scan a sequence of channels, ``width`` of them under one modulation; without a base, that is the decay."""
     batch, length, channels = x.shape
     states = h.shape[-1]
@@ -272,33 +283,34 @@ def scan(x, mod, base, b, c, skip, h, width, n_max, s_y, **formats):
     size = states_a_program(states, batch * blocks)
     parts = triton.cdiv(states, size)
     shared = parts > 1
-    b, c = as_words(b, size), as_words(c, size)
+    b, c = widened(b, size), widened(c, size)
+    steps = LOADED // size
     end = torch.empty(h.shape, dtype=torch.int32, device=x.device)
-    total = torch.zeros(x.shape, dtype=torch.int32, device=x.device) if shared else None
+    wide = sum_dtype(states, **parameters)
     y = torch.empty(x.shape, dtype=torch.int16, device=x.device)
+    total = torch.zeros(x.shape, dtype=getattr(torch, wide), device=x.device) if shared else y
     scan_kernel[(blocks, parts, batch)](
-        total if shared else y,
+        total,
         end,
         *contiguous(x, mod, base, b, c, skip, h),
         length,
         channels,
         states,
         b.shape[-1],
-        n_max,
-        s_y=s_y,
-        **formats,
+        **parameters,
         WIDTH=width,
         MODULATED=base is not None,
         SHARED=shared,
+        WIDE=getattr(tl, wide),
         STATES=size,
-        STEPS=STEPS,
+        STEPS=steps if length >= steps else 1,
         CHANNELS=CHANNELS,
         num_warps=1,
     )
-    return (elementwise(round_kernel, y, total, s_y=s_y) if shared else y), end
+    return (elementwise(round_kernel, y, total, s_y=parameters["s_y"]) if shared else y), end
 
 
-def step(x, mod, base, b, c, skip, h, width, n_max, **formats):
+def step(x, mod, base, b, c, skip, h, width, **parameters):
     """Advance channels by one step, ``width`` of them under one modulation; without a base, that is the decay."""
     batch, channels = x.shape
     states = h.shape[-1]
@@ -313,8 +325,7 @@ def step(x, mod, base, b, c, skip, h, width, n_max, **formats):
             *contiguous(x, mod, base, b, c, skip, h),
             channels,
             states,
-            n_max,
-            **formats,
+            **parameters,
             WIDTH=width,
             MODULATED=base is not None,
             STATES=size,

@@ -4,6 +4,8 @@ All the scans are one step, `advance`, on arrays of different shapes: ``ssd_scan
 (h, p) with base 0 and the head's decay as modulation.
 """
 
+from types import SimpleNamespace
+
 import numpy as np
 
 from .. import integers
@@ -53,6 +55,12 @@ def scan_widths(at, states: int):
         "sum": Width(total, "int64"),
         "y": Width((total >> at.s_y).saturate(16), "int16"),
     }
+
+
+def sum_dtype(states: int, **parameters) -> str:
+    """Return the narrower of int32 and int64 that holds the sum, for a backend that adds faster in the one."""
+    total = scan_widths(SimpleNamespace(**parameters), states)["sum"].range
+    return "int32" if total.fits("int32") else "int64"
 
 
 def selective_widths(at):
