@@ -1,6 +1,7 @@
-"""The command line. Exit codes: 0 all equal and complete, 1 a mismatch, 2 a usage error, 3 equal but partial."""
+"""The command line. Exit codes: 0 all equal and complete, 1 a mismatch or something missing, 2 a usage error."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from random import Random
@@ -13,7 +14,7 @@ from mamba_integer import spec
 from mamba_integer.backends import BackendError
 from mamba_integer.spec.contract import Op, UnknownOpError, find_op
 
-from . import real_text, repeat
+from . import model_cli, real_text, repeat
 from .card import show_failure, show_report
 from .cases import draw_case
 from .comparison import AnyCase, Failure
@@ -23,7 +24,7 @@ from .terminal import Device, Json, UsageError, console_for, find_backend
 
 app = typer.Typer(
     name="mamba-integer",
-    help="Hold implementations against the integer specification: no tolerance, every integer.",
+    help="Integer state-space models, and implementations held against their specification: no tolerance.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -52,8 +53,8 @@ def conform_command(
 ) -> None:
     """Run the suite for backends: drawn cases, bounds, relations, real text.
 
-    Exit code 0: every selected op of every backend ran and every integer was equal. 1: a mismatch, or nothing was
-    compared. 2: usage error. 3: equal, but partial (an op is missing).
+    Exit code 0: every selected op of every backend ran and every integer was equal. 1: a mismatch, an
+    op that the backend lacks (select ops with --op), or nothing was compared. 2: usage error.
     """
     if preset not in PRESETS:
         raise UsageError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
@@ -162,12 +163,18 @@ def ops_command(
             console.print(f"  {label:<9} {clause}", markup=False)
 
 
+model_cli.attach(app)
+
+
 def main() -> None:
     """Run the command line; every error is one line on stderr."""
     try:
         code = app(standalone_mode=False)
-    except (UsageError, UnknownOpError, BackendError) as error:
+    except (UsageError, UnknownOpError, BackendError, *model_cli.ERRORS) as error:
         code = _complain(str(error))
+    except BrokenPipeError:  # the reader of our output has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = EQUAL
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     except Exception as error:
