@@ -175,6 +175,8 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = EQUAL
+    except OSError as error:
+        code = _complain(f"{error.filename or 'input or output'}: {error.strerror or error}")
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     except Exception as error:

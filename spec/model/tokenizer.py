@@ -84,9 +84,8 @@ class BpeTokenizer:
         return self._model.to_str()
 
     def spell(self, token: int) -> bytes:
-        if token >= self.vocabulary:
-            return unspelled(token)
-        return bytes(self._bytes[symbol] for symbol in self._model.id_to_token(token))
+        symbols = self._model.id_to_token(token)
+        return unspelled(token) if symbols is None else bytes(self._bytes[symbol] for symbol in symbols)
 
 
 Tokenizer = ByteTokenizer | BpeTokenizer

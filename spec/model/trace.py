@@ -30,12 +30,13 @@ class TraceError(ValueError):
 
 @dataclass(frozen=True)
 class Parting:
-    """The first place where two traces differ; ``tensor`` is empty where one trace ends or calls something else."""
+    """The first place where traces a and b differ; ``tensor`` is empty where one ends or calls something else."""
 
     line: int
     place: str
     tensor: str
-    found: tuple[str, str]
+    a: str
+    b: str
 
 
 class Traced:
@@ -122,19 +123,18 @@ def diff_traces(a: Path, b: Path) -> Parting | None:
     for line, (one, other) in enumerate(zip_longest(read_trace(a), read_trace(b)), 1):
         if one == other:
             continue
-        if line == 1 and one and other:
-            field = next(f for f in header("") if one.get(f) != other.get(f))
-            return Parting(line, "header", field, (one[field], other[field]))
         if one is None or other is None:
-            there = place(one or other)
-            return Parting(line, there, "", tuple("ends before" if r is None else "goes on" for r in (one, other)))
+            ends = ["ends before" if record is None else "goes on" for record in (one, other)]
+            return Parting(line, place(one or other), "", *ends)
+        if line == 1:
+            field = next((f for f in header("") if one.get(f) != other.get(f)), "other fields")
+            return Parting(line, "header", field, str(one.get(field)), str(other.get(field)))
         if place(one) != place(other):
-            return Parting(line, place(one), "", (place(one), place(other)))
-        tensors = [n for n in dict.fromkeys((*one["tensors"], *other["tensors"])) if _differs(n, one, other)]
-        if not tensors:
-            return Parting(line, place(one), "", (one["sha256"], other["sha256"]))
-        shown = tuple(str(record["tensors"].get(tensors[0])) for record in (one, other))
-        return Parting(line, place(one), tensors[0], shown)
+            return Parting(line, place(one), "", place(one), place(other))
+        names = dict.fromkeys((*one["tensors"], *other["tensors"]))
+        tensor = next((n for n in names if one["tensors"].get(n) != other["tensors"].get(n)), "")
+        shown = [str(record["tensors"].get(tensor) if tensor else record["sha256"]) for record in (one, other)]
+        return Parting(line, place(one), tensor, *shown)
     return None
 
 
@@ -145,7 +145,3 @@ def place(record: dict[str, Any]) -> str:
     starts = ", ".join(map(str, record["positions"]))
     many = f"{record['length']} tokens from" if record["length"] != 1 else "token"
     return f"call {record['call']}, {many} {starts}, {record['layer']}"
-
-
-def _differs(name: str, one: dict[str, Any], other: dict[str, Any]) -> bool:
-    return one["tensors"].get(name) != other["tensors"].get(name)
