@@ -357,5 +357,8 @@ def tracing(path: Path | None, opened: Opened) -> Iterator[Any]:
 
 
 def progress() -> Progress:
+    console = console_for(stderr=True)
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    return Progress(TextColumn("{task.description}"), *columns, console=console_for(stderr=True), transient=True)
+    return Progress(
+        TextColumn("{task.description}"), *columns, console=console, transient=True, disable=not console.is_terminal
+    )
