@@ -60,12 +60,12 @@ def table(report: Report) -> Table:
 
 def text_table(texts: list[Text]) -> Table:
     """Return the table stage x backend of digests."""
-    shown = Table(title=f"real text, stage by stage: {texts[0].source}", title_justify="left")
+    shown = Table(title=f"stage by stage: {texts[0].source}", title_justify="left")
     shown.add_column("stage")
-    shown.add_column("golden")
+    shown.add_column("wanted")
     for text in texts:
         shown.add_column(text.backend)
-    for stage, digest in texts[0].want.items():
+    for stage, digest in max((text.want for text in texts), key=len).items():
         found = [text.stages.get(stage, "") for text in texts]
         cells = [Line(f[:SHOWN] or "-", style="green" if f == digest else "bold red") for f in found]
         shown.add_row(stage, digest[:SHOWN], *cells)
@@ -91,12 +91,14 @@ def verdict(report: Report) -> Line:
 def show_report(console: Console, report: Report) -> None:
     for failure in report.failures:
         show_failure(console, failure)
-    for text in report.texts:
+    texts = report.texts + report.models
+    for text in texts:
         if text.message:
-            console.print(Line(f"text on {text.backend}: {text.status}: {text.message}", style=STYLES[text.status]))
+            line = f"{text.source} on {text.backend}: {text.status}: {text.message}"
+            console.print(Line(line, style=STYLES[text.status]))
     console.print(table(report))
-    if report.texts:
-        console.print(text_table(report.texts))
+    for source in dict.fromkeys(text.source for text in texts):
+        console.print(text_table([text for text in texts if text.source == source]))
     console.print(verdict(report))
 
 

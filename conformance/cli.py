@@ -14,7 +14,7 @@ from mamba_integer import spec
 from mamba_integer.backends import BackendError
 from mamba_integer.spec.contract import Op, UnknownOpError, find_op
 
-from . import model_cli, real_text, repeat
+from . import model_cases, model_cli, real_text, repeat
 from .card import show_failure, show_report
 from .cases import draw_case
 from .comparison import AnyCase, Failure
@@ -51,7 +51,7 @@ def conform_command(
     as_json: Json = False,
     report_file: Annotated[Path | None, typer.Option("--report", help="Write the report to this JSON file.")] = None,
 ) -> None:
-    """Run the suite for backends: drawn cases, bounds, relations, real text.
+    """Run the suite for backends: drawn cases, bounds, relations, real text, a whole model.
 
     Exit code 0: every selected op of every backend ran and every integer was equal. 1: a mismatch, an
     op that the backend lacks (select ops with --op), or nothing was compared. 2: usage error.
@@ -76,6 +76,7 @@ def conform_command(
             conform(backends, selected, PRESETS[preset], seed, advance, exhaustive, report, jobs)
             if source:
                 report.texts += real_text.run(backends, source)
+                report.models += model_cases.run_all(backends, source, preset == "full")
         except KeyboardInterrupt:
             interrupted = True
     fields = report.to_dict() | {

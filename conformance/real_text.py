@@ -2,7 +2,6 @@
 
 import codecs
 import contextlib
-import hashlib
 import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from mamba_integer.spec.philox import random_words
 from mamba_integer.spec.tables import hippo_decays
 
 from .report import Text
+from .stages import Stage, follow
 
 LONGEST = 1024
 MODEL, INNER, STATES, RANK = 32, 64, 8, 4
@@ -139,47 +139,21 @@ def stages(call: Callable[..., Arrays], data: bytes) -> Iterator[tuple[str, str,
     yield stage("residual", "residual_add", residual, now[2][0], num=31, shift=1)
 
 
-def digest(arrays: Sequence[np.ndarray]) -> str:
-    """Return the SHA-256 of dtypes, shapes and little-endian bytes."""
-    found = hashlib.sha256()
-    for array in arrays:
-        found.update(f"{array.dtype} {array.shape}\n".encode())
-        found.update(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes())
-    return found.hexdigest()
-
-
 def run(backends: Sequence[Backend], source: Source) -> list[Text]:
     """Run the block on each backend, every stage fed from that backend's own stage before."""
-    golden = Backend("golden", spec)
-    want = list(stages(golden.run, source.data))
-    return [_run(backend, source, want) for backend in backends]
+    want = list(named(Backend("golden", spec), source))
+    needed = list(dict.fromkeys(stage.by for stage in want))
+    texts = []
+    for backend in backends:
+        text = Text(backend.name, source.name)
+        lacking = [op for op in needed if not backend.has(op)]
+        texts.append(text.lacks(lacking) if lacking else follow(text, want, named(backend, source)))
+    return texts
 
 
-def _run(backend: Backend, source: Source, want: list[tuple[str, str, Arrays]]) -> Text:
-    text = Text(backend.name, source.name, want={stage: digest(arrays) for stage, _, arrays in want})
-    lacking = [op for op in dict.fromkeys(op for _, op, _ in want) if not backend.has(op)]
-    if lacking:
-        text.status, text.message = "missing", f"no {', '.join(lacking)}"
-        return text
-    running = stages(backend.run, source.data)
-    for stage, op, expected in want:
-        try:
-            _, _, found = next(running)
-            text.stages[stage] = digest(found)
-        except Exception as error:
-            text.status, text.message = "failed", f"stage {stage} ({op}): crash: {type(error).__name__}: {error}"
-            return text
-        text.integers += sum(array.size for array in expected)
-        if not text.message and text.stages[stage] != text.want[stage]:
-            text.message = f"stage {stage} ({op}) is the first that differs{_difference(found, expected)}"
-    text.status = "failed" if text.message else "passed"
-    return text
-
-
-def _difference(found: Arrays, expected: Arrays) -> str:
-    for got, want in zip(found, expected, strict=False):
-        if got.shape == want.shape and (wrong := got != want).any():
-            index = tuple(int(i) for i in np.argwhere(wrong)[0])
-            first = f"first at {index}: got {got[index]}, want {want[index]}"
-            return f": {int(wrong.sum())} of {want.size} integers, {first}"
-    return ": another number of results, dtype or shape"
+def named(backend: Backend, source: Source) -> Iterator[Stage]:
+    """Yield the stages of the block on a backend, their results by the names of the contracts."""
+    for name, op, arrays in stages(backend.run, source.data):
+        names = [tensor.name for tensor in spec.OPS[op].outputs]
+        numbers = [f"result {i}" for i in range(len(names), len(arrays))]
+        yield Stage(name, op, dict(zip([*names, *numbers], arrays, strict=False)))

@@ -66,7 +66,7 @@ class Result:
 
 @dataclass
 class Text:
-    """The digests of one backend's stages on real text. ``want`` are the golden ones."""
+    """The digests of one backend's stages on real text: of one block, or of a model. ``want`` are the right ones."""
 
     backend: str
     source: str
@@ -75,6 +75,10 @@ class Text:
     stages: dict[str, str] = field(default_factory=dict)
     want: dict[str, str] = field(default_factory=dict)
     integers: int = 0
+
+    def lacks(self, ops: Sequence[str]) -> "Text":
+        self.status, self.message = "missing", f"no {', '.join(ops)}"
+        return self
 
     def to_dict(self) -> dict[str, Any]:
         return dict(vars(self))
@@ -86,10 +90,11 @@ class Report:
 
     results: list[Result] = field(default_factory=list)
     texts: list[Text] = field(default_factory=list)
+    models: list[Text] = field(default_factory=list)
 
     @property
     def statuses(self) -> list[str]:
-        return [result.status for result in self.results] + [text.status for text in self.texts]
+        return [result.status for result in self.results] + [text.status for text in (*self.texts, *self.models)]
 
     @property
     def compared(self) -> int:
@@ -126,11 +131,12 @@ class Report:
                 "ops": len(selected),
                 "ops_of_specification": len(spec.OPS),
                 "cases": sum(result.cases for result in self.results),
-                "integers": self.compared + sum(text.integers for text in self.texts),
+                "integers": self.compared + sum(text.integers for text in (*self.texts, *self.models)),
                 "statuses": dict(Counter(self.statuses)),
             },
             "results": [result.to_dict() for result in self.results],
             "text": [text.to_dict() for text in self.texts],
+            "model": [text.to_dict() for text in self.models],
         }
 
 
