@@ -6,13 +6,10 @@ from numba import njit, prange
 from .. import ops
 from ..contract import implements
 from . import integers
-from .packing import unpack_ternary
 from .threads import spread
 
-# Below this many rows the packed weights are read as they are; above, unpacking them once for BLAS pays.
-FEW_ROWS = 8
-# A sum of products of at most 127 is exact in float32 while below 2**24, whatever its order; in float64, below 2**53.
-EXACT_IN_FLOAT32 = (1 << 24) // 127
+# Up to this many rows the packed weights are read as they are; above, unpacking them first pays.
+FEW_ROWS = 2
 
 
 def matrix(array):
@@ -60,28 +57,31 @@ def ternary_linear(q, e, w, *, num, shift):
     if len(rows) <= FEW_ROWS:
         y = _few_rows(planes(rows), rows.sum(1, np.int64), exponents, np.ascontiguousarray(w), num, shift)
     else:
-        y = _scale(accumulate(rows, unpack_ternary.kernel(w, K=q.shape[-1])), exponents, num, shift)
+        y = _many_rows(rows, exponents, np.ascontiguousarray(w), num, shift)
     return y.reshape(*q.shape[:-1], w.shape[0])
-
-
-def accumulate(q, digits):
-    """Return the sums of products, as floats that hold the exact integers."""
-    exact = np.float32 if q.shape[1] <= EXACT_IN_FLOAT32 else np.float64
-    return q.astype(exact) @ digits.astype(exact).T
-
-
-@spread
-def _scale(sums, exponents, num, shift):
-    y = np.empty(sums.shape, np.int16)
-    for i in prange(sums.shape[0]):
-        for n in range(sums.shape[1]):
-            y[i, n] = scale(np.int64(sums[i, n]), exponents[i], num, shift)
-    return y
 
 
 @njit(inline="always")
 def scale(accumulator, e, num, shift):
     return integers.saturate(integers.shift_round((accumulator * num) << e, shift), 16)
+
+
+@spread
+def _many_rows(q, exponents, w, num, shift):
+    y = np.empty((q.shape[0], w.shape[0]), np.int16)
+    for n in prange(w.shape[0]):
+        # Unpacked to int16, so that the compiler finds the instruction that multiplies and adds pairs.
+        unpacked = np.empty((w.shape[1], 4), np.int16)
+        for j in range(w.shape[1]):
+            for i in range(4):
+                unpacked[j, i] = (((w[n, j] >> (2 * i)) & 3) ^ 2) - 2
+        digits = unpacked.reshape(-1)
+        for row in range(q.shape[0]):
+            total = np.int32(0)
+            for k in range(q.shape[1]):
+                total = np.int32(total + np.int32(q[row, k]) * np.int32(digits[k]))
+            y[row, n] = scale(np.int64(total), exponents[row], num, shift)
+    return y
 
 
 def planes(q):
