@@ -41,12 +41,13 @@ def lines(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
 
 def markdown(report: dict[str, Any]) -> str:
     titles, cells = lines(report["rows"])
-    where = ", ".join(filter(None, [report["gpu"], report["cpu"]]))
+    device = report["devices"].get("triton", "cpu")
+    versions = report["versions"]
     bandwidth = ", ".join(f"{d} {b / 1e12:.2f} TB/s" for d, b in report["copy_bytes_per_second"].items())
     note = (
-        f"Microseconds, medians of one run on {where} ({report['date']}, torch {report['torch']}, "
-        f"triton {report['triton']}, commit {report['commit'][:10]}); every result was equal to the specification's "
-        "before it was timed. "
+        f"Microseconds, medians of one run on {device}, {report['machine']} ({report['date'][:10]}, torch "
+        f"{versions['torch']}, triton {versions['triton']}, commit {report['commit'][:10]}); every result "
+        "was equal to the specification's before it was timed. "
         f"Floor: bytes over the measured copy bandwidth ({bandwidth}) or operations over the peak rate, the larger."
     )
     head = ["| " + " | ".join(titles) + " |", "|" + " --- |" + " ---: |" * (len(titles) - 1)]

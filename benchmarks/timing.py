@@ -13,16 +13,13 @@ INTEGER_INSTRUCTIONS = 132 * 64 * 1.98e9
 
 
 def median_seconds(call: Callable[[], object], device: str) -> float:
-    """Return the median time of ``call``, device work included, after a warm-up; a long call is timed once."""
+    """Return the median time of ``call``, device work included, after a warm-up."""
     if device == "cuda":
         from triton.testing import do_bench
 
         return do_bench(call, warmup=25, rep=100, return_mode="median") / 1000
     timer = timeit.Timer(call)
-    first = timer.timeit(1)
-    if first > LONG_SECONDS:
-        return first
-    count, _ = timer.autorange() if first < SHORT_SECONDS else (1, first)
+    count, _ = timer.autorange() if timer.timeit(1) < SHORT_SECONDS else (1, 0.0)
     return statistics.median(timer.repeat(5, count)) / count
 
 

@@ -60,7 +60,7 @@ def rows(op: str, count: int, size: str, width: int, everywhere: bool = True, **
 WORKLOADS = [
     selective_scan(2, 512, 1536, 16, True),
     ternary_linear(1024, 1536, 3072, True),
-    ssd_scan(1, 256, 24, 64, 64, True),
+    ssd_scan(1, 64, 24, 64, 64, True),
     Workload("causal_conv1d", {"B": 2, "L": 512, "D": 1536}, {"s": 6}),
     rows("norm_quantize", 1024, "D", 1536, b=3, s=4),
     Workload("squareplus", {}, {"f": 8}, (2, 512, 1536)),
