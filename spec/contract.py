@@ -14,6 +14,9 @@ from typing import Any, Protocol
 
 from .bounds import DTYPE_RANGE, Interval, Width
 
+# Kinds of calls of one op whose check is remembered: a model has a few, and its every step calls each op again.
+MOST_REMEMBERED = 4096
+
 Bound = int | Callable[[Any], int]
 
 _trust_values = contextvars.ContextVar("trust_values", default=False)
@@ -175,6 +178,7 @@ class Op:
     clauses: Mapping[str, str] = field(default_factory=dict)
     widths: Callable[[Any], Mapping[str, Width]] = lambda at: {}
     composed_of: tuple[str, ...] = ()
+    _accepted: dict[Any, SimpleNamespace] = field(default_factory=dict, repr=False)
 
     @property
     def family(self) -> str:
@@ -186,6 +190,21 @@ class Op:
 
     def check(self, arrays: Sequence[Any], parameters: Mapping[str, int]) -> SimpleNamespace:
         """Raise DomainError unless the call is in the domain; return its sizes and parameters."""
+        kind = call_kind(arrays, parameters)
+        at = self._accepted.get(kind)
+        if at is None:
+            at = self._check_kind(arrays, parameters)
+            if len(self._accepted) == MOST_REMEMBERED:
+                self._accepted.clear()
+            self._accepted[kind] = at
+        if not _trust_values.get():
+            for tensor, array in zip(self.inputs, arrays, strict=True):
+                if 0 not in array.shape:
+                    tensor.check_values(self.name, array, at)
+        return at
+
+    def _check_kind(self, arrays: Sequence[Any], parameters: Mapping[str, int]) -> SimpleNamespace:
+        """Check all that doesn't depend on the arrays' elements."""
         at = self._bind_parameters(parameters)
         self._bind_shapes(arrays, at)
         for parameter in self.parameters:
@@ -195,10 +214,6 @@ class Op:
         for label, width in self.widths(at).items():
             if not width.fits:
                 raise DomainError(self.name, f"(intermediate {label})", width.range, f"what {width.dtype} holds")
-        if not _trust_values.get():
-            for tensor, array in zip(self.inputs, arrays, strict=True):
-                if 0 not in array.shape:
-                    tensor.check_values(self.name, array, at)
         return at
 
     def _bind_parameters(self, parameters: Mapping[str, int]) -> SimpleNamespace:
@@ -249,6 +264,12 @@ class Op:
                 setattr(at, unit, value)
             elif size != expected:
                 raise DomainError(self.name, tensor.name, f"size {size} of dimension {name}", expected)
+
+
+def call_kind(arrays: Sequence[Any], parameters: Mapping[str, int]) -> Any:
+    """Return what tells calls apart but for the arrays' elements. Types are part of it: True == 1 == 1.0."""
+    types = tuple((getattr(a, "dtype", type(a)), tuple(getattr(a, "shape", ()))) for a in arrays)
+    return types, tuple((name, type(value), str(value)) for name, value in parameters.items())
 
 
 def resolve_size(name: str, at: Any) -> int | None:

@@ -6,11 +6,7 @@ Triton's ``//`` truncates and a shift by the width or more is undefined, so each
 import triton
 import triton.language as tl
 
-from mamba_integer.spec import integers as golden
-
-RSQRT_OFFSET = tl.constexpr(golden.RSQRT_OFFSET)
-RSQRT_SLOPE = tl.constexpr(golden.RSQRT_SLOPE)
-RSQRT_ITERATIONS = tl.constexpr(golden.RSQRT_ITERATIONS)
+LARGEST_ROOT = tl.constexpr(46340)
 
 
 @triton.jit
@@ -46,13 +42,11 @@ def bit_length(x):
 
 @triton.jit
 def isqrt(v):
-    """Largest r with r*r <= v, for int32 v >= 0; int64 products narrowed at once."""
-    half = (bit_length(v) + 1) >> 1
-    wide = v.to(tl.int64)
-    u = ((wide << (32 - 2 * half).to(tl.int64)) >> 2).to(tl.int64)
-    y = RSQRT_OFFSET - ((RSQRT_SLOPE * u) >> 30)
-    for _ in tl.static_range(RSQRT_ITERATIONS):
-        y = (y * ((3 << 24) - ((((y * y) >> 24) * u) >> 30))) >> 25
-    r = ((u * y) >> 24) >> (30 - half).to(tl.int64)
-    r = tl.where(r * r > wide, r - 1, r)
-    return tl.where((r + 1) * (r + 1) <= wide, r + 1, r).to(tl.int32)
+    """Largest r with r*r <= v, for int32 v >= 0.
+
+    The float32 root is within one of it: v and the root are each rounded once, by less than one part in 2**22 together,
+    and the root is below 2**16. Its square, from a root of at most 46340, fits int32, and so does what is left of v.
+    """
+    r = tl.minimum(tl.sqrt(v.to(tl.float32)).to(tl.int32), LARGEST_ROOT)
+    r = tl.where(r * r > v, r - 1, r)
+    return tl.where(v - r * r > 2 * r, r + 1, r)

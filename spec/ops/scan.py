@@ -4,6 +4,7 @@ All the scans are one step, `advance`, on arrays of different shapes: ``ssd_scan
 (h, p) with base 0 and the head's decay as modulation.
 """
 
+from functools import lru_cache
 from types import SimpleNamespace
 
 import numpy as np
@@ -57,6 +58,7 @@ def scan_widths(at, states: int):
     }
 
 
+@lru_cache
 def sum_dtype(states: int, **parameters) -> str:
     """Return the narrower of int32 and int64 that holds the sum, for a backend that adds faster in the one."""
     total = scan_widths(SimpleNamespace(**parameters), states)["sum"].range
