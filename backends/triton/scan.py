@@ -21,9 +21,9 @@ from . import integers
 from .launch import elementwise
 
 CHANNELS = 32
-LOADED = 32  # values of b, and of c, that a program loads ahead
+STEPS = 4  # that a program loads ahead
 SLICES = (16, 8, 4)  # states a program
-PROGRAMS = 512  # about as many as a large device runs side by side at one warp a scheduler
+PROGRAMS = 1024  # about two warps for each scheduler of a large device
 TILE = 256
 
 
@@ -284,7 +284,6 @@ def scan(x, mod, base, b, c, skip, h, width, **parameters):
     parts = triton.cdiv(states, size)
     shared = parts > 1
     b, c = widened(b, size), widened(c, size)
-    steps = LOADED // size
     end = torch.empty(h.shape, dtype=torch.int32, device=x.device)
     wide = sum_dtype(states, **parameters)
     y = torch.empty(x.shape, dtype=torch.int16, device=x.device)
@@ -303,7 +302,7 @@ def scan(x, mod, base, b, c, skip, h, width, **parameters):
         SHARED=shared,
         WIDE=getattr(tl, wide),
         STATES=size,
-        STEPS=steps if length >= steps else 1,
+        STEPS=STEPS if length >= STEPS else 1,
         CHANNELS=CHANNELS,
         num_warps=1,
     )
