@@ -19,7 +19,8 @@ import typer
 from rich.table import Table
 
 from benchmarks.float_model import FloatModel
-from benchmarks.run import environment
+from mamba_integer.backends import load
+from mamba_integer.conformance.report import environment
 from mamba_integer.spec import compiled
 from mamba_integer.spec.model import LanguageModel, find_config, initial_parameters
 
@@ -115,7 +116,7 @@ def main(
         }
         for name, *_ in contestants
     ]
-    report = environment() | {
+    report = environment([load("numba")]) | {
         "config": config.to_dict(),
         "prefill_length": length,
         "batch": 1,

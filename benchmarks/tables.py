@@ -27,13 +27,13 @@ def lines(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Return titles and cells: one workload a line, a time a backend, the floor beside the last of each device."""
     present = [c for c in COLUMNS if any((r["backend"], r["device"]) == c for r in rows)]
     titles = ["workload"] + [f"{TITLES[name]}, {device}" for name, device in present]
-    if ("triton", "cuda") in present:
-        titles += ["floor, cuda", "share of floor"]
+    fastest = [c for c in (("numba", "cpu"), ("triton", "cuda")) if c in present]
+    for name, device in fastest:
+        titles += [f"floor, {device}", f"of it, {TITLES[name]}"]
     cells = []
     for workload, found in by_workload(rows).items():
         line = [workload] + [microseconds(found[c]["seconds"]) if c in found else "" for c in present]
-        if ("triton", "cuda") in present:
-            row = found["triton", "cuda"]
+        for row in (found[c] for c in fastest):
             line += [microseconds(row["floor_seconds"]), f"{row['floor_seconds'] / row['seconds']:.0%}"]
         cells.append(line)
     return titles, cells
@@ -63,6 +63,39 @@ def ops_table() -> str:
     return "\n".join(head)
 
 
+def conformance_table(report: dict[str, Any]) -> str:
+    """Return what a conformance report proves, a line a backend."""
+    environment = report["environment"]
+    head = ["| backend | device | ops equal | cases | integers compared |", "| --- | --- | ---: | ---: | ---: |"]
+    for backend, device in environment["devices"].items():
+        own = [result for result in report["results"] if result["backend"] == backend]
+        equal = sum(result["status"] == "passed" for result in own)
+        cases, integers = (sum(result[key] for result in own) for key in ("cases", "integers"))
+        head.append(f"| {TITLES[backend]} | {device} | {equal} of {len(own)} | {cases:,} | {integers:,} |")
+    models = ", ".join(sorted({f"{m['source']} ({m['status']})" for m in report["model"] if m["backend"] == "triton"}))
+    versions = environment["versions"]
+    note = (
+        f"Preset {report['preset']}, exhaustive where inputs are finite (every int32 input of isqrt and bit_length, "
+        "of shift_round for 9 shifts and of saturate for 6 widths; every int16 input of the others), "
+        f"{environment['date'][:10]}, commit {environment['commit'][:10]}, torch {versions['torch']}, triton "
+        f"{versions['triton']}. Whole models, every tensor, logit and token: {models}."
+    )
+    return "\n".join([*head, "", note])
+
+
+def model_table(report: dict[str, Any]) -> str:
+    """Return tokens a second of a whole model, integers beside float32."""
+    head = ["| `base`, batch 1 | prefill tokens/s | decode tokens/s |", "| --- | ---: | ---: |"]
+    for row in report["rows"]:
+        prefill, decode = row["prefill_tokens_per_second"], row["decode_tokens_per_second"]
+        head.append(f"| {row['model']} | {prefill:,.0f} | {decode:,.0f} |")
+    note = (
+        f"One run on {report['machine']} ({report['date'][:10]}, commit {report['commit'][:10]}), both in turns; "
+        f"{report['integers_verified']:,} integers were equal to the golden model's before anything was timed."
+    )
+    return "\n".join([*head, "", note])
+
+
 def escape(text: str) -> str:
     """Keep a clause from ending its table cell or turning into emphasis."""
     return text.replace("|", "\\|").replace("*", "\\*")
@@ -76,12 +109,27 @@ def fill(text: str, name: str, content: str) -> str:
     return pattern.sub(lambda match: f"{match[1]}{content}\n{match[2]}", text)
 
 
+def filled(text: str) -> str:
+    """Return the README with every generated block made anew from the contracts and the committed results."""
+    blocks = {
+        "ops": ops_table(),
+        "conformance-h100": conformance_table(result("conformance-h100")),
+        "ops-h100": markdown(result("ops-h100")),
+        "ops-cpu": markdown(result("ops-cpu")),
+        "model-cpu": model_table(result("model-cpu")),
+    }
+    for name, content in blocks.items():
+        text = fill(text, name, content)
+    return text
+
+
+def result(name: str) -> dict[str, Any]:
+    return json.loads((ROOT / f"benchmarks/results/{name}.json").read_text())
+
+
 def main() -> None:
     readme = ROOT / "README.md"
-    text = readme.read_text()
-    text = fill(text, "ops", ops_table())
-    report = json.loads((ROOT / "benchmarks/results/ops-h100.json").read_text())
-    readme.write_text(fill(text, "ops-h100", markdown(report)))
+    readme.write_text(filled(readme.read_text()))
 
 
 if __name__ == "__main__":

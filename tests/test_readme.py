@@ -1,0 +1,54 @@
+"""The README's generated blocks are those of the contracts and the committed results; its commands exist."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_generated_blocks_are_current(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks.tables import filled
+
+    assert filled(README) == README, "run python -m benchmarks.tables"
+
+
+def test_a_missing_block_is_an_error(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks.tables import fill
+
+    with pytest.raises(SystemExit, match="no block nothing"):
+        fill(README, "nothing", "")
+
+
+def test_gpu_report_is_complete_and_equal():
+    report = json.loads((ROOT / "benchmarks/results/conformance-h100.json").read_text())
+    assert report["passed"] and report["complete"] and report["whole_specification"] and report["exhaustive"]
+    assert report["preset"] == "full"
+    assert all("H100" in device for device in report["environment"]["devices"].values())
+    assert {"triton", "torch"} == {result["backend"] for result in report["results"]}
+
+
+def test_python_example_says_what_happens():
+    from mamba_integer import spec
+
+    code = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
+    lines = [line for line in code.splitlines() if "DomainError" not in line]
+    raising = next(line for line in code.splitlines() if "DomainError" in line)
+    names: dict = {}
+    exec("\n".join(lines), names)
+    with pytest.raises(spec.DomainError) as error:
+        exec(raising.split("#")[0], names)
+    assert str(error.value) in raising
+
+
+def test_commands_of_the_readme_exist():
+    from mamba_integer.conformance.cli import app
+
+    known = {command.name for command in app.registered_commands} | {group.name for group in app.registered_groups}
+    used = set(re.findall(r"mamba-integer ([a-z-]+)", README))
+    assert used and used <= known, used - known
