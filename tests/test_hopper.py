@@ -23,3 +23,13 @@ def test_kernels_compile_for_hopper(family):
     kernels = json.loads(done.stdout)["kernels"]
     assert set(kernels) == set(ops)
     assert all(kernels[op] for op in ops), f"ops that launch no kernel: {[op for op in ops if not kernels[op]]}"
+
+
+def test_triton_imported_too_early_is_named():
+    """Without a GPU the interpreter must be chosen before Triton is imported; else the first kernel fails obscurely."""
+    code = "import triton, mamba_integer.backends as b; b.load('triton', 'cpu')"
+    environment = {name: v for name, v in os.environ.items() if name != "TRITON_INTERPRET"} | {
+        "CUDA_VISIBLE_DEVICES": ""
+    }
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode != 0 and "set TRITON_INTERPRET=1" in done.stderr.splitlines()[-1]

@@ -63,7 +63,8 @@ def test_inverse_is_exact(pattern, s):
 
 def test_rope_turns_by_the_angle_of_the_position():
     """A vector of length 2**27 lands within the angle's bound and the three floors of the true point."""
-    mpmath = pytest.importorskip("mpmath")
+    import mpmath
+
     s, pairs, length = 20, 4, 2**27
     positions = np.array([0, 1, 2, 3, 100, 4095, 2**20])
     turn = spec.tables.rotation_coefficients(positions, pairs, s=s)

@@ -169,8 +169,8 @@ def test_the_drift_is_as_the_page_says():
 
 def test_triton_states_shared_by_programs():
     """However many programs share a channel's states, the integers are the same."""
-    torch = pytest.importorskip("torch")
-    pytest.importorskip("triton")
+    import torch
+
     from mamba_integer.backends.triton import scan as kernels
 
     (*arrays, h), parameters = selective(0, 9, batch=1, channels=33, states=11)

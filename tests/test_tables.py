@@ -7,6 +7,7 @@ from fractions import Fraction
 from random import Random
 from types import SimpleNamespace
 
+import mpmath
 import numpy as np
 import pytest
 
@@ -14,7 +15,7 @@ from mamba_integer import spec
 from mamba_integer.spec.ops.rotation import gam_limit, lam_limit
 from mamba_integer.spec.tables import fixed_point
 
-mp = pytest.importorskip("mpmath").mp
+mp = mpmath.mp
 
 
 @pytest.fixture(autouse=True)

@@ -55,7 +55,8 @@ def test_extremes_come_near_the_proved_width(op):
 @pytest.mark.parametrize("limit", [100, ROUND_TRIP, DOMAIN])
 def test_agrees_with_the_fourier_transform(op, m, s, limit):
     """Root mean square error at most ``m (6 + 2**(2-s) r)``: `dyadic_transform.C4`, held against 64-bit fixed point."""
-    mpmath = pytest.importorskip("mpmath")
+    import mpmath
+
     n, bits, sign = 2**m, 64, 1 if op == "dyadic_transform" else -1
     with mpmath.workprec(128):
         roots = [mpmath.expjpi(mpmath.mpf(-2 * sign * k) / n) / mpmath.sqrt(n) * 2**bits for k in range(n)]

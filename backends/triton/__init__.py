@@ -7,6 +7,10 @@ import torch
 if not torch.cuda.is_available():
     # Triton reads this when a kernel is decorated, so it must be set before the first kernel module is imported.
     os.environ.setdefault("TRITON_INTERPRET", "1")
+    import triton
+
+    if os.environ["TRITON_INTERPRET"] == "1" and isinstance(triton.language.sum, triton.JITFunction):
+        raise ImportError("triton was imported before its interpreter was chosen: set TRITON_INTERPRET=1 at the start")
 
 from mamba_integer.backends.torch.arrays import default_device, from_numpy, to_numpy
 

@@ -13,6 +13,7 @@ from ..contract import implements
 from .threads import spread
 
 TILE = 128
+HALVES_ADDED = 128  # states whose half products, below 2**23 each, add up within 32 bits
 
 
 @implements(ops.decay_modulate)
@@ -63,6 +64,13 @@ def read(h, c, s_h):
     return np.int64(shift(h, s_h)) * np.int64(c)
 
 
+@njit(inline="always")
+def read_halves(h, c, s_h):
+    """Return the products of c with the high and the low half of what the output sees of h: both fit 32 bits."""
+    seen = shift(h, s_h)
+    return np.int32(shift(seen, 16) * c), np.int32(np.int32(seen & np.int32(0xFFFF)) * c)
+
+
 @spread
 def _scan(x, mod, base, b, c, skip, h, k, n_max, s_v, s_h, s_y, convex):
     """Scan channels, the state the first axis: h is (B, N, D), base (N, D), b and c (N, B, L).
@@ -81,6 +89,7 @@ def _scan(x, mod, base, b, c, skip, h, k, n_max, s_v, s_h, s_y, convex):
         bases[:, :size] = base[:, first : first + size]
         inputs, moves = np.zeros((4, TILE), np.int32), np.zeros((4, TILE), np.int32)
         sums = np.zeros((4, TILE), np.int64)
+        high, low = np.zeros((4, TILE), np.int32), np.zeros((4, TILE), np.int32)
         for t in range(0, length, 4):
             steps = min(4, length - t)
             t1, t2, t3 = min(t + 1, length - 1), min(t + 2, length - 1), min(t + 3, length - 1)
@@ -99,10 +108,23 @@ def _scan(x, mod, base, b, c, skip, h, k, n_max, s_v, s_h, s_y, convex):
                     h2 = advance(h1, slow[d], moves[2, d], inputs[2, d], b2, k, n_max, s_v, convex)
                     h3 = advance(h2, slow[d], moves[3, d], inputs[3, d], b3, k, n_max, s_v, convex)
                     own[d] = h3 if steps == 4 else h2 if steps == 3 else h1 if steps == 2 else h0
-                    sums[0, d] += read(h0, c0, s_h)
-                    sums[1, d] += read(h1, c1, s_h)
-                    sums[2, d] += read(h2, c2, s_h)
-                    sums[3, d] += read(h3, c3, s_h)
+                    a0, z0 = read_halves(h0, c0, s_h)
+                    a1, z1 = read_halves(h1, c1, s_h)
+                    a2, z2 = read_halves(h2, c2, s_h)
+                    a3, z3 = read_halves(h3, c3, s_h)
+                    high[0, d] += a0
+                    high[1, d] += a1
+                    high[2, d] += a2
+                    high[3, d] += a3
+                    low[0, d] += z0
+                    low[1, d] += z1
+                    low[2, d] += z2
+                    low[3, d] += z3
+                if s % HALVES_ADDED == HALVES_ADDED - 1 or s == len(base) - 1:
+                    for u in range(steps):
+                        for d in range(size):
+                            sums[u, d] += (np.int64(high[u, d]) << 16) + low[u, d]
+                    high[:], low[:] = 0, 0
             for u in range(steps):
                 for d in range(size):
                     y[i, t + u, first + d] = min(max(sums[u, d] >> s_y, -32767), 32767)
