@@ -75,8 +75,8 @@ def conformance_table(report: dict[str, Any]) -> str:
     models = ", ".join(sorted({f"{m['source']} ({m['status']})" for m in report["model"] if m["backend"] == "triton"}))
     versions = environment["versions"]
     note = (
-        f"Preset {report['preset']}, exhaustive where inputs are finite (every int32 in the domain of isqrt and bit_length, "
-        "of shift_round for 9 shifts and of saturate for 6 widths; every int16 input of the others), "
+        f"Preset {report['preset']}, exhaustive where inputs are finite (every int32 in the domain of isqrt "
+        "and bit_length, of shift_round for 9 shifts and of saturate for 6 widths; every int16 input of the others), "
         f"{environment['date'][:10]}, commit {environment['commit'][:10]}, torch {versions['torch']}, triton "
         f"{versions['triton']}. Whole models, every tensor, logit and token: {models}."
     )
