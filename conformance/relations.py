@@ -14,7 +14,7 @@ import numpy as np
 from hypothesis import assume
 
 from mamba_integer.backends import Backend
-from mamba_integer.spec.contract import Tensor, find_op
+from mamba_integer.spec.contract import Op, Tensor, find_op
 from mamba_integer.spec.ops import rotation, transform
 
 from .cases import Case, draw_case
@@ -162,11 +162,18 @@ def row_of(tensor: Tensor, array: np.ndarray, case: Case, row: int) -> np.ndarra
     return array[(*index, ...)]
 
 
+def numbers_rows(contract: Op) -> bool:
+    """Return whether the op's results depend on where its rows stand in a larger batch."""
+    return any(parameter.name == "first" for parameter in contract.parameters)
+
+
 class Alone(Relation):
     says = "a row alone equals the row in a batch"
 
     def needs(self, op):
-        return () if any(is_batched(tensor) for tensor in find_op(op).inputs) else None
+        contract = find_op(op)
+        apart = all(is_batched(tensor) for tensor in contract.outputs) and not numbers_rows(contract)
+        return () if apart and any(is_batched(tensor) for tensor in contract.inputs) else None
 
     def place(self, random, case):
         batch = next(tensor for tensor in find_op(case.op).inputs if is_batched(tensor))
@@ -184,6 +191,38 @@ class Alone(Relation):
         batch = call(case.op, case.arrays, case.parameters)
         alone = call(case.op, rows(contract.inputs, case.arrays), case.parameters)
         yield alone, rows(contract.outputs, batch)
+
+
+class MicroBatches(Relation):
+    says = "a batch cut in two gives the same rows, and sums that add up to the whole"
+
+    def needs(self, op):
+        contract = find_op(op)
+        return () if "_backward" in op or numbers_rows(contract) else None
+
+    def place(self, random, case):
+        batch = next(tensor for tensor in find_op(case.op).inputs if is_batched(tensor))
+        in_front = batch.shape.split()[0] == "..."
+        assume(not in_front or case.leading)
+        return (random.randrange(1 + (case.leading[0] if in_front else case.sizes["B"])),)
+
+    def sides(self, call, case):
+        contract, (cut,) = find_op(case.op), case.place
+        parameters = dict(case.parameters)
+        parts = []
+        for part in (slice(None, cut), slice(cut, None)):
+            arrays = [
+                np.ascontiguousarray(a[part]) if is_batched(t) else a
+                for t, a in zip(contract.inputs, case.arrays, strict=True)
+            ]
+            parts.append(call(case.op, arrays, parameters))
+            if numbers_rows(contract):
+                parameters["first"] += int(np.prod((cut, *case.case.leading[1:])))
+        together = [
+            np.concatenate(pair) if is_batched(tensor) else sum(pair)
+            for tensor, pair in zip(contract.outputs, zip(*parts, strict=True), strict=True)
+        ]
+        yield tuple(together), call(case.op, case.arrays, case.parameters)
 
 
 @dataclass(frozen=True)
@@ -269,6 +308,7 @@ RELATIONS: dict[str, Relation] = {
     "chunks": Chunks(),
     "steps": Steps(),
     "alone": Alone(),
+    "micro-batches": MicroBatches(),
     "inverse": Inverse(),
     "composite": Composite(),
 }

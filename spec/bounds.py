@@ -81,7 +81,7 @@ class Interval:
 
 
 DTYPE_RANGE = {f"int{b}": Interval(-(1 << (b - 1)), (1 << (b - 1)) - 1) for b in (8, 16, 32, 64)}
-DTYPE_RANGE |= {f"uint{b}": Interval(0, (1 << b) - 1) for b in (8, 64)}
+DTYPE_RANGE |= {f"uint{b}": Interval(0, (1 << b) - 1) for b in (8, 32, 64)}
 
 
 @dataclass(frozen=True)

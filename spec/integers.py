@@ -45,6 +45,11 @@ def floor_div(a, b):
     return a // b
 
 
+def round_div(a, b):
+    """Return ``floor(a / b + 1/2)``: nearest, ties toward plus infinity, for ``b > 0`` and a of any sign."""
+    return floor_div(a + (b >> 1), b)
+
+
 # The linear start of the Newton iteration, 2.13278 - 1.21873 u, has the least possible largest
 # relative error (8.6 %) to 1/sqrt(u) on [1/4, 1]; both constants are in Q24.
 RSQRT_OFFSET = 35782169

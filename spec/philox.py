@@ -54,3 +54,20 @@ def random_words(seed: int, stream: int, count: int) -> np.ndarray:
     counter[:, 2] = stream & MASK
     counter[:, 3] = stream >> 32
     return philox_words(counter, seed & MASK, seed >> 32).reshape(-1)[:count]
+
+
+# Fourth counter word of the words that round: no other consumer has them under the same seed.
+ROUNDING_DOMAIN = 3
+
+
+def rounding_words(rows: int, columns: int, *, seed: int, step: int, stream: int, first: int) -> np.ndarray:
+    """Return the words, uint64 below 2**32, that round a tensor of ``rows`` rows, of which the first is row ``first``.
+
+    Element n of row r has word ``n % 4`` of counter ``(r * ceil(columns / 4) + n // 4, step, stream, 3)``: a row's
+    words are its own, however the rows are cut into batches.
+    """
+    blocks = -(-columns // 4)
+    counter = np.zeros((rows * blocks, 4), np.uint64)
+    counter[:, 0] = first * blocks + np.arange(rows * blocks)
+    counter[:, 1:] = step, stream, ROUNDING_DOMAIN
+    return philox_words(counter, seed & MASK, seed >> 32).reshape(rows, 4 * blocks)[:, :columns]

@@ -33,3 +33,7 @@ def isqrt(v):
     r = ((u * y) >> 24) >> (30 - half)
     r = r - (r * r > v).long()
     return r + ((r + 1) * (r + 1) <= v).long()
+
+
+def round_div(a, b):
+    return torch.div(a + (b >> 1), b, rounding_mode="floor")

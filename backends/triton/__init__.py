@@ -15,15 +15,25 @@ if not torch.cuda.is_available():
 from mamba_integer.backends.torch.arrays import default_device, from_numpy, to_numpy
 
 from .activation import *
+from .activation_backward import *
 from .conv import *
+from .conv_backward import *
 from .embedding import *
+from .embedding_backward import *
+from .gradient import *
 from .linear import *
+from .linear_backward import *
 from .loss import *
+from .loss_backward import *
 from .norm import *
+from .norm_backward import *
+from .optimizer import *
 from .packing import *
 from .primitives import *
 from .residual import *
+from .residual_backward import *
 from .rotation import *
 from .sampling import *
 from .scan import *
+from .scan_backward import *
 from .transform import *

@@ -28,6 +28,12 @@ def floor_div(a, b):
 
 
 @triton.jit
+def round_div(a, b):
+    """Floor of a / b + 1/2 for b > 0 and a of any sign; a must be wide enough for the added half."""
+    return floor_div(a + (b >> 1), b)
+
+
+@triton.jit
 def bit_length(x):
     """Smallest b with |x| < 2**b, for int32 x above -2**31: a binary search by comparisons."""
     magnitude = tl.abs(x)

@@ -10,6 +10,10 @@ def shift_round(x: int, s: int) -> int:
     return (2 * x + 2**s) // 2 ** (s + 1)
 
 
+def round_div(a: int, b: int) -> int:
+    return (2 * a + b) // (2 * b)
+
+
 def saturate(x: int, bits: int) -> int:
     limit = 2 ** (bits - 1) - 1
     return sorted((-limit, x, limit))[1]

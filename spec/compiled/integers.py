@@ -39,3 +39,9 @@ def isqrt(v):
     if (r + 1) * (r + 1) <= v:
         r += 1
     return r
+
+
+@njit(inline="always")
+def round_div(a, b):
+    """Floor of a / b + 1/2 for b > 0: Numba's ``//`` floors, as NumPy's."""
+    return (a + (b >> 1)) // b

@@ -1,0 +1,3 @@
+"""Torch versions of ``spec.ops.conv_backward``."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""Torch versions of ``spec.ops.embedding_backward``."""
+
+__all__: list[str] = []

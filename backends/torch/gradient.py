@@ -1,0 +1,3 @@
+"""Torch versions of ``spec.ops.gradient``."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""Torch versions of ``spec.ops.linear_backward``."""
+
+__all__: list[str] = []

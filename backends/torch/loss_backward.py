@@ -1,0 +1,3 @@
+"""Torch versions of ``spec.ops.loss_backward``."""
+
+__all__: list[str] = []

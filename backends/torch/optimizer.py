@@ -1,0 +1,3 @@
+"""Torch versions of ``spec.ops.optimizer``."""
+
+__all__: list[str] = []

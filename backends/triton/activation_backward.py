@@ -1,0 +1,3 @@
+"""Triton versions of ``spec.ops.activation_backward``."""
+
+__all__: list[str] = []

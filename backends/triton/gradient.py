@@ -1,0 +1,3 @@
+"""Triton versions of ``spec.ops.gradient``."""
+
+__all__: list[str] = []

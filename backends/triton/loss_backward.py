@@ -1,0 +1,3 @@
+"""Triton versions of ``spec.ops.loss_backward``."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""Triton versions of ``spec.ops.norm_backward``."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""Triton versions of ``spec.ops.optimizer``."""
+
+__all__: list[str] = []

@@ -1,0 +1,5 @@
+"""Plans of ``spec.ops.gradient``."""
+
+from .plan import Plan
+
+PLANS: dict[str, Plan] = {}

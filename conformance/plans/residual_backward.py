@@ -1,0 +1,5 @@
+"""Plans of ``spec.ops.residual_backward``."""
+
+from .plan import Plan
+
+PLANS: dict[str, Plan] = {}

@@ -1,0 +1,3 @@
+"""``spec.ops.gradient`` on unbounded integers."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""``spec.ops.optimizer`` on unbounded integers."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""Numba twins of ``spec.ops.embedding_backward``."""
+
+__all__: list[str] = []

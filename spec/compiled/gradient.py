@@ -1,0 +1,3 @@
+"""Numba twins of ``spec.ops.gradient``."""
+
+__all__: list[str] = []

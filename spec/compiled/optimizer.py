@@ -1,0 +1,3 @@
+"""Numba twins of ``spec.ops.optimizer``."""
+
+__all__: list[str] = []

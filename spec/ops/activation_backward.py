@@ -1,0 +1,3 @@
+"""Backward of the activations."""
+
+__all__: list[str] = []

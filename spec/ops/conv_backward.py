@@ -1,0 +1,3 @@
+"""Backward of the convolution."""
+
+__all__: list[str] = []

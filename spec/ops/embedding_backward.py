@@ -1,0 +1,3 @@
+"""Backward of the embedding."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""Backward of the ternary linear layer."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""Backward of the cross-entropy."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""Backward of the normalisation."""
+
+__all__: list[str] = []

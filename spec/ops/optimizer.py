@@ -1,0 +1,3 @@
+"""The integer optimizer."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""Backward of the residual connection."""
+
+__all__: list[str] = []

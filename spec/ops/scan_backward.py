@@ -1,0 +1,3 @@
+"""Backward of the scans."""
+
+__all__: list[str] = []
