@@ -1,3 +1,189 @@
-"""Backward of the activations."""
+"""Backward of the activations: each slope is one rounded division, each product of a gradient one rounding."""
 
-__all__: list[str] = []
+import numpy as np
+
+from .. import integers
+from ..bounds import Interval, Width
+from ..contract import Parameter, Tensor, op
+from .activation import ACTIVATION, root_of, squareplus_widths
+
+GRADIENT = Interval.signed(32)
+LARGEST = ACTIVATION.high
+
+
+def gradient(name: str, shape: str = "...") -> Tensor:
+    """Return a gradient that an op takes: int16 or int32, in units that the caller keeps."""
+    return Tensor(name, ("int32", "int16"), shape, meaning="gradient, any unit")
+
+
+def least_saturated(f: int) -> int:
+    """Return the least x whose squareplus exceeds 16 bits, or one more than the largest x."""
+    low, high = 0, LARGEST + 1
+    while low < high:
+        x = (low + high) // 2
+        if x + root_of(x * x + (4 << (2 * f))) > 2 * LARGEST + 1:
+            high = x
+        else:
+            low = x + 1
+    return low
+
+
+def squareplus_slope(x: int, f: int) -> int:
+    root = root_of(x * x + (4 << (2 * f)))
+    return integers.round_div((x + root) << 14, root)
+
+
+def squareplus_backward_widths(at):
+    forward = squareplus_widths(at)
+    # The slope grows with x, as root - |x| never grows with |x|. It is 0 at the lowest x, or at the saturated ones.
+    slope = Interval(0, squareplus_slope(least_saturated(at.f) - 1, at.f))
+    product = GRADIENT * slope
+    scaled = forward["sum"].range << 14
+    return {name: forward[name] for name in ("square", "radicand", "root", "sum")} | {
+        "scaled": Width(scaled, "int32"),
+        "numerator": Width(scaled + Interval(0, forward["root"].range.high >> 1), "int32", attained=False),
+        "slope": Width(slope, "int32"),
+        "product": Width(product, "int64"),
+        "dx": Width(product.shift_round(15), "int32"),
+    }
+
+
+@op(
+    inputs=(gradient("dy"), Tensor("x", "int16", "...", meaning="Q.f")),
+    outputs=(Tensor("dx", "int32", "...", meaning="the unit of dy"),),
+    parameters=(Parameter("f", 0, 14, "fraction bits of x"),),
+    clauses={
+        "C1": "slope = floor((x + r) * 2**14 / r + 1/2) in Q.15, r the largest integer with r*r <= x*x + 4 * 4**f",
+        "C2": "slope = 0 where squareplus saturates: (x + r) >> 1 > 32767",
+        "C3": "dx = floor(dy * slope / 2**15 + 1/2), so that |dx| <= |dy|",
+    },
+    widths=squareplus_backward_widths,
+)
+def squareplus_backward(dy, x, *, f):
+    """Return the gradient of `squareplus` with respect to x: ``dy (1 + x / sqrt(x*x + 4)) / 2``.
+
+    With ``r = isqrt(x*x + 4 * 4**f)`` the slope is ``round_div((x + r) << 14, r)`` in Q.15 (C1), zero where the result
+    was saturated (C2), and ``dx = shift_round(dy * slope, 15)`` (C3). The floor of the forward halving is passed
+    straight through.
+
+    Parameters
+    ----------
+    dy : int32 or int16 array, any shape, symmetric range: the gradient of the result
+    x : int16 array, the shape of dy, Q.f, in [-32767, 32767]: the input of the forward op
+    f : int in [0, 14]
+
+    Returns
+    -------
+    int32 array, the shape of x, the unit of dy.
+
+    Raises
+    ------
+    DomainError
+        An array or parameter outside its range, or of another shape or dtype.
+
+    Notes
+    -----
+    The slope never decreases with x. It is within ``2**-16 + 2**-(f+2)`` of the derivative: half an ulp of the
+    division, and the floor of the root, which is at least ``2 * 2**f``.
+
+    Examples
+    --------
+    >>> squareplus_backward(np.full(3, 1000, np.int32), np.array([-256, 0, 256], np.int16), f=8).tolist()
+    [276, 500, 724]
+    """
+    # ACCUMULATE
+    wide = x.astype(np.int64)
+    root = integers.isqrt(wide * wide + (4 << (2 * f)))
+    total = wide + root
+    # ROUND
+    slope = integers.round_div(total << 14, root)
+    slope = np.where(integers.shift_floor(total, 1) > LARGEST, 0, slope)
+    return integers.shift_round(dy.astype(np.int64) * slope, 15).astype(np.int32)
+
+
+def sigmoid_gate_backward_widths(at):
+    one = 1 << at.f
+    denominator = ACTIVATION.magnitude() + one
+    scaled = one << 15
+    inverse = Interval(integers.round_div(scaled, denominator.high), 1 << 15)
+    slope = inverse.square().shift_round(14)
+    gate = Interval(inverse.low, (1 << 16) - inverse.low)
+    product = GRADIENT * ACTIVATION * slope
+    return {
+        "denominator": Width(denominator, "int32"),
+        "numerator": Width(Interval(scaled + (one >> 1), scaled + (denominator.high >> 1)), "int32"),
+        "inverse": Width(inverse, "int32"),
+        "gate": Width(gate, "int32"),
+        "square": Width(inverse.square(), "int32"),
+        "slope": Width(slope, "int32"),
+        "dx_product": Width(GRADIENT * gate, "int64"),
+        "dz_product": Width(product, "int64"),
+        "dx": Width((GRADIENT * gate).shift_round(16), "int32"),
+        "dz": Width(product.shift_round(17 + at.f).saturate(32), "int32"),
+    }
+
+
+@op(
+    inputs=(gradient("dy"), Tensor("x", "int16", "..."), Tensor("z", "int16", "...", meaning="Q.f")),
+    outputs=(
+        Tensor("dx", "int32", "...", meaning="the unit of dy"),
+        Tensor("dz", "int32", "...", meaning="the unit of dy"),
+    ),
+    parameters=(Parameter("f", 0, 14, "fraction bits of z"),),
+    clauses={
+        "C1": "u = floor(2**(f+15) / (2**f + |z|) + 1/2), the one division",
+        "C2": "dx = floor(dy * g / 2**16 + 1/2) with g = u for z < 0 and 2**16 - u for z >= 0",
+        "C3": "dz = saturate(floor(dy * x * slope / 2**(17+f) + 1/2), 32) with slope = floor(u*u / 2**14 + 1/2)",
+    },
+    widths=sigmoid_gate_backward_widths,
+)
+def sigmoid_gate_backward(dy, x, z, *, f):
+    """Return the gradients of `sigmoid_gate` with respect to x and z.
+
+    Both follow from ``u = 1 / (1 + |z|)``, in Q.15 ``round_div(2**(f+15), 2**f + |z|)`` (C1): the sigmoid is
+    ``u / 2`` for z < 0 and ``1 - u / 2`` else, g in Q.16, and ``dx = shift_round(dy * g, 16)`` (C2); its derivative is
+    ``u*u / 2``, and with ``slope = shift_round(u * u, 14)`` in Q.16,
+    ``dz = saturate(shift_round(dy * x * slope, 17 + f), 32)`` (C3). Forward roundings are passed straight through.
+
+    Parameters
+    ----------
+    dy : int32 or int16 array, any shape, symmetric range: the gradient of the result
+    x : int16 array, the shape of dy, in [-32767, 32767]: the gated input of the forward op
+    z : int16 array, the shape of dy, Q.f, in [-32767, 32767]: the gating input of the forward op
+    f : int in [0, 14]
+
+    Returns
+    -------
+    dx : int32 array, the shape of x; ``|dx| <= |dy|``
+    dz : int32 array, the shape of z
+
+    Raises
+    ------
+    DomainError
+        An array or parameter outside its range, or of another shape or dtype.
+
+    Notes
+    -----
+    g is rounded where the forward sigmoid is floored: it is within half an ulp of Q.15 of the smooth sigmoid, and has
+    no bias. x and z have units of their own: dz is the gradient with respect to the integer z.
+
+    Examples
+    --------
+    >>> dy, x = np.full(3, 1000, np.int32), np.full(3, 512, np.int16)
+    >>> dx, dz = sigmoid_gate_backward(dy, x, np.array([-256, 0, 256], np.int16), f=8)
+    >>> dx.tolist(), dz.tolist()
+    ([250, 500, 750], [250, 1000, 250])
+    """
+    # ACCUMULATE
+    gradient, gating = dy.astype(np.int64), z.astype(np.int64)
+    # ROUND
+    inverse = integers.round_div(1 << (f + 15), (1 << f) + np.abs(gating))
+    gate = np.where(gating < 0, inverse, (1 << 16) - inverse)
+    slope = integers.shift_round(inverse * inverse, 14)
+    dx = integers.shift_round(gradient * gate, 16)
+    dz = integers.shift_round(gradient * x * slope, 17 + f)
+    # SATURATE
+    return dx.astype(np.int32), integers.saturate(dz, 32).astype(np.int32)
+
+
+__all__ = ["sigmoid_gate_backward", "squareplus_backward"]
