@@ -1,7 +1,7 @@
 """Backward of the ternary linear layer: with respect to its rows, and to its weights.
 
 Rounding, saturation and the weights' projection to three values pass gradients as if they were not there
-(straight through). An error operand is int8 or int16: the caller chooses, and knows its exponent.
+(straight through). Errors are int16, or int8 where 8 bits are enough; their scale is their caller's to know.
 """
 
 from math import prod
@@ -11,12 +11,13 @@ import numpy as np
 from .. import integers
 from ..bounds import Interval, Width
 from ..contract import PackedTernary, Parameter, Tensor, op
-from .linear import EXPONENT, LARGEST_ROW, QUANTISED
+from .linear import LARGEST_ROW, QUANTISED, SCALE
 from .packing import unpack_ternary
 
-# The wider of the two error types stands for both: this many of them are summed exactly in int32.
+# The wider type stands for both: this many errors are summed exactly in int32.
 ERROR = Interval.signed(16)
 MOST_ERRORS = 2**16
+ERROR_TYPES = ("int16", "int8")
 
 
 def ternary_linear_backward_widths(at):
@@ -27,35 +28,31 @@ def ternary_linear_backward_widths(at):
         "accumulator": Width(accumulator, "int32"),
         "scaled": Width(scaled, "int64"),
         "rounded_sum": Width(rounded_sum, "int64"),
-        "dx": Width(rounded_sum.saturate(32), "int32"),
+        "dx": Width(rounded_sum.saturate(16), "int16"),
     }
 
 
 @op(
     inputs=(
-        Tensor("dy", ("int16", "int8"), "... N", meaning="gradient of the loss by y, any scale"),
+        Tensor("dy", ERROR_TYPES, "... N", meaning="error of y, any scale"),
         PackedTernary("w", "uint8", "N K/4", meaning="the layer's weights"),
     ),
-    outputs=(Tensor("dx", "int32", "... K", meaning="gradient of the loss by x, the scale of dy"),),
-    parameters=(
-        Parameter("K", 1, LARGEST_ROW, "digits in a row of w"),
-        Parameter("num", 1, 2**15 - 1, "numerator of the weights' scale"),
-        Parameter("shift", 0, 47, "the scale is num / 2**shift"),
-    ),
+    outputs=(Tensor("dx", "int16", "... K", meaning="error of x = q * 2**e, the scale of dy"),),
+    parameters=(Parameter("K", 1, LARGEST_ROW, "digits in a row of w"), *SCALE),
     sizes={"N": (1, MOST_ERRORS)},
     clauses={
         "C1": "a[k] = sum over n of dy[n] * w[n, k], exactly: additions and subtractions alone",
         "C2": "dx = a * num / 2**shift to the nearest integer, ties toward plus infinity, one rounding",
-        "C3": "dx is saturated to [-(2**31 - 1), 2**31 - 1]",
+        "C3": "dx is saturated to [-32767, 32767]",
     },
     widths=ternary_linear_backward_widths,
 )
 def ternary_linear_backward(dy, w, *, K, num, shift):
-    """Return the gradient by the rows ``x = q * 2**e`` that a ternary linear layer was given.
+    """Return the error of the rows ``x = q * 2**e`` that a ternary linear layer was given.
 
-    The transposed weights times the errors (C1), exact in int32, times the layer's scale in one rounding,
-    ``shift_round(a * num, shift)`` (C2), saturated to 32 bits (C3). The row exponents don't enter: they belong to x.
-    ``num = 1, shift = 0`` returns the sum itself, its scale left to the gradient's exponent.
+    The transposed weights times the errors (C1), exact in int32, then a Dyadic in one rounding,
+    ``shift_round(a * num, shift)`` (C2), saturated to 16 bits (C3). With the layer's own num and shift dx has the scale
+    of dy; another shift moves its exponent. The row exponents don't enter: they belong to x.
 
     Parameters
     ----------
@@ -67,7 +64,7 @@ def ternary_linear_backward(dy, w, *, K, num, shift):
 
     Returns
     -------
-    int32 array, shape (..., K).
+    int16 array, shape (..., K).
 
     Raises
     ------
@@ -82,7 +79,7 @@ def ternary_linear_backward(dy, w, *, K, num, shift):
     Examples
     --------
     >>> w = pack_ternary(np.array([[1, -1, 0], [1, 1, 1]], np.int8))
-    >>> ternary_linear_backward(np.array([[10, 3]], np.int8), w, K=3, num=1, shift=1).tolist()
+    >>> ternary_linear_backward(np.array([[10, 3]], np.int16), w, K=3, num=1, shift=1).tolist()
     [[7, -3, 2]]
     """
     # ACCUMULATE
@@ -91,43 +88,47 @@ def ternary_linear_backward(dy, w, *, K, num, shift):
     # ROUND
     rounded_sum = integers.shift_round(accumulator * num, shift)
     # SATURATE
-    return integers.saturate(rounded_sum, 32).astype(np.int32)
+    return integers.saturate(rounded_sum, 16).astype(np.int16)
 
 
 def ternary_linear_backward_weight_widths(at):
-    product = ERROR * QUANTISED
-    aligned = product << EXPONENT.high
+    product = Interval.signed(at.bits) * QUANTISED
     return {
         "product": Width(product, "int32"),
-        "aligned": Width(aligned, "int64"),
-        "dw": Width(aligned.sum(prod(at.leading)), "int64"),
+        "dw": Width(product.sum(prod(at.leading)), "int64"),
     }
 
 
 @op(
     inputs=(
-        Tensor("dy", ("int16", "int8"), "... N", meaning="gradient of the loss by y, any scale"),
+        Tensor(
+            "dy",
+            ERROR_TYPES,
+            "... N",
+            low=lambda at: Interval.signed(at.bits).low,
+            high=lambda at: Interval.signed(at.bits).high,
+            meaning="error of y, each row times its 2**e",
+        ),
         Tensor("q", "int8", "... K", meaning="the rows that the layer was given"),
-        Tensor("e", "int32", "...", low=EXPONENT.low, high=EXPONENT.high, meaning="their exponents"),
     ),
-    outputs=(Tensor("dw", "int64", "N K", meaning="gradient of the loss by w, the scale of dy over the weights'"),),
-    clauses={
-        "C1": "dw[n, k] = sum over all rows of dy[n] * q[k] * 2**e, exactly: nothing is rounded",
-    },
+    outputs=(Tensor("dw", "int64", "N K", meaning="gradient of the weights, the scale of dy"),),
+    parameters=(Parameter("bits", 2, 16, "width of dy: up to 8, one int8 product gives the result"),),
+    clauses={"C1": "dw[n, k] = sum over all rows of dy[n] * q[k], exactly: nothing is rounded"},
     widths=ternary_linear_backward_weight_widths,
 )
-def ternary_linear_backward_weight(dy, q, e):
-    """Return the gradient by the weights of a ternary linear layer, summed over all rows.
+def ternary_linear_backward_weight(dy, q, *, bits):
+    """Return the gradient of the weights of a ternary linear layer, summed over all rows.
 
-    The errors times the rows ``x = q * 2**e`` that the layer saw (C1). The sum is exact, so rows may be cut into
-    micro-batches and ranks at will and their gradients added. The weights' scale, one Dyadic for the whole matrix, is
-    left to the gradient's exponent; so is the choice of how many bits to keep.
+    The errors times the quantised rows (C1). The sum is exact, so rows may be cut into micro-batches and ranks at will
+    and their gradients added. The row exponents of ``x = q * 2**e`` must be in dy already: there they are rounded away
+    with the error's own low bits, and the product stays one of small integers. The weights' scale, one Dyadic for the
+    whole matrix, is left to the gradient's exponent.
 
     Parameters
     ----------
-    dy : int8 or int16 array, shape (..., N), symmetric range
+    dy : int8 or int16 array, shape (..., N), in [-(2**(bits-1) - 1), 2**(bits-1) - 1]
     q : int8 array, shape (..., K), in [-127, 127]
-    e : int32 array, shape (...), in [0, 15]
+    bits : int in [2, 16]
 
     Returns
     -------
@@ -136,7 +137,7 @@ def ternary_linear_backward_weight(dy, q, e):
     Raises
     ------
     DomainError
-        A value, dtype or shape that is not as above; so many rows (2**26) that the sum could pass int64.
+        A value, dtype or shape that is not as above.
 
     Notes
     -----
@@ -144,15 +145,14 @@ def ternary_linear_backward_weight(dy, q, e):
 
     Examples
     --------
-    >>> dy, q = np.array([[1, -2], [3, 0]], np.int8), np.array([[10, 5, 0], [1, 0, -1]], np.int8)
-    >>> ternary_linear_backward_weight(dy, q, np.array([0, 2], np.int32)).tolist()
-    [[22, 5, -12], [-20, -10, 0]]
+    >>> dy, q = np.array([[1, -2], [3, 0]], np.int16), np.array([[10, 5, 0], [1, 0, -1]], np.int8)
+    >>> ternary_linear_backward_weight(dy, q, bits=8).tolist()
+    [[13, 5, -3], [-20, -10, 0]]
     """
+    rows = prod(dy.shape[:-1])
+    errors = dy.reshape(rows, dy.shape[-1]).astype(np.int64)
     # ACCUMULATE
-    n, k = dy.shape[-1], q.shape[-1]
-    rows = prod(e.shape)
-    aligned = dy.reshape(rows, n).astype(np.int64) << e.reshape(rows, 1).astype(np.int64)
-    return aligned.T @ q.reshape(rows, k).astype(np.int64)
+    return errors.T @ q.reshape(rows, q.shape[-1]).astype(np.int64)
 
 
 __all__ = ["ternary_linear_backward", "ternary_linear_backward_weight"]

@@ -1,16 +1,39 @@
-"""Backward of the cross-entropy."""
+"""Backward of the cross-entropy: probabilities less the target, each rounded up with the probability of its rest."""
+
+from math import prod
 
 import numpy as np
 
+from .. import integers
 from ..bounds import Interval, Width
 from ..contract import Parameter, Tensor, op
-from .loss import VOCABULARY, softmax_pow2, softmax_pow2_widths
+from ..philox import rounding_words
+from .loss import VOCABULARY, distance_range, pow2_weights, weight_range, weight_sum_range
+
+FRACTION_BITS = 15
+CERTAIN = 1 << FRACTION_BITS
+LARGEST_WORD = 2**32 - 1
 
 
 def cross_entropy_pow2_backward_widths(at):
-    # A lone token has all the probability, and is the target.
-    gradient = Interval.symmetric(1 << at.q if at.V > 1 else 0)
-    return softmax_pow2_widths(at) | {"dlogits": Width(gradient, "int32")}
+    distance = distance_range(at.V)
+    weight = weight_range(distance, at.f)
+    total = weight_sum_range(weight, at.V)
+    dither = Interval(0, total.high - 1)
+    several = at.V > 1
+    blocks, rows = -(-at.V // 4), prod(at.leading)
+    return {
+        "counter": Width(Interval(0, max(rows * blocks - 1, 0)) + at.first * blocks, "uint32"),
+        "distance": Width(distance, "int32"),
+        "weight": Width(weight, "int32"),
+        "sum": Width(total, "int64"),
+        # Which sums meet which words decides how near these come to their bounds.
+        "dither": Width(dither, "int64", attained=False),
+        "numerator": Width((weight << FRACTION_BITS) + dither, "int64", attained=False),
+        "p": Width(Interval(0 if several else CERTAIN, CERTAIN), "int32"),
+        "difference": Width(Interval.symmetric(CERTAIN if several else 0), "int32"),
+        "dlogits": Width(Interval.symmetric(CERTAIN - 1 if several else 0), "int16"),
+    }
 
 
 @op(
@@ -18,60 +41,76 @@ def cross_entropy_pow2_backward_widths(at):
         Tensor("logits", "int16", "... V", meaning="logits, Q.f, to the base 2"),
         Tensor("target", "int32", "...", low=0, high=lambda at: at.V - 1, meaning="the right token"),
     ),
-    outputs=(Tensor("dlogits", "int32", "... V", meaning="bits a bit, Q.q, in [-1, 1]"),),
+    outputs=(Tensor("dlogits", "int16", "... V", meaning="error of the logits, Q.15, in (-1, 1)"),),
     parameters=(
         Parameter("f", 0, 8, "fraction bits of logits"),
-        Parameter("q", 1, 30, "fraction bits of the gradient"),
+        Parameter("seed", 0, 2**64 - 1, "of the rounding"),
+        Parameter("step", 0, LARGEST_WORD, "of the training run"),
+        Parameter("stream", 0, LARGEST_WORD, "number of this tensor among those that are rounded in a step"),
+        Parameter("first", 0, LARGEST_WORD, "number of the first row in the whole batch"),
     ),
     sizes={"V": VOCABULARY},
     clauses={
-        "C1": "p = softmax_pow2(logits) in Q.q, each to the nearest integer",
-        "C2": "dlogits = p - 2**q at the target, p elsewhere",
+        "C1": "e are the weights of softmax_pow2, S their sum",
+        "C2": "u = floor(floor(w / 2) * S / 2**31), w the token's rounding word",
+        "C3": "p = floor((e * 2**15 + u) / S)",
+        "C4": "dlogits = p - 2**15 at the target, p elsewhere, saturated to [-32767, 32767]",
+        "C5": "the word of token n of row r is word n mod 4 of Philox counter"
+        " ((first + r) * ceil(V/4) + floor(n/4), step, stream, 3) under the key seed",
     },
     widths=cross_entropy_pow2_backward_widths,
 )
-def cross_entropy_pow2_backward(logits, target, *, f, q):
-    """Return the gradient of each row's loss in bits by its logits, themselves in bits: ``p - onehot``, in Q.q.
+def cross_entropy_pow2_backward(logits, target, *, f, seed, step, stream, first):
+    """Return the error of the logits: each row's ``p - onehot``, in Q.15, stochastically rounded.
 
-    ``p = softmax_pow2(logits, f=f, q=q)`` (C1), less ``2**q`` at the target (C2). Loss and logits have the base 2, so
-    no logarithm of 2 enters. A row's gradients sum to 0 within V/2. For large vocabularies take q so large that
-    ``2**q / V`` keeps bits enough: what p loses here no later rounding brings back.
+    With the weights ``e = pow2_weights(d)`` of `softmax_pow2`, their sum ``S`` (C1) and a uniform ``u`` in [0, S) (C2),
+    ``p = floor((e * 2**15 + u) / S)`` (C3), less ``2**15`` at the target (C4). In a large vocabulary most probabilities
+    are below ``2**-16``: to the nearest they would all vanish; so they are right in the mean. A row's words belong to
+    its number in the whole batch, which may be cut anywhere (C5).
 
     Parameters
     ----------
     logits : int16 array, shape (..., V), Q.f, in [-32767, 32767], V in [1, 65536]
     target : int32 array, shape (...), in [0, V - 1]
     f : int in [0, 8]
-    q : int in [1, 30]
+    seed : int in [0, 2**64 - 1]
+    step, stream, first : int in [0, 2**32 - 1]
+        ``(first + rows) * ceil(V / 4)`` is at most 2**32.
 
     Returns
     -------
-    int32 array, shape (..., V), Q.q, in [-2**q, 2**q].
+    int16 array, shape (..., V), Q.15.
 
     Raises
     ------
     DomainError
         logits holds -32768 or is not int16; a target is no token; their leading shapes differ; V is 0 or above 65536;
-        f or q outside its range.
+        a parameter outside its range; more rows than have words of their own.
 
     Notes
     -----
-    The gradient of the true base-2 cross-entropy, with the probabilities of `softmax_pow2`: straight through the steps
-    of the weights' quadratic and the saturation of the loss.
+    The gradient of the true base-2 cross-entropy with the probabilities of `softmax_pow2`: straight through the steps
+    of the weights' quadratic, the truncated logarithm, and the saturation of the loss. Loss and logits have the base 2,
+    so no logarithm of 2 enters. The mean of p over all words is the rational, less at most 2**-31 of a unit.
 
     Examples
     --------
-    >>> logits = np.array([256, 0, 0, -32767], np.int16)
-    >>> cross_entropy_pow2_backward(logits, np.array(1, np.int32), f=8, q=8).tolist()
-    [128, -192, 64, 0]
+    >>> logits, target = np.array([256, 0, 0, -32767], np.int16), np.array(1, np.int32)
+    >>> cross_entropy_pow2_backward(logits, target, f=8, seed=1, step=0, stream=0, first=0).tolist()
+    [16384, -24576, 8192, 0]
     """
-    # ROUND
-    dlogits = softmax_pow2.golden(logits, f=f, q=q)
+    rows, v = prod(target.shape), logits.shape[-1]
     # ACCUMULATE
-    index = target[..., None].astype(np.int64)
-    at_target = np.take_along_axis(dlogits, index, axis=-1) - (1 << q)
-    np.put_along_axis(dlogits, index, at_target.astype(np.int32), axis=-1)
-    return dlogits
+    wide = logits.reshape(rows, v).astype(np.int64)
+    weight = pow2_weights(wide.max(axis=-1, keepdims=True) - wide, f)
+    total = weight.sum(axis=-1, keepdims=True)
+    # ROUND
+    words = rounding_words(rows, v, seed=seed, step=step, stream=stream, first=first).astype(np.int64)
+    dither = ((words >> 1) * total) >> 31
+    difference = integers.floor_div((weight << FRACTION_BITS) + dither, total)
+    difference[np.arange(rows), target.reshape(rows)] -= CERTAIN
+    # SATURATE
+    return integers.saturate(difference, 16).astype(np.int16).reshape(logits.shape)
 
 
 __all__ = ["cross_entropy_pow2_backward"]
