@@ -33,15 +33,12 @@ def largest_square_sum(D: int, limit: int) -> int:
     return max(D * limit**2 - 2 * total * (total // D) + D * (total // D) ** 2 for total in (odd, -odd))
 
 
-def bitshift_norm_widths(at):
-    D, b = at.D, at.b
+def scale_widths(D: int, b: int) -> dict[str, Width]:
+    """Return the widths on the way to a row's scale."""
     centred = centred_range(D, RESIDUAL.high)
     square_sum = Interval(0, largest_square_sum(D, RESIDUAL.high))
     k = Interval(0, int(scale_exponent(np.int64(square_sum.high), D)))
     m = Interval(1 << b, 2 << b) if b else Interval(1, 1)
-    product = centred * m * GAMMA
-    # |c| <= sqrt(D) * 2**k, so that |c * m * gamma| / 2**(k+b) <= 2 sqrt(D) * |gamma|.
-    normalised = (GAMMA * (math.isqrt(4 * D) + 1)).shift_round(at.s)
     varied = D > 1  # a row of one element is its own mean
     widths = {
         "sum": Width(RESIDUAL.sum(D), "int64"),
@@ -51,10 +48,6 @@ def bitshift_norm_widths(at):
         "square_sum": Width(square_sum, "int64"),
         "k": Width(k, "int32"),
         "m": Width(m, "int32", attained=varied),
-        "scaled": Width(centred * m, "int32", attained=False),
-        "product": Width(product, "int64", attained=False),
-        "normalised": Width(normalised, "int32", attained=False),
-        "y": Width(normalised.saturate(16), "int16", attained=varied and at.s == 0),
     }
     if b:
         root = Interval(2 << b, (4 << b) - 1)
@@ -67,6 +60,19 @@ def bitshift_norm_widths(at):
             "root": Width(root, "int32", attained=varied),
         }
     return widths
+
+
+def bitshift_norm_widths(at):
+    scale = scale_widths(at.D, at.b)
+    scaled = scale["centred"].range * scale["m"].range
+    # |c| <= sqrt(D) * 2**k, so that |c * m * gamma| / 2**(k+b) <= 2 sqrt(D) * |gamma|.
+    normalised = (GAMMA * (math.isqrt(4 * at.D) + 1)).shift_round(at.s)
+    return scale | {
+        "scaled": Width(scaled, "int32", attained=False),
+        "product": Width(scaled * GAMMA, "int64", attained=False),
+        "normalised": Width(normalised, "int32", attained=False),
+        "y": Width(normalised.saturate(16), "int16", attained=at.D > 1 and at.s == 0),
+    }
 
 
 def scale_exponent(square_sum, D):
@@ -89,6 +95,16 @@ def scale_mantissa(square_sum, D, k, b):
         trial = root + (1 << bit)
         root = np.where(trial * trial * mean_square <= target, trial, root)
     return (root + 1) >> 1
+
+
+def row_scale(x, b):
+    """Return each row less its floored mean, and the scale ``m / 2**(k + b)`` of that row as k and m."""
+    D = x.shape[-1]
+    wide = x.astype(np.int64)
+    centred = wide - integers.floor_div(wide.sum(axis=-1, keepdims=True), D)
+    square_sum = (centred * centred).sum(axis=-1, keepdims=True)
+    k = scale_exponent(square_sum, D)
+    return centred, k, scale_mantissa(square_sum, D, k, b)
 
 
 ROWS = (
@@ -152,13 +168,7 @@ def bitshift_norm(x, gamma, *, b, s):
     [[94, -406, 31, 281]]
     """
     # ACCUMULATE
-    D = x.shape[-1]
-    wide = x.astype(np.int64)
-    mean = integers.floor_div(wide.sum(axis=-1, keepdims=True), D)
-    centred = wide - mean
-    square_sum = (centred * centred).sum(axis=-1, keepdims=True)
-    k = scale_exponent(square_sum, D)
-    m = scale_mantissa(square_sum, D, k, b)
+    centred, k, m = row_scale(x, b)
     # ROUND
     y = integers.shift_round(centred * m * gamma, k + b + s)
     # SATURATE

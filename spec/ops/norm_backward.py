@@ -1,3 +1,153 @@
-"""Backward of the normalisation."""
+"""Backward of the normalisation, with both terms of its Jacobian: one rounded division a row besides the means."""
 
-__all__: list[str] = []
+import math
+
+import numpy as np
+
+from .. import integers
+from ..bounds import Interval, Width
+from ..contract import Parameter, Tensor, op
+from .norm import GAMMA, LARGEST_ROW, ROWS, row_scale, scale_widths
+
+ERROR = Interval.signed(16)
+STREAM_ERROR = Interval.signed(32)
+# Fraction bits of the normalised row, in which its own direction is found and the gain's gradient is summed.
+UNIT_BITS = 12
+
+
+def bitshift_norm_backward_widths(at):
+    D, b, up, down = at.D, at.b, max(-at.e, 0), max(at.e, 0)
+    scale = scale_widths(D, b)
+    m, k = scale["m"].range, scale["k"].range
+    root = math.isqrt(4 * D) + 1
+    g = ERROR * GAMMA
+    g_sum = g.sum(D)
+    # |c| <= sqrt(D) * 2**k and m <= 2**(b+1): no element of the normalised row exceeds 2 sqrt(D), and by Cauchy and
+    # Schwarz neither do sums over the row exceed 2 D times the largest factor, but for the half that rounding adds.
+    unit = Interval.symmetric(root << UNIT_BITS)
+    longest = D * ((2 << UNIT_BITS) + 1)
+    dot = Interval.symmetric(g.high * longest)
+    energy = Interval(0, D * ((2 << UNIT_BITS) + 1) ** 2)
+    divisor = Interval(1, max(int(integers.shift_round(energy.high, UNIT_BITS)), 1))
+    # Again |dot| <= g sqrt(D * energy); the divisor is at least 1 and at least two thirds of energy / 2**UNIT_BITS.
+    slope = Interval.symmetric((2 * g.high * root << (UNIT_BITS // 2)) + 1)
+    along = Interval.symmetric((g.high * root << UNIT_BITS) + unit.high)
+    across = g - g_sum_mean(g_sum, D) - along.shift_round(UNIT_BITS)
+    raised = across * m << up
+    update = raised.shift_round(b + down).union(raised.shift_round(k.high + b + down))
+    total = STREAM_ERROR + update
+    gain = ERROR * unit
+    return scale | {
+        "scaled": Width(scale["centred"].range * m, "int32", attained=False),
+        "unit": Width(unit, "int32", attained=False),
+        "g": Width(g, "int32"),
+        "g_sum": Width(g_sum, "int64"),
+        "g_mean": Width(g_sum_mean(g_sum, D), "int32"),
+        "dot": Width(dot, "int64", attained=False),
+        "energy": Width(energy, "int64", attained=False),
+        "divisor": Width(divisor, "int64", attained=False),
+        "slope": Width(slope, "int64", attained=False),
+        "along": Width(along, "int64", attained=False),
+        "across": Width(across, "int64", attained=False),
+        "raised": Width(raised, "int64", attained=False),
+        "update": Width(update, "int64", attained=False),
+        "total": Width(total, "int64", attained=False),
+        "dx": Width(total.saturate(32), "int32"),
+        "gain": Width(gain, "int64", attained=False),
+        "dgamma": Width(gain.sum(math.prod(at.leading)), "int64", attained=False),
+    }
+
+
+def g_sum_mean(g_sum: Interval, D: int) -> Interval:
+    return Interval(integers.round_div(g_sum.low, D), integers.round_div(g_sum.high, D))
+
+
+@op(
+    inputs=(
+        *ROWS,
+        Tensor("dy", "int16", "... D", meaning="error of the norm's result, times 2**H"),
+        Tensor("dr", "int32", "... D", meaning="error that reaches x by another way, times 2**G"),
+    ),
+    outputs=(
+        Tensor("dx", "int32", "... D", meaning="error of x, times 2**G"),
+        Tensor("dgamma", "int64", "D", meaning="gradient of gamma, times 2**(H + 12)"),
+    ),
+    parameters=(
+        Parameter("b", 0, 4, "bits of the scale's mantissa"),
+        Parameter("e", -16, 31, "bits that the error loses"),
+    ),
+    sizes={"D": (1, LARGEST_ROW)},
+    clauses={
+        "C1": "c, k and m are those of `bitshift_norm`, and n = floor(c * m * 2**12 / 2**(k + b) + 1/2)",
+        "C2": "g = dy * gamma, less its mean floor(sum g / D + 1/2)",
+        "C3": "p = floor(sum g*n / q + 1/2), both sums over the row, with g before its mean is taken off and "
+        "q = max(1, floor(sum n*n / 2**12 + 1/2)); g loses floor(n * p / 2**12 + 1/2)",
+        "C4": "dx = dr + floor(g * m / 2**(k + b + e) + 1/2), one rounding, saturated to [-(2**31 - 1), 2**31 - 1]",
+        "C5": "dgamma[d] = sum of dy[..., d] * n[..., d] over all rows, exact",
+        "C6": "rounding and saturation of `bitshift_norm`, and its scale's grid, have derivative one",
+    },
+    widths=bitshift_norm_backward_widths,
+)
+def bitshift_norm_backward(x, gamma, dy, dr, *, b, e):
+    """Return the error of a normalised row's input, added to ``dr``, and the gradient of gamma.
+
+    The row is normalised again, to n in Q.12 (C1). Moving x along itself or by a constant doesn't change the norm's
+    result, so the error ``g = dy * gamma`` is made orthogonal to ones (C2) and to n (C3); what is left, times the row's
+    scale ``m / 2**(k + b)``, is the error of x (C4). The gain's gradient is the sum of ``dy * n`` (C5).
+
+    Parameters
+    ----------
+    x : int32 array, shape (..., D), 1 <= D <= 2**14, in [-(2**23 - 1), 2**23 - 1]
+        What `bitshift_norm` read.
+    gamma : int16 array, shape (D,), in [-32767, 32767]
+    dy : int16 array, the shape of x, in [-32767, 32767]
+    dr : int32 array, the shape of x, in [-(2**31 - 1), 2**31 - 1]
+        The error of the residual stream past the block that the norm begins, or zeros.
+    b : int in [0, 4]
+        As in `bitshift_norm`.
+    e : int in [-16, 31]
+        With x in Q.r, gamma in Q.g, and errors of real values times 2**G in dr and times 2**H in dy: H - G + g - r.
+
+    Returns
+    -------
+    dx : int32 array, the shape of x, the exponent of dr
+    dgamma : int64 array, shape (D,)
+        Exact sums, so those of micro-batches add up to the whole batch's.
+
+    Raises
+    ------
+    DomainError
+        x, gamma, dy or dr outside its range; shapes that differ; D outside [1, 2**14]; b or e outside its range.
+
+    Notes
+    -----
+    Each division and shift rounds to nearest: a floor here has a bias that training amplifies. The scale m / 2**(k + b)
+    is taken as the norm's own, not as the exact ``sqrt(D / S)``; the two projections don't depend on it.
+
+    Examples
+    --------
+    >>> x, gamma = np.array([[1000, -3000, 500, 2500]], np.int32), np.full(4, 4096, np.int16)
+    >>> dy, dr = np.array([[1000, 0, 0, 0]], np.int16), np.array([[7, 7, 7, 7]], np.int32)
+    >>> dx, dgamma = bitshift_norm_backward(x, gamma, dy, dr, b=3, e=0)
+    >>> dx.tolist(), dgamma.tolist()
+    ([[1438, -193, -516, -701]], [1500000, 0, 0, 0])
+    """
+    D = x.shape[-1]
+    # ACCUMULATE
+    centred, k, m = row_scale(x, b)
+    unit = integers.shift_round((centred * m) << UNIT_BITS, k + b)
+    error = dy.astype(np.int64)
+    g = error * gamma
+    dgamma = (error * unit).reshape(-1, D).sum(axis=0)
+    # ROUND
+    mean = integers.round_div(g.sum(axis=-1, keepdims=True), D)
+    energy = (unit * unit).sum(axis=-1, keepdims=True)
+    divisor = np.maximum(integers.shift_round(energy, UNIT_BITS), 1)
+    slope = integers.round_div((g * unit).sum(axis=-1, keepdims=True), divisor)
+    across = g - mean - integers.shift_round(unit * slope, UNIT_BITS)
+    update = integers.shift_round((across * m) << max(-e, 0), k + b + max(e, 0))
+    # SATURATE
+    return integers.saturate(dr + update, 32).astype(np.int32), dgamma
+
+
+__all__ = ["bitshift_norm_backward"]
