@@ -1,3 +1,77 @@
 """Triton versions of ``spec.ops.activation_backward``."""
 
-__all__: list[str] = []
+import torch
+import triton
+import triton.language as tl
+
+from mamba_integer.spec import ops
+from mamba_integer.spec.contract import implements
+
+from . import integers
+from .launch import BLOCK
+
+
+@triton.jit
+def round_ratio(a, b):
+    """Floor of a / b + 1/2 for int32 0 <= a < 2**31 and 0 < b < 2**17 with a ratio of at most 2**17.
+
+    The float32 quotient is within a part in 2**20 of it, so its floor is off by at most one, which the rest settles.
+    """
+    a += b >> 1
+    quotient = (a.to(tl.float32) / b.to(tl.float32)).to(tl.int32)
+    rest = a - quotient * b
+    return quotient + tl.where(rest >= b, 1, 0) - tl.where(rest < 0, 1, 0)
+
+
+@implements(ops.squareplus_backward)
+def squareplus_backward(dy, x, *, f):
+    dx = torch.empty(x.shape, dtype=torch.int32, device=x.device)
+    if dx.numel():
+        arrays = (a.contiguous() for a in (dy, x))
+        squareplus_backward_kernel[(triton.cdiv(dx.numel(), BLOCK),)](dx, *arrays, dx.numel(), f=f, BLOCK=BLOCK)
+    return dx
+
+
+@triton.jit
+def squareplus_backward_kernel(dx_pointer, dy_pointer, x_pointer, size, f: tl.constexpr, BLOCK: tl.constexpr):
+    offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    mask = offset < size
+    dy = tl.load(dy_pointer + offset, mask=mask, other=0)
+    x = tl.load(x_pointer + offset, mask=mask, other=0).to(tl.int32)
+    root = integers.isqrt(x * x + (4 << (2 * f)))
+    total = x + root
+    slope = tl.where(total > 65535, 0, round_ratio(total << 14, root))
+    dx = integers.shift_round(dy.to(tl.int64) * slope, 15)
+    tl.store(dx_pointer + offset, dx.to(tl.int32), mask=mask)
+
+
+@implements(ops.sigmoid_gate_backward)
+def sigmoid_gate_backward(dy, x, z, *, f):
+    dx, dz = (torch.empty(a.shape, dtype=torch.int32, device=a.device) for a in (x, z))
+    if dx.numel():
+        arrays = (a.contiguous() for a in (dy, x, z))
+        grid = (triton.cdiv(dx.numel(), BLOCK),)
+        sigmoid_gate_backward_kernel[grid](dx, dz, *arrays, dx.numel(), f=f, BLOCK=BLOCK)
+    return dx, dz
+
+
+@triton.jit
+def sigmoid_gate_backward_kernel(
+    dx_pointer, dz_pointer, dy_pointer, x_pointer, z_pointer, size, f: tl.constexpr, BLOCK: tl.constexpr
+):
+    offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    mask = offset < size
+    dy = tl.load(dy_pointer + offset, mask=mask, other=0).to(tl.int64)
+    x = tl.load(x_pointer + offset, mask=mask, other=0).to(tl.int32)
+    z = tl.load(z_pointer + offset, mask=mask, other=0).to(tl.int32)
+    inverse = round_ratio(1 << (f + 15), (1 << f) + tl.abs(z))
+    gate = tl.where(z < 0, inverse, 65536 - inverse)
+    dx = integers.shift_round(dy * gate, 16)
+    tl.store(dx_pointer + offset, dx.to(tl.int32), mask=mask)
+    # x * slope is below 2**31, so that the product with dy is one of two 32-bit words.
+    slope = integers.shift_round(inverse * inverse, 14)
+    dz = integers.saturate(integers.shift_round(dy * (x * slope), 17 + f), 32)
+    tl.store(dz_pointer + offset, dz.to(tl.int32), mask=mask)
+
+
+__all__ = ["sigmoid_gate_backward", "squareplus_backward"]

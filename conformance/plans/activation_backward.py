@@ -1,5 +1,34 @@
 """Plans of ``spec.ops.activation_backward``."""
 
-from .plan import Plan
+from collections.abc import Iterator
 
-PLANS: dict[str, Plan] = {}
+import numpy as np
+
+from mamba_integer.spec.ops.activation_backward import least_saturated
+
+from .activation import ENDS, FLAT, FRACTIONS
+from .plan import Extreme, Plan
+
+GRADIENTS = np.array([-(2**31 - 1), 0, 2**31 - 1], np.int32)
+
+
+def grid(*axes: np.ndarray) -> tuple[np.ndarray, ...]:
+    return tuple(np.ascontiguousarray(axis) for axis in np.meshgrid(*axes))
+
+
+def squareplus_extremes() -> Iterator[Extreme]:
+    for f in (0, 7, 8, 14):
+        # The greatest slope is that of the last input before squareplus saturates.
+        inputs = np.array([*ENDS, least_saturated(f) - 1], np.int16)
+        yield Extreme([grid(GRADIENTS, inputs)], {"f": f})
+
+
+def gate_extremes() -> Iterator[Extreme]:
+    for f in (0, 8, 14):
+        yield Extreme([grid(GRADIENTS, ENDS, ENDS)], {"f": f})
+
+
+PLANS = {
+    "squareplus_backward": Plan(parameters={"f": FRACTIONS}, leading=FLAT, extremes=squareplus_extremes),
+    "sigmoid_gate_backward": Plan(parameters={"f": FRACTIONS}, leading=FLAT, extremes=gate_extremes),
+}

@@ -1,5 +1,34 @@
 """Plans of ``spec.ops.conv_backward``."""
 
-from .plan import Plan
+from collections.abc import Iterator
 
-PLANS: dict[str, Plan] = {}
+import numpy as np
+
+from .conv import CHANNELS, SHIFTS, full
+from .plan import BATCH_SIZES, Extreme, Plan
+
+LARGEST = 2**31 - 1
+# Around the ends of blocks of steps, whose gradients reach three steps back.
+LENGTHS = (1, 2, 3, 4, 5, 16, 17, 33, 67, 0)
+
+
+def extremes() -> Iterator[Extreme]:
+    still = np.zeros((1, 4, 2), np.int16), np.zeros(2, np.int32), np.zeros((1, 3, 2), np.int16)
+    for s in (0, 1, 7, 22):
+        calls = []
+        for sign in (1, -1):
+            x, w, bias, state = full(sign)
+            inputs = np.repeat(x[:, None], 4, axis=1)
+            dy = np.full(inputs.shape, sign * LARGEST, np.int32)
+            # The greatest results; where none saturates, the greatest gradient of x, then of w and bias.
+            calls.append((dy, inputs, w, bias, state))
+            calls.append((dy, still[0], np.full((2, 4), 127, np.int8), *still[1:]))
+            calls.append((dy, inputs, np.zeros((2, 4), np.int8), still[1], state))
+        yield Extreme(calls, {"s": s})
+
+
+PLANS = {
+    "causal_conv1d_backward": Plan(
+        sizes={"B": BATCH_SIZES, "L": LENGTHS, "D": CHANNELS}, parameters=SHIFTS, extremes=extremes
+    ),
+}

@@ -1,3 +1,68 @@
 """Numba twins of ``spec.ops.activation_backward``."""
 
-__all__: list[str] = []
+import math
+
+import numpy as np
+from numba import njit, prange
+
+from .. import ops
+from ..contract import implements
+from . import integers
+from .threads import spread
+
+
+@njit(inline="always")
+def ratio(a, b):
+    """Floor of a / b for 0 <= a < 2**31 and 0 < b < 2**17.
+
+    The float64 quotient has that floor: it is off by less than 2**-21, and one that is no integer is at least 2**-17
+    from the next. Hardware divides floats in lanes, integers one by one.
+    """
+    return np.int64(np.float64(a) / np.float64(b))
+
+
+@njit(inline="always")
+def root(v):
+    """Largest r with r*r <= v for 0 <= v < 2**32: the float64 root of an integer below 2**52 has that floor."""
+    return np.int64(math.sqrt(np.float64(v)))
+
+
+@implements(ops.squareplus_backward)
+def squareplus_backward(dy, x, *, f):
+    flat_dy, flat_x = (np.ascontiguousarray(a).reshape(-1) for a in (dy, x))
+    return _squareplus_backward(flat_dy, flat_x, f).reshape(x.shape)
+
+
+@spread
+def _squareplus_backward(dy, x, f):
+    dx = np.empty(x.size, np.int32)
+    for i in prange(x.size):
+        wide = np.int64(x[i])
+        r = root(wide * wide + (4 << (2 * f)))
+        total = wide + r
+        slope = ratio((total << 14) + (r >> 1), r) if total < 65536 else 0
+        dx[i] = integers.shift_round(dy[i] * slope, 15)
+    return dx
+
+
+@implements(ops.sigmoid_gate_backward)
+def sigmoid_gate_backward(dy, x, z, *, f):
+    dx, dz = _sigmoid_gate_backward(*(np.ascontiguousarray(a).reshape(-1) for a in (dy, x, z)), f)
+    return dx.reshape(x.shape), dz.reshape(x.shape)
+
+
+@spread
+def _sigmoid_gate_backward(dy, x, z, f):
+    dx, dz = np.empty(x.size, np.int32), np.empty(x.size, np.int32)
+    for i in prange(x.size):
+        gradient, gating = np.int64(dy[i]), np.int64(z[i])
+        denominator = (1 << f) + abs(gating)
+        inverse = ratio((1 << (f + 15)) + (denominator >> 1), denominator)
+        gate = inverse if gating < 0 else 65536 - inverse
+        slope = integers.shift_round(inverse * inverse, 14)
+        dx[i] = integers.shift_round(gradient * gate, 16)
+        dz[i] = integers.saturate(integers.shift_round(gradient * x[i] * slope, 17 + f), 32)
+    return dx, dz
+
+
+__all__ = ["sigmoid_gate_backward", "squareplus_backward"]

@@ -35,8 +35,10 @@ def squareplus_slope(x: int, f: int) -> int:
 
 def squareplus_backward_widths(at):
     forward = squareplus_widths(at)
-    # The slope grows with x, as root - |x| never grows with |x|. It is 0 at the lowest x, or at the saturated ones.
-    slope = Interval(0, squareplus_slope(least_saturated(at.f) - 1, at.f))
+    # The slope never falls as x grows, for root - |x| never grows with |x|; where squareplus saturates it is 0.
+    saturated = least_saturated(at.f)
+    lowest = 0 if saturated <= LARGEST else squareplus_slope(-LARGEST, at.f)
+    slope = Interval(lowest, squareplus_slope(saturated - 1, at.f))
     product = GRADIENT * slope
     scaled = forward["sum"].range << 14
     return {name: forward[name] for name in ("square", "radicand", "root", "sum")} | {
@@ -83,8 +85,8 @@ def squareplus_backward(dy, x, *, f):
 
     Notes
     -----
-    The slope never decreases with x. It is within ``2**-16 + 2**-(f+2)`` of the derivative: half an ulp of the
-    division, and the floor of the root, which is at least ``2 * 2**f``.
+    Short of saturation the slope never falls as x grows. It is within ``2**-16 + 2**-(f+2)`` of the derivative: half an
+    ulp of the division, and the floor of the root, which is at least ``2 * 2**f``.
 
     Examples
     --------
