@@ -43,15 +43,20 @@ def modulate_widths(at):
     }
 
 
-def scan_widths(at, states: int):
+def state_widths(at):
     v, h, unit = input_range(at), state_range(at), 1 << at.k
-    term = (h >> at.s_h) * MIXTURE
-    total = term.sum(states) + ACTIVATION * ACTIVATION + ((1 << at.s_y) >> 1)
     return {
         "product": Width(ACTIVATION * MIXTURE + ((1 << at.s_v) >> 1), "int32"),
         "v": Width(v, "int32"),
         "numerator": Width(v * unit if at.convex else h * at.n_max + v * unit, "int64"),
         "h": Width(h, "int32"),
+    }
+
+
+def scan_widths(at, states: int):
+    term = (state_range(at) >> at.s_h) * MIXTURE
+    total = term.sum(states) + ACTIVATION * ACTIVATION + ((1 << at.s_y) >> 1)
+    return state_widths(at) | {
         "term": Width(term, "int64"),
         "sum": Width(total, "int64"),
         "y": Width((total >> at.s_y).saturate(16), "int16"),
