@@ -2,8 +2,8 @@
 
 A backend is any object (a module, a class instance, a namespace) whose attributes bear the ops' names. Each takes the
 op's arrays by position and its parameters by keyword and returns an array or a tuple of arrays, as the golden op does.
-It sees NumPy arrays, unless it also has ``from_numpy(array, device)`` and ``to_numpy(array)``. It may have part of the
-ops.
+It sees NumPy arrays, unless it also has ``from_numpy(array, device)`` and ``to_numpy(array)``, and, to train,
+``concatenate(arrays, axis)``. It may have part of the ops.
 
 Names come from the entry-point group ``mamba_integer.backends``; ``package.module:attribute`` works without one.
 """

@@ -18,7 +18,7 @@ import torch
 import typer
 from rich.table import Table
 
-from benchmarks.float_model import FloatModel
+from benchmarks.float_model import FloatModel, float_weights
 from mamba_integer.backends import load
 from mamba_integer.conformance.report import environment
 from mamba_integer.spec import compiled
@@ -91,7 +91,7 @@ def main(
     short = ids[:, : VERIFIED_TOKENS + 1]
     integers = verify(LanguageModel(config, parameters), integer, short)
     with torch.inference_mode():
-        floating = FloatModel(config, parameters)
+        floating = FloatModel(config, float_weights(config, parameters))
         float_ids = torch.from_numpy(ids).long()
         integer_logits, _ = integer.prefill(ids, integer.new_state(1))
         correlation = verify_float(floating, float_ids, integer_logits)

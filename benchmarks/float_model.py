@@ -3,9 +3,12 @@
 The multi-head scan runs in chunks as matrix products, as a float program would; the per-channel scan can't, and steps.
 """
 
+from functools import partial
+
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
 
 from mamba_integer.spec import unpack_ternary
 from mamba_integer.spec.model.config import CHANNEL, ModelConfig
@@ -15,18 +18,30 @@ from mamba_integer.spec.model.language_model import rotations
 CHUNK = 64
 
 
+def scale_of(name: str, columns: int) -> float:
+    """Return the scale of a ternary matrix."""
+    scale = FORMATS.linear(columns, DOUBLINGS[name.rsplit(".", 1)[-1]])
+    return scale["num"] / (1 << scale["shift"])
+
+
+def float_weights(config: ModelConfig, parameters: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    """Return the weights that the integer parameters stand for."""
+    weights = {}
+    for name, format in parameter_formats(config).items():
+        array = parameters[name]
+        if format.digits:
+            digits = torch.from_numpy(unpack_ternary.golden(array, K=format.digits)).float()
+            weights[name] = digits * scale_of(name, format.digits)
+        else:
+            weights[name] = torch.from_numpy(array).float() / (1 << int(format.q.removeprefix("Q.")))
+    return weights
+
+
 class FloatModel:
-    def __init__(self, config: ModelConfig, parameters: dict[str, np.ndarray]):
-        self.config = config
-        self.weights = {}
-        for name, format in parameter_formats(config).items():
-            array = parameters[name]
-            if format.digits:
-                scale = FORMATS.linear(format.digits, DOUBLINGS[name.rsplit(".", 1)[-1]])
-                factor = scale["num"] / (1 << scale["shift"])
-                self.weights[name] = torch.from_numpy(unpack_ternary.golden(array, K=format.digits)).float() * factor
-            else:
-                self.weights[name] = torch.from_numpy(array).float() / (1 << int(format.q.removeprefix("Q.")))
+    def __init__(self, config: ModelConfig, weights: dict[str, torch.Tensor], recompute: bool = False):
+        """``recompute`` keeps only what enters a block, and computes the rest again for its gradient."""
+        self.config, self.weights, self.recompute = config, weights, recompute
+        self.device = weights["embedding"].device
         self.gate = config.layers**-0.5
         self.longest = 1 - 2.0 ** (FORMATS.margin - FORMATS.decay)
         self.attenuation = 2.0**-FORMATS.attenuation
@@ -36,8 +51,8 @@ class FloatModel:
         state = {"position": 0}
         for i, kind in enumerate(c.kinds):
             shape = (c.d_inner, c.channel_state) if kind == CHANNEL else (c.heads, c.d_head, c.head_state)
-            state[f"layers.{i}.conv"] = torch.zeros(batch, 3, c.d_inner)
-            state[f"layers.{i}.scan"] = torch.zeros(batch, *shape)
+            state[f"layers.{i}.conv"] = torch.zeros(batch, 3, c.d_inner, device=self.device)
+            state[f"layers.{i}.scan"] = torch.zeros(batch, *shape, device=self.device)
         return state
 
     def step(self, ids, state):
@@ -50,20 +65,25 @@ class FloatModel:
         after = {"position": state["position"] + length}
         r = w["embedding"][ids]
         turn = self.rotation(state["position"], length)
-        for i, kind in enumerate(c.kinds):
+        for i in range(c.layers):
             own = f"layers.{i}."
-            u = norm(r, w[own + "norm"])
-            x, z = F.linear(u, w[own + "in_proj"]).chunk(2, -1)
-            x, after[own + "conv"] = convolve(x, w[own + "conv_weight"], w[own + "conv_bias"], state[own + "conv"])
-            x = (x + torch.sqrt(x * x + 4)) / 2
-            mix = self.channel if kind == CHANNEL else self.heads
-            y, after[own + "scan"] = mix(own, x, state[own + "scan"], turn)
-            y = y * self.attenuation
-            y = y * (0.5 + z / (2 * (1 + z.abs())))
-            r = r + F.linear(y, w[own + "out_proj"]) * self.gate
+            run = partial(checkpoint, self.block, use_reentrant=False) if self.recompute else self.block
+            r, after[own + "conv"], after[own + "scan"] = run(i, r, state[own + "conv"], state[own + "scan"], turn)
         if last_only:
             r = r[:, -1:]
         return F.linear(norm(r, w["norm"]), w["head"]), after
+
+    def block(self, i, r, conv, scan, turn):
+        w, own = self.weights, f"layers.{i}."
+        u = norm(r, w[own + "norm"])
+        x, z = F.linear(u, w[own + "in_proj"]).chunk(2, -1)
+        x, conv = convolve(x, w[own + "conv_weight"], w[own + "conv_bias"], conv)
+        x = (x + torch.sqrt(x * x + 4)) / 2
+        mix = self.channel if self.config.kinds[i] == CHANNEL else self.heads
+        y, scan = mix(own, x, scan, turn)
+        y = y * self.attenuation
+        y = y * (0.5 + z / (2 * (1 + z.abs())))
+        return r + F.linear(y, w[own + "out_proj"]) * self.gate, conv, scan
 
     def channel(self, own, x, h, turn):
         c, w = self.config, self.weights
@@ -72,7 +92,7 @@ class FloatModel:
         modulation = F.linear(dt, w[own + "dt_proj"]) * 2.0 ** (FORMATS.activation - FORMATS.decay)
         base, ys = w[own + "decay"], []
         for t in range(x.shape[1]):
-            decay = (base + modulation[:, t, :, None]).clamp_(0, self.longest)
+            decay = (base + modulation[:, t, :, None]).clamp(0, self.longest)
             h = torch.addcmul(x[:, t, :, None] * b[:, t, None, :], h, decay)
             ys.append(torch.matmul(h, c_[:, t, :, None])[..., 0])
         return torch.stack(ys, 1) + x * w[own + "skip"], h
@@ -84,7 +104,7 @@ class FloatModel:
         if turn is not None:
             b, c_ = rotate(b, *turn), rotate(c_, *turn)
         modulation = modulation * 2.0 ** (FORMATS.activation - FORMATS.decay)
-        decay = (w[own + "decay"][:, 0] + modulation).clamp_(2.0**-FORMATS.decay, self.longest)
+        decay = (w[own + "decay"][:, 0] + modulation).clamp(2.0**-FORMATS.decay, self.longest)
         x = x.reshape(batch, length, c.heads, c.d_head)
         ys = []
         for start in range(0, length, CHUNK):
@@ -101,7 +121,7 @@ class FloatModel:
         _, gam, quadrant = rotations(positions, self.config.head_state // 2, FORMATS.rotation)
         sine = torch.from_numpy(gam).float() / (1 << FORMATS.rotation)
         angle = torch.asin(sine) + torch.from_numpy(quadrant).float() * (torch.pi / 2)
-        return torch.cos(angle), torch.sin(angle)
+        return torch.cos(angle).to(self.device), torch.sin(angle).to(self.device)
 
 
 def norm(r, gain):
@@ -123,7 +143,7 @@ def ssd_chunk(x, decay, b, c, h):
     """Return the outputs of a chunk and the state after it, as matrix products: x [B L H P], h [B H P S]."""
     total = decay.log().cumsum(1)  # [B L H]
     between = (total[:, :, None] - total[:, None]).permute(0, 3, 1, 2)  # [B H L L], from the later to the earlier
-    causal = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).tril()
+    causal = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).tril()
     weights = torch.where(causal, between, -torch.inf).exp() * (c @ b.transpose(1, 2))[:, None]
     values = x.transpose(1, 2)  # [B H L P]
     carried = torch.einsum("bls,bhps->bhlp", c, h) * total.exp().transpose(1, 2)[..., None]

@@ -14,7 +14,7 @@ from mamba_integer import spec
 from mamba_integer.backends import BackendError
 from mamba_integer.spec.contract import Op, UnknownOpError, find_op
 
-from . import model_cases, model_cli, real_text, repeat
+from . import model_cases, model_cli, real_text, repeat, train_cli
 from .card import show_failure, show_report
 from .cases import draw_case
 from .comparison import AnyCase, Failure
@@ -165,13 +165,14 @@ def ops_command(
 
 
 model_cli.attach(app)
+train_cli.attach(app)
 
 
 def main() -> None:
     """Run the command line; every error is one line on stderr."""
     try:
         code = app(standalone_mode=False)
-    except (UsageError, UnknownOpError, BackendError, *model_cli.ERRORS) as error:
+    except (UsageError, UnknownOpError, BackendError, *model_cli.ERRORS, *train_cli.ERRORS) as error:
         code = _complain(str(error))
     except BrokenPipeError:  # the reader of our output has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -166,7 +166,7 @@ def test_other_config(path):
 def save_unchecked(path, checkpoint, parameters):
     from mamba_integer.spec.model import checkpoint as module
 
-    module._save(path, parameters, module.model_header(checkpoint.config, checkpoint.tokenizer_sha256))
+    module.save_arrays(path, parameters, module.model_header(checkpoint.config, checkpoint.tokenizer_sha256))
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from .activation import *
 from .activation_backward import *
-from .arrays import default_device, from_numpy, to_numpy
+from .arrays import concatenate, default_device, from_numpy, to_numpy
 from .conv import *
 from .conv_backward import *
 from .embedding import *

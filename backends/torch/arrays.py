@@ -15,3 +15,7 @@ def from_numpy(array: np.ndarray, device: str) -> torch.Tensor:
 
 def to_numpy(tensor: torch.Tensor) -> np.ndarray:
     return tensor.cpu().numpy()
+
+
+def concatenate(arrays: list[torch.Tensor], axis: int) -> torch.Tensor:
+    return torch.cat(arrays, axis)

@@ -7,7 +7,7 @@ the same model has the same hash wherever it was written. Ternary weights are st
 import hashlib
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from .state import State
 
 FORMAT = "mamba-integer/model"
 STATE_FORMAT = "mamba-integer/state"
+MODEL_FIELDS = ("config", "tokenizer_sha256")
+STATE_FIELDS = ("positions", "checkpoint_sha256")
 LARGEST_HEADER = 1 << 24
 LARGEST_STATE = 1 << 36
 
@@ -75,7 +77,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> str:
         A parameter is missing, unknown, of another shape or dtype, or out of its range.
     """
     check_arrays(checkpoint.parameters, parameter_formats(checkpoint.config))
-    return _save(path, checkpoint.parameters, model_header(checkpoint.config, checkpoint.tokenizer_sha256))
+    return save_arrays(path, checkpoint.parameters, model_header(checkpoint.config, checkpoint.tokenizer_sha256))
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -87,14 +89,14 @@ def load_checkpoint(path: Path) -> Checkpoint:
         The file is missing, truncated, no checkpoint, larger than its config says, of another specification version,
         altered, or holds an array of the wrong shape or dtype or with a value out of range.
     """
-    header = read_header(path, FORMAT)
+    header = read_header(path, FORMAT, MODEL_FIELDS)
     try:
         config = ModelConfig.from_dict(json.loads(header["config"]))
     except (ConfigError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: its config makes no model: {error}") from error
     wanted = parameter_formats(config)
     largest = LARGEST_HEADER + sum(f.size_in_bytes for f in wanted.values())
-    parameters = _load_arrays(path, largest)
+    parameters = load_arrays(path, largest)
     try:
         check_arrays(parameters, wanted)
     except DomainError as error:
@@ -107,7 +109,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 def save_state(path: Path, state: State, checkpoint_sha256: str) -> str:
     """Write the state of a model (NumPy arrays) atomically; return its content hash."""
-    return _save(path, state.arrays, state_header(state.positions, checkpoint_sha256))
+    return save_arrays(path, state.arrays, state_header(state.positions, checkpoint_sha256))
 
 
 def load_state(path: Path, checkpoint_sha256: str) -> State:
@@ -118,12 +120,12 @@ def load_state(path: Path, checkpoint_sha256: str) -> State:
     CheckpointError
         The file is missing, truncated, no state, oversized, altered, of another specification version or another model.
     """
-    header = read_header(path, STATE_FORMAT)
+    header = read_header(path, STATE_FORMAT, STATE_FIELDS)
     if header["checkpoint_sha256"] != checkpoint_sha256:
         raise CheckpointError(
             f"{path}: a state of model {header['checkpoint_sha256'][:16]}, this model is {checkpoint_sha256[:16]}"
         )
-    arrays = _load_arrays(path, LARGEST_STATE)
+    arrays = load_arrays(path, LARGEST_STATE)
     try:
         positions = json.loads(header["positions"])
     except (ValueError, RecursionError) as error:
@@ -144,8 +146,10 @@ def state_header(positions: tuple[int, ...], checkpoint_sha256: str) -> dict[str
     }
 
 
-def read_header(path: Path, kind: str) -> dict[str, str]:
-    """Return the metadata of a safetensors file, after checking that it can be one and is of this kind and version."""
+def read_header(path: Path, kind: str, fields: Sequence[str]) -> dict[str, str]:
+    """Return the metadata of a safetensors file, after checking that it can be one, is of this kind and version, and
+    has these fields and a content hash.
+    """
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -169,19 +173,13 @@ def read_header(path: Path, kind: str) -> dict[str, str]:
         raise CheckpointError(
             f"{path}: specification version: found {metadata.get('spec_version')!r}, allowed {SPEC_VERSION!r}"
         )
-    for field in REQUIRED[kind]:
+    for field in (*fields, "content_sha256"):
         if not isinstance(metadata.get(field), str):
             raise CheckpointError(f"{path}: its header has no {field}")
     return metadata
 
 
-REQUIRED = {
-    FORMAT: ("config", "tokenizer_sha256", "content_sha256"),
-    STATE_FORMAT: ("positions", "checkpoint_sha256", "content_sha256"),
-}
-
-
-def _save(path: Path, arrays: Mapping[str, np.ndarray], header: dict[str, str]) -> str:
+def save_arrays(path: Path, arrays: Mapping[str, np.ndarray], header: dict[str, str]) -> str:
     digest = content_hash(arrays, header)
     stored = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     write_atomically(path, in_order(save(stored, {**header, "content_sha256": digest})))
@@ -198,7 +196,7 @@ def in_order(file: bytes) -> bytes:
     return struct.pack("<Q", len(text)) + text + file[start:]
 
 
-def _load_arrays(path: Path, largest: int) -> dict[str, np.ndarray]:
+def load_arrays(path: Path, largest: int) -> dict[str, np.ndarray]:
     size = path.stat().st_size
     if size > largest:
         raise CheckpointError(f"{path}: oversized: {size} bytes, allowed {largest} for its config")

@@ -5,6 +5,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from math import isqrt, prod
 from types import SimpleNamespace
 from typing import Any
@@ -83,6 +84,7 @@ FORMATS = Formats()
 DOUBLINGS = {"in_proj": 0, "x_proj": -1, "dt_proj": 1, "out_proj": 0, "head": 0}
 
 
+@lru_cache
 def dyadic_root(numerator: int, denominator: int, doublings: int) -> Dyadic:
     """Return ``2**doublings * sqrt(numerator / denominator)``, floored to the 15 bits that a factor may have."""
     for shift in range(LARGEST_SHIFT, -1, -1):

@@ -172,6 +172,11 @@ def attach(ops: Any, device: str):
     )
 
 
+def joiner(ops: Any):
+    """Return what joins a backend's arrays along an axis: ``join(arrays, axis)``."""
+    return getattr(getattr(ops, "ops", ops), "concatenate", np.concatenate)
+
+
 class Kernels:
     """The ops of a namespace without their checks, where it has such: shapes and values inside a model are proved."""
 

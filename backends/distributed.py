@@ -1,0 +1,99 @@
+"""Data-parallel ranks: exact sums over `torch.distributed`, so that their number changes no integer.
+
+Ranks on CUDA devices talk through NCCL, others through gloo.
+"""
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from multiprocessing.connection import wait
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as multiprocessing
+
+SILENCE = timedelta(minutes=10)
+
+
+class RankError(RuntimeError):
+    """A rank that died or failed: names it and how it ended."""
+
+
+class Ranks:
+    """What the ranks of a run exchange: sums and maxima of integers. Arrays are NumPy's or Torch's."""
+
+    def __init__(self, device: str):
+        self.rank, self.ranks = dist.get_rank(), dist.get_world_size()
+        self.device = device if device.startswith("cuda") else "cpu"
+
+    def sum(self, arrays: list[Any]) -> list[Any]:
+        return [self._reduce(array, dist.ReduceOp.SUM) for array in arrays]
+
+    def max(self, array: np.ndarray) -> np.ndarray:
+        return self._reduce(array, dist.ReduceOp.MAX)
+
+    def _reduce(self, array: Any, how: Any) -> Any:
+        if isinstance(array, torch.Tensor):
+            total = array.clone()
+            dist.all_reduce(total, how)
+            return total
+        total = torch.tensor(array, device=self.device)
+        dist.all_reduce(total, how)
+        return total.cpu().numpy()
+
+
+@contextmanager
+def joined(rank: int, ranks: int, device: str, address: str) -> Iterator[Ranks]:
+    """Join the ranks of a run for the time of the block."""
+    kind = "nccl" if device.startswith("cuda") else "gloo"
+    if kind == "nccl":
+        torch.cuda.set_device(torch.device(device))
+    dist.init_process_group(kind, init_method=address, rank=rank, world_size=ranks, timeout=SILENCE)
+    try:
+        yield Ranks(device)
+    finally:
+        dist.destroy_process_group()
+
+
+def free_address() -> str:
+    """Return an address on this machine at which ranks can meet."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+
+
+def launch(ranks: int, work: Callable[..., None], *arguments: Any) -> None:
+    """Run ``work(rank, *arguments)`` in one process a rank; end them all when one of them fails.
+
+    Raises
+    ------
+    RankError
+        A rank died or raised.
+    """
+    context = multiprocessing.get_context("spawn")
+    threads = str(max(1, len(os.sched_getaffinity(0)) // ranks))
+    os.environ |= {"NUMBA_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}
+    processes = [context.Process(target=work, args=(rank, *arguments), daemon=True) for rank in range(ranks)]
+    for process in processes:
+        process.start()
+    running = {process.sentinel: (rank, process) for rank, process in enumerate(processes)}
+    try:
+        while running:
+            ended = [running.pop(sentinel) for sentinel in wait(list(running))]
+            for _, process in ended:
+                process.join()
+            # A rank that was killed takes the others with it, so name it rather than them.
+            for rank, process in sorted(ended, key=lambda one: one[1].exitcode):
+                if process.exitcode:
+                    how = f"signal {-process.exitcode}" if process.exitcode < 0 else f"exit code {process.exitcode}"
+                    raise RankError(
+                        f"rank {rank} of {ranks} ended with {how}; --resume goes on from the last checkpoint"
+                    )
+    finally:
+        for _, process in running.values():
+            process.terminate()
+            process.join()

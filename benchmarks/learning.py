@@ -1,0 +1,178 @@
+"""How well integers learn: all-integer training beside its float32 twins, ternary and dense, each at its best rate.
+
+``python -m benchmarks.learning --text FILE --json FILE``. Every kind of training gets the same data, tokens and
+schedule family; its peak rate is the best of a sweep on the first seed, then the other seeds follow. Bits a byte of the
+whole validation text, in windows of the training length.
+"""
+
+import math
+import multiprocessing
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean
+from typing import Annotated, Any
+
+import rich
+import typer
+from rich.progress import track
+from rich.table import Table
+
+from mamba_integer.backends import load
+from mamba_integer.conformance.report import environment, write_atomically
+from mamba_integer.spec.model.config import ModelConfig
+from mamba_integer.spec.model.tokenizer import ByteTokenizer
+from mamba_integer.spec.training import Options, Run, initial_state, masters_of, prepare_corpus, train_step
+from mamba_integer.spec.training.loop import spelled_bytes, validate
+
+STUDY = ModelConfig(
+    "study",
+    256,
+    d_model=256,
+    d_inner=768,
+    layers=8,
+    pattern=("heads",),
+    head_state=64,
+    heads=12,
+    d_head=64,
+)
+KINDS = ("integer", "integer, 8-bit errors", "float ternary", "float dense")
+CURVE_POINTS = 10
+WHOLE = 1 << 30
+
+
+def parameters(config: ModelConfig) -> int:
+    return sum(math.prod(master.shape) for master in masters_of(config).values())
+
+
+def train_integer(config: ModelConfig, options: Options, corpus, device: str, backend_name: str) -> list[list[Any]]:
+    run = Run(config, options, load(backend_name, device))
+    state, curve = initial_state(run), []
+    spelling = spelled_bytes(ByteTokenizer(), config.vocabulary)
+    while state.step < options.steps:
+        ids = corpus.batch(options.seed, state.step, range(options.batch), options.length)
+        state, _ = train_step(run, state, ids)
+        if state.step == options.steps:
+            curve.append([state.step, float(validate(run, state, corpus, spelling, WHOLE))])
+        elif state.step % (options.steps // CURVE_POINTS) == 0:
+            curve.append([state.step, float(validate(run, state, corpus, spelling, 64))])
+    return curve
+
+
+def train_float(config: ModelConfig, options: Options, corpus, device: str, ternary: bool) -> list[list[Any]]:
+    import torch
+
+    from benchmarks.float_training import FloatTraining
+
+    twin, curve = FloatTraining(config, options, ternary, device), []
+
+    def validation(most: int) -> float:
+        windows = torch.from_numpy(corpus.windows(options.length, most)).long().to(device)
+        with torch.no_grad():
+            losses = [twin.loss(rows) for rows in windows.split(options.batch)]
+        return float(torch.cat(losses).double().mean())
+
+    for step in range(options.steps):
+        ids = corpus.batch(options.seed, step, range(options.batch), options.length)
+        twin.step(torch.from_numpy(ids).long().to(device))
+        if step + 1 == options.steps:
+            curve.append([step + 1, validation(WHOLE)])
+        elif (step + 1) % (options.steps // CURVE_POINTS) == 0:
+            curve.append([step + 1, validation(64)])
+    return curve
+
+
+def run_one(
+    kind: str, config: ModelConfig, options: Options, text: Path, folder: Path, device: str, backend: str
+) -> dict:
+    """Train once; return what was trained, the curve, and the bits a byte at its end."""
+    corpus = prepare_corpus([text], ByteTokenizer(), folder)
+    started = time.monotonic()
+    if kind.startswith("integer"):
+        bits = 8 if "8-bit" in kind else 16
+        curve = train_integer(config, replace(options, error_bits=bits), corpus, device, backend)
+    else:
+        curve = train_float(config, options, corpus, device, ternary=kind == "float ternary")
+    seconds = time.monotonic() - started
+    about = {"kind": kind, "seed": options.seed, "rate": options.rate}
+    return about | {"bits_per_byte": curve[-1][1], "curve": curve, "seconds": round(seconds, 1)}
+
+
+def best_rates(runs: list[dict]) -> dict[str, int]:
+    """Return the rate of each kind that ended lowest on the first seed."""
+    best: dict[str, dict] = {}
+    for run in runs:
+        if run["seed"] == 0 and run["bits_per_byte"] < best.get(run["kind"], {"bits_per_byte": 1e9})["bits_per_byte"]:
+            best[run["kind"]] = run
+    return {kind: run["rate"] for kind, run in best.items()}
+
+
+def summary(runs: list[dict]) -> list[dict[str, Any]]:
+    """Return mean and spread over the seeds of each kind at its best rate."""
+    lines = []
+    for kind, rate in best_rates(runs).items():
+        ends = [run["bits_per_byte"] for run in runs if run["kind"] == kind and run["rate"] == rate]
+        spread = max(ends) - min(ends)
+        lines.append({"kind": kind, "rate": rate, "seeds": len(ends), "mean": mean(ends), "spread": spread})
+    return lines
+
+
+def main(
+    text: Annotated[Path, typer.Option(help="The text; its last tenth is for validation.")],
+    output: Annotated[Path, typer.Option("--json", help="File to write.")],
+    folder: Annotated[Path, typer.Option(help="Where the tokens go.")] = Path("learning-tokens"),
+    steps: int = 500,
+    batch: int = 16,
+    length: int = 1024,
+    rate: Annotated[list[int] | None, typer.Option(help="Peak rates to sweep, in units of 2**-24.")] = None,
+    seeds: int = 3,
+    kind: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join(KINDS)}.")] = None,
+    device: str = "cuda",
+    backend: str = "triton",
+    jobs: Annotated[int, typer.Option(help="Runs at once on the device.")] = 4,
+) -> None:
+    """Sweep, repeat, and write every curve."""
+    kinds, rates = kind or list(KINDS), rate or [2048, 4096, 8192, 16384]
+    config = STUDY
+    prepare_corpus([text], ByteTokenizer(), folder)
+    options = Options(steps=steps, batch=batch, length=length, warmup=max(1, steps // 20))
+    runs: list[dict] = []
+    about = {
+        "config": config.to_dict(),
+        "parameters": parameters(config),
+        "options": options.to_dict(),
+        "text": text.name,
+    }
+
+    def together(planned: list[tuple[str, int, int]]) -> None:
+        with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+            waiting = [
+                pool.submit(
+                    run_one,
+                    name,
+                    config,
+                    replace(options, rate=peak, last_rate=peak // 16, seed=seed),
+                    text,
+                    folder,
+                    device,
+                    backend,
+                )
+                for name, peak, seed in planned
+            ]
+            for done in track(as_completed(waiting), total=len(waiting), description="training"):
+                runs.append(done.result())
+                write_atomically(
+                    output, environment([load(backend, device)]) | about | {"summary": summary(runs), "runs": runs}
+                )
+
+    together([(name, peak, 0) for peak in rates for name in kinds])
+    together([(name, peak, seed) for name, peak in best_rates(runs).items() for seed in range(1, seeds)])
+    shown = Table("kind", "best rate", "seeds", "bits a byte", "spread", title=f"{about['parameters']:,} parameters")
+    for line in summary(runs):
+        shown.add_row(line["kind"], *(f"{line[n]:.4g}" for n in ("rate", "seeds", "mean", "spread")))
+    rich.print(shown)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,260 @@
+"""The commands that train: train and finetune."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from mamba_integer.backends.protocol import ENVIRONMENT
+from mamba_integer.spec.model import CONFIGS, find_config
+from mamba_integer.spec.model.config import ModelConfig
+from mamba_integer.spec.model.folder import check_vocabulary, load_model
+from mamba_integer.spec.model.tokenizer import ByteTokenizer, Tokenizer, load_tokenizer, tokenizer_hash
+from mamba_integer.spec.training import (
+    Alone,
+    CorpusError,
+    ExponentError,
+    Habits,
+    Options,
+    OptionsError,
+    Run,
+    Step,
+    Training,
+    TrainingError,
+    masters_of,
+    origin_masters,
+    prepare_corpus,
+    train,
+)
+from mamba_integer.spec.training.checkpoint import TRAINING_FILE
+from mamba_integer.spec.training.loop import LOG_FILE
+from mamba_integer.spec.training.options import ONE
+
+from .curves import plot_log
+from .model_cli import DEFAULT_BACKEND
+from .terminal import Device, Json, UsageError, console_for, find_backend
+
+ERRORS = (CorpusError, ExponentError, OptionsError, TrainingError)
+
+Text = Annotated[list[Path], typer.Option(help="UTF-8 text, may be gzipped; may be repeated.")]
+Out = Annotated[Path, typer.Option(help="Folder of the run.")]
+Steps = Annotated[int, typer.Option(min=1, help="Steps of the whole run.")]
+Batch = Annotated[int, typer.Option(min=1, help="Sequences of a step.")]
+Length = Annotated[int, typer.Option(min=1, help="Tokens of a sequence.")]
+RunSeed = Annotated[int, typer.Option(min=0, max=2**64 - 1, help="Seed of weights, data order and rounding.")]
+Rate = Annotated[str, typer.Option(help="Peak learning rate, a decimal.")]
+Warmup = Annotated[int | None, typer.Option(min=0, help="Steps to the peak; else a twentieth of the steps.")]
+ErrorBits = Annotated[int, typer.Option(help="Width of errors in matrix products: 16 or 8.")]
+MicroBatch = Annotated[int | None, typer.Option(min=1, help="Sequences computed at once; changes no integer.")]
+SaveEvery = Annotated[int, typer.Option(min=1, help="Steps from checkpoint to checkpoint.")]
+ValidateEvery = Annotated[int, typer.Option(min=1, help="Steps from validation to validation.")]
+Windows = Annotated[int, typer.Option(min=1, help="Sequences of the validation text that are read.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where the folder's run stands, if it holds one.")]
+RanksWanted = Annotated[
+    int, typer.Option("--ranks", min=1, help="Processes that share each batch; changes no integer.")
+]
+BackendName = Annotated[str | None, typer.Option(help=f"golden, numba, torch, triton …; else {DEFAULT_BACKEND}.")]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run as its ranks are told of it. ``start`` is the model that is trained on, if one is."""
+
+    config: ModelConfig
+    options: Options
+    tokenizer: Path | None
+    text: tuple[Path, ...]
+    out: Path
+    habits: Habits
+    micro_batch: int
+    backend: str
+    device: str | None
+    start: Path | None
+    resume: bool
+    ranks: int
+    as_json: bool
+
+
+def train_command(
+    text: Text,
+    out: Out,
+    steps: Steps,
+    config: Annotated[str, typer.Option(help=f"{', '.join(CONFIGS)}, or a JSON file.")] = "tiny",
+    seed: RunSeed = 0,
+    batch: Batch = 16,
+    length: Length = 128,
+    rate: Rate = "0.0005",
+    warmup: Warmup = None,
+    error_bits: ErrorBits = 16,
+    tokenizer: Annotated[Path | None, typer.Option(help="Tokenizer file; left out, tokens are bytes.")] = None,
+    backend: BackendName = None,
+    device: Device = None,
+    ranks: RanksWanted = 1,
+    micro_batch: MicroBatch = None,
+    save_every: SaveEvery = 50,
+    validate_every: ValidateEvery = 50,
+    windows: Windows = 32,
+    resume: Resume = False,
+    as_json: Json = False,
+) -> None:
+    """Train a fresh model on text. The same command ends at the same hash on every backend and number of ranks."""
+    options = make_options(steps, batch, length, seed, rate, warmup, error_bits)
+    habits = Habits(save_every, validate_every, windows)
+    where = (micro_batch or batch, backend or os.environ.get(ENVIRONMENT) or DEFAULT_BACKEND, device)
+    start(Job(read_config(config), options, tokenizer, tuple(text), out, habits, *where, None, resume, ranks, as_json))
+
+
+def finetune_command(
+    model: Annotated[Path, typer.Argument(help="Folder of a model or of a finished run.")],
+    text: Text,
+    out: Out,
+    steps: Steps,
+    seed: RunSeed = 0,
+    batch: Batch = 16,
+    length: Length = 128,
+    rate: Rate = "0.0001",
+    warmup: Warmup = None,
+    error_bits: ErrorBits = 16,
+    backend: BackendName = None,
+    device: Device = None,
+    ranks: RanksWanted = 1,
+    micro_batch: MicroBatch = None,
+    save_every: SaveEvery = 50,
+    validate_every: ValidateEvery = 50,
+    windows: Windows = 32,
+    resume: Resume = False,
+    as_json: Json = False,
+) -> None:
+    """Train a model further on other text: its tokenizer and sizes stay; a run's master weights are taken if there."""
+    held = load_model(model)
+    folder = model if model.is_dir() else model.parent
+    options = make_options(steps, batch, length, seed, rate, warmup, error_bits)
+    habits = Habits(save_every, validate_every, windows)
+    where = (micro_batch or batch, backend or os.environ.get(ENVIRONMENT) or DEFAULT_BACKEND, device)
+    sizes = held.checkpoint.config
+    job = Job(
+        sizes, options, folder / "tokenizer.json", tuple(text), out, habits, *where, model, resume, ranks, as_json
+    )
+    start(job)
+
+
+def attach(app: typer.Typer) -> None:
+    """Add the commands that train to a command line."""
+    examples = {
+        "train": "mamba-integer train --config tiny --text book.txt --steps 50 --seed 1 --backend numba --out run",
+        "finetune": "mamba-integer finetune run --text other.txt --steps 50 --out run2",
+    }
+    for name, command in (("train", train_command), ("finetune", finetune_command)):
+        app.command(name, epilog=f"Example: {examples[name]}")(command)
+
+
+def make_options(steps, batch, length, seed, rate, warmup, error_bits) -> Options:
+    try:
+        peak = round(Fraction(rate) * ONE)
+    except (ValueError, ZeroDivisionError) as error:
+        raise UsageError(f"--rate: found {rate!r}, allowed a decimal") from error
+    warmup = steps // 20 if warmup is None else warmup
+    more = {"rate": peak, "last_rate": peak // 16, "warmup": warmup, "error_bits": error_bits}
+    return Options(steps=steps, batch=batch, length=length, seed=seed, **more)
+
+
+def read_config(name: str) -> ModelConfig:
+    if not name.endswith(".json"):
+        return find_config(name)
+    try:
+        data = json.loads(Path(name).read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"--config {name}: {error}") from error
+    if not isinstance(data, dict):
+        raise UsageError(f"--config {name}: found no JSON object")
+    return ModelConfig.from_dict(data)
+
+
+def start(job: Job) -> None:
+    """Check what can be checked before a long run, then train on one rank or several."""
+    if (job.out / TRAINING_FILE).exists() and not job.resume:
+        raise UsageError(f"{job.out} holds a run; --resume goes on with it")
+    if job.ranks > job.options.batch:
+        raise UsageError(f"--ranks: found {job.ranks}, allowed {job.options.batch} at most, a sequence each")
+    tokenizer = tokenizer_of(job)
+    check_vocabulary(job.config.name, job.config, tokenizer)
+    with bar(job.as_json) as shown:
+        task = shown.add_task("tokenise", total=1.0)
+        corpus = prepare_corpus(job.text, tokenizer, job.out, lambda share: shown.update(task, completed=share))
+    corpus.check(job.options.length)
+    if job.ranks == 1:
+        work(job, Alone())
+        return
+    from mamba_integer.backends import distributed
+
+    distributed.launch(job.ranks, rank_work, job, distributed.free_address())
+
+
+def rank_work(rank: int, job: Job, address: str) -> None:
+    """Train as one of several ranks, in a process of its own."""
+    from mamba_integer.backends import distributed
+
+    device = rank_device(job.device, rank)
+    with distributed.joined(rank, job.ranks, device or "cpu", address) as ranks:
+        work(replace(job, device=device), ranks)
+
+
+def rank_device(device: str | None, rank: int) -> str | None:
+    return f"cuda:{rank}" if device == "cuda" else device
+
+
+def tokenizer_of(job: Job) -> Tokenizer:
+    return load_tokenizer(job.tokenizer) if job.tokenizer else ByteTokenizer()
+
+
+def work(job: Job, exchange: Any) -> None:
+    """Train on this rank; the first one shows how it goes."""
+    chosen = find_backend(job.backend, job.device)
+    tokenizer = tokenizer_of(job)
+    corpus = prepare_corpus(job.text, tokenizer, job.out)
+    run = Run(job.config, job.options, chosen, micro_batch=job.micro_batch, exchange=exchange)
+    origin, masters = origin_masters(job.start, masters_of(job.config)) if job.start else ("", None)
+    training = Training(job.config, job.options, tokenizer_hash(tokenizer), corpus.sha256, origin)
+    quiet = exchange.rank > 0
+    with bar(job.as_json or quiet) as shown:
+        task = shown.add_task("train", total=job.options.steps)
+        clipped = 0
+
+        def progress(step: Step) -> None:
+            nonlocal clipped
+            clipped += step.clipped
+            validation = f", validation {step.validation}" if step.validation else ""
+            stopped = f", {clipped} weights stopped at the end of their range" if clipped else ""
+            text = f"{step.bits_per_byte} bits a byte, {step.tokens_per_second:,.0f} tokens/s{stopped}"
+            shown.update(task, completed=step.step, description=text)
+            if job.as_json:
+                print(json.dumps(step.to_dict()), flush=True)
+            elif step.validation:
+                console_for(stderr=True).print(f"step {step.step}: {text}{validation}", markup=False)
+
+        made = train(run, training, corpus, tokenizer, job.out, job.habits, masters, job.resume, progress)
+    if quiet:
+        return
+    plot_log(job.out / LOG_FILE, job.out / "loss.png", job.config.name)
+    if job.as_json:
+        print(json.dumps(made | {"backend": chosen.name, "device": chosen.device, "ranks": job.ranks}))
+    else:
+        print(
+            f"{job.out}: step {made['step']}, {made['bits_per_byte']} bits a byte, SHA-256 {made['checkpoint_sha256']}"
+        )
+
+
+@contextmanager
+def bar(quiet: bool) -> Iterator[Progress]:
+    console = console_for(stderr=True)
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    hidden = quiet or not console.is_terminal
+    with Progress(TextColumn("{task.description}"), *columns, console=console, transient=True, disable=hidden) as shown:
+        yield shown

@@ -1,0 +1,299 @@
+"""The network backwards, written once: from the logits' error to the gradient of every parameter.
+
+Nothing here computes: ops are composed, arrays sliced, reshaped and joined. The error of a tensor is ``dL/dy * 2**G``
+for the real value y that its Q format gives it; the exponent G is an integer that `Exponents` settles before the pass,
+so that every op is only told a shift, and no cut of the batch changes an integer. Rounding and saturation in the
+forward pass have derivative one; the clamp of a decay has derivative zero.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..model.blocks import HEAD, Block, Network
+from ..model.config import CHANNEL, ModelConfig
+
+RESIDUAL_EXPONENT = 24
+LOGITS_EXPONENT = 15
+FIRST_EXPONENT = 14
+STATE_SHIFT = 2  # of what enters the reversed recurrence: with it, its state fits int32
+LARGEST_SHIFT = 47
+LARGEST_ROUNDING = 24
+LARGEST_NORM_SHIFT = 31
+
+# The errors of a block in the order in which they arise, and its ternary layers.
+ERRORS = ("out", "gated", "scan", "projected", "x", "xz", "u")
+LAYERS = ("out_proj", "x_proj", "in_proj")
+
+Tape = Mapping[tuple[str, str], Any]
+
+
+class ExponentError(ArithmeticError):
+    """Exponents of errors that lie too far apart for any shift: the gradients grew or shrank beyond measure."""
+
+
+def operands(layer: str) -> tuple[str, str]:
+    """Return the names of what a ternary layer's error is cut to, for its weights' gradient and for its input's."""
+    return f"{layer}.weight", f"{layer}.error"
+
+
+def is_operand(name: str) -> bool:
+    return name.endswith((".weight", ".error"))
+
+
+def error_names(config: ModelConfig) -> list[str]:
+    """Return the names of the errors that have an exponent; a name's place is its stream of rounding words."""
+    names = ["head.u", *operands(HEAD)]
+    for i, kind in enumerate(config.kinds):
+        errors, layers = (ERRORS, LAYERS) if kind != CHANNEL else ((*ERRORS, "modulation"), (*LAYERS, "dt_proj"))
+        names += [f"layers.{i}.{name}" for name in errors]
+        names += [name for layer in layers for name in operands(f"layers.{i}.{layer}")]
+    return names
+
+
+@dataclass
+class Exponents:
+    """The exponent that each error has in a step, and the shifts that lead there."""
+
+    wanted: Mapping[str, int]
+    bits: int
+    used: dict[str, int] = field(default_factory=dict)
+    shifts: dict[str, int] = field(default_factory=dict)
+
+    def settle(self, name: str, raw: Mapping[str, int], most: int = LARGEST_SHIFT) -> int:
+        """Return the exponent of an error: the wanted one, or the nearest to which shifts of 0 to ``most`` lead.
+
+        ``raw`` holds the exponents before the shifts, by the names of the shifts.
+        """
+        used = max(min(self.wanted[name], *raw.values()), *(r - most for r in raw.values()))
+        for shift, before in raw.items():
+            if before < used:
+                raise ExponentError(f"{name}: found exponents {dict(raw)}, allowed at most {most} apart")
+            self.shifts[shift] = before - used
+        self.used[name] = used
+        return used
+
+    def linear(self, layer: str, exponent: int, scale: Mapping[str, int]) -> int:
+        """Settle the operands of a ternary layer backwards; return the exponent of its product before the shift."""
+        weight, error = operands(layer)
+        self.settle(weight, {weight: exponent}, LARGEST_ROUNDING)
+        if self.bits < 16:
+            exponent = self.settle(error, {error: exponent}, LARGEST_ROUNDING)
+        return exponent + scale["shift"]
+
+
+@dataclass
+class Pass:
+    """One backward pass over some rows of a batch: what it needs, the largest errors that it saw, what it found."""
+
+    ops: Any
+    join: Callable
+    zeros_like: Callable
+    exponents: Exponents
+    rounding: Mapping[str, int]  # seed, step, and first, the number of the first row in the whole batch
+    streams: Mapping[str, int]
+    rotation: tuple[Any, ...] | None
+    largest: dict[str, Any] = field(default_factory=dict)
+    gradients: dict[str, Any] = field(default_factory=dict)
+    scales: dict[str, int] = field(default_factory=dict)  # the gradients' exponents, but for a constant of each
+
+    def see(self, name: str, array: Any) -> Any:
+        self.largest[name] = self.ops.largest_magnitude(array)
+        return array
+
+    def note(self, name: str, gradient: Any, scale: int) -> None:
+        self.gradients[name], self.scales[name] = gradient, scale
+
+    def rounded(self, name: str, array: Any, e: Any) -> Any:
+        """Return rows cut to the width of an operand."""
+        how = dict(self.rounding, shift=self.exponents.shifts[name], bits=self.exponents.bits)
+        return self.see(name, self.ops.stochastic_round_rows(array, e, stream=self.streams[name], **how))
+
+    def linear(self, layer: str, weight: Any, scale: Mapping[str, int], dy: Any, q: Any, e: Any, shift: str) -> Any:
+        """Note the gradient of a ternary layer's weights; return the error of its input, shifted."""
+        own, error = operands(layer)
+        bits = self.exponents.bits
+        gradient = self.ops.ternary_linear_backward_weight(self.rounded(own, dy, e), q, bits=bits)
+        self.note(layer, gradient, self.exponents.used[own])
+        if bits < 16:
+            dy = self.rounded(error, dy, self.zeros_like(e))
+        how = {"K": q.shape[-1], "num": scale["num"], "shift": self.exponents.shifts[shift]}
+        return self.ops.ternary_linear_backward(dy, weight, **how)
+
+
+class BlockBackward:
+    """What a `Block` does, backwards."""
+
+    def __init__(self, block: Block, exponents: Exponents):
+        self.block, self.formats, self.exponents = block, block.formats, exponents
+        self.settle()
+
+    def name(self, name: str) -> str:
+        return f"{self.block.label}.{name}"
+
+    def used(self, name: str) -> int:
+        return self.exponents.used[self.name(name)]
+
+    def shift(self, name: str) -> int:
+        return self.exponents.shifts[self.name(name)]
+
+    def own(self, name: str, **raw: int) -> int:
+        """Settle an error of this block; the keywords name the shifts."""
+        return self.exponents.settle(self.name(name), {self.name(shift): before for shift, before in raw.items()})
+
+    def product(self, layer: str, exponent: int) -> int:
+        return self.exponents.linear(self.name(layer), exponent, self.block.scales[layer])
+
+    def settle(self) -> None:
+        """Settle the exponents of all errors, in the order in which they arise."""
+        f, gate = self.formats, self.block.gate
+        scan = f.scan
+        out = self.own("out", out=RESIDUAL_EXPONENT + gate["shift"] + f.residual - f.activation)
+        gated = self.own("gated", gated=self.product("out_proj", out))
+        y = self.own("scan", scan=gated + 15)
+        # dL/dh of the integer h is lam * 2**-state; b and c have the mixture's format, decays are plain integers.
+        state = y + f.activation + scan["s_y"] + scan["s_h"] - STATE_SHIFT
+        mixture = {"b": state + scan["s_v"] - f.mixture, "c": y + f.activation + scan["s_y"] - f.mixture}
+        projected = self.own("projected", **self.settle_modulation(state - f.activation), **mixture)
+        read = state + scan["s_v"] - f.activation
+        x = self.own("x", x=read, x_proj=self.product("x_proj", projected))
+        xz = self.own("xz", conv=x + f.kernel, z=gated + f.activation)
+        raw = self.product("in_proj", xz)
+        # No shift of the norm leads to or from errors that are farther from the residual stream's.
+        most = min(LARGEST_SHIFT, raw - RESIDUAL_EXPONENT + 16)
+        self.exponents.settle(self.name("u"), {self.name("u"): raw}, most)
+
+    def settle_modulation(self, raw: int) -> dict[str, int]:
+        """Return the exponent, before its shift, of the decays' part of what was projected, by the shift's name."""
+        raise NotImplementedError
+
+    def __call__(self, run: Pass, tape: Tape, r: Any, state: Mapping[str, Any], dr: Any) -> Any:
+        """Note the gradients of the block's parameters; return the error of the residual stream before it.
+
+        ``r`` is the residual stream before the block, ``dr`` the error of the stream after it, ``state`` where the
+        block began.
+        """
+        ops, weights, f = run.ops, self.block.weights, self.formats
+        inner = self.block.config.d_inner
+        xz, y, conv, gated = (tape[self.block.label, name] for name in ("xz", "scan", "conv", "gated"))
+
+        d_out = ops.residual_add_backward(dr, num=self.block.gate["num"], shift=self.shift("out"))
+        d_out = run.see(self.name("out"), d_out)
+        d_gated = self.linear(run, "out_proj", d_out, *ops.quantize_rows(gated), shift="gated")
+        d_gated = run.see(self.name("gated"), d_gated)
+        shifts = {"s_x": self.shift("scan"), "s_z": self.shift("z")}
+        dy, dz = ops.sigmoid_gate_backward(y, xz[..., inner:], d_gated, f=f.activation, **shifts)
+        dx = self.mix(run, tape, state, run.see(self.name("scan"), dy))
+        d_conv = ops.squareplus_backward(conv, run.see(self.name("x"), dx), f=f.activation)
+        before = (xz[..., :inner], weights["conv_weight"], state[self.name("conv")])
+        d_in, d_kernel, d_bias = ops.causal_conv1d_backward(*before, d_conv, s=self.shift("conv"))
+        run.note(self.name("conv_weight"), d_kernel, self.used("x"))
+        run.note(self.name("conv_bias"), d_bias, self.used("x"))
+        d_xz = run.see(self.name("xz"), run.join([d_in, dz], -1))
+        d_u = self.linear(run, "in_proj", d_xz, *ops.norm_quantize(r, weights["norm"], **f.norm), shift="u")
+        d_u = run.see(self.name("u"), d_u)
+        e = self.used("u") - RESIDUAL_EXPONENT
+        dr, d_gain = ops.bitshift_norm_backward(r, weights["norm"], d_u, dr, b=f.mantissa, e=e)
+        run.note(self.name("norm"), d_gain, self.used("u"))
+        return dr
+
+    def linear(self, run: Pass, layer: str, dy: Any, q: Any, e: Any, shift: str) -> Any:
+        own = (self.block.weights[layer], self.block.scales[layer])
+        return run.linear(self.name(layer), *own, dy, q, e, self.name(shift))
+
+    def scan(self, run: Pass, name: str, arrays: tuple[Any, ...], modulation: dict[str, int]):
+        """Run the scan backwards and note the gradient of the skip; return what it finds but that."""
+        scan = self.formats.scan
+        how = {name: scan[name] for name in ("k", "n_max", "s_v", "s_h")} | {"s_l": STATE_SHIFT} | modulation
+        how |= {"s_d": scan["s_h"] + scan["s_v"] - STATE_SHIFT}
+        how |= {"s_x": self.shift("x"), "s_b": self.shift("b"), "s_c": self.shift("c")}
+        *found, d_skip = getattr(run.ops, name)(*arrays, **how)
+        run.note(self.name("skip"), d_skip, self.used("scan"))
+        return found
+
+    def mix(self, run: Pass, tape: Tape, state: Mapping[str, Any], dy: Any) -> Any:
+        """Return the error of what the scan and the projection before it read."""
+        raise NotImplementedError
+
+    def read(self, run: Pass, x: Any, dx: Any, d_projected: Any) -> Any:
+        """Return the error of x, from the scan and from the projection."""
+        d_projected = run.see(self.name("projected"), d_projected)
+        return run.ops.error_add(dx, self.linear(run, "x_proj", d_projected, *run.ops.quantize_rows(x), shift="x_proj"))
+
+
+class ChannelBackward(BlockBackward):
+    def settle_modulation(self, raw):
+        return {"dt": self.product("dt_proj", self.own("modulation", modulation=raw))}
+
+    def mix(self, run, tape, state, dy):
+        x, projected, b, c, modulation = (
+            tape[self.block.label, name] for name in ("x", "projected", "b", "c", "modulation")
+        )
+        weights, rank = self.block.weights, self.block.config.dt_rank
+        before = (x, modulation, weights["decay"], b, c, weights["skip"], state[self.name("scan")], dy)
+        found = self.scan(run, "selective_scan_backward", before, {"s_m": self.shift("modulation")})
+        dx, d_modulation, d_decay, db, dc = found
+        run.note(self.name("decay"), d_decay, self.used("scan"))
+        d_modulation = run.see(self.name("modulation"), d_modulation)
+        rows = run.ops.quantize_rows(projected[..., :rank])
+        d_low = self.linear(run, "dt_proj", d_modulation, *rows, shift="dt")
+        return self.read(run, x, dx, run.join([d_low, db, dc], -1))
+
+
+class HeadsBackward(BlockBackward):
+    def settle_modulation(self, raw):
+        return {"decay": raw}
+
+    def mix(self, run, tape, state, dy):
+        x, projected, b, c, decay = (tape[self.block.label, name] for name in ("x", "projected", "b", "c", "decay"))
+        weights, config, f = self.block.weights, self.block.config, self.formats
+        heads = config.heads
+        split = (*x.shape[:-1], heads, config.d_head)
+        before = (x.reshape(*split), decay, b, c, weights["skip"], state[self.name("scan")], dy.reshape(*split))
+        dx, dn, db, dc = self.scan(run, "ssd_scan_backward", before, {"s_n": self.shift("decay")})
+        d_low, d_decay = run.ops.decay_modulate_backward(
+            weights["decay"], projected[..., :heads], dn.reshape(*dn.shape, 1), **f.modulation
+        )
+        run.note(self.name("decay"), d_decay, self.used("projected"))
+        d_projected = run.join([d_low, self.mixture(run, db), self.mixture(run, dc)], -1)
+        return self.read(run, x, dx.reshape(*x.shape), d_projected)
+
+    def mixture(self, run, error):
+        """Turn the error of B or C back: a rotation's transpose is its inverse."""
+        rotation = run.rotation
+        if rotation is None:
+            return error
+        rows = error.reshape(1, rotation[0].shape[0], error.shape[-1])
+        turned = run.ops.rope_inverse(rows, *rotation, s=self.formats.rotation).reshape(*error.shape)
+        return run.ops.round_to_int16(turned, shift=0)
+
+
+def block_backward(block: Block, exponents: Exponents) -> BlockBackward:
+    kind = ChannelBackward if "dt_proj" in block.weights else HeadsBackward
+    return kind(block, exponents)
+
+
+class NetworkBackward:
+    """What a `Network` does, backwards."""
+
+    def __init__(self, network: Network, exponents: Exponents):
+        self.network, self.exponents = network, exponents
+        raw = exponents.linear(HEAD, LOGITS_EXPONENT, network.head_scale)
+        exponents.settle("head.u", {"head.u": raw}, min(LARGEST_SHIFT, raw - RESIDUAL_EXPONENT + 16))
+        self.blocks = [block_backward(block, exponents) for block in network.blocks]
+
+    def __call__(self, run: Pass, tape: Tape, ids: Any, state: Mapping[str, Any], d_logits: Any) -> None:
+        """Note the gradient of every parameter."""
+        ops, weights, f = run.ops, self.network.weights, self.network.formats
+        streams = [tape["embedding", "residual"], *(tape[b.label, "residual"] for b in self.network.blocks)]
+        norm, r = weights["norm"], streams.pop()
+        rows = ops.norm_quantize(r, norm, **f.norm)
+        d_u = run.linear(HEAD, weights["head"], self.network.head_scale, d_logits, *rows, "head.u")
+        e = self.exponents.used["head.u"] - RESIDUAL_EXPONENT
+        none = run.zeros_like(r)
+        dr, d_gain = ops.bitshift_norm_backward(r, norm, run.see("head.u", d_u), none, b=f.mantissa, e=e)
+        run.note("norm", d_gain, self.exponents.used["head.u"])
+        for backward, before in zip(reversed(self.blocks), reversed(streams), strict=True):
+            dr = backward(run, tape, before, state, dr)
+        table = weights["embedding"]
+        run.note("embedding", ops.embedding_backward(ids, dr, V=table.shape[0]), RESIDUAL_EXPONENT)

@@ -1,0 +1,173 @@
+"""Where a run stands, as one safetensors file: masters, momenta, exponents, and everything that determines the rest.
+
+Its content hash is the run's: the same on every backend, device, number of ranks, and after every interruption.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..contract import DomainError
+from ..model.checkpoint import (
+    LARGEST_HEADER,
+    CheckpointError,
+    content_hash,
+    load_arrays,
+    read_header,
+    save_arrays,
+)
+from ..model.config import ConfigError, ModelConfig
+from ..model.folder import load_model
+from ..model.formats import Format, check_arrays
+from ..version import SPEC_VERSION
+from .backward import error_names
+from .masters import Master, lifted, masters_of
+from .options import Options, OptionsError
+from .step import Run, State
+
+TRAINING_FILE = "training.safetensors"
+TRAINING_FORMAT = "mamba-integer/training"
+FIELDS = ("config", "options", "tokenizer_sha256", "corpus_sha256", "origin", "step")
+LARGEST_MOMENTUM = (1 << 29) - 1
+MOST_STEPS = 1 << 31
+
+
+class TrainingError(ValueError):
+    """A run that can't go on as asked: names what differs, what was found and what is allowed."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a run is: sizes, options, and the hashes of its tokenizer, its tokens and the model that it started from."""
+
+    config: ModelConfig
+    options: Options
+    tokenizer_sha256: str
+    corpus_sha256: str
+    origin: str = ""
+
+    def header(self, step: int) -> dict[str, str]:
+        return {
+            "format": TRAINING_FORMAT,
+            "spec_version": SPEC_VERSION,
+            "config": json.dumps(self.config.to_dict(), sort_keys=True),
+            "options": json.dumps(self.options.to_dict(), sort_keys=True),
+            "tokenizer_sha256": self.tokenizer_sha256,
+            "corpus_sha256": self.corpus_sha256,
+            "origin": self.origin,
+            "step": str(step),
+        }
+
+
+def arrays_of(run: Run, state: State) -> dict[str, np.ndarray]:
+    """Return a state as NumPy arrays by name."""
+    tables = {"error_exponents": state.error_exponents, "momentum_exponents": state.momentum_exponents}
+    return (
+        {f"master.{name}": run.store(array) for name, array in state.masters.items()}
+        | {f"momentum.{name}": run.store(array) for name, array in state.momenta.items()}
+        | {name: np.array(list(table.values()), np.int32) for name, table in tables.items()}
+    )
+
+
+def array_formats(config: ModelConfig) -> dict[str, Format]:
+    """Return what each array of a training checkpoint is."""
+    masters = masters_of(config)
+    return (
+        {f"master.{n}": Format(m.shape, "int32", "Q.24", m.low, m.high) for n, m in masters.items()}
+        | {
+            f"momentum.{n}": Format(m.shape, "int32", "", -LARGEST_MOMENTUM, LARGEST_MOMENTUM)
+            for n, m in masters.items()
+        }
+        | {"error_exponents": Format((len(error_names(config)),), "int32", "", -40, 60)}
+        | {"momentum_exponents": Format((len(masters),), "int32", "", -100, 200)}
+    )
+
+
+def training_hash(training: Training, run: Run, state: State) -> str:
+    """Return the content hash that `save_training` would write."""
+    return content_hash(arrays_of(run, state), training.header(state.step))
+
+
+def save_training(path: Path, training: Training, run: Run, state: State) -> str:
+    """Write a training checkpoint atomically; return its content hash."""
+    return save_arrays(path, arrays_of(run, state), training.header(state.step))
+
+
+def read_training(path: Path) -> tuple[Training, int, dict[str, np.ndarray]]:
+    """Read a training checkpoint: what the run is, its step, and its arrays.
+
+    Raises
+    ------
+    CheckpointError
+        The file is missing, truncated, no training checkpoint, of another specification version, altered, or holds an
+        array of the wrong shape, dtype or range.
+    """
+    header = read_header(path, TRAINING_FORMAT, FIELDS)
+    try:
+        config = ModelConfig.from_dict(json.loads(header["config"]))
+        options = Options.from_dict(json.loads(header["options"]))
+        step = int(header["step"])
+    except (ConfigError, OptionsError, ValueError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{path}: its header makes no run: {error}") from error
+    if not 0 <= step < MOST_STEPS:
+        raise CheckpointError(f"{path}: step: found {step}, allowed [0, {MOST_STEPS - 1}]")
+    wanted = array_formats(config)
+    arrays = load_arrays(path, LARGEST_HEADER + sum(f.size_in_bytes for f in wanted.values()))
+    try:
+        check_arrays(arrays, wanted)
+    except DomainError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    training = Training(config, options, header["tokenizer_sha256"], header["corpus_sha256"], header["origin"])
+    if content_hash(arrays, training.header(step)) != header["content_sha256"]:
+        raise CheckpointError(f"{path}: altered: its content hash is not the one it was written with")
+    return training, step, arrays
+
+
+def load_training(path: Path, training: Training, run: Run) -> State:
+    """Read the state of this very run.
+
+    Raises
+    ------
+    CheckpointError
+        As `read_training`.
+    TrainingError
+        The checkpoint is of a run with another config, option, tokenizer or corpus.
+    """
+    found, step, arrays = read_training(path)
+    for name, had, has in differences(found, training):
+        raise TrainingError(f"{path}: a run with another {name}: it has {had}, asked for is {has}")
+    masters = {name: run.load(arrays[f"master.{name}"]) for name in run.masters}
+    momenta = {name: run.load(arrays[f"momentum.{name}"]) for name in run.masters}
+    tables = arrays["error_exponents"].tolist(), arrays["momentum_exponents"].tolist()
+    errors, momentum = (
+        dict(zip(n, t, strict=True)) for n, t in zip((run.error_names, run.masters), tables, strict=True)
+    )
+    return State(step, masters, momenta, errors, momentum)
+
+
+def origin_masters(path: Path, how: Mapping[str, Master]) -> tuple[str, dict[str, np.ndarray]]:
+    """Return the hash of a model and masters from which to train it on: those of its run, where they are beside it."""
+    model = load_model(path)
+    run = (path if path.is_dir() else path.parent) / TRAINING_FILE
+    if run.exists():
+        _, _, arrays = read_training(run)
+        return model.checkpoint.sha256, {name: arrays[f"master.{name}"] for name in how}
+    return model.checkpoint.sha256, {name: lifted(model.checkpoint.parameters[name], how[name]) for name in how}
+
+
+def differences(a: Training, b: Training) -> list[tuple[str, Any, Any]]:
+    """Return the name and both values of each field in which two runs differ."""
+    sides = [
+        dict(flat("config", t.config.to_dict()) | flat("option", t.options.to_dict()))
+        | {"tokenizer": t.tokenizer_sha256[:16], "corpus": t.corpus_sha256[:16], "origin": t.origin[:16] or "none"}
+        for t in (a, b)
+    ]
+    return [(name, sides[0][name], sides[1][name]) for name in sides[0] if sides[0][name] != sides[1][name]]
+
+
+def flat(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"{kind} {name}": value for name, value in values.items()}

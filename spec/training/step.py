@@ -1,0 +1,274 @@
+"""One step of training as a pure function: from a state and a batch to the next state."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+
+from .. import ops as golden
+from ..contract import DomainError, trusted_values
+from ..model.blocks import Call, Network
+from ..model.config import HEADS, ModelConfig
+from ..model.formats import FORMATS, Formats, state_formats
+from ..model.language_model import attach, joiner, rotations
+from .backward import FIRST_EXPONENT, Exponents, NetworkBackward, Pass, error_names, is_operand
+from .masters import Master, initial_masters, masters_of, project
+from .options import Options
+
+FIRST_MOMENTUM_EXPONENT = 60
+LOSS_BITS = 16
+
+
+@dataclass(frozen=True)
+class State:
+    """All that a step changes, in arrays of a run's backend. Nothing changes a State: a step returns a new one."""
+
+    step: int
+    masters: Mapping[str, Any]
+    momenta: Mapping[str, Any]
+    error_exponents: Mapping[str, int]
+    momentum_exponents: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What a step saw on all ranks: the summed loss in bits, Q.16; tokens; masters stopped at an end of their range."""
+
+    loss: int
+    tokens: int
+    clipped: int
+    rate: int
+
+
+class Alone:
+    """The exchange of a run that has one rank."""
+
+    rank, ranks = 0, 1
+
+    def sum(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
+        return arrays
+
+    def max(self, array: np.ndarray) -> np.ndarray:
+        return array
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a step needs beside its state: the model's config, the options, a backend, and the other ranks.
+
+    ``micro_batch`` is how many sequences are computed at once; it changes no integer.
+    """
+
+    config: ModelConfig
+    options: Options
+    ops: Any = golden
+    device: str = "cpu"
+    formats: Formats = FORMATS
+    micro_batch: int = 1 << 16
+    exchange: Any = field(default_factory=Alone)
+
+    @cached_property
+    def backend(self) -> tuple[Callable, Callable, Any]:
+        return attach(self.ops, self.device)
+
+    @property
+    def kernels(self) -> Any:
+        return self.backend[2]
+
+    def load(self, array: np.ndarray) -> Any:
+        return self.backend[0](array)
+
+    def store(self, array: Any) -> np.ndarray:
+        return self.backend[1](array)
+
+    @cached_property
+    def join(self) -> Callable:
+        return joiner(self.ops)
+
+    @cached_property
+    def masters(self) -> dict[str, Master]:
+        return masters_of(self.config, self.formats)
+
+    @cached_property
+    def error_names(self) -> list[str]:
+        return error_names(self.config)
+
+    @cached_property
+    def streams(self) -> dict[str, int]:
+        return {name: i for i, name in enumerate(self.error_names)}
+
+    @cached_property
+    def _made(self) -> dict[Any, Any]:
+        return {}
+
+    def once(self, key: Any, make: Callable[[], Any]) -> Any:
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+    def start(self, batch: int) -> dict[str, Any]:
+        """Return the state of sequences that have read nothing."""
+        formats = partial(state_formats, self.config, batch, self.formats)
+        return self.once(
+            ("start", batch), lambda: {n: self.load(np.zeros(f.shape, f.dtype)) for n, f in formats().items()}
+        )
+
+    def rotation(self, batch: int, length: int) -> tuple[Any, ...] | None:
+        """Return the coefficients of every row and position, as the model takes them."""
+        if not (self.config.rotate and HEADS in self.config.kinds):
+            return None
+        positions, pairs = np.tile(np.arange(length), batch), self.config.head_state // 2
+        make = lambda: tuple(map(self.load, rotations(positions, pairs, self.formats.rotation)))  # noqa: E731
+        return self.once(("rotation", batch, length), make)
+
+    def zeros_like(self, array: Any) -> Any:
+        shape = tuple(array.shape)
+        return self.once(("zeros", shape), lambda: self.load(np.zeros(shape, np.int32)))
+
+
+def initial_state(run: Run, masters: Mapping[str, np.ndarray] | None = None) -> State:
+    """Return the state before the first step: seeded masters, or those given; no momentum."""
+    masters = initial_masters(run.config, run.options.seed, run.formats) if masters is None else masters
+    return State(
+        0,
+        {name: run.load(array) for name, array in masters.items()},
+        {name: run.load(np.zeros(array.shape, np.int32)) for name, array in masters.items()},
+        dict.fromkeys(run.error_names, FIRST_EXPONENT),
+        dict.fromkeys(masters, FIRST_MOMENTUM_EXPONENT),
+    )
+
+
+def train_step(run: Run, state: State, ids: np.ndarray, first: int = 0) -> tuple[State, Metrics]:
+    """Return the state after a step on a batch, and what the step saw.
+
+    The result depends on the batch of all ranks together: neither on how many there are nor on the micro-batches.
+
+    Parameters
+    ----------
+    run : Run
+    state : State
+    ids : int32 array, shape (rows, length + 1)
+        This rank's sequences, one or more; the last token of each is only predicted.
+    first : int
+        The number of this rank's first row in the whole batch.
+
+    Raises
+    ------
+    DomainError
+        ids of another dtype or length, or out of the vocabulary.
+    ExponentError
+        The errors grew or shrank beyond measure.
+    """
+    check_ids(run, ids)
+    with trusted_values():
+        return _train_step(run, state, ids, first)
+
+
+def check_ids(run: Run, ids: np.ndarray) -> None:
+    wanted = (run.options.length + 1,)
+    if ids.dtype != np.int32 or ids.ndim != 2 or not len(ids) or ids.shape[1:] != wanted:
+        raise DomainError("train_step", "ids", f"{ids.dtype} {ids.shape}", f"int32 (rows, {wanted[0]})")
+    if ids.size and not 0 <= ids.min() <= ids.max() < run.config.vocabulary:
+        raise DomainError("train_step", "ids", f"{ids.min()} to {ids.max()}", f"[0, {run.config.vocabulary - 1}]")
+
+
+def _train_step(run: Run, state: State, ids: np.ndarray, first: int) -> tuple[State, Metrics]:
+    network = Network(run.config, run.formats, run.kernels, project(run.kernels, state.masters, run.masters))
+    exponents = Exponents(state.error_exponents, run.options.error_bits)
+    backward = NetworkBackward(network, exponents)
+    found = Found(run)
+    for start in range(0, len(ids), run.micro_batch):
+        rows = ids[start : start + run.micro_batch]
+        found.add(*one_pass(run, network, backward, exponents, rows, state.step, first + start))
+    found.exchange()
+    return update(run, state, exponents, found)
+
+
+def one_pass(run, network, backward, exponents, ids, step, first):
+    """Run some rows forward and backward; return what the pass found and the losses."""
+    ops, length = run.kernels, run.options.length
+    read, target = (run.load(np.ascontiguousarray(part)) for part in (ids[:, :-1], ids[:, 1:]))
+    tape: dict[tuple[str, str], Any] = {}
+    rotation, start = run.rotation(len(ids), length), run.start(len(ids))
+    keep = lambda layer, name, array: tape.__setitem__((layer, name), array)  # noqa: E731
+    logits, _ = network(Call(True, rotation, keep), read, start)
+    rounding = {"seed": run.options.seed, "step": step, "first": first * length}
+    f = run.formats.activation
+    losses = ops.cross_entropy_pow2(logits, target, f=f)
+    stream = len(run.streams)
+    d_logits = ops.cross_entropy_pow2_backward(logits, target, f=f, stream=stream, **rounding)
+    found = Pass(ops, run.join, run.zeros_like, exponents, rounding, run.streams, rotation)
+    backward(found, tape, read, start, d_logits)
+    return found, losses
+
+
+class Found:
+    """Gradients, largest errors and losses, summed over the passes of a step and then over the ranks."""
+
+    def __init__(self, run: Run):
+        self.run = run
+        self.gradients: dict[str, Any] = {}
+        self.scales: dict[str, int] = {}
+        self.largest = np.zeros(len(run.error_names), np.int64)
+        self.totals = np.zeros(2, np.int64)
+
+    def add(self, found: Pass, losses: Any) -> None:
+        run = self.run
+        for name, gradient in found.gradients.items():
+            held = self.gradients.get(name)
+            self.gradients[name] = gradient if held is None else run.kernels.gradient_add(held, gradient)
+        self.scales |= found.scales
+        places = [run.streams[name] for name in found.largest]
+        self.largest[places] = np.maximum(self.largest[places], run.store(run.join(list(found.largest.values()), 0)))
+        losses = run.store(losses)
+        self.totals += losses.sum(dtype=np.int64), losses.size
+
+    def exchange(self) -> None:
+        """Take in what the other ranks found."""
+        exchange = self.run.exchange
+        if exchange.ranks > 1:
+            self.gradients = dict(zip(self.gradients, exchange.sum(list(self.gradients.values())), strict=True))
+            self.largest, self.totals = exchange.max(self.largest), exchange.sum([self.totals])[0]
+
+
+def update(run: Run, state: State, exponents: Exponents, found: Found) -> tuple[State, Metrics]:
+    """Return the state after the optimizer's step."""
+    ops, how, options = run.kernels, run.masters, run.options
+    rate = int(golden.learning_rate(np.array(state.step, np.int32), **options.schedule))
+    names = list(state.masters)
+    magnitudes = [ops.largest_magnitude(found.gradients[name]) for name in names]
+    magnitudes += [ops.largest_magnitude(state.momenta[name]) for name in names]
+    gradient, momentum = run.store(run.join(magnitudes, 0)).reshape(2, len(names))
+    before, scale = (
+        np.array([table[n] for n in names], np.int32) for table in (state.momentum_exponents, found.scales)
+    )
+    after = golden.momentum_exponent(before, scale, gradient, momentum)
+    masters, momenta, clipped = {}, {}, []
+    for i, name in enumerate(names):
+        own, up = how[name], int(after[i] - scale[i])
+        # A gradient of zeros has no magnitude that would keep the shift in its range.
+        shifts = {"m_shift": int(before[i] - after[i]), "g_up": min(max(up, 0), 27), "g_down": min(max(-up, 0), 62)}
+        limits = {"low": own.low, "high": own.high, "decay": options.decay if own.decays else 0}
+        arrays = (state.masters[name], state.momenta[name], found.gradients[name])
+        masters[name], momenta[name], cut = ops.lion_update(*arrays, lr=own.rate(rate), **shifts, **limits)
+        clipped.append(cut)
+    loss, tokens = found.totals.tolist()
+    metrics = Metrics(loss, tokens, int(run.store(run.join(clipped, 0)).sum()), rate)
+    exponents_after = dict(zip(names, after.tolist(), strict=True))
+    return State(
+        state.step + 1, masters, momenta, next_exponents(run, state, exponents, found), exponents_after
+    ), metrics
+
+
+def next_exponents(run: Run, state: State, exponents: Exponents, found: Found) -> dict[str, int]:
+    """Return the exponents that the errors of the next step want; an error that this step had none of keeps its own."""
+    used = np.array([exponents.used.get(name, wanted) for name, wanted in state.error_exponents.items()], np.int32)
+    result = dict(state.error_exponents)
+    for bits in {16, run.options.error_bits}:
+        following = golden.error_exponent(used, found.largest, bits=bits)
+        for i, name in enumerate(run.error_names):
+            if name in exponents.used and bits == (run.options.error_bits if is_operand(name) else 16):
+                result[name] = int(following[i])
+    return result
