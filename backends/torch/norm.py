@@ -30,15 +30,18 @@ def scale_mantissa(square_sum, D, k, b):
     return (root + 1) >> 1
 
 
-@implements(ops.bitshift_norm)
-def bitshift_norm(x, gamma, *, b, s):
+def row_scale(x, b):
     D = x.shape[-1]
     wide = x.long()
-    mean = torch.div(wide.sum(dim=-1, keepdim=True), D, rounding_mode="floor")
-    centred = wide - mean
+    centred = wide - torch.div(wide.sum(dim=-1, keepdim=True), D, rounding_mode="floor")
     square_sum = (centred * centred).sum(dim=-1, keepdim=True)
     k = scale_exponent(square_sum, D)
-    m = scale_mantissa(square_sum, D, k, b)
+    return centred, k, scale_mantissa(square_sum, D, k, b)
+
+
+@implements(ops.bitshift_norm)
+def bitshift_norm(x, gamma, *, b, s):
+    centred, k, m = row_scale(x, b)
     y = integers.shift_round(centred * m * gamma, k + b + s)
     return integers.saturate(y, 16).to(torch.int16)
 

@@ -1,3 +1,33 @@
-"""Triton versions of ``spec.ops.embedding_backward``."""
+"""Triton versions of ``spec.ops.embedding_backward``: exact sums, so that atomics may come in any order."""
 
-__all__: list[str] = []
+import torch
+import triton
+import triton.language as tl
+
+from mamba_integer.spec import ops
+from mamba_integer.spec.contract import implements
+
+BLOCK = 1024
+
+
+@implements(ops.embedding_backward)
+def embedding_backward(ids, dy, *, V):
+    D = dy.shape[-1]
+    dtable = torch.zeros((V, D), dtype=torch.int64, device=dy.device)
+    if dy.numel():
+        block = min(triton.next_power_of_2(D), BLOCK)
+        grid = (ids.numel(), triton.cdiv(D, block))
+        embedding_backward_kernel[grid](dtable, ids.contiguous(), dy.contiguous(), D, BLOCK=block)
+    return dtable
+
+
+@triton.jit
+def embedding_backward_kernel(dtable_pointer, ids_pointer, dy_pointer, D, BLOCK: tl.constexpr):
+    place = tl.program_id(0).to(tl.int64)
+    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    row = tl.load(ids_pointer + place).to(tl.int64)
+    dy = tl.load(dy_pointer + place * D + column, mask=column < D, other=0)
+    tl.atomic_add(dtable_pointer + row * D + column, dy.to(tl.int64), mask=column < D, sem="relaxed")
+
+
+__all__ = ["embedding_backward"]

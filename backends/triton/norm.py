@@ -44,20 +44,27 @@ def scale_mantissa(square_sum, D: tl.constexpr, k, b: tl.constexpr):
 
 
 @triton.jit
+def scaled_row(x, mask, D: tl.constexpr, b: tl.constexpr):
+    """Return c * m of one row as int32, zero where masked, and k and m."""
+    mean = integers.floor_div(tl.sum(x.to(tl.int64)), D).to(tl.int32)
+    centred = tl.where(mask, x - mean, 0)
+    wide = centred.to(tl.int64)
+    square_sum = tl.sum(wide * wide)
+    k = scale_exponent(square_sum, D)
+    m = tl.full((), 1, tl.int32)
+    if b > 0:
+        m = scale_mantissa(square_sum, D, k, b).to(tl.int32)
+    return centred * m, k, m
+
+
+@triton.jit
 def normalised_row(x_pointer, gamma_pointer, D: tl.constexpr, b: tl.constexpr, s: tl.constexpr, BLOCK: tl.constexpr):
     """Return one row of `bitshift_norm` as int32, zero past its end."""
     column = tl.arange(0, BLOCK)
     mask = column < D
     x = tl.load(x_pointer + column, mask=mask, other=0)
     gamma = tl.load(gamma_pointer + column, mask=mask, other=0)
-    mean = integers.floor_div(tl.sum(x.to(tl.int64)), D).to(tl.int32)
-    centred = tl.where(mask, x - mean, 0)
-    wide = centred.to(tl.int64)
-    square_sum = tl.sum(wide * wide)
-    k = scale_exponent(square_sum, D)
-    scaled = centred
-    if b > 0:
-        scaled = centred * scale_mantissa(square_sum, D, k, b).to(tl.int32)
+    scaled, k, _ = scaled_row(x, mask, D, b)
     # The widths prove that the rounded product fits int32, so that the saturation needs no wide comparison.
     rounded = integers.shift_round(scaled.to(tl.int64) * gamma, k + b + s).to(tl.int32)
     return integers.saturate(rounded, 16)

@@ -1,3 +1,92 @@
-"""Triton versions of ``spec.ops.norm_backward``."""
+"""Triton versions of ``spec.ops.norm_backward``: some rows a program, one after the other, each read once."""
 
-__all__: list[str] = []
+import torch
+import triton
+import triton.language as tl
+
+from mamba_integer.spec import ops
+from mamba_integer.spec.contract import implements
+from mamba_integer.spec.ops.norm_backward import UNIT_BITS
+
+from . import integers
+from .norm import scaled_row
+
+# A program sums the gain's gradient over its rows before it adds to memory.
+ROWS = 8
+ELEMENTS_A_WARP = 256
+MOST_WARPS = 16
+
+
+@implements(ops.bitshift_norm_backward)
+def bitshift_norm_backward(x, gamma, dy, dr, *, b, e):
+    D = x.shape[-1]
+    rows = x.numel() // D
+    dx = torch.empty(x.shape, dtype=torch.int32, device=x.device)
+    dgamma = torch.zeros((D,), dtype=torch.int64, device=x.device)
+    if rows:
+        block = triton.next_power_of_2(D)
+        arrays = (a.contiguous() for a in (x, gamma, dy, dr))
+        bitshift_norm_backward_kernel[(triton.cdiv(rows, ROWS),)](
+            dx,
+            dgamma,
+            *arrays,
+            rows,
+            D=D,
+            b=b,
+            e=e,
+            unit_bits=UNIT_BITS,
+            ROWS=ROWS,
+            BLOCK=block,
+            num_warps=min(max(block // ELEMENTS_A_WARP, 1), MOST_WARPS),
+        )
+    return dx, dgamma
+
+
+@triton.jit
+def bitshift_norm_backward_kernel(
+    dx_pointer,
+    dgamma_pointer,
+    x_pointer,
+    gamma_pointer,
+    dy_pointer,
+    dr_pointer,
+    rows,
+    D: tl.constexpr,
+    b: tl.constexpr,
+    e: tl.constexpr,
+    unit_bits: tl.constexpr,
+    ROWS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    up: tl.constexpr = max(-e, 0)
+    down: tl.constexpr = max(e, 0)
+    column = tl.arange(0, BLOCK)
+    mask = column < D
+    gamma = tl.load(gamma_pointer + column, mask=mask, other=0).to(tl.int32)
+    gain = tl.zeros((BLOCK,), tl.int64)
+    row = tl.program_id(0).to(tl.int64) * ROWS
+    last = tl.minimum(row + ROWS, rows)
+    while row < last:
+        place = row * D + column
+        x = tl.load(x_pointer + place, mask=mask, other=0)
+        dy = tl.load(dy_pointer + place, mask=mask, other=0).to(tl.int32)
+        dr = tl.load(dr_pointer + place, mask=mask, other=0)
+        scaled, k, m = scaled_row(x, mask, D, b)
+        # A left and a right shift, of which one is by zero: so the unit row fits 32 bits on the way too.
+        places = (k + b).to(tl.int32) - unit_bits
+        unit = integers.shift_round(scaled << tl.maximum(-places, 0), tl.maximum(places, 0))
+        wide = unit.to(tl.int64)
+        gain += dy.to(tl.int64) * wide
+        g = dy * gamma
+        mean = integers.round_div(tl.sum(g.to(tl.int64)), D).to(tl.int32)
+        divisor = tl.maximum(integers.shift_round(tl.sum(wide * wide), unit_bits), 1)
+        slope = integers.round_div(tl.sum(g.to(tl.int64) * wide), divisor)
+        across = g.to(tl.int64) - mean - integers.shift_round(wide * slope, unit_bits)
+        update = integers.shift_round((across * m) << up, k + b + down)
+        dx = integers.saturate(dr.to(tl.int64) + update, 32)
+        tl.store(dx_pointer + place, dx.to(tl.int32), mask=mask)
+        row += 1
+    tl.atomic_add(dgamma_pointer + column, gain, mask=mask, sem="relaxed")
+
+
+__all__ = ["bitshift_norm_backward"]

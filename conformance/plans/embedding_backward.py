@@ -1,5 +1,22 @@
 """Plans of ``spec.ops.embedding_backward``."""
 
-from .plan import Plan
+from collections.abc import Iterator
 
-PLANS: dict[str, Plan] = {}
+import numpy as np
+
+from .plan import Extreme, Plan
+
+
+def extremes() -> Iterator[Extreme]:
+    ids, limit = np.array([2, 2, 2], np.int32), 2**31 - 1
+    yield Extreme([(ids, np.array([[-limit, limit]] * 3, np.int32))], {"V": 3})
+
+
+PLANS = {
+    "embedding_backward": Plan(
+        sizes={"D": (1, 2, 3, 64, 129, 257)},
+        parameters={"V": (1, 2, 3, 127, 256)},
+        leading=((), (0,), (1,), (2,), (3,), (2, 3), (33,)),
+        extremes=extremes,
+    )
+}

@@ -1,5 +1,29 @@
 """Plans of ``spec.ops.norm_backward``."""
 
-from .plan import Plan
+from collections.abc import Iterator
 
-PLANS: dict[str, Plan] = {}
+import numpy as np
+
+from .norm import MANTISSAS, extreme_rows
+from .plan import ROW_SIZES, Extreme, Plan
+
+
+def extremes() -> Iterator[Extreme]:
+    for D in (1, 2, 3, 129):
+        x, gamma = extreme_rows(D), np.full(D, 32767, np.int16)
+        calls = [
+            (x, gamma, np.full(x.shape, dy, np.int16), np.full(x.shape, dr, np.int32))
+            for dy, dr in ((32767, 0), (-32767, 0), (0, 2**31 - 1), (0, -(2**31) + 1))
+        ]
+        for b in range(5):
+            for e in (-16, 0, 31):
+                yield Extreme(calls, {"b": b, "e": e})
+
+
+PLANS = {
+    "bitshift_norm_backward": Plan(
+        sizes={"D": (*ROW_SIZES, 257)},
+        parameters={"b": MANTISSAS, "e": (0, *range(-16, 32))},
+        extremes=extremes,
+    )
+}

@@ -22,14 +22,19 @@ def mantissa(S, D, k, b):
     return (M + 1) // 2
 
 
-def normalised(x, gamma, b, s):
-    """Return one row, of Python integers."""
+def row_scale(x, b):
+    """Return one row less its floored mean, and the scale's exponent and mantissa."""
     D = len(x)
     mean = see("mean", see("sum", sum(x)) // D)
     c = [see("centred", v - mean) for v in x]
     S = see("square_sum", sum(see("square", v * v) for v in c))
     k = see("k", next(k for k in itertools.count() if D * 4**k >= S))
-    m = see("m", mantissa(S, D, k, b) if b else 1)
+    return c, k, see("m", mantissa(S, D, k, b) if b else 1)
+
+
+def normalised(x, gamma, b, s):
+    """Return one row, of Python integers."""
+    c, k, m = row_scale(x, b)
     products = [see("product", see("scaled", v * m) * g) for v, g in zip(c, gamma, strict=True)]
     return [see("y", saturate(see("normalised", shift_round(product, k + b + s)), 16)) for product in products]
 

@@ -1,3 +1,32 @@
 """Numba twins of ``spec.ops.embedding_backward``."""
 
-__all__: list[str] = []
+import numpy as np
+from numba import prange
+
+from .. import ops
+from ..contract import implements
+from .threads import spread
+
+# Columns that one thread sums at a time: no two threads write to one row of them.
+COLUMNS = 64
+
+
+@implements(ops.embedding_backward)
+def embedding_backward(ids, dy, *, V):
+    D = dy.shape[-1]
+    dtable = np.zeros((V, D), np.int64)
+    _scatter(dtable, np.ascontiguousarray(ids).reshape(-1), np.ascontiguousarray(dy).reshape(ids.size, D))
+    return dtable
+
+
+@spread
+def _scatter(dtable, ids, dy):
+    D = dy.shape[1]
+    for block in prange(-(-D // COLUMNS)):
+        for place in range(ids.size):
+            row = ids[place]
+            for d in range(block * COLUMNS, min((block + 1) * COLUMNS, D)):
+                dtable[row, d] += dy[place, d]
+
+
+__all__ = ["embedding_backward"]
