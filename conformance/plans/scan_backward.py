@@ -1,5 +1,159 @@
 """Plans of ``spec.ops.scan_backward``."""
 
-from .plan import Plan
+from collections.abc import Iterator
+from functools import cache
+from itertools import product
+from random import Random
+from types import SimpleNamespace
+from typing import Any
 
-PLANS: dict[str, Plan] = {}
+import numpy as np
+
+from mamba_integer.spec.contract import find_op
+from mamba_integer.spec.ops.scan import state_range
+from mamba_integer.spec.ops.scan_backward import LARGEST_SHIFT, adjoint_range, carried_range
+
+from .plan import BATCH_SIZES, Choice, Extreme, Plan
+from .scan import SLOWEST, input_shift, slowest
+
+LENGTHS = (1, 2, 3, 5, 9, 0)
+SELECTIVE = {"B": BATCH_SIZES, "L": LENGTHS, "D": (1, 2, 5, 33, 0), "N": (1, 2, 4, 5)}
+SSD = {"B": BATCH_SIZES, "L": LENGTHS, "H": (1, 2, 3, 0), "P": (1, 2, 5, 11, 0), "S": (1, 2, 4, 5)}
+SHIFTS = tuple(range(LARGEST_SHIFT + 1))
+# What a shift is taken as until it is drawn: one with which the widths fit if they do with any.
+UNDRAWN = {"s_h": 0, "s_w": LARGEST_SHIFT, "s_n": 0, "s_x": 0, "s_b": 0, "s_c": 0}
+
+
+def fitting(op: str, name: str, at: Any) -> list[int]:
+    """Return the values of a shift with which all widths fit."""
+    found, parameter = [], next(p for p in find_op(op).parameters if p.name == name)
+    allowed = parameter.range(at)
+    for value in range(allowed.low, allowed.high + 1):
+        widths = find_op(op).widths(SimpleNamespace(**UNDRAWN | vars(at) | {name: value}))
+        if all(width.fits for width in widths.values()):
+            found.append(value)
+    return found
+
+
+def drawn(op: str, name: str) -> Choice:
+    def choose(random: Random, at: Any) -> int:
+        values = fitting(op, name, at)
+        return random.choice((values[0], *values))
+
+    return choose
+
+
+def least_adjoint_shift(at: Any) -> int:
+    return next(s for s in range(23) if adjoint_range(SimpleNamespace(**vars(at) | {"s_g": s})).fits("int32"))
+
+
+def adjoint_shift(random: Random, at: Any) -> int:
+    low = least_adjoint_shift(at)
+    return random.choice((low, *range(low, 23)))
+
+
+def formats(op: str) -> dict[str, Choice]:
+    first: dict[str, Choice] = SLOWEST | {"convex": (0, 1), "s_v": input_shift, "s_g": adjoint_shift}
+    return first | {name: drawn(op, name) for name in UNDRAWN}
+
+
+def modulation_extremes() -> Iterator[Extreme]:
+    """Every gradient at one end of its range, each decay passing; and decays clamped at either end."""
+    word = 2**31 - 1
+    for k, s_n in product((1, 8, 15), (0, 1, 33)):
+        for n_max in slowest(k):
+            calls = []
+            for dn, base, mod in ((word, 0, 0), (-word, 0, 0), (word, 0, -32767), (word, 2**k - 1, 32767)):
+                arrays = np.full((2, 1, 2, 2), dn), np.full((2, 2), base), np.full((2, 1, 2), mod)
+                calls.append(tuple(a.astype(dtype) for a, dtype in zip(arrays, ("i4", "i2", "i2"), strict=True)))
+            yield Extreme(calls, {"k": k, "n_max": n_max, "s_n": s_n})
+
+
+# k, n_max, s_v, s_g, s_h (None: the least that fits), the rest (of those that fit, the first, the middle one, the last)
+EDGES = (
+    (15, 2**15 - 1, None, None, 0, 0, 0.0),
+    (15, 2**15 - 1, 22, 22, 0, 30, 0.5),
+    (15, 2**14, 7, 9, 0, 8, 1.0),
+    (15, 0, 0, 0, 0, 1, 0.0),
+    (15, 2**15 - 1, 0, None, 1, 0, 0.0),
+    (8, 2**8 - 1, 1, 20, 1, 8, 0.5),
+    (1, 1, 1, 1, 0, 0, 0.5),
+    (1, 0, 22, 0, 1, 0, 1.0),
+)
+
+
+EXTREME_SIZES = {
+    "selective_scan_backward": {"B": 2, "L": 1, "D": 2, "N": 2},
+    "ssd_scan_backward": {"B": 2, "L": 1, "H": 1, "P": 2, "S": 2},
+}
+
+
+class First(Random):
+    def choice(self, seq):
+        return seq[0]
+
+
+@cache
+def edge_formats(op: str) -> tuple[dict[str, int], ...]:
+    edges = []
+    for k, n_max, s_v, s_g, convex, s_h, share in EDGES:
+        at = SimpleNamespace(k=k, n_max=n_max, convex=convex, **EXTREME_SIZES[op])
+        at.s_v = input_shift(First(), at) if s_v is None else s_v
+        at.s_g = least_adjoint_shift(at) if s_g is None else s_g
+        at.s_h = s_h
+        for name in ("s_w", "s_n", "s_x", "s_b", "s_c"):
+            values = fitting(op, name, at)
+            setattr(at, name, values[int(share * (len(values) - 1))])
+        edges.append({parameter.name: getattr(at, parameter.name) for parameter in find_op(op).parameters})
+    return tuple(edges)
+
+
+# Signs of lam, dy, x and h: each two of them meet in all four ways.
+SIGNS = [(lam, dy, x, lam * dy * x) for lam, dy, x in product((1, -1), repeat=3)]
+
+
+def end(interval, sign: int) -> int:
+    return interval.high if sign > 0 else interval.low
+
+
+def scan_extremes(op: str) -> Iterator[tuple[dict[str, int], list[dict[str, int]]]]:
+    """Return parameters and calls, each of them one value an input, in which every sum's terms have one sign.
+
+    The decay is n_max, and 0 where a convex step keeps most of v; it passes its gradient.
+    """
+    for parameters in edge_formats(op):
+        at = SimpleNamespace(**parameters)
+        calls = []
+        for n in (parameters["n_max"], 0):
+            for lam, dy, x, h in SIGNS:
+                b = -h * x if at.convex else h * x
+                values = {"dy": dy * 32767, "x": x * 32767, "n": n, "b": b * 127, "c": lam * dy * 127}
+                values |= {"skip": lam * b * dy * 32767, "h": end(state_range(at), h)}
+                calls.append(values | {"dh": end(carried_range(at), lam)})
+        yield parameters, calls
+
+
+def filled(op: str, values: dict[str, int]) -> tuple[np.ndarray, ...]:
+    return tuple(
+        np.full([EXTREME_SIZES[op][name] for name in tensor.shape.split()], values[tensor.name], tensor.dtypes[0])
+        for tensor in find_op(op).inputs
+    )
+
+
+def selective_extremes() -> Iterator[Extreme]:
+    op = "selective_scan_backward"
+    for parameters, calls in scan_extremes(op):
+        yield Extreme([filled(op, values | {"base": values["n"], "mod": 0}) for values in calls], parameters)
+
+
+def ssd_extremes() -> Iterator[Extreme]:
+    op = "ssd_scan_backward"
+    for parameters, calls in scan_extremes(op):
+        yield Extreme([filled(op, values) for values in calls], parameters)
+
+
+PLANS = {
+    "decay_modulate_backward": Plan(SELECTIVE, SLOWEST | {"s_n": SHIFTS}, extremes=modulation_extremes),
+    "selective_scan_backward": Plan(SELECTIVE, formats("selective_scan_backward"), extremes=selective_extremes),
+    "ssd_scan_backward": Plan(SSD, formats("ssd_scan_backward"), extremes=ssd_extremes),
+}

@@ -23,13 +23,18 @@ def decay_modulate(base, mod, *, k, n_max):
     return n
 
 
+def advance(state, n, x, into, k, s_v, convex):
+    """Return v and the new state."""
+    v = see("v", rounded("product", x * into, s_v))
+    numerator = see("numerator", state * n + v * (2**k - n * convex))
+    return v, see("h", numerator // 2**k)
+
+
 def step(x, decays, b, c, skip, h, k, s_v, s_h, s_y, convex):
     """Return y and the new states of one channel, all Python integers."""
     new, total = [], skip * x
     for state, n, into, out in zip(h, decays, b, c, strict=True):
-        v = see("v", rounded("product", x * into, s_v))
-        numerator = see("numerator", state * n + v * (2**k - n * convex))
-        new.append(see("h", numerator // 2**k))
+        new.append(advance(state, n, x, into, k, s_v, convex)[1])
         total += see("term", new[-1] // 2**s_h * out)
     return see("y", saturate(rounded("sum", total, s_y), 16)), new
 
