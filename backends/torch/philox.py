@@ -1,6 +1,8 @@
 """Philox 4x32-10 on int64 tensors of words below 2**32."""
 
-from mamba_integer.spec.philox import MASK, MULTIPLIER_0, MULTIPLIER_1, ROUNDS, WEYL_0, WEYL_1
+import torch
+
+from mamba_integer.spec.philox import MASK, MULTIPLIER_0, MULTIPLIER_1, ROUNDING_DOMAIN, ROUNDS, WEYL_0, WEYL_1
 
 
 def multiply(word, multiplier):
@@ -19,3 +21,12 @@ def philox_words(c0, c1, c2, c3, key0, key1):
         c2 = high0 ^ c3 ^ ((key1 + turn * WEYL_1) & MASK)
         c1, c3 = low1, low0
     return c0, c1, c2, c3
+
+
+def rounding_words(rows, columns, seed, step, stream, first, device):
+    """Return the int64 words below 2**32 that ``spec.philox.rounding_words`` names."""
+    blocks = -(-columns // 4)
+    counter = first * blocks + torch.arange(rows * blocks, device=device)
+    others = (torch.full_like(counter, word) for word in (step, stream, ROUNDING_DOMAIN))
+    words = philox_words(counter, *others, seed & MASK, seed >> 32)
+    return torch.stack(words, -1).reshape(rows, 4 * blocks)[:, :columns]
