@@ -1,52 +1,77 @@
-"""Numba twins of ``spec.ops.conv_backward``: a block of channels at a time, each sum kept by one thread."""
+"""Numba twins of ``spec.ops.conv_backward``: the steps of a block in turn, all channels in lanes.
+
+Each loop over channels writes one array: a loop that writes more is not known to have them apart, and runs one by one.
+"""
 
 import numpy as np
-from numba import prange
+from numba import njit, prange
 
 from .. import ops
 from ..contract import implements
 from . import integers
 from .threads import spread
 
-# Channels of one piece of work: a step's gradients and sums stay in the nearest cache.
-CHANNELS = 64
+# Steps of one piece of work, whose gradients stay in the cache. The next block's first three are computed twice.
+STEPS = 64
 
 
 @implements(ops.causal_conv1d_backward)
 def causal_conv1d_backward(dy, x, w, bias, state, *, s):
-    dy, x, bias, state = (np.ascontiguousarray(a) for a in (dy, x, bias, state))
-    dx, sums = _convolve_backward(dy, x, np.ascontiguousarray(w.T, np.int32), bias, state, s)
+    known = np.concatenate([state, x], axis=1)
+    taps = np.ascontiguousarray(w.T, np.int32)
+    dx, sums = _convolve_backward(np.ascontiguousarray(dy), known, taps, np.ascontiguousarray(bias), s)
     total = sums.sum(axis=0)
     return dx, np.ascontiguousarray(total[:4].T), total[4]
 
 
+@njit(inline="always")
+def pass_gradients(g, dy, x0, x1, x2, x3, w, bias, s):
+    """Write the gradients of a step's results into g, 0 where a result was saturated."""
+    for d in range(g.size):
+        old = w[0, d] * x0[d] + w[1, d] * x1[d]
+        new = w[2, d] * x2[d] + w[3, d] * x3[d]
+        y = np.int32(integers.shift_round(np.int32(bias[d] + old + new), s))
+        g[d] = dy[d] if abs(y) <= 32767 else 0
+
+
+@njit(inline="always")
+def put_back(dx, g0, g1, g2, g3, w, s):
+    for d in range(dx.size):
+        early = w[3, d] * np.int64(g0[d]) + w[2, d] * np.int64(g1[d])
+        late = w[1, d] * np.int64(g2[d]) + w[0, d] * np.int64(g3[d])
+        dx[d] = integers.saturate(integers.shift_round(early + late, s), 32)
+
+
+@njit(inline="always")
+def add_products(total, g, x):
+    for d in range(g.size):
+        total[d] += np.int64(g[d]) * x[d]
+
+
+@njit(inline="always")
+def add(total, g):
+    for d in range(g.size):
+        total[d] += g[d]
+
+
 @spread
-def _convolve_backward(dy, x, w, bias, state, s):
-    batch, length, channels = x.shape
+def _convolve_backward(dy, known, w, bias, s):
+    batch, length, channels = dy.shape
     dx = np.empty((batch, length, channels), np.int32)
-    sums = np.zeros((batch, 5, channels), np.int64)
-    blocks = -(-channels // CHANNELS)
+    blocks = -(-length // STEPS)
+    sums = np.zeros((batch * blocks, 5, channels), np.int64)
     for piece in prange(batch * blocks):
-        i, first = piece // blocks, piece % blocks * CHANNELS
-        last = min(first + CHANNELS, channels)
-        known = np.empty((length + 3, last - first), np.int32)
-        known[:3], known[3:] = state[i, :, first:last], x[i, :, first:last]
-        g = np.zeros((length + 3, last - first), np.int32)
-        for t in range(length):
-            for d in range(last - first):
-                old = w[0, first + d] * known[t, d] + w[1, first + d] * known[t + 1, d]
-                new = w[2, first + d] * known[t + 2, d] + w[3, first + d] * known[t + 3, d]
-                y = np.int32(integers.shift_round(np.int32(bias[first + d] + old + new), s))
-                g[t, d] = dy[i, t, first + d] if abs(y) <= 32767 else 0
-        for t in range(length):
-            for d in range(last - first):
-                c, gradient = first + d, np.int64(g[t, d])
-                late = w[3, c] * gradient + w[2, c] * np.int64(g[t + 1, d])
-                later = w[1, c] * np.int64(g[t + 2, d]) + w[0, c] * np.int64(g[t + 3, d])
-                dx[i, t, c] = integers.saturate(integers.shift_round(late + later, s), 32)
-                for j in range(4):
-                    sums[i, j, c] += gradient * known[t + j, d]
-                sums[i, 4, c] += gradient
+        i, first = piece // blocks, piece % blocks * STEPS
+        last = min(first + STEPS, length)
+        x = known[i, first:]
+        g = np.zeros((last - first + 3, channels), np.int32)
+        for t in range(min(last + 3, length) - first):
+            pass_gradients(g[t], dy[i, first + t], x[t], x[t + 1], x[t + 2], x[t + 3], w, bias, s)
+        for t in range(last - first):
+            put_back(dx[i, first + t], g[t], g[t + 1], g[t + 2], g[t + 3], w, s)
+            for j in range(4):
+                add_products(sums[piece, j], g[t], x[t + j])
+            add(sums[piece, 4], g[t])
     return dx, sums
 
 
