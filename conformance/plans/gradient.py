@@ -1,5 +1,74 @@
 """Plans of ``spec.ops.gradient``."""
 
-from .plan import Plan
+from collections.abc import Iterator
+from math import prod
+from random import Random
+from typing import Any
 
-PLANS: dict[str, Plan] = {}
+import numpy as np
+
+from .activation import ENDS, FLAT
+from .plan import ROW_SIZES, Extreme, Plan
+from .sampling import SEEDS
+
+INT32_ENDS = np.array([-(2**31) + 1, 0, 2**31 - 1], np.int32)
+GRADIENT_ENDS = np.array([-(2**62) + 1, 0, 2**62 - 1])
+COUNTERS = (0, 1, 77, 2**31, 2**32 - 1)
+# Past one program's share of a reduction.
+REDUCED = (*FLAT, (4097,), (3, 8193))
+
+
+def pairs(ends: np.ndarray) -> tuple[np.ndarray, ...]:
+    return tuple(np.ascontiguousarray(a) for a in np.meshgrid(ends, ends))
+
+
+def largest_extremes() -> Iterator[Extreme]:
+    for bits in (8, 16, 32, 64):
+        dtype = f"int{bits}"
+        yield Extreme([(np.zeros(1, np.int64),), (np.array([0, 1 - 2**63], np.int64),), (np.array([3], dtype),)])
+
+
+def round_extremes() -> Iterator[Extreme]:
+    for shift in (0, 1, 16, 31):
+        yield Extreme([(INT32_ENDS,)], {"shift": shift})
+
+
+def first_row(random: Random, at: Any) -> int:
+    """Choose among the first rows and nearly the last that have words of their own."""
+    last = 2**32 // -(-at.K // 4) - 1
+    return random.choice((0, 1, 1000, last - prod(at.leading)))
+
+
+def stochastic_extremes() -> Iterator[Extreme]:
+    x, e = np.repeat(ENDS[:, None], 5, axis=1), np.array([15, 0, 15], np.int32)
+    for shift, bits, first in (
+        (0, 16, 0),
+        (0, 8, 2**31 - 3),
+        (15, 16, 7),
+        (15, 8, 7),
+        (20, 8, 0),
+        (24, 8, 0),
+        (24, 2, 0),
+    ):
+        parameters = {"shift": shift, "bits": bits, "seed": 5, "step": 1, "stream": 2, "first": first}
+        yield Extreme([(x, e)], parameters)
+
+
+PLANS = {
+    "error_add": Plan(leading=FLAT, extremes=lambda: [Extreme([pairs(ENDS)])]),
+    "gradient_add": Plan(leading=FLAT, extremes=lambda: [Extreme([pairs(GRADIENT_ENDS)])]),
+    "largest_magnitude": Plan(leading=REDUCED, extremes=largest_extremes),
+    "round_to_int16": Plan(parameters={"shift": range(32)}, leading=FLAT, extremes=round_extremes),
+    "stochastic_round_rows": Plan(
+        sizes={"K": ROW_SIZES},
+        parameters={
+            "shift": (0, 1, 3, 7, 8, 15, 16, 23, 24),
+            "bits": (16, 8, 2, 7, 9),
+            "seed": SEEDS,
+            "step": COUNTERS,
+            "stream": COUNTERS,
+            "first": first_row,
+        },
+        extremes=stochastic_extremes,
+    ),
+}

@@ -1,5 +1,95 @@
 """Plans of ``spec.ops.optimizer``."""
 
-from .plan import Plan
+from collections.abc import Iterator
+from random import Random
+from typing import Any
 
-PLANS: dict[str, Plan] = {}
+import numpy as np
+
+from .activation import FLAT
+from .gradient import GRADIENT_ENDS, REDUCED
+from .plan import Extreme, Plan
+
+LARGEST_WEIGHT = 2**28
+MOMENTUM_ENDS = np.array([-(2**27) + 1, 0, 2**27 - 1], np.int32)
+LOWS = (-LARGEST_WEIGHT, -1, 0, -1000, 5, LARGEST_WEIGHT)
+STEPS = (0, 1, 2, 7, 1000, 2**31 - 2)
+
+
+def project_extremes() -> Iterator[Extreme]:
+    for size in (2, 5):
+        ends = (-LARGEST_WEIGHT, 0)
+        yield Extreme([(np.full((3, size), end, np.int32),) for end in ends])
+
+
+def greatest_weight(random: Random, at: Any) -> int:
+    return random.choice([high for high in (LARGEST_WEIGHT, 0, 999, 2**15) if high >= at.low] or [at.low])
+
+
+def lion_extremes() -> Iterator[Extreme]:
+    for low, high in ((-LARGEST_WEIGHT, LARGEST_WEIGHT), (0, 2**20), (-7, -5), (9, 9)):
+        ends = np.array([low, high], np.int32)
+        w, m, g = (np.ascontiguousarray(a) for a in np.meshgrid(ends, MOMENTUM_ENDS, GRADIENT_ENDS))
+        for lr, decay in ((0, 0), (2**24, 0), (8192, 6554), (2**24, 2**16 - 1)):
+            for m_shift, g_up, g_down in ((0, 0, 0), (-3, 27, 62), (28, 0, 62), (1, 5, 62)):
+                parameters = {"lr": lr, "m_shift": m_shift, "g_up": g_up, "g_down": g_down}
+                yield Extreme([(w, m, g)], parameters | {"low": low, "high": high, "decay": decay})
+
+
+def last_rate(random: Random, at: Any) -> int:
+    return random.choice((0, at.peak, at.peak >> 4))
+
+
+def run_length(random: Random, at: Any) -> int:
+    return random.choice((at.warmup + 1, min(at.warmup + 7, 2**31 - 1), 2**31 - 1))
+
+
+def rate_extremes() -> Iterator[Extreme]:
+    for warmup, total in ((0, 1), (1, 2), (7, 100), (1000, 2**31 - 2)):
+        steps = np.array([0, max(warmup - 1, 0), warmup, total - 1, total], np.int32)
+        for peak, last in ((0, 0), (2**24, 0), (8192, 512), (100, 100)):
+            yield Extreme([(steps,)], {"peak": peak, "last": last, "warmup": warmup, "total": total})
+
+
+def error_extremes() -> Iterator[Extreme]:
+    exponent, largest = np.meshgrid(np.array([-40, 60], np.int32), np.array([0, 1, 2**63 - 1]))
+    for bits in (4, 8, 16, 32):
+        yield Extreme([(np.ascontiguousarray(exponent), np.ascontiguousarray(largest))], {"bits": bits})
+
+
+def momentum_extremes() -> Iterator[Extreme]:
+    ends = np.array([-100, 200], np.int32)
+    magnitudes = np.array([0, 1, 2**62 - 1]), np.array([0, 1, 2**27 - 1])
+    yield Extreme([tuple(np.ascontiguousarray(a) for a in np.meshgrid(ends, ends, *magnitudes))])
+
+
+PLANS = {
+    "ternary_project": Plan(
+        sizes={"N": (1, 2, 3, 7, 33), "K": (1, 2, 3, 4, 5, 8, 63, 64, 65, 130)}, extremes=project_extremes
+    ),
+    "lion_update": Plan(
+        parameters={
+            "lr": (0, 1, 8192, 2**24),
+            "m_shift": (0, 1, -1, 5, -27, 28, -300, 300),
+            "g_up": (0, 1, 13, 27),
+            "g_down": (0, 1, 7, 31, 32, 62),
+            "low": LOWS,
+            "high": greatest_weight,
+            "decay": (0, 1, 6554, 2**16 - 1),
+        },
+        leading=REDUCED,
+        extremes=lion_extremes,
+    ),
+    "learning_rate": Plan(
+        parameters={
+            "peak": (8192, 0, 1, 2**24),
+            "last": last_rate,
+            "warmup": (0, 1, 20, 2**31 - 2),
+            "total": run_length,
+        },
+        leading=FLAT,
+        extremes=rate_extremes,
+    ),
+    "error_exponent": Plan(parameters={"bits": (8, 16, 4, 5, 32)}, leading=FLAT, extremes=error_extremes),
+    "momentum_exponent": Plan(leading=FLAT, extremes=momentum_extremes),
+}

@@ -173,14 +173,15 @@ def stochastic_round_rows_widths(at):
     raised = scaled + noise
     rounded = raised >> at.shift
     blocks, rows = -(-at.K // 4), prod(at.leading)
+    exact = at.shift <= LARGEST_EXPONENT  # the largest error is a multiple of what is dropped
     return {
         "counter": Width(Interval(0, max(rows * blocks - 1, 0)) + at.first * blocks, "uint32"),
         "scaled": Width(scaled, "int32"),
         # Which words there are decides how near these come to their bounds.
         "noise": Width(noise, "int32", attained=at.shift == 0),
         "raised": Width(raised, "int32", attained=at.shift == 0),
-        "rounded": Width(rounded, "int32", attained=at.shift == 0),
-        "y": Width(rounded.saturate(at.bits), "int16", attained=rounded.high >= 1 << at.bits),
+        "rounded": Width(rounded, "int32", attained=exact),
+        "y": Width(rounded.saturate(at.bits), "int16", attained=exact or rounded.high >= 1 << (at.bits - 1)),
     }
 
 

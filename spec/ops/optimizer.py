@@ -92,20 +92,30 @@ def decay_share(lr: int, decay: int) -> int:
     return integers.shift_round(lr * decay, SHARE_SHIFT)
 
 
+def shifts(m_shift: int) -> tuple[int, int]:
+    """Return by how many bits to shift momenta down and up; more would not change what comes of them."""
+    return min(max(m_shift, 0), MOMENTUM_BITS), min(max(-m_shift, 0), MOST_UP)
+
+
 def lion_update_widths(at):
     weight, share = Interval(at.low, at.high), decay_share(at.lr, at.decay)
     loss = weight * share
     kept = weight.union(Interval(0, 0)) if share else weight
+    down, up = shifts(at.m_shift)
+    momentum = (MOMENTUM.shift_round(down) << up).saturate(MOMENTUM_BITS)
+    gradient = (GRADIENT.shift_round(at.g_down).saturate(MOMENTUM_BITS) << at.g_up).saturate(MOMENTUM_BITS)
+    # The new momentum rises with both of what it comes from.
+    ends = zip((momentum.low, momentum.high), (gradient.low, gradient.high), strict=True)
     return {
-        "momentum": Width(MOMENTUM, "int32"),
-        "gradient": Width(MOMENTUM, "int32"),
-        "vote": Width(MOMENTUM * VOTES + MOMENTUM, "int32"),
-        "lag": Width(MOMENTUM - MOMENTUM, "int32"),
-        "m": Width(MOMENTUM, "int32"),
+        "momentum": Width(momentum, "int32"),
+        "gradient": Width(gradient, "int32"),
+        "vote": Width(momentum * VOTES + gradient, "int32"),
+        "lag": Width(gradient - momentum, "int32"),
+        "m": Width(Interval(*(a + integers.shift_round(b - a, LAG_SHIFT) for a, b in ends)), "int32"),
         "loss": Width(loss, "int64"),
         "lost": Width(loss.shift_round(SHARE_BITS), "int32"),
         "sum": Width(kept + Interval.symmetric(at.lr), "int32", attained=share == 0),
-        "w": Width(weight, "int32"),
+        "w": Width(weight, "int32", attained=share == 0),
     }
 
 
@@ -182,12 +192,9 @@ def lion_update(w, m, g, *, lr, m_shift, g_up, g_down, low, high, decay):
     [[990, -1003, 9], [63, -55, 0], [1]]
     """
     wide = w.astype(np.int64)
+    down, up = shifts(m_shift)
     # ROUND
-    if m_shift >= 0:
-        momentum = integers.shift_round(m.astype(np.int64), min(m_shift, MOMENTUM_BITS))
-    else:
-        momentum = m.astype(np.int64) << min(-m_shift, MOST_UP)
-    momentum = integers.saturate(momentum, MOMENTUM_BITS)
+    momentum = integers.saturate(integers.shift_round(m.astype(np.int64), down) << up, MOMENTUM_BITS)
     # What saturates before the shift to the left would do so after it.
     gradient = integers.saturate(integers.shift_round(g, g_down), MOMENTUM_BITS) << g_up
     gradient = integers.saturate(gradient, MOMENTUM_BITS)
@@ -337,7 +344,7 @@ def momentum_exponent_widths(at):
     top = width - MOMENTUM_EXPONENT
     return {
         "top": Width(top, "int32"),
-        "fitting": Width(Interval(FEWEST_BITS - top.high, MOST_BITS - top.low), "int32", attained=False),
+        "fitting": Width(Interval(MOST_BITS - top.high, FEWEST_BITS - top.low), "int32"),
         "y": Width(MOMENTUM_EXPONENT, "int32"),
     }
 
