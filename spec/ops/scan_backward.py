@@ -1,4 +1,3 @@
-# LEAD: read /tmp/brief2.md: its signatures are normative; change this file to them. Delete this line then.
 """Backward of the scans: the gradient of a state runs the recurrence from the last step to the first.
 
 Sums are exact and every shift rounds to nearest: a floor's half ulp, always of one sign, would add up over the steps.
