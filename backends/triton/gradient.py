@@ -1,3 +1,142 @@
 """Triton versions of ``spec.ops.gradient``."""
 
-__all__: list[str] = []
+import torch
+import triton
+import triton.language as tl
+
+from mamba_integer.spec import ops, philox
+from mamba_integer.spec.contract import implements
+
+from . import integers
+from .launch import elementwise
+from .philox import key_pattern, philox_words
+
+ROUNDING_DOMAIN = tl.constexpr(philox.ROUNDING_DOMAIN)
+# A program's share of a reduction, and how much of it is loaded at a time.
+SHARE, LOADED = 16384, 4096
+COUNTERS_A_PROGRAM = 256
+
+
+@implements(ops.error_add)
+def error_add(a, b):
+    return elementwise(error_add_kernel, torch.empty(a.shape, dtype=a.dtype, device=a.device), a, b)
+
+
+@triton.jit
+def error_add_kernel(y_pointer, a_pointer, b_pointer, size, BLOCK: tl.constexpr):
+    offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    a = tl.load(a_pointer + offset, mask=offset < size, other=0).to(tl.int32)
+    b = tl.load(b_pointer + offset, mask=offset < size, other=0).to(tl.int32)
+    tl.store(y_pointer + offset, integers.saturate(a + b, 16).to(tl.int16), mask=offset < size)
+
+
+@implements(ops.gradient_add)
+def gradient_add(a, b):
+    return elementwise(gradient_add_kernel, torch.empty(a.shape, dtype=a.dtype, device=a.device), a, b)
+
+
+@triton.jit
+def gradient_add_kernel(y_pointer, a_pointer, b_pointer, size, BLOCK: tl.constexpr):
+    offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    a = tl.load(a_pointer + offset, mask=offset < size, other=0)
+    b = tl.load(b_pointer + offset, mask=offset < size, other=0)
+    tl.store(y_pointer + offset, a + b, mask=offset < size)
+
+
+def reduce(kernel, x):
+    """Return the int64 that ``kernel`` folds the elements of x into, from zero, by order-free atomics."""
+    result = torch.zeros(1, dtype=torch.int64, device=x.device)
+    size = x.numel()
+    if size:
+        kernel[(triton.cdiv(size, SHARE),)](result, x.contiguous(), size, SHARE=SHARE, BLOCK=LOADED)
+    return result
+
+
+@implements(ops.largest_magnitude)
+def largest_magnitude(x):
+    return reduce(largest_magnitude_kernel, x)
+
+
+@triton.jit
+def largest_magnitude_kernel(y_pointer, x_pointer, size, SHARE: tl.constexpr, BLOCK: tl.constexpr):
+    offset = tl.program_id(0).to(tl.int64) * SHARE + tl.arange(0, BLOCK)
+    largest = tl.abs(tl.load(x_pointer + offset, mask=offset < size, other=0))
+    for start in tl.static_range(BLOCK, SHARE, BLOCK):
+        x = tl.load(x_pointer + start + offset, mask=start + offset < size, other=0)
+        largest = tl.maximum(largest, tl.abs(x))
+    tl.atomic_max(y_pointer, tl.max(largest).to(tl.int64), sem="relaxed")
+
+
+@implements(ops.round_to_int16)
+def round_to_int16(x, *, shift):
+    y = torch.empty(x.shape, dtype=torch.int16, device=x.device)
+    return elementwise(round_to_int16_kernel, y, x, shift=shift)
+
+
+@triton.jit
+def round_to_int16_kernel(y_pointer, x_pointer, size, shift: tl.constexpr, BLOCK: tl.constexpr):
+    offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    x = tl.load(x_pointer + offset, mask=offset < size, other=0).to(tl.int64)
+    y = integers.saturate(integers.shift_round(x, shift), 16)
+    tl.store(y_pointer + offset, y.to(tl.int16), mask=offset < size)
+
+
+@implements(ops.stochastic_round_rows)
+def stochastic_round_rows(x, e, *, shift, bits, seed, step, stream, first):
+    y = torch.empty(x.shape, dtype=torch.int8 if bits <= 8 else torch.int16, device=x.device)
+    K = x.shape[-1]
+    blocks = triton.cdiv(K, 4)
+    counters = e.numel() * blocks
+    if counters:
+        words = (key_pattern(word) for word in (first * blocks, step, stream, seed & philox.MASK, seed >> 32))
+        stochastic_round_rows_kernel[(triton.cdiv(counters, COUNTERS_A_PROGRAM),)](
+            y, x.contiguous(), e.contiguous(), counters, *words, shift, K=K, bits=bits, BLOCK=COUNTERS_A_PROGRAM
+        )
+    return y
+
+
+@triton.jit(do_not_specialize=["start", "step", "stream", "key0", "key1", "shift"])
+def stochastic_round_rows_kernel(
+    y_pointer,
+    x_pointer,
+    e_pointer,
+    counters,
+    start,
+    step,
+    stream,
+    key0,
+    key1,
+    shift,
+    K: tl.constexpr,
+    bits: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    # Element i of counter j is element 4 (j mod blocks) + i of row j // blocks.
+    blocks: tl.constexpr = (K + 3) // 4
+    counter = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    row = counter // blocks
+    e = tl.load(e_pointer + row, mask=counter < counters, other=0)
+    zero = tl.zeros([BLOCK], tl.uint32)
+    c0, c1, c2, c3 = philox_words(
+        start.to(tl.uint32) + counter.to(tl.uint32),
+        zero + step.to(tl.uint32),
+        zero + stream.to(tl.uint32),
+        zero + ROUNDING_DOMAIN,
+        key0,
+        key1,
+    )
+    words = tl.reshape(tl.join(tl.join(c0, c2), tl.join(c1, c3)), [BLOCK, 4])
+    noise = words.to(tl.int32, bitcast=True) & ((1 << shift) - 1)
+    i = tl.arange(0, 4)[None, :]
+    inside = (counter < counters)[:, None]
+    offset = 4 * counter[:, None] + i
+    if K % 4:
+        k = 4 * (counter - row * blocks)[:, None] + i
+        inside = inside & (k < K)
+        offset = row[:, None] * K + k
+    x = tl.load(x_pointer + offset, mask=inside, other=0).to(tl.int32)
+    y = integers.saturate(((x << e[:, None]) + noise) >> shift, bits)
+    tl.store(y_pointer + offset, y.to(y_pointer.dtype.element_ty), mask=inside)
+
+
+__all__ = ["error_add", "gradient_add", "largest_magnitude", "round_to_int16", "stochastic_round_rows"]

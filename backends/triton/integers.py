@@ -35,14 +35,15 @@ def round_div(a, b):
 
 @triton.jit
 def bit_length(x):
-    """Smallest b with |x| < 2**b, for int32 x above -2**31: a binary search by comparisons."""
+    """Smallest b with |x| < 2**b, for int32 or int64 x above its type's least: a binary search by comparisons."""
     magnitude = tl.abs(x)
     length = tl.zeros_like(x)
-    for log_step in tl.static_range(5):
-        step = 16 >> log_step
-        above = (magnitude >> step) > 0
-        length = tl.where(above, length + step, length)
-        magnitude = tl.where(above, magnitude >> step, magnitude)
+    for log_step in tl.static_range(6):
+        step = 32 >> log_step
+        if step < x.dtype.primitive_bitwidth:
+            above = (magnitude >> step) > 0
+            length = tl.where(above, length + step, length)
+            magnitude = tl.where(above, magnitude >> step, magnitude)
     return length + tl.where(magnitude > 0, 1, 0)
 
 

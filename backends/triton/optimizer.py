@@ -1,3 +1,184 @@
 """Triton versions of ``spec.ops.optimizer``."""
 
-__all__: list[str] = []
+import torch
+import triton
+import triton.language as tl
+
+from mamba_integer.spec import ops
+from mamba_integer.spec.contract import implements
+from mamba_integer.spec.ops import optimizer as golden
+
+from . import integers
+from .gradient import reduce
+from .launch import BLOCK, elementwise
+
+VOTES = tl.constexpr(golden.VOTES)
+FEWEST_BITS = tl.constexpr(golden.FEWEST_BITS)
+MOST_BITS = tl.constexpr(golden.MOST_BITS)
+LEAST_ERROR_EXPONENT = tl.constexpr(golden.ERROR_EXPONENT.low)
+GREATEST_ERROR_EXPONENT = tl.constexpr(golden.ERROR_EXPONENT.high)
+LEAST_MOMENTUM_EXPONENT = tl.constexpr(golden.MOMENTUM_EXPONENT.low)
+GREATEST_MOMENTUM_EXPONENT = tl.constexpr(golden.MOMENTUM_EXPONENT.high)
+
+
+@implements(ops.ternary_project)
+def ternary_project(w):
+    N, K = w.shape
+    packed = torch.empty((N, triton.cdiv(K, 4)), dtype=torch.uint8, device=w.device)
+    return elementwise(ternary_project_kernel, packed, w, reduce(magnitude_sum_kernel, w), weights=w.numel(), K=K)
+
+
+@triton.jit
+def magnitude_sum_kernel(sum_pointer, w_pointer, size, SHARE: tl.constexpr, BLOCK: tl.constexpr):
+    offset = tl.program_id(0).to(tl.int64) * SHARE + tl.arange(0, BLOCK)
+    total = tl.zeros([BLOCK], tl.int64)
+    for start in tl.static_range(0, SHARE, BLOCK):
+        total += tl.abs(tl.load(w_pointer + start + offset, mask=start + offset < size, other=0))
+    tl.atomic_add(sum_pointer, tl.sum(total), sem="relaxed")
+
+
+@triton.jit
+def ternary_project_kernel(packed_pointer, w_pointer, sum_pointer, size, weights, K: tl.constexpr, BLOCK: tl.constexpr):
+    # An integer is above the half mean where it is above its floor.
+    threshold = (tl.load(sum_pointer) // (2 * weights.to(tl.int64))).to(tl.int32)
+    byte = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    i = tl.arange(0, 4)[None, :]
+    inside = (byte < size)[:, None]
+    offset = 4 * byte[:, None] + i
+    if K % 4:
+        bytes_a_row: tl.constexpr = (K + 3) // 4
+        row = byte // bytes_a_row
+        k = 4 * (byte - row * bytes_a_row)[:, None] + i
+        inside = inside & (k < K)
+        offset = row[:, None] * K + k
+    w = tl.load(w_pointer + offset, mask=inside, other=0)
+    code = tl.where(tl.abs(w) > threshold, tl.where(w > 0, 1, 3), 0)
+    tl.store(packed_pointer + byte, tl.sum(code << (2 * i), 1).to(tl.uint8), mask=byte < size)
+
+
+@implements(ops.lion_update)
+def lion_update(w, m, g, *, lr, m_shift, g_up, g_down, low, high, decay):
+    new_w, new_m = (torch.empty(a.shape, dtype=torch.int32, device=a.device) for a in (w, m))
+    clipped = torch.zeros(1, dtype=torch.int64, device=w.device)
+    size = w.numel()
+    if size:
+        arrays = (new_w, new_m, clipped, w.contiguous(), m.contiguous(), g.contiguous())
+        how = (lr, *golden.shifts(m_shift), g_up, g_down, low, high, golden.decay_share(lr, decay))
+        fixed = {name: getattr(golden, name) for name in ("MOMENTUM_BITS", "LAG_SHIFT", "SHARE_BITS")}
+        lion_update_kernel[(triton.cdiv(size, BLOCK),)](*arrays, size, *how, **fixed, BLOCK=BLOCK)
+    return new_w, new_m, clipped
+
+
+@triton.jit(do_not_specialize=["lr", "m_down", "m_up", "g_up", "g_down", "low", "high", "share"])
+def lion_update_kernel(
+    new_w_pointer,
+    new_m_pointer,
+    clipped_pointer,
+    w_pointer,
+    m_pointer,
+    g_pointer,
+    size,
+    lr,
+    m_down,
+    m_up,
+    g_up,
+    g_down,
+    low,
+    high,
+    share,
+    MOMENTUM_BITS: tl.constexpr,
+    LAG_SHIFT: tl.constexpr,
+    SHARE_BITS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = offset < size
+    w = tl.load(w_pointer + offset, mask=inside, other=0)
+    m = tl.load(m_pointer + offset, mask=inside, other=0)
+    g = tl.load(g_pointer + offset, mask=inside, other=0)
+
+    # A momentum is shifted one way: that it fits after the first keeps the sum of the rounding in int32.
+    momentum = integers.saturate(integers.shift_round(m, m_down).to(tl.int64) << m_up, MOMENTUM_BITS).to(tl.int32)
+    gradient = integers.saturate(integers.shift_round(g, g_down.to(tl.int64)), MOMENTUM_BITS)
+    gradient = integers.saturate(gradient << g_up, MOMENTUM_BITS).to(tl.int32)
+    vote = VOTES * momentum + gradient
+    new_m = momentum + integers.shift_round(gradient - momentum, LAG_SHIFT)
+    tl.store(new_m_pointer + offset, new_m, mask=inside)
+
+    # The sum stays within 2**29 of zero: a weight loses less than itself.
+    step = tl.where(vote > 0, lr, tl.where(vote < 0, -lr, 0))
+    total = w - step - integers.shift_round(w.to(tl.int64) * share, SHARE_BITS).to(tl.int32)
+    new_w = tl.minimum(tl.maximum(total, low), high)
+    tl.store(new_w_pointer + offset, new_w, mask=inside)
+    clipped = tl.sum(tl.where(inside & (new_w != total), 1, 0))
+    if clipped > 0:
+        tl.atomic_add(clipped_pointer, clipped.to(tl.int64), sem="relaxed")
+
+
+@implements(ops.learning_rate)
+def learning_rate(step, *, peak, last, warmup, total):
+    lr = torch.empty(step.shape, dtype=torch.int32, device=step.device)
+    return elementwise(learning_rate_kernel, lr, step, peak=peak, last=last, rising=warmup, total=total)
+
+
+@triton.jit
+def learning_rate_kernel(
+    lr_pointer,
+    step_pointer,
+    size,
+    peak: tl.constexpr,
+    last: tl.constexpr,
+    rising: tl.constexpr,
+    total: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    step = tl.load(step_pointer + offset, mask=offset < size, other=0).to(tl.int64)
+    lr = last + integers.round_div((peak - last) * tl.maximum(total - step, 0), total - rising)
+    if rising > 0:
+        lr = tl.where(step < rising, integers.round_div(peak * (step + 1), rising), lr)
+    tl.store(lr_pointer + offset, lr.to(tl.int32), mask=offset < size)
+
+
+@implements(ops.error_exponent)
+def error_exponent(exponent, largest, *, bits):
+    y = torch.empty(exponent.shape, dtype=torch.int32, device=exponent.device)
+    return elementwise(error_exponent_kernel, y, exponent, largest, bits=bits)
+
+
+@triton.jit
+def error_exponent_kernel(y_pointer, exponent_pointer, largest_pointer, size, bits: tl.constexpr, BLOCK: tl.constexpr):
+    offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    exponent = tl.load(exponent_pointer + offset, mask=offset < size, other=0)
+    largest = tl.load(largest_pointer + offset, mask=offset < size, other=0)
+    rise = tl.maximum(bits - 1 - integers.bit_length(largest).to(tl.int32), 0) >> 1
+    move = tl.where(largest > 0, rise, 0) - tl.where(largest >= (1 << (bits - 1)) - 1, 1, 0)
+    y = tl.minimum(tl.maximum(exponent + move, LEAST_ERROR_EXPONENT), GREATEST_ERROR_EXPONENT)
+    tl.store(y_pointer + offset, y, mask=offset < size)
+
+
+@implements(ops.momentum_exponent)
+def momentum_exponent(exponent, g_exponent, largest_g, largest_m):
+    y = torch.empty(exponent.shape, dtype=torch.int32, device=exponent.device)
+    return elementwise(momentum_exponent_kernel, y, exponent, g_exponent, largest_g, largest_m)
+
+
+@triton.jit
+def momentum_exponent_kernel(
+    y_pointer, exponent_pointer, g_exponent_pointer, largest_g_pointer, largest_m_pointer, size, BLOCK: tl.constexpr
+):
+    offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    exponent = tl.load(exponent_pointer + offset, mask=offset < size, other=0)
+    g_exponent = tl.load(g_exponent_pointer + offset, mask=offset < size, other=0)
+    largest_g = tl.load(largest_g_pointer + offset, mask=offset < size, other=0)
+    largest_m = tl.load(largest_m_pointer + offset, mask=offset < size, other=0)
+    m_top = integers.bit_length(largest_m).to(tl.int32) - exponent
+    g_top = integers.bit_length(largest_g).to(tl.int32) - g_exponent
+    top = tl.where(largest_m == 0, g_top, tl.where(largest_g == 0, m_top, tl.maximum(m_top, g_top)))
+    fitting = tl.minimum(tl.maximum(exponent, FEWEST_BITS - top), MOST_BITS - top)
+    y = tl.where((largest_m == 0) & (largest_g == 0), exponent, fitting)
+    y = tl.minimum(tl.maximum(y, LEAST_MOMENTUM_EXPONENT), GREATEST_MOMENTUM_EXPONENT)
+    tl.store(y_pointer + offset, y, mask=offset < size)
+
+
+__all__ = ["error_exponent", "learning_rate", "lion_update", "momentum_exponent", "ternary_project"]
