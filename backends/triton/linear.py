@@ -142,6 +142,18 @@ def digits_of(byte):
 
 
 @triton.jit
+def tile_of(program, rows, columns, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """Return the numbers of a program's tile of rows and of columns.
+
+    Programs that run together share columns: eight tiles of rows before the next tile of columns.
+    """
+    group_size = 8 * tl.cdiv(columns, COLUMNS)
+    group, inside_group = program // group_size, program % group_size
+    height = tl.minimum(tl.cdiv(rows, ROWS) - group * 8, 8)
+    return group * 8 + inside_group % height, inside_group // height
+
+
+@triton.jit
 def many_rows_kernel(
     y_pointer,
     q_pointer,
@@ -158,13 +170,8 @@ def many_rows_kernel(
     COLUMNS: tl.constexpr,
     BYTES: tl.constexpr,
 ):
-    # Programs that run together share columns of w: eight tiles of rows before the next tile of columns.
-    tiles = tl.cdiv(rows, ROWS)
-    group = tl.program_id(0) // (8 * tl.cdiv(columns, COLUMNS))
-    height = tl.minimum(tiles - group * 8, 8)
-    inside_group = tl.program_id(0) % (8 * tl.cdiv(columns, COLUMNS))
-    m = (group * 8 + inside_group % height) * ROWS + tl.arange(0, ROWS)
-    n = (inside_group // height) * COLUMNS + tl.arange(0, COLUMNS)
+    m, n = tile_of(tl.program_id(0), rows, columns, ROWS, COLUMNS)
+    m, n = m * ROWS + tl.arange(0, ROWS), n * COLUMNS + tl.arange(0, COLUMNS)
     j, k = tl.arange(0, BYTES), tl.arange(0, 4 * BYTES)
     q_tile = q_pointer + m[:, None].to(tl.int64) * depth + k[None, :]
     w_tile = w_pointer + n[:, None].to(tl.int64) * bytes_a_row + j[None, :]

@@ -1,3 +1,252 @@
-"""Triton versions of ``spec.ops.linear_backward``."""
+"""Triton versions of ``spec.ops.linear_backward``.
 
-__all__: list[str] = []
+The tensor cores multiply int8 whose sums run along contiguous rows, so operands are turned first: the packed weights,
+or the errors and the rows of the layer. An error of 16 bits is two int8 limbs, ``256 * high + low + 128``; what the 128
+adds is 128 times the sum of the other operand.
+"""
+
+import torch
+import triton
+import triton.language as tl
+
+from mamba_integer.spec import ops
+from mamba_integer.spec.contract import implements
+
+from .linear import digits_of, scale_sum, ternary_linear, tile_of
+
+LARGE_TILE = {"ROWS": 128, "COLUMNS": 128, "num_warps": 8, "num_stages": 3}
+SMALL_TILE = {"ROWS": 64, "COLUMNS": 64, "num_warps": 4, "num_stages": 4}
+BYTES, DEPTH = 32, 128
+# Sums of this many products of two int8 fit int32.
+LONGEST_SUM = 1 << 16
+# Programs that fill a large GPU; a weight gradient of fewer tiles is split along its rows.
+ENOUGH_PROGRAMS = 128
+
+
+@implements(ops.ternary_linear_backward)
+def ternary_linear_backward(dy, w, *, K, num, shift):
+    dx = torch.empty((*dy.shape[:-1], K), dtype=torch.int16, device=dy.device)
+    rows, depth = dy.shape[:-1].numel(), dy.shape[-1]
+    if not dx.numel():
+        return dx
+    turned, sums = turn_packed(w.contiguous(), K)
+    if dy.dtype == torch.int8:
+        none = torch.zeros(dy.shape[:-1], dtype=torch.int32, device=dy.device)
+        return ternary_linear.kernel(dy, none, turned, num=num, shift=shift)
+    limbs = torch.empty((2, rows, depth), dtype=torch.int8, device=dy.device)
+    split_kernel[(triton.cdiv(rows * depth, 1024),)](limbs, dy.contiguous(), rows * depth, BLOCK=1024)
+    tile = LARGE_TILE if rows >= LARGE_TILE["ROWS"] else SMALL_TILE
+    grid = (triton.cdiv(rows, tile["ROWS"]) * triton.cdiv(K, tile["COLUMNS"]),)
+    scale = (num, shift, (1 << shift) >> 1)
+    sizes = (rows * depth, rows, K, depth, turned.shape[1])
+    two_limbs_kernel[grid](dx, limbs, turned, sums, *sizes, *scale, BYTES=BYTES, **tile)
+    return dx
+
+
+def turn_packed(w, digits):
+    """Return packed weights transposed, packed along their new rows, and the sum of each of these rows."""
+    depth, bytes_a_row = w.shape
+    turned = torch.empty((digits, triton.cdiv(depth, 4)), dtype=torch.uint8, device=w.device)
+    sums = torch.zeros(digits, dtype=torch.int32, device=w.device)
+    grid = (triton.cdiv(turned.shape[1], 16), triton.cdiv(digits, 128))
+    turn_packed_kernel[grid](turned, sums, w, depth, digits, bytes_a_row, turned.shape[1], COLUMNS=128, BYTES=16)
+    return turned, sums
+
+
+@triton.jit
+def turn_packed_kernel(
+    turned_pointer,
+    sums_pointer,
+    w_pointer,
+    depth,
+    columns,
+    bytes_a_row,
+    bytes_turned,
+    COLUMNS: tl.constexpr,
+    BYTES: tl.constexpr,
+):
+    j = tl.program_id(0) * BYTES + tl.arange(0, BYTES)
+    k = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    turned = tl.zeros([BYTES, COLUMNS], tl.int32)
+    total = tl.zeros([BYTES, COLUMNS], tl.int32)
+    for i in tl.static_range(4):
+        n = 4 * j + i
+        inside = (n[:, None] < depth) & (k[None, :] < columns)
+        byte = tl.load(w_pointer + n[:, None].to(tl.int64) * bytes_a_row + k[None, :] // 4, mask=inside, other=0)
+        code = (byte.to(tl.int32) >> (k[None, :] % 4 * 2)) & 3
+        turned |= code << (2 * i)
+        total += (code ^ 2) - 2
+    place = turned_pointer + k[:, None].to(tl.int64) * bytes_turned + j[None, :]
+    tl.store(place, tl.trans(turned).to(tl.uint8), mask=(k[:, None] < columns) & (j[None, :] < bytes_turned))
+    tl.atomic_add(sums_pointer + k, tl.sum(total, 0), mask=k < columns, sem="relaxed")
+
+
+@triton.jit
+def high_limb(x):
+    return (x >> 8).to(tl.int8)
+
+
+@triton.jit
+def low_limb(x):
+    return ((x & 255) - 128).to(tl.int8)
+
+
+@triton.jit
+def split_kernel(limbs_pointer, x_pointer, size, BLOCK: tl.constexpr):
+    offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    x = tl.load(x_pointer + offset, mask=offset < size, other=0).to(tl.int32)
+    tl.store(limbs_pointer + offset, high_limb(x), mask=offset < size)
+    tl.store(limbs_pointer + size + offset, low_limb(x), mask=offset < size)
+
+
+@triton.jit
+def two_limbs_kernel(
+    dx_pointer,
+    limbs_pointer,
+    w_pointer,
+    sums_pointer,
+    limb_size,
+    rows,
+    columns,
+    depth,
+    bytes_a_row,
+    num,
+    shift,
+    half,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    BYTES: tl.constexpr,
+):
+    m, n = tile_of(tl.program_id(0), rows, columns, ROWS, COLUMNS)
+    m, n = m * ROWS + tl.arange(0, ROWS), n * COLUMNS + tl.arange(0, COLUMNS)
+    j, k = tl.arange(0, BYTES), tl.arange(0, 4 * BYTES)
+    high_tile = limbs_pointer + m[:, None].to(tl.int64) * depth + k[None, :]
+    low_tile = high_tile + limb_size
+    w_tile = w_pointer + n[:, None].to(tl.int64) * bytes_a_row + j[None, :]
+    high_sum = tl.zeros([ROWS, COLUMNS], tl.int32)
+    low_sum = tl.zeros([ROWS, COLUMNS], tl.int32)
+    for start in range(0, bytes_a_row, BYTES):
+        byte = tl.load(w_tile + start, mask=(n[:, None] < columns) & (start + j[None, :] < bytes_a_row), other=0)
+        inside = (m[:, None] < rows) & (4 * start + k[None, :] < depth)
+        digits = tl.trans(digits_of(byte))
+        high_sum = tl.dot(tl.load(high_tile + 4 * start, mask=inside, other=0), digits, high_sum, out_dtype=tl.int32)
+        low_sum = tl.dot(tl.load(low_tile + 4 * start, mask=inside, other=0), digits, low_sum, out_dtype=tl.int32)
+    sums = tl.load(sums_pointer + n, mask=n < columns, other=0)
+    # A part may wrap; the whole fits int32.
+    accumulator = high_sum * 256 + (low_sum + 128 * sums[None, :])
+    dx = scale_sum(accumulator, tl.zeros([ROWS, 1], tl.int32), num, shift, half)
+    inside = (m[:, None] < rows) & (n[None, :] < columns)
+    tl.store(dx_pointer + m[:, None].to(tl.int64) * columns + n[None, :], dx, mask=inside)
+
+
+@implements(ops.ternary_linear_backward_weight)
+def ternary_linear_backward_weight(dy, q, *, bits):
+    columns, width = dy.shape[-1], q.shape[-1]
+    rows = dy.shape[:-1].numel()
+    tiles = lambda tile: triton.cdiv(columns, tile["ROWS"]) * triton.cdiv(width, tile["COLUMNS"])  # noqa: E731
+    tile = LARGE_TILE if min(columns, width) >= LARGE_TILE["ROWS"] else SMALL_TILE
+    programs = tiles(tile)
+    if not rows or not programs:
+        return torch.zeros((columns, width), dtype=torch.int64, device=dy.device)
+    limbs = 1 if bits <= 8 else 2
+    errors, _ = turn(dy.reshape(rows, columns).contiguous(), limbs)
+    values, sums = turn(q.reshape(rows, width).contiguous(), 1, with_sums=limbs == 2)
+    depth = values.shape[-1]
+    parts = min(triton.cdiv(ENOUGH_PROGRAMS, programs), depth // DEPTH)
+    length = min(triton.cdiv(triton.cdiv(depth, parts), DEPTH) * DEPTH, LONGEST_SUM)
+    parts = triton.cdiv(depth, length)
+    make = torch.empty if parts == 1 else torch.zeros
+    dw = make((columns, width), dtype=torch.int64, device=dy.device)
+    sizes = (columns * depth, columns, width, depth, length)
+    options = {"LIMBS": limbs, "WHOLE": parts == 1, "DEPTH": DEPTH, **tile}
+    weight_kernel[(programs, parts)](dw, errors, values, sums, *sizes, **options)
+    return dw
+
+
+def turn(x, limbs, with_sums=False):
+    """Return x transposed, as int8 limbs, its rows padded with zeros, and the sum of each column of x if wanted."""
+    rows, columns = x.shape
+    depth = triton.cdiv(rows, DEPTH) * DEPTH
+    turned = torch.empty((limbs, columns, depth), dtype=torch.int8, device=x.device)
+    sums = torch.zeros(columns if with_sums else 1, dtype=torch.int64, device=x.device)
+    grid = (depth // DEPTH, triton.cdiv(columns, 64))
+    sizes = (columns * depth, rows, columns, depth)
+    turn_kernel[grid](turned, sums, x, *sizes, LIMBS=limbs, SUMS=with_sums, ROWS=DEPTH, COLUMNS=64)
+    return turned, sums
+
+
+@triton.jit
+def turn_kernel(
+    turned_pointer,
+    sums_pointer,
+    x_pointer,
+    limb_size,
+    rows,
+    columns,
+    depth,
+    LIMBS: tl.constexpr,
+    SUMS: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    m = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    n = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    inside = (m[:, None] < rows) & (n[None, :] < columns)
+    x = tl.load(x_pointer + m[:, None].to(tl.int64) * columns + n[None, :], mask=inside, other=0).to(tl.int32)
+    turned = turned_pointer + n[:, None].to(tl.int64) * depth + m[None, :]
+    if LIMBS == 1:
+        tl.store(turned, tl.trans(x.to(tl.int8)), mask=n[:, None] < columns)
+    else:
+        tl.store(turned, tl.trans(high_limb(x)), mask=n[:, None] < columns)
+        tl.store(turned + limb_size, tl.trans(low_limb(x)), mask=n[:, None] < columns)
+    if SUMS:
+        tl.atomic_add(sums_pointer + n, tl.sum(x, 0).to(tl.int64), mask=n < columns, sem="relaxed")
+
+
+@triton.jit
+def weight_kernel(
+    dw_pointer,
+    errors_pointer,
+    values_pointer,
+    sums_pointer,
+    limb_size,
+    rows,
+    columns,
+    depth,
+    length,
+    LIMBS: tl.constexpr,
+    WHOLE: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    DEPTH: tl.constexpr,
+):
+    m, n = tile_of(tl.program_id(0), rows, columns, ROWS, COLUMNS)
+    m, n = m * ROWS + tl.arange(0, ROWS), n * COLUMNS + tl.arange(0, COLUMNS)
+    k = tl.arange(0, DEPTH)
+    first = tl.program_id(1) * length
+    high_tile = errors_pointer + m[:, None].to(tl.int64) * depth + k[None, :]
+    low_tile = high_tile + limb_size
+    value_tile = values_pointer + n[:, None].to(tl.int64) * depth + k[None, :]
+    high_sum = tl.zeros([ROWS, COLUMNS], tl.int32)
+    low_sum = tl.zeros([ROWS, COLUMNS], tl.int32)
+    for start in range(first, tl.minimum(first + length, depth), DEPTH):
+        values = tl.trans(tl.load(value_tile + start, mask=n[:, None] < columns, other=0))
+        high = tl.load(high_tile + start, mask=m[:, None] < rows, other=0)
+        high_sum = tl.dot(high, values, high_sum, out_dtype=tl.int32)
+        if LIMBS == 2:
+            low = tl.load(low_tile + start, mask=m[:, None] < rows, other=0)
+            low_sum = tl.dot(low, values, low_sum, out_dtype=tl.int32)
+    dw = high_sum.to(tl.int64)
+    if LIMBS == 2:
+        dw = dw * 256 + low_sum.to(tl.int64)
+        if first == 0:
+            dw += 128 * tl.load(sums_pointer + n, mask=n < columns, other=0)[None, :]
+    place = dw_pointer + m[:, None].to(tl.int64) * columns + n[None, :]
+    inside = (m[:, None] < rows) & (n[None, :] < columns)
+    if WHOLE:
+        tl.store(place, dw, mask=inside)
+    else:
+        tl.atomic_add(place, dw, mask=inside, sem="relaxed")
+
+
+__all__ = ["ternary_linear_backward", "ternary_linear_backward_weight"]

@@ -1,3 +1,72 @@
-"""Triton versions of ``spec.ops.loss_backward``."""
+"""Triton versions of ``spec.ops.loss_backward``: one program a row, which it reads tile by tile."""
 
-__all__: list[str] = []
+import torch
+import triton
+import triton.language as tl
+
+from mamba_integer.spec import ops
+from mamba_integer.spec.contract import implements
+from mamba_integer.spec.ops import loss_backward as golden
+from mamba_integer.spec.philox import MASK
+from mamba_integer.spec.philox import ROUNDING_DOMAIN as DOMAIN
+
+from . import integers
+from .loss import load_logits, pow2_weights, row_maximum, tile, weight_sum
+from .philox import key_pattern, philox_words
+
+FRACTION_BITS = tl.constexpr(golden.FRACTION_BITS)
+CERTAIN = tl.constexpr(golden.CERTAIN)
+ROUNDING_DOMAIN = tl.constexpr(DOMAIN)
+
+
+@implements(ops.cross_entropy_pow2_backward)
+def cross_entropy_pow2_backward(logits, target, *, f, seed, step, stream, first):
+    dlogits = torch.empty(logits.shape, dtype=torch.int16, device=logits.device)
+    v = logits.shape[-1]
+    if dlogits.numel():
+        words = (key_pattern(word) for word in (step, stream, seed & MASK, seed >> 32))
+        arrays = (logits.contiguous(), target.contiguous())
+        cross_entropy_pow2_backward_kernel[(target.numel(),)](dlogits, *arrays, first, *words, v, f=f, **blocks(v))
+    return dlogits
+
+
+def blocks(size):
+    """Return the launch constants of a tile that is made of whole blocks of four words."""
+    constants = tile(size)
+    return constants | {"BLOCK": max(constants["BLOCK"], 4)}
+
+
+@triton.jit(do_not_specialize=["first", "step", "stream", "key0", "key1"])
+def cross_entropy_pow2_backward_kernel(
+    dlogits_pointer,
+    logits_pointer,
+    target_pointer,
+    first,
+    step,
+    stream,
+    key0,
+    key1,
+    V,
+    f: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    program = tl.program_id(0).to(tl.int64)
+    row = program * V
+    best = row_maximum(logits_pointer + row, V, BLOCK)
+    total = weight_sum(logits_pointer + row, best, V, f, BLOCK)
+    target = tl.load(target_pointer + program)
+    first_counter = (first + program) * tl.cdiv(V, 4)
+    for start in range(0, V, BLOCK):
+        counter = (first_counter + start // 4 + tl.arange(0, BLOCK // 4)).to(tl.uint32)
+        c2, c3 = tl.zeros_like(counter) + stream.to(tl.uint32), tl.full([BLOCK // 4], ROUNDING_DOMAIN, tl.uint32)
+        w0, w1, w2, w3 = philox_words(counter, tl.zeros_like(counter) + step.to(tl.uint32), c2, c3, key0, key1)
+        word = tl.reshape(tl.join(tl.join(w0, w2), tl.join(w1, w3)), [BLOCK])
+        index = start + tl.arange(0, BLOCK)
+        weight = pow2_weights(best - load_logits(logits_pointer + row, index, V), f).to(tl.int64)
+        dither = ((word >> 1).to(tl.int64) * total) >> 31
+        p = ((weight << FRACTION_BITS) + dither) // total
+        difference = tl.where(index == target, p - CERTAIN, p)
+        tl.store(dlogits_pointer + row + index, integers.saturate(difference, 16).to(tl.int16), mask=index < V)
+
+
+__all__ = ["cross_entropy_pow2_backward"]
