@@ -51,10 +51,12 @@ def _largest_magnitude(x):
     largest = np.zeros((x.size + CHUNK - 1) // CHUNK, np.int64)
     for chunk in prange(largest.size):
         part = x[chunk * CHUNK : (chunk + 1) * CHUNK]
-        # The least and the greatest, in the array's own type: many to a register.
+        # The least and the greatest in the array's own type, which min and max would widen: many to a register.
         low, high = part[0], part[0]
-        for value in part:
-            low, high = min(low, value), max(high, value)
+        for i in range(part.size):
+            value = part[i]
+            low = value if value < low else low
+            high = value if value > high else high
         largest[chunk] = max(np.int64(high), -np.int64(low))
     return largest
 
