@@ -70,10 +70,10 @@ def test_error_is_orthogonal_to_ones_and_to_the_row(b):
 @pytest.mark.parametrize("value", [0, -5, 2**23 - 1])
 def test_equal_elements_pass_the_centred_error(value):
     """A row without a direction of its own: nothing but the mean is taken off, and gamma learns nothing."""
-    x, gamma = np.full((1, 4), value, np.int32), np.full(4, 8, np.int16)
+    x, gamma = np.full((1, 4), value, np.int32), np.full(4, 256, np.int16)
     dy, dr = np.array([[4, 0, 0, 0]], np.int16), np.array([[0, 1, 2, 2**31 - 1]], np.int32)
     dx, dgamma = spec.bitshift_norm_backward(x, gamma, dy, dr, b=0, e=0)
-    assert dx.tolist() == [[24, -7, -6, 2**31 - 9]]
+    assert dx.tolist() == [[768, -255, -254, 2**31 - 257]]
     assert not dgamma.any()
 
 

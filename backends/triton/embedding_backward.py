@@ -7,7 +7,9 @@ import triton.language as tl
 from mamba_integer.spec import ops
 from mamba_integer.spec.contract import implements
 
-BLOCK = 1024
+# One element a thread: a warp's atomics fall on neighbouring words.
+BLOCK = 256
+WARPS = BLOCK // 32
 
 
 @implements(ops.embedding_backward)
@@ -15,9 +17,9 @@ def embedding_backward(ids, dy, *, V):
     D = dy.shape[-1]
     dtable = torch.zeros((V, D), dtype=torch.int64, device=dy.device)
     if dy.numel():
-        block = min(triton.next_power_of_2(D), BLOCK)
-        grid = (ids.numel(), triton.cdiv(D, block))
-        embedding_backward_kernel[grid](dtable, ids.contiguous(), dy.contiguous(), D, BLOCK=block)
+        grid = (ids.numel(), triton.cdiv(D, BLOCK))
+        arrays = (ids.contiguous(), dy.contiguous())
+        embedding_backward_kernel[grid](dtable, *arrays, D, BLOCK=BLOCK, num_warps=WARPS)
     return dtable
 
 

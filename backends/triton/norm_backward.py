@@ -6,7 +6,7 @@ import triton.language as tl
 
 from mamba_integer.spec import ops
 from mamba_integer.spec.contract import implements
-from mamba_integer.spec.ops.norm_backward import UNIT_BITS
+from mamba_integer.spec.ops.norm_backward import CUT_BITS, UNIT_BITS, final_shifts
 
 from . import integers
 from .norm import scaled_row
@@ -25,6 +25,7 @@ def bitshift_norm_backward(x, gamma, dy, dr, *, b, e):
     dgamma = torch.zeros((D,), dtype=torch.int64, device=x.device)
     if rows:
         block = triton.next_power_of_2(D)
+        up, down = final_shifts(e)
         arrays = (a.contiguous() for a in (x, gamma, dy, dr))
         bitshift_norm_backward_kernel[(triton.cdiv(rows, ROWS),)](
             dx,
@@ -33,13 +34,25 @@ def bitshift_norm_backward(x, gamma, dy, dr, *, b, e):
             rows,
             D=D,
             b=b,
-            e=e,
+            up=up,
+            down=down,
             unit_bits=UNIT_BITS,
+            cut_bits=CUT_BITS,
             ROWS=ROWS,
             BLOCK=block,
             num_warps=min(max(block // ELEMENTS_A_WARP, 1), MOST_WARPS),
         )
     return dx, dgamma
+
+
+@triton.jit
+def round_div_by_float(a, b):
+    """Floor of a / b + 1/2 for b > 0, where |a| + b < 2**53.
+
+    Both are float64 numbers, and so is the quotient but for less than 1 / b; if it is no integer, it is at least 1 / b
+    from the next.
+    """
+    return tl.floor((a + (b >> 1)).to(tl.float64) / b.to(tl.float64)).to(tl.int64)
 
 
 @triton.jit
@@ -53,13 +66,13 @@ def bitshift_norm_backward_kernel(
     rows,
     D: tl.constexpr,
     b: tl.constexpr,
-    e: tl.constexpr,
+    up: tl.constexpr,
+    down: tl.constexpr,
     unit_bits: tl.constexpr,
+    cut_bits: tl.constexpr,
     ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    up: tl.constexpr = max(-e, 0)
-    down: tl.constexpr = max(e, 0)
     column = tl.arange(0, BLOCK)
     mask = column < D
     gamma = tl.load(gamma_pointer + column, mask=mask, other=0).to(tl.int32)
@@ -77,12 +90,13 @@ def bitshift_norm_backward_kernel(
         unit = integers.shift_round(scaled << tl.maximum(-places, 0), tl.maximum(places, 0))
         wide = unit.to(tl.int64)
         gain += dy.to(tl.int64) * wide
-        g = dy * gamma
+        g = integers.shift_round(dy * gamma, cut_bits)
         mean = integers.round_div(tl.sum(g.to(tl.int64)), D).to(tl.int32)
         divisor = tl.maximum(integers.shift_round(tl.sum(wide * wide), unit_bits), 1)
-        slope = integers.round_div(tl.sum(g.to(tl.int64) * wide), divisor)
-        across = g.to(tl.int64) - mean - integers.shift_round(wide * slope, unit_bits)
-        update = integers.shift_round((across * m) << up, k + b + down)
+        slope = round_div_by_float(tl.sum(g.to(tl.int64) * wide), divisor).to(tl.int32)
+        along = integers.shift_round(wide * slope, unit_bits).to(tl.int32)
+        across = g - mean - along
+        update = integers.shift_round((across.to(tl.int64) * m) << up, k + b + down)
         dx = integers.saturate(dr.to(tl.int64) + update, 32)
         tl.store(dx_pointer + place, dx.to(tl.int32), mask=mask)
         row += 1

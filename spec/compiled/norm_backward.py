@@ -5,7 +5,7 @@ from numba import prange
 
 from .. import ops
 from ..contract import implements
-from ..ops.norm_backward import UNIT_BITS
+from ..ops.norm_backward import CUT_BITS, UNIT_BITS, final_shifts
 from . import integers
 from .norm import scale_exponent, scale_mantissa
 from .threads import spread
@@ -18,14 +18,13 @@ PIECES = 64
 def bitshift_norm_backward(x, gamma, dy, dr, *, b, e):
     D = x.shape[-1]
     rows = (np.ascontiguousarray(a).reshape(-1, D) for a in (x, dy, dr))
-    dx, sums = _bitshift_norm_backward(*rows, np.ascontiguousarray(gamma), b, e)
+    dx, sums = _bitshift_norm_backward(*rows, np.ascontiguousarray(gamma), b, *final_shifts(e))
     return dx.reshape(x.shape), sums.sum(axis=0)
 
 
 @spread
-def _bitshift_norm_backward(x, dy, dr, gamma, b, e):
+def _bitshift_norm_backward(x, dy, dr, gamma, b, up, down):
     rows, D = x.shape
-    up, down = max(-e, 0), max(e, 0)
     pieces = min(rows, PIECES)
     dx = np.empty((rows, D), np.int32)
     sums = np.zeros((pieces, D), np.int64)
@@ -34,7 +33,7 @@ def _bitshift_norm_backward(x, dy, dr, gamma, b, e):
         for row in range(piece * rows // pieces, (piece + 1) * rows // pieces):
             total, g_sum = 0, 0
             for i in range(D):
-                g[i] = np.int32(dy[row, i]) * np.int32(gamma[i])
+                g[i] = integers.shift_round(np.int32(np.int32(dy[row, i]) * np.int32(gamma[i])), CUT_BITS)
                 total += np.int64(x[row, i])
                 g_sum += np.int64(g[i])
             mean = np.int32(total // D)
@@ -53,11 +52,12 @@ def _bitshift_norm_backward(x, dy, dr, gamma, b, e):
                 dot += np.int64(g[i]) * np.int64(unit[i])
                 energy += np.int64(unit[i]) * np.int64(unit[i])
                 sums[piece, i] += np.int64(dy[row, i]) * np.int64(unit[i])
-            g_mean = integers.round_div(g_sum, D)
-            slope = integers.round_div(dot, max(integers.shift_round(energy, UNIT_BITS), 1))
+            g_mean = np.int32(integers.round_div(g_sum, D))
+            slope = np.int32(integers.round_div(dot, max(integers.shift_round(energy, UNIT_BITS), 1)))
             for i in range(D):
-                across = g[i] - g_mean - integers.shift_round(unit[i] * slope, UNIT_BITS)
-                update = integers.shift_round((across * m) << up, k + b + down)
+                along = integers.shift_round(np.int64(unit[i]) * np.int64(slope), UNIT_BITS)
+                across = np.int32(g[i] - g_mean - along)
+                update = integers.shift_round((np.int64(across) * m) << up, k + b + down)
                 dx[row, i] = integers.saturate(dr[row, i] + update, 32)
     return dx, sums
 

@@ -13,14 +13,17 @@ ERROR = Interval.signed(16)
 STREAM_ERROR = Interval.signed(32)
 # Fraction bits of the normalised row, in which its own direction is found and the gain's gradient is summed.
 UNIT_BITS = 12
+# Bits cut from dy * gamma, so that a row's sums stay below 2**53 and what is left of the error fits int32.
+CUT_BITS = 8
 
 
 def bitshift_norm_backward_widths(at):
-    D, b, up, down = at.D, at.b, max(-at.e, 0), max(at.e, 0)
+    D, b, (up, down) = at.D, at.b, final_shifts(at.e)
     scale = scale_widths(D, b)
     m, k = scale["m"].range, scale["k"].range
     root = math.isqrt(4 * D) + 1
-    g = ERROR * GAMMA
+    product = ERROR * GAMMA
+    g = product.shift_round(CUT_BITS)
     g_sum = g.sum(D)
     # |c| <= sqrt(D) * 2**k and m <= 2**(b+1): no element of the normalised row exceeds 2 sqrt(D), and by Cauchy and
     # Schwarz neither do sums over the row exceed 2 D times the largest factor, but for the half that rounding adds.
@@ -29,9 +32,10 @@ def bitshift_norm_backward_widths(at):
     dot = Interval.symmetric(g.high * longest)
     energy = Interval(0, D * ((2 << UNIT_BITS) + 1) ** 2)
     divisor = Interval(1, max(int(integers.shift_round(energy.high, UNIT_BITS)), 1))
-    # Again |dot| <= g sqrt(D * energy); the divisor is at least 1 and at least two thirds of energy / 2**UNIT_BITS.
-    slope = Interval.symmetric((2 * g.high * root << (UNIT_BITS // 2)) + 1)
-    along = Interval.symmetric((g.high * root << UNIT_BITS) + unit.high)
+    # A row that isn't zero has some |n| >= 2**12 or, if k > 0, more than D / 4 as its sum of squares before rounding:
+    # energy >= 2**22. With |dot| <= g sqrt(D * energy), the slope is below 2 g sqrt(D), and so is n * slope / 2**12.
+    slope = Interval.symmetric(g.high * root)
+    along = slope << UNIT_BITS
     across = g - g_sum_mean(g_sum, D) - along.shift_round(UNIT_BITS)
     raised = across * m << up
     update = raised.shift_round(b + down).union(raised.shift_round(k.high + b + down))
@@ -40,15 +44,16 @@ def bitshift_norm_backward_widths(at):
     return scale | {
         "scaled": Width(scale["centred"].range * m, "int32", attained=False),
         "unit": Width(unit, "int32", attained=False),
+        "product": Width(product, "int32"),
         "g": Width(g, "int32"),
         "g_sum": Width(g_sum, "int64"),
         "g_mean": Width(g_sum_mean(g_sum, D), "int32"),
         "dot": Width(dot, "int64", attained=False),
         "energy": Width(energy, "int64", attained=False),
         "divisor": Width(divisor, "int64", attained=False),
-        "slope": Width(slope, "int64", attained=False),
+        "slope": Width(slope, "int32", attained=False),
         "along": Width(along, "int64", attained=False),
-        "across": Width(across, "int64", attained=False),
+        "across": Width(across, "int32", attained=False),
         "raised": Width(raised, "int64", attained=False),
         "update": Width(update, "int64", attained=False),
         "total": Width(total, "int64", attained=False),
@@ -56,6 +61,11 @@ def bitshift_norm_backward_widths(at):
         "gain": Width(gain, "int64", attained=False),
         "dgamma": Width(gain.sum(math.prod(at.leading)), "int64", attained=False),
     }
+
+
+def final_shifts(e: int) -> tuple[int, int]:
+    """Return the left and the right shift that give back the bits cut and take off e: one of them is by zero."""
+    return max(CUT_BITS - e, 0), max(e - CUT_BITS, 0)
 
 
 def g_sum_mean(g_sum: Interval, D: int) -> Interval:
@@ -79,10 +89,11 @@ def g_sum_mean(g_sum: Interval, D: int) -> Interval:
     sizes={"D": (1, LARGEST_ROW)},
     clauses={
         "C1": "c, k and m are those of `bitshift_norm`, and n = floor(c * m * 2**12 / 2**(k + b) + 1/2)",
-        "C2": "g = dy * gamma, less its mean floor(sum g / D + 1/2)",
+        "C2": "g = floor(dy * gamma / 2**8 + 1/2), less its mean floor(sum g / D + 1/2)",
         "C3": "p = floor(sum g*n / q + 1/2), both sums over the row, with g before its mean is taken off and "
         "q = max(1, floor(sum n*n / 2**12 + 1/2)); g loses floor(n * p / 2**12 + 1/2)",
-        "C4": "dx = dr + floor(g * m / 2**(k + b + e) + 1/2), one rounding, saturated to [-(2**31 - 1), 2**31 - 1]",
+        "C4": "dx = dr + floor(g * 2**8 * m / 2**(k + b + e) + 1/2), one rounding, "
+        "saturated to [-(2**31 - 1), 2**31 - 1]",
         "C5": "dgamma[d] = sum of dy[..., d] * n[..., d] over all rows, exact",
         "C6": "rounding and saturation of `bitshift_norm`, and its scale's grid, have derivative one",
     },
@@ -92,8 +103,8 @@ def bitshift_norm_backward(x, gamma, dy, dr, *, b, e):
     """Return the error of a normalised row's input, added to ``dr``, and the gradient of gamma.
 
     The row is normalised again, to n in Q.12 (C1). Moving x along itself or by a constant doesn't change the norm's
-    result, so the error ``g = dy * gamma`` is made orthogonal to ones (C2) and to n (C3); what is left, times the row's
-    scale ``m / 2**(k + b)``, is the error of x (C4). The gain's gradient is the sum of ``dy * n`` (C5).
+    result, so the error g, ``dy * gamma`` over 2**8, is made orthogonal to ones (C2) and to n (C3); what is left, times
+    the row's scale ``m / 2**(k + b)``, is the error of x (C4). The gain's gradient is the sum of ``dy * n`` (C5).
 
     Parameters
     ----------
@@ -137,7 +148,7 @@ def bitshift_norm_backward(x, gamma, dy, dr, *, b, e):
     centred, k, m = row_scale(x, b)
     unit = integers.shift_round((centred * m) << UNIT_BITS, k + b)
     error = dy.astype(np.int64)
-    g = error * gamma
+    g = integers.shift_round(error * gamma, CUT_BITS)
     dgamma = (error * unit).reshape(-1, D).sum(axis=0)
     # ROUND
     mean = integers.round_div(g.sum(axis=-1, keepdims=True), D)
@@ -145,7 +156,8 @@ def bitshift_norm_backward(x, gamma, dy, dr, *, b, e):
     divisor = np.maximum(integers.shift_round(energy, UNIT_BITS), 1)
     slope = integers.round_div((g * unit).sum(axis=-1, keepdims=True), divisor)
     across = g - mean - integers.shift_round(unit * slope, UNIT_BITS)
-    update = integers.shift_round((across * m) << max(-e, 0), k + b + max(e, 0))
+    up, down = final_shifts(e)
+    update = integers.shift_round((across * m) << up, k + b + down)
     # SATURATE
     return integers.saturate(dr + update, 32).astype(np.int32), dgamma
 
