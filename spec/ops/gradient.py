@@ -1,4 +1,3 @@
-# LEAD: read /tmp/brief2.md: its signatures are normative; change this file to them. Delete this line then.
 """What gradients need between the ops: sums, magnitudes, and fewer bits."""
 
 from math import prod
