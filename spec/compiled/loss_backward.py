@@ -35,7 +35,8 @@ def _backward(logits, target, f, first, step, stream, key0, key1):
             for i in range(min(4, V - 4 * block)):
                 n = 4 * block + i
                 dither = (np.int64(words[i] >> ONE) * total) >> 31
-                p = ((pow2_weight(best - logits[row, n], f) << FRACTION_BITS) + dither) // total
+                # Below 2**15 the rounding of a float64 quotient is finer than its distance to the next integer.
+                p = np.int64(((pow2_weight(best - logits[row, n], f) << FRACTION_BITS) + dither) / total)
                 dlogits[row, n] = integers.saturate(p - CERTAIN if n == target[row] else p, 16)
     return dlogits
 
