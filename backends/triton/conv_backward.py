@@ -12,19 +12,27 @@ from mamba_integer.spec.contract import implements
 from . import integers
 from .conv import load_input
 
-CHANNELS, STEPS, AHEAD = 256, 32, 8
+CHANNELS, STEPS, AHEAD = 256, 32, 4
 
 
 @triton.jit
-def load_steps(dy_pointer, x_pointer, batch, t, length, channels, channel, COUNT: tl.constexpr):
+def load_steps(dy_pointer, x_pointer, t, length, channels, channel, COUNT: tl.constexpr):
     """Load gradients and inputs of COUNT steps from t on: a store between two loads would keep them in turn."""
+    place = tl.full([], t, tl.int64) * channels
     loaded = ()
     for u in tl.static_range(COUNT):
         inside = channel < tl.where(t + u < length, channels, 0)
-        place = (batch * length + t + u) * channels + channel
-        dy = tl.load(dy_pointer + place, mask=inside, other=0).to(tl.int32)
-        loaded = loaded + ((dy, tl.load(x_pointer + place, mask=inside, other=0).to(tl.int32)),)
+        dy = tl.load(dy_pointer + place + u * channels, mask=inside, other=0).to(tl.int32)
+        x = tl.load(x_pointer + place + u * channels, mask=inside, other=0).to(tl.int32)
+        loaded = loaded + ((dy, x),)
     return loaded
+
+
+@triton.jit
+def load_taps(w_pointer, channel, mask):
+    """Load the four bytes of each channel as a word, the oldest input's tap in the lowest."""
+    word = tl.load(w_pointer + channel, mask=mask, other=0)
+    return ((word << 24) >> 24, (word << 16) >> 24, (word << 8) >> 24, word >> 24)
 
 
 @triton.jit
@@ -35,12 +43,11 @@ def passed(dy, x, w, bias, s: tl.constexpr):
 
 
 @triton.jit
-def put_step(dx_pointer, g, w, batch, t, start, length, channels, channel, s: tl.constexpr):
-    """Store the gradient of the input at t, which the gradients g at t .. t + 3 make, unless t is out of range."""
+def put_step(dx_pointer, g, w, inside, s: tl.constexpr):
+    """Store the gradient of an input, which the gradients of its own step's result and of the next three make."""
     back = w[3] * g[0].to(tl.int64) + w[2] * g[1].to(tl.int64) + w[1] * g[2].to(tl.int64) + w[0] * g[3].to(tl.int64)
     dx = integers.saturate(integers.shift_round(back, s), 32)
-    inside = channel < tl.where((t >= start) & (t < length), channels, 0)
-    tl.store(dx_pointer + (batch * length + t) * channels + channel, dx.to(tl.int32), mask=inside)
+    tl.store(dx_pointer, dx.to(tl.int32), mask=inside)
 
 
 @triton.jit
@@ -64,9 +71,8 @@ def conv_backward_kernel(
     start = tl.program_id(0) % blocks * STEPS
     channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
     mask = channel < channels
-    w, x, g, sums = (), (), (), ()
-    for j in tl.static_range(4):
-        w = w + (tl.load(w_pointer + 4 * channel + j, mask=mask, other=0).to(tl.int32),)
+    x, g, sums = (), (), ()
+    for _ in tl.static_range(4):
         sums = sums + (tl.zeros([CHANNELS], tl.int64),)
     total = tl.zeros([CHANNELS], tl.int64)
     bias = tl.load(bias_pointer + channel, mask=mask, other=0)
@@ -75,8 +81,15 @@ def conv_backward_kernel(
         x = x + (old.to(tl.int32),)
         g = g + (tl.zeros([CHANNELS], tl.int32),)
 
+    row = batch * length * channels + channel
+    dx_pointer += row
+    dy_pointer += row
+    x_pointer += row
     for t in range(start, start + STEPS, AHEAD):
-        loaded = load_steps(dy_pointer, x_pointer, batch, t, length, channels, channel, AHEAD)
+        # Loaded anew, the taps are known to be narrow where they multiply, and a product takes one instruction.
+        w = load_taps(w_pointer, channel, mask)
+        loaded = load_steps(dy_pointer, x_pointer, t, length, channels, channel, AHEAD)
+        put = dx_pointer + (tl.full([], t, tl.int64) - 3) * channels
         for u in tl.static_range(AHEAD):
             dy, newest = loaded[u]
             x = (x[0], x[1], x[2], newest)
@@ -85,16 +98,20 @@ def conv_backward_kernel(
             sums = (sums[0] + wide * x[0], sums[1] + wide * x[1], sums[2] + wide * x[2], sums[3] + wide * x[3])
             total += wide
             g = (g[0], g[1], g[2], new)
-            put_step(dx_pointer, g, w, batch, t + u - 3, start, length, channels, channel, s)
+            own = (t + u - 3 >= start) & (t + u - 3 < length)
+            put_step(put + u * channels, g, w, channel < tl.where(own, channels, 0), s)
             x, g = (x[1], x[2], x[3]), (g[1], g[2], g[3])
     # The last three inputs also need the gradients after them, which other programs add to their sums.
     end = start + STEPS
-    loaded = load_steps(dy_pointer, x_pointer, batch, end, length, channels, channel, 3)
+    w = load_taps(w_pointer, channel, mask)
+    loaded = load_steps(dy_pointer, x_pointer, end, length, channels, channel, 3)
+    put = dx_pointer + (tl.full([], end, tl.int64) - 3) * channels
     for u in tl.static_range(3):
         dy, newest = loaded[u]
         x = (x[0], x[1], x[2], newest)
         g = (g[0], g[1], g[2], passed(dy, x, w, bias, s))
-        put_step(dx_pointer, g, w, batch, end + u - 3, start, length, channels, channel, s)
+        own = (end + u - 3 >= start) & (end + u - 3 < length)
+        put_step(put + u * channels, g, w, channel < tl.where(own, channels, 0), s)
         x, g = (x[1], x[2], x[3]), (g[1], g[2], g[3])
     for j in tl.static_range(4):
         tl.atomic_add(sums_pointer + j * channels + channel, sums[j], mask=mask, sem="relaxed")
@@ -109,7 +126,8 @@ def causal_conv1d_backward(dy, x, w, bias, state, *, s):
     if x.numel():
         steps = min(STEPS, triton.next_power_of_2(length))
         grid = (batch * triton.cdiv(length, steps), triton.cdiv(channels, CHANNELS))
-        arrays = (a.contiguous() for a in (dy, x, w, bias, state))
+        words = w.contiguous().view(torch.int32)
+        arrays = (a.contiguous() for a in (dy, x, words, bias, state))
         sizes = {"STEPS": steps, "AHEAD": min(AHEAD, steps), "CHANNELS": CHANNELS}
         conv_backward_kernel[grid](dx, sums, *arrays, length, channels, s=s, **sizes)
     return dx, sums[:4].t().contiguous(), sums[4]

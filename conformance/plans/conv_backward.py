@@ -9,7 +9,7 @@ from .plan import BATCH_SIZES, Extreme, Plan
 
 LARGEST = 2**31 - 1
 # Around the ends of blocks of steps, whose gradients reach three steps back.
-LENGTHS = (1, 2, 3, 4, 5, 16, 17, 33, 67, 0)
+LENGTHS = (1, 2, 3, 4, 5, 16, 17, 35, 0)
 
 
 def extremes() -> Iterator[Extreme]:
