@@ -48,8 +48,8 @@ def turn_packed(w, digits):
     depth, bytes_a_row = w.shape
     turned = torch.empty((digits, triton.cdiv(depth, 4)), dtype=torch.uint8, device=w.device)
     sums = torch.zeros(digits, dtype=torch.int32, device=w.device)
-    grid = (triton.cdiv(turned.shape[1], 16), triton.cdiv(digits, 128))
-    turn_packed_kernel[grid](turned, sums, w, depth, digits, bytes_a_row, turned.shape[1], COLUMNS=128, BYTES=16)
+    grid = (triton.cdiv(turned.shape[1], 64), triton.cdiv(digits, 64))
+    turn_packed_kernel[grid](turned, sums, w, depth, digits, bytes_a_row, turned.shape[1], COLUMNS=64, BYTES=64)
     return turned, sums
 
 
