@@ -71,16 +71,14 @@ def conv_backward_kernel(
     start = tl.program_id(0) % blocks * STEPS
     channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
     mask = channel < channels
-    x, g, sums = (), (), ()
-    for _ in tl.static_range(4):
-        sums = sums + (tl.zeros([CHANNELS], tl.int64),)
-    total = tl.zeros([CHANNELS], tl.int64)
     bias = tl.load(bias_pointer + channel, mask=mask, other=0)
-    for j in tl.static_range(3):
-        old = load_input(x_pointer, state_pointer, batch, start - 3 + j, length, channels, channel)
-        x = x + (old.to(tl.int32),)
-        g = g + (tl.zeros([CHANNELS], tl.int32),)
-
+    x = (
+        load_input(x_pointer, state_pointer, batch, start - 3, length, channels, channel).to(tl.int32),
+        load_input(x_pointer, state_pointer, batch, start - 2, length, channels, channel).to(tl.int32),
+        load_input(x_pointer, state_pointer, batch, start - 1, length, channels, channel).to(tl.int32),
+    )
+    nothing, total = tl.zeros([CHANNELS], tl.int32), tl.zeros([CHANNELS], tl.int64)
+    g, sums = (nothing, nothing, nothing), (total, total, total, total)
     row = batch * length * channels + channel
     dx_pointer += row
     dy_pointer += row
@@ -92,15 +90,20 @@ def conv_backward_kernel(
         put = dx_pointer + (tl.full([], t, tl.int64) - 3) * channels
         for u in tl.static_range(AHEAD):
             dy, newest = loaded[u]
-            x = (x[0], x[1], x[2], newest)
-            new = passed(dy, x, w, bias, s)
+            known = (x[0], x[1], x[2], newest)
+            new = passed(dy, known, w, bias, s)
             wide = new.to(tl.int64)
-            sums = (sums[0] + wide * x[0], sums[1] + wide * x[1], sums[2] + wide * x[2], sums[3] + wide * x[3])
+            sums = (
+                sums[0] + wide * x[0],
+                sums[1] + wide * x[1],
+                sums[2] + wide * x[2],
+                sums[3] + wide * newest,
+            )
             total += wide
-            g = (g[0], g[1], g[2], new)
+            later = (g[0], g[1], g[2], new)
             own = (t + u - 3 >= start) & (t + u - 3 < length)
-            put_step(put + u * channels, g, w, channel < tl.where(own, channels, 0), s)
-            x, g = (x[1], x[2], x[3]), (g[1], g[2], g[3])
+            put_step(put + u * channels, later, w, channel < tl.where(own, channels, 0), s)
+            x, g = known[1:], later[1:]
     # The last three inputs also need the gradients after them, which other programs add to their sums.
     end = start + STEPS
     w = load_taps(w_pointer, channel, mask)
@@ -108,11 +111,11 @@ def conv_backward_kernel(
     put = dx_pointer + (tl.full([], end, tl.int64) - 3) * channels
     for u in tl.static_range(3):
         dy, newest = loaded[u]
-        x = (x[0], x[1], x[2], newest)
-        g = (g[0], g[1], g[2], passed(dy, x, w, bias, s))
+        known = (x[0], x[1], x[2], newest)
+        later = (g[0], g[1], g[2], passed(dy, known, w, bias, s))
         own = (end + u - 3 >= start) & (end + u - 3 < length)
-        put_step(put + u * channels, g, w, channel < tl.where(own, channels, 0), s)
-        x, g = (x[1], x[2], x[3]), (g[1], g[2], g[3])
+        put_step(put + u * channels, later, w, channel < tl.where(own, channels, 0), s)
+        x, g = known[1:], later[1:]
     for j in tl.static_range(4):
         tl.atomic_add(sums_pointer + j * channels + channel, sums[j], mask=mask, sem="relaxed")
     tl.atomic_add(sums_pointer + 4 * channels + channel, total, mask=mask, sem="relaxed")
