@@ -27,6 +27,6 @@ def rounding_words(rows, columns, seed, step, stream, first, device):
     """Return the int64 words below 2**32 that ``spec.philox.rounding_words`` names."""
     blocks = -(-columns // 4)
     counter = first * blocks + torch.arange(rows * blocks, device=device)
-    others = (torch.full_like(counter, word) for word in (step, stream, ROUNDING_DOMAIN))
-    words = philox_words(counter, *others, seed & MASK, seed >> 32)
+    c1, c2, c3 = (torch.full_like(counter, word) for word in (step, stream, ROUNDING_DOMAIN))
+    words = philox_words(counter, c1, c2, c3, seed & MASK, seed >> 32)
     return torch.stack(words, -1).reshape(rows, 4 * blocks)[:, :columns]
