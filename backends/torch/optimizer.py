@@ -43,7 +43,7 @@ def learning_rate(step, *, peak, last, warmup, total):
 def error_exponent(exponent, largest, *, bits):
     used = integers.bit_length(largest)
     fall = (largest >= (1 << (bits - 1)) - 1).long()
-    rise = torch.where(used > 0, (bits - 1 - used).clamp(min=0) >> 1, 0)
+    rise = torch.where(used > 0, (bits - 1 - used).clamp(min=0) >> 1, 1)
     return (exponent + rise - fall).clamp(golden.ERROR_EXPONENT.low, golden.ERROR_EXPONENT.high).int()
 
 

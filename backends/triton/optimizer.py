@@ -152,7 +152,7 @@ def error_exponent_kernel(y_pointer, exponent_pointer, largest_pointer, size, bi
     exponent = tl.load(exponent_pointer + offset, mask=offset < size, other=0)
     largest = tl.load(largest_pointer + offset, mask=offset < size, other=0)
     rise = tl.maximum(bits - 1 - integers.bit_length(largest).to(tl.int32), 0) >> 1
-    move = tl.where(largest > 0, rise, 0) - tl.where(largest >= (1 << (bits - 1)) - 1, 1, 0)
+    move = tl.where(largest > 0, rise, 1) - tl.where(largest >= (1 << (bits - 1)) - 1, 1, 0)
     y = tl.minimum(tl.maximum(exponent + move, LEAST_ERROR_EXPONENT), GREATEST_ERROR_EXPONENT)
     tl.store(y_pointer + offset, y, mask=offset < size)
 

@@ -62,6 +62,8 @@ def error_exponent(exponent, largest, *, bits):
             move = -1
         elif 0 < largest < 2 ** (bits - 3):
             move = (bits - 1 - used) // 2
+        elif largest == 0:
+            move = 1
         return see("y", clamp(see("moved", exponent + move), -40, 60))
 
     return elementwise(following, "int32", exponent, largest)

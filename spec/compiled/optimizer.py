@@ -124,6 +124,8 @@ def _error_exponent(exponent, largest, bits):
             moved -= 1
         elif largest[i] > 0:
             moved += max(bits - 1 - integers.bit_length(largest[i]), 0) >> 1
+        else:
+            moved += 1
         y[i] = min(max(moved, LEAST_ERROR_EXPONENT), GREATEST_ERROR_EXPONENT)
     return y
 

@@ -33,11 +33,11 @@ class Formats:
     gain: int = 12  # of the norms
     mantissa: int = 3  # of the norms' scale
     kernel: int = 6  # weights of the convolution
-    mixture: int = 6  # B and C, int8
+    mixture: int = 5  # B and C, int8
     decay: int = 15
     margin: int = 5  # decays are at most 1 - 2**(margin - decay)
     state: int = 11
-    attenuation: int = 3
+    attenuation: int = 7
     rotation: int = 15
 
     @property

@@ -273,7 +273,7 @@ def learning_rate(step, *, peak, last, warmup, total):
 
 
 def error_exponent_widths(at):
-    rise = (at.bits - 2) >> 1
+    rise = max((at.bits - 2) >> 1, 1)
     return {
         "used": Width(Interval(0, 63), "int32"),
         "moved": Width(ERROR_EXPONENT + Interval(-1, rise), "int32"),
@@ -294,8 +294,8 @@ ERROR_EXPONENTS = {"low": ERROR_EXPONENT.low, "high": ERROR_EXPONENT.high}
     clauses={
         "C1": "if largest >= 2**(bits-1) - 1, y = exponent - 1",
         "C2": "if 0 < largest < 2**(bits-3), y = exponent + floor((n + 1) / 2), n = bits - 2 - bit_length(largest)",
-        "C3": "else y = exponent",
-        "C4": "y is clamped to [-40, 60]",
+        "C3": "if largest = 0, y = exponent + 1",
+        "C4": "else y = exponent; y is clamped to [-40, 60]",
     },
     widths=error_exponent_widths,
 )
@@ -322,18 +322,19 @@ def error_exponent(exponent, largest, *, bits):
 
     Notes
     -----
-    An exponent rests while the largest error fills its width to within two bits (C3), and where all errors are zero,
-    which tells nothing. Both moves end in that range, so an unchanging error's exponent comes to rest.
+    An exponent rests while the largest error fills its width to within two bits (C4). Where all errors are zero, they
+    may have been rounded to it, so the exponent creeps up (C3). Else both moves end in that range, so an unchanging
+    error's exponent comes to rest.
 
     Examples
     --------
     >>> largest = np.array([127, 126, 32, 31, 7, 0])
     >>> error_exponent(np.full(6, 20, np.int32), largest, bits=8).tolist()
-    [19, 20, 20, 21, 22, 20]
+    [19, 20, 20, 21, 22, 21]
     """
     used = integers.bit_length(largest)
     fall = largest >= (1 << (bits - 1)) - 1
-    rise = np.where(used > 0, np.maximum(bits - 1 - used, 0) >> 1, 0)
+    rise = np.where(used > 0, np.maximum(bits - 1 - used, 0) >> 1, 1)
     moved = exponent.astype(np.int64) + rise - fall
     # SATURATE
     return np.minimum(np.maximum(moved, ERROR_EXPONENT.low), ERROR_EXPONENT.high).astype(np.int32)

@@ -150,14 +150,14 @@ class BlockBackward:
         scan = f.scan
         out = self.own("out", out=RESIDUAL_EXPONENT + gate["shift"] + f.residual - f.activation)
         gated = self.own("gated", gated=self.product("out_proj", out))
-        y = self.own("scan", scan=gated + 15)
+        y = self.own("scan", scan=gated)
         # dL/dh of the integer h is lam * 2**-state; b and c have the mixture's format, decays are plain integers.
         state = y + f.activation + scan["s_y"] + scan["s_h"] - STATE_SHIFT
         mixture = {"b": state + scan["s_v"] - f.mixture, "c": y + f.activation + scan["s_y"] - f.mixture}
         projected = self.own("projected", **self.settle_modulation(state - f.activation), **mixture)
         read = state + scan["s_v"] - f.activation
         x = self.own("x", x=read, x_proj=self.product("x_proj", projected))
-        xz = self.own("xz", conv=x + f.kernel, z=gated + f.activation)
+        xz = self.own("xz", conv=x, z=gated)
         raw = self.product("in_proj", xz)
         # No shift of the norm leads to or from errors that are farther from the residual stream's.
         most = min(LARGEST_SHIFT, raw - RESIDUAL_EXPONENT + 16)
@@ -181,15 +181,14 @@ class BlockBackward:
         d_out = run.see(self.name("out"), d_out)
         d_gated = self.linear(run, "out_proj", d_out, *ops.quantize_rows(gated), shift="gated")
         d_gated = run.see(self.name("gated"), d_gated)
-        shifts = {"s_x": self.shift("scan"), "s_z": self.shift("z")}
-        dy, dz = ops.sigmoid_gate_backward(y, xz[..., inner:], d_gated, f=f.activation, **shifts)
-        dx = self.mix(run, tape, state, run.see(self.name("scan"), dy))
-        d_conv = ops.squareplus_backward(conv, run.see(self.name("x"), dx), f=f.activation)
-        before = (xz[..., :inner], weights["conv_weight"], state[self.name("conv")])
-        d_in, d_kernel, d_bias = ops.causal_conv1d_backward(*before, d_conv, s=self.shift("conv"))
+        dy, dz = ops.sigmoid_gate_backward(d_gated, y, xz[..., inner:], f=f.activation)
+        dx = self.mix(run, tape, state, run.see(self.name("scan"), self.narrow(run, dy, "scan")))
+        d_conv = ops.squareplus_backward(run.see(self.name("x"), dx), conv, f=f.activation)
+        before = (xz[..., :inner], weights["conv_weight"], weights["conv_bias"], state[self.name("conv")])
+        d_in, d_kernel, d_bias = ops.causal_conv1d_backward(d_conv, *before, **f.conv)
         run.note(self.name("conv_weight"), d_kernel, self.used("x"))
         run.note(self.name("conv_bias"), d_bias, self.used("x"))
-        d_xz = run.see(self.name("xz"), run.join([d_in, dz], -1))
+        d_xz = run.see(self.name("xz"), run.join([self.narrow(run, d_in, "conv"), self.narrow(run, dz, "z")], -1))
         d_u = self.linear(run, "in_proj", d_xz, *ops.norm_quantize(r, weights["norm"], **f.norm), shift="u")
         d_u = run.see(self.name("u"), d_u)
         e = self.used("u") - RESIDUAL_EXPONENT
@@ -201,13 +200,17 @@ class BlockBackward:
         own = (self.block.weights[layer], self.block.scales[layer])
         return run.linear(self.name(layer), *own, dy, q, e, self.name(shift))
 
-    def scan(self, run: Pass, name: str, arrays: tuple[Any, ...], modulation: dict[str, int]):
-        """Run the scan backwards and note the gradient of the skip; return what it finds but that."""
+    def narrow(self, run: Pass, error: Any, shift: str | None = None) -> Any:
+        """Return an error of 32 bits in 16, shifted if its op didn't."""
+        return run.ops.round_to_int16(error, shift=self.shift(shift) if shift else 0)
+
+    def scan(self, run: Pass, name: str, dy: Any, arrays: tuple[Any, ...], modulation: str):
+        """Run the scan backwards and note the gradient of the skip; return the other gradients."""
         scan = self.formats.scan
-        how = {name: scan[name] for name in ("k", "n_max", "s_v", "s_h")} | {"s_l": STATE_SHIFT} | modulation
-        how |= {"s_d": scan["s_h"] + scan["s_v"] - STATE_SHIFT}
+        how = {name: scan[name] for name in ("k", "n_max", "s_v", "s_h", "convex")}
+        how |= {"s_g": STATE_SHIFT, "s_w": scan["k"], "s_n": self.shift(modulation)}
         how |= {"s_x": self.shift("x"), "s_b": self.shift("b"), "s_c": self.shift("c")}
-        *found, d_skip = getattr(run.ops, name)(*arrays, **how)
+        *found, d_skip, _ = getattr(run.ops, name)(dy, *arrays, run.zeros_like(arrays[-1]), **how)
         run.note(self.name("skip"), d_skip, self.used("scan"))
         return found
 
@@ -218,7 +221,8 @@ class BlockBackward:
     def read(self, run: Pass, x: Any, dx: Any, d_projected: Any) -> Any:
         """Return the error of x, from the scan and from the projection."""
         d_projected = run.see(self.name("projected"), d_projected)
-        return run.ops.error_add(dx, self.linear(run, "x_proj", d_projected, *run.ops.quantize_rows(x), shift="x_proj"))
+        read = self.linear(run, "x_proj", d_projected, *run.ops.quantize_rows(x), shift="x_proj")
+        return run.ops.error_add(self.narrow(run, dx), read)
 
 
 class ChannelBackward(BlockBackward):
@@ -230,14 +234,13 @@ class ChannelBackward(BlockBackward):
             tape[self.block.label, name] for name in ("x", "projected", "b", "c", "modulation")
         )
         weights, rank = self.block.weights, self.block.config.dt_rank
-        before = (x, modulation, weights["decay"], b, c, weights["skip"], state[self.name("scan")], dy)
-        found = self.scan(run, "selective_scan_backward", before, {"s_m": self.shift("modulation")})
-        dx, d_modulation, d_decay, db, dc = found
+        before = (x, modulation, weights["decay"], b, c, weights["skip"], state[self.name("scan")])
+        dx, d_modulation, d_decay, db, dc = self.scan(run, "selective_scan_backward", dy, before, "modulation")
         run.note(self.name("decay"), d_decay, self.used("scan"))
-        d_modulation = run.see(self.name("modulation"), d_modulation)
+        d_modulation = run.see(self.name("modulation"), self.narrow(run, d_modulation))
         rows = run.ops.quantize_rows(projected[..., :rank])
         d_low = self.linear(run, "dt_proj", d_modulation, *rows, shift="dt")
-        return self.read(run, x, dx, run.join([d_low, db, dc], -1))
+        return self.read(run, x, dx, run.join([d_low, self.narrow(run, db), self.narrow(run, dc)], -1))
 
 
 class HeadsBackward(BlockBackward):
@@ -249,13 +252,13 @@ class HeadsBackward(BlockBackward):
         weights, config, f = self.block.weights, self.block.config, self.formats
         heads = config.heads
         split = (*x.shape[:-1], heads, config.d_head)
-        before = (x.reshape(*split), decay, b, c, weights["skip"], state[self.name("scan")], dy.reshape(*split))
-        dx, dn, db, dc = self.scan(run, "ssd_scan_backward", before, {"s_n": self.shift("decay")})
-        d_low, d_decay = run.ops.decay_modulate_backward(
-            weights["decay"], projected[..., :heads], dn.reshape(*dn.shape, 1), **f.modulation
-        )
+        before = (x.reshape(*split), decay, b, c, weights["skip"], state[self.name("scan")])
+        dx, dn, db, dc = self.scan(run, "ssd_scan_backward", dy.reshape(*split), before, "decay")
+        modulated = (dn.reshape(*dn.shape, 1), weights["decay"], projected[..., :heads])
+        d_decay, d_low = run.ops.decay_modulate_backward(*modulated, **f.modulation, s_n=0)
         run.note(self.name("decay"), d_decay, self.used("projected"))
-        d_projected = run.join([d_low, self.mixture(run, db), self.mixture(run, dc)], -1)
+        mixtures = (self.mixture(run, self.narrow(run, error)) for error in (db, dc))
+        d_projected = run.join([self.narrow(run, d_low), *mixtures], -1)
         return self.read(run, x, dx.reshape(*x.shape), d_projected)
 
     def mixture(self, run, error):

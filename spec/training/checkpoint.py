@@ -23,6 +23,7 @@ from ..model.checkpoint import (
 from ..model.config import ConfigError, ModelConfig
 from ..model.folder import load_model
 from ..model.formats import Format, check_arrays
+from ..ops.optimizer import ERROR_EXPONENT, MOMENTUM, MOMENTUM_EXPONENT
 from ..version import SPEC_VERSION
 from .backward import error_names
 from .masters import Master, lifted, masters_of
@@ -32,7 +33,6 @@ from .step import Run, State
 TRAINING_FILE = "training.safetensors"
 TRAINING_FORMAT = "mamba-integer/training"
 FIELDS = ("config", "options", "tokenizer_sha256", "corpus_sha256", "origin", "step")
-LARGEST_MOMENTUM = (1 << 29) - 1
 MOST_STEPS = 1 << 31
 
 
@@ -76,14 +76,14 @@ def arrays_of(run: Run, state: State) -> dict[str, np.ndarray]:
 def array_formats(config: ModelConfig) -> dict[str, Format]:
     """Return what each array of a training checkpoint is."""
     masters = masters_of(config)
+    tables = {
+        "error_exponents": (len(error_names(config)), ERROR_EXPONENT),
+        "momentum_exponents": (len(masters), MOMENTUM_EXPONENT),
+    }
     return (
         {f"master.{n}": Format(m.shape, "int32", "Q.24", m.low, m.high) for n, m in masters.items()}
-        | {
-            f"momentum.{n}": Format(m.shape, "int32", "", -LARGEST_MOMENTUM, LARGEST_MOMENTUM)
-            for n, m in masters.items()
-        }
-        | {"error_exponents": Format((len(error_names(config)),), "int32", "", -40, 60)}
-        | {"momentum_exponents": Format((len(masters),), "int32", "", -100, 200)}
+        | {f"momentum.{n}": Format(m.shape, "int32", "", MOMENTUM.low, MOMENTUM.high) for n, m in masters.items()}
+        | {name: Format((size,), "int32", "", own.low, own.high) for name, (size, own) in tables.items()}
     )
 
 

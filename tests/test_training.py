@@ -1,0 +1,487 @@
+"""Training: one hash, whatever computes it, however the batch is cut, whatever interrupts it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mamba_integer import spec
+from mamba_integer.backends import load
+from mamba_integer.conformance.broken import Golden
+from mamba_integer.spec.contract import DomainError
+from mamba_integer.spec.model import ModelConfig
+from mamba_integer.spec.model.checkpoint import CheckpointError
+from mamba_integer.spec.model.tokenizer import ByteTokenizer, tokenizer_hash
+from mamba_integer.spec.training import (
+    CorpusError,
+    ExponentError,
+    Habits,
+    Options,
+    OptionsError,
+    Run,
+    Training,
+    TrainingError,
+    initial_state,
+    load_training,
+    prepare_corpus,
+    project,
+    save_training,
+    train,
+    train_step,
+)
+from mamba_integer.spec.training.checkpoint import training_hash
+from mamba_integer.spec.version import SPEC_VERSION
+
+MICRO = ModelConfig(
+    "micro", 256, d_model=8, d_inner=16, layers=2, channel_state=2, head_state=4, heads=2, d_head=8, dt_rank=2
+)
+OPTIONS = Options(steps=6, batch=3, length=8, seed=5, warmup=1)
+TEXT = "It was the best of times, it was the worst of times, it was the age of wisdom …\n" * 12
+QUICK = ["--steps", "8", "--batch", "3", "--length", "16", "--save-every", "3", "--validate-every", "4"]
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    path = tmp_path_factory.mktemp("text") / "book.txt"
+    path.write_text(TEXT)
+    return path
+
+
+@pytest.fixture(scope="module")
+def corpus(text, tmp_path_factory):
+    return prepare_corpus([text], ByteTokenizer(), tmp_path_factory.mktemp("corpus"))
+
+
+def training(options, corpus):
+    return Training(MICRO, options, tokenizer_hash(ByteTokenizer()), corpus.sha256)
+
+
+def trained(corpus, options=OPTIONS, steps=None, ops=None, **how):
+    """Return the state after some steps, and its run."""
+    run = Run(MICRO, options, ops or load("golden"), **how)
+    state = initial_state(run)
+    for step in range(steps or options.steps):
+        ids = corpus.batch(options.seed, step, range(options.batch), options.length)
+        state, _ = train_step(run, state, ids)
+    return run, state
+
+
+def hash_of(corpus, options=OPTIONS, **how):
+    run, state = trained(corpus, options, **how)
+    return training_hash(training(options, corpus), run, state)
+
+
+@pytest.fixture(scope="module")
+def golden_hash(corpus):
+    return hash_of(corpus)
+
+
+@pytest.mark.parametrize("backend", ["numba", "torch"])
+@pytest.mark.parametrize("bits", [16, 8])
+def test_one_hash_on_every_backend(backend, bits, corpus):
+    options = replace(OPTIONS, error_bits=bits)
+    assert hash_of(corpus, options, ops=load(backend, "cpu")) == hash_of(corpus, options)
+
+
+def test_one_hash_in_the_interpreter(corpus):
+    steps = {"steps": 2}
+    assert hash_of(corpus, ops=load("triton", "cpu"), **steps) == hash_of(corpus, **steps)
+
+
+def test_fifty_steps_have_one_hash(corpus):
+    options = replace(OPTIONS, steps=50)
+    hashes = {hash_of(corpus, options, ops=load(name, "cpu")) for name in ("golden", "numba", "torch")}
+    assert len(hashes) == 1
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_micro_batches_change_nothing(size, corpus, golden_hash):
+    assert hash_of(corpus, micro_batch=size) == golden_hash
+
+
+def test_hash_depends_on_everything(corpus, golden_hash):
+    hashes = {golden_hash, hash_of(corpus, steps=5)}
+    for change in ({"seed": 6}, {"rate": 4096}, {"batch": 2}, {"error_bits": 8}, {"decay": 0}, {"length": 9}):
+        hashes.add(hash_of(corpus, replace(OPTIONS, **change)))
+    assert len(hashes) == 8
+
+
+WRONG = {
+    "ternary_linear_backward": 0,
+    "ternary_linear_backward_weight": 0,
+    "bitshift_norm_backward": 0,
+    "residual_add_backward": 0,
+    "squareplus_backward": 0,
+    "sigmoid_gate_backward": 1,
+    "causal_conv1d_backward": 1,
+    "selective_scan_backward": 2,
+    "ssd_scan_backward": 1,
+    "decay_modulate_backward": 0,
+    "embedding_backward": 0,
+    "cross_entropy_pow2_backward": 0,
+    "stochastic_round_rows": 0,
+    "rope_inverse": 0,
+    "round_to_int16": 0,
+    "lion_update": 1,
+    "ternary_project": 0,
+    "error_add": 0,
+}
+
+
+@pytest.mark.parametrize("op", WRONG)
+def test_a_wrong_op_changes_the_hash(op, corpus, golden_hash):
+    """Each op of training counts: one result of it, turned around along its first axis, changes the hash."""
+
+    def wrong(*arrays, **parameters):
+        results = spec.OPS[op].golden(*arrays, **parameters)
+        if not isinstance(results, tuple):
+            return np.ascontiguousarray(results[..., ::-1])
+        return tuple(np.ascontiguousarray(r[..., ::-1]) if i == WRONG[op] else r for i, r in enumerate(results))
+
+    assert hash_of(corpus, ops=Golden(**{op: wrong})) != golden_hash
+
+
+def test_it_learns(corpus):
+    """Three hundred steps on one sentence leave little to learn."""
+    options = Options(steps=300, batch=4, length=16, seed=1, warmup=10, rate=1 << 15, last_rate=1 << 11)
+    run = Run(MICRO, options, load("numba"))
+    state, losses = initial_state(run), []
+    for step in range(options.steps):
+        state, metrics = train_step(run, state, corpus.batch(1, step, range(4), 16))
+        losses.append(metrics.loss / metrics.tokens / 65536)
+    assert losses[0] > 7 and np.mean(losses[-20:]) < 3.5, (losses[0], np.mean(losses[-20:]))
+
+
+def test_step_changes_nothing_it_is_given(corpus):
+    run, state = trained(corpus, steps=1)
+    before = {name: array.copy() for name, array in {**state.masters, **state.momenta}.items()}
+    train_step(run, state, corpus.batch(5, 1, range(3), 8))
+    assert all(np.array_equal(before[name], array) for name, array in {**state.masters, **state.momenta}.items())
+
+
+def test_a_step_checks_its_batch(corpus):
+    run = Run(MICRO, OPTIONS)
+    state = initial_state(run)
+    good = corpus.batch(5, 0, range(3), 8)
+    for bad in (good[:, 1:], good.astype(np.int64), good[0], good[:0], good + 256, good - 256):
+        with pytest.raises(DomainError, match="train_step"):
+            train_step(run, state, bad)
+
+
+def test_exponents_too_far_apart_raise(corpus):
+    run, state = trained(corpus, steps=1)
+    apart = dict(state.error_exponents) | {"layers.1.projected": -60}
+    with pytest.raises(ExponentError, match=r"layers\.1\.projected"):
+        train_step(run, replace(state, error_exponents=apart), corpus.batch(5, 1, range(3), 8))
+
+
+def test_clipped_masters_are_counted(corpus):
+    run, state = trained(corpus, steps=1)
+    name = "layers.0.decay"
+    pushed = np.full_like(state.masters[name], run.masters[name].high)
+    momentum = np.full_like(state.momenta[name], -(1 << 26))
+    state = replace(
+        state,
+        masters=dict(state.masters) | {name: pushed},
+        momenta=dict(state.momenta) | {name: momentum},
+        momentum_exponents=dict(state.momentum_exponents) | {name: -40},
+    )
+    after, metrics = train_step(run, state, corpus.batch(5, 1, range(3), 8))
+    assert metrics.clipped == pushed.size
+    assert np.array_equal(after.masters[name], pushed)
+
+
+def test_masters_project_to_what_they_were_lifted_from():
+    from mamba_integer.spec.model import initial_parameters
+    from mamba_integer.spec.training.masters import lifted, masters_of
+
+    parameters, how = initial_parameters(MICRO, 3), masters_of(MICRO)
+    again = project(spec, {name: lifted(array, how[name]) for name, array in parameters.items()}, how)
+    for name, array in parameters.items():
+        assert np.array_equal(again[name], array) and again[name].dtype == array.dtype, name
+
+
+# --- data ---
+
+
+def test_batches_are_a_function_of_seed_step_and_row(corpus):
+    whole = corpus.batch(5, 7, range(4), 8)
+    assert np.array_equal(whole[2:], corpus.batch(5, 7, range(2, 4), 8))
+    assert not np.array_equal(whole, corpus.batch(5, 8, range(4), 8))
+    assert not np.array_equal(whole, corpus.batch(6, 7, range(4), 8))
+    assert np.array_equal(whole[:, 1:9], np.stack([row[1:] for row in whole]))
+
+
+def test_corpus_splits_at_nine_tenths(corpus):
+    data = TEXT.encode()
+    assert bytes(corpus.train.astype(np.uint8)) + bytes(corpus.validation.astype(np.uint8)) == data
+    assert len(corpus.validation) <= len(data) // 10 + 3
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "no text"), (b"\xff\xfe\x00", "not UTF-8"), (b"text\0text", "NUL"), (None, "can't be read")],
+)
+def test_text_that_is_none(content, message, tmp_path):
+    path = tmp_path / "book.txt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(CorpusError, match=message):
+        prepare_corpus([path], ByteTokenizer(), tmp_path / "run")
+
+
+def test_gzipped_text_and_damaged_gzip(tmp_path):
+    import gzip
+
+    path = tmp_path / "book.txt.gz"
+    path.write_bytes(gzip.compress(TEXT.encode()))
+    assert len(prepare_corpus([path], ByteTokenizer(), tmp_path / "run").train)
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(CorpusError, match=r"book\.txt\.gz"):
+        prepare_corpus([path], ByteTokenizer(), tmp_path / "run2")
+
+
+def test_corpus_shorter_than_a_sequence(corpus):
+    with pytest.raises(CorpusError, match="allowed 1001 or more"):
+        corpus.check(1000)
+
+
+def test_changed_text_and_damaged_tokens(text, tmp_path):
+    prepare_corpus([text], ByteTokenizer(), tmp_path)
+    other = tmp_path / "other.txt"
+    other.write_text(TEXT + "more")
+    with pytest.raises(CorpusError, match="the text changed"):
+        prepare_corpus([other], ByteTokenizer(), tmp_path)
+    (tmp_path / "tokens.bin").write_bytes(b"\0" * 8)
+    with pytest.raises(CorpusError, match=r"tokens\.bin"):
+        prepare_corpus([text], ByteTokenizer(), tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"steps": 0}, {"batch": True}, {"rate": -1}, {"warmup": 9}, {"error_bits": 12}])
+def test_options_are_validated(change):
+    with pytest.raises(OptionsError, match=next(iter(change))):
+        replace(OPTIONS, **change)
+
+
+# --- checkpoints ---
+
+
+def test_a_checkpoint_goes_on_as_if_never_written(corpus, golden_hash, tmp_path):
+    run, state = trained(corpus, steps=3)
+    own = training(OPTIONS, corpus)
+    save_training(tmp_path / "t", own, run, state)
+    other = Run(MICRO, OPTIONS, load("numba"))
+    state = load_training(tmp_path / "t", own, other)
+    for step in range(3, OPTIONS.steps):
+        state, _ = train_step(other, state, corpus.batch(5, step, range(3), 8))
+    assert training_hash(own, other, state) == golden_hash
+
+
+def test_checkpoint_of_another_run(corpus, tmp_path):
+    run, state = trained(corpus, steps=1)
+    own = training(OPTIONS, corpus)
+    save_training(tmp_path / "t", own, run, state)
+    for other, message in (
+        (replace(own, options=replace(OPTIONS, seed=6)), "option seed"),
+        (replace(own, config=replace(MICRO, dt_rank=3)), "config dt_rank"),
+        (replace(own, corpus_sha256="0" * 64), "corpus"),
+    ):
+        with pytest.raises(TrainingError, match=message):
+            load_training(tmp_path / "t", other, run)
+
+
+def test_hostile_checkpoints(corpus, tmp_path):
+    run, state = trained(corpus, steps=1)
+    own, path = training(OPTIONS, corpus), tmp_path / "t"
+    save_training(path, own, run, state)
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[-5] ^= 1
+    for content in (b"", whole[:100], whole[:-1], bytes(flipped), whole.replace(SPEC_VERSION.encode(), b"9.9.9"), b"x" * 4096):
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError, match="t: "):
+            load_training(path, own, run)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(corpus, tmp_path, monkeypatch):
+    run, state = trained(corpus, steps=1)
+    own, path = training(OPTIONS, corpus), tmp_path / "t"
+    digest = save_training(path, own, run, state)
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    after, _ = train_step(run, state, corpus.batch(5, 1, range(3), 8))
+    with pytest.raises(OSError, match="No space left"):
+        save_training(path, own, run, after)
+    monkeypatch.undo()
+    assert training_hash(own, run, load_training(path, own, run)) == digest
+    assert os.listdir(tmp_path) == ["t"]
+
+
+def test_the_loop_resumes(corpus, tmp_path):
+    own, run = training(OPTIONS, corpus), Run(MICRO, OPTIONS, load("numba"))
+    habits = Habits(save_every=2, validate_every=3, windows=2)
+
+    class StopError(Exception):
+        pass
+
+    def stop(step):
+        if step.step == 5:
+            raise StopError
+
+    arguments = (run, own, corpus, ByteTokenizer())
+    whole = train(*arguments, tmp_path / "a", habits)
+    with pytest.raises(StopError):
+        train(*arguments, tmp_path / "b", habits, progress=stop)
+    assert train(*arguments, tmp_path / "b", habits, resume=True) == whole
+    assert train(*arguments, tmp_path / "b", habits, resume=True) == whole
+    logs = [[json.loads(line) for line in (tmp_path / f / "log.jsonl").read_text().splitlines()] for f in "ab"]
+    for log in logs:
+        assert [line["step"] for line in log] == list(range(1, OPTIONS.steps + 1))
+        for line in log:
+            del line["tokens_per_second"]
+    assert logs[0] == logs[1]
+
+
+# --- the command line ---
+
+
+def command(*arguments, **how):
+    return [sys.executable, "-m", "mamba_integer.conformance.cli", *map(str, arguments)]
+
+
+def run_cli(*arguments):
+    from mamba_integer.conformance import cli
+
+    code = "import sys; from mamba_integer.conformance.cli import main; sys.argv[0] = 'mamba-integer'; main()"
+    done = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True)
+    assert cli
+    return done
+
+
+def last(done):
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def micro_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("config") / "micro.json"
+    path.write_text(json.dumps(MICRO.to_dict()))
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(text, micro_file, tmp_path_factory):
+    out = tmp_path_factory.mktemp("finished") / "run"
+    done = run_cli("train", "--config", micro_file, "--text", text, *QUICK, "--seed", 1, "--out", out, "--json")
+    return out, last(done)
+
+
+def test_train_command(finished):
+    out, result = finished
+    assert set(result) >= {"checkpoint_sha256", "step", "bits_per_byte"} and result["step"] == 8
+    names = {path.name for path in out.iterdir()}
+    assert names >= {"training.safetensors", "model.safetensors", "tokenizer.json", "log.jsonl", "loss.png"}
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_ranks_change_nothing(ranks, finished, text, micro_file, tmp_path):
+    _, alone = finished
+    arguments = ["--config", micro_file, "--text", text, *QUICK, "--seed", 1, "--out", tmp_path / "run", "--json"]
+    done = last(run_cli("train", *arguments, "--ranks", ranks, "--backend", "torch", "--device", "cpu"))
+    assert done["checkpoint_sha256"] == alone["checkpoint_sha256"] and done["ranks"] == ranks
+    assert done["bits_per_byte"] == alone["bits_per_byte"]
+
+
+def test_killed_and_resumed(finished, text, micro_file, tmp_path):
+    _, whole = finished
+    out = tmp_path / "run"
+    arguments = ["train", "--config", micro_file, "--text", text, *QUICK, "--seed", 1, "--out", out, "--json"]
+    code = "import sys; from mamba_integer.conformance.cli import main; main()"
+    kills = 0
+    for lines in (1, 4, 7):
+        going = ["--resume"] if out.exists() else []
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, *map(str, arguments), *going], stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(lines):
+            if not process.stdout.readline():
+                break
+        process.send_signal(signal.SIGKILL)
+        kills += process.wait() == -signal.SIGKILL
+    assert kills
+    done = last(run_cli(*arguments, "--resume"))
+    assert done["checkpoint_sha256"] == whole["checkpoint_sha256"]
+
+
+def test_a_dead_rank_is_named(text, micro_file, tmp_path):
+    out = tmp_path / "run"
+    arguments = ["--config", micro_file, "--text", text, *QUICK, "--out", out, "--json", "--ranks", 2]
+    code = "import sys; from mamba_integer.conformance.cli import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "train", *map(str, arguments[:-2]), "--steps", "100000", "--ranks", "2"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for _ in range(4):
+        process.stdout.readline()
+    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    victim = next(pid for pid in children if b"rank_work" in cmdline(pid) or b"spawn_main" in cmdline(pid))
+    os.kill(int(victim), signal.SIGKILL)
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.kill()
+    error = process.stderr.read()
+    assert process.returncode == 2 and "of 2 ended with" in error, error
+
+
+def cmdline(pid):
+    with open(f"/proc/{pid}/cmdline", "rb") as file:
+        return file.read()
+
+
+def test_finetune(finished, micro_file, tmp_path):
+    out, result = finished
+    other = tmp_path / "other.txt"
+    other.write_text("All happy families are alike; every unhappy family is unhappy in its own way. " * 20)
+    done = last(run_cli("finetune", out, "--text", other, *QUICK, "--out", tmp_path / "fine", "--json"))
+    assert done["step"] == 8 and done["checkpoint_sha256"] != result["checkpoint_sha256"]
+    (tmp_path / "model").mkdir()
+    for name in ("model.safetensors", "tokenizer.json"):
+        (tmp_path / "model" / name).write_bytes((out / name).read_bytes())
+    done = last(run_cli("finetune", tmp_path / "model", "--text", other, *QUICK, "--out", tmp_path / "fine2", "--json"))
+    assert done["step"] == 8
+
+
+def test_the_trained_model_writes(finished):
+    out, _ = finished
+    done = run_cli("generate", "--model", out, "--prompt", "It was", "--max-tokens", 4, "--json")
+    assert len(json.loads(done.stdout)["tokens"]) == 4
+
+
+def test_usage_errors(finished, text, micro_file, tmp_path):
+    out, _ = finished
+    base = ["train", "--text", text, *QUICK]
+    empty = tmp_path / "empty.txt"
+    empty.write_text("")
+    for arguments, message in (
+        ([*base, "--config", micro_file, "--out", out], "--resume goes on"),
+        ([*base, "--config", micro_file, "--out", out, "--resume", "--seed", 2], "option seed"),
+        ([*base, "--config", "nosuch", "--out", tmp_path / "x"], "nosuch"),
+        ([*base, "--config", micro_file, "--out", tmp_path / "x", "--ranks", 4], "--ranks"),
+        ([*base, "--config", micro_file, "--out", tmp_path / "x", "--rate", "fast"], "--rate"),
+        (["train", "--text", empty, *QUICK, "--out", tmp_path / "y"], "no text"),
+    ):
+        done = run_cli(*arguments)
+        assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
