@@ -19,7 +19,7 @@ from .launch import elementwise
 from .scan import contiguous, modulate, widened
 
 CHANNELS = 64  # a program; a thread has CHANNELS / 32 of them, which it adds up before the warp does
-STATES = 4  # a program
+STATES = 4  # a program, at most
 STEPS = 4  # a block
 LIMB = tl.constexpr(24)  # bits: the sum of CHANNELS such limbs fits int32
 LOW = tl.constexpr((1 << 24) - 1)
@@ -105,14 +105,15 @@ def advance(h, n, v, k: tl.constexpr, convex: tl.constexpr):
 
 
 @triton.jit
-def add_lanes(product, target):
-    """Add the sum of an int64 product, below 2**46, over all lanes to one integer.
+def put_lanes(sums, product, place, PLACES: tl.constexpr):
+    """Put the sum of an int64 product, below 2**46, over all lanes at one of the places of ``sums``.
 
-    The limbs are summed in 32 bits, for which the warp has an instruction.
+    The sums are kept, and taken, in two limbs, since the warp has an instruction that adds its lanes in 32 bits.
     """
+    here = tl.arange(0, PLACES) == place
     low = tl.sum((product & LOW).to(tl.int32), axis=0)
     high = tl.sum((product >> LIMB).to(tl.int32), axis=0)
-    tl.atomic_add(target, (high.to(tl.int64) << LIMB) + low, sem="relaxed")
+    return tl.where(here, low, sums[0]), tl.where(here, high, sums[1])
 
 
 @triton.jit
@@ -138,13 +139,16 @@ def load_inputs(
 ):
     """Load what the states of the steps from t on take."""
     t = tl.full([], t, tl.int64)
+    x_pointer += t * channels
+    mod_pointer += t * heads
+    b_pointer += t * padded
     loaded = ()
     for u in tl.static_range(COUNT):
-        x = tl.load(x_pointer + (t + u) * channels, mask=mask, other=0)
-        mod = tl.load(mod_pointer + (t + u) * heads, mask=mask, other=0)
+        x = tl.load(x_pointer + u * channels, mask=mask, other=0)
+        mod = tl.load(mod_pointer + u * heads, mask=mask, other=0)
         b = ()
         for i in tl.static_range(STATES):
-            b = b + (tl.load(b_pointer + (t + u) * padded + i),)
+            b = b + (tl.load(b_pointer + u * padded + i),)
         loaded = loaded + ((x, mod, b),)
     return loaded
 
@@ -153,12 +157,14 @@ def load_inputs(
 def load_errors(dy_pointer, c_pointer, t, channels, padded, mask, COUNT: tl.constexpr, STATES: tl.constexpr):
     """Load what the steps from t on take besides, on the way back."""
     t = tl.full([], t, tl.int64)
+    dy_pointer += t * channels
+    c_pointer += t * padded
     loaded = ()
     for u in tl.static_range(COUNT):
-        dy = tl.load(dy_pointer + (t + u) * channels, mask=mask, other=0)
+        dy = tl.load(dy_pointer + u * channels, mask=mask, other=0)
         c = ()
         for i in tl.static_range(STATES):
-            c = c + (tl.load(c_pointer + (t + u) * padded + i),)
+            c = c + (tl.load(c_pointer + u * padded + i),)
         loaded = loaded + ((dy, c),)
     return loaded
 
@@ -257,13 +263,13 @@ def starts_kernel(
 def retreat(
     lam,
     sums,
+    mixed,
     base,
     before,
     after,
     inputs,
     errors,
-    db_pointer,
-    dc_pointer,
+    place,
     n_max,
     s_v,
     s_h,
@@ -273,8 +279,9 @@ def retreat(
     convex: tl.constexpr,
     MODULATED: tl.constexpr,
     STATES: tl.constexpr,
+    PLACES: tl.constexpr,
 ):
-    """Walk back over one step; return lam before it, the sums of w, and what its states add to dx and dmod."""
+    """Walk back over one step; return lam before it, the sums of w, of db and dc, and what it adds to dx and dmod."""
     x, mod, b = inputs
     dy, c = errors
     x, mod, dy = x.to(tl.int32), mod.to(tl.int32), dy.to(tl.int32)
@@ -284,17 +291,18 @@ def retreat(
         n = modulate(base[i], mod, n_max) if MODULATED else mod
         now = lam[i] + integers.shift_round(dy * c[i], s_g)
         state = before[i] - input_of(x, b[i], s_v) if convex else before[i]
-        w = integers.shift_round(now.to(tl.int64) * state, s_w)
         if MODULATED:
-            w = tl.where(base[i] + mod == n, w, 0)
-            added = added + (sums[i] + w,)
+            state = tl.where(base[i] + mod == n, state, 0)
+        w = integers.shift_round(now.to(tl.int64) * state, s_w)
         moved += w
+        if MODULATED:
+            added = added + (sums[i] + w,)
         dv = scaled(now, (1 << k) - n, k) if convex else now
         through += dv.to(tl.int64) * b[i]
-        add_lanes(dv.to(tl.int64) * x, db_pointer + i)
-        add_lanes((after[i] >> s_h).to(tl.int64) * dy, dc_pointer + i)
+        mixed = put_lanes(mixed, dv.to(tl.int64) * x, place + i, PLACES)
+        mixed = put_lanes(mixed, (after[i] >> s_h).to(tl.int64) * dy, place + STATES + i, PLACES)
         earlier = earlier + (scaled(now, n, k),)
-    return earlier, added, through, moved
+    return earlier, added, mixed, through, moved
 
 
 @triton.jit
@@ -309,8 +317,7 @@ def walk_block(
     t,
     dx_pointer,
     dmod_pointer,
-    db_pointer,
-    dc_pointer,
+    mixed_pointer,
     skip,
     channels,
     heads,
@@ -332,22 +339,25 @@ def walk_block(
     COUNT: tl.constexpr,
 ):
     """Compute the states of a block of steps again, and walk back through them."""
+    PLACES: tl.constexpr = COUNT * 2 * STATES
     known = (start,)
     for u in tl.static_range(COUNT):
         known = known + (run_step(known[u], base, inputs[u], n_max, s_v, k, convex, MODULATED, STATES),)
     t = tl.full([], t, tl.int64)
+    dx_pointer += t * channels
+    dmod_pointer += t * heads
+    mixed = (tl.zeros([PLACES], tl.int32), tl.zeros([PLACES], tl.int32))
     for u in tl.static_range(COUNT - 1, -1, -1):
-        b_row, c_row = db_pointer + (t + u) * padded, dc_pointer + (t + u) * padded
-        lam, sums, through, moved = retreat(
+        lam, sums, mixed, through, moved = retreat(
             lam,
             sums,
+            mixed,
             base,
             known[u],
             known[u + 1],
             inputs[u],
             errors[u],
-            b_row,
-            c_row,
+            u * 2 * STATES,
             n_max,
             s_v,
             s_h,
@@ -357,14 +367,18 @@ def walk_block(
             convex,
             MODULATED,
             STATES,
+            PLACES,
         )
         dy, x = errors[u][0].to(tl.int64), inputs[u][0].to(tl.int64)
-        put_sum(dx_pointer + (t + u) * channels, (through << coarse) + ((dy * skip) << fine), mask, SHARED)
+        put_sum(dx_pointer + u * channels, (through << coarse) + ((dy * skip) << fine), mask, SHARED)
         if ONE_HEAD:
-            tl.atomic_add(dmod_pointer + (t + u) * heads, tl.sum(moved, axis=0), sem="relaxed")
+            tl.atomic_add(dmod_pointer + u * heads, tl.sum(moved, axis=0), sem="relaxed")
         else:
-            put_sum(dmod_pointer + (t + u) * heads, moved, mask, SHARED or not MODULATED)
+            put_sum(dmod_pointer + u * heads, moved, mask, SHARED or not MODULATED)
         skip_sum += dy * x
+    place = tl.arange(0, PLACES)
+    target = mixed_pointer + 2 * t * padded + place // (2 * STATES) * (2 * padded) + place % (2 * STATES)
+    tl.atomic_add(target, (mixed[1].to(tl.int64) << LIMB) + mixed[0], sem="relaxed")
     return lam, sums, skip_sum
 
 
@@ -373,8 +387,7 @@ def back_kernel(
     dx_pointer,
     dmod_pointer,
     dbase_pointer,
-    db_pointer,
-    dc_pointer,
+    mixed_pointer,
     dskip_pointer,
     end_pointer,
     starts_pointer,
@@ -420,8 +433,7 @@ def back_kernel(
     dmod_pointer += batch * length * heads + head
     b_pointer += batch * length * padded + part * STATES
     c_pointer += batch * length * padded + part * STATES
-    db_pointer += batch * length * padded + part * STATES
-    dc_pointer += batch * length * padded + part * STATES
+    mixed_pointer += 2 * (batch * length * padded + part * STATES)
     lane = batch * channels + channel
     lam = load_lane(dh_pointer, lane, channel, part, states, channels, STATES)
     base = load_lane(base_pointer, channel, channel, part, states, channels, STATES) if MODULATED else ()
@@ -453,8 +465,7 @@ def back_kernel(
             t,
             dx_pointer,
             dmod_pointer,
-            db_pointer,
-            dc_pointer,
+            mixed_pointer,
             skip,
             channels,
             heads,
@@ -477,13 +488,13 @@ def back_kernel(
         )
     t = (blocks - 1) * STEPS
     inputs = load_inputs(x_pointer, mod_pointer, b_pointer, t, channels, heads, padded, mask, STEPS, STATES)
-    errors = load_errors(dy_pointer, c_pointer, t, channels, padded, mask, STEPS, STATES)
     start = load_states(starts_pointer + (blocks - 1) * block_size, channels, mask, STATES)
+    # The errors are needed last: the time that their loads take is that of computing the states.
     for j in range(blocks):
         block = blocks - 1 - j
+        errors = load_errors(dy_pointer, c_pointer, block * STEPS, channels, padded, mask, STEPS, STATES)
         t = tl.maximum(block - 1, 0) * STEPS
         inputs_ahead = load_inputs(x_pointer, mod_pointer, b_pointer, t, channels, heads, padded, mask, STEPS, STATES)
-        errors_ahead = load_errors(dy_pointer, c_pointer, t, channels, padded, mask, STEPS, STATES)
         start_ahead = load_states(starts_pointer + tl.maximum(block - 1, 0) * block_size, channels, mask, STATES)
         lam, sums, skip_sum = walk_block(
             lam,
@@ -496,8 +507,7 @@ def back_kernel(
             block * STEPS,
             dx_pointer,
             dmod_pointer,
-            db_pointer,
-            dc_pointer,
+            mixed_pointer,
             skip,
             channels,
             heads,
@@ -518,7 +528,7 @@ def back_kernel(
             STATES,
             STEPS,
         )
-        inputs, errors, start = inputs_ahead, errors_ahead, start_ahead
+        inputs, start = inputs_ahead, start_ahead
 
     for i in tl.static_range(STATES):
         inside = channel < tl.where(part * STATES + i < states, channels, 0)
@@ -539,11 +549,12 @@ def walk_back(dy, x, mod, base, b, c, skip, h, dh, width, *, k, n_max, s_v, s_h,
     def sums(*shape):
         return torch.zeros(shape, dtype=torch.int64, device=x.device)
 
-    parts = triton.cdiv(states, STATES)
-    padded = parts * STATES
+    size = min(STATES, triton.next_power_of_2(states))
+    parts = triton.cdiv(states, size)
+    padded = parts * size
     dx, dmod = sums(*x.shape), sums(*mod.shape)
     dbase = None if base is None else sums(*base.shape)
-    db, dc, dskip = sums(batch, length, padded), sums(batch, length, padded), sums(*skip.shape)
+    mixed, dskip = sums(batch, length, parts, 2, size), sums(*skip.shape)
     end = dh.clone()
     if x.numel():
         steps = STEPS if length >= STEPS else 1
@@ -551,13 +562,13 @@ def walk_back(dy, x, mod, base, b, c, skip, h, dh, width, *, k, n_max, s_v, s_h,
         starts = torch.empty((batch, blocks, padded, channels), dtype=torch.int32, device=x.device)
         grid = (triton.cdiv(channels, CHANNELS), parts, batch)
         dy, x, mod, base, skip, h, dh = contiguous(dy, x, mod, base, skip, h, dh)
-        b, c = widened(b, STATES), widened(c, STATES)
+        b, c = widened(b, size), widened(c, size)
         sizes = (length, channels, states, padded)
-        tile = dict(WIDTH=width, MODULATED=base is not None, STATES=STATES, STEPS=steps, CHANNELS=CHANNELS)
+        tile = dict(WIDTH=width, MODULATED=base is not None, STATES=size, STEPS=steps, CHANNELS=CHANNELS)
         formats = dict(k=k, convex=convex, n_max=n_max, s_v=s_v)
         starts_kernel[grid](starts, x, mod, base, b, h, *sizes, **formats, **tile, num_warps=1)
         back_kernel[grid](
-            *(dx, dmod, dbase, db, dc, dskip, end),
+            *(dx, dmod, dbase, mixed, dskip, end),
             starts,
             *(dy, x, mod, base, b, c, skip, dh),
             *sizes,
@@ -571,8 +582,8 @@ def walk_back(dy, x, mod, base, b, c, skip, h, dh, width, *, k, n_max, s_v, s_h,
             SHARED=parts > 1,
             num_warps=1,
         )
-    shared = put(db[..., :states], s_b), put(dc[..., :states], s_c)
-    return put(dx, s_x), put(dmod, s_n), dbase, *shared, dskip, end
+    db, dc = (a.flatten(-2)[..., :states] for a in mixed.unbind(-2))
+    return put(dx, s_x), put(dmod, s_n), dbase, put(db, s_b), put(dc, s_c), dskip, end
 
 
 @implements(ops.selective_scan_backward)
