@@ -1,5 +1,7 @@
 """``spec.ops.scan_backward`` on unbounded integers: one state at a time, forward and then back."""
 
+from typing import Any
+
 import numpy as np
 
 from .integers import saturate
@@ -7,19 +9,19 @@ from .observe import see
 from .scan import advance, modulated, rounded
 
 
-def nothing(*shape: int) -> np.ndarray:
+def nothing(*shape: int) -> Any:
     """Return zeros that are Python integers."""
     return np.full(shape, 0, object)
 
 
-def put(name: str, totals: np.ndarray, s: int) -> np.ndarray:
+def put(name: str, totals: Any, s: int) -> np.ndarray:
     result = np.empty(totals.shape, "int32")
     for place in np.ndindex(totals.shape):
         result[place] = see(name, saturate(rounded(f"{name} sum", totals[place], s), 32))
     return result
 
 
-def exact(name: str, totals: np.ndarray) -> np.ndarray:
+def exact(name: str, totals: Any) -> np.ndarray:
     for place in np.ndindex(totals.shape):
         see(name, totals[place])
     return totals.astype("int64")
@@ -46,7 +48,7 @@ def one_state(dy, x, decays, b, c, h, dh, k, s_v, s_h, convex, s_g, s_w):
         v, state = advance(states[-1], decays[t], x[t], b[t], k, s_v, convex)
         added.append(v)
         states.append(state)
-    steps = []
+    steps: list[tuple[int, int, int]] = []
     for t in range(len(x) - 1, -1, -1):
         lam = see("lam", dh + see("u", rounded("output product", dy[t] * c[t], s_g)))
         dv = see("dv", rounded("kept", lam * (2**k - decays[t] * convex), k))

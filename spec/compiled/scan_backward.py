@@ -93,6 +93,9 @@ def _back(dy, x, mod, base, b, c, skip, h, dh, k, n_max, s_v, s_h, convex, s_g, 
         inputs, moves = np.zeros((CHUNK, TILE), np.int32), np.zeros((CHUNK, TILE), np.int32)
         errors = np.zeros((CHUNK, TILE), np.int32)
         through, moved = np.zeros((CHUNK, TILE), np.int64), np.zeros((CHUNK, TILE), np.int64)
+        nows, values = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
+        decays, factors = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
+        passes = np.empty(TILE, np.bool_)
         skip_sums = np.zeros(TILE, np.int64)
 
         for chunk in range(chunks - 1):
@@ -127,22 +130,28 @@ def _back(dy, x, mod, base, b, c, skip, h, dh, k, n_max, s_v, s_h, convex, s_g, 
                         )
                 for u in range(steps - 1, -1, -1):
                     into, out = b[s, i, t0 + u], c[s, i, t0 + u]
-                    to_b, to_c = np.int64(0), np.int64(0)
+                    # Loops over few arrays each, for the compiler makes lanes of no others.
                     for d in range(TILE):
                         decay = np.int32(slow[d] + moves[u, d])
                         n = clamp(decay, 0, n_max)
                         now = np.int32(lam[d] + rounded(np.int32(errors[u, d] * out), s_g))
-                        lam[d] = scaled(now, n, k)
-                        before, dv = known[u, d], now
-                        if convex:
-                            before = np.int32(before - rounded(np.int32(inputs[u, d] * into), s_v))
-                            dv = scaled(now, np.int32(np.int32(1 << k) - n), k)
-                        w = shift_round(np.int64(now) * np.int64(before), s_w)
-                        w = w if decay == n else np.int64(0)
+                        lam[d], nows[d], values[d], decays[d] = scaled(now, n, k), now, now, n
+                        passes[d] = decay == n
+                        factors[d] = known[u, d] if passes[d] else np.int32(0)
+                    if convex:
+                        for d in range(TILE):
+                            values[d] = scaled(nows[d], np.int32(np.int32(1 << k) - decays[d]), k)
+                        for d in range(TILE):
+                            added = rounded(np.int32(inputs[u, d] * into), s_v)
+                            factors[d] = np.int32(factors[d] - (added if passes[d] else np.int32(0)))
+                    for d in range(TILE):
+                        w = shift_round(np.int64(nows[d]) * np.int64(factors[d]), s_w)
                         moved[u, d] += w
                         slow_sums[d] += w
-                        through[u, d] += np.int64(dv) * np.int64(into)
-                        to_b += np.int64(dv) * np.int64(inputs[u, d])
+                    to_b, to_c = np.int64(0), np.int64(0)
+                    for d in range(TILE):
+                        through[u, d] += np.int64(values[d]) * np.int64(into)
+                        to_b += np.int64(values[d]) * np.int64(inputs[u, d])
                         to_c += np.int64(shift(known[u + 1, d], s_h)) * np.int64(errors[u, d])
                     db[i, tile, t0 + u, s], dc[i, tile, t0 + u, s] = to_b, to_c
             for u in range(steps):

@@ -326,14 +326,14 @@ def selective_scan_backward(
     forward = dict(k=k, s_v=s_v, s_h=s_h, convex=convex)
     states = [h]
     for t in steps:
-        step = (x[:, t], mod[:, t], base, b[:, t], c[:, t], skip, states[t])
-        states.append(scan.selective_scan_step.golden(*step, **forward, n_max=n_max, s_y=0)[1].astype(np.int64))
+        forth = (x[:, t], mod[:, t], base, b[:, t], c[:, t], skip, states[t])
+        states.append(scan.selective_scan_step.golden(*forth, **forward, n_max=n_max, s_y=0)[1].astype(np.int64))
     dx, dmod = np.empty(x.shape, np.int32), np.empty(x.shape, np.int32)
     db, dc = np.empty(b.shape, np.int32), np.empty(c.shape, np.int32)
     dbase = np.zeros(base.shape, np.int64)
     for t in reversed(steps):
-        step = (dy[:, t], x[:, t], n[:, t], b[:, t, None], c[:, t, None], skip, states[t], states[t + 1])
-        lam, into, w, to_b, to_c = retreat(lam, *step, **forward, s_g=s_g, s_w=s_w)
+        back = (dy[:, t], x[:, t], n[:, t], b[:, t, None], c[:, t, None], skip, states[t], states[t + 1])
+        lam, into, w, to_b, to_c = retreat(lam, *back, **forward, s_g=s_g, s_w=s_w)
         w = np.where(passes[:, t], w, 0)
         # ACCUMULATE
         dx[:, t], dmod[:, t] = put(into, s_x), put(w.sum(axis=-1), s_n)
@@ -403,14 +403,14 @@ def ssd_scan_backward(dy, x, n, b, c, skip, h, dh, *, k, n_max, s_v, s_h, convex
     forward = dict(k=k, s_v=s_v, s_h=s_h, convex=convex)
     states = [h]
     for t in steps:
-        step = (x[:, t], n[:, t], b[:, t], c[:, t], skip[:, 0], states[t])
-        states.append(scan.ssd_scan_step.golden(*step, **forward, n_max=n_max, s_y=0)[1].astype(np.int64))
+        forth = (x[:, t], n[:, t], b[:, t], c[:, t], skip[:, 0], states[t])
+        states.append(scan.ssd_scan_step.golden(*forth, **forward, n_max=n_max, s_y=0)[1].astype(np.int64))
     dx, dn = np.empty(x.shape, np.int32), np.empty(n.shape, np.int32)
     db, dc = np.empty(b.shape, np.int32), np.empty(c.shape, np.int32)
     for t in reversed(steps):
         mixtures, heads = (b[:, t, None, None], c[:, t, None, None]), n[:, t, :, None, None]
-        step = (dy[:, t], x[:, t], heads, *mixtures, skip, states[t], states[t + 1])
-        lam, into, w, to_b, to_c = retreat(lam, *step, **forward, s_g=s_g, s_w=s_w)
+        back = (dy[:, t], x[:, t], heads, *mixtures, skip, states[t], states[t + 1])
+        lam, into, w, to_b, to_c = retreat(lam, *back, **forward, s_g=s_g, s_w=s_w)
         # ACCUMULATE
         dx[:, t], dn[:, t] = put(into, s_x), put(w.sum(axis=(2, 3)), s_n)
         db[:, t], dc[:, t] = put(to_b.sum(axis=(1, 2)), s_b), put(to_c.sum(axis=(1, 2)), s_c)
