@@ -73,11 +73,11 @@ def round_to_int16(x, *, shift):
     return elementwise(round_to_int16_kernel, y, x, shift=shift)
 
 
-@triton.jit
-def round_to_int16_kernel(y_pointer, x_pointer, size, shift: tl.constexpr, BLOCK: tl.constexpr):
+@triton.jit(do_not_specialize=["shift"])
+def round_to_int16_kernel(y_pointer, x_pointer, size, shift, BLOCK: tl.constexpr):
     offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     x = tl.load(x_pointer + offset, mask=offset < size, other=0).to(tl.int64)
-    y = integers.saturate(integers.shift_round(x, shift), 16)
+    y = integers.saturate(integers.shift_round(x, shift.to(tl.int64)), 16)
     tl.store(y_pointer + offset, y.to(tl.int16), mask=offset < size)
 
 

@@ -37,9 +37,8 @@ def ternary_linear_backward(dy, w, *, K, num, shift):
     split_kernel[(triton.cdiv(rows * depth, 1024),)](limbs, dy.contiguous(), rows * depth, BLOCK=1024)
     tile = LARGE_TILE if rows >= LARGE_TILE["ROWS"] else SMALL_TILE
     grid = (triton.cdiv(rows, tile["ROWS"]) * triton.cdiv(K, tile["COLUMNS"]),)
-    scale = (num, shift, (1 << shift) >> 1)
     sizes = (rows * depth, rows, K, depth, turned.shape[1])
-    two_limbs_kernel[grid](dx, limbs, turned, sums, *sizes, *scale, BYTES=BYTES, **tile)
+    two_limbs_kernel[grid](dx, limbs, turned, sums, *sizes, num, shift, BYTES=BYTES, **tile)
     return dx
 
 
@@ -99,7 +98,7 @@ def split_kernel(limbs_pointer, x_pointer, size, BLOCK: tl.constexpr):
     tl.store(limbs_pointer + size + offset, low_limb(x), mask=offset < size)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num", "shift"])
 def two_limbs_kernel(
     dx_pointer,
     limbs_pointer,
@@ -112,7 +111,6 @@ def two_limbs_kernel(
     bytes_a_row,
     num,
     shift,
-    half,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     BYTES: tl.constexpr,
@@ -134,6 +132,7 @@ def two_limbs_kernel(
     sums = tl.load(sums_pointer + n, mask=n < columns, other=0)
     # A part may wrap; the whole fits int32.
     accumulator = high_sum * 256 + (low_sum + 128 * sums[None, :])
+    half = (tl.full([], 1, tl.int64) << shift) >> 1
     dx = scale_sum(accumulator, tl.zeros([ROWS, 1], tl.int32), num, shift, half)
     inside = (m[:, None] < rows) & (n[None, :] < columns)
     tl.store(dx_pointer + m[:, None].to(tl.int64) * columns + n[None, :], dx, mask=inside)

@@ -55,7 +55,7 @@ def round_div_by_float(a, b):
     return tl.floor((a + (b >> 1)).to(tl.float64) / b.to(tl.float64)).to(tl.int64)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["up", "down"])
 def bitshift_norm_backward_kernel(
     dx_pointer,
     dgamma_pointer,
@@ -64,10 +64,10 @@ def bitshift_norm_backward_kernel(
     dy_pointer,
     dr_pointer,
     rows,
+    up,
+    down,
     D: tl.constexpr,
     b: tl.constexpr,
-    up: tl.constexpr,
-    down: tl.constexpr,
     unit_bits: tl.constexpr,
     cut_bits: tl.constexpr,
     ROWS: tl.constexpr,
@@ -96,7 +96,7 @@ def bitshift_norm_backward_kernel(
         slope = round_div_by_float(tl.sum(g.to(tl.int64) * wide), divisor).to(tl.int32)
         along = integers.shift_round(wide * slope, unit_bits).to(tl.int32)
         across = g - mean - along
-        update = integers.shift_round((across.to(tl.int64) * m) << up, k + b + down)
+        update = integers.shift_round((across.to(tl.int64) * m) << up.to(tl.int64), k + b + down)
         dx = integers.saturate(dr.to(tl.int64) + update, 32)
         tl.store(dx_pointer + place, dx.to(tl.int32), mask=mask)
         row += 1

@@ -37,7 +37,7 @@ def magnitude_sum_kernel(sum_pointer, w_pointer, size, SHARE: tl.constexpr, BLOC
     tl.atomic_add(sum_pointer, tl.sum(total), sem="relaxed")
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["weights"])
 def ternary_project_kernel(packed_pointer, w_pointer, sum_pointer, size, weights, K: tl.constexpr, BLOCK: tl.constexpr):
     # An integer is above the half mean where it is above its floor.
     threshold = (tl.load(sum_pointer) // (2 * weights.to(tl.int64))).to(tl.int32)

@@ -116,6 +116,7 @@ CONFIGS = {
             d_head=32,
             dt_rank=4,
         ),
+        ModelConfig("verse", 256, d_model=256, d_inner=768, layers=8, heads=12, dt_rank=16),
         ModelConfig("small", 4096, d_model=384, d_inner=768, layers=8, heads=12, dt_rank=24),
         ModelConfig("base", 4096, d_model=768, d_inner=1536, layers=24),
     )
