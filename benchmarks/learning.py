@@ -6,9 +6,8 @@ the rate of 16-bit ones. Bits a byte of the whole validation text, in windows of
 """
 
 import math
-import multiprocessing
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
@@ -21,6 +20,7 @@ from rich.table import Table
 
 from mamba_integer.backends import load
 from mamba_integer.conformance.report import environment, write_atomically
+from mamba_integer.conformance.run import processes
 from mamba_integer.spec.model import find_config
 from mamba_integer.spec.model.config import ModelConfig
 from mamba_integer.spec.model.tokenizer import ByteTokenizer
@@ -138,7 +138,7 @@ def main(
     }
 
     def together(planned: list[tuple[str, int, int]]) -> None:
-        with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+        with processes(jobs) as pool:
             waiting = [
                 pool.submit(
                     run_one,

@@ -41,6 +41,11 @@ def is_operand(name: str) -> bool:
     return name.endswith((".weight", ".error"))
 
 
+def first_exponent(name: str, bits: int) -> int:
+    """Return the exponent that an error wants in the first step: near what fresh models have, for the width it gets."""
+    return FIRST_EXPONENT - (16 - bits if is_operand(name) else 0)
+
+
 def error_names(config: ModelConfig) -> list[str]:
     """Return the names of the errors that have an exponent; a name's place is its stream of rounding words."""
     names = ["head.u", *operands(HEAD)]

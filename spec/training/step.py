@@ -13,7 +13,7 @@ from ..model.blocks import Call, Network
 from ..model.config import HEADS, ModelConfig
 from ..model.formats import FORMATS, Formats, state_formats
 from ..model.language_model import attach, joiner, rotations
-from .backward import FIRST_EXPONENT, Exponents, NetworkBackward, Pass, error_names, is_operand
+from .backward import Exponents, NetworkBackward, Pass, error_names, first_exponent, is_operand
 from .masters import Master, initial_masters, masters_of, project
 from .options import Options
 
@@ -135,7 +135,7 @@ def initial_state(run: Run, masters: Mapping[str, np.ndarray] | None = None) -> 
         0,
         {name: run.load(array) for name, array in masters.items()},
         {name: run.load(np.zeros(array.shape, np.int32)) for name, array in masters.items()},
-        dict.fromkeys(run.error_names, FIRST_EXPONENT),
+        {name: first_exponent(name, run.options.error_bits) for name in run.error_names},
         dict.fromkeys(masters, FIRST_MOMENTUM_EXPONENT),
     )
 
