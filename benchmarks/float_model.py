@@ -38,9 +38,11 @@ def float_weights(config: ModelConfig, parameters: dict[str, np.ndarray]) -> dic
 
 
 class FloatModel:
-    def __init__(self, config: ModelConfig, weights: dict[str, torch.Tensor], recompute: bool = False):
+    def __init__(
+        self, config: ModelConfig, weights: dict[str, torch.Tensor], chunk: int = CHUNK, recompute: bool = False
+    ):
         """``recompute`` keeps only what enters a block, and computes the rest again for its gradient."""
-        self.config, self.weights, self.recompute = config, weights, recompute
+        self.config, self.weights, self.chunk, self.recompute = config, weights, chunk, recompute
         self.device = weights["embedding"].device
         self.gate = config.layers**-0.5
         self.longest = 1 - 2.0 ** (FORMATS.margin - FORMATS.decay)
@@ -107,8 +109,8 @@ class FloatModel:
         decay = (w[own + "decay"][:, 0] + modulation).clamp(2.0**-FORMATS.decay, self.longest)
         x = x.reshape(batch, length, c.heads, c.d_head)
         ys = []
-        for start in range(0, length, CHUNK):
-            cut = slice(start, start + CHUNK)
+        for start in range(0, length, self.chunk):
+            cut = slice(start, start + self.chunk)
             y, h = ssd_chunk(x[:, cut], decay[:, cut], b[:, cut], c_[:, cut], h)
             ys.append(y)
         y = torch.cat(ys, 1) + x * w[own + "skip"][:, None]

@@ -9,6 +9,8 @@ from mamba_integer.spec.model.config import ModelConfig
 from mamba_integer.spec.training.masters import MASTER_BITS, TERNARY_LIMIT, initial_masters, masters_of
 from mamba_integer.spec.training.options import Options
 
+# Steps that a device with lanes to spare computes as one matrix product.
+CHUNK = 256
 LOG2 = float(np.log(2))
 ONE = float(1 << MASTER_BITS)
 # The root mean square of a fresh ternary matrix's digits, of which a quarter is zero, over that of its masters.
@@ -36,7 +38,7 @@ class FloatTraining:
                 weights[name] = (master + (digits - master).detach()) * scale_of(name, master.shape[1])
             else:
                 weights[name] = master * (DENSE * scale_of(name, master.shape[1]))
-        return FloatModel(self.config, weights, self.recompute)
+        return FloatModel(self.config, weights, CHUNK, self.recompute)
 
     def loss(self, ids: torch.Tensor) -> torch.Tensor:
         """Return the bits of every token."""

@@ -303,7 +303,14 @@ def test_hostile_checkpoints(corpus, tmp_path):
     whole = path.read_bytes()
     flipped = bytearray(whole)
     flipped[-5] ^= 1
-    for content in (b"", whole[:100], whole[:-1], bytes(flipped), whole.replace(SPEC_VERSION.encode(), b"9.9.9"), b"x" * 4096):
+    for content in (
+        b"",
+        whole[:100],
+        whole[:-1],
+        bytes(flipped),
+        whole.replace(SPEC_VERSION.encode(), b"9.9.9"),
+        b"x" * 4096,
+    ):
         path.write_bytes(content)
         with pytest.raises(CheckpointError, match="t: "):
             load_training(path, own, run)

@@ -32,6 +32,14 @@ def round_to_int16(x, *, shift):
     return integers.saturate(integers.shift_round(x.long(), shift), 16).to(torch.int16)
 
 
+@implements(ops.saturate_backward)
+def saturate_backward(dy, y, *, shift):
+    limit = torch.iinfo(y.dtype).max
+    e = integers.saturate(integers.shift_round(dy.long(), shift), 16)
+    outward = (y == limit) & (e < 0) | (y == -limit) & (e > 0)
+    return torch.where(outward, 0, e).to(torch.int16)
+
+
 @implements(ops.stochastic_round_rows)
 def stochastic_round_rows(x, e, *, shift, bits, seed, step, stream, first):
     words = rounding_words(e.numel(), x.shape[-1], seed, step, stream, first, x.device)
@@ -40,4 +48,11 @@ def stochastic_round_rows(x, e, *, shift, bits, seed, step, stream, first):
     return y.to(torch.int8 if bits <= 8 else torch.int16)
 
 
-__all__ = ["error_add", "gradient_add", "largest_magnitude", "round_to_int16", "stochastic_round_rows"]
+__all__ = [
+    "error_add",
+    "gradient_add",
+    "largest_magnitude",
+    "round_to_int16",
+    "saturate_backward",
+    "stochastic_round_rows",
+]

@@ -17,9 +17,9 @@ def round_ratio(a, b):
 
     The float32 quotient is within a part in 2**20 of it, so its floor is off by at most one, which the rest settles.
     """
-    a += b >> 1
-    quotient = (a.to(tl.float32) / b.to(tl.float32)).to(tl.int32)
-    rest = a - quotient * b
+    raised = a + (b >> 1)
+    quotient = (raised.to(tl.float32) / b.to(tl.float32)).to(tl.int32)
+    rest = raised - quotient * b
     return quotient + tl.where(rest >= b, 1, 0) - tl.where(rest < 0, 1, 0)
 
 

@@ -81,6 +81,22 @@ def round_to_int16_kernel(y_pointer, x_pointer, size, shift, BLOCK: tl.constexpr
     tl.store(y_pointer + offset, y.to(tl.int16), mask=offset < size)
 
 
+@implements(ops.saturate_backward)
+def saturate_backward(dy, y, *, shift):
+    dx = torch.empty(dy.shape, dtype=torch.int16, device=dy.device)
+    return elementwise(saturate_backward_kernel, dx, dy, y, shift=shift, limit=torch.iinfo(y.dtype).max)
+
+
+@triton.jit(do_not_specialize=["shift"])
+def saturate_backward_kernel(dx_pointer, dy_pointer, y_pointer, size, shift, limit: tl.constexpr, BLOCK: tl.constexpr):
+    offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    dy = tl.load(dy_pointer + offset, mask=offset < size, other=0).to(tl.int64)
+    y = tl.load(y_pointer + offset, mask=offset < size, other=0).to(tl.int32)
+    e = integers.saturate(integers.shift_round(dy, shift.to(tl.int64)), 16)
+    e = tl.where(y == limit, tl.maximum(e, 0), tl.where(y == -limit, tl.minimum(e, 0), e))
+    tl.store(dx_pointer + offset, e.to(tl.int16), mask=offset < size)
+
+
 @implements(ops.stochastic_round_rows)
 def stochastic_round_rows(x, e, *, shift, bits, seed, step, stream, first):
     y = torch.empty(x.shape, dtype=torch.int8 if bits <= 8 else torch.int16, device=x.device)
@@ -139,4 +155,11 @@ def stochastic_round_rows_kernel(
     tl.store(y_pointer + offset, y.to(y_pointer.dtype.element_ty), mask=inside)
 
 
-__all__ = ["error_add", "gradient_add", "largest_magnitude", "round_to_int16", "stochastic_round_rows"]
+__all__ = [
+    "error_add",
+    "gradient_add",
+    "largest_magnitude",
+    "round_to_int16",
+    "saturate_backward",
+    "stochastic_round_rows",
+]

@@ -33,6 +33,13 @@ def round_extremes() -> Iterator[Extreme]:
         yield Extreme([(INT32_ENDS,)], {"shift": shift})
 
 
+def saturate_extremes() -> Iterator[Extreme]:
+    for shift in (0, 1, 16, 31):
+        for ends in (np.array([-127, 0, 127], np.int8), np.array([-32767, 0, 32767], np.int16)):
+            dy, y = np.meshgrid(INT32_ENDS, ends)
+            yield Extreme([(np.ascontiguousarray(dy), np.ascontiguousarray(y))], {"shift": shift})
+
+
 def first_row(random: Random, at: Any) -> int:
     """Choose among the first rows and nearly the last that have words of their own."""
     last = 2**32 // -(-at.K // 4) - 1
@@ -59,6 +66,7 @@ PLANS = {
     "gradient_add": Plan(leading=FLAT, extremes=lambda: [Extreme([pairs(GRADIENT_ENDS)])]),
     "largest_magnitude": Plan(leading=REDUCED, extremes=largest_extremes),
     "round_to_int16": Plan(parameters={"shift": range(32)}, leading=FLAT, extremes=round_extremes),
+    "saturate_backward": Plan(parameters={"shift": range(32)}, leading=FLAT, extremes=saturate_extremes),
     "stochastic_round_rows": Plan(
         sizes={"K": ROW_SIZES},
         parameters={

@@ -26,6 +26,16 @@ def round_to_int16(x, *, shift):
     return elementwise(lambda x: see("y", saturate(see("rounded", shift_round(x, shift)), 16)), "int16", x)
 
 
+def saturate_backward(dy, y, *, shift):
+    limit = {"int8": 127, "int16": 32767}[y.dtype.name]
+
+    def inward(dy, y):
+        e = see("dx", saturate(see("rounded", shift_round(dy, shift)), 16))
+        return 0 if abs(y) == limit and e * y < 0 else e
+
+    return elementwise(inward, "int16", dy, y)
+
+
 def stochastic_round_rows(x, e, *, shift, bits, seed, step, stream, first):
     y = np.empty(x.shape, np.int8 if bits <= 8 else np.int16)
     blocks = -(-x.shape[-1] // 4)
@@ -39,4 +49,11 @@ def stochastic_round_rows(x, e, *, shift, bits, seed, step, stream, first):
     return y
 
 
-__all__ = ["error_add", "gradient_add", "largest_magnitude", "round_to_int16", "stochastic_round_rows"]
+__all__ = [
+    "error_add",
+    "gradient_add",
+    "largest_magnitude",
+    "round_to_int16",
+    "saturate_backward",
+    "stochastic_round_rows",
+]

@@ -74,6 +74,21 @@ def _round_to_int16(x, shift):
     return y
 
 
+@implements(ops.saturate_backward)
+def saturate_backward(dy, y, *, shift):
+    flat = (np.ascontiguousarray(a).reshape(-1) for a in (dy, y))
+    return _saturate_backward(*flat, np.iinfo(y.dtype).max, shift).reshape(dy.shape)
+
+
+@spread
+def _saturate_backward(dy, y, limit, shift):
+    dx = np.empty(dy.size, np.int16)
+    for i in prange(dy.size):
+        e = integers.saturate(integers.shift_round(np.int64(dy[i]), shift), 16)
+        dx[i] = max(e, 0) if y[i] == limit else min(e, 0) if y[i] == -limit else e
+    return dx
+
+
 @implements(ops.stochastic_round_rows)
 def stochastic_round_rows(x, e, *, shift, bits, seed, step, stream, first):
     words = (np.uint64(word) for word in (step, stream, seed & philox.MASK, seed >> 32))
@@ -103,4 +118,11 @@ def _stochastic_round_rows(y, x, e, shift, bits, first, step, stream, key0, key1
             y[row, k] = max(min(rounded, limit), -limit)
 
 
-__all__ = ["error_add", "gradient_add", "largest_magnitude", "round_to_int16", "stochastic_round_rows"]
+__all__ = [
+    "error_add",
+    "gradient_add",
+    "largest_magnitude",
+    "round_to_int16",
+    "saturate_backward",
+    "stochastic_round_rows",
+]

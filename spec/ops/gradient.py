@@ -166,6 +166,64 @@ def round_to_int16(x, *, shift):
     return integers.saturate(rounded, 16).astype(np.int16)
 
 
+def saturate_backward_widths(at):
+    rounded = WORD.shift_round(at.shift)
+    return {"rounded": Width(rounded, "int32"), "dx": Width(rounded.saturate(16), "int16")}
+
+
+@op(
+    inputs=(
+        Tensor("dy", ("int32", "int16"), "...", meaning="error of y, times 2**G"),
+        Tensor("y", ("int16", "int8"), "...", meaning="a result that an op saturated to its type's range"),
+    ),
+    outputs=(Tensor("dx", "int16", "...", meaning="error of what was saturated, times 2**(G - shift)"),),
+    parameters=(Parameter("shift", 0, 31, "bits that the error loses"),),
+    clauses={
+        "C1": "e = dy / 2**shift to the nearest integer, ties toward plus infinity, saturated to [-32767, 32767]",
+        "C2": "dx = max(e, 0) where y is the greatest of its type, min(e, 0) where it is the least, e elsewhere",
+    },
+    widths=saturate_backward_widths,
+)
+def saturate_backward(dy, y, *, shift):
+    """Return the error of a value from that of the value saturated, rounded to 16 bits (C1).
+
+    Inside the range the derivative is one. At an end of it, an error passes that asks for a value farther inside, and
+    none that asks for one farther outside (C2): descent goes against the error.
+
+    Parameters
+    ----------
+    dy : int32 or int16 array, any shape, symmetric range
+    y : int16 or int8 array, the shape of dy: 32767 or 127, and their negatives, are the ends
+    shift : int in [0, 31]
+
+    Returns
+    -------
+    int16 array, the shape of dy, in [-32767, 32767].
+
+    Raises
+    ------
+    DomainError
+        A value or type that is not as above; shapes that differ; shift outside its range.
+
+    Notes
+    -----
+    If errors passed unhindered, a value beyond its range would be pushed on for ever: nothing that it does there
+    changes the loss. If none passed, it would stay there.
+
+    Examples
+    --------
+    >>> saturate_backward(np.array([6, 6, -6, 6], np.int32), np.array([0, 127, 127, -127], np.int8), shift=1).tolist()
+    [3, 3, 0, 0]
+    """
+    limit = np.iinfo(y.dtype).max
+    # ROUND
+    rounded = integers.shift_round(dy.astype(np.int64), shift)
+    # SATURATE
+    e = integers.saturate(rounded, 16)
+    dx = np.where((y == limit) & (e < 0) | (y == -limit) & (e > 0), 0, e)
+    return dx.astype(np.int16)
+
+
 def stochastic_round_rows_widths(at):
     scaled = ERROR.union(ERROR << LARGEST_EXPONENT)
     noise = Interval(0, (1 << at.shift) - 1)
@@ -253,4 +311,11 @@ def stochastic_round_rows(x, e, *, shift, bits, seed, step, stream, first):
     return integers.saturate(rounded, bits).astype(np.int8 if bits <= 8 else np.int16)
 
 
-__all__ = ["error_add", "gradient_add", "largest_magnitude", "round_to_int16", "stochastic_round_rows"]
+__all__ = [
+    "error_add",
+    "gradient_add",
+    "largest_magnitude",
+    "round_to_int16",
+    "saturate_backward",
+    "stochastic_round_rows",
+]

@@ -2,8 +2,8 @@
 
 Nothing here computes: ops are composed, arrays sliced, reshaped and joined. The error of a tensor is ``dL/dy * 2**G``
 for the real value y that its Q format gives it; the exponent G is an integer that `Exponents` settles before the pass,
-so that every op is only told a shift, and no cut of the batch changes an integer. Rounding and saturation in the
-forward pass have derivative one; the clamp of a decay has derivative zero.
+so that every op is only told a shift, and no cut of the batch changes an integer. Rounding has derivative one; what
+saturation and the clamp of a decay do is on the pages of `saturate_backward` and of the ops' own backward.
 """
 
 from collections.abc import Callable, Mapping
@@ -180,14 +180,15 @@ class BlockBackward:
         """
         ops, weights, f = run.ops, self.block.weights, self.formats
         inner = self.block.config.d_inner
-        xz, y, conv, gated = (tape[self.block.label, name] for name in ("xz", "scan", "conv", "gated"))
+        xz, y, conv, gated, out = (tape[self.block.label, name] for name in ("xz", "scan", "conv", "gated", "out"))
 
         d_out = ops.residual_add_backward(dr, num=self.block.gate["num"], shift=self.shift("out"))
-        d_out = run.see(self.name("out"), d_out)
+        d_out = run.see(self.name("out"), ops.saturate_backward(d_out, out, shift=0))
         d_gated = self.linear(run, "out_proj", d_out, *ops.quantize_rows(gated), shift="gated")
         d_gated = run.see(self.name("gated"), d_gated)
         dy, dz = ops.sigmoid_gate_backward(d_gated, y, xz[..., inner:], f=f.activation)
-        dx = self.mix(run, tape, state, run.see(self.name("scan"), self.narrow(run, dy, "scan")))
+        dy = run.see(self.name("scan"), ops.saturate_backward(dy, y, shift=self.shift("scan")))
+        dx = self.mix(run, tape, state, dy)
         d_conv = ops.squareplus_backward(run.see(self.name("x"), dx), conv, f=f.activation)
         before = (xz[..., :inner], weights["conv_weight"], weights["conv_bias"], state[self.name("conv")])
         d_in, d_kernel, d_bias = ops.causal_conv1d_backward(d_conv, *before, **f.conv)
@@ -245,7 +246,8 @@ class ChannelBackward(BlockBackward):
         d_modulation = run.see(self.name("modulation"), self.narrow(run, d_modulation))
         rows = run.ops.quantize_rows(projected[..., :rank])
         d_low = self.linear(run, "dt_proj", d_modulation, *rows, shift="dt")
-        return self.read(run, x, dx, run.join([d_low, self.narrow(run, db), self.narrow(run, dc)], -1))
+        db, dc = (run.ops.saturate_backward(error, q, shift=0) for error, q in ((db, b), (dc, c)))
+        return self.read(run, x, dx, run.join([d_low, db, dc], -1))
 
 
 class HeadsBackward(BlockBackward):
@@ -262,13 +264,13 @@ class HeadsBackward(BlockBackward):
         modulated = (dn.reshape(*dn.shape, 1), weights["decay"], projected[..., :heads])
         d_decay, d_low = run.ops.decay_modulate_backward(*modulated, **f.modulation, s_n=0)
         run.note(self.name("decay"), d_decay, self.used("projected"))
-        mixtures = (self.mixture(run, self.narrow(run, error)) for error in (db, dc))
+        mixtures = (self.mixture(run, error, q) for error, q in ((db, b), (dc, c)))
         d_projected = run.join([self.narrow(run, d_low), *mixtures], -1)
         return self.read(run, x, dx.reshape(*x.shape), d_projected)
 
-    def mixture(self, run, error):
-        """Turn the error of B or C back: a rotation's transpose is its inverse."""
-        rotation = run.rotation
+    def mixture(self, run, error, q):
+        """Return the error of B or C, which are q, turned back: a rotation's transpose is its inverse."""
+        rotation, error = run.rotation, run.ops.saturate_backward(error, q, shift=0)
         if rotation is None:
             return error
         rows = error.reshape(1, rotation[0].shape[0], error.shape[-1])
