@@ -10,6 +10,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
+        os.chmod(partial, 0o644)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
