@@ -16,10 +16,12 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 
+from .protocol import BackendError
+
 SILENCE = timedelta(minutes=10)
 
 
-class RankError(RuntimeError):
+class RankError(BackendError):
     """A rank that died or failed: names it and how it ended."""
 
 
@@ -80,20 +82,21 @@ def launch(ranks: int, work: Callable[..., None], *arguments: Any) -> None:
     processes = [context.Process(target=work, args=(rank, *arguments), daemon=True) for rank in range(ranks)]
     for process in processes:
         process.start()
-    running = {process.sentinel: (rank, process) for rank, process in enumerate(processes)}
+    running = dict(enumerate(processes))
     try:
         while running:
-            ended = [running.pop(sentinel) for sentinel in wait(list(running))]
-            for _, process in ended:
-                process.join()
+            wait([process.sentinel for process in running.values()])
+            ended = {rank: process for rank, process in running.items() if not process.is_alive()}
+            codes = {rank: process.exitcode or 0 for rank, process in ended.items()}
             # A rank that was killed takes the others with it, so name it rather than them.
-            for rank, process in sorted(ended, key=lambda one: one[1].exitcode):
-                if process.exitcode:
-                    how = f"signal {-process.exitcode}" if process.exitcode < 0 else f"exit code {process.exitcode}"
+            for rank in sorted(codes, key=lambda rank: codes[rank]):
+                if code := codes[rank]:
+                    how = f"signal {-code}" if code < 0 else f"exit code {code}"
                     raise RankError(
                         f"rank {rank} of {ranks} ended with {how}; --resume goes on from the last checkpoint"
                     )
+            running = {rank: process for rank, process in running.items() if rank not in ended}
     finally:
-        for _, process in running.values():
+        for process in running.values():
             process.terminate()
             process.join()

@@ -1,30 +1,19 @@
 """Backends that are wrong on purpose: what the suite must catch, so that passing it means something.
 
 ``NULL`` holds backends that compute nothing, ``BUGS`` planted bugs with the ops that each must fail. All are reachable
-by name: ``mamba-integer conform --backend mamba_integer.conformance.broken:zeros``.
+by name, those of the training ops too: ``mamba-integer conform --backend mamba_integer.conformance.broken:zeros``.
 """
 
-import contextlib
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 
 from mamba_integer import spec
-from mamba_integer.spec import integers
 from mamba_integer.spec.integers import bit_length, isqrt, saturate, shift_round
 
-
-class Golden:
-    """The golden ops, some of them replaced."""
-
-    def __init__(self, **wrong: Callable):
-        self.wrong = wrong
-
-    def __getattr__(self, name: str) -> Callable:
-        if name in spec.OPS:
-            return self.wrong.get(name, spec.OPS[name])
-        raise AttributeError(name)
+from .broken_training import *
+from .planting import BUGS, Golden, after, plant, plant_integers, under
 
 
 class Null:
@@ -49,46 +38,6 @@ zeros = Null(lambda arrays, result: np.zeros_like(result))
 constant = Null(lambda arrays, result: np.full_like(result, 3))
 echo = Null(lambda arrays, result: np.resize(arrays[0], result.shape).astype(result.dtype))
 NULL = {"zeros": zeros, "constant": constant, "echo": echo}
-
-BUGS: dict[str, tuple[str, ...]] = {}
-
-
-def plant(name: str, **wrong: Callable) -> Golden:
-    """Return a backend whose given ops are replaced, and list it among the bugs."""
-    BUGS[name] = tuple(wrong)
-    return Golden(**wrong)
-
-
-@contextlib.contextmanager
-def replaced(name: str, function: Callable) -> Iterator[None]:
-    """Put another function in the place of one of the number system's."""
-    right = getattr(integers, name)
-    setattr(integers, name, function)
-    try:
-        yield
-    finally:
-        setattr(integers, name, right)
-
-
-def under(name: str, function: Callable, op: str) -> Callable:
-    """Return the golden op as it would be with one function of the number system replaced."""
-
-    def wrong(*arrays, **parameters):
-        with replaced(name, function):
-            return spec.OPS[op].golden(*arrays, **parameters)
-
-    return wrong
-
-
-def plant_integers(bug: str, name: str, function: Callable, *ops: str) -> Golden:
-    """Plant a bug of the number system in the given ops."""
-    return plant(bug, **{op: under(name, function, op) for op in ops})
-
-
-def after(op: str, change: Callable) -> Callable:
-    """Return the golden op with its results changed: ``change(results, arrays, parameters)``."""
-    return lambda *arrays, **parameters: change(spec.OPS[op].golden(*arrays, **parameters), arrays, parameters)
-
 
 # --- the number system ---
 

@@ -39,7 +39,7 @@ def ternary_project_widths(at):
         "magnitude": Width(magnitude, "int32"),
         "sum": Width(magnitude.sum(at.N * at.K), "int64"),
         "doubled": Width(magnitude * (2 * at.N * at.K), "int64"),
-    } | pack_ternary.widths(at)
+    } | dict(pack_ternary.widths(at))
 
 
 @op(

@@ -114,7 +114,7 @@ class Pass:
         how = dict(self.rounding, shift=self.exponents.shifts[name], bits=self.exponents.bits)
         return self.see(name, self.ops.stochastic_round_rows(array, e, stream=self.streams[name], **how))
 
-    def linear(self, layer: str, weight: Any, scale: Mapping[str, int], dy: Any, q: Any, e: Any, shift: str) -> Any:
+    def linear(self, layer: str, shift: str, weight: Any, scale: Mapping[str, int], dy: Any, q: Any, e: Any) -> Any:
         """Note the gradient of a ternary layer's weights; return the error of its input, shifted."""
         own, error = operands(layer)
         bits = self.exponents.bits
@@ -184,7 +184,7 @@ class BlockBackward:
 
         d_out = ops.residual_add_backward(dr, num=self.block.gate["num"], shift=self.shift("out"))
         d_out = run.see(self.name("out"), ops.saturate_backward(d_out, out, shift=0))
-        d_gated = self.linear(run, "out_proj", d_out, *ops.quantize_rows(gated), shift="gated")
+        d_gated = self.linear(run, "out_proj", "gated", d_out, *ops.quantize_rows(gated))
         d_gated = run.see(self.name("gated"), d_gated)
         dy, dz = ops.sigmoid_gate_backward(d_gated, y, xz[..., inner:], f=f.activation)
         dy = run.see(self.name("scan"), ops.saturate_backward(dy, y, shift=self.shift("scan")))
@@ -195,16 +195,16 @@ class BlockBackward:
         run.note(self.name("conv_weight"), d_kernel, self.used("x"))
         run.note(self.name("conv_bias"), d_bias, self.used("x"))
         d_xz = run.see(self.name("xz"), run.join([self.narrow(run, d_in, "conv"), self.narrow(run, dz, "z")], -1))
-        d_u = self.linear(run, "in_proj", d_xz, *ops.norm_quantize(r, weights["norm"], **f.norm), shift="u")
+        d_u = self.linear(run, "in_proj", "u", d_xz, *ops.norm_quantize(r, weights["norm"], **f.norm))
         d_u = run.see(self.name("u"), d_u)
         e = self.used("u") - RESIDUAL_EXPONENT
         dr, d_gain = ops.bitshift_norm_backward(r, weights["norm"], d_u, dr, b=f.mantissa, e=e)
         run.note(self.name("norm"), d_gain, self.used("u"))
         return dr
 
-    def linear(self, run: Pass, layer: str, dy: Any, q: Any, e: Any, shift: str) -> Any:
+    def linear(self, run: Pass, layer: str, shift: str, dy: Any, q: Any, e: Any) -> Any:
         own = (self.block.weights[layer], self.block.scales[layer])
-        return run.linear(self.name(layer), *own, dy, q, e, self.name(shift))
+        return run.linear(self.name(layer), self.name(shift), *own, dy, q, e)
 
     def narrow(self, run: Pass, error: Any, shift: str | None = None) -> Any:
         """Return an error of 32 bits in 16, shifted if its op didn't."""
@@ -227,7 +227,7 @@ class BlockBackward:
     def read(self, run: Pass, x: Any, dx: Any, d_projected: Any) -> Any:
         """Return the error of x, from the scan and from the projection."""
         d_projected = run.see(self.name("projected"), d_projected)
-        read = self.linear(run, "x_proj", d_projected, *run.ops.quantize_rows(x), shift="x_proj")
+        read = self.linear(run, "x_proj", "x_proj", d_projected, *run.ops.quantize_rows(x))
         return run.ops.error_add(self.narrow(run, dx), read)
 
 
@@ -245,7 +245,7 @@ class ChannelBackward(BlockBackward):
         run.note(self.name("decay"), d_decay, self.used("scan"))
         d_modulation = run.see(self.name("modulation"), self.narrow(run, d_modulation))
         rows = run.ops.quantize_rows(projected[..., :rank])
-        d_low = self.linear(run, "dt_proj", d_modulation, *rows, shift="dt")
+        d_low = self.linear(run, "dt_proj", "dt", d_modulation, *rows)
         db, dc = (run.ops.saturate_backward(error, q, shift=0) for error, q in ((db, b), (dc, c)))
         return self.read(run, x, dx, run.join([d_low, db, dc], -1))
 
@@ -298,7 +298,7 @@ class NetworkBackward:
         streams = [tape["embedding", "residual"], *(tape[b.label, "residual"] for b in self.network.blocks)]
         norm, r = weights["norm"], streams.pop()
         rows = ops.norm_quantize(r, norm, **f.norm)
-        d_u = run.linear(HEAD, weights["head"], self.network.head_scale, d_logits, *rows, "head.u")
+        d_u = run.linear(HEAD, "head.u", weights["head"], self.network.head_scale, d_logits, *rows)
         e = self.exponents.used["head.u"] - RESIDUAL_EXPONENT
         none = run.zeros_like(r)
         dr, d_gain = ops.bitshift_norm_backward(r, norm, run.see("head.u", d_u), none, b=f.mantissa, e=e)
