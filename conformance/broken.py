@@ -13,7 +13,8 @@ from mamba_integer import spec
 from mamba_integer.spec.integers import bit_length, isqrt, saturate, shift_round
 
 from .broken_training import *
-from .planting import BUGS, Golden, after, plant, plant_integers, under
+from .planting import BUGS as BUGS
+from .planting import Golden, after, plant, plant_integers, under
 
 
 class Null:
@@ -85,9 +86,27 @@ truncating_division = plant_integers("truncating_division", "floor_div", divide_
 half_to_even = plant_integers("half_to_even", "shift_round", round_half_to_even, "shift_round", "residual_add")
 half_away = plant_integers("half_away", "shift_round", round_half_away, "shift_round", "sigmoid_gate")
 toward_zero = plant_integers("toward_zero", "shift_round", shift_toward_zero, "shift_round", "causal_conv1d")
-int32_wrap = plant_integers("int32_wrap", "shift_round", shift_in_int32, "shift_round", "bitshift_norm")
+int32_wrap = plant_integers(
+    "int32_wrap",
+    "shift_round",
+    shift_in_int32,
+    "shift_round",
+    "bitshift_norm",
+    "residual_add_backward",
+    "round_to_int16",
+    "sigmoid_gate_backward",
+    "ternary_linear_backward",
+)
 asymmetric = plant_integers("asymmetric", "saturate", saturate_to_minimum, "saturate", "requantize")
-no_saturation = plant_integers("no_saturation", "saturate", lambda x, bits: x, "causal_conv1d", "residual_add")
+no_saturation = plant_integers(
+    "no_saturation",
+    "saturate",
+    lambda x, bits: x,
+    "causal_conv1d",
+    "residual_add",
+    "causal_conv1d_backward",
+    "error_add",
+)
 root_off_by_one = plant_integers("root_off_by_one", "isqrt", isqrt_without_correction, "isqrt", "squareplus")
 positive_length = plant_integers("positive_length", "bit_length", bit_length_of_positive, "bit_length")
 

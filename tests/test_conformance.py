@@ -13,7 +13,7 @@ from rich.console import Console
 
 from mamba_integer import spec
 from mamba_integer.backends import Backend, load
-from mamba_integer.conformance import broken, cli, exhaustive, real_text, repeat
+from mamba_integer.conformance import broken, broken_training, cli, exhaustive, real_text, repeat
 from mamba_integer.conformance.card import failure_card
 from mamba_integer.conformance.cases import draw_case
 from mamba_integer.conformance.comparison import Failure, check_case, hexadecimal
@@ -75,7 +75,11 @@ def test_planted_bug_fails_its_ops(name):
             assert hexadecimal(failure.got ^ failure.want) in card
 
 
-@pytest.mark.parametrize("name", [name for name in broken.BUGS if name != "race"])
+# A race, sums beyond int32 and weights of just half the mean size: what drawn cases seldom meet or can't repeat.
+SELDOM = {"race", "weight_wraps", "int8_weight_wraps", "halves_kept"}
+
+
+@pytest.mark.parametrize("name", [name for name in broken.BUGS if name not in SELDOM])
 def test_drawn_cases_alone_find_every_bug_and_repeat_it(name):
     backend = load(f"{BROKEN}:{name}")
     for op in broken.BUGS[name]:
@@ -171,6 +175,11 @@ RELATED = {
     "chunks": ("causal_conv1d", "causal_conv1d", broken.forget_state("causal_conv1d", 3)),
     "steps": ("causal_conv1d", "conv1d_step", offset_first("conv1d_step")),
     "alone": ("quantize_rows", "quantize_rows", broken.after("quantize_rows", broken.exponent_of_batch)),
+    "micro-batches": (
+        "stochastic_round_rows",
+        "stochastic_round_rows",
+        broken_training.ignoring_first("stochastic_round_rows"),
+    ),
     "inverse": ("rope", "rope_inverse", offset_first("rope_inverse")),
     "composite": ("norm_quantize", "quantize_rows", offset_first("quantize_rows")),
 }
@@ -191,11 +200,13 @@ def test_each_relation_finds_its_bug(relation):
 
 
 def test_every_relation_is_used():
-    """Each relation says something of an op; each sequence op is cut and stepped, each composite composed."""
+    """Each relation says something of an op; sequences are cut and stepped, batches cut, composites composed."""
     used = {name: [op for op in spec.OPS if relation.needs(op) is not None] for name, relation in RELATIONS.items()}
     assert all(used.values())
+    backward = {name for name in spec.OPS if "_backward" in name}
+    assert backward <= set(used["micro-batches"])
     timed = {name: op for name, op in spec.OPS.items() if any("L" in tensor.shape.split() for tensor in op.inputs)}
-    stateful = {name for name, op in timed.items() if len(op.outputs) > 1}
+    stateful = {name for name, op in timed.items() if len(op.outputs) > 1} - backward
     assert set(used["chunks"]) == set(used["steps"]) == stateful
     assert set(used["composite"]) == {name for name, op in spec.OPS.items() if op.composed_of}
 

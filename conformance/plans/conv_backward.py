@@ -1,6 +1,7 @@
 """Plans of ``spec.ops.conv_backward``."""
 
 from collections.abc import Iterator
+from itertools import product
 
 import numpy as np
 
@@ -13,12 +14,12 @@ LENGTHS = (1, 2, 3, 4, 5, 16, 17, 35, 0)
 
 
 def extremes() -> Iterator[Extreme]:
-    still = np.zeros((1, 4, 2), np.int16), np.zeros(2, np.int32), np.zeros((1, 3, 2), np.int16)
-    for s in (0, 1, 7, 22):
+    for s, steps in product((0, 1, 7, 22), (4, 35)):
+        still = np.zeros((1, steps, 2), np.int16), np.zeros(2, np.int32), np.zeros((1, 3, 2), np.int16)
         calls = []
         for sign in (1, -1):
             x, w, bias, state = full(sign)
-            inputs = np.repeat(x[:, None], 4, axis=1)
+            inputs = np.repeat(x[:, None], steps, axis=1)
             dy = np.full(inputs.shape, sign * LARGEST, np.int32)
             # The greatest results; where none saturates, the greatest gradient of x, then of w and bias.
             calls.append((dy, inputs, w, bias, state))

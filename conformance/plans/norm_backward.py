@@ -12,8 +12,15 @@ def extremes() -> Iterator[Extreme]:
     for D in (1, 2, 3, 129):
         x, gamma = extreme_rows(D), np.full(D, 32767, np.int16)
         calls = [
-            (x, gamma, np.full(x.shape, dy, np.int16), np.full(x.shape, dr, np.int32))
-            for dy, dr in ((32767, 0), (-32767, 0), (0, 2**31 - 1), (0, -(2**31) + 1))
+            (x, gamma, np.resize(np.array(dy, np.int16), x.shape), np.full(x.shape, dr, np.int32))
+            for dy, dr in (
+                ([32767], 0),
+                ([-32767], 0),
+                ([0], 2**31 - 1),
+                ([0], -(2**31) + 1),
+                # One part is along the row, one along ones, the rest across both.
+                ([1000, -1501, 300], 0),
+            )
         ]
         for b in range(5):
             for e in (-16, 0, 31):

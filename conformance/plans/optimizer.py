@@ -18,8 +18,13 @@ STEPS = (0, 1, 2, 7, 1000, 2**31 - 2)
 
 def project_extremes() -> Iterator[Extreme]:
     for size in (2, 5):
-        ends = (-LARGEST_WEIGHT, 0)
-        yield Extreme([(np.full((3, size), end, np.int32),) for end in ends])
+        count = 3 * size
+        # One weight is just half the mean size: 2 count (count - 1) = (count - 1) + (count - 1) (2 count - 1).
+        tied = np.full((3, size), 2 * count - 1, np.int32)
+        tied[0, 0] = count - 1
+        large = tied * (LARGEST_WEIGHT // (2 * count - 1))
+        ends = (np.full((3, size), end, np.int32) for end in (-LARGEST_WEIGHT, 0))
+        yield Extreme([(w,) for w in (*ends, tied, -tied, large, -large)])
 
 
 def greatest_weight(random: Random, at: Any) -> int:
