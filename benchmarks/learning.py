@@ -29,6 +29,8 @@ from mamba_integer.spec.training.loop import spelled_bytes, validate
 
 # A float twin has no fast scan with a decay for each channel, so the study's blocks have one for each head.
 STUDY = replace(find_config("verse"), name="study", pattern=("heads",))
+SMALL = replace(find_config("tiny"), name="small study", pattern=("heads",), layers=4, head_state=32)
+STUDIES = {"study": STUDY, "small": SMALL}
 KINDS = ("integer", "float ternary", "float dense")
 NARROW = "integer, 8-bit errors"
 CURVE_POINTS = 10
@@ -115,6 +117,7 @@ def main(
     text: Annotated[Path, typer.Option(help="The text; its last tenth is for validation.")],
     output: Annotated[Path, typer.Option("--json", help="File to write.")],
     folder: Annotated[Path, typer.Option(help="Where the tokens go.")] = Path("learning-tokens"),
+    size: Annotated[str, typer.Option(help=f"{' or '.join(STUDIES)}: small is for a CPU.")] = "study",
     steps: int = 500,
     batch: int = 16,
     length: int = 1024,
@@ -126,7 +129,7 @@ def main(
 ) -> None:
     """Sweep, repeat, and write every curve."""
     rates = rate or [8192, 16384, 32768]
-    config = STUDY
+    config = STUDIES[size]
     prepare_corpus([text], ByteTokenizer(), folder)
     options = Options(steps=steps, batch=batch, length=length, warmup=max(1, steps // 20))
     runs: list[dict] = []

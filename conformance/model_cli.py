@@ -17,7 +17,7 @@ from mamba_integer.backends.protocol import ENVIRONMENT, Backend
 from mamba_integer.spec.contract import DomainError
 from mamba_integer.spec.model import CONFIGS, ConfigError, LanguageModel, find_config
 from mamba_integer.spec.model.checkpoint import CheckpointError
-from mamba_integer.spec.model.folder import MODEL_FILE, TextModel, fresh_model, load_model, save_model
+from mamba_integer.spec.model.folder import MODEL_FILE, TRAINED, TextModel, fresh_model, load_model, save_model
 from mamba_integer.spec.model.generation import (
     WHOLE,
     GenerationError,
@@ -40,11 +40,14 @@ from .report import EQUAL, MISMATCH
 from .terminal import Device, Json, UsageError, console_for, find_backend
 
 DEFAULT_BACKEND = "numba"
+DEFAULT_MODEL = "shakespeare"
 ERRORS = (CheckpointError, ConfigError, DomainError, GenerationError, ScoreError, TokenizerError, TraceError)
 
 Model = Annotated[
     str,
-    typer.Option(help=f"{', '.join(CONFIGS)}: a fresh model of seeded weights; or the path of a folder from init."),
+    typer.Option(
+        help=f"{', '.join(TRAINED)}: trained; {', '.join(CONFIGS)}: a fresh model of seeded weights; or a folder's path."
+    ),
 ]
 InitSeed = Annotated[int, typer.Option(min=0, max=2**64 - 1, help="Seed of a fresh model's weights.")]
 TokenizerFile = Annotated[Path | None, typer.Option(help="Tokenizer of a fresh model; left out, its text is bytes.")]
@@ -99,7 +102,7 @@ class Text:
 
 
 def generate_command(
-    model: Model = "tiny",
+    model: Model = DEFAULT_MODEL,
     prompt: Annotated[list[str] | None, typer.Option(help="A prompt; several make a batch.")] = None,
     file: Annotated[list[Path] | None, typer.Option(help="A file that is a prompt; may be repeated.")] = None,
     lines: Annotated[bool, typer.Option("--lines", help="Each line of a file or of stdin is a prompt.")] = False,
@@ -298,11 +301,13 @@ def open_model(name: str, init_seed: int, tokenizer: Path | None, backend: str |
 def find_model(name: str, init_seed: int, tokenizer: Path | None) -> TextModel:
     if name in CONFIGS:
         return fresh_model(CONFIGS[name], init_seed, load_tokenizer(tokenizer) if tokenizer else None)
-    if not Path(name).exists():
-        raise UsageError(f"--model {name}: no such path, and no config; configs are {', '.join(CONFIGS)}")
+    path = TRAINED.get(name, Path(name))
+    if not path.exists():
+        known = ", ".join((*TRAINED, *CONFIGS))
+        raise UsageError(f"--model {name}: no such path, and no model of that name; known are {known}")
     if tokenizer:
         raise UsageError("--tokenizer: a stored model has its own")
-    return load_model(Path(name))
+    return load_model(path)
 
 
 def prompts(given: list[str], files: list[Path], lines: bool, wanted: bool) -> list[str]:

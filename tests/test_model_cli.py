@@ -12,7 +12,7 @@ from mamba_integer.spec.model import CONFIGS
 from mamba_integer.spec.model.checkpoint import load_checkpoint
 from mamba_integer.spec.model.folder import fresh_model, save_model
 
-PROMPTED = ("generate", "--prompt", "It was", "--seed", "7", "--max-tokens")
+PROMPTED = ("generate", "--model", "tiny", "--prompt", "It was", "--seed", "7", "--max-tokens")
 
 
 @pytest.fixture
@@ -65,20 +65,23 @@ def test_generate_is_the_same_on_every_backend(backend, count, result):
 def test_a_batch_has_a_text_for_each_prompt(run, result, tmp_path):
     path = tmp_path / "prompt"
     path.write_text("the worst\nof times")
-    several = ("generate", "--prompt", "It was", "--prompt", "é", "--file", path, "--max-tokens", 5)
+    several = ("generate", "--model", "tiny", "--prompt", "It was", "--prompt", "é", "--file", path, "--max-tokens", 5)
     batch = result(*several)
     assert len(batch["tokens"]) == len(batch["text"]) == 3
-    alone = result("generate", "--file", path, "--max-tokens", 5, "--stream", 2)
+    alone = result("generate", "--model", "tiny", "--file", path, "--max-tokens", 5, "--stream", 2)
     assert alone["tokens"] == batch["tokens"][2] and alone["text"] == batch["text"][2]
     code, out, _ = run(*several)
     assert code == 0 and out == "".join(f"--- {i}\n{text}\n" for i, text in enumerate(batch["text"]))
-    lines = result("generate", "--file", path, "--lines", "--max-tokens", 1)
+    lines = result("generate", "--model", "tiny", "--file", path, "--lines", "--max-tokens", 1)
     assert len(lines["tokens"]) == 2
 
 
 def test_stdin_is_a_prompt(result):
-    given = result("generate", "--greedy", "--max-tokens", 4, "--prompt", "It was")
-    assert result("generate", "--greedy", "--max-tokens", 4, stdin=b"It was")["tokens"] == given["tokens"]
+    given = result("generate", "--model", "tiny", "--greedy", "--max-tokens", 4, "--prompt", "It was")
+    assert (
+        result("generate", "--model", "tiny", "--greedy", "--max-tokens", 4, stdin=b"It was")["tokens"]
+        == given["tokens"]
+    )
 
 
 @pytest.mark.parametrize(("first", "second"), [("numba", "torch"), ("torch", "golden")])
@@ -86,13 +89,15 @@ def test_a_saved_state_goes_on_elsewhere(first, second, result, tmp_path):
     whole = result(*PROMPTED, 9)["tokens"]
     state = tmp_path / "state"
     start = result(*PROMPTED, 4, "--backend", first, "--save-state", state)["tokens"]
-    rest = result("generate", "--seed", "7", "--max-tokens", 5, "--backend", second, "--load-state", state)["tokens"]
+    rest = result(
+        "generate", "--model", "tiny", "--seed", "7", "--max-tokens", 5, "--backend", second, "--load-state", state
+    )["tokens"]
     assert start + rest == whole
 
 
 def test_a_state_of_another_model_is_refused(run, result, tmp_path):
     result(*PROMPTED, 1, "--save-state", tmp_path / "state")
-    code, out, err = run("generate", "--load-state", tmp_path / "state", "--init-seed", 1)
+    code, out, err = run("generate", "--model", "tiny", "--load-state", tmp_path / "state", "--init-seed", 1)
     assert code == 2 and not out and "a state of model" in err
 
 
@@ -179,23 +184,23 @@ def test_a_tokenizer_larger_than_the_model_is_refused(run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("generate", "--model", "huge", "--prompt", "a"), "configs are tiny, small, base"),
+        (("generate", "--model", "huge", "--prompt", "a"), "known are shakespeare, tiny, verse, small, base"),
         (("generate", "--model", "/tmp", "--prompt", "a"), "can't be read"),
-        (("generate", "--prompt", ""), "no token"),
+        (("generate", "--model", "tiny", "--prompt", ""), "no token"),
         (("generate",), "no token"),
-        (("generate", "--prompt", "a", "--temperature", "0"), "temperature"),
-        (("generate", "--prompt", "a", "--temperature", "hot"), "temperature"),
-        (("generate", "--prompt", "a", "--top-p", "2"), "top_p"),
-        (("generate", "--prompt", "a", "--top-k", "0"), "--top-k"),
-        (("generate", "--prompt", "a", "--seed", "-1"), "--seed"),
-        (("generate", "--prompt", "a", "--max-tokens", "-1"), "--max-tokens"),
-        (("generate", "--prompt", "a", "--backend", "nowhere"), "unknown backend"),
-        (("generate", "--prompt", "a", "--backend", "torch", "--device", "nowhere"), "nowhere"),
-        (("generate", "--prompt", "\udcff"), "not UTF-8"),
-        (("generate", "--file", "/no/such/file"), "/no/such/file"),
-        (("generate", "--prompt", "a", "--trace", "/no/such/folder/t"), "--trace"),
-        (("generate", "--load-state", "/no/such/file"), "/no/such/file"),
-        (("generate", "--prompt", "a", "--tokenizer", "/no/such/file"), "/no/such/file"),
+        (("generate", "--model", "tiny", "--prompt", "a", "--temperature", "0"), "temperature"),
+        (("generate", "--model", "tiny", "--prompt", "a", "--temperature", "hot"), "temperature"),
+        (("generate", "--model", "tiny", "--prompt", "a", "--top-p", "2"), "top_p"),
+        (("generate", "--model", "tiny", "--prompt", "a", "--top-k", "0"), "--top-k"),
+        (("generate", "--model", "tiny", "--prompt", "a", "--seed", "-1"), "--seed"),
+        (("generate", "--model", "tiny", "--prompt", "a", "--max-tokens", "-1"), "--max-tokens"),
+        (("generate", "--model", "tiny", "--prompt", "a", "--backend", "nowhere"), "unknown backend"),
+        (("generate", "--model", "tiny", "--prompt", "a", "--backend", "torch", "--device", "nowhere"), "nowhere"),
+        (("generate", "--model", "tiny", "--prompt", "\udcff"), "not UTF-8"),
+        (("generate", "--model", "tiny", "--file", "/no/such/file"), "/no/such/file"),
+        (("generate", "--model", "tiny", "--prompt", "a", "--trace", "/no/such/folder/t"), "--trace"),
+        (("generate", "--model", "tiny", "--load-state", "/no/such/file"), "/no/such/file"),
+        (("generate", "--model", "tiny", "--prompt", "a", "--tokenizer", "/no/such/file"), "/no/such/file"),
         (("score", "/no/such/file"), "/no/such/file"),
         (("score", "/dev/null"), "2 or more"),
         (("score",), "file"),

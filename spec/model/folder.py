@@ -10,6 +10,9 @@ from .tokenizer import ByteTokenizer, Tokenizer, load_tokenizer, save_tokenizer,
 
 MODEL_FILE, TOKENIZER_FILE = "model.safetensors", "tokenizer.json"
 
+# Models that come with the package, by name.
+TRAINED = {path.name: path for path in sorted((Path(__file__).parent / "trained").glob("*")) if path.is_dir()}
+
 
 @dataclass(frozen=True)
 class TextModel:
