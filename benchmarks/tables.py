@@ -83,6 +83,52 @@ def conformance_table(report: dict[str, Any]) -> str:
     return "\n".join([*head, "", note])
 
 
+def training_conformance_table(report: dict[str, Any]) -> str:
+    """Return what a report on the ops of training proves, a line a backend, and every op that was not equal."""
+    environment = report["environment"]
+    head = [
+        "| backend | device | training ops equal | cases | integers compared |",
+        "| --- | --- | ---: | ---: | ---: |",
+    ]
+    unequal = []
+    for backend, device in environment["devices"].items():
+        own = [result for result in report["results"] if result["backend"] == backend]
+        equal = sum(result["status"] == "passed" for result in own)
+        cases, integers = (sum(result[key] for result in own) for key in ("cases", "integers"))
+        head.append(f"| {TITLES[backend]} | {device} | {equal} of {len(own)} | {cases:,} | {integers:,} |")
+        unequal += [f"`{result['op']}` on {TITLES[backend]}" for result in own if result["status"] != "passed"]
+    versions = environment["versions"]
+    note = (
+        f"Preset {report['preset']}, {environment['date'][:10]}, commit {environment['commit'][:10]}, torch "
+        f"{versions['torch']}, triton {versions['triton']}. Not equal: {', '.join(unequal) or 'none'}."
+    )
+    return "\n".join([*head, "", note])
+
+
+def learning_table(report: dict[str, Any]) -> str:
+    """Return the bits a byte of every kind of training at every rate, mean and spread over its seeds."""
+    rates = sorted({run["rate"] for run in report["runs"]})
+    head = [
+        "| training | " + " | ".join(f"rate {rate / 2**24:.5f}" for rate in rates) + " |",
+        "| --- |" + " ---: |" * len(rates),
+    ]
+    for kind in dict.fromkeys(run["kind"] for run in sorted(report["runs"], key=lambda run: run["kind"], reverse=True)):
+        cells = []
+        for rate in rates:
+            ends = [run["bits_per_byte"] for run in report["runs"] if (run["kind"], run["rate"]) == (kind, rate)]
+            spread = f" (± {(max(ends) - min(ends)) / 2:.3f}, {len(ends)} seeds)" if len(ends) > 1 else ""
+            cells.append(f"{sum(ends) / len(ends):.3f}{spread}" if ends else "")
+        head.append(f"| {kind} | " + " | ".join(cells) + " |")
+    options, config = report["options"], report["config"]
+    device = next(iter(report["devices"].values()))
+    note = (
+        f"Bits a byte of the whole validation text, {report['text']}; {report['parameters']:,} parameters, "
+        f"{config['layers']} layers, {options['steps']} steps of {options['batch']} x {options['length']} tokens, "
+        f"Lion, on {device}, {report['date'][:10]}, commit {report['commit'][:10]}. One seed where none are counted."
+    )
+    return "\n".join([*head, "", note])
+
+
 def model_table(report: dict[str, Any]) -> str:
     """Return tokens a second of a whole model, integers beside float32."""
     head = ["| `base`, batch 1 | prefill tokens/s | decode tokens/s |", "| --- | ---: | ---: |"]
@@ -117,6 +163,9 @@ def filled(text: str) -> str:
         "ops-h100": markdown(result("ops-h100")),
         "ops-cpu": markdown(result("ops-cpu")),
         "model-cpu": model_table(result("model-cpu")),
+        "conformance-training-h100": training_conformance_table(result("conformance-training-h100")),
+        "learning-h100": learning_table(result("learning-h100")),
+        "learning-cpu": learning_table(result("learning-cpu")),
     }
     for name, content in blocks.items():
         text = fill(text, name, content)

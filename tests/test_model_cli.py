@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ import pytest
 from mamba_integer.conformance import cli, inspection
 from mamba_integer.spec.model import CONFIGS
 from mamba_integer.spec.model.checkpoint import load_checkpoint
-from mamba_integer.spec.model.folder import fresh_model, save_model
+from mamba_integer.spec.model.folder import TRAINED, fresh_model, save_model
 
+ROOT = Path(__file__).parent.parent
 PROMPTED = ("generate", "--model", "tiny", "--prompt", "It was", "--seed", "7", "--max-tokens")
 
 
@@ -53,9 +55,9 @@ def test_generate_prints_the_text_and_the_speed(run, result):
 
 @pytest.mark.parametrize(("backend", "count"), [("golden", 9), ("torch", 9), ("triton", 1)])
 def test_generate_is_the_same_on_every_backend(backend, count, result):
-    sampled = result(*PROMPTED[:3], "--temperature", "0.8", "--top-k", "50", "--top-p", "0.9", "--max-tokens", count)
+    sampled = result(*PROMPTED[:5], "--temperature", "0.8", "--top-k", "50", "--top-p", "0.9", "--max-tokens", count)
     other = result(
-        *PROMPTED[:3],
+        *PROMPTED[:5],
         *("--temperature", "0.8", "--top-k", "50", "--top-p", "0.9", "--max-tokens", count, "--backend", backend),
     )
     assert other["backend"] == backend
@@ -103,7 +105,7 @@ def test_a_state_of_another_model_is_refused(run, result, tmp_path):
 
 def test_traces_part_where_the_seeds_do(run, result, tmp_path):
     for name, seed, backend in (("a", 7, "numba"), ("b", 7, "torch"), ("c", 8, "numba")):
-        result(*PROMPTED[:3], "--seed", seed, "--max-tokens", 3, "--backend", backend, "--trace", tmp_path / name)
+        result(*PROMPTED[:5], "--seed", seed, "--max-tokens", 3, "--backend", backend, "--trace", tmp_path / name)
     assert result("diff-trace", tmp_path / "a", tmp_path / "b") == {"equal": True, "first": None}
     found = result("diff-trace", tmp_path / "a", tmp_path / "c", code=1)
     assert found["first"]["place"] == "call 2, token 6, embedding" and found["first"]["tensor"] == "residual"
@@ -235,3 +237,11 @@ def test_a_folder_without_its_tokenizer(run, tmp_path):
 def test_help_has_an_example(command, run):
     code, out, _ = run(*command, "--help")
     assert code == 0 and f"Example: mamba-integer {' '.join(command)} " in " ".join(out.split())
+
+
+def test_the_model_that_comes_with_the_package(result):
+    made = json.loads((ROOT / "benchmarks/results/shakespeare-h100.json").read_text())
+    fields = result("generate", "--prompt", "ROMEO:", "--max-tokens", 60, "--temperature", "0.6")
+    assert fields["model"] == "verse" and fields["model_sha256"] == made["model_sha256"]
+    assert (TRAINED["shakespeare"] / "model.safetensors").stat().st_size < 4 << 20
+    assert "\n" in fields["text"] and any(f" {word} " in fields["text"] for word in ("the", "of", "to", "and", "thou"))
