@@ -46,7 +46,7 @@ ERRORS = (CheckpointError, ConfigError, DomainError, GenerationError, ScoreError
 Model = Annotated[
     str,
     typer.Option(
-        help=f"{', '.join(TRAINED)}: trained; {', '.join(CONFIGS)}: a fresh model of seeded weights; or a folder's path."
+        help=f"{', '.join(TRAINED)}: trained; {', '.join(CONFIGS)}: fresh, of seeded weights; or a folder's path."
     ),
 ]
 InitSeed = Annotated[int, typer.Option(min=0, max=2**64 - 1, help="Seed of a fresh model's weights.")]
