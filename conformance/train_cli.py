@@ -50,6 +50,7 @@ Batch = Annotated[int, typer.Option(min=1, help="Sequences of a step.")]
 Length = Annotated[int, typer.Option(min=1, help="Tokens of a sequence.")]
 RunSeed = Annotated[int, typer.Option(min=0, max=2**64 - 1, help="Seed of weights, data order and rounding.")]
 Rate = Annotated[str, typer.Option(help="Peak learning rate, a decimal.")]
+Decay = Annotated[str, typer.Option(help="Weight decay of ternary masters and embedding, a decimal below 1.")]
 Warmup = Annotated[int | None, typer.Option(min=0, help="Steps to the peak; else a twentieth of the steps.")]
 ErrorBits = Annotated[int, typer.Option(help="Width of errors in matrix products: 16 or 8.")]
 MicroBatch = Annotated[int | None, typer.Option(min=1, help="Sequences computed at once; changes no integer.")]
@@ -91,6 +92,7 @@ def train_command(
     batch: Batch = 16,
     length: Length = 128,
     rate: Rate = "0.0005",
+    decay: Decay = "0.1",
     warmup: Warmup = None,
     error_bits: ErrorBits = 16,
     tokenizer: Annotated[Path | None, typer.Option(help="Tokenizer file; left out, tokens are bytes.")] = None,
@@ -105,7 +107,7 @@ def train_command(
     as_json: Json = False,
 ) -> None:
     """Train a fresh model on text. The same command ends at the same hash on every backend and number of ranks."""
-    options = make_options(steps, batch, length, seed, rate, warmup, error_bits)
+    options = make_options(steps, batch, length, seed, rate, decay, warmup, error_bits)
     habits = Habits(save_every, validate_every, windows)
     where = (micro_batch or batch, backend or os.environ.get(ENVIRONMENT) or DEFAULT_BACKEND, device)
     start(Job(read_config(config), options, tokenizer, tuple(text), out, habits, *where, None, resume, ranks, as_json))
@@ -120,6 +122,7 @@ def finetune_command(
     batch: Batch = 16,
     length: Length = 128,
     rate: Rate = "0.0001",
+    decay: Decay = "0.1",
     warmup: Warmup = None,
     error_bits: ErrorBits = 16,
     backend: BackendName = None,
@@ -135,7 +138,7 @@ def finetune_command(
     """Train a model further on other text: its tokenizer and sizes stay; a run's master weights are taken if there."""
     held = load_model(model)
     folder = model if model.is_dir() else model.parent
-    options = make_options(steps, batch, length, seed, rate, warmup, error_bits)
+    options = make_options(steps, batch, length, seed, rate, decay, warmup, error_bits)
     habits = Habits(save_every, validate_every, windows)
     where = (micro_batch or batch, backend or os.environ.get(ENVIRONMENT) or DEFAULT_BACKEND, device)
     sizes = held.checkpoint.config
@@ -155,14 +158,19 @@ def attach(app: typer.Typer) -> None:
         app.command(name, epilog=f"Example: {examples[name]}")(command)
 
 
-def make_options(steps, batch, length, seed, rate, warmup, error_bits) -> Options:
-    try:
-        peak = round(Fraction(rate) * ONE)
-    except (ValueError, ZeroDivisionError) as error:
-        raise UsageError(f"--rate: found {rate!r}, allowed a decimal") from error
+def make_options(steps, batch, length, seed, rate, decay, warmup, error_bits) -> Options:
+    peak = decimal("--rate", rate, ONE)
     warmup = steps // 20 if warmup is None else warmup
-    more = {"rate": peak, "last_rate": peak // 16, "warmup": warmup, "error_bits": error_bits}
-    return Options(steps=steps, batch=batch, length=length, seed=seed, **more)
+    more = {"rate": peak, "last_rate": peak // 16, "warmup": warmup, "decay": decimal("--decay", decay, 1 << 16)}
+    return Options(steps=steps, batch=batch, length=length, seed=seed, error_bits=error_bits, **more)
+
+
+def decimal(option: str, text: str, unit: int) -> int:
+    """Return a decimal in whole units, rounded to the nearest."""
+    try:
+        return round(Fraction(text) * unit)
+    except (ValueError, ZeroDivisionError) as error:
+        raise UsageError(f"{option}: found {text!r}, allowed a decimal") from error
 
 
 def read_config(name: str) -> ModelConfig:

@@ -484,6 +484,7 @@ def test_usage_errors(finished, text, micro_file, tmp_path):
         ([*base, "--config", "nosuch", "--out", tmp_path / "x"], "nosuch"),
         ([*base, "--config", micro_file, "--out", tmp_path / "x", "--ranks", 4], "--ranks"),
         ([*base, "--config", micro_file, "--out", tmp_path / "x", "--rate", "fast"], "--rate"),
+        ([*base, "--config", micro_file, "--out", tmp_path / "x", "--decay", "1"], "option decay"),
         (["train", "--text", empty, *QUICK, "--out", tmp_path / "y"], "no text"),
     ):
         done = run_cli(*arguments)
