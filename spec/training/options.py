@@ -45,7 +45,7 @@ class Options:
     rate: int = 1 << 13
     last_rate: int = 1 << 9
     warmup: int = 20
-    decay: int = 6554
+    decay: int = 1 << 15
     error_bits: int = 16
 
     def __post_init__(self):
