@@ -16,6 +16,7 @@ from mamba_integer.backends.protocol import ENVIRONMENT
 from mamba_integer.spec.model import CONFIGS, find_config
 from mamba_integer.spec.model.config import ModelConfig
 from mamba_integer.spec.model.folder import check_vocabulary, load_model
+from mamba_integer.spec.model.proof import ProofError
 from mamba_integer.spec.model.tokenizer import ByteTokenizer, Tokenizer, load_tokenizer, tokenizer_hash
 from mamba_integer.spec.training import (
     Alone,
@@ -41,7 +42,7 @@ from .curves import plot_log
 from .model_cli import DEFAULT_BACKEND
 from .terminal import Device, Json, UsageError, console_for, find_backend
 
-ERRORS = (CorpusError, ExponentError, OptionsError, TrainingError)
+ERRORS = (CorpusError, ExponentError, OptionsError, ProofError, TrainingError)
 
 Text = Annotated[list[Path], typer.Option(help="UTF-8 text, may be gzipped; may be repeated.")]
 Out = Annotated[Path, typer.Option(help="Folder of the run.")]
@@ -187,6 +188,7 @@ def read_config(name: str) -> ModelConfig:
 
 def start(job: Job) -> None:
     """Check what can be checked before a long run, then train on one rank or several."""
+    job = replace(job, device=find_backend(job.backend, job.device).device)
     if (job.out / TRAINING_FILE).exists() and not job.resume:
         raise UsageError(f"{job.out} holds a run; --resume goes on with it")
     if job.ranks > job.options.batch:
@@ -194,8 +196,10 @@ def start(job: Job) -> None:
     tokenizer = tokenizer_of(job)
     check_vocabulary(job.config.name, job.config, tokenizer)
     with bar(job.as_json) as shown:
-        task = shown.add_task("tokenise", total=1.0)
-        corpus = prepare_corpus(job.text, tokenizer, job.out, lambda share: shown.update(task, completed=share))
+        task = shown.add_task("tokenise", total=None)
+        corpus = prepare_corpus(
+            job.text, tokenizer, job.out, lambda done, total: shown.update(task, completed=done, total=total)
+        )
     corpus.check(job.options.length)
     if job.ranks == 1:
         work(job, Alone())
@@ -209,13 +213,9 @@ def rank_work(rank: int, job: Job, address: str) -> None:
     """Train as one of several ranks, in a process of its own."""
     from mamba_integer.backends import distributed
 
-    device = rank_device(job.device, rank)
-    with distributed.joined(rank, job.ranks, device or "cpu", address) as ranks:
+    device = f"cuda:{rank}" if job.device == "cuda" else job.device or "cpu"
+    with distributed.joined(rank, job.ranks, device, address) as ranks:
         work(replace(job, device=device), ranks)
-
-
-def rank_device(device: str | None, rank: int) -> str | None:
-    return f"cuda:{rank}" if device == "cuda" else device
 
 
 def tokenizer_of(job: Job) -> Tokenizer:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +16,10 @@ from mamba_integer import spec
 from mamba_integer.backends import load
 from mamba_integer.conformance.broken import Golden
 from mamba_integer.spec.contract import DomainError
-from mamba_integer.spec.model import ModelConfig
+from mamba_integer.spec.model import ModelConfig, find_config
+from mamba_integer.spec.model.blocks import Network
 from mamba_integer.spec.model.checkpoint import CheckpointError
+from mamba_integer.spec.model.proof import ProofError
 from mamba_integer.spec.model.tokenizer import ByteTokenizer, tokenizer_hash
 from mamba_integer.spec.training import (
     CorpusError,
@@ -29,14 +32,17 @@ from mamba_integer.spec.training import (
     TrainingError,
     initial_state,
     load_training,
+    masters_of,
     prepare_corpus,
     project,
+    prove_step,
     save_training,
     train,
     train_step,
 )
-from mamba_integer.spec.training.backward import Exponents
+from mamba_integer.spec.training.backward import Exponents, NetworkBackward
 from mamba_integer.spec.training.checkpoint import training_hash
+from mamba_integer.spec.training.step import one_pass
 from mamba_integer.spec.version import SPEC_VERSION
 
 MICRO = ModelConfig(
@@ -203,12 +209,65 @@ def test_clipped_masters_are_counted(corpus):
 
 def test_masters_project_to_what_they_were_lifted_from():
     from mamba_integer.spec.model import initial_parameters
-    from mamba_integer.spec.training.masters import lifted, masters_of
+    from mamba_integer.spec.training.masters import lifted
 
     parameters, how = initial_parameters(MICRO, 3), masters_of(MICRO)
     again = project(spec, {name: lifted(array, how[name]) for name, array in parameters.items()}, how)
     for name, array in parameters.items():
         assert np.array_equal(again[name], array) and again[name].dtype == array.dtype, name
+
+
+def test_gradients_point_where_float_autograd_does(corpus, monkeypatch):
+    """Every parameter's gradient of a whole pass, against that of the float32 twin with the same weights."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent))
+    import torch
+
+    from benchmarks.float_training import FloatTraining
+
+    run, state = trained(corpus, steps=12, options=replace(OPTIONS, steps=20, length=48))
+    ids = corpus.batch(5, 12, range(3), 48)
+    network = Network(MICRO, run.formats, run.kernels, project(run.kernels, state.masters, run.masters))
+    exponents = Exponents(state.error_exponents, 16)
+    found, _ = one_pass(run, network, NetworkBackward(network, exponents), exponents, ids, 12, 0)
+    twin = FloatTraining(MICRO, run.options, ternary=True, device="cpu")
+    twin.masters = {
+        n: torch.tensor(m / 2.0**24, dtype=torch.float32).requires_grad_() for n, m in state.masters.items()
+    }
+    smooth = torch.autograd.grad(twin.loss(torch.from_numpy(ids).long()).sum(), list(twin.masters.values()))
+    for (name, gradient), want in zip(twin.masters.items(), smooth, strict=True):
+        assert gradient.shape == want.shape
+        a, b = found.gradients[name].astype(float).ravel(), want.double().numpy().ravel()
+        assert a @ b > 0.97 * np.linalg.norm(a) * np.linalg.norm(b), (
+            name,
+            a @ b / np.linalg.norm(a) / np.linalg.norm(b),
+        )
+
+
+def test_a_step_of_every_config_is_proved():
+    for name, rows, length in (("tiny", 8, 256), ("verse", 16, 1024), ("base", 8, 2048)):
+        bounds = prove_step(find_config(name), Options(steps=9, batch=rows, length=length, warmup=1))
+        assert set(bounds) == set(masters_of(find_config(name)))
+
+
+@pytest.mark.parametrize("bits", [16, 8])
+def test_what_a_pass_finds_lies_within_the_proof(bits, corpus):
+    options = replace(OPTIONS, error_bits=bits)
+    run, state = trained(corpus, options, steps=3)
+    bounds, exponents = prove_step(MICRO, options), Exponents(state.error_exponents, bits)
+    network = Network(MICRO, run.formats, run.kernels, project(run.kernels, state.masters, run.masters))
+    ids = corpus.batch(5, 3, range(3), 8)
+    found, _ = one_pass(run, network, NetworkBackward(network, exponents), exponents, ids, 3, 0)
+    for name, bound in bounds.items():
+        gradient = found.gradients[name]
+        assert gradient.any() and int(gradient.min()) in bound and int(gradient.max()) in bound
+
+
+@pytest.mark.parametrize(
+    ("size", "message"), [({"batch": 1 << 16, "length": 1 << 16}, "."), ({"batch": 1 << 10, "length": 1 << 11}, "conv")]
+)
+def test_a_batch_that_may_overflow_is_refused(size, message):
+    with pytest.raises((DomainError, ProofError), match=message):
+        prove_step(find_config("tiny"), replace(OPTIONS, **size))
 
 
 # --- data ---

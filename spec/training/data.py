@@ -97,9 +97,14 @@ def read_text(path: Path) -> str:
 
 
 def prepare_corpus(
-    files: Sequence[Path], tokenizer: Tokenizer, folder: Path, progress: Callable[[float], None] = lambda share: None
+    files: Sequence[Path],
+    tokenizer: Tokenizer,
+    folder: Path,
+    progress: Callable[[int, int], None] = lambda done, all: None,
 ) -> Corpus:
     """Tokenise text files into ``folder``, or open the tokens that are there if they are of the same text.
+
+    ``progress`` is told how many characters of how many are done, in each of the two parts.
 
     Raises
     ------
@@ -124,11 +129,11 @@ def prepare_corpus(
     return open_corpus(folder, *of)
 
 
-def encoded(tokenizer: Tokenizer, text: str, progress: Callable[[float], None]) -> np.ndarray:
+def encoded(tokenizer: Tokenizer, text: str, progress: Callable[[int, int], None]) -> np.ndarray:
     ids = []
     for start, piece in pieces(text):
         ids.append(np.array(tokenizer.encode(piece), np.uint16))
-        progress((start + len(piece)) / len(text))
+        progress(start + len(piece), len(text))
     return np.concatenate(ids) if ids else np.zeros(0, np.uint16)
 
 

@@ -25,6 +25,7 @@ from ..model.tokenizer import Tokenizer
 from .checkpoint import TRAINING_FILE, Training, load_training, save_training, training_hash
 from .data import Corpus
 from .masters import project
+from .proof import prove_step
 from .step import Run, State, initial_state, train_step
 
 LOG_FILE = "log.jsonl"
@@ -47,7 +48,7 @@ class Step:
     bits_per_byte: str
     rate: int
     clipped: int
-    tokens_per_second: float
+    tokens_per_second: int
     validation: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -72,11 +73,14 @@ def train(
 
     Raises
     ------
+    ProofError, DomainError
+        A batch of this size may leave an op's domain.
     TrainingError, CheckpointError
         The folder's checkpoint is not of this run, or damaged.
     OSError
         A file can't be written; the last checkpoint is whole.
     """
+    prove_step(run.config, run.options, run.formats)
     file = folder / TRAINING_FILE
     goes_on = resume and file.exists()
     state = load_training(file, training, run) if goes_on else initial_state(run, masters)
@@ -97,7 +101,7 @@ def train(
             shown = validate(run, state, corpus, spelling, habits.windows)
         if writes:
             bits = show(Fraction(metrics.loss, size << LOSS_BITS))
-            speed = round(metrics.tokens / seconds, 1)
+            speed = round(metrics.tokens / seconds)
             seen = Step(state.step, bits, metrics.rate, metrics.clipped, speed, shown if validates else None)
             with (folder / LOG_FILE).open("a", encoding="utf-8") as log:
                 print(json.dumps(seen.to_dict()), file=log)

@@ -265,10 +265,10 @@ def update(run: Run, state: State, exponents: Exponents, found: Found) -> tuple[
 def next_exponents(run: Run, state: State, exponents: Exponents, found: Found) -> dict[str, int]:
     """Return the exponents that the errors of the next step want; an error that this step had none of keeps its own."""
     used = np.array([exponents.used.get(name, wanted) for name, wanted in state.error_exponents.items()], np.int32)
+    of_errors = golden.error_exponent(used, found.largest, bits=16).tolist()
+    of_operands = golden.error_exponent(used, found.largest, bits=run.options.error_bits).tolist()
     result = dict(state.error_exponents)
-    for bits in {16, run.options.error_bits}:
-        following = golden.error_exponent(used, found.largest, bits=bits)
-        for i, name in enumerate(run.error_names):
-            if name in exponents.used and bits == (run.options.error_bits if is_operand(name) else 16):
-                result[name] = int(following[i])
+    for name, error, operand in zip(run.error_names, of_errors, of_operands, strict=True):
+        if name in exponents.used:
+            result[name] = operand if is_operand(name) else error
     return result
