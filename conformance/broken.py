@@ -84,7 +84,7 @@ def bit_length_of_positive(x):
 
 truncating_division = plant_integers("truncating_division", "floor_div", divide_toward_zero, "algebraic_sigmoid")
 half_to_even = plant_integers("half_to_even", "shift_round", round_half_to_even, "shift_round", "residual_add")
-half_away = plant_integers("half_away", "shift_round", round_half_away, "shift_round", "sigmoid_gate")
+half_away = plant_integers("half_away", "shift_round", round_half_away, "shift_round", "sigmoid_gate", "silu_gate")
 toward_zero = plant_integers("toward_zero", "shift_round", shift_toward_zero, "shift_round", "causal_conv1d")
 int32_wrap = plant_integers(
     "int32_wrap",
@@ -95,6 +95,8 @@ int32_wrap = plant_integers(
     "residual_add_backward",
     "round_to_int16",
     "sigmoid_gate_backward",
+    "silu_gate",
+    "silu_gate_backward",
     "ternary_linear_backward",
 )
 asymmetric = plant_integers("asymmetric", "saturate", saturate_to_minimum, "saturate", "requantize")
@@ -106,6 +108,8 @@ no_saturation = plant_integers(
     "residual_add",
     "causal_conv1d_backward",
     "error_add",
+    "silu_gate",
+    "silu_gate_backward",
 )
 root_off_by_one = plant_integers("root_off_by_one", "isqrt", isqrt_without_correction, "isqrt", "squareplus")
 positive_length = plant_integers("positive_length", "bit_length", bit_length_of_positive, "bit_length")
@@ -176,6 +180,10 @@ def exponent_of_batch(results, arrays, parameters):
     return saturate(shift_round(arrays[0].astype(np.int64), e[..., None].astype(np.int64)), 8).astype(np.int8), e
 
 
+def offset_after_saturation(x, *, f, offset):
+    return (spec.squareplus.golden(x, f=f, offset=0).astype(np.int64) - offset).astype(np.int16)
+
+
 def spoil_input(y, arrays, parameters):
     arrays[0][...] = 0
     return y
@@ -203,6 +211,7 @@ conv_forgets = plant("conv_forgets", causal_conv1d=forget_state("causal_conv1d",
 scan_forgets = plant("scan_forgets", selective_scan=forget_state("selective_scan", 6))
 wrong_tie = plant("wrong_tie", argmax=last_maximum)
 batch_exponent = plant("batch_exponent", quantize_rows=after("quantize_rows", exponent_of_batch))
+offset_late = plant("offset_late", squareplus=offset_after_saturation)
 input_spoiled = plant("input_spoiled", squareplus=after("squareplus", spoil_input))
 wide_result = plant("wide_result", squareplus=after("squareplus", lambda y, arrays, parameters: y.astype(np.int64)))
 wrong_shape = plant("wrong_shape", squareplus=after("squareplus", lambda y, arrays, parameters: y[None]))

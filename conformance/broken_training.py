@@ -12,7 +12,7 @@ from mamba_integer.spec.ops.norm import row_scale
 from mamba_integer.spec.ops.norm_backward import CUT_BITS, UNIT_BITS, final_shifts
 from mamba_integer.spec.ops.optimizer import LAG_SHIFT, MOMENTUM_BITS, SHARE_BITS, VOTES
 
-from .planting import after, plant, under
+from .planting import Golden, after, plant, under
 
 # --- gradients of layers ---
 
@@ -74,6 +74,24 @@ def conv_in_blocks(dy, x, w, bias, state, *, s):
     return np.concatenate(dx, axis=1), sum(dw), sum(dbias)
 
 
+def saturated_without_offset(dy, x, *, f, offset):
+    """Return squareplus' backward, the slope zero where the result would saturate with no offset taken from it."""
+    return spec.squareplus_backward.golden(dy, x, f=f, offset=0)
+
+
+def unsquared(inverse, gating):
+    return np.where(gating < 0, inverse, (1 << 16) - inverse)
+
+
+def one_sided(inverse, gating):
+    return shift_round(inverse * inverse, 15)
+
+
+def plant_silu_slope(bug: str, slope: Callable) -> Golden:
+    """Plant another slope of z * sigmoid(z): of u / 2 for u*u / 2, or that of negative z for every z."""
+    return plant(bug, silu_gate_backward=under("silu_slope", slope, "silu_gate_backward", activation_backward))
+
+
 high_limb_unsigned = plant("high_limb_unsigned", ternary_linear_backward_weight=unsigned_high_limb)
 weight_wraps = plant("weight_wraps", ternary_linear_backward_weight=weight_summed_in_int32)
 int8_weight_wraps = plant("int8_weight_wraps", ternary_linear_backward_weight=partial(weight_summed_in_int32, most=8))
@@ -85,6 +103,9 @@ conv_blocks_apart = plant("conv_blocks_apart", causal_conv1d_backward=conv_in_bl
 saturated_slope = plant(
     "saturated_slope", squareplus_backward=under("LARGEST", 2**31, "squareplus_backward", activation_backward)
 )
+offset_forgotten = plant("offset_forgotten", squareplus_backward=saturated_without_offset)
+slope_unsquared = plant_silu_slope("slope_unsquared", unsquared)
+slope_one_sided = plant_silu_slope("slope_one_sided", one_sided)
 
 # --- gradients of scans ---
 
@@ -219,9 +240,12 @@ __all__ = [
     "nearest",
     "norm_floors",
     "norm_without_jacobian",
+    "offset_forgotten",
     "saturated_slope",
     "schedule_late",
     "sign_of_zero",
+    "slope_one_sided",
+    "slope_unsquared",
     "small_probabilities_lost",
     "sum_saturates",
     "weight_wraps",

@@ -13,6 +13,7 @@ from mamba_integer.backends import Backend
 from mamba_integer.spec.contract import find_op
 
 from .comparison import Failure, check_case, crash
+from .plans.activation import offsets
 
 BLOCK = 1 << 26
 INT16 = np.arange(-32767, 32768, dtype=np.int16)
@@ -63,7 +64,7 @@ def every_parameter(op: str) -> Iterator[dict[str, int]]:
 
 
 class Int16(Group):
-    """All int16 inputs of an elementwise op, under every parameter; of a gate, against a few factors."""
+    """All int16 inputs of an elementwise op, under every or chosen parameters; of a gate, against a few factors."""
 
     factors = np.array([-32767, 1, 32767], np.int16)
 
@@ -71,9 +72,9 @@ class Int16(Group):
         contract = find_op(op)
         elementwise = all(tensor.shape == "..." for tensor in (*contract.inputs, *contract.outputs))
         narrow = all("int16" in tensor.dtypes for tensor in contract.inputs)
-        few = len(contract.parameters) <= 1
+        few = len(contract.parameters) <= 1 or op in CHOSEN
         if elementwise and narrow and few:
-            yield from ((chosen, 0) for chosen in every_parameter(op))
+            yield from ((chosen, 0) for chosen in CHOSEN.get(op) or every_parameter(op))
 
     def arrays(self, case):
         grid = np.meshgrid(*[self.factors] * (len(find_op(case.op).inputs) - 1), INT16)
@@ -176,8 +177,12 @@ POSTCONDITIONS: dict[str, Callable] = {
     "shift_round": is_shift_round,
     "saturate": is_saturate,
 }
-# Every shift and width is tried on the edges; on all of int32, those around the sizes that the ops use.
+# Every shift and width is tried on the edges; on all of int32, those around the sizes that the ops use. Squareplus has
+# too many offsets to try each on all of int16.
+SQUAREPLUS = [{"f": f, "offset": offset} for f in range(15) for offset in offsets(f)]
 CHOSEN: dict[str, Sequence[dict[str, int]]] = {
+    "squareplus": SQUAREPLUS,
+    "squareplus_backward": SQUAREPLUS,
     "shift_round": [{"s": s} for s in (0, 1, 2, 7, 8, 15, 16, 30, 31)],
     "saturate": [{"bits": bits} for bits in (2, 8, 16, 24, 31, 32)],
 }

@@ -116,7 +116,7 @@ def stages(call: Callable[..., Arrays], data: bytes) -> Iterator[tuple[str, str,
     (z,) = now[2]
     yield (now := stage("conv", "causal_conv1d", x[None], w.conv, w.conv_bias, zero_state[0], s=7))
     x, _ = now[2]
-    yield (now := stage("squareplus", "squareplus", x, f=FRACTION))
+    yield (now := stage("squareplus", "squareplus", x, f=FRACTION, offset=1 << FRACTION))
     (x,) = now[2]
     yield (now := stage("quantize x", "quantize_rows", x))
     yield (now := stage("x_proj", "ternary_linear", *now[2], w.x_proj, num=5, shift=5))
@@ -132,7 +132,7 @@ def stages(call: Callable[..., Arrays], data: bytes) -> Iterator[tuple[str, str,
     arrays = (x, mod, w.base, b, c, w.skip, zero_state[1])
     yield (now := stage("scan", "selective_scan", *arrays, s_v=7, s_h=5, s_y=4, **decay))
     y, _ = now[2]
-    yield (now := stage("gate", "sigmoid_gate", y, z[None], f=FRACTION))
+    yield (now := stage("gate", "silu_gate", y, z[None], f=FRACTION))
     (y,) = now[2]
     yield (now := stage("quantize y", "quantize_rows", y[0]))
     yield (now := stage("out_proj", "ternary_linear", *now[2], w.out_proj, num=5, shift=5))

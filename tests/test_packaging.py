@@ -48,7 +48,7 @@ import numpy as np
 from mamba_integer import spec
 from mamba_integer.spec import compiled
 x = np.array([256], np.int16)
-assert spec.squareplus(x, f=8)[0] == compiled.squareplus(x, f=8)[0] == 414
+assert spec.squareplus(x, f=8, offset=0)[0] == compiled.squareplus(x, f=8, offset=0)[0] == 414
 assert not {"torch", "triton", "hypothesis", "typer"} & set(sys.modules)
 print(spec.__file__)
 """

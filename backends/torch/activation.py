@@ -9,10 +9,10 @@ from . import integers
 
 
 @implements(ops.squareplus)
-def squareplus(x, *, f):
+def squareplus(x, *, f, offset):
     wide = x.long()
     total = wide + integers.isqrt(wide * wide + (4 << (2 * f)))
-    return integers.saturate(total >> 1, 16).to(torch.int16)
+    return integers.saturate((total >> 1) - offset, 16).to(torch.int16)
 
 
 @implements(ops.algebraic_sigmoid)
@@ -28,4 +28,10 @@ def sigmoid_gate(x, z, *, f):
     return integers.shift_round(product, 15).to(torch.int16)
 
 
-__all__ = ["algebraic_sigmoid", "sigmoid_gate", "squareplus"]
+@implements(ops.silu_gate)
+def silu_gate(x, z, *, f):
+    weight = z.int() * algebraic_sigmoid.kernel(z, f=f)
+    return integers.saturate(integers.shift_round(x.long() * weight, 15 + f), 16).to(torch.int16)
+
+
+__all__ = ["algebraic_sigmoid", "sigmoid_gate", "silu_gate", "squareplus"]

@@ -12,17 +12,18 @@ from .launch import elementwise
 
 
 @implements(ops.squareplus)
-def squareplus(x, *, f):
-    return elementwise(squareplus_kernel, torch.empty(x.shape, dtype=x.dtype, device=x.device), x, f=f)
+def squareplus(x, *, f, offset):
+    y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    return elementwise(squareplus_kernel, y, x, f=f, offset=offset)
 
 
 @triton.jit
-def squareplus_kernel(y_pointer, x_pointer, size, f: tl.constexpr, BLOCK: tl.constexpr):
-    offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    x = tl.load(x_pointer + offset, mask=offset < size, other=0).to(tl.int32)
+def squareplus_kernel(y_pointer, x_pointer, size, f: tl.constexpr, offset: tl.constexpr, BLOCK: tl.constexpr):
+    index = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    x = tl.load(x_pointer + index, mask=index < size, other=0).to(tl.int32)
     total = x + integers.isqrt(x * x + (4 << (2 * f)))
-    y = integers.saturate(total >> 1, 16)
-    tl.store(y_pointer + offset, y.to(tl.int16), mask=offset < size)
+    y = integers.saturate((total >> 1) - offset, 16)
+    tl.store(y_pointer + index, y.to(tl.int16), mask=index < size)
 
 
 @implements(ops.algebraic_sigmoid)
@@ -56,4 +57,19 @@ def sigmoid_gate_kernel(y_pointer, x_pointer, z_pointer, size, f: tl.constexpr, 
     tl.store(y_pointer + offset, y.to(tl.int16), mask=offset < size)
 
 
-__all__ = ["algebraic_sigmoid", "sigmoid_gate", "squareplus"]
+@implements(ops.silu_gate)
+def silu_gate(x, z, *, f):
+    return elementwise(silu_gate_kernel, torch.empty(x.shape, dtype=x.dtype, device=x.device), x, z, f=f)
+
+
+@triton.jit
+def silu_gate_kernel(y_pointer, x_pointer, z_pointer, size, f: tl.constexpr, BLOCK: tl.constexpr):
+    offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    x = tl.load(x_pointer + offset, mask=offset < size, other=0).to(tl.int64)
+    z = tl.load(z_pointer + offset, mask=offset < size, other=0).to(tl.int32)
+    # z * sigmoid is below 2**30, so that the product with x is one of two 32-bit words.
+    y = integers.saturate(integers.shift_round(x * (z * sigmoid(z, f)), 15 + f), 16)
+    tl.store(y_pointer + offset, y.to(tl.int16), mask=offset < size)
+
+
+__all__ = ["algebraic_sigmoid", "sigmoid_gate", "silu_gate", "squareplus"]

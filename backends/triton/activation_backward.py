@@ -24,25 +24,26 @@ def round_ratio(a, b):
 
 
 @implements(ops.squareplus_backward)
-def squareplus_backward(dy, x, *, f):
+def squareplus_backward(dy, x, *, f, offset):
     dx = torch.empty(x.shape, dtype=torch.int32, device=x.device)
     if dx.numel():
         arrays = (a.contiguous() for a in (dy, x))
-        squareplus_backward_kernel[(triton.cdiv(dx.numel(), BLOCK),)](dx, *arrays, dx.numel(), f=f, BLOCK=BLOCK)
+        grid = (triton.cdiv(dx.numel(), BLOCK),)
+        squareplus_backward_kernel[grid](dx, *arrays, dx.numel(), f=f, offset=offset, BLOCK=BLOCK)
     return dx
 
 
-@triton.jit
-def squareplus_backward_kernel(dx_pointer, dy_pointer, x_pointer, size, f: tl.constexpr, BLOCK: tl.constexpr):
-    offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    mask = offset < size
-    dy = tl.load(dy_pointer + offset, mask=mask, other=0)
-    x = tl.load(x_pointer + offset, mask=mask, other=0).to(tl.int32)
+@triton.jit(do_not_specialize=["f", "offset"])
+def squareplus_backward_kernel(dx_pointer, dy_pointer, x_pointer, size, f, offset, BLOCK: tl.constexpr):
+    index = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    mask = index < size
+    dy = tl.load(dy_pointer + index, mask=mask, other=0)
+    x = tl.load(x_pointer + index, mask=mask, other=0).to(tl.int32)
     root = integers.isqrt(x * x + (4 << (2 * f)))
     total = x + root
-    slope = tl.where(total > 65535, 0, round_ratio(total << 14, root))
+    slope = tl.where((total >> 1) - offset > 32767, 0, round_ratio(total << 14, root))
     dx = integers.shift_round(dy.to(tl.int64) * slope, 15)
-    tl.store(dx_pointer + offset, dx.to(tl.int32), mask=mask)
+    tl.store(dx_pointer + index, dx.to(tl.int32), mask=mask)
 
 
 @implements(ops.sigmoid_gate_backward)
@@ -55,6 +56,12 @@ def sigmoid_gate_backward(dy, x, z, *, f):
     return dx, dz
 
 
+@triton.jit
+def inverse_and_gate(z, f):
+    inverse = round_ratio(1 << (f + 15), (1 << f) + tl.abs(z))
+    return inverse, tl.where(z < 0, inverse, 65536 - inverse)
+
+
 # f stays a variable: known, 2**f + |z| is added in 16 bits, and the assembler of Triton 3.6 then adds 0 for 2**f.
 @triton.jit(do_not_specialize=["f"])
 def sigmoid_gate_backward_kernel(
@@ -65,8 +72,7 @@ def sigmoid_gate_backward_kernel(
     dy = tl.load(dy_pointer + offset, mask=mask, other=0).to(tl.int64)
     x = tl.load(x_pointer + offset, mask=mask, other=0).to(tl.int32)
     z = tl.load(z_pointer + offset, mask=mask, other=0).to(tl.int32)
-    inverse = round_ratio(1 << (f + 15), (1 << f) + tl.abs(z))
-    gate = tl.where(z < 0, inverse, 65536 - inverse)
+    inverse, gate = inverse_and_gate(z, f)
     dx = integers.shift_round(dy * gate, 16)
     tl.store(dx_pointer + offset, dx.to(tl.int32), mask=mask)
     # x * slope is below 2**31, so that the product with dy is one of two 32-bit words.
@@ -75,4 +81,31 @@ def sigmoid_gate_backward_kernel(
     tl.store(dz_pointer + offset, dz.to(tl.int32), mask=mask)
 
 
-__all__ = ["sigmoid_gate_backward", "squareplus_backward"]
+@implements(ops.silu_gate_backward)
+def silu_gate_backward(dy, x, z, *, f):
+    dx, dz = (torch.empty(a.shape, dtype=torch.int32, device=a.device) for a in (x, z))
+    if dx.numel():
+        arrays = (a.contiguous() for a in (dy, x, z))
+        silu_gate_backward_kernel[(triton.cdiv(dx.numel(), BLOCK),)](dx, dz, *arrays, dx.numel(), f=f, BLOCK=BLOCK)
+    return dx, dz
+
+
+@triton.jit(do_not_specialize=["f"])
+def silu_gate_backward_kernel(dx_pointer, dz_pointer, dy_pointer, x_pointer, z_pointer, size, f, BLOCK: tl.constexpr):
+    offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    mask = offset < size
+    dy = tl.load(dy_pointer + offset, mask=mask, other=0).to(tl.int64)
+    x = tl.load(x_pointer + offset, mask=mask, other=0).to(tl.int32)
+    z = tl.load(z_pointer + offset, mask=mask, other=0).to(tl.int32)
+    inverse, gate = inverse_and_gate(z, f)
+    half_square = integers.shift_round(inverse * inverse, 15)
+    slope = tl.where(z < 0, half_square, 65536 - half_square)
+    shift = (16 + f).to(tl.int64)
+    # z * gate and x * slope are below 2**31, so that their products with dy are each one of two 32-bit words.
+    dx = integers.saturate(integers.shift_round(dy * (z * gate), shift), 32)
+    dz = integers.saturate(integers.shift_round(dy * (x * slope), shift), 32)
+    tl.store(dx_pointer + offset, dx.to(tl.int32), mask=mask)
+    tl.store(dz_pointer + offset, dz.to(tl.int32), mask=mask)
+
+
+__all__ = ["sigmoid_gate_backward", "silu_gate_backward", "squareplus_backward"]

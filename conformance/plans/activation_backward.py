@@ -6,7 +6,7 @@ import numpy as np
 
 from mamba_integer.spec.ops.activation_backward import least_saturated
 
-from .activation import ENDS, FLAT, FRACTIONS
+from .activation import ENDS, FLAT, FRACTIONS, draw_offset, offsets
 from .plan import Extreme, Plan
 
 GRADIENTS = np.array([-(2**31 - 1), 0, 2**31 - 1], np.int32)
@@ -18,9 +18,10 @@ def grid(*axes: np.ndarray) -> tuple[np.ndarray, ...]:
 
 def squareplus_extremes() -> Iterator[Extreme]:
     for f in (0, 7, 8, 14):
-        # The greatest slope is that of the last input before squareplus saturates.
-        inputs = np.array([*ENDS, least_saturated(f) - 1], np.int16)
-        yield Extreme([grid(GRADIENTS, inputs)], {"f": f})
+        for offset in offsets(f):
+            # The greatest slope is that of the last input before squareplus saturates.
+            inputs = np.array([*ENDS, least_saturated(f, offset) - 1], np.int16)
+            yield Extreme([grid(GRADIENTS, inputs)], {"f": f, "offset": offset})
 
 
 def gate_extremes() -> Iterator[Extreme]:
@@ -29,6 +30,9 @@ def gate_extremes() -> Iterator[Extreme]:
 
 
 PLANS = {
-    "squareplus_backward": Plan(parameters={"f": FRACTIONS}, leading=FLAT, extremes=squareplus_extremes),
+    "squareplus_backward": Plan(
+        parameters={"f": FRACTIONS, "offset": draw_offset}, leading=FLAT, extremes=squareplus_extremes
+    ),
     "sigmoid_gate_backward": Plan(parameters={"f": FRACTIONS}, leading=FLAT, extremes=gate_extremes),
+    "silu_gate_backward": Plan(parameters={"f": FRACTIONS}, leading=FLAT, extremes=gate_extremes),
 }

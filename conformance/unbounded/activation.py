@@ -4,11 +4,11 @@ from .integers import elementwise, isqrt, saturate, shift_round
 from .observe import see
 
 
-def squareplus(x, *, f):
+def squareplus(x, *, f, offset):
     def element(x):
         square = see("square", x * x)
         root = see("root", isqrt(see("radicand", square + 4 * 4**f)))
-        return see("y", saturate(see("sum", x + root) // 2, 16))
+        return see("y", saturate(see("lowered", see("sum", x + root) // 2 - offset), 16))
 
     return elementwise(element, "int16", x)
 
@@ -28,4 +28,12 @@ def sigmoid_gate(x, z, *, f):
     return elementwise(element, "int16", x, z)
 
 
-__all__ = ["algebraic_sigmoid", "sigmoid_gate", "squareplus"]
+def silu_gate(x, z, *, f):
+    def element(x, z):
+        weight = see("weight", z * see("sigmoid", sigmoid(z, f)))
+        return see("y", saturate(shift_round(see("product", x * weight), 15 + f), 16))
+
+    return elementwise(element, "int16", x, z)
+
+
+__all__ = ["algebraic_sigmoid", "sigmoid_gate", "silu_gate", "squareplus"]

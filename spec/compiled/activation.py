@@ -12,17 +12,17 @@ from .threads import spread
 
 
 @implements(ops.squareplus)
-def squareplus(x, *, f):
-    return _squareplus(np.ascontiguousarray(x).reshape(-1), f).reshape(x.shape)
+def squareplus(x, *, f, offset):
+    return _squareplus(np.ascontiguousarray(x).reshape(-1), f, offset).reshape(x.shape)
 
 
 @spread
-def _squareplus(x, f):
+def _squareplus(x, f, offset):
     y = np.empty_like(x)
     for i in prange(x.size):
         wide = np.int64(x[i])
         total = wide + integers.isqrt(wide * wide + (4 << (2 * f)))
-        y[i] = integers.saturate(total >> 1, 16)
+        y[i] = integers.saturate((total >> 1) - offset, 16)
     return y
 
 
@@ -60,4 +60,19 @@ def _sigmoid_gate(x, z, f):
     return y
 
 
-__all__ = ["algebraic_sigmoid", "sigmoid_gate", "squareplus"]
+@implements(ops.silu_gate)
+def silu_gate(x, z, *, f):
+    flat_x, flat_z = (np.ascontiguousarray(a).reshape(-1) for a in (x, z))
+    return _silu_gate(flat_x, flat_z, f).reshape(x.shape)
+
+
+@spread
+def _silu_gate(x, z, f):
+    y = np.empty_like(x)
+    for i in prange(x.size):
+        wide = np.int64(z[i])
+        y[i] = integers.saturate(integers.shift_round(x[i] * (wide * sigmoid(wide, f)), 15 + f), 16)
+    return y
+
+
+__all__ = ["algebraic_sigmoid", "sigmoid_gate", "silu_gate", "squareplus"]

@@ -28,21 +28,27 @@ def root(v):
 
 
 @implements(ops.squareplus_backward)
-def squareplus_backward(dy, x, *, f):
+def squareplus_backward(dy, x, *, f, offset):
     flat_dy, flat_x = (np.ascontiguousarray(a).reshape(-1) for a in (dy, x))
-    return _squareplus_backward(flat_dy, flat_x, f).reshape(x.shape)
+    return _squareplus_backward(flat_dy, flat_x, f, offset).reshape(x.shape)
 
 
 @spread
-def _squareplus_backward(dy, x, f):
+def _squareplus_backward(dy, x, f, offset):
     dx = np.empty(x.size, np.int32)
     for i in prange(x.size):
         wide = np.int64(x[i])
         r = root(wide * wide + (4 << (2 * f)))
         total = wide + r
-        slope = ratio((total << 14) + (r >> 1), r) if total < 65536 else 0
+        slope = ratio((total << 14) + (r >> 1), r) if (total >> 1) - offset < 32768 else 0
         dx[i] = integers.shift_round(dy[i] * slope, 15)
     return dx
+
+
+@njit(inline="always")
+def inverse_of(z, f):
+    denominator = (1 << f) + abs(z)
+    return ratio((1 << (f + 15)) + (denominator >> 1), denominator)
 
 
 @implements(ops.sigmoid_gate_backward)
@@ -56,8 +62,7 @@ def _sigmoid_gate_backward(dy, x, z, f):
     dx, dz = np.empty(x.size, np.int32), np.empty(x.size, np.int32)
     for i in prange(x.size):
         gradient, gating = np.int64(dy[i]), np.int64(z[i])
-        denominator = (1 << f) + abs(gating)
-        inverse = ratio((1 << (f + 15)) + (denominator >> 1), denominator)
+        inverse = inverse_of(gating, f)
         gate = inverse if gating < 0 else 65536 - inverse
         slope = integers.shift_round(inverse * inverse, 14)
         dx[i] = integers.shift_round(gradient * gate, 16)
@@ -65,4 +70,24 @@ def _sigmoid_gate_backward(dy, x, z, f):
     return dx, dz
 
 
-__all__ = ["sigmoid_gate_backward", "squareplus_backward"]
+@implements(ops.silu_gate_backward)
+def silu_gate_backward(dy, x, z, *, f):
+    dx, dz = _silu_gate_backward(*(np.ascontiguousarray(a).reshape(-1) for a in (dy, x, z)), f)
+    return dx.reshape(x.shape), dz.reshape(x.shape)
+
+
+@spread
+def _silu_gate_backward(dy, x, z, f):
+    dx, dz = np.empty(x.size, np.int32), np.empty(x.size, np.int32)
+    for i in prange(x.size):
+        gradient, gating = np.int64(dy[i]), np.int64(z[i])
+        inverse = inverse_of(gating, f)
+        half_square = integers.shift_round(inverse * inverse, 15)
+        gate = inverse if gating < 0 else 65536 - inverse
+        slope = half_square if gating < 0 else 65536 - half_square
+        dx[i] = integers.saturate(integers.shift_round(gradient * gating * gate, 16 + f), 32)
+        dz[i] = integers.saturate(integers.shift_round(gradient * x[i] * slope, 16 + f), 32)
+    return dx, dz
+
+
+__all__ = ["sigmoid_gate_backward", "silu_gate_backward", "squareplus_backward"]

@@ -18,12 +18,14 @@ def squareplus_widths(at):
     root = Interval(2 << at.f, root_of(radicand.high))
     # x + root is least at x = -32767 and greatest at x = 32767: the root grows slower than |x|.
     total = Interval(ACTIVATION.low + root.high, ACTIVATION.high + root.high)
+    lowered = (total >> 1) - at.offset
     return {
         "square": Width(square, "int32"),
         "radicand": Width(radicand, "int32"),
         "root": Width(root, "int32"),
         "sum": Width(total, "int32"),
-        "y": Width((total >> 1).saturate(16), "int16"),
+        "lowered": Width(lowered, "int32"),
+        "y": Width(lowered.saturate(16), "int16"),
     }
 
 
@@ -34,23 +36,28 @@ def root_of(v: int) -> int:
 @op(
     inputs=(Tensor("x", "int16", "...", meaning="Q.f"),),
     outputs=(Tensor("y", "int16", "...", meaning="Q.f"),),
-    parameters=(Parameter("f", 0, 14, "fraction bits of x and y"),),
+    parameters=(
+        Parameter("f", 0, 14, "fraction bits of x and y"),
+        Parameter("offset", 0, 2**15 - 1, "what the result loses, Q.f; 2**f makes squareplus(0) = 0"),
+    ),
     clauses={
         "C1": "r is the largest integer with r*r <= x*x + 4*4**f",
-        "C2": "y = floor((x + r) / 2)",
+        "C2": "y = floor((x + r) / 2) - offset",
         "C3": "y is saturated to [-32767, 32767]",
     },
     widths=squareplus_widths,
 )
-def squareplus(x, *, f):
-    """Return ``(x + sqrt(x*x + 4)) / 2``, a smooth ReLU, in Q.f.
+def squareplus(x, *, f, offset):
+    """Return ``(x + sqrt(x*x + 4)) / 2 - offset``, a smooth ReLU, in Q.f.
 
-    With ``r = isqrt(x*x + 4 * 4**f)`` (C1), ``y = (x + r) >> 1`` (C2), saturated to 16 bits (C3). y >= 0 for every x.
+    With ``r = isqrt(x*x + 4 * 4**f)`` (C1), ``y = ((x + r) >> 1) - offset`` (C2), saturated to 16 bits (C3).
+    y >= -offset for every x, since r >= |x|: only the high end saturates.
 
     Parameters
     ----------
     x : int16 array, any shape, Q.f, in [-32767, 32767]
     f : int in [0, 14]
+    offset : int in [0, 2**15 - 1], Q.f: with 2**f, the value at zero, the result of 0 is 0 and nothing saturates
 
     Returns
     -------
@@ -59,7 +66,7 @@ def squareplus(x, *, f):
     Raises
     ------
     DomainError
-        x holds -32768 or is not int16; f outside its range.
+        x holds -32768 or is not int16; f or offset outside its range.
 
     Notes
     -----
@@ -67,14 +74,14 @@ def squareplus(x, *, f):
 
     Examples
     --------
-    >>> squareplus(np.array([-256, 0, 256], np.int16), f=8).tolist()
-    [158, 256, 414]
+    >>> squareplus(np.array([-256, 0, 256], np.int16), f=8, offset=256).tolist()
+    [-98, 0, 158]
     """
     # ACCUMULATE
     wide = x.astype(np.int64)
     radicand = wide * wide + (4 << (2 * f))
     # ROUND
-    y = integers.shift_floor(wide + integers.isqrt(radicand), 1)
+    y = integers.shift_floor(wide + integers.isqrt(radicand), 1) - offset
     # SATURATE
     return integers.saturate(y, 16).astype(np.int16)
 
@@ -189,4 +196,86 @@ def sigmoid_gate(x, z, *, f):
     return integers.shift_round(product, 15).astype(np.int16)
 
 
-__all__ = ["algebraic_sigmoid", "sigmoid_gate", "squareplus"]
+def least_weighted(f: int) -> int:
+    """Return the z of the least z * algebraic_sigmoid(z).
+
+    For z = -n the sigmoid is ``q = 2**(14+f) // (2**f + n)``. The greatest n of a q is 32767 for the last q, else
+    ``2**(14+f) // q - 2**f``, so that n * q is ``2**f * (2**14 - q)`` less a remainder below q. The q after the last is
+    at most 2**f: no greater q has a greater n * q, and the least z is the greatest n of one of these two.
+    """
+    one, total = 1 << f, 1 << (14 + f)
+    last = total // (one + ACTIVATION.high)
+    before = total // (last + 1) - one
+    return -before if (last + 1) * before > last * ACTIVATION.high else ACTIVATION.low
+
+
+def silu_gate_widths(at):
+    sigmoid = algebraic_sigmoid_widths(at)
+    least = least_weighted(at.f)
+    low = least * ((1 << (14 + at.f)) // ((1 << at.f) - least))
+    weight = Interval(low, ACTIVATION.high * sigmoid["y"].range.high)
+    product = ACTIVATION * weight
+    return {
+        "numerator": sigmoid["numerator"],
+        "denominator": sigmoid["denominator"],
+        "sigmoid": sigmoid["y"],
+        "weight": Width(weight, "int32"),
+        "product": Width(product, "int64"),
+        "y": Width(product.shift_round(15 + at.f).saturate(16), "int16"),
+    }
+
+
+@op(
+    inputs=(
+        Tensor("x", "int16", "...", meaning="any Q format"),
+        Tensor("z", "int16", "...", meaning="Q.f"),
+    ),
+    outputs=(Tensor("y", "int16", "...", meaning="the format of x"),),
+    parameters=(Parameter("f", 0, 14, "fraction bits of z"),),
+    clauses={
+        "C1": "g = algebraic_sigmoid(z)",
+        "C2": "y = floor(x * z * g / 2**(15+f) + 1/2), one rounding",
+        "C3": "y is saturated to [-32767, 32767]",
+    },
+    widths=silu_gate_widths,
+)
+def silu_gate(x, z, *, f):
+    """Return ``x * z * sigmoid(z)``: a gate that grows with z, the SiLU of an algebraic sigmoid.
+
+    With ``g = algebraic_sigmoid(z)`` in Q.15 (C1), ``y = shift_round(x * z * g, 15 + f)`` (C2), saturated to 16 bits
+    (C3).
+
+    Parameters
+    ----------
+    x : int16 array, any shape, in [-32767, 32767]
+    z : int16 array, the shape of x, Q.f, in [-32767, 32767]
+    f : int in [0, 14]
+
+    Returns
+    -------
+    int16 array, the shape and format of x.
+
+    Raises
+    ------
+    DomainError
+        x or z holds -32768 or is not int16; their shapes differ; f outside its range.
+
+    Notes
+    -----
+    ``z * g / 2**(15+f)`` is above -1/2 for every z: -1/2 is the limit of the smooth function, and g is floored.
+
+    Examples
+    --------
+    >>> silu_gate(np.array([100, -100, 100], np.int16), np.array([-256, 0, 256], np.int16), f=8).tolist()
+    [-25, 0, 75]
+    """
+    # ACCUMULATE
+    wide = z.astype(np.int64)
+    product = x.astype(np.int64) * (wide * algebraic_sigmoid.golden(z, f=f).astype(np.int64))
+    # ROUND
+    y = integers.shift_round(product, 15 + f)
+    # SATURATE
+    return integers.saturate(y, 16).astype(np.int16)
+
+
+__all__ = ["algebraic_sigmoid", "sigmoid_gate", "silu_gate", "squareplus"]
