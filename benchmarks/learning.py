@@ -2,9 +2,11 @@
 
 ``python -m benchmarks.learning --text FILE --json FILE``. Every kind of training gets the same data, tokens and
 schedule family; its peak rate is the best of a sweep on the first seed, then the other seeds follow; 8-bit errors take
-the rate of 16-bit ones. Bits a byte of the whole validation text, in windows of the training length.
+the rate of 16-bit ones. Bits a byte of the whole validation text, in windows of the training length. Runs that the file
+already has are not repeated, so a study that was stopped goes on.
 """
 
+import json
 import math
 import time
 from concurrent.futures import as_completed
@@ -113,6 +115,17 @@ def summary(runs: list[dict]) -> list[dict[str, Any]]:
     return lines
 
 
+def runs_of(path: Path, about: dict[str, Any]) -> list[dict]:
+    """Return the runs that a file has of the study that ``about`` describes."""
+    if not path.exists():
+        return []
+    study = json.loads(path.read_text())
+    for name, value in about.items():
+        if study[name] != value:
+            raise typer.BadParameter(f"{path} is of another study: found {name} {study[name]!r}, allowed {value!r}")
+    return study["runs"]
+
+
 def main(
     text: Annotated[Path, typer.Option(help="The text; its last tenth is for validation.")],
     output: Annotated[Path, typer.Option("--json", help="File to write.")],
@@ -128,11 +141,10 @@ def main(
     jobs: Annotated[int, typer.Option(help="Runs at once on the device.")] = 4,
 ) -> None:
     """Sweep, repeat, and write every curve."""
-    rates = rate or [8192, 16384, 32768]
+    rates = rate or [16384, 32768, 65536]
     config = STUDIES[size]
     prepare_corpus([text], ByteTokenizer(), folder)
     options = Options(steps=steps, batch=batch, length=length, warmup=max(1, steps // 20))
-    runs: list[dict] = []
     about = {
         "config": config.to_dict(),
         "parameters": parameters(config),
@@ -140,7 +152,11 @@ def main(
         "text": text.name,
     }
 
+    runs: list[dict] = runs_of(output, about)
+
     def together(planned: list[tuple[str, int, int]]) -> None:
+        done_before = {(run["kind"], run["rate"], run["seed"]) for run in runs}
+        planned = [one for one in planned if one not in done_before]
         with processes(jobs) as pool:
             waiting = [
                 pool.submit(
