@@ -80,11 +80,10 @@ class FloatModel:
         u = norm(r, w[own + "norm"])
         x, z = F.linear(u, w[own + "in_proj"]).chunk(2, -1)
         x, conv = convolve(x, w[own + "conv_weight"], w[own + "conv_bias"], conv)
-        x = (x + torch.sqrt(x * x + 4)) / 2
+        x = (x + torch.sqrt(x * x + 4)) / 2 - 1
         mix = self.channel if self.config.kinds[i] == CHANNEL else self.heads
         y, scan = mix(own, x, scan, turn)
-        y = y * self.attenuation
-        y = y * (0.5 + z / (2 * (1 + z.abs())))
+        y = norm(y * z * (0.5 + z / (2 * (1 + z.abs()))), w[own + "out_norm"])
         return r + F.linear(y, w[own + "out_proj"]) * self.gate, conv, scan
 
     def channel(self, own, x, h, turn):
@@ -97,7 +96,7 @@ class FloatModel:
             decay = (base + modulation[:, t, :, None]).clamp(0, self.longest)
             h = torch.addcmul(x[:, t, :, None] * b[:, t, None, :], h, decay)
             ys.append(torch.matmul(h, c_[:, t, :, None])[..., 0])
-        return torch.stack(ys, 1) + x * w[own + "skip"], h
+        return torch.stack(ys, 1) * self.attenuation + x * w[own + "skip"], h
 
     def heads(self, own, x, h, turn):
         c, w = self.config, self.weights
@@ -108,12 +107,8 @@ class FloatModel:
         modulation = modulation * 2.0 ** (FORMATS.activation - FORMATS.decay)
         decay = (w[own + "decay"][:, 0] + modulation).clamp(2.0**-FORMATS.decay, self.longest)
         x = x.reshape(batch, length, c.heads, c.d_head)
-        ys = []
-        for start in range(0, length, self.chunk):
-            cut = slice(start, start + self.chunk)
-            y, h = ssd_chunk(x[:, cut], decay[:, cut], b[:, cut], c_[:, cut], h)
-            ys.append(y)
-        y = torch.cat(ys, 1) + x * w[own + "skip"][:, None]
+        y, h = ssd(x, decay, b, c_, h, min(self.chunk, length))
+        y = y * self.attenuation + x * w[own + "skip"][:, None]
         return y.reshape(batch, length, c.d_inner), h
 
     def rotation(self, position, length):
@@ -141,15 +136,29 @@ def rotate(x, cosine, sine):
     return torch.stack([even * cosine - odd * sine, even * sine + odd * cosine], -1).flatten(-2)
 
 
-def ssd_chunk(x, decay, b, c, h):
-    """Return the outputs of a chunk and the state after it, as matrix products: x [B L H P], h [B H P S]."""
-    total = decay.log().cumsum(1)  # [B L H]
-    between = (total[:, :, None] - total[:, None]).permute(0, 3, 1, 2)  # [B H L L], from the later to the earlier
-    causal = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).tril()
-    weights = torch.where(causal, between, -torch.inf).exp() * (c @ b.transpose(1, 2))[:, None]
-    values = x.transpose(1, 2)  # [B H L P]
-    carried = torch.einsum("bls,bhps->bhlp", c, h) * total.exp().transpose(1, 2)[..., None]
-    y = (weights @ values + carried).transpose(1, 2)
-    left = (total[:, -1:] - total).exp().transpose(1, 2)[..., None]
-    h = h * total[:, -1].exp()[..., None, None] + (values * left).transpose(2, 3) @ b[:, None]
-    return y, h
+def ssd(x, decay, b, c, h, chunk):
+    """Return the outputs of a multi-head scan and the state after it, as matrix products within and between chunks.
+
+    x is [B L H P], decay [B L H], b and c [B L S], h [B H P S].
+    """
+    length = x.shape[1]
+    tail = -length % chunk
+    x, decay, b, c = (
+        F.pad(a, (0, 0) * (a.dim() - 2) + (0, tail), value=one) for a, one in ((x, 0), (decay, 1), (b, 0), (c, 0))
+    )
+    x, decay, b, c = (a.unflatten(1, (-1, chunk)) for a in (x, decay, b, c))
+    values = x.transpose(2, 3)  # [B C H L P]
+    total = decay.log().cumsum(2).transpose(2, 3)  # [B C H L]
+    between = total[..., :, None] - total[..., None, :]  # from the later to the earlier
+    causal = torch.ones(chunk, chunk, dtype=torch.bool, device=x.device).tril()
+    weights = between.masked_fill(~causal, -torch.inf).exp() * (c @ b.transpose(2, 3))[:, :, None]
+    left = (total[..., -1:] - total).exp()[..., None]
+    added = (values * left).transpose(3, 4) @ b[:, :, None]  # [B C H P S]
+    faded = total[..., -1].exp()[..., None, None]
+    before = []
+    for i in range(x.shape[1]):
+        before.append(h)
+        h = h * faded[:, i] + added[:, i]
+    carried = c[:, :, None] @ torch.stack(before, 1).transpose(3, 4) * total.exp()[..., None]
+    y = (weights @ values + carried).transpose(2, 3).flatten(1, 2)
+    return y[:, :length], h

@@ -198,7 +198,7 @@ def test_the_first_place_is_found(tmp_path, monkeypatch):
     """One value of one tensor is changed in the second step: the trace says where."""
     trace(tmp_path / "a", "numba")
     model = model_on("numba")
-    run, calls = model.ops.sigmoid_gate, []
+    run, calls = model.ops.silu_gate, []
 
     def planted(y, z, *, f):
         calls.append(None)
@@ -207,7 +207,7 @@ def test_the_first_place_is_found(tmp_path, monkeypatch):
             result[0, 0] ^= 1
         return result
 
-    model.ops.sigmoid_gate = planted
+    model.ops.silu_gate = planted
     records = [header("a" * 64)]
     traced = Traced(model, records.append)
     list(generate(traced, read(traced, [[1, 2], [3]]), Options(3, seed=5)))

@@ -125,7 +125,7 @@ WRONG = {
     "bitshift_norm_backward": 0,
     "residual_add_backward": 0,
     "squareplus_backward": 0,
-    "sigmoid_gate_backward": 1,
+    "silu_gate_backward": 1,
     "causal_conv1d_backward": 1,
     "selective_scan_backward": 2,
     "ssd_scan_backward": 1,

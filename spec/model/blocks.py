@@ -26,7 +26,7 @@ class Call:
 
 
 class Block:
-    """Norm, projection to x and z, convolution, squareplus, the mixing of a subclass, gate, projection, residual."""
+    """Norm, projection to x and z, convolution, squareplus, the mixing of a subclass, gate, norm, projection, residual."""
 
     def __init__(self, label: str, config: ModelConfig, formats: Formats, ops: Any, weights: Mapping[str, Any]):
         self.label, self.config, self.formats, self.ops, self.weights = label, config, formats, ops, weights
@@ -47,11 +47,12 @@ class Block:
         convolve = ops.causal_conv1d if call.sequence else ops.conv1d_step
         x, conv = convolve(xz[..., :inner], weights["conv_weight"], weights["conv_bias"], conv, **f.conv)
         self.see(call, "conv", x)
-        x = self.see(call, "x", ops.squareplus(x, f=f.activation))
+        x = self.see(call, "x", ops.squareplus(x, **f.squareplus))
         y, scan = self.mix(call, x, scan)
         self.see(call, "scan", y)
-        y = self.see(call, "gated", ops.sigmoid_gate(y, xz[..., inner:], f=f.activation))
-        o = self.see(call, "out", self.project("out_proj", *ops.quantize_rows(y)))
+        y = self.see(call, "gated", ops.silu_gate(y, xz[..., inner:], f=f.activation))
+        v, e = ops.norm_quantize(y, weights["out_norm"], **f.norm)
+        o = self.see(call, "out", self.project("out_proj", v, e))
         r = self.see(call, "residual", ops.residual_add(r, o, **self.gate))
         return r, self.see(call, "conv_state", conv), self.see(call, "scan_state", scan)
 

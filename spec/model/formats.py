@@ -24,8 +24,8 @@ DTYPE_BYTES = {"uint8": 1, "int8": 1, "int16": 2, "int32": 4}
 class Formats:
     """Fraction bits of everything a model computes, and the parameters of its ops that follow.
 
-    ``xz`` is Q.activation, and so are the results of the norm, the convolution, the gate and the output projection, and
-    the logits; the scan's output is that of the recurrence over ``2**attenuation``.
+    ``xz`` is Q.activation, and so are the results of the norms, the convolution, the gate and the output projection,
+    and the logits; the scan's output is that of the recurrence over ``2**attenuation``, and skip * x.
     """
 
     activation: int = 8
@@ -37,17 +37,22 @@ class Formats:
     decay: int = 15
     margin: int = 5  # decays are at most 1 - 2**(margin - decay)
     state: int = 11
-    attenuation: int = 7
+    attenuation: int = 5
     rotation: int = 15
 
     @property
     def skip(self) -> int:
-        """Fraction bits of the skip weights: skip * x has the format of the scan's sum."""
-        return self.state + self.mixture - self.activation
+        """Fraction bits of the skip weights: skip * x has the format of the scan's sum, attenuated."""
+        return self.state + self.mixture + self.attenuation - self.activation
 
     @property
     def norm(self) -> dict[str, int]:
         return {"b": self.mantissa, "s": self.gain - self.activation}
+
+    @property
+    def squareplus(self) -> dict[str, int]:
+        """The result is zero at zero: a constant would drown what the scan and its projection read."""
+        return {"f": self.activation, "offset": 1 << self.activation}
 
     @property
     def conv(self) -> dict[str, int]:
@@ -64,7 +69,7 @@ class Formats:
     @property
     def scan(self) -> dict[str, int]:
         s_v = self.activation + self.mixture - self.state
-        return self.modulation | {"s_v": s_v, "s_h": 0, "s_y": self.skip + self.attenuation, "convex": 0}
+        return self.modulation | {"s_v": s_v, "s_h": 0, "s_y": self.skip, "convex": 0}
 
     def linear(self, width: int, doublings: int = 0) -> dict[str, int]:
         """Return the scale of a ternary matrix of ``width`` columns, a third of them zero: ``1/sqrt(2 width / 3)``.
@@ -155,6 +160,7 @@ def parameter_formats(config: ModelConfig, formats: Formats = FORMATS) -> dict[s
             "x_proj": ternary(projected, inner),
             "decay": Format(decays, "int16", f"Q.{f.decay}", 0, (1 << f.decay) - 1),
             "skip": signed("int16", f.skip, lanes),
+            "out_norm": signed("int16", f.gain, inner),
             "out_proj": ternary(d, inner),
         }
         if kind == CHANNEL:
