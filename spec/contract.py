@@ -60,7 +60,7 @@ class Tensor:
     for all arguments of one call), a number for itself, ``"K/4"`` for K over 4 rounded up, ``"2*P"`` for an even
     number (P is half of it), ``"2^m"`` for a power of two (m is its exponent).
     ``low`` and ``high`` are integers or functions of the sizes and parameters; left out, they are the symmetric
-    range of the dtype. A second dtype is held to its own symmetric range as well.
+    range of the dtype.
     """
 
     name: str
@@ -80,7 +80,7 @@ class Tensor:
         natural = Interval(0, 255) if dtype == "uint8" else Interval.signed(int(dtype.removeprefix("int")))
         low = natural.low if self.low is None else _value(self.low, at)
         high = natural.high if self.high is None else _value(self.high, at)
-        holds = DTYPE_RANGE[dtype] if dtype == self.dtypes[0] else natural
+        holds = DTYPE_RANGE[dtype]
         return Interval(max(low, holds.low), min(high, holds.high))
 
     def check_values(self, op: str, array: Any, at: Any) -> None:

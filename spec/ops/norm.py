@@ -108,7 +108,7 @@ def row_scale(x, b):
 
 
 ROWS = (
-    Tensor("x", ("int32", "int16"), "... D", low=RESIDUAL.low, high=RESIDUAL.high, meaning="any Q format"),
+    Tensor("x", "int32", "... D", low=RESIDUAL.low, high=RESIDUAL.high, meaning="residual stream, any Q format"),
     Tensor("gamma", "int16", "D", meaning="Q.g"),
 )
 SCALE = (
@@ -143,7 +143,6 @@ def bitshift_norm(x, gamma, *, b, s):
     Parameters
     ----------
     x : int32 array, shape (..., D), 1 <= D <= 2**14, any Q format, in [-(2**23 - 1), 2**23 - 1]
-        Or int16, in [-32767, 32767].
     gamma : int16 array, shape (D,), Q.g, in [-32767, 32767]
     b : int in [0, 4]
     s : int in [0, 15]

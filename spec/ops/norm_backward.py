@@ -108,7 +108,7 @@ def bitshift_norm_backward(x, gamma, dy, dr, *, b, e):
 
     Parameters
     ----------
-    x : int32 or int16 array, shape (..., D), 1 <= D <= 2**14, in [-(2**23 - 1), 2**23 - 1]
+    x : int32 array, shape (..., D), 1 <= D <= 2**14, in [-(2**23 - 1), 2**23 - 1]
         What `bitshift_norm` read.
     gamma : int16 array, shape (D,), in [-32767, 32767]
     dy : int16 array, the shape of x, in [-32767, 32767]
