@@ -44,7 +44,7 @@ class FloatModel:
         """``recompute`` keeps only what enters a block, and computes the rest again for its gradient."""
         self.config, self.weights, self.chunk, self.recompute = config, weights, chunk, recompute
         self.device = weights["embedding"].device
-        self.gate = config.layers**-0.5
+        self.gate = 2 * config.layers**-0.5
         self.longest = 1 - 2.0 ** (FORMATS.margin - FORMATS.decay)
         self.attenuation = 2.0**-FORMATS.attenuation
 
@@ -83,7 +83,7 @@ class FloatModel:
         x = (x + torch.sqrt(x * x + 4)) / 2 - 1
         mix = self.channel if self.config.kinds[i] == CHANNEL else self.heads
         y, scan = mix(own, x, scan, turn)
-        y = norm(y * z * (0.5 + z / (2 * (1 + z.abs()))), w[own + "out_norm"])
+        y = y * z * (0.5 + z / (2 * (1 + z.abs())))
         return r + F.linear(y, w[own + "out_proj"]) * self.gate, conv, scan
 
     def channel(self, own, x, h, turn):

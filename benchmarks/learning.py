@@ -8,6 +8,7 @@ already has are not repeated, so a study that was stopped goes on.
 
 import json
 import math
+import os
 import time
 from concurrent.futures import as_completed
 from dataclasses import replace
@@ -81,9 +82,11 @@ def train_float(config: ModelConfig, options: Options, corpus, device: str, tern
 
 
 def run_one(
-    kind: str, config: ModelConfig, options: Options, text: Path, folder: Path, device: str, backend: str
+    kind: str, config: ModelConfig, options: Options, text: Path, folder: Path, device: str, backend: str, gpu: int
 ) -> dict:
     """Train once; return what was trained, the curve, and the bits a byte at its end."""
+    # A process stays on the GPU of its first run.
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", str(gpu))
     corpus = prepare_corpus([text], ByteTokenizer(), folder)
     started = time.monotonic()
     if kind.startswith("integer"):
@@ -138,10 +141,11 @@ def main(
     seeds: int = 3,
     device: str = "cuda",
     backend: str = "triton",
-    jobs: Annotated[int, typer.Option(help="Runs at once on the device.")] = 4,
+    jobs: Annotated[int, typer.Option(help="Runs at once.")] = 4,
+    gpus: Annotated[int, typer.Option(help="GPUs that they are spread over.")] = 1,
 ) -> None:
     """Sweep, repeat, and write every curve."""
-    rates = rate or [16384, 32768, 65536]
+    rates = rate or [8192, 16384, 32768]
     config = STUDIES[size]
     prepare_corpus([text], ByteTokenizer(), folder)
     options = Options(steps=steps, batch=batch, length=length, warmup=max(1, steps // 20))
@@ -168,8 +172,9 @@ def main(
                     folder,
                     device,
                     backend,
+                    place % gpus,
                 )
-                for name, peak, seed in planned
+                for place, (name, peak, seed) in enumerate(planned)
             ]
             for done in track(as_completed(waiting), total=len(waiting), description="training"):
                 runs.append(done.result())

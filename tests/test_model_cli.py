@@ -143,7 +143,7 @@ def test_inspect_shows_ranges_within_bounds(run, result, tmp_path):
     places = {(entry["layer"], entry["tensor"]) for entry in fields["tensors"]}
     assert {("layers.0", "scan_state"), ("layers.1", "decay"), ("head", "logits"), ("layers.0", "in_proj")} <= places
     code, out, _ = run("inspect")
-    assert code == 0 and "33.5" in out and "2-bit ternary" in out and fields["model_sha256"] in out
+    assert code == 0 and "33.4" in out and "2-bit ternary" in out and fields["model_sha256"] in out
 
 
 def test_saturated_values_are_counted():

@@ -26,7 +26,7 @@ class Call:
 
 
 class Block:
-    """Norm, projection to x and z, convolution, squareplus, the mixing of a subclass, gate, norm, projection, residual."""
+    """Norm, projection to x and z, convolution, squareplus, the mixing of a subclass, gate, projection, residual."""
 
     def __init__(self, label: str, config: ModelConfig, formats: Formats, ops: Any, weights: Mapping[str, Any]):
         self.label, self.config, self.formats, self.ops, self.weights = label, config, formats, ops, weights
@@ -51,8 +51,7 @@ class Block:
         y, scan = self.mix(call, x, scan)
         self.see(call, "scan", y)
         y = self.see(call, "gated", ops.silu_gate(y, xz[..., inner:], f=f.activation))
-        v, e = ops.norm_quantize(y, weights["out_norm"], **f.norm)
-        o = self.see(call, "out", self.project("out_proj", v, e))
+        o = self.see(call, "out", self.project("out_proj", *ops.quantize_rows(y)))
         r = self.see(call, "residual", ops.residual_add(r, o, **self.gate))
         return r, self.see(call, "conv_state", conv), self.see(call, "scan_state", scan)
 

@@ -37,7 +37,7 @@ class Formats:
     decay: int = 15
     margin: int = 5  # decays are at most 1 - 2**(margin - decay)
     state: int = 11
-    attenuation: int = 5
+    attenuation: int = 4
     rotation: int = 15
 
     @property
@@ -79,8 +79,8 @@ class Formats:
         return _parameters(dyadic_root(3, 2 * width, doublings))
 
     def gate(self, layers: int) -> dict[str, int]:
-        """Return the factor of a block's result: ``1/sqrt(layers)``, and from its format to the residual stream's."""
-        return _parameters(dyadic_root(1, layers, self.residual - self.activation))
+        """Return the factor of a block's result: ``2/sqrt(layers)``, and from its format to the residual stream's."""
+        return _parameters(dyadic_root(4, layers, self.residual - self.activation))
 
 
 FORMATS = Formats()
@@ -160,7 +160,6 @@ def parameter_formats(config: ModelConfig, formats: Formats = FORMATS) -> dict[s
             "x_proj": ternary(projected, inner),
             "decay": Format(decays, "int16", f"Q.{f.decay}", 0, (1 << f.decay) - 1),
             "skip": signed("int16", f.skip, lanes),
-            "out_norm": signed("int16", f.gain, inner),
             "out_proj": ternary(d, inner),
         }
         if kind == CHANNEL:

@@ -33,10 +33,10 @@ def _initial(role: str, format: Format, stream: int, seed: int, formats: Formats
         count = format.shape[0] * format.digits
         digits = ternary_digits(seed, stream, count).reshape(format.shape[0], format.digits)
         return find_op("pack_ternary").golden(digits)
-    if role in ("norm", "out_norm"):
+    if role == "norm":
         return np.full(format.shape, 1 << formats.gain, np.int16)
     if role == "skip":
-        return np.full(format.shape, 1 << (formats.skip - 1), np.int16)
+        return np.full(format.shape, 1 << formats.skip, np.int16)
     if role == "conv_bias":
         return np.zeros(format.shape, np.int32)
     if role == "decay":

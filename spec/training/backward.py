@@ -25,7 +25,7 @@ LARGEST_ROUNDING = 24
 NORM_EXPONENTS = (-16, 31)
 
 # The errors of a block in the order in which they arise, and its ternary layers.
-ERRORS = ("out", "normed", "gated", "scan", "projected", "x", "xz", "u")
+ERRORS = ("out", "gated", "scan", "projected", "x", "xz", "u")
 LAYERS = ("out_proj", "x_proj", "in_proj")
 
 Tape = Mapping[tuple[str, str], Any]
@@ -162,8 +162,7 @@ class BlockBackward:
         f, gate = self.formats, self.block.gate
         scan = f.scan
         out = self.own("out", out=RESIDUAL_EXPONENT + gate["shift"] + f.residual - f.activation)
-        normed = self.own("normed", normed=self.product("out_proj", out))
-        gated = self.own("gated", gated=normed + f.gain - f.activation)
+        gated = self.own("gated", gated=self.product("out_proj", out))
         y = self.own("scan", scan=gated)
         # dL/dh of the integer h is lam * 2**-state; b and c have the mixture's format, decays are plain integers.
         state = y + f.activation + scan["s_y"] + scan["s_h"] - STATE_SHIFT
@@ -191,12 +190,8 @@ class BlockBackward:
 
         d_out = ops.residual_add_backward(dr, num=self.block.gate["num"], shift=self.shift("out"))
         d_out = run.see(self.name("out"), ops.saturate_backward(d_out, out, shift=0))
-        rows = ops.norm_quantize(gated, weights["out_norm"], **f.norm)
-        d_normed = run.see(self.name("normed"), self.linear(run, "out_proj", "normed", d_out, *rows))
-        none = run.zeros_like(gated)
-        d_gated, d_gain = ops.bitshift_norm_backward(gated, weights["out_norm"], d_normed, none, b=f.mantissa, e=0)
-        run.note(self.name("out_norm"), d_gain, self.used("normed"))
-        d_gated = run.see(self.name("gated"), ops.saturate_backward(d_gated, gated, shift=self.shift("gated")))
+        d_gated = self.linear(run, "out_proj", "gated", d_out, *ops.quantize_rows(gated))
+        d_gated = run.see(self.name("gated"), ops.saturate_backward(d_gated, gated, shift=0))
         dy, dz = ops.silu_gate_backward(d_gated, y, xz[..., inner:], f=f.activation)
         dy = run.see(self.name("scan"), ops.saturate_backward(dy, y, shift=self.shift("scan")))
         dx = self.mix(run, tape, state, dy)

@@ -24,15 +24,7 @@ TERNARY_ROOT = 1 << 19
 
 # log2 of a role's learning rate over that of the ternary masters. Lion's updates have one size, so rates follow the
 # size of what they change: an embedding is 32 times a ternary master, a decay near one must move in small steps.
-RATE_DOUBLINGS = {
-    "embedding": 3,
-    "norm": 2,
-    "out_norm": 2,
-    "conv_weight": 2,
-    "conv_bias": 2,
-    "skip": 2,
-    "decay": -2,
-}
+RATE_DOUBLINGS = {"embedding": 3, "norm": 2, "conv_weight": 2, "conv_bias": 2, "skip": 0, "decay": -2}
 DECAYING = ("embedding",)
 
 
