@@ -83,11 +83,11 @@ def conformance_table(report: dict[str, Any]) -> str:
     return "\n".join([*head, "", note])
 
 
-def training_conformance_table(report: dict[str, Any]) -> str:
-    """Return what a report on the ops of training proves, a line a backend, and every op that was not equal."""
+def minimal_conformance_table(report: dict[str, Any]) -> str:
+    """Return what a report on ops and whole models proves, a line a backend, and every op that was not equal."""
     environment = report["environment"]
     head = [
-        "| backend | device | training ops equal | cases | integers compared |",
+        "| backend | device | ops equal | cases | integers compared |",
         "| --- | --- | ---: | ---: | ---: |",
     ]
     unequal = []
@@ -100,7 +100,8 @@ def training_conformance_table(report: dict[str, Any]) -> str:
     versions = environment["versions"]
     note = (
         f"Preset {report['preset']}, {environment['date'][:10]}, commit {environment['commit'][:10]}, torch "
-        f"{versions['torch']}, triton {versions['triton']}. Not equal: {', '.join(unequal) or 'none'}."
+        f"{versions['torch']}, triton {versions['triton']}, specification {report['spec_version']}. "
+        f"Not equal: {', '.join(unequal) or 'none'}."
     )
     return "\n".join([*head, "", note])
 
@@ -125,6 +126,36 @@ def learning_table(report: dict[str, Any]) -> str:
         f"Bits a byte of the whole validation text, {report['text']}; {report['parameters']:,} parameters, "
         f"{config['layers']} layers, {options['steps']} steps of {options['batch']} x {options['length']} tokens, "
         f"Lion, on {device}, {report['date'][:10]}, commit {report['commit'][:10]}. One seed where none are counted."
+    )
+    return "\n".join([*head, "", note])
+
+
+def one_hash_table(report: dict[str, Any]) -> str:
+    """Return the hash that the same training run ended with on each backend."""
+    head = ["| backend | device | rows at once | SHA-256 of the checkpoint |", "| --- | --- | ---: | --- |"]
+    for row in report["rows"]:
+        digest = row["checkpoint_sha256"][:16]
+        head.append(f"| {TITLES[row['backend']]} | {row['device']} | {row['micro_batch']} | `{digest}…` |")
+    options = report["options"]
+    note = (
+        f"`{report['config']}`, {options['steps']} steps of {options['batch']} x {options['length']} tokens, "
+        f"{report['devices']['triton']}, {report['date'][:10]}, commit {report['commit'][:10]}."
+    )
+    return "\n".join([*head, "", note])
+
+
+def training_speed_table(report: dict[str, Any]) -> str:
+    """Return tokens a second of whole training steps."""
+    head = ["| training step | tokens | seconds | tokens/s |", "| --- | ---: | ---: | ---: |"]
+    for row in report["rows_measured"]:
+        rows, length = row.get("rows", report["rows"]), row.get("length", report["length"])
+        head.append(f"| {row['name']} | {rows} x {length} | {row['seconds']:.3g} | {row['tokens_per_second']:,.0f} |")
+    floor = report["matrix_floor_seconds"]
+    note = (
+        f"`{report['config']}` on {report['devices']['triton']}, {report['date'][:10]}, commit "
+        f"{report['commit'][:10]}; the matrix products alone would take {floor * 1e3:.1f} ms of the integer step. "
+        f"{report['integers_verified']:,} integers of a short step were equal to Numba's before anything was timed. "
+        f"{report['note']}"
     )
     return "\n".join([*head, "", note])
 
@@ -163,7 +194,9 @@ def filled(text: str) -> str:
         "ops-h100": markdown(result("ops-h100")),
         "ops-cpu": markdown(result("ops-cpu")),
         "model-cpu": model_table(result("model-cpu")),
-        "conformance-training-h100": training_conformance_table(result("conformance-training-h100")),
+        "conformance-minimal-h100": minimal_conformance_table(result("conformance-minimal-h100")),
+        "one-hash-h100": one_hash_table(result("one-hash-h100")),
+        "training-speed-h100": training_speed_table(result("training-speed-h100")),
         "learning-h100": learning_table(result("learning-h100")),
         "learning-cpu": learning_table(result("learning-cpu")),
     }
