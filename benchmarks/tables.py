@@ -148,14 +148,14 @@ def training_speed_table(report: dict[str, Any]) -> str:
     """Return tokens a second of whole training steps."""
     head = ["| training step | tokens | seconds | tokens/s |", "| --- | ---: | ---: | ---: |"]
     for row in report["rows_measured"]:
-        rows, length = row.get("rows", report["rows"]), row.get("length", report["length"])
-        head.append(f"| {row['name']} | {rows} x {length} | {row['seconds']:.3g} | {row['tokens_per_second']:,.0f} |")
+        shown = row.get("absent") or f"{row['seconds']:.3g} | {row['tokens_per_second']:,.0f}"
+        head.append(f"| {row['name']} | {row['rows']} x {row['length']} | {shown} |")
     floor = report["matrix_floor_seconds"]
     note = (
         f"`{report['config']}` on {report['devices']['triton']}, {report['date'][:10]}, commit "
         f"{report['commit'][:10]}; the matrix products alone would take {floor * 1e3:.1f} ms of the integer step. "
         f"{report['integers_verified']:,} integers of a short step were equal to Numba's before anything was timed. "
-        f"{report['note']}"
+        f"{report.get('note', '')}"
     )
     return "\n".join([*head, "", note])
 

@@ -2,8 +2,8 @@
 
 ``python -m benchmarks.training_speed --json FILE``. Integers on Triton; the same architecture in eager float32 Torch,
 whose scan is a loop over time (its blocks computed again for the gradient, or it would not fit the memory); and
-transformers' Mamba of 130M parameters where it is present. The first integer step at a short length is held against
-Numba's before anything is timed.
+transformers' Mamba of 130M parameters where it is present; these two at fewer tokens a row, for they take long. The
+first integer step at a short length is held against Numba's before anything is timed.
 """
 
 import math
@@ -113,6 +113,7 @@ def main(
     length: int = 2048,
     repeats: int = 5,
     slow_repeats: int = 1,
+    slow_length: Annotated[int, typer.Option(help="Tokens a row of what is compared with.")] = 256,
     only: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join(STEPS)}.")] = None,
 ) -> None:
     sizes = find_config(config)
@@ -122,14 +123,15 @@ def main(
     for name, make in STEPS.items():
         if only and name not in only:
             continue
-        line: dict[str, Any] = {"name": name}
+        integer = name.startswith("integer")
+        own = options if integer else replace(options, length=slow_length)
+        line: dict[str, Any] = {"name": name, "rows": rows, "length": own.length}
         try:
             torch.cuda.reset_peak_memory_stats()
-            integer = name.startswith("integer")
-            step = make(sizes, options if integer else replace(options, length=length))
+            step = make(sizes, own)
             warm = step_seconds(step, 2 if integer else 1)
             seconds = statistics.median(step_seconds(step, repeats if integer else slow_repeats))
-            line |= {"seconds": seconds, "tokens_per_second": rows * length / seconds, "first_seconds": warm[0]}
+            line |= {"seconds": seconds, "tokens_per_second": rows * own.length / seconds, "first_seconds": warm[0]}
             line |= {"peak_bytes": torch.cuda.max_memory_allocated()}
             del step
         except (ImportError, torch.OutOfMemoryError, RuntimeError) as error:
