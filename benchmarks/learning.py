@@ -82,11 +82,19 @@ def train_float(config: ModelConfig, options: Options, corpus, device: str, tern
 
 
 def run_one(
-    kind: str, config: ModelConfig, options: Options, text: Path, folder: Path, device: str, backend: str, gpu: int
+    kind: str,
+    config: ModelConfig,
+    options: Options,
+    text: Path,
+    folder: Path,
+    device: str,
+    backend: str,
+    gpu: int | None,
 ) -> dict:
     """Train once; return what was trained, the curve, and the bits a byte at its end."""
-    # A process stays on the GPU of its first run.
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", str(gpu))
+    if gpu is not None:
+        # A process stays on the GPU of its first run.
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", str(gpu))
     corpus = prepare_corpus([text], ByteTokenizer(), folder)
     started = time.monotonic()
     if kind.startswith("integer"):
@@ -172,7 +180,7 @@ def main(
                     folder,
                     device,
                     backend,
-                    place % gpus,
+                    place % gpus if gpus > 1 else None,
                 )
                 for place, (name, peak, seed) in enumerate(planned)
             ]

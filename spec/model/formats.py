@@ -24,7 +24,7 @@ DTYPE_BYTES = {"uint8": 1, "int8": 1, "int16": 2, "int32": 4}
 class Formats:
     """Fraction bits of everything a model computes, and the parameters of its ops that follow.
 
-    ``xz`` is Q.activation, and so are the results of the norms, the convolution, the gate and the output projection,
+    ``xz`` is Q.activation, and so are the results of the norm, the convolution, the gate and the output projection,
     and the logits; the scan's output is that of the recurrence over ``2**attenuation``, and skip * x.
     """
 
