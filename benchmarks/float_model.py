@@ -46,7 +46,6 @@ class FloatModel:
         self.device = weights["embedding"].device
         self.gate = 2 * config.layers**-0.5
         self.longest = 1 - 2.0 ** (FORMATS.margin - FORMATS.decay)
-        self.attenuation = 2.0**-FORMATS.attenuation
 
     def new_state(self, batch: int) -> dict:
         c = self.config
@@ -94,9 +93,9 @@ class FloatModel:
         base, ys = w[own + "decay"], []
         for t in range(x.shape[1]):
             decay = (base + modulation[:, t, :, None]).clamp(0, self.longest)
-            h = torch.addcmul(x[:, t, :, None] * b[:, t, None, :], h, decay)
+            h = torch.lerp(x[:, t, :, None] * b[:, t, None, :], h, decay)
             ys.append(torch.matmul(h, c_[:, t, :, None])[..., 0])
-        return torch.stack(ys, 1) * self.attenuation + x * w[own + "skip"], h
+        return torch.stack(ys, 1) + x * w[own + "skip"], h
 
     def heads(self, own, x, h, turn):
         c, w = self.config, self.weights
@@ -107,8 +106,8 @@ class FloatModel:
         modulation = modulation * 2.0 ** (FORMATS.activation - FORMATS.decay)
         decay = (w[own + "decay"][:, 0] + modulation).clamp(2.0**-FORMATS.decay, self.longest)
         x = x.reshape(batch, length, c.heads, c.d_head)
-        y, h = ssd(x, decay, b, c_, h, min(self.chunk, length))
-        y = y * self.attenuation + x * w[own + "skip"][:, None]
+        y, h = ssd(x * (1 - decay)[..., None], decay, b, c_, h, min(self.chunk, length))
+        y = y + x * w[own + "skip"][:, None]
         return y.reshape(batch, length, c.d_inner), h
 
     def rotation(self, position, length):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from mamba_integer import spec
-from mamba_integer.spec.integers import bit_length, isqrt, saturate, shift_round
+from mamba_integer.spec.integers import bit_length, isqrt, rescale, saturate, shift_round
 
 from .broken_training import *
 from .planting import BUGS as BUGS
@@ -65,6 +65,11 @@ def shift_in_int32(x, s):
     return (x + ((1 << s) >> 1)).astype(np.int32).astype(np.int64) >> s
 
 
+def even_in_int32(x, s):
+    half = ((1 << s) - 1) >> 1
+    return (x + half + ((x >> s) & min(s, 1))).astype(np.int32).astype(np.int64) >> s
+
+
 def saturate_to_minimum(x, bits):
     return np.clip(x, -(1 << (bits - 1)), (1 << (bits - 1)) - 1)
 
@@ -93,12 +98,12 @@ int32_wrap = plant_integers(
     "shift_round",
     "bitshift_norm",
     "residual_add_backward",
-    "round_to_int16",
     "sigmoid_gate_backward",
     "silu_gate",
     "silu_gate_backward",
     "ternary_linear_backward",
 )
+even_wrap = plant_integers("even_wrap", "shift_even", even_in_int32, "round_to_int16", "saturate_backward")
 asymmetric = plant_integers("asymmetric", "saturate", saturate_to_minimum, "saturate", "requantize")
 no_saturation = plant_integers(
     "no_saturation",
@@ -145,7 +150,7 @@ def scan_with(state_shift: Callable) -> Callable:
         for t in range(x.shape[1]):
             xt, ct = x[:, t].astype(np.int64), c[:, t, None].astype(np.int64)
             n = np.clip(base.astype(np.int64) + mod[:, t, :, None], 0, n_max)
-            v = shift_round(xt[..., None] * b[:, t, None], s_v)
+            v = rescale(xt[..., None] * b[:, t, None], s_v)
             h = state_shift(h * n + v * ((1 << k) - n), k) if convex else state_shift(h * n, k) + v
             y[:, t] = saturate(shift_round(((h >> s_h) * ct).sum(axis=-1) + skip * xt, s_y), 16)
         return y.astype(np.int16), h.astype(np.int32)

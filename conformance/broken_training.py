@@ -6,13 +6,13 @@ from functools import partial
 import numpy as np
 
 from mamba_integer import spec
-from mamba_integer.spec.integers import floor_div, round_div, saturate, shift_floor, shift_round
+from mamba_integer.spec.integers import floor_div, round_div, saturate, shift_even, shift_floor, shift_round
 from mamba_integer.spec.ops import activation_backward, loss_backward, optimizer, scan_backward
 from mamba_integer.spec.ops.norm import row_scale
 from mamba_integer.spec.ops.norm_backward import CUT_BITS, UNIT_BITS, final_shifts
 from mamba_integer.spec.ops.optimizer import LAG_SHIFT, MOMENTUM_BITS, SHARE_BITS, VOTES
 
-from .planting import Golden, after, plant, under
+from .planting import Golden, after, plant, plant_integers, under
 
 # --- gradients of layers ---
 
@@ -112,7 +112,7 @@ slope_one_sided = plant_silu_slope("slope_one_sided", one_sided)
 
 def retreat_floored(lam, dy, x, n, b, c, *rest, k, s_g, **shifts):
     _, *results = RETREAT(lam, dy, x, n, b, c, *rest, k=k, s_g=s_g, **shifts)
-    return shift_floor((lam + shift_round(dy[..., None] * c, s_g)) * n, k), *results
+    return shift_floor((lam + shift_even(dy[..., None] * c, s_g)) * n, k), *results
 
 
 def pass_all(base, mod, n_max):
@@ -151,7 +151,7 @@ def no_words(rows, columns, **key):
 
 
 def pass_at_ends(dy, y, *, shift):
-    return saturate(shift_round(dy.astype(np.int64), shift), 16).astype(np.int16)
+    return saturate(shift_even(dy.astype(np.int64), shift), 16).astype(np.int16)
 
 
 def saturate_sum(total, arrays, parameters):
@@ -169,6 +169,7 @@ small_probabilities_lost = plant(
     "small_probabilities_lost",
     cross_entropy_pow2_backward=under("rounding_words", no_words, "cross_entropy_pow2_backward", loss_backward),
 )
+ties_rise = plant_integers("ties_rise", "shift_even", shift_round, "round_to_int16", "saturate_backward", *SCANS)
 ends_pass = plant("ends_pass", saturate_backward=pass_at_ends)
 sum_saturates = plant("sum_saturates", gradient_add=after("gradient_add", saturate_sum))
 magnitude_signed = plant("magnitude_signed", largest_magnitude=greatest)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .integers import shift_round
+from .integers import shift_even, shift_round
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,9 @@ class Interval:
 
     def shift_round(self, s: int) -> "Interval":
         return Interval(shift_round(self.low, s), shift_round(self.high, s))
+
+    def shift_even(self, s: int) -> "Interval":
+        return Interval(shift_even(self.low, s), shift_even(self.high, s))
 
     def saturate(self, bits: int) -> "Interval":
         limit = (1 << (bits - 1)) - 1

@@ -26,6 +26,20 @@ def shift_round(x, s):
     return (x + ((1 << s) >> 1)) >> s
 
 
+def shift_even(x, s):
+    """Return x / 2**s to the nearest integer, ties to the even one: with few bits to drop, ties are many.
+
+    Toward plus infinity they would raise every mean by ``2**-(s+1)``; errors are averaged over whole batches.
+    """
+    odd = (x >> s) & min(s, 1)
+    return (x + (((1 << s) - 1) >> 1) + odd) >> s
+
+
+def rescale(x, s):
+    """Return ``floor(x / 2**s + 1/2)`` for an s of either sign; with s < 0 that is x * 2**-s, nothing to round."""
+    return shift_round(x << max(0, -s), max(0, s))
+
+
 def saturate(x, bits):
     """Clamp x to ``[-(2**(bits-1) - 1), 2**(bits-1) - 1]``; ``-2**(bits-1)`` never appears."""
     limit = (1 << (bits - 1)) - 1

@@ -111,7 +111,7 @@ def test_the_bound_is_the_least(k):
             at = SimpleNamespace(k=k, n_max=n_max, s_g=s_g)
             bound, ends = adjoint_range(at), []
             for u in (-127 * 32767, 127 * 32767):
-                u, lam = integers.shift_round(u, s_g), 0
+                u, lam = integers.shift_even(u, s_g), 0
                 while (after := integers.shift_round(lam * n_max, k) + u) != lam:
                     lam = after
                 ends.append(lam)

@@ -19,6 +19,7 @@ from mamba_integer.spec.contract import DomainError
 from mamba_integer.spec.model import ModelConfig, find_config
 from mamba_integer.spec.model.blocks import Network
 from mamba_integer.spec.model.checkpoint import CheckpointError
+from mamba_integer.spec.model.formats import FORMATS
 from mamba_integer.spec.model.proof import ProofError
 from mamba_integer.spec.model.tokenizer import ByteTokenizer, tokenizer_hash
 from mamba_integer.spec.training import (
@@ -189,6 +190,24 @@ def test_exponents_settle_where_shifts_lead():
     assert exponents.settle("c", {"c": 12}, most=5) == 7
     with pytest.raises(ExponentError, match="d: found exponents"):
         exponents.settle("d", {"left": 60, "right": 0})
+
+
+@pytest.mark.parametrize("bits", [{"state": 13}, {"state": 16, "read": 14}, {"state": 12, "read": 12}])
+def test_gradients_are_those_of_other_formats(bits, corpus):
+    """A state's format changes roundings, and the exponents of errors with it, but no gradient's size or direction."""
+    found = []
+    for formats in (FORMATS, replace(FORMATS, **bits)):
+        run = Run(MICRO, replace(OPTIONS, batch=8, length=24), load("numba"), formats=formats)
+        state = initial_state(run)
+        network = Network(run.config, run.formats, run.kernels, project(run.kernels, state.masters, run.masters))
+        exponents = Exponents(state.error_exponents, 16)
+        ids = corpus.batch(5, 0, range(8), 24)
+        found.append(one_pass(run, network, NetworkBackward(network, exponents), exponents, ids, 0, 0)[0])
+    for name in found[0].gradients:
+        a, b = (f.gradients[name].astype(float).ravel() / 2.0 ** f.scales[name] for f in found)
+        assert a @ b > 0.9 * np.linalg.norm(a) * np.linalg.norm(b), name
+        # A channel's decays have a unit that depends on the state's; all that Lion needs is that it doesn't change.
+        assert name.endswith("decay") or 0.9 < np.linalg.norm(a) / np.linalg.norm(b) < 1.1, name
 
 
 def test_clipped_masters_are_counted(corpus):

@@ -29,13 +29,13 @@ def largest_magnitude(x):
 
 @implements(ops.round_to_int16)
 def round_to_int16(x, *, shift):
-    return integers.saturate(integers.shift_round(x.long(), shift), 16).to(torch.int16)
+    return integers.saturate(integers.shift_even(x.long(), shift), 16).to(torch.int16)
 
 
 @implements(ops.saturate_backward)
 def saturate_backward(dy, y, *, shift):
     limit = torch.iinfo(y.dtype).max
-    e = integers.saturate(integers.shift_round(dy.long(), shift), 16)
+    e = integers.saturate(integers.shift_even(dy.long(), shift), 16)
     outward = (y == limit) & (e < 0) | (y == -limit) & (e > 0)
     return torch.where(outward, 0, e).to(torch.int16)
 

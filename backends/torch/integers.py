@@ -9,6 +9,14 @@ def shift_round(x, s):
     return (x + ((1 << s) >> 1)) >> s
 
 
+def shift_even(x, s):
+    return (x + (((1 << s) - 1) >> 1) + ((x >> s) & min(s, 1))) >> s
+
+
+def rescale(x, s):
+    return shift_round(x << max(0, -s), max(0, s))
+
+
 def saturate(x, bits):
     limit = (1 << (bits - 1)) - 1
     return x.clamp(-limit, limit)

@@ -15,7 +15,7 @@ def decay_modulate(base, mod, *, k, n_max):
 
 def advance(h, n, x, b, c, skip, k, s_v, s_h, s_y, convex):
     """Return y and the new h of one step; the state is the last axis of h, n, b and c, which x and skip lack."""
-    v = integers.shift_round(x[..., None].int() * b, s_v).long()
+    v = integers.rescale(x[..., None].int() * b, s_v).long()
     weight = (1 << k) - n.long() if convex else 1 << k
     h = ((h.long() * n + v * weight) >> k).int()
     total = ((h >> s_h).long() * c).sum(dim=-1) + x.long() * skip

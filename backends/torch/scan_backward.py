@@ -32,11 +32,11 @@ def retreat(lam, dy, x, n, b, c, skip, before, h, *, k, s_v, s_h, convex, s_g, s
     """Return, of one step: lam before it, the sum of dx, w, and what it adds to db and dc."""
     fine = s_v + s_h - s_g
     dy, x, n = dy.long(), x.long(), n.long()
-    lam = lam + integers.shift_round(dy[..., None] * c, s_g)
+    lam = lam + integers.shift_even(dy[..., None] * c, s_g)
     dv, moved = lam, before.long()
     if convex:
         dv = integers.shift_round(lam * ((1 << k) - n), k)
-        moved = moved - integers.shift_round(x[..., None] * b, s_v)
+        moved = moved - integers.rescale(x[..., None] * b, s_v)
     w = integers.shift_round(lam * moved, s_w)
     dx = ((dv * b).sum(dim=-1) << max(0, -fine)) + ((dy * skip) << max(0, fine))
     return integers.shift_round(lam * n, k), dx, w, dv * x[..., None], (h >> s_h).long() * dy[..., None]

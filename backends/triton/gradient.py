@@ -77,7 +77,7 @@ def round_to_int16(x, *, shift):
 def round_to_int16_kernel(y_pointer, x_pointer, size, shift, BLOCK: tl.constexpr):
     offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     x = tl.load(x_pointer + offset, mask=offset < size, other=0).to(tl.int64)
-    y = integers.saturate(integers.shift_round(x, shift.to(tl.int64)), 16)
+    y = integers.saturate(integers.shift_even(x, shift.to(tl.int64)), 16)
     tl.store(y_pointer + offset, y.to(tl.int16), mask=offset < size)
 
 
@@ -92,7 +92,7 @@ def saturate_backward_kernel(dx_pointer, dy_pointer, y_pointer, size, shift, lim
     offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     dy = tl.load(dy_pointer + offset, mask=offset < size, other=0).to(tl.int64)
     y = tl.load(y_pointer + offset, mask=offset < size, other=0).to(tl.int32)
-    e = integers.saturate(integers.shift_round(dy, shift.to(tl.int64)), 16)
+    e = integers.saturate(integers.shift_even(dy, shift.to(tl.int64)), 16)
     e = tl.where(y == limit, tl.maximum(e, 0), tl.where(y == -limit, tl.minimum(e, 0), e))
     tl.store(dx_pointer + offset, e.to(tl.int16), mask=offset < size)
 

@@ -16,6 +16,18 @@ def shift_round(x, s):
 
 
 @triton.jit
+def shift_even(x, s):
+    """Round x / 2**s to nearest, ties to even; x must be wide enough for the added half."""
+    return (x + (((1 << s) - 1) >> 1) + ((x >> s) & tl.minimum(s, 1))) >> s
+
+
+@triton.jit
+def rescale(x, s):
+    """Round x / 2**s to nearest, s of either sign; x must be wide enough for the added half or the shift."""
+    return shift_round(x << tl.maximum(-s, 0), tl.maximum(s, 0))
+
+
+@triton.jit
 def saturate(x, bits: tl.constexpr):
     return tl.minimum(tl.maximum(x, -((1 << (bits - 1)) - 1)), (1 << (bits - 1)) - 1)
 

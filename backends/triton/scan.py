@@ -49,7 +49,7 @@ def modulate_kernel(n_pointer, base_pointer, mod_pointer, size, states, entries,
 @triton.jit
 def advance(h, n, x, b, k: tl.constexpr, s_v: tl.constexpr, convex: tl.constexpr):
     """Return the new state; the wide product is narrowed at once."""
-    v = integers.shift_round(x * b, s_v)
+    v = integers.rescale(x * b, s_v)
     # (h n + v (2**k - n)) >> k is v more than ((h - v) n) >> k.
     decaying = h - v if convex else h
     return ((decaying.to(tl.int64) * n) >> k).to(tl.int32) + v

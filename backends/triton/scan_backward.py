@@ -95,7 +95,7 @@ def scaled(x, factor, k: tl.constexpr):
 
 @triton.jit
 def input_of(x, b, s_v):
-    return integers.shift_round(x * b, s_v)
+    return integers.rescale(x * b, s_v)
 
 
 @triton.jit
@@ -289,7 +289,7 @@ def retreat(
     earlier, added = (), ()
     for i in tl.static_range(STATES):
         n = modulate(base[i], mod, n_max) if MODULATED else mod
-        now = lam[i] + integers.shift_round(dy * c[i], s_g)
+        now = lam[i] + integers.shift_even(dy * c[i], s_g)
         state = before[i] - input_of(x, b[i], s_v) if convex else before[i]
         if MODULATED:
             state = tl.where(base[i] + mod == n, state, 0)

@@ -25,7 +25,7 @@ def slowest(k: int) -> list[int]:
 
 def least(at: Any, name: str, intermediate: str) -> int:
     """Return the least shift for which an intermediate fits; greater ones fit too."""
-    for shift in range(31):
+    for shift in range(-8 if name == "s_v" else 0, 31):
         setattr(at, name, shift)
         states = at.N if hasattr(at, "N") else getattr(at, "S", 1)
         if scan_widths(at, states)[intermediate].fits:
@@ -66,6 +66,8 @@ EDGES = (
     (15, 2**14, 7, 8, 0),
     (15, 0, 0, 1, 0),
     (15, 2**15 - 1, 0, 30, 1),
+    (15, 2**15 - 1, -8, 8, 1),
+    (15, 0, -8, 0, 0),
     (8, 2**8 - 1, 1, 8, 1),
     (1, 1, 1, 0, 0),
     (1, 0, 22, 0, 1),

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .integers import elementwise, saturate, shift_round
+from .integers import elementwise, saturate, shift_even
 from .observe import see
 from .packing import rows
 from .sampling import WORD, philox
@@ -23,14 +23,14 @@ def largest_magnitude(x):
 
 
 def round_to_int16(x, *, shift):
-    return elementwise(lambda x: see("y", saturate(see("rounded", shift_round(x, shift)), 16)), "int16", x)
+    return elementwise(lambda x: see("y", saturate(see("rounded", shift_even(x, shift)), 16)), "int16", x)
 
 
 def saturate_backward(dy, y, *, shift):
     limit = {"int8": 127, "int16": 32767}[y.dtype.name]
 
     def inward(dy, y):
-        e = see("dx", saturate(see("rounded", shift_round(dy, shift)), 16))
+        e = see("dx", saturate(see("rounded", shift_even(dy, shift)), 16))
         return 0 if abs(y) == limit and e * y < 0 else e
 
     return elementwise(inward, "int16", dy, y)

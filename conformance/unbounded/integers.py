@@ -2,12 +2,17 @@
 
 import math
 from collections.abc import Callable
+from fractions import Fraction
 
 import numpy as np
 
 
 def shift_round(x: int, s: int) -> int:
     return (2 * x + 2**s) // 2 ** (s + 1)
+
+
+def shift_even(x: int, s: int) -> int:
+    return round(Fraction(x, 2**s))
 
 
 def round_div(a: int, b: int) -> int:

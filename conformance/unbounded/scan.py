@@ -2,13 +2,18 @@
 
 import numpy as np
 
-from .integers import saturate, shift_round
+from .integers import saturate, shift_even, shift_round
 from .observe import see
 
 
 def rounded(name: str, value: int, s: int) -> int:
     """Return value / 2**s to nearest; what is seen is the value with its half added."""
     return shift_round(see(name, value + 2**s // 2) - 2**s // 2, s)
+
+
+def rounded_even(name: str, value: int, s: int) -> int:
+    """Return value / 2**s to nearest, ties to even; what is seen is the value with its half added."""
+    return shift_even(see(name, value + 2**s // 2) - 2**s // 2, s)
 
 
 def modulated(base: int, mod: int, n_max: int) -> int:
@@ -25,7 +30,7 @@ def decay_modulate(base, mod, *, k, n_max):
 
 def advance(state, n, x, into, k, s_v, convex):
     """Return v and the new state."""
-    v = see("v", rounded("product", x * into, s_v))
+    v = see("v", rounded("product", x * into * 2 ** max(0, -s_v), max(0, s_v)))
     numerator = see("numerator", state * n + v * (2**k - n * convex))
     return v, see("h", numerator // 2**k)
 

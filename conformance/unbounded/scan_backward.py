@@ -6,7 +6,7 @@ import numpy as np
 
 from .integers import saturate
 from .observe import see
-from .scan import advance, modulated, rounded
+from .scan import advance, modulated, rounded, rounded_even
 
 
 def nothing(*shape: int) -> Any:
@@ -50,7 +50,7 @@ def one_state(dy, x, decays, b, c, h, dh, k, s_v, s_h, convex, s_g, s_w):
         states.append(state)
     steps: list[tuple[int, int, int]] = []
     for t in range(len(x) - 1, -1, -1):
-        lam = see("lam", dh + see("u", rounded("output product", dy[t] * c[t], s_g)))
+        lam = see("lam", dh + see("u", rounded_even("output product", dy[t] * c[t], s_g)))
         dv = see("dv", rounded("kept", lam * (2**k - decays[t] * convex), k))
         w = see("w", rounded("moved", lam * (states[t] - added[t] * convex), s_w))
         steps.insert(0, (dv, w, states[t + 1] // 2**s_h))

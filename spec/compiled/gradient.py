@@ -70,7 +70,7 @@ def round_to_int16(x, *, shift):
 def _round_to_int16(x, shift):
     y = np.empty(x.shape, np.int16)
     for i in prange(x.size):
-        y[i] = integers.saturate(integers.shift_round(np.int64(x[i]), shift), 16)
+        y[i] = integers.saturate(integers.shift_even(np.int64(x[i]), shift), 16)
     return y
 
 
@@ -84,7 +84,7 @@ def saturate_backward(dy, y, *, shift):
 def _saturate_backward(dy, y, limit, shift):
     dx = np.empty(dy.size, np.int16)
     for i in prange(dy.size):
-        e = integers.saturate(integers.shift_round(np.int64(dy[i]), shift), 16)
+        e = integers.saturate(integers.shift_even(np.int64(dy[i]), shift), 16)
         dx[i] = max(e, 0) if y[i] == limit else min(e, 0) if y[i] == -limit else e
     return dx
 

@@ -11,6 +11,11 @@ def shift_round(x, s):
 
 
 @njit(inline="always")
+def shift_even(x, s):
+    return (x + (((1 << s) - 1) >> 1) + ((x >> s) & min(s, 1))) >> s
+
+
+@njit(inline="always")
 def saturate(x, bits):
     limit = (1 << (bits - 1)) - 1
     return min(max(x, -limit), limit)

@@ -50,9 +50,15 @@ def clamp(x, low, high):
 
 
 @njit(inline="always")
+def input_of(x, b, s_v):
+    up, down = max(0, -s_v), max(0, s_v)
+    return shift(np.int32(np.int32(np.int32(x * b) << up) + np.int32((1 << down) >> 1)), down)
+
+
+@njit(inline="always")
 def advance(h, base, mod, x, b, k, n_max, s_v, convex):
     n = clamp(np.int32(base + mod), 0, n_max)
-    v = shift(np.int32(np.int32(x * b) + np.int32((1 << s_v) >> 1)), s_v)
+    v = input_of(x, b, s_v)
     # (h n + v (2**k - n)) >> k is v more than ((h - v) n) >> k.
     decaying = np.int32(h - v) if convex else h
     low = np.int32(np.int32(decaying & np.int32((1 << k) - 1)) * n)

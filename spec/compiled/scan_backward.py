@@ -10,7 +10,7 @@ from numba import njit, prange
 from .. import ops
 from ..contract import implements
 from .integers import saturate, shift_round
-from .scan import advance, clamp, shift
+from .scan import advance, clamp, input_of, shift
 from .threads import spread
 
 TILE = 128
@@ -58,6 +58,13 @@ def decay_modulate_backward(dn, base, mod, *, k, n_max, s_n):
 def rounded(product, s):
     """Return an int32 product over 2**s, rounded; the half still fits."""
     return shift(np.int32(product + np.int32((1 << s) >> 1)), s)
+
+
+@njit(inline="always")
+def rounded_even(product, s):
+    """Return an int32 product over 2**s, rounded, ties to even."""
+    odd = np.int32(shift(product, s) & np.int32(min(s, 1)))
+    return shift(np.int32(np.int32(product + np.int32(((1 << s) - 1) >> 1)) + odd), s)
 
 
 @njit(inline="always")
@@ -134,7 +141,7 @@ def _back(dy, x, mod, base, b, c, skip, h, dh, k, n_max, s_v, s_h, convex, s_g, 
                     for d in range(TILE):
                         decay = np.int32(slow[d] + moves[u, d])
                         n = clamp(decay, 0, n_max)
-                        now = np.int32(lam[d] + rounded(np.int32(errors[u, d] * out), s_g))
+                        now = np.int32(lam[d] + rounded_even(np.int32(errors[u, d] * out), s_g))
                         lam[d], nows[d], values[d], decays[d] = scaled(now, n, k), now, now, n
                         passes[d] = decay == n
                         factors[d] = known[u, d] if passes[d] else np.int32(0)
@@ -142,7 +149,7 @@ def _back(dy, x, mod, base, b, c, skip, h, dh, k, n_max, s_v, s_h, convex, s_g, 
                         for d in range(TILE):
                             values[d] = scaled(nows[d], np.int32(np.int32(1 << k) - decays[d]), k)
                         for d in range(TILE):
-                            added = rounded(np.int32(inputs[u, d] * into), s_v)
+                            added = input_of(inputs[u, d], into, s_v)
                             factors[d] = np.int32(factors[d] - (added if passes[d] else np.int32(0)))
                     for d in range(TILE):
                         w = shift_round(np.int64(nows[d]) * np.int64(factors[d]), s_w)

@@ -25,7 +25,7 @@ class Formats:
     """Fraction bits of everything a model computes, and the parameters of its ops that follow.
 
     ``xz`` is Q.activation, and so are the results of the norm, the convolution, the gate and the output projection,
-    and the logits; the scan's output is that of the recurrence over ``2**attenuation``, and skip * x.
+    and the logits; the scan's output is that of the recurrence, and skip * x.
     """
 
     activation: int = 8
@@ -36,14 +36,14 @@ class Formats:
     mixture: int = 5  # B and C, int8
     decay: int = 15
     margin: int = 5  # decays are at most 1 - 2**(margin - decay)
-    state: int = 11
-    attenuation: int = 4
+    state: int = 21  # in a convex step a floor costs up to 2**(decay - margin) units of the state
+    read: int = 13  # of the state, as the output reads it
     rotation: int = 15
 
     @property
     def skip(self) -> int:
-        """Fraction bits of the skip weights: skip * x has the format of the scan's sum, attenuated."""
-        return self.state + self.mixture + self.attenuation - self.activation
+        """Fraction bits of the skip weights: skip * x has the format of the scan's sum."""
+        return self.read + self.mixture - self.activation
 
     @property
     def norm(self) -> dict[str, int]:
@@ -68,8 +68,9 @@ class Formats:
 
     @property
     def scan(self) -> dict[str, int]:
-        s_v = self.activation + self.mixture - self.state
-        return self.modulation | {"s_v": s_v, "s_h": 0, "s_y": self.skip, "convex": 0}
+        """A state is a mean of what came before, so that it stays within the range of one step's input."""
+        shifts = {"s_v": self.activation + self.mixture - self.state, "s_h": self.state - self.read, "s_y": self.skip}
+        return self.modulation | shifts | {"convex": 1}
 
     def linear(self, width: int, doublings: int = 0) -> dict[str, int]:
         """Return the scale of a ternary matrix of ``width`` columns, a third of them zero: ``1/sqrt(2 width / 3)``.

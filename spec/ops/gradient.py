@@ -124,7 +124,7 @@ def largest_magnitude(x):
 
 
 def round_to_int16_widths(at):
-    rounded = WORD.shift_round(at.shift)
+    rounded = WORD.shift_even(at.shift)
     return {"rounded": Width(rounded, "int32"), "y": Width(rounded.saturate(16), "int16")}
 
 
@@ -133,13 +133,13 @@ def round_to_int16_widths(at):
     outputs=(Tensor("y", "int16", "...", meaning="Q.(f - shift)"),),
     parameters=(Parameter("shift", 0, 31, "fraction bits that are dropped"),),
     clauses={
-        "C1": "y = x / 2**shift to the nearest integer, ties toward plus infinity",
+        "C1": "y = x / 2**shift to the nearest integer, ties to the even one",
         "C2": "y is saturated to [-32767, 32767]",
     },
     widths=round_to_int16_widths,
 )
 def round_to_int16(x, *, shift):
-    """Return ``saturate(shift_round(x, shift), 16)`` (C1, C2): errors, and master weights, as the ops take them.
+    """Return ``saturate(shift_even(x, shift), 16)`` (C1, C2): errors, and master weights, as the ops take them.
 
     Parameters
     ----------
@@ -157,17 +157,17 @@ def round_to_int16(x, *, shift):
 
     Examples
     --------
-    >>> round_to_int16(np.array([5, 6, -6, 999999], np.int32), shift=2).tolist()
-    [1, 2, -1, 32767]
+    >>> round_to_int16(np.array([5, 6, 10, -6, 999999], np.int32), shift=2).tolist()
+    [1, 2, 2, -2, 32767]
     """
     # ROUND
-    rounded = integers.shift_round(x.astype(np.int64), shift)
+    rounded = integers.shift_even(x.astype(np.int64), shift)
     # SATURATE
     return integers.saturate(rounded, 16).astype(np.int16)
 
 
 def saturate_backward_widths(at):
-    rounded = WORD.shift_round(at.shift)
+    rounded = WORD.shift_even(at.shift)
     return {"rounded": Width(rounded, "int32"), "dx": Width(rounded.saturate(16), "int16")}
 
 
@@ -179,7 +179,7 @@ def saturate_backward_widths(at):
     outputs=(Tensor("dx", "int16", "...", meaning="error of what was saturated, times 2**(G - shift)"),),
     parameters=(Parameter("shift", 0, 31, "bits that the error loses"),),
     clauses={
-        "C1": "e = dy / 2**shift to the nearest integer, ties toward plus infinity, saturated to [-32767, 32767]",
+        "C1": "e = dy / 2**shift to the nearest integer, ties to the even one, saturated to [-32767, 32767]",
         "C2": "dx = max(e, 0) where y is the greatest of its type, min(e, 0) where it is the least, e elsewhere",
     },
     widths=saturate_backward_widths,
@@ -217,7 +217,7 @@ def saturate_backward(dy, y, *, shift):
     """
     limit = np.iinfo(y.dtype).max
     # ROUND
-    rounded = integers.shift_round(dy.astype(np.int64), shift)
+    rounded = integers.shift_even(dy.astype(np.int64), shift)
     # SATURATE
     e = integers.saturate(rounded, 16)
     dx = np.where((y == limit) & (e < 0) | (y == -limit) & (e > 0), 0, e)

@@ -16,9 +16,14 @@ from ..contract import Parameter, Tensor, op
 ACTIVATION, MIXTURE = Interval.signed(16), Interval.signed(8)
 
 
+def product_range(at) -> Interval:
+    """Return the range of x b, in the finer of its own unit and the state's."""
+    return (ACTIVATION * MIXTURE) << max(0, -at.s_v)
+
+
 def input_range(at) -> Interval:
     """Return the range of v, the rounded product of x and b that a step adds to a state."""
-    return (ACTIVATION * MIXTURE).shift_round(at.s_v)
+    return product_range(at).shift_round(max(0, at.s_v))
 
 
 def state_range(at) -> Interval:
@@ -46,7 +51,7 @@ def modulate_widths(at):
 def state_widths(at):
     v, h, unit = input_range(at), state_range(at), 1 << at.k
     return {
-        "product": Width(ACTIVATION * MIXTURE + ((1 << at.s_v) >> 1), "int32"),
+        "product": Width(product_range(at) + ((1 << max(0, at.s_v)) >> 1), "int32"),
         "v": Width(v, "int32"),
         "numerator": Width(v * unit if at.convex else h * at.n_max + v * unit, "int64"),
         "h": Width(h, "int32"),
@@ -83,7 +88,7 @@ DECAY = (
     Parameter("n_max", 0, lambda at: (1 << at.k) - 1, "the slowest decay"),
 )
 FORMATS = (
-    Parameter("s_v", 0, 22, "fraction bits of x * b below the state's"),
+    Parameter("s_v", -8, 22, "fraction bits of x * b below the state's; negative if the state has more"),
     Parameter("s_h", 0, 30, "fraction bits of the state that the output leaves out"),
     Parameter("s_y", 0, 30, "fraction bits of the sum below y's"),
     Parameter("convex", 0, 1, "whether v is weighed by one minus the decay"),
@@ -134,7 +139,7 @@ MODULATED = {"C8": "n = decay_modulate(base, mod)"}
 def advance(h, n, x, b, c, skip, k, s_v, s_h, s_y, convex):
     """Return y and the new h of one step; the state is the last axis of h, n, b and c, which x and skip lack."""
     # ACCUMULATE
-    v = integers.shift_round(x[..., None].astype(np.int64) * b, s_v)
+    v = integers.rescale(x[..., None].astype(np.int64) * b, s_v)
     weight = (1 << k) - n.astype(np.int64) if convex else 1 << k
     # ROUND
     h = (h.astype(np.int64) * n + v * weight) >> k
@@ -234,7 +239,7 @@ def selective_scan_step(x, mod, base, b, c, skip, h, *, k, n_max, s_v, s_h, s_y,
 def selective_scan(x, mod, base, b, c, skip, h, *, k, n_max, s_v, s_h, s_y, convex):
     """Return the outputs of a sequence, and the state that continues it.
 
-    Step by step, with ``n = decay_modulate(base, mod)`` (C8) and ``v = shift_round(x * b, s_v)`` (C1),
+    Step by step, with ``n = decay_modulate(base, mod)`` (C8) and ``v = floor(x * b / 2**s_v + 1/2)`` (C1),
     ``h = (h * n + v * 2**k) >> k`` (C2), or ``h = (h * n + v * (2**k - n)) >> k`` if convex (C3), and
     ``y = saturate(shift_round(sum over N of (h >> s_h) * c + skip * x, s_y), 16)`` (C4).
 
@@ -248,7 +253,7 @@ def selective_scan(x, mod, base, b, c, skip, h, *, k, n_max, s_v, s_h, s_y, conv
     h : int32 array, shape (B, D, N), in `state_range` (C5); zero at the start of a sequence
     k : int in [1, 15]
     n_max : int in [0, 2**k - 1]
-    s_v : int in [0, 22]
+    s_v : int in [-8, 22]
     s_h, s_y : ints in [0, 30]
     convex : 0 or 1
 
@@ -270,8 +275,9 @@ def selective_scan(x, mod, base, b, c, skip, h, *, k, n_max, s_v, s_h, s_y, conv
     Let g be the recurrence without the floor, in rationals. A step's floor takes off f, ``0 <= f < 1``, so
     ``e = g - h`` becomes ``e n / 2**k + f``, in both forms. With ``d = 2**k / (2**k - n_max)``, ``0 <= e < d``
     stays true, since ``d n_max / 2**k + 1 = d`` (C6). The largest additive state is about d times the largest v, so
-    there the drift is about one part in the largest v at most, whatever the decay; a convex state is no larger than v,
-    so there it is d times that. All that a floor asks for is fraction bits in the state.
+    there the drift is about one part in the largest v at most, whatever the decay. A convex state is no larger than v,
+    so there it is d times that, and a state stays where it is while ``(v - h) (2**k - n)`` is from 0 to ``2**k - 1``.
+    All that a floor asks for is fraction bits in the state. A convex one has room for them: s_v may be negative.
 
     The average of g - h, in thousandths of the root mean square of g, with the floor and with a half added before the
     shift (k = 15, convex = 0, the last half of 8192 steps of 64 lanes, x uniform in +-1023 and b in +-127):

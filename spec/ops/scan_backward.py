@@ -1,6 +1,7 @@
 """Backward of the scans: the gradient of a state runs the recurrence from the last step to the first.
 
 Sums are exact and every shift rounds to nearest: a floor's half ulp, always of one sign, would add up over the steps.
+The shift of a few bits that enters at each step has its ties go to even, for the same reason.
 Both scans are one step, `retreat`, on arrays of different shapes.
 """
 
@@ -23,7 +24,7 @@ def with_half(total: Interval, s: int) -> Interval:
 
 def output_range(at) -> Interval:
     """Return the range of u, the rounded product of dy and c that a step's output adds to the gradient of its state."""
-    return (ACTIVATION * MIXTURE).shift_round(at.s_g)
+    return (ACTIVATION * MIXTURE).shift_even(at.s_g)
 
 
 def adjoint_range(at) -> Interval:
@@ -137,7 +138,8 @@ def gradient(name: str, dtype: str, shape: str) -> Tensor:
 
 RETREAT = {
     "C1": "v and h are those of the forward op; lam after the last step is dh",
-    "C2": "lam grows by u = floor(dy c / 2**s_g + 1/2) at its step, and becomes floor(lam n / 2**k + 1/2) before it",
+    "C2": "lam grows by u = dy c / 2**s_g to the nearest integer, ties to the even one, at its step, and becomes"
+    " floor(lam n / 2**k + 1/2) before it",
     "C3": "convex = 0: dv = lam; convex = 1: dv = floor(lam (2**k - n) / 2**k + 1/2)",
     "C4": "dx = saturate(floor(a / 2**s_x + 1/2), 32), a the sum over the states of dv b 2**max(0, -e), and of"
     " dy skip 2**max(0, e), where e = s_v + s_h - s_g",
@@ -160,8 +162,8 @@ def retreat(lam, dy, x, n, b, c, skip, before, h, *, k, s_v, s_h, convex, s_g, s
     """
     fine = s_v + s_h - s_g
     # ROUND
-    lam = lam + integers.shift_round(dy[..., None] * c, s_g)
-    v = integers.shift_round(x[..., None] * b, s_v)
+    lam = lam + integers.shift_even(dy[..., None] * c, s_g)
+    v = integers.rescale(x[..., None] * b, s_v)
     dv = integers.shift_round(lam * ((1 << k) - n if convex else 1 << k), k)
     w = integers.shift_round(lam * (before - v if convex else before), s_w)
     earlier = integers.shift_round(lam * n, k)
@@ -256,7 +258,7 @@ def selective_scan_backward(
     """Return the gradients of all inputs of `selective_scan`, the last the gradient of the state before the sequence.
 
     The states h are those of the forward op (C1). From the last step to the first, lam being the gradient of the state,
-    ``lam += shift_round(dy * c, s_g)``, and ``lam = shift_round(lam * n, k)`` goes to the step before (C2). With
+    ``lam += shift_even(dy * c, s_g)``, and ``lam = shift_round(lam * n, k)`` goes to the step before (C2). With
     ``dv = lam``, or ``shift_round(lam * (2**k - n), k)`` if convex (C3), ``e = s_v + s_h - s_g`` and
     ``put(a, s) = saturate(shift_round(a, s), 32)``,
 

@@ -18,6 +18,7 @@ RESIDUAL_EXPONENT = 24
 LOGITS_EXPONENT = 15
 FIRST_EXPONENT = 14
 STATE_SHIFT = 2  # of what enters the reversed recurrence: with it, its state fits int32
+ROTATION_BITS = 8  # that an error of B or C gains while it is turned back
 LARGEST_SHIFT = 47
 HIGHEST = ERROR_EXPONENT.high
 LARGEST_ROUNDING = 24
@@ -168,7 +169,7 @@ class BlockBackward:
         state = y + f.activation + scan["s_y"] + scan["s_h"] - STATE_SHIFT
         mixture = {"b": state + scan["s_v"] - f.mixture, "c": y + f.activation + scan["s_y"] - f.mixture}
         projected = self.own("projected", **self.settle_modulation(state - f.activation), **mixture)
-        read = state + scan["s_v"] - f.activation
+        read = state + max(scan["s_v"], STATE_SHIFT - scan["s_h"]) - f.activation
         x = self.own("x", x=read, x_proj=self.product("x_proj", projected))
         xz = self.own("xz", conv=x, z=gated)
         raw = self.product("in_proj", xz)
@@ -279,9 +280,11 @@ class HeadsBackward(BlockBackward):
         rotation, error = run.rotation, run.ops.saturate_backward(error, q, shift=0)
         if rotation is None:
             return error
-        rows = error.reshape(1, rotation[0].shape[0], error.shape[-1])
+        # The rotation floors: in units far below the error's, that moves nothing.
+        fine = run.ops.residual_add(run.zeros_like(error), error, num=1 << ROTATION_BITS, shift=0)
+        rows = fine.reshape(1, rotation[0].shape[0], error.shape[-1])
         turned = run.ops.rope_inverse(rows, *rotation, s=self.formats.rotation).reshape(*error.shape)
-        return run.ops.round_to_int16(turned, shift=0)
+        return run.ops.round_to_int16(turned, shift=ROTATION_BITS)
 
 
 def block_backward(block: Block, exponents: Exponents) -> BlockBackward:
