@@ -249,6 +249,7 @@ __all__ = [
     "slope_unsquared",
     "small_probabilities_lost",
     "sum_saturates",
+    "ties_rise",
     "weight_wraps",
     "words_repeat",
     "zeros_ignored",

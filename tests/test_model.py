@@ -153,8 +153,8 @@ def test_no_input_and_no_length_overflows(name):
 @pytest.mark.parametrize(
     "planted",
     [
-        {"state": 13},  # a longer product of x and B: the scan's state passes 2**31
-        {"margin": 2},  # decays of 1 - 2**-13: the same
+        {"state": 22},  # the product of x and B takes 22 bits: the scan's state passes 2**31
+        {"read": 22},  # bits that the state doesn't have
         {"mantissa": 5},
         {"gain": 24},
         {"activation": 15},
