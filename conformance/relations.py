@@ -82,23 +82,31 @@ def time_axis(tensor: Tensor) -> int | None:
     return names.index("L") if "L" in names else None
 
 
+def between(tensors: Sequence[Tensor], arrays: Arrays, steps: int | slice) -> dict[str, np.ndarray]:
+    """Return a step, or the steps of a piece, of every array that has a time axis, and the others whole."""
+    found = {}
+    for tensor, array in zip(tensors, arrays, strict=True):
+        axis = time_axis(tensor)
+        at = () if axis is None else (slice(None),) * axis + (steps,)
+        found[tensor.name] = np.ascontiguousarray(array[at])
+    return found
+
+
+def carried(op: str) -> str:
+    """Return the name of what goes from one piece of a sequence to the next."""
+    contract = find_op(op)
+    return next(t.name for t in contract.inputs if t.name in {o.name for o in contract.outputs})
+
+
 def pieces(case: RelationCase, bounds: Sequence[int], run: Callable[[Arrays], Arrays], step: bool) -> Arrays:
     """Run a sequence op piece by piece, the state carried over; a step has no time axis."""
-    contract = find_op(case.op)
-    carried = next(t.name for t in contract.inputs if t.name in {o.name for o in contract.outputs})
-    state = case.arrays[[t.name for t in contract.inputs].index(carried)]
+    contract, name = find_op(case.op), carried(case.op)
+    state = dict(zip((t.name for t in contract.inputs), case.arrays, strict=True))[name]
     found: list[list[np.ndarray]] = []
     for start, stop in pairwise(bounds):
-        arrays = []
-        for tensor, array in zip(contract.inputs, case.arrays, strict=True):
-            axis = time_axis(tensor)
-            if tensor.name == carried:
-                array = state
-            elif axis is not None:
-                array = np.take(array, start if step else np.arange(start, stop), axis)
-            arrays.append(np.ascontiguousarray(array))
-        results = run(tuple(arrays))
-        state = next(r for r, tensor in zip(results, contract.outputs, strict=True) if tensor.name == carried)
+        given = between(contract.inputs, case.arrays, start if step else slice(start, stop)) | {name: state}
+        results = run(tuple(given.values()))
+        state = next(r for r, tensor in zip(results, contract.outputs, strict=True) if tensor.name == name)
         axes = [time_axis(tensor) if step else None for tensor in contract.outputs]
         found.append([r if a is None else np.expand_dims(r, a) for r, a in zip(results, axes, strict=True)])
     return tuple(
@@ -125,8 +133,49 @@ class Chunks(Relation):
         whole = call(case.op, case.arrays, case.parameters)
         cuts = [case.place] if case.place else [(cut,) for cut in range(length + 1)] + [tuple(range(1, length))]
         for cut in cuts:
-            run = lambda arrays: call(case.op, arrays, case.parameters)  # noqa: E731
-            yield pieces(case, (0, *cut, length), run, step=False), whole
+            yield self.cut(call, case, (0, *cut, length)), whole
+
+    def cut(self, call: Call, case: RelationCase, bounds: Sequence[int]) -> Arrays:
+        return pieces(case, bounds, lambda arrays: call(case.op, arrays, case.parameters), step=False)
+
+
+FORTH = {"selective_scan_backward": "selective_scan", "ssd_scan_backward": "ssd_scan"}
+
+
+class BackwardChunks(Chunks):
+    says = "a backward scan in pieces, the last first, from the states that the forward op has there, equals the whole"
+
+    def needs(self, op):
+        return (FORTH[op],) if op in FORTH else None
+
+    def place(self, random, case):
+        assume(case.sizes["L"] > 0)
+        return (random.randrange(case.sizes["L"] + 1),)
+
+    def cut(self, call, case, bounds):
+        contract, forward = find_op(case.op), find_op(FORTH[case.op])
+        error, state = carried(case.op), carried(forward.name)
+        # What the forward op's y loses, the one parameter that its backward lacks, plays no part in its states.
+        parameters = {"s_y": 0} | case.parameters
+        parameters = {parameter.name: parameters[parameter.name] for parameter in forward.parameters}
+        parts: list[dict[str, np.ndarray]] = []
+        after: dict[str, np.ndarray] = {}
+        for start, stop in pairwise(bounds):
+            parts.append(between(contract.inputs, case.arrays, slice(start, stop)) | after)
+            *_, h = call(forward.name, [parts[-1][tensor.name] for tensor in forward.inputs], parameters)
+            after = {state: h}
+        before: dict[str, np.ndarray] = {}
+        found: list[Arrays] = []
+        for part in reversed(parts):
+            found.insert(0, call(case.op, tuple((part | before).values()), case.parameters))
+            before = {error: found[0][-1]}
+        whole = []
+        for tensor, column in zip(contract.outputs, zip(*found, strict=True), strict=True):
+            if (axis := time_axis(tensor)) is not None:
+                whole.append(np.concatenate(column, axis))
+            else:
+                whole.append(column[0] if tensor.name == error else sum(column))
+        return tuple(whole)
 
 
 class Steps(Relation):
@@ -306,6 +355,7 @@ class Composite(Relation):
 
 RELATIONS: dict[str, Relation] = {
     "chunks": Chunks(),
+    "backward chunks": BackwardChunks(),
     "steps": Steps(),
     "alone": Alone(),
     "micro-batches": MicroBatches(),

@@ -173,6 +173,11 @@ def offset_first(op: str):
 
 RELATED = {
     "chunks": ("causal_conv1d", "causal_conv1d", broken.forget_state("causal_conv1d", 3)),
+    "backward chunks": (
+        "selective_scan_backward",
+        "selective_scan_backward",
+        broken.forget_state("selective_scan_backward", 8),
+    ),
     "steps": ("causal_conv1d", "conv1d_step", offset_first("conv1d_step")),
     "alone": ("quantize_rows", "quantize_rows", broken.after("quantize_rows", broken.exponent_of_batch)),
     "micro-batches": (
@@ -208,6 +213,7 @@ def test_every_relation_is_used():
     timed = {name: op for name, op in spec.OPS.items() if any("L" in tensor.shape.split() for tensor in op.inputs)}
     stateful = {name for name, op in timed.items() if len(op.outputs) > 1} - backward
     assert set(used["chunks"]) == set(used["steps"]) == stateful
+    assert set(used["backward chunks"]) == {f"{name}_backward" for name in stateful if name.endswith("scan")}
     assert set(used["composite"]) == {name for name, op in spec.OPS.items() if op.composed_of}
 
 
