@@ -1,8 +1,10 @@
 """The tables of the README, generated from the committed results: ``python -m benchmarks.tables``."""
 
+import inspect
 import json
 import re
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from mamba_integer import spec
@@ -55,12 +57,18 @@ def markdown(report: dict[str, Any]) -> str:
 
 
 def ops_table() -> str:
-    """Return every op with its family and the clauses that define it."""
-    head = ["| op | family | clauses |", "| --- | --- | --- |"]
+    """Return what every op returns, with the file that defines it."""
+    head = ["| op | family | returns |", "| --- | --- | --- |"]
     for name, op in spec.OPS.items():
-        clauses = "<br>".join(f"{label}: {escape(text)}" for label, text in op.clauses.items())
-        head.append(f"| `{name}` | {op.family} | {clauses} |")
+        module = op.golden.__module__.removeprefix("mamba_integer.")
+        summary = inspect.getdoc(op.golden).partition("\n")[0].removeprefix("Return ").replace("``", "`")
+        head.append(f"| `{name}` | [{op.family}]({module.replace('.', '/')}.py) | {cell(summary)} |")
     return "\n".join(head)
+
+
+def cell(text: str) -> str:
+    """Return a docstring's line as Markdown shows it in a table, without the labels of clauses."""
+    return re.sub(r" \(C\d(, C\d)*\)", "", text).replace("|", "\\|")
 
 
 def conformance_table(report: dict[str, Any]) -> str:
@@ -107,7 +115,8 @@ def minimal_conformance_table(report: dict[str, Any]) -> str:
 
 
 def learning_table(report: dict[str, Any]) -> str:
-    """Return the bits a byte of every kind of training at every rate, mean and spread over its seeds."""
+    """Return the bits a byte of each kind of training at each rate, mean and spread over seeds, its best in bold."""
+    best = {(line["kind"], line["rate"]) for line in report["summary"]}
     rates = sorted({run["rate"] for run in report["runs"]})
     head = [
         "| training | " + " | ".join(f"rate {rate / 2**24:.5f}" for rate in rates) + " |",
@@ -118,7 +127,8 @@ def learning_table(report: dict[str, Any]) -> str:
         for rate in rates:
             ends = [run["bits_per_byte"] for run in report["runs"] if (run["kind"], run["rate"]) == (kind, rate)]
             spread = f" (± {(max(ends) - min(ends)) / 2:.3f}, {len(ends)} seeds)" if len(ends) > 1 else ""
-            cells.append(f"{sum(ends) / len(ends):.3f}{spread}" if ends else "")
+            shown = f"{mean(ends):.3f}" if ends else ""
+            cells.append(f"**{shown}**{spread}" if (kind, rate) in best else shown + spread)
         head.append(f"| {kind} | " + " | ".join(cells) + " |")
     options, config = report["options"], report["config"]
     device = next(iter(report["devices"].values()))
@@ -171,11 +181,6 @@ def model_table(report: dict[str, Any]) -> str:
         f"{report['integers_verified']:,} integers were equal to the golden model's before anything was timed."
     )
     return "\n".join([*head, "", note])
-
-
-def escape(text: str) -> str:
-    """Keep a clause from ending its table cell or turning into emphasis."""
-    return text.replace("|", "\\|").replace("*", "\\*")
 
 
 def fill(text: str, name: str, content: str) -> str:

@@ -24,7 +24,7 @@ STREAM_ERROR = Interval.signed(32)
     widths=lambda at: {"dtable": Width(STREAM_ERROR.sum(math.prod(at.leading)), "int64")},
 )
 def embedding_backward(ids, dy, *, V):
-    """Return, for each row of the table, the sum of the errors at the places that read it (C1).
+    """Return the sum of the errors at the places that read each row of the table (C1).
 
     A row that no id names gets zeros. The sums are exact, so those of micro-batches add up to the whole batch's.
 
