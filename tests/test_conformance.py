@@ -14,6 +14,7 @@ from rich.console import Console
 from mamba_integer import spec
 from mamba_integer.backends import Backend, load
 from mamba_integer.conformance import broken, broken_training, cli, exhaustive, real_text, repeat
+from mamba_integer.conformance import run as conformance_run
 from mamba_integer.conformance.card import failure_card
 from mamba_integer.conformance.cases import draw_case
 from mamba_integer.conformance.comparison import Failure, check_case, hexadecimal
@@ -100,6 +101,15 @@ def test_failing_case_is_shrunk():
     with pytest.raises(Failure) as found:
         check_drawn(100, 0, lambda random: check_case(backend, draw_case("squareplus", random)))
     assert found.value.case.leading == (1,)
+
+
+@pytest.mark.parametrize("seconds", [0, 0.05, 0.2])
+def test_shrinking_that_is_stopped_is_not_reported_as_unstable(seconds, monkeypatch):
+    monkeypatch.setattr(conformance_run, "SHRINKING_SECONDS", seconds)
+    backend = load(f"{BROKEN}:half_away")
+    with pytest.raises(Failure) as found:
+        check_drawn(100, 0, lambda random: check_case(backend, draw_case("sigmoid_gate", random)))
+    assert found.value.kind == "value"
 
 
 def test_race_is_reported_as_unstable():
