@@ -142,10 +142,13 @@ def learning_table(report: dict[str, Any]) -> str:
 
 def one_hash_table(report: dict[str, Any]) -> str:
     """Return the hash that the same training run ended with on each backend."""
-    head = ["| backend | device | rows at once | SHA-256 of the checkpoint |", "| --- | --- | ---: | --- |"]
+    head = [
+        "| backend | device | ranks | rows at once | SHA-256 of the checkpoint |",
+        "| --- | --- | ---: | ---: | --- |",
+    ]
     for row in report["rows"]:
-        digest = row["checkpoint_sha256"][:16]
-        head.append(f"| {TITLES[row['backend']]} | {row['device']} | {row['micro_batch']} | `{digest}…` |")
+        cells = (TITLES[row["backend"]], row["device"], row["ranks"], row["micro_batch"])
+        head.append("| " + " | ".join(map(str, cells)) + f" | `{row['checkpoint_sha256'][:16]}…` |")
     options = report["options"]
     note = (
         f"`{report['config']}`, {options['steps']} steps of {options['batch']} x {options['length']} tokens, "
