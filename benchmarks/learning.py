@@ -29,6 +29,7 @@ from mamba_integer.spec.model.config import ModelConfig
 from mamba_integer.spec.model.tokenizer import ByteTokenizer
 from mamba_integer.spec.training import Options, Run, initial_state, masters_of, prepare_corpus, train_step
 from mamba_integer.spec.training.loop import spelled_bytes, validate
+from mamba_integer.spec.training.options import ONE
 
 # A float twin has no fast scan with a decay for each channel, so the study's blocks have one for each head.
 STUDY = replace(find_config("verse"), name="study", pattern=("heads",))
@@ -190,7 +191,8 @@ def main(
     together([(NARROW, best, seed) for seed in range(seeds)])
     shown = Table("kind", "best rate", "seeds", "bits a byte", "spread", title=f"{about['parameters']:,} parameters")
     for line in summary(runs):
-        shown.add_row(line["kind"], *(f"{line[n]:.4g}" for n in ("rate", "seeds", "mean", "spread")))
+        rate = f"{line['rate'] / ONE:.5f}"
+        shown.add_row(line["kind"], rate, str(line["seeds"]), f"{line['mean']:.4f}", f"{line['spread']:.4f}")
     rich.print(shown)
 
 
