@@ -152,7 +152,8 @@ def one_hash_table(report: dict[str, Any]) -> str:
     options = report["options"]
     note = (
         f"`{report['config']}`, {options['steps']} steps of {options['batch']} x {options['length']} tokens, "
-        f"{report['devices']['triton']}, {report['date'][:10]}, commit {report['commit'][:10]}."
+        f"{report['machine']}, {report['devices'].get('triton', 'cpu')}, {report['date'][:10]}, commit "
+        f"{report['commit'][:10]}."
     )
     return "\n".join([*head, "", note])
 
@@ -204,6 +205,7 @@ def filled(text: str) -> str:
         "model-cpu": model_table(result("model-cpu")),
         "conformance-minimal-h100": minimal_conformance_table(result("conformance-minimal-h100")),
         "one-hash-h100": one_hash_table(result("one-hash-h100")),
+        "one-hash-cpu": one_hash_table(result("one-hash-cpu")),
         "training-speed-h100": training_speed_table(result("training-speed-h100")),
         "learning-h100": learning_table(result("learning-h100")),
         "learning-cpu": learning_table(result("learning-cpu")),

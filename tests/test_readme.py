@@ -33,6 +33,14 @@ def test_gpu_report_is_complete_and_equal():
     assert {"triton", "torch"} == {result["backend"] for result in report["results"]}
 
 
+def test_one_hash_on_every_machine():
+    files = (ROOT / f"benchmarks/results/one-hash-{where}.json" for where in ("h100", "cpu"))
+    reports = [json.loads(file.read_text()) for file in files]
+    assert reports[0]["options"] == reports[1]["options"]
+    assert len({row["checkpoint_sha256"] for report in reports for row in report["rows"]}) == 1
+    assert {row["ranks"] for report in reports for row in report["rows"]} == {1, 2, 3}
+
+
 def test_python_example_says_what_happens():
     from mamba_integer import spec
 
