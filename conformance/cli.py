@@ -64,32 +64,33 @@ def conform_command(
     source = _text(text) if text or not op else None
     named: list[str | None] = list(dict.fromkeys(backend)) if backend else [None]
     backends = [find_backend(name, device) for name in named]
-    report, interrupted = Report(), False
+    report, interrupted = Report(), True
+    about = {"preset": preset, "seed": seed, "exhaustive": exhaustive, "environment": environment(backends)}
+
+    def fields() -> dict[str, Any]:
+        return report.to_dict() | {"interrupted": interrupted} | about
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console_for(stderr=True), transient=True) as bar:
         task = bar.add_task("conform", total=len(selected) * len(backends))
 
         def advance(result: Result) -> None:
             bar.update(task, advance=1, description=f"{result.op} on {result.backend}")
+            if report_file:  # a run that is killed leaves what it found
+                write_atomically(report_file, fields())
 
         try:
             conform(backends, selected, PRESETS[preset], seed, advance, exhaustive, report, jobs)
             if source:
                 report.texts += real_text.run(backends, source)
                 report.models += model_cases.run_all(backends, source, preset == "full")
+            interrupted = False
         except KeyboardInterrupt:
-            interrupted = True
-    fields = report.to_dict() | {
-        "interrupted": interrupted,
-        "preset": preset,
-        "seed": seed,
-        "exhaustive": exhaustive,
-        "environment": environment(backends),
-    }
+            pass
     if report_file:
-        write_atomically(report_file, fields)
+        write_atomically(report_file, fields())
     if as_json:
-        print(json.dumps(fields))
+        print(json.dumps(fields()))
     else:
         show_report(console_for(), report)
     raise typer.Exit(INTERRUPTED if interrupted else report.exit_code)

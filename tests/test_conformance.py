@@ -313,6 +313,23 @@ def test_interrupted_run_reports_what_it_did(monkeypatch, capsys):
     assert [entry["status"] for entry in report["results"]] == ["passed", "not run"]
 
 
+def test_killed_run_leaves_what_it_found(monkeypatch, capsys, tmp_path):
+    """A kill lets no code run, so what was there before the last op is what stays."""
+    path, seen = tmp_path / "report.json", []
+
+    def keep(path, fields):
+        seen.append(fields)
+        write_atomically(path, fields)
+
+    monkeypatch.setattr(cli, "write_atomically", keep)
+    selected = ("--backend", "numba", "--op", "isqrt", "--op", "saturate")
+    in_process(monkeypatch, capsys, "conform", *selected, "--report", str(path))
+    statuses = [[entry["status"] for entry in fields["results"]] for fields in seen]
+    assert statuses == [["passed", "not run"], ["passed", "passed"], ["passed", "passed"]]
+    assert [fields["interrupted"] for fields in seen] == [True, True, False]
+    assert json.loads(path.read_text()) == seen[-1]
+
+
 def test_printed_command_repeats_the_failure(monkeypatch, capsys):
     name = f"{BROKEN}:half_away"
     _, out, _ = in_process(monkeypatch, capsys, "conform", "--backend", name, "--op", "sigmoid_gate")
