@@ -12,7 +12,9 @@ from mamba_integer.spec.ops.norm import row_scale
 from mamba_integer.spec.ops.norm_backward import CUT_BITS, UNIT_BITS, final_shifts
 from mamba_integer.spec.ops.optimizer import LAG_SHIFT, MOMENTUM_BITS, SHARE_BITS, VOTES
 
-from .planting import Golden, after, plant, plant_integers, under
+from .planting import BUGS, Golden, after, plant, plant_integers, under
+
+TILE = 32
 
 # --- gradients of layers ---
 
@@ -48,6 +50,29 @@ def norm_backward_with(divide: Callable) -> Callable:
         return saturate(dr + update, 32).astype(np.int32), (error * unit).reshape(-1, D).sum(axis=0)
 
     return bitshift_norm_backward
+
+
+def errors_in_float32(dy, w, *, K, num, shift):
+    a = (dy.astype(np.float32) @ spec.unpack_ternary(w, K=K).astype(np.float32)).astype(np.int64)
+    return saturate(shift_round(a * num, shift), 16).astype(np.int16)
+
+
+def gamma_summed_in_int32(results, arrays, parameters):
+    dx, dgamma = results
+    return dx, dgamma.astype(np.int32).astype(np.int64)
+
+
+def saturated_at_end(dy, x, w, bias, state, *, s):
+    """Take a result of just 32767 or -32767 for one that saturates."""
+    y, _ = spec.causal_conv1d.golden(x, w, bias, state, s=s)
+    return spec.causal_conv1d_backward.golden(np.where(abs(y) == 32767, 0, dy), x, w, bias, state, s=s)
+
+
+def first_steps_apart(results, arrays, parameters):
+    """Lose what the second tile of steps sends to the first."""
+    dx, *rest = results
+    dx[:, : max(0, dx.shape[1] - TILE)] = 0
+    return dx, *rest
 
 
 def scatter_once(ids, dy, *, V):
@@ -96,6 +121,9 @@ high_limb_unsigned = plant("high_limb_unsigned", ternary_linear_backward_weight=
 weight_wraps = plant("weight_wraps", ternary_linear_backward_weight=weight_summed_in_int32)
 int8_weight_wraps = plant("int8_weight_wraps", ternary_linear_backward_weight=partial(weight_summed_in_int32, most=8))
 norm_without_jacobian = plant("norm_without_jacobian", bitshift_norm_backward=norm_backward_with(lambda a, b: a * 0))
+gamma_wraps = plant("gamma_wraps", bitshift_norm_backward=after("bitshift_norm_backward", gamma_summed_in_int32))
+errors_rounded = plant("errors_rounded", ternary_linear_backward=errors_in_float32)
+end_saturated = plant("end_saturated", causal_conv1d_backward=saturated_at_end)
 norm_floors = plant("norm_floors", bitshift_norm_backward=norm_backward_with(floor_div))
 embedding_overwrites = plant("embedding_overwrites", embedding_backward=scatter_once)
 conv_off_by_one = plant("conv_off_by_one", causal_conv1d_backward=after("causal_conv1d_backward", later_error))
@@ -127,6 +155,7 @@ def skip_of_first_sequence(results, arrays, parameters):
 RETREAT = scan_backward.retreat
 SCANS = ("selective_scan_backward", "ssd_scan_backward")
 CLAMPED = ("decay_modulate_backward", "selective_scan_backward")
+tiles_apart = plant("tiles_apart", **{op: after(op, first_steps_apart) for op in SCANS})
 adjoint_floored = plant("adjoint_floored", **{op: under("retreat", retreat_floored, op, scan_backward) for op in SCANS})
 clamped_decay_passes = plant(
     "clamped_decay_passes", **{op: under("passing", pass_all, op, scan_backward) for op in CLAMPED}
@@ -158,6 +187,10 @@ def saturate_sum(total, arrays, parameters):
     return saturate(total, 63)
 
 
+def sum_in_float64(a, b):
+    return np.clip(a.astype(np.float64) + b, -(2.0**62), 2.0**62).astype(np.int64)
+
+
 def greatest(x):
     return x.max(initial=0).astype(np.int64).reshape(1)
 
@@ -171,6 +204,7 @@ small_probabilities_lost = plant(
 )
 ties_rise = plant_integers("ties_rise", "shift_even", shift_round, "round_to_int16", "saturate_backward", *SCANS)
 ends_pass = plant("ends_pass", saturate_backward=pass_at_ends)
+sum_rounded = plant("sum_rounded", gradient_add=sum_in_float64)
 sum_saturates = plant("sum_saturates", gradient_add=after("gradient_add", saturate_sum))
 magnitude_signed = plant("magnitude_signed", largest_magnitude=greatest)
 
@@ -184,20 +218,31 @@ def project_halves(w):
     return spec.pack_ternary(np.where(magnitude * (2 * w.size) >= magnitude.sum(), np.sign(wide), 0).astype(np.int8))
 
 
-def lion_with(sign: Callable = np.sign, lag_shift: Callable = shift_round) -> Callable:
-    """Return Lion with another sign of the vote, or another rounding of what the momentum moves by."""
+def lion_with(sign: Callable = np.sign, lag_shift: Callable = shift_round, late: bool = False) -> Callable:
+    """Return Lion with another sign of the vote, another rounding of the momentum, or the momentum moved first."""
 
     def lion_update(w, m, g, *, lr, m_shift, g_up, g_down, low, high, decay):
         down, up = optimizer.shifts(m_shift)
         momentum = saturate(shift_round(m.astype(np.int64), down) << up, MOMENTUM_BITS)
         gradient = saturate(saturate(shift_round(g, g_down), MOMENTUM_BITS) << g_up, MOMENTUM_BITS)
         lost = shift_round(w.astype(np.int64) * optimizer.decay_share(lr, decay), SHARE_BITS)
-        total = w - lr * sign(VOTES * momentum + gradient) - lost
-        new_w = np.clip(total, low, high)
         new_m = momentum + lag_shift(gradient - momentum, LAG_SHIFT)
+        total = w - lr * sign(VOTES * (new_m if late else momentum) + gradient) - lost
+        new_w = np.clip(total, low, high)
         return new_w.astype(np.int32), new_m.astype(np.int32), (new_w != total).sum(dtype=np.int64).reshape(1)
 
     return lion_update
+
+
+def project_in_float32(w):
+    magnitude = np.abs(w).astype(np.float32)
+    kept = magnitude * np.float32(2 * w.size) > magnitude.sum(dtype=np.float32)
+    return spec.pack_ternary(np.where(kept, np.sign(w), 0).astype(np.int8))
+
+
+def saturated_unseen(exponent, largest, *, bits):
+    """Take errors of the greatest size for errors that just fitted."""
+    return spec.error_exponent.golden(exponent, largest - (largest == 2 ** (bits - 1) - 1), bits=bits)
 
 
 def positive_at_zero(x):
@@ -218,39 +263,14 @@ def fit_gradient_alone(exponent, g_exponent, largest_g, largest_m):
 
 
 halves_kept = plant("halves_kept", ternary_project=project_halves)
+masters_rounded = plant("masters_rounded", ternary_project=project_in_float32)
+votes_late = plant("votes_late", lion_update=lion_with(late=True))
+saturation_unseen = plant("saturation_unseen", error_exponent=saturated_unseen)
 sign_of_zero = plant("sign_of_zero", lion_update=lion_with(sign=positive_at_zero))
 momentum_floored = plant("momentum_floored", lion_update=lion_with(lag_shift=shift_floor))
 zeros_ignored = plant("zeros_ignored", error_exponent=after("error_exponent", rest_at_zero))
 schedule_late = plant("schedule_late", learning_rate=one_step_late)
 momentum_unseen = plant("momentum_unseen", momentum_exponent=fit_gradient_alone)
 
-__all__ = [
-    "adjoint_floored",
-    "clamped_decay_passes",
-    "conv_blocks_apart",
-    "conv_off_by_one",
-    "embedding_overwrites",
-    "ends_pass",
-    "first_skip_alone",
-    "halves_kept",
-    "high_limb_unsigned",
-    "int8_weight_wraps",
-    "magnitude_signed",
-    "momentum_floored",
-    "momentum_unseen",
-    "nearest",
-    "norm_floors",
-    "norm_without_jacobian",
-    "offset_forgotten",
-    "saturated_slope",
-    "schedule_late",
-    "sign_of_zero",
-    "slope_one_sided",
-    "slope_unsquared",
-    "small_probabilities_lost",
-    "sum_saturates",
-    "ties_rise",
-    "weight_wraps",
-    "words_repeat",
-    "zeros_ignored",
-]
+# Nothing but the bugs: `broken` takes them all.
+__all__ = list(BUGS)

@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from random import Random
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 
 import numpy as np
 
@@ -47,7 +47,7 @@ class Case:
         if isinstance(tensor, Packed):
             digits = (*self._shape(tensor)[:-1], getattr(self.at, tensor.packed))
             return find_op(tensor.packer)(self._draw(stream, digits, -1, 1).astype(np.int8))
-        dtype = tensor.dtypes[self.seed % len(tensor.dtypes)]
+        dtype = tensor.dtypes[(self.seed >> stream) % len(tensor.dtypes)]
         allowed = tensor.range(self.at, dtype)
         return self._draw(stream, self._shape(tensor), allowed.low, allowed.high).astype(dtype)
 
@@ -62,7 +62,7 @@ class Case:
 
 @dataclass(frozen=True)
 class ExtremeCase:
-    """A call that attains bounds of its op: call ``call`` of entry ``entry`` of the plan's extremes."""
+    """A call that the op's plan lists: call ``call`` of entry ``entry`` of its extremes and edges."""
 
     op: str
     entry: int
@@ -74,7 +74,7 @@ class ExtremeCase:
 
     @cached_property
     def _extreme(self) -> Extreme:
-        return list(PLANS[self.op].extremes())[self.entry]
+        return listed(self.op)[self.entry]
 
     @property
     def arrays(self) -> tuple[np.ndarray, ...]:
@@ -85,11 +85,22 @@ class ExtremeCase:
         return self._extreme.parameters
 
 
+def listed(op: str) -> list[Extreme]:
+    return [*PLANS[op].extremes(), *PLANS[op].edges()]
+
+
 def extreme_cases(op: str) -> Iterator[ExtremeCase]:
-    """Return one case for each call that the op's plan lists as attaining its bounds."""
-    for entry, extreme in enumerate(PLANS[op].extremes()):
+    """Return one case for each call that the op's plan lists, of its extremes and its edges."""
+    for entry, extreme in enumerate(listed(op)):
         for call in range(len(extreme.calls)):
             yield ExtremeCase(op, entry, call)
+
+
+def large_cases(op: str, seed: int) -> Iterator[Case]:
+    """Return one case of ordinary values for each of the large sizes that the op's plan lists."""
+    for i, sizes in enumerate(PLANS[op].large):
+        case = draw_case(op, Random(f"{seed} {i}"), sizes)
+        yield replace(case, patterns=("uniform",) * len(case.patterns), strided=False)
 
 
 def parse_case(text: str) -> Case | ExtremeCase:
@@ -112,15 +123,20 @@ def parse_case(text: str) -> Case | ExtremeCase:
     return case
 
 
-def draw_case(op: str, random: Random) -> Case:
-    """Draw a case from the op's plan; ``random`` may be hypothesis' own, which then shrinks failures."""
+def draw_case(op: str, random: Random, given: Mapping[str, int] = MappingProxyType({})) -> Case:
+    """Draw a case from the op's plan; ``random`` may be hypothesis' own, which then shrinks failures.
+
+    ``given`` are sizes and parameters that aren't drawn, and as "..." the number of rows.
+    """
     contract, plan = find_op(op), PLANS[op]
-    sizes = {name: random.choice(options) for name, options in plan.sizes.items()}
-    uses_leading = any("..." in tensor.shape for tensor in contract.inputs)
-    leading = random.choice(plan.leading) if uses_leading else ()
+    sizes = {name: given.get(name) or random.choice(options) for name, options in plan.sizes.items()}
+    leading: tuple[int, ...] = ()
+    if any("..." in tensor.shape for tensor in contract.inputs):
+        leading = (given["..."],) if "..." in given else random.choice(plan.leading)
     at = SimpleNamespace(leading=leading, **sizes)
     for name, choice in plan.parameters.items():
-        setattr(at, name, choice(random, at) if callable(choice) else random.choice(choice))
+        drawn = choice(random, at) if callable(choice) else random.choice(choice)
+        setattr(at, name, given.get(name, drawn))
     return Case(
         op=op,
         sizes=sizes,

@@ -26,17 +26,17 @@ def extremes(words, low, high):
 
 def ties(words, low, high):
     """Odd multiples of powers of two, of both signs: exact ties of every rounding shift."""
-    t = (words & np.uint64(15)).astype(np.int64)
-    odd = ((words >> np.uint64(4)) & np.uint64(0xFF)).astype(np.int64) * 2 + 1
-    sign = 1 - 2 * ((words >> np.uint64(12)) & np.uint64(1)).astype(np.int64)
+    t = _below(words, _bits(low, high) - 8)
+    odd = ((words >> np.uint64(6)) & np.uint64(0xFF)).astype(np.int64) * 2 + 1
+    sign = 1 - 2 * ((words >> np.uint64(14)) & np.uint64(1)).astype(np.int64)
     return np.clip(sign * (odd << t), low, high)
 
 
 def walking(words, low, high):
     """Powers of two of both signs and their neighbours: every edge of a bit length or a saturation."""
-    t = (words & np.uint64(31)).astype(np.int64)
-    sign = 1 - 2 * ((words >> np.uint64(5)) & np.uint64(1)).astype(np.int64)
-    near = ((words >> np.uint64(6)) % np.uint64(3)).astype(np.int64) - 1
+    t = _below(words, _bits(low, high))
+    sign = 1 - 2 * ((words >> np.uint64(6)) & np.uint64(1)).astype(np.int64)
+    near = ((words >> np.uint64(7)) % np.uint64(3)).astype(np.int64) - 1
     return np.clip(sign * (np.int64(1) << t) + near, low, high)
 
 
@@ -61,6 +61,15 @@ def draw(pattern: str, seed: int, stream: int, shape: tuple[int, ...], low: int,
     """Return an int64 array of ``shape`` with values in [low, high], a pure function of the arguments."""
     words = random_words(seed, stream, int(np.prod(shape, dtype=np.int64)))
     return PATTERNS[pattern](words.reshape(shape), low, high)
+
+
+def _bits(low, high):
+    return max(abs(int(low)), abs(int(high))).bit_length()
+
+
+def _below(words, count):
+    """Return integers of [0, count - 1], from the last six bits of the words."""
+    return ((words & np.uint64(63)) % np.uint64(max(1, count))).astype(np.int64)
 
 
 def _choose(words, values, low, high):

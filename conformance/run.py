@@ -13,7 +13,7 @@ from hypothesis.errors import HypothesisException
 from mamba_integer.backends import Backend
 from mamba_integer.spec import OPS
 
-from .cases import draw_case, extreme_cases
+from .cases import draw_case, extreme_cases, large_cases
 from .comparison import Failure, check_case
 from .exhaustive import exhaustive_cases
 from .relations import RELATIONS, check_relation, draw_relation
@@ -101,6 +101,8 @@ def conform_op(
     try:
         for case in extreme_cases(op) if share == 0 else ():
             result.count("extremes", check_case(backend, case))
+        for large in large_cases(op, run_seed) if share == 0 else ():
+            result.count("large", check_case(backend, large))
         check_drawn(examples, own_seed, compare_drawn)
         for name, relation in RELATIONS.items():
             needed = relation.needs(op)

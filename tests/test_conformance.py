@@ -50,7 +50,7 @@ def test_golden_passes_everything():
     report = conform(load("golden"))
     assert not report.failures
     assert report.exit_code == 0 and report.complete
-    assert {group for result in report.results for group in result.groups} == {"drawn", "extremes", *RELATIONS}
+    assert {group for result in report.results for group in result.groups} == {"drawn", "extremes", "large", *RELATIONS}
 
 
 @pytest.mark.parametrize("name", broken.NULL)
@@ -76,8 +76,9 @@ def test_planted_bug_fails_its_ops(name):
             assert hexadecimal(failure.got ^ failure.want) in card
 
 
-# A race, sums beyond int32 and weights of just half the mean size: what drawn cases seldom meet or can't repeat.
-SELDOM = {"race", "weight_wraps", "int8_weight_wraps", "halves_kept"}
+# A race, long sequences, sums beyond int32 or float32, values at an edge: what drawn cases can't repeat or seldom meet.
+SELDOM = {"race", "tiles_apart", "weight_wraps", "int8_weight_wraps", "gamma_wraps", "errors_rounded"}
+SELDOM |= {"end_saturated", "halves_kept", "masters_rounded", "votes_late", "saturation_unseen"}
 
 
 @pytest.mark.parametrize("name", [name for name in broken.BUGS if name not in SELDOM])

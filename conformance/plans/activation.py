@@ -8,7 +8,7 @@ import numpy as np
 
 from mamba_integer.spec.ops.activation import least_weighted
 
-from .plan import Extreme, Plan
+from .plan import LONG_FLAT, Extreme, Plan
 
 FRACTIONS = (8, *range(15))
 FLAT = ((1,), (), (0,), (3,), (2, 3), (1023,), (1025,), (2, 5, 129))
@@ -49,8 +49,10 @@ def silu_extremes() -> Iterator[Extreme]:
 
 
 PLANS = {
-    "squareplus": Plan(parameters={"f": FRACTIONS, "offset": draw_offset}, leading=FLAT, extremes=squareplus_extremes),
-    "algebraic_sigmoid": Plan(parameters={"f": FRACTIONS}, leading=FLAT, extremes=unary_extremes),
-    "sigmoid_gate": Plan(parameters={"f": FRACTIONS}, leading=FLAT, extremes=gate_extremes),
-    "silu_gate": Plan(parameters={"f": FRACTIONS}, leading=FLAT, extremes=silu_extremes),
+    "squareplus": Plan(
+        parameters={"f": FRACTIONS, "offset": draw_offset}, leading=FLAT, large=LONG_FLAT, extremes=squareplus_extremes
+    ),
+    "algebraic_sigmoid": Plan(parameters={"f": FRACTIONS}, leading=FLAT, large=LONG_FLAT, extremes=unary_extremes),
+    "sigmoid_gate": Plan(parameters={"f": FRACTIONS}, leading=FLAT, large=LONG_FLAT, extremes=gate_extremes),
+    "silu_gate": Plan(parameters={"f": FRACTIONS}, leading=FLAT, large=LONG_FLAT, extremes=silu_extremes),
 }

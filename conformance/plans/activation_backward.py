@@ -7,7 +7,7 @@ import numpy as np
 from mamba_integer.spec.ops.activation_backward import least_saturated
 
 from .activation import ENDS, FLAT, FRACTIONS, draw_offset, offsets
-from .plan import Extreme, Plan
+from .plan import LONG_FLAT, Extreme, Plan
 
 GRADIENTS = np.array([-(2**31 - 1), 0, 2**31 - 1], np.int32)
 
@@ -31,8 +31,8 @@ def gate_extremes() -> Iterator[Extreme]:
 
 PLANS = {
     "squareplus_backward": Plan(
-        parameters={"f": FRACTIONS, "offset": draw_offset}, leading=FLAT, extremes=squareplus_extremes
+        parameters={"f": FRACTIONS, "offset": draw_offset}, leading=FLAT, large=LONG_FLAT, extremes=squareplus_extremes
     ),
-    "sigmoid_gate_backward": Plan(parameters={"f": FRACTIONS}, leading=FLAT, extremes=gate_extremes),
-    "silu_gate_backward": Plan(parameters={"f": FRACTIONS}, leading=FLAT, extremes=gate_extremes),
+    "sigmoid_gate_backward": Plan(parameters={"f": FRACTIONS}, leading=FLAT, large=LONG_FLAT, extremes=gate_extremes),
+    "silu_gate_backward": Plan(parameters={"f": FRACTIONS}, leading=FLAT, large=LONG_FLAT, extremes=gate_extremes),
 }

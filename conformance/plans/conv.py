@@ -12,6 +12,7 @@ LENGTHS = (1, 2, 3, 4, 5, 9, 16, 17, 0)
 CHANNELS = (1, 2, 3, 33, 0)
 LONG = {"B": BATCH_SIZES, "L": LENGTHS, "D": CHANNELS}
 STEP = {"B": BATCH_SIZES, "D": (1, 2, 33, 257, 0)}
+LARGE = ({"B": 1, "L": 131, "D": 35}, {"B": 2, "L": 5, "D": 1025})
 SHIFTS = {"s": (7, *range(23))}
 
 
@@ -33,6 +34,6 @@ def sequence_extremes() -> Iterator[Extreme]:
 
 
 PLANS = {
-    "causal_conv1d": Plan(sizes=LONG, parameters=SHIFTS, extremes=sequence_extremes),
-    "conv1d_step": Plan(sizes=STEP, parameters=SHIFTS, extremes=step_extremes),
+    "causal_conv1d": Plan(sizes=LONG, parameters=SHIFTS, extremes=sequence_extremes, large=LARGE),
+    "conv1d_step": Plan(sizes=STEP, parameters=SHIFTS, extremes=step_extremes, large=LARGE),
 }

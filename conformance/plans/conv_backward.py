@@ -5,7 +5,7 @@ from itertools import product
 
 import numpy as np
 
-from .conv import CHANNELS, SHIFTS, full
+from .conv import CHANNELS, LARGE, SHIFTS, full
 from .plan import BATCH_SIZES, Extreme, Plan
 
 LARGEST = 2**31 - 1
@@ -28,8 +28,20 @@ def extremes() -> Iterator[Extreme]:
         yield Extreme(calls, {"s": s})
 
 
+def saturation_edges() -> Iterator[Extreme]:
+    """The convolution's result is its bias: just saturated, and just not."""
+    for s, biases in ((0, (32766, 32767, 32768)), (1, (65533, 65534, 65535, 65536))):
+        bias = np.array([*biases, *(-b for b in biases)], np.int32)
+        d, x = len(bias), np.zeros((1, 2, len(bias)), np.int16)
+        yield Extreme([(x + np.int16(5), x, np.ones((d, 4), np.int8), bias, np.zeros((1, 3, d), np.int16))], {"s": s})
+
+
 PLANS = {
     "causal_conv1d_backward": Plan(
-        sizes={"B": BATCH_SIZES, "L": LENGTHS, "D": CHANNELS}, parameters=SHIFTS, extremes=extremes
+        sizes={"B": BATCH_SIZES, "L": LENGTHS, "D": CHANNELS},
+        parameters=SHIFTS,
+        extremes=extremes,
+        edges=saturation_edges,
+        large=LARGE,
     ),
 }

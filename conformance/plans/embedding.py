@@ -18,5 +18,6 @@ PLANS = {
         sizes={"V": (1, 2, 3, 127, 256), "D": (1, 2, 3, 64, 129, 1023, 1025)},
         parameters={"shift": range(9)},
         extremes=extremes,
+        large=({"...": 300, "V": 513, "D": 65},),
     )
 }

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .activation import ENDS, FLAT
-from .plan import ROW_SIZES, Extreme, Plan
+from .plan import LONG_FLAT, LONG_ROWS, ROW_SIZES, Extreme, Plan
 from .sampling import SEEDS
 
 INT32_ENDS = np.array([-(2**31) + 1, 0, 2**31 - 1], np.int32)
@@ -40,6 +40,23 @@ def saturate_extremes() -> Iterator[Extreme]:
             yield Extreme([(np.ascontiguousarray(dy), np.ascontiguousarray(y))], {"shift": shift})
 
 
+def wide_sums() -> Iterator[Extreme]:
+    """Integers that a float64 doesn't tell apart."""
+    yield Extreme([(np.array([2**53 + 1, -(2**53) - 1, 2**61 + 1]), np.array([0, 2, 1 - 2**60]))])
+
+
+def wide_magnitudes() -> Iterator[Extreme]:
+    yield Extreme([(np.array([3, 2**53 + 1]),), (np.array([-(2**61) - 1]),)])
+
+
+def narrow_errors() -> Iterator[Extreme]:
+    """Errors of 16 bits, ties and ends among them, at the ends of either type."""
+    for shift in (0, 1, 3):
+        for ends in (np.array([-127, 0, 127], np.int8), np.array([-32767, 0, 32767], np.int16)):
+            dy, y = np.meshgrid(np.array([-32767, -12, -4, -3, -1, 0, 1, 3, 4, 12, 32767], np.int16), ends)
+            yield Extreme([(np.ascontiguousarray(dy), np.ascontiguousarray(y))], {"shift": shift})
+
+
 def first_row(random: Random, at: Any) -> int:
     """Choose among the first rows and nearly the last that have words of their own."""
     last = 2**32 // -(-at.K // 4) - 1
@@ -62,11 +79,15 @@ def stochastic_extremes() -> Iterator[Extreme]:
 
 
 PLANS = {
-    "error_add": Plan(leading=FLAT, extremes=lambda: [Extreme([pairs(ENDS)])]),
-    "gradient_add": Plan(leading=FLAT, extremes=lambda: [Extreme([pairs(GRADIENT_ENDS)])]),
-    "largest_magnitude": Plan(leading=REDUCED, extremes=largest_extremes),
-    "round_to_int16": Plan(parameters={"shift": range(32)}, leading=FLAT, extremes=round_extremes),
-    "saturate_backward": Plan(parameters={"shift": range(32)}, leading=FLAT, extremes=saturate_extremes),
+    "error_add": Plan(leading=FLAT, extremes=lambda: [Extreme([pairs(ENDS)])], large=LONG_FLAT),
+    "gradient_add": Plan(
+        leading=FLAT, extremes=lambda: [Extreme([pairs(GRADIENT_ENDS)])], edges=wide_sums, large=LONG_FLAT
+    ),
+    "largest_magnitude": Plan(leading=REDUCED, extremes=largest_extremes, edges=wide_magnitudes, large=LONG_FLAT),
+    "round_to_int16": Plan(parameters={"shift": range(32)}, leading=FLAT, extremes=round_extremes, large=LONG_FLAT),
+    "saturate_backward": Plan(
+        parameters={"shift": range(32)}, leading=FLAT, extremes=saturate_extremes, edges=narrow_errors, large=LONG_FLAT
+    ),
     "stochastic_round_rows": Plan(
         sizes={"K": ROW_SIZES},
         parameters={
@@ -78,5 +99,6 @@ PLANS = {
             "first": first_row,
         },
         extremes=stochastic_extremes,
+        large=LONG_ROWS,
     ),
 }

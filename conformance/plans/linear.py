@@ -9,11 +9,12 @@ import numpy as np
 from mamba_integer import spec
 
 from .activation import FLAT
-from .plan import LEADING, ROW_SIZES, Choice, Extreme, Plan
+from .plan import LEADING, LONG_FLAT, LONG_ROWS, ROW_SIZES, Choice, Extreme, Plan
 
 DEPTHS = (1, 3, 4, 5, 31, 32, 33, 64, 127, 129, 257)
 COLUMNS = (1, 2, 5, 16, 33, 64, 65)
 # Few rows, many and very many take different paths in a fast backend, and many end inside a tile of 64 or 256.
+LARGE = ({"...": 5, "K": 1025, "N": 259}, {"...": 130, "K": 66, "N": 67})
 ROWS = (*LEADING, (9,), (65,), (2, 40), (257,))
 
 
@@ -52,12 +53,12 @@ def requant_extremes() -> Iterator[Extreme]:
 
 
 PLANS = {
-    "quantize_rows": Plan(sizes={"K": ROW_SIZES}, leading=LEADING, extremes=quantize_extremes),
-    "requantize": Plan(parameters={"shift": range(32)}, leading=FLAT, extremes=requantize_extremes),
+    "quantize_rows": Plan(sizes={"K": ROW_SIZES}, leading=LEADING, extremes=quantize_extremes, large=LONG_ROWS),
+    "requantize": Plan(parameters={"shift": range(32)}, leading=FLAT, extremes=requantize_extremes, large=LONG_FLAT),
     "ternary_linear": Plan(
-        sizes={"K": DEPTHS, "N": (*COLUMNS, 0)}, parameters=SCALE, leading=ROWS, extremes=linear_extremes
+        sizes={"K": DEPTHS, "N": (*COLUMNS, 0)}, parameters=SCALE, leading=ROWS, extremes=linear_extremes, large=LARGE
     ),
     "ternary_linear_requant": Plan(
-        sizes={"K": DEPTHS, "N": COLUMNS}, parameters=SCALE, leading=ROWS, extremes=requant_extremes
+        sizes={"K": DEPTHS, "N": COLUMNS}, parameters=SCALE, leading=ROWS, extremes=requant_extremes, large=LARGE
     ),
 }

@@ -18,6 +18,13 @@ def backward_extremes() -> Iterator[Extreme]:
         yield Extreme([(np.full((1, n), END, np.int16), w)], {"K": 2, "num": num, "shift": shift})
 
 
+def sum_edges() -> Iterator[Extreme]:
+    """Sums around a tie beyond 2**24, which a float32 doesn't tell apart."""
+    dy = np.full((9, 513), END, np.int16)
+    dy[:, 512] = 1024 + np.arange(-4, 5)
+    yield Extreme([(dy, spec.pack_ternary(np.ones((513, 1), np.int8)))], {"K": 1, "num": 1, "shift": 10})
+
+
 def weight_extremes() -> Iterator[Extreme]:
     # The sums of the last two leave int32.
     for rows, bits in ((1, 2), (5, 8), (64, 16), (1030, 16), (133200, 8)):
@@ -28,12 +35,18 @@ def weight_extremes() -> Iterator[Extreme]:
 
 PLANS = {
     "ternary_linear_backward": Plan(
-        sizes={"N": DEPTHS}, parameters={"K": COLUMNS, **SCALE}, leading=ROWS, extremes=backward_extremes
+        sizes={"N": DEPTHS},
+        parameters={"K": COLUMNS, **SCALE},
+        leading=ROWS,
+        extremes=backward_extremes,
+        edges=sum_edges,
+        large=({"...": 5, "N": 1025, "K": 259}, {"...": 130, "N": 66, "K": 67}),
     ),
     "ternary_linear_backward_weight": Plan(
         sizes={"N": (*COLUMNS, 0), "K": (*COLUMNS, 0)},
         parameters={"bits": (16, 8, 2, 9)},
         leading=(*ROWS, (130,)),
         extremes=weight_extremes,
+        large=({"...": 259, "N": 66, "K": 67}, {"...": 33, "N": 130, "K": 259}),
     ),
 }

@@ -8,6 +8,7 @@ from .plan import ROW_SIZES, Extreme, Plan
 
 FRACTIONS = (8, *range(9))
 VOCABULARIES = (2, *ROW_SIZES)
+LARGE = ({"...": 3, "V": 4097}, {"...": 130, "V": 66})
 END = 32767
 
 
@@ -34,6 +35,9 @@ PLANS = {
         sizes={"V": VOCABULARIES},
         parameters={"f": FRACTIONS, "q": (16, 1, 2, 15, 24, 29, 30)},
         extremes=softmax_extremes,
+        large=LARGE,
     ),
-    "cross_entropy_pow2": Plan(sizes={"V": VOCABULARIES}, parameters={"f": FRACTIONS}, extremes=cross_entropy_extremes),
+    "cross_entropy_pow2": Plan(
+        sizes={"V": VOCABULARIES}, parameters={"f": FRACTIONS}, extremes=cross_entropy_extremes, large=LARGE
+    ),
 }

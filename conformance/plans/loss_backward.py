@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .loss import FRACTIONS, VOCABULARIES, extreme_logits
+from .loss import FRACTIONS, LARGE, VOCABULARIES, extreme_logits
 from .plan import Extreme, Plan
 from .sampling import SEEDS
 
@@ -32,5 +32,6 @@ PLANS = {
         sizes={"V": VOCABULARIES},
         parameters={"f": FRACTIONS, "seed": SEEDS, "step": WORDS, "stream": WORDS, "first": first_row},
         extremes=backward_extremes,
+        large=LARGE,
     )
 }

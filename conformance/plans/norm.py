@@ -7,6 +7,7 @@ import numpy as np
 from .plan import ROW_SIZES, Extreme, Plan
 
 LIMIT = 2**23 - 1
+LARGE = ({"...": 3, "D": 2049}, {"...": 130, "D": 65})
 MANTISSAS = (3, 0, 1, 2, 4)
 
 
@@ -27,5 +28,7 @@ def extremes() -> Iterator[Extreme]:
             yield Extreme(calls, {"b": b, "s": s})
 
 
-NORM = Plan(sizes={"D": (*ROW_SIZES, 1023, 1025)}, parameters={"b": MANTISSAS, "s": range(16)}, extremes=extremes)
+NORM = Plan(
+    sizes={"D": (*ROW_SIZES, 1023, 1025)}, parameters={"b": MANTISSAS, "s": range(16)}, extremes=extremes, large=LARGE
+)
 PLANS = {"bitshift_norm": NORM, "norm_quantize": NORM}

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .norm import MANTISSAS, extreme_rows
+from .norm import LARGE, LIMIT, MANTISSAS, extreme_rows
 from .plan import ROW_SIZES, Extreme, Plan
 
 
@@ -27,10 +27,20 @@ def extremes() -> Iterator[Extreme]:
                 yield Extreme(calls, {"b": b, "e": e})
 
 
+def sum_edges() -> Iterator[Extreme]:
+    """The gradient of gamma, all of whose terms have one sign, leaves int32."""
+    signs = np.where(np.arange(65 * 64).reshape(65, 64) * 7 % 5 < 2, 1, -1)
+    rows, dy = (signs * LIMIT).astype(np.int32), (signs * 32767).astype(np.int16)
+    gamma = np.full(64, 256, np.int16)
+    yield Extreme([(rows, gamma, dy, np.zeros_like(rows))], {"b": 3, "e": 0})
+
+
 PLANS = {
     "bitshift_norm_backward": Plan(
         sizes={"D": (*ROW_SIZES, 257)},
         parameters={"b": MANTISSAS, "e": (0, *range(-16, 32))},
         extremes=extremes,
+        edges=sum_edges,
+        large=LARGE,
     )
 }

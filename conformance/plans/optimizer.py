@@ -8,7 +8,7 @@ import numpy as np
 
 from .activation import FLAT
 from .gradient import GRADIENT_ENDS, REDUCED
-from .plan import Extreme, Plan
+from .plan import LONG_FLAT, Extreme, Plan
 
 LARGEST_WEIGHT = 2**28
 MOMENTUM_ENDS = np.array([-(2**27) + 1, 0, 2**27 - 1], np.int32)
@@ -27,6 +27,15 @@ def project_extremes() -> Iterator[Extreme]:
         yield Extreme([(w,) for w in (*ends, tied, -tied, large, -large)])
 
 
+def project_edges() -> Iterator[Extreme]:
+    """A weight is half the mean size but for one, in a matrix whose sums need more bits than a float32 has."""
+    count, size = 15, LARGEST_WEIGHT // 29
+    for offset in (-1, 0, 1):
+        w = np.full((3, 5), size * (2 * count - 1), np.int32)
+        w[0, 0] = size * (count - 1) + offset
+        yield Extreme([(w,), (-w,)])
+
+
 def greatest_weight(random: Random, at: Any) -> int:
     return random.choice([high for high in (LARGEST_WEIGHT, 0, 999, 2**15) if high >= at.low] or [at.low])
 
@@ -39,6 +48,18 @@ def lion_extremes() -> Iterator[Extreme]:
             for m_shift, g_up, g_down in ((0, 0, 0), (-3, 27, 62), (28, 0, 62), (1, 5, 62)):
                 parameters = {"lr": lr, "m_shift": m_shift, "g_up": g_up, "g_down": g_down}
                 yield Extreme([(w, m, g)], parameters | {"low": low, "high": high, "decay": decay})
+
+
+def lion_edges() -> Iterator[Extreme]:
+    """Losses that are ties of either sign, votes that the new momentum would cast otherwise, a gradient of 61 bits."""
+    whole = {"low": -LARGEST_WEIGHT, "high": LARGEST_WEIGHT, "m_shift": 0, "g_up": 0}
+    halves = np.array([-3, -1, 1, 3], np.int32) << 15
+    still = np.zeros(4, np.int32), np.zeros(4, np.int64)
+    yield Extreme([(halves, *still)], whole | {"lr": 2**24, "decay": 3, "g_down": 0})
+    m, g = np.array([1000, -1000], np.int32), np.array([-6950, 6950])
+    yield Extreme([(np.zeros(2, np.int32), m, g)], whole | {"lr": 8192, "decay": 0, "g_down": 0})
+    g = np.array([63 * 2**55 - 1, 63 * 2**55, 1 - 63 * 2**55])
+    yield Extreme([(np.zeros(3, np.int32), np.zeros(3, np.int32), g)], whole | {"lr": 0, "decay": 0, "g_down": 56})
 
 
 def last_rate(random: Random, at: Any) -> int:
@@ -56,6 +77,20 @@ def rate_extremes() -> Iterator[Extreme]:
             yield Extreme([(steps,)], {"peak": peak, "last": last, "warmup": warmup, "total": total})
 
 
+def rate_edges() -> Iterator[Extreme]:
+    """Ties on the way up and down."""
+    for peak, last in ((9, 0), (9, 2), (9, 4)):
+        steps = np.arange(7, dtype=np.int32)
+        yield Extreme([(steps,)], {"peak": peak, "last": last, "warmup": 2, "total": 6})
+
+
+def error_edges() -> Iterator[Extreme]:
+    """Errors around the greatest of a width, and around the sizes from which they are coarse or fine."""
+    for bits in (4, 8, 16, 32):
+        largest = np.array(sorted({max(0, 2**t + near) for t in range(bits + 1) for near in (-2, -1, 0, 1, 2)}))
+        yield Extreme([(np.full(largest.shape, 5, np.int32), largest)], {"bits": bits})
+
+
 def error_extremes() -> Iterator[Extreme]:
     exponent, largest = np.meshgrid(np.array([-40, 60], np.int32), np.array([0, 1, 2**63 - 1]))
     for bits in (4, 8, 16, 32):
@@ -68,9 +103,21 @@ def momentum_extremes() -> Iterator[Extreme]:
     yield Extreme([tuple(np.ascontiguousarray(a) for a in np.meshgrid(ends, ends, *magnitudes))])
 
 
+def momentum_edges() -> Iterator[Extreme]:
+    """Every power of two and its neighbours, against a momentum that is less, and the reverse."""
+    for most, least in ((62, 0), (27, 3)):
+        wide = np.array(sorted({max(0, 2**t + near) for t in range(most) for near in (-1, 0, 1)}))
+        magnitudes = (wide, np.full(wide.shape, least)) if most == 62 else (np.full(wide.shape, least), wide)
+        exponents = np.full(wide.shape, 4, np.int32), np.full(wide.shape, 9, np.int32)
+        yield Extreme([(*exponents, *magnitudes)])
+
+
 PLANS = {
     "ternary_project": Plan(
-        sizes={"N": (1, 2, 3, 7, 33), "K": (1, 2, 3, 4, 5, 8, 63, 64, 65, 130)}, extremes=project_extremes
+        sizes={"N": (1, 2, 3, 7, 33), "K": (1, 2, 3, 4, 5, 8, 63, 64, 65, 130)},
+        extremes=project_extremes,
+        edges=project_edges,
+        large=({"N": 67, "K": 1025},),
     ),
     "lion_update": Plan(
         parameters={
@@ -84,6 +131,8 @@ PLANS = {
         },
         leading=REDUCED,
         extremes=lion_extremes,
+        edges=lion_edges,
+        large=LONG_FLAT,
     ),
     "learning_rate": Plan(
         parameters={
@@ -94,7 +143,15 @@ PLANS = {
         },
         leading=FLAT,
         extremes=rate_extremes,
+        edges=rate_edges,
+        large=LONG_FLAT,
     ),
-    "error_exponent": Plan(parameters={"bits": (8, 16, 4, 5, 32)}, leading=FLAT, extremes=error_extremes),
-    "momentum_exponent": Plan(leading=FLAT, extremes=momentum_extremes),
+    "error_exponent": Plan(
+        parameters={"bits": (8, 16, 4, 5, 32)},
+        leading=FLAT,
+        extremes=error_extremes,
+        edges=error_edges,
+        large=LONG_FLAT,
+    ),
+    "momentum_exponent": Plan(leading=FLAT, extremes=momentum_extremes, edges=momentum_edges, large=LONG_FLAT),
 }

@@ -6,7 +6,7 @@ import numpy as np
 
 from mamba_integer import spec
 
-from .plan import LEADING, Extreme, Plan
+from .plan import LEADING, LONG_ROWS, Extreme, Plan
 
 DIGIT_COUNTS = (1, 2, 3, 4, 5, 6, 9, 10, 16, 17, 63, 64, 65, 130)
 ENDS = np.array([[-1] * 5, [0] * 5, [1] * 5], np.int8)
@@ -22,12 +22,18 @@ def unpack_extremes(pack) -> Iterator[Extreme]:
 
 
 PLANS = {
-    "pack_ternary": Plan(sizes={"K": DIGIT_COUNTS}, leading=LEADING, extremes=pack_extremes),
+    "pack_ternary": Plan(sizes={"K": DIGIT_COUNTS}, leading=LEADING, extremes=pack_extremes, large=LONG_ROWS),
     "unpack_ternary": Plan(
-        parameters={"K": DIGIT_COUNTS}, leading=LEADING, extremes=lambda: unpack_extremes(spec.pack_ternary)
+        parameters={"K": DIGIT_COUNTS},
+        leading=LEADING,
+        extremes=lambda: unpack_extremes(spec.pack_ternary),
+        large=LONG_ROWS,
     ),
-    "pack_trits": Plan(sizes={"K": DIGIT_COUNTS}, leading=LEADING, extremes=pack_extremes),
+    "pack_trits": Plan(sizes={"K": DIGIT_COUNTS}, leading=LEADING, extremes=pack_extremes, large=LONG_ROWS),
     "unpack_trits": Plan(
-        parameters={"K": DIGIT_COUNTS}, leading=LEADING, extremes=lambda: unpack_extremes(spec.pack_trits)
+        parameters={"K": DIGIT_COUNTS},
+        leading=LEADING,
+        extremes=lambda: unpack_extremes(spec.pack_trits),
+        large=LONG_ROWS,
     ),
 }

@@ -11,11 +11,14 @@ import numpy as np
 ROW_SIZES = (1, 2, 3, 5, 8, 16, 31, 32, 33, 64, 65, 127, 128, 129)
 LEADING = ((), (0,), (1,), (2,), (3,), (2, 3))
 BATCH_SIZES = (1, 2, 3, 0)
+# Beyond one program's share of an elementwise op, and of the rows and of the columns of one that works row by row.
+LONG_FLAT = ({"...": 70001},)
+LONG_ROWS = ({"...": 3, "K": 4099}, {"...": 130, "K": 65})
 
 
 @dataclass(frozen=True)
 class Extreme:
-    """Calls of an op, all of the same sizes, that together attain both ends of every proved width."""
+    """Calls of an op with the same parameters. Those of ``extremes`` are of the same sizes, and attain every width."""
 
     calls: Sequence[tuple[np.ndarray, ...]]
     parameters: Mapping[str, int] = field(default_factory=dict)
@@ -30,10 +33,15 @@ class Plan:
 
     ``sizes`` maps each dimension name to its options, ``parameters`` each parameter to options or to a function of the
     random source and of what was drawn before it. Options come simplest first: failures shrink toward the first.
-    ``extremes`` returns the vectors that attain the op's stated bounds; they are part of every run.
+
+    Part of every run are ``extremes``, the vectors that attain the op's stated bounds; ``edges``, those at which a
+    clause turns: ties, saturation by one, sums beyond what a float or int32 holds; and ``large``, sizes as a model has
+    them, at each of which one case of ordinary values is drawn. There "..." is the number of rows.
     """
 
     sizes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     parameters: Mapping[str, Choice] = field(default_factory=dict)
     leading: Sequence[tuple[int, ...]] = LEADING
     extremes: Callable[[], Iterable[Extreme]] = tuple
+    edges: Callable[[], Iterable[Extreme]] = tuple
+    large: Sequence[Mapping[str, int]] = ()

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from .activation import FLAT
-from .plan import Extreme, Plan
+from .plan import LONG_FLAT, Extreme, Plan
 
 ENDS = np.array([-(2**31) + 1, 0, 2**31 - 1], np.int32)
 
@@ -21,8 +21,8 @@ def saturate_extremes() -> Iterator[Extreme]:
 
 
 PLANS = {
-    "shift_round": Plan(parameters={"s": range(32)}, leading=FLAT, extremes=shift_extremes),
-    "saturate": Plan(parameters={"bits": range(2, 33)}, leading=FLAT, extremes=saturate_extremes),
-    "bit_length": Plan(leading=FLAT, extremes=lambda: [Extreme([(ENDS,)])]),
-    "isqrt": Plan(leading=FLAT, extremes=lambda: [Extreme([(ENDS[1:],)])]),
+    "shift_round": Plan(parameters={"s": range(32)}, leading=FLAT, large=LONG_FLAT, extremes=shift_extremes),
+    "saturate": Plan(parameters={"bits": range(2, 33)}, leading=FLAT, large=LONG_FLAT, extremes=saturate_extremes),
+    "bit_length": Plan(leading=FLAT, large=LONG_FLAT, extremes=lambda: [Extreme([(ENDS,)])]),
+    "isqrt": Plan(leading=FLAT, large=LONG_FLAT, extremes=lambda: [Extreme([(ENDS[1:],)])]),
 }

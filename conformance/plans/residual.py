@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from .activation import ENDS, FLAT
-from .plan import Extreme, Plan
+from .plan import LONG_FLAT, Extreme, Plan
 
 RESIDUAL_ENDS = np.array([-(2**23) + 1, 0, 2**23 - 1], np.int32)
 GATES = (1, 0, -1, 2, 3, 1024, -1023, 16384, 32767, -32767)
@@ -18,4 +18,8 @@ def extremes() -> Iterator[Extreme]:
             yield Extreme([(r, x)], {"num": num, "shift": shift})
 
 
-PLANS = {"residual_add": Plan(parameters={"num": GATES, "shift": range(31)}, leading=FLAT, extremes=extremes)}
+PLANS = {
+    "residual_add": Plan(
+        parameters={"num": GATES, "shift": range(31)}, leading=FLAT, extremes=extremes, large=LONG_FLAT
+    )
+}

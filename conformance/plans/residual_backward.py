@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from .activation import FLAT
-from .plan import Extreme, Plan
+from .plan import LONG_FLAT, Extreme, Plan
 from .residual import GATES
 
 ENDS = np.array([-(2**31) + 1, 0, 2**31 - 1], np.int32)
@@ -17,4 +17,8 @@ def extremes() -> Iterator[Extreme]:
             yield Extreme([(ENDS,)], {"num": num, "shift": shift})
 
 
-PLANS = {"residual_add_backward": Plan(parameters={"num": GATES, "shift": range(48)}, leading=FLAT, extremes=extremes)}
+PLANS = {
+    "residual_add_backward": Plan(
+        parameters={"num": GATES, "shift": range(48)}, leading=FLAT, extremes=extremes, large=LONG_FLAT
+    )
+}

@@ -33,9 +33,12 @@ def channel_extremes() -> Iterator[Extreme]:
         yield Extreme([(x.reshape(4, 1, 8), *(a[None] for a in coefficients))], {"s": s})
 
 
-PAIR_PLAN = Plan(sizes={"P": PAIRS}, parameters={"s": SHIFTS}, extremes=pair_extremes)
+PAIR_PLAN = Plan(sizes={"P": PAIRS}, parameters={"s": SHIFTS}, extremes=pair_extremes, large=({"...": 130, "P": 65},))
 CHANNEL_PLAN = Plan(
-    sizes={"B": BATCH_SIZES, "L": (1, 2, 5, 0), "P": PAIRS}, parameters={"s": SHIFTS}, extremes=channel_extremes
+    sizes={"B": BATCH_SIZES, "L": (1, 2, 5, 0), "P": PAIRS},
+    parameters={"s": SHIFTS},
+    extremes=channel_extremes,
+    large=({"B": 2, "L": 67, "P": 65},),
 )
 PLANS = {
     "dyadic_rotate": PAIR_PLAN,

@@ -6,7 +6,7 @@ import numpy as np
 
 from mamba_integer.spec.philox import MASK, MULTIPLIER_0, MULTIPLIER_1, ROUNDS, WEYL_0, WEYL_1
 
-from .loss import FRACTIONS, VOCABULARIES, extreme_logits
+from .loss import FRACTIONS, LARGE, VOCABULARIES, extreme_logits
 from .plan import BATCH_SIZES, Extreme, Plan
 
 KEYS = (0, 1, (1 << 31) - 1, 1 << 31, 0xA4093822, MASK)
@@ -61,8 +61,8 @@ def sample_extremes() -> Iterator[Extreme]:
 
 
 PLANS = {
-    "argmax": Plan(sizes={"V": VOCABULARIES}, extremes=argmax_extremes),
-    "philox4x32": Plan(parameters={"key0": KEYS, "key1": KEYS}, extremes=philox_extremes),
+    "argmax": Plan(sizes={"V": VOCABULARIES}, extremes=argmax_extremes, large=LARGE),
+    "philox4x32": Plan(parameters={"key0": KEYS, "key1": KEYS}, extremes=philox_extremes, large=({"...": 5001},)),
     "sample": Plan(
         sizes={"R": BATCH_SIZES, "V": VOCABULARIES},
         parameters={
@@ -74,5 +74,6 @@ PLANS = {
             "top_p": (65536, 1, 32768, 60000, 65535),
         },
         extremes=sample_extremes,
+        large=({"R": 2, "V": 4097}, {"R": 66, "V": 65}),
     ),
 }

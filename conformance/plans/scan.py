@@ -16,6 +16,13 @@ LENGTHS = (1, 2, 3, 8, 9, 0)
 STATES = (1, 2, 4, 5, 16)
 SELECTIVE = {"B": BATCH_SIZES, "L": LENGTHS, "D": (1, 2, 5, 33, 0), "N": STATES}
 SSD = {"B": BATCH_SIZES, "L": LENGTHS, "H": (1, 2, 3, 0), "P": (1, 2, 5, 11, 0), "S": (1, 2, 4, 17)}
+# Past the steps between two states that a backward pass keeps, and past the states and channels of one program.
+SELECTIVE_LARGE = ({"B": 1, "L": 35, "D": 3, "N": 16}, {"B": 1, "L": 2, "D": 130, "N": 17})
+SSD_LARGE = (
+    {"B": 1, "L": 35, "H": 1, "P": 3, "S": 18},
+    {"B": 1, "L": 2, "H": 4, "P": 66, "S": 5},
+    {"B": 1, "L": 2, "H": 1, "P": 2, "S": 130},
+)
 SLOWEST: dict[str, Choice] = {"k": (15, 8, *range(1, 16)), "n_max": lambda random, at: random.choice(slowest(at.k))}
 
 
@@ -124,9 +131,9 @@ def without_time(sizes):
 
 
 PLANS = {
-    "decay_modulate": Plan(SELECTIVE, SLOWEST, extremes=modulation_extremes),
-    "selective_scan": Plan(SELECTIVE, FORMATS, extremes=with_time(step_extremes, (0, 1, 3, 4))),
-    "selective_scan_step": Plan(without_time(SELECTIVE), FORMATS, extremes=step_extremes),
-    "ssd_scan": Plan(SSD, FORMATS, extremes=with_time(ssd_step_extremes, (0, 1, 2, 3))),
-    "ssd_scan_step": Plan(without_time(SSD), FORMATS, extremes=ssd_step_extremes),
+    "decay_modulate": Plan(SELECTIVE, SLOWEST, extremes=modulation_extremes, large=SELECTIVE_LARGE),
+    "selective_scan": Plan(SELECTIVE, FORMATS, extremes=with_time(step_extremes, (0, 1, 3, 4)), large=SELECTIVE_LARGE),
+    "selective_scan_step": Plan(without_time(SELECTIVE), FORMATS, extremes=step_extremes, large=SELECTIVE_LARGE),
+    "ssd_scan": Plan(SSD, FORMATS, extremes=with_time(ssd_step_extremes, (0, 1, 2, 3)), large=SSD_LARGE),
+    "ssd_scan_step": Plan(without_time(SSD), FORMATS, extremes=ssd_step_extremes, large=SSD_LARGE),
 }

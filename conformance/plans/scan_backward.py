@@ -14,7 +14,7 @@ from mamba_integer.spec.ops.scan import state_range
 from mamba_integer.spec.ops.scan_backward import LARGEST_SHIFT, adjoint_range, carried_range
 
 from .plan import BATCH_SIZES, Choice, Extreme, Plan
-from .scan import SLOWEST, input_shift, slowest
+from .scan import SELECTIVE_LARGE, SLOWEST, SSD_LARGE, input_shift, slowest
 
 LENGTHS = (1, 2, 3, 5, 9, 0)
 SELECTIVE = {"B": BATCH_SIZES, "L": LENGTHS, "D": (1, 2, 5, 33, 0), "N": (1, 2, 4, 5)}
@@ -154,7 +154,11 @@ def ssd_extremes() -> Iterator[Extreme]:
 
 
 PLANS = {
-    "decay_modulate_backward": Plan(SELECTIVE, SLOWEST | {"s_n": SHIFTS}, extremes=modulation_extremes),
-    "selective_scan_backward": Plan(SELECTIVE, formats("selective_scan_backward"), extremes=selective_extremes),
-    "ssd_scan_backward": Plan(SSD, formats("ssd_scan_backward"), extremes=ssd_extremes),
+    "decay_modulate_backward": Plan(
+        SELECTIVE, SLOWEST | {"s_n": SHIFTS}, extremes=modulation_extremes, large=SELECTIVE_LARGE
+    ),
+    "selective_scan_backward": Plan(
+        SELECTIVE, formats("selective_scan_backward"), extremes=selective_extremes, large=SELECTIVE_LARGE
+    ),
+    "ssd_scan_backward": Plan(SSD, formats("ssd_scan_backward"), extremes=ssd_extremes, large=SSD_LARGE),
 }

@@ -29,6 +29,7 @@ def plan(sign: int) -> Plan:
         parameters={"s": SHIFTS},
         leading=((), (0,), (1,), (2,), (1, 2)),
         extremes=lambda: aligned_extremes(sign),
+        large=({"...": 3, "m": 9}, {"...": 1, "m": 12}),
     )
 
 
