@@ -22,7 +22,7 @@ from rich.progress import track
 from rich.table import Table
 
 from mamba_integer.backends import load
-from mamba_integer.conformance.report import environment, write_atomically
+from mamba_integer.conformance.report import commit_here, environment, write_atomically
 from mamba_integer.conformance.run import processes
 from mamba_integer.spec.model import find_config
 from mamba_integer.spec.model.config import ModelConfig
@@ -30,6 +30,7 @@ from mamba_integer.spec.model.tokenizer import ByteTokenizer
 from mamba_integer.spec.training import Options, Run, initial_state, masters_of, prepare_corpus, train_step
 from mamba_integer.spec.training.loop import spelled_bytes, validate
 from mamba_integer.spec.training.options import ONE
+from mamba_integer.spec.version import SPEC_VERSION
 
 # A float twin has no fast scan with a decay for each channel, so the study's blocks have one for each head.
 STUDY = replace(find_config("verse"), name="study", pattern=("heads",))
@@ -45,6 +46,11 @@ def parameters(config: ModelConfig) -> int:
     return sum(math.prod(master.shape) for master in masters_of(config).values())
 
 
+def stride(options: Options) -> int:
+    """Return the steps from point to point of a curve."""
+    return max(1, options.steps // CURVE_POINTS)
+
+
 def train_integer(config: ModelConfig, options: Options, corpus, device: str, backend_name: str) -> list[list[Any]]:
     run = Run(config, options, load(backend_name, device))
     state, curve = initial_state(run), []
@@ -54,7 +60,7 @@ def train_integer(config: ModelConfig, options: Options, corpus, device: str, ba
         state, _ = train_step(run, state, ids)
         if state.step == options.steps:
             curve.append([state.step, float(validate(run, state, corpus, spelling, WHOLE))])
-        elif state.step % (options.steps // CURVE_POINTS) == 0:
+        elif state.step % stride(options) == 0:
             curve.append([state.step, float(validate(run, state, corpus, spelling, 64))])
     return curve
 
@@ -77,7 +83,7 @@ def train_float(config: ModelConfig, options: Options, corpus, device: str, tern
         twin.step(torch.from_numpy(ids).long().to(device))
         if step + 1 == options.steps:
             curve.append([step + 1, validation(WHOLE)])
-        elif (step + 1) % (options.steps // CURVE_POINTS) == 0:
+        elif (step + 1) % stride(options) == 0:
             curve.append([step + 1, validation(64)])
     return curve
 
@@ -104,7 +110,7 @@ def run_one(
     else:
         curve = train_float(config, options, corpus, device, ternary=kind == "float ternary")
     seconds = time.monotonic() - started
-    about = {"kind": kind, "seed": options.seed, "rate": options.rate}
+    about = {"kind": kind, "seed": options.seed, "rate": options.rate, "commit": commit_here()["commit"]}
     return about | {"bits_per_byte": curve[-1][1], "curve": curve, "seconds": round(seconds, 1)}
 
 
@@ -150,14 +156,17 @@ def main(
 ) -> None:
     """Sweep, repeat, and write every curve."""
     rates = rate or [8192, 16384, 32768]
-    config = STUDIES[size]
-    prepare_corpus([text], ByteTokenizer(), folder)
+    if size not in STUDIES:
+        raise typer.BadParameter(f"--size: found {size!r}, allowed {' or '.join(STUDIES)}")
+    config, corpus = STUDIES[size], prepare_corpus([text], ByteTokenizer(), folder)
     options = Options(steps=steps, batch=batch, length=length, warmup=max(1, steps // 20))
     about = {
+        "spec_version": SPEC_VERSION,
         "config": config.to_dict(),
         "parameters": parameters(config),
         "options": options.to_dict(),
         "text": text.name,
+        "corpus_sha256": corpus.sha256,
     }
 
     runs: list[dict] = runs_of(output, about)

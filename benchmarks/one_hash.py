@@ -91,12 +91,13 @@ def main(
 ) -> None:
     """Train in each way from the same seed and compare the hashes."""
     options = Options(steps=steps, batch=batch, length=length, warmup=min(5, steps - 1))
-    folder, ways = Path(tempfile.mkdtemp()), ways_here(batch)
-    prepare_corpus([TEXT], ByteTokenizer(), folder)
+    ways = ways_here(batch)
     about = environment([load(*where) for where in dict.fromkeys((way.backend, way.device) for way in ways)])
     about |= {"config": config, "options": options.to_dict()}
     done: dict[Way, dict[str, Any]] = {}
-    with processes(jobs) as pool:
+    with tempfile.TemporaryDirectory() as made, processes(jobs) as pool:
+        folder = Path(made)
+        prepare_corpus([TEXT], ByteTokenizer(), folder)
         waiting = {pool.submit(way.train, config, options, folder): way for way in ways}
         for ended in track(as_completed(waiting), total=len(ways), description="training"):
             done[waiting[ended]] = ended.result()

@@ -144,7 +144,7 @@ def environment(backends: Sequence[Backend]) -> dict[str, Any]:
     """Return what a reader needs to repeat the run: versions, devices, commit, date."""
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        **_commit(),
+        **commit_here(),
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {len(os.sched_getaffinity(0))} cores",
         "devices": {backend.name: device_name(backend) for backend in backends},
@@ -174,7 +174,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _commit() -> dict[str, Any]:
+def commit_here() -> dict[str, Any]:
     """Return the commit of the checkout that this package is in, if it is in one, and whether tracked files differ."""
     if named := os.environ.get("MAMBA_INTEGER_COMMIT"):
         return {"commit": named, "modified": None}

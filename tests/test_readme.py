@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,16 @@ def test_python_example_says_what_happens():
     with pytest.raises(spec.DomainError) as error:
         exec(raising.split("#")[0], names)
     assert str(error.value) in raising
+
+
+def test_a_fresh_model_writes_what_is_shown(capsys, monkeypatch):
+    from mamba_integer.conformance import cli
+
+    command, shown = re.search(r"\$ (mamba-integer generate --model base .*) --backend golden\n(.*)\n", README).groups()
+    monkeypatch.setattr("sys.argv", [*shlex.split(command), "--backend", "numba"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert capsys.readouterr().out.strip("\n") == shown
 
 
 def test_commands_of_the_readme_exist():

@@ -19,6 +19,7 @@ from mamba_integer.spec.contract import DomainError
 from mamba_integer.spec.model import ModelConfig, find_config
 from mamba_integer.spec.model.blocks import Network
 from mamba_integer.spec.model.checkpoint import CheckpointError
+from mamba_integer.spec.model.folder import MODEL_FILE
 from mamba_integer.spec.model.formats import FORMATS
 from mamba_integer.spec.model.proof import ProofError
 from mamba_integer.spec.model.tokenizer import ByteTokenizer, tokenizer_hash
@@ -34,6 +35,7 @@ from mamba_integer.spec.training import (
     initial_state,
     load_training,
     masters_of,
+    origin_masters,
     prepare_corpus,
     project,
     prove_step,
@@ -42,7 +44,7 @@ from mamba_integer.spec.training import (
     train_step,
 )
 from mamba_integer.spec.training.backward import Exponents, NetworkBackward
-from mamba_integer.spec.training.checkpoint import training_hash
+from mamba_integer.spec.training.checkpoint import TRAINING_FILE, training_hash
 from mamba_integer.spec.training.step import one_pass
 from mamba_integer.spec.version import SPEC_VERSION
 
@@ -181,6 +183,20 @@ def test_a_step_checks_its_batch(corpus):
     for bad in (good[:, 1:], good.astype(np.int64), good[0], good[:0], good + 256, good - 256):
         with pytest.raises(DomainError, match="train_step"):
             train_step(run, state, bad)
+    for first in (-1, 1, 2**40, True, np.int64(0)):
+        with pytest.raises(DomainError, match="train_step: argument first"):
+            train_step(run, state, good, first)
+    with pytest.raises(DomainError, match="argument first: found 0 for 6 rows"):
+        train_step(run, state, np.concatenate([good, good]))
+
+
+def test_a_step_is_proved(corpus):
+    options = replace(OPTIONS, batch=2**16, length=2**16)
+    with pytest.raises((ProofError, DomainError), match="allowed"):
+        Run(MICRO, options).prove()
+    run = Run(MICRO, options)
+    with pytest.raises((ProofError, DomainError), match="allowed"):
+        train_step(run, initial_state(run), np.zeros((1, 2**16 + 1), np.int32))
 
 
 def test_exponents_settle_where_shifts_lead():
@@ -343,6 +359,15 @@ def test_changed_text_and_damaged_tokens(text, tmp_path):
     (tmp_path / "tokens.bin").write_bytes(b"\0" * 8)
     with pytest.raises(CorpusError, match=r"tokens\.bin"):
         prepare_corpus([text], ByteTokenizer(), tmp_path)
+    (tmp_path / "corpus.json").unlink()
+    made = prepare_corpus([text], ByteTokenizer(), tmp_path)
+    about = json.loads((tmp_path / "corpus.json").read_text())
+    for train_tokens in ("x", -1, 10**9, True):
+        (tmp_path / "corpus.json").write_text(json.dumps(about | {"train": train_tokens}))
+        with pytest.raises(CorpusError, match="train: found"):
+            prepare_corpus([text], ByteTokenizer(), tmp_path)
+    (tmp_path / "corpus.json").write_text(json.dumps(about))
+    assert prepare_corpus([text], ByteTokenizer(), tmp_path).sha256 == made.sha256
 
 
 @pytest.mark.parametrize("change", [{"steps": 0}, {"batch": True}, {"rate": -1}, {"warmup": 9}, {"error_bits": 12}])
@@ -432,12 +457,36 @@ def test_the_loop_resumes(corpus, tmp_path):
         train(*arguments, tmp_path / "b", habits, progress=stop)
     assert train(*arguments, tmp_path / "b", habits, resume=True) == whole
     assert train(*arguments, tmp_path / "b", habits, resume=True) == whole
+    model = (tmp_path / "a" / MODEL_FILE).read_bytes()
+    # As a kill between the last checkpoint's two files, and one within a third, leave them.
+    (tmp_path / "b" / MODEL_FILE).unlink()
+    (tmp_path / "b" / f".{TRAINING_FILE}.0123").write_bytes(b"part")
+    assert train(*arguments, tmp_path / "b", habits, resume=True) == whole
+    assert (tmp_path / "b" / MODEL_FILE).read_bytes() == model
+    assert not list((tmp_path / "b").glob(".*"))
     logs = [[json.loads(line) for line in (tmp_path / f / "log.jsonl").read_text().splitlines()] for f in "ab"]
     for log in logs:
         assert [line["step"] for line in log] == list(range(1, OPTIONS.steps + 1))
         for line in log:
             del line["tokens_per_second"]
     assert logs[0] == logs[1]
+
+
+def test_a_model_is_trained_on_from_its_own_run_alone(corpus, tmp_path):
+    own, run, habits = training(OPTIONS, corpus), Run(MICRO, OPTIONS, load("numba")), Habits()
+    made = train(run, own, corpus, ByteTokenizer(), tmp_path / "a", habits)
+    origin, masters = origin_masters(tmp_path / "a", run.masters)
+    assert origin == made["checkpoint_sha256"] and masters.keys() == run.masters.keys()
+    for config, message in ((MICRO, "differs"), (replace(MICRO, dt_rank=3), "other sizes")):
+        options = replace(OPTIONS, seed=6)
+        other = Run(config, options, load("numba"))
+        train(other, replace(own, config=config, options=options), corpus, ByteTokenizer(), tmp_path / message, habits)
+        (tmp_path / "a" / TRAINING_FILE).write_bytes((tmp_path / message / TRAINING_FILE).read_bytes())
+        with pytest.raises(TrainingError, match=message):
+            origin_masters(tmp_path / "a", run.masters)
+    (tmp_path / "a" / TRAINING_FILE).unlink()
+    alone, _ = origin_masters(tmp_path / "a", run.masters)
+    assert alone != origin
 
 
 # --- the command line ---

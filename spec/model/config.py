@@ -65,7 +65,7 @@ class ModelConfig:
                     raise ConfigError(field.name, value, f"an integer from 1 to {largest}")
             elif field.type in (str, bool) and type(value) is not field.type:
                 raise ConfigError(field.name, value, f"a {field.type.__name__}")
-        if type(self.pattern) is not tuple or not self.pattern or set(self.pattern) - set(KINDS):
+        if type(self.pattern) is not tuple or not self.pattern or any(k not in KINDS for k in self.pattern):
             raise ConfigError("pattern", self.pattern, f"a tuple of {' and '.join(KINDS)}, not empty")
         if self.heads * self.d_head != self.d_inner:
             raise ConfigError("heads", self.heads, f"heads * d_head ({self.d_head}) equal to d_inner ({self.d_inner})")

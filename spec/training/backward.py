@@ -17,6 +17,7 @@ from ..ops.optimizer import ERROR_EXPONENT
 RESIDUAL_EXPONENT = 24
 LOGITS_EXPONENT = 15
 FIRST_EXPONENT = 14
+NARROWING_SHIFT = 31  # the largest of the ops that make int16 of wider errors
 STATE_SHIFT = 2  # of what enters the reversed recurrence: with it, its state fits int32
 ROTATION_BITS = 8  # that an error of B or C gains while it is turned back
 LARGEST_SHIFT = 47
@@ -77,7 +78,7 @@ class Exponents:
         used = max(min(self.wanted[name], highest, *raw.values()), *(r - most for r in raw.values()))
         for shift, before in raw.items():
             if before < used:
-                raise ExponentError(f"{name}: found exponents {dict(raw)}, allowed at most {most} apart")
+                raise ExponentError(f"{name}: found exponents {dict(raw)}, allowed {used} or more")
             self.shifts[shift] = before - used
         self.used[name] = used
         return used
@@ -151,9 +152,9 @@ class BlockBackward:
     def shift(self, name: str) -> int:
         return self.exponents.shifts[self.name(name)]
 
-    def own(self, name: str, **raw: int) -> int:
+    def own(self, name: str, most: int = LARGEST_SHIFT, /, **raw: int) -> int:
         """Settle an error of this block; the keywords name the shifts."""
-        return self.exponents.settle(self.name(name), {self.name(shift): before for shift, before in raw.items()})
+        return self.exponents.settle(self.name(name), {self.name(shift): before for shift, before in raw.items()}, most)
 
     def product(self, layer: str, exponent: int) -> int:
         return self.exponents.linear(self.name(layer), exponent, self.block.scales[layer])
@@ -164,14 +165,14 @@ class BlockBackward:
         scan = f.scan
         out = self.own("out", out=RESIDUAL_EXPONENT + gate["shift"] + f.residual - f.activation)
         gated = self.own("gated", gated=self.product("out_proj", out))
-        y = self.own("scan", scan=gated)
+        y = self.own("scan", NARROWING_SHIFT, scan=gated)
         # dL/dh of the integer h is lam * 2**-state; b and c have the mixture's format, decays are plain integers.
         state = y + f.activation + scan["s_y"] + scan["s_h"] - STATE_SHIFT
         mixture = {"b": state + scan["s_v"] - f.mixture, "c": y + f.activation + scan["s_y"] - f.mixture}
         projected = self.own("projected", **self.settle_modulation(state - f.activation), **mixture)
         read = state + max(scan["s_v"], STATE_SHIFT - scan["s_h"]) - f.activation
         x = self.own("x", x=read, x_proj=self.product("x_proj", projected))
-        xz = self.own("xz", conv=x, z=gated)
+        xz = self.own("xz", NARROWING_SHIFT, conv=x, z=gated)
         raw = self.product("in_proj", xz)
         self.exponents.normalised(self.name("u"), raw)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import ops as golden
 from ..contract import DomainError
 from ..model.checkpoint import (
     LARGEST_HEADER,
@@ -26,7 +27,7 @@ from ..model.formats import Format, check_arrays
 from ..ops.optimizer import ERROR_EXPONENT, MOMENTUM, MOMENTUM_EXPONENT
 from ..version import SPEC_VERSION
 from .backward import error_names
-from .masters import Master, lifted, masters_of
+from .masters import Master, lifted, masters_of, project
 from .options import Options, OptionsError
 from .step import Run, State
 
@@ -150,13 +151,29 @@ def load_training(path: Path, training: Training, run: Run) -> State:
 
 
 def origin_masters(path: Path, how: Mapping[str, Master]) -> tuple[str, dict[str, np.ndarray]]:
-    """Return the hash of a model and masters from which to train it on: those of its run, where they are beside it."""
-    model = load_model(path)
-    run = (path if path.is_dir() else path.parent) / TRAINING_FILE
-    if run.exists():
-        _, _, arrays = read_training(run)
-        return model.checkpoint.sha256, {name: arrays[f"master.{name}"] for name in how}
-    return model.checkpoint.sha256, {name: lifted(model.checkpoint.parameters[name], how[name]) for name in how}
+    """Return masters from which to train a model on, and the hash of what they are of: its run if beside it, or itself.
+
+    Raises
+    ------
+    CheckpointError
+        As `load_model` and `read_training`.
+    TrainingError
+        What lies beside the model is not its run.
+    """
+    model = load_model(path).checkpoint
+    file = (path if path.is_dir() else path.parent) / TRAINING_FILE
+    if not file.exists():
+        return model.sha256, {name: lifted(model.parameters[name], how[name]) for name in how}
+    training, step, arrays = read_training(file)
+    if training.config != model.config:
+        raise TrainingError(f"{file}: the run of a model of other sizes than {path}")
+    masters = {name: arrays[f"master.{name}"] for name in how}
+    for name, parameter in project(golden, masters, how).items():
+        if not np.array_equal(parameter, model.parameters[name]):
+            raise TrainingError(
+                f"{file}: not where {path} stands, {name} differs; train --resume writes the model anew"
+            )
+    return content_hash(arrays, training.header(step)), masters
 
 
 def differences(a: Training, b: Training) -> list[tuple[str, Any, Any]]:

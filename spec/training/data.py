@@ -20,6 +20,7 @@ from ..model.tokenizer import Tokenizer, tokenizer_hash
 from ..philox import MASK, philox_words
 
 TOKENS_FILE, CORPUS_FILE = "tokens.bin", "corpus.json"
+ANEW = f"without {CORPUS_FILE} they are made anew"
 DATA_DOMAIN = 4
 VALIDATION_SHARE = 10
 PIECE = 1 << 20
@@ -155,12 +156,15 @@ def open_corpus(folder: Path, text_sha256: str, tokenizer_sha256: str) -> Corpus
             f"{folder}: its token file can't be used: {error}; remove {CORPUS_FILE} to make it anew"
         ) from error
     if about.text_sha256 != text_sha256:
-        raise CorpusError(
-            f"{folder}: the text changed: {text_sha256[:16]}, the run began with {about.text_sha256[:16]}"
-        )
+        began = about.text_sha256[:16]
+        raise CorpusError(f"{folder}: the text changed: {text_sha256[:16]}, its tokens are of {began}; {ANEW}")
     if about.tokenizer_sha256 != tokenizer_sha256:
         began = about.tokenizer_sha256[:16]
-        raise CorpusError(f"{folder}: the tokenizer changed: {tokenizer_sha256[:16]}, the run began with {began}")
+        raise CorpusError(
+            f"{folder}: the tokenizer changed: {tokenizer_sha256[:16]}, its tokens are of {began}; {ANEW}"
+        )
     if len(tokens) != about.tokens or hashlib.sha256(tokens.data).hexdigest() != about.tokens_sha256:
         raise CorpusError(f"{folder}: {TOKENS_FILE} is not what {CORPUS_FILE} says; remove both to make them anew")
+    if type(about.train) is not int or not 0 <= about.train <= len(tokens):
+        raise CorpusError(f"{folder}: {CORPUS_FILE}: train: found {about.train!r}, allowed [0, {len(tokens)}]")
     return Corpus(tokens[: about.train], tokens[about.train :], about.tokens_sha256)

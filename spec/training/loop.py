@@ -25,7 +25,6 @@ from ..model.tokenizer import Tokenizer
 from .checkpoint import TRAINING_FILE, Training, load_training, save_training, training_hash
 from .data import Corpus
 from .masters import project
-from .proof import prove_step
 from .step import Run, State, initial_state, train_step
 
 LOG_FILE = "log.jsonl"
@@ -80,7 +79,7 @@ def train(
     OSError
         A file can't be written; the last checkpoint is whole.
     """
-    prove_step(run.config, run.options, run.formats)
+    run.prove()
     file = folder / TRAINING_FILE
     goes_on = resume and file.exists()
     state = load_training(file, training, run) if goes_on else initial_state(run, masters)
@@ -88,7 +87,12 @@ def train(
     spelling = spelled_bytes(tokenizer, run.config.vocabulary)
     rows = own_rows(run)
     if writes:
+        for partial in folder.glob(f".{TRAINING_FILE}.*"):
+            partial.unlink()
         cut_log(folder / LOG_FILE, state.step)
+    if writes and goes_on:
+        # A kill between the two files of a checkpoint left the model of the one before.
+        save_model(folder, model_of(run, training, tokenizer, state))
     shown = None
     while state.step < training.options.steps:
         started = time.monotonic()

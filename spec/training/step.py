@@ -16,6 +16,7 @@ from ..model.language_model import attach, joiner, rotations
 from .backward import Exponents, NetworkBackward, Pass, error_names, first_exponent, is_operand
 from .masters import Master, initial_masters, masters_of, project
 from .options import Options
+from .proof import prove_step
 
 FIRST_MOMENTUM_EXPONENT = 60
 LOSS_BITS = 16
@@ -108,6 +109,10 @@ class Run:
             self._made[key] = make()
         return self._made[key]
 
+    def prove(self) -> None:
+        """Prove, once, that no step of this run leaves an op's domain: as `prove_step`."""
+        self.once("proof", lambda: prove_step(self.config, self.options, self.formats))
+
     def start(self, batch: int) -> dict[str, Any]:
         """Return the state of sequences that have read nothing."""
         formats = partial(state_formats, self.config, batch, self.formats)
@@ -157,21 +162,27 @@ def train_step(run: Run, state: State, ids: np.ndarray, first: int = 0) -> tuple
     Raises
     ------
     DomainError
-        ids of another dtype or length, or out of the vocabulary.
+        ids of another dtype or length, out of the vocabulary, or rows that are not within the run's batch.
+    ProofError
+        A batch of this size may leave an op's domain.
     ExponentError
         The errors grew or shrank beyond measure.
     """
-    check_ids(run, ids)
+    run.prove()
+    check_ids(run, ids, first)
     with trusted_values():
         return _train_step(run, state, ids, first)
 
 
-def check_ids(run: Run, ids: np.ndarray) -> None:
+def check_ids(run: Run, ids: np.ndarray, first: int) -> None:
     wanted = (run.options.length + 1,)
     if ids.dtype != np.int32 or ids.ndim != 2 or not len(ids) or ids.shape[1:] != wanted:
         raise DomainError("train_step", "ids", f"{ids.dtype} {ids.shape}", f"int32 (rows, {wanted[0]})")
     if ids.size and not 0 <= ids.min() <= ids.max() < run.config.vocabulary:
         raise DomainError("train_step", "ids", f"{ids.min()} to {ids.max()}", f"[0, {run.config.vocabulary - 1}]")
+    last = run.options.batch - len(ids)
+    if type(first) is not int or not 0 <= first <= last:
+        raise DomainError("train_step", "first", f"{first!r} for {len(ids)} rows", f"an integer of [0, {last}]")
 
 
 def _train_step(run: Run, state: State, ids: np.ndarray, first: int) -> tuple[State, Metrics]:
