@@ -5,9 +5,11 @@ Ranks on CUDA devices talk through NCCL, others through gloo.
 
 import os
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from multiprocessing import parent_process
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -69,7 +71,7 @@ def free_address() -> str:
 
 
 def launch(ranks: int, work: Callable[..., None], *arguments: Any) -> None:
-    """Run ``work(rank, *arguments)`` in one process a rank; end them all when one of them fails.
+    """Run ``work(rank, *arguments)`` in one process a rank; end them all when one of them fails, or this process dies.
 
     Raises
     ------
@@ -79,7 +81,7 @@ def launch(ranks: int, work: Callable[..., None], *arguments: Any) -> None:
     context = multiprocessing.get_context("spawn")
     threads = str(max(1, len(os.sched_getaffinity(0)) // ranks))
     os.environ |= {"NUMBA_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}
-    processes = [context.Process(target=work, args=(rank, *arguments), daemon=True) for rank in range(ranks)]
+    processes = [context.Process(target=_run_rank, args=(work, rank, *arguments), daemon=True) for rank in range(ranks)]
     for process in processes:
         process.start()
     running = dict(enumerate(processes))
@@ -100,3 +102,15 @@ def launch(ranks: int, work: Callable[..., None], *arguments: Any) -> None:
         for process in running.values():
             process.terminate()
             process.join()
+
+
+def _run_rank(work: Callable[..., None], rank: int, *arguments: Any) -> None:
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    work(rank, *arguments)
+
+
+def _die_with_parent() -> None:
+    """End this process with the one that launched it, however that ends: an orphan would train on in its folder."""
+    if parent := parent_process():
+        wait([parent.sentinel])
+        os._exit(1)

@@ -443,9 +443,17 @@ def test_the_loop_resumes(corpus, tmp_path):
 # --- the command line ---
 
 
+CLI = [sys.executable, "-c", "import sys; from mamba_integer.conformance.cli import main; sys.argv[0] = ''; main()"]
+
+
 def run_cli(*arguments):
-    code = "import sys; from mamba_integer.conformance.cli import main; sys.argv[0] = 'mamba-integer'; main()"
-    return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True)
+    return subprocess.run([*CLI, *map(str, arguments)], capture_output=True, text=True)
+
+
+def start_cli(*arguments):
+    return subprocess.Popen(
+        [*CLI, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
 
 
 def last(done):
@@ -487,13 +495,9 @@ def test_killed_and_resumed(finished, text, micro_file, tmp_path):
     _, whole = finished
     out = tmp_path / "run"
     arguments = ["train", "--config", micro_file, "--text", text, *QUICK, "--seed", 1, "--out", out, "--json"]
-    code = "import sys; from mamba_integer.conformance.cli import main; main()"
     kills = 0
     for lines in (1, 4, 7):
-        going = ["--resume"] if out.exists() else []
-        process = subprocess.Popen(
-            [sys.executable, "-c", code, *map(str, arguments), *going], stdout=subprocess.PIPE, text=True
-        )
+        process = start_cli(*arguments, *(["--resume"] if out.exists() else []))
         for _ in range(lines):
             if not process.stdout.readline():
                 break
@@ -505,20 +509,10 @@ def test_killed_and_resumed(finished, text, micro_file, tmp_path):
 
 
 def test_a_dead_rank_is_named(text, micro_file, tmp_path):
-    out = tmp_path / "run"
-    arguments = ["--config", micro_file, "--text", text, *QUICK, "--out", out, "--json", "--ranks", 2]
-    code = "import sys; from mamba_integer.conformance.cli import main; main()"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, "train", *map(str, arguments[:-2]), "--steps", "100000", "--ranks", "2"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = start_cli(*endless(text, micro_file, tmp_path / "run"), "--ranks", 2)
     for _ in range(4):
         process.stdout.readline()
-    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
-    victim = next(pid for pid in children if b"rank_work" in cmdline(pid) or b"spawn_main" in cmdline(pid))
-    os.kill(int(victim), signal.SIGKILL)
+    os.kill(int(ranks_of(process)[0]), signal.SIGKILL)
     deadline = time.monotonic() + 60
     while process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -527,9 +521,36 @@ def test_a_dead_rank_is_named(text, micro_file, tmp_path):
     assert process.returncode == 2 and "of 2 ended with" in error, error
 
 
+def test_ranks_end_with_the_command(text, micro_file, tmp_path):
+    process = start_cli(*endless(text, micro_file, tmp_path / "run"), "--ranks", 2)
+    process.stdout.readline()
+    ranks = ranks_of(process)
+    assert len(ranks) == 2
+    process.kill()
+    deadline = time.monotonic() + 10
+    while any(map(cmdline, ranks)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    left = [pid for pid in ranks if cmdline(pid)]
+    for pid in left:
+        os.kill(int(pid), signal.SIGKILL)
+    assert not left
+
+
+def endless(text, config, out):
+    return ["train", "--config", config, "--text", text, *QUICK, "--steps", 100000, "--out", out, "--json"]
+
+
+def ranks_of(process):
+    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    return [pid for pid in children if b"spawn_main" in cmdline(pid)]
+
+
 def cmdline(pid):
-    with open(f"/proc/{pid}/cmdline", "rb") as file:
-        return file.read()
+    """Return what runs as a process: nothing if it ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def test_finetune(finished, micro_file, tmp_path):
