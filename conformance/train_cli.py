@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from mamba_integer.backends.protocol import ENVIRONMENT
+from mamba_integer.backends.protocol import ENVIRONMENT, BackendError
 from mamba_integer.spec.model import CONFIGS, find_config
 from mamba_integer.spec.model.config import ModelConfig
 from mamba_integer.spec.model.folder import check_vocabulary, load_model
@@ -38,6 +38,7 @@ from mamba_integer.spec.training.checkpoint import TRAINING_FILE
 from mamba_integer.spec.training.loop import LOG_FILE
 from mamba_integer.spec.training.options import ONE
 
+from . import model_cli
 from .curves import plot_log
 from .model_cli import DEFAULT_BACKEND
 from .terminal import Device, Json, UsageError, console_for, find_backend
@@ -206,7 +207,10 @@ def start(job: Job) -> None:
         return
     from mamba_integer.backends import distributed
 
-    distributed.launch(job.ranks, rank_work, job, distributed.free_address())
+    try:
+        distributed.launch(job.ranks, rank_work, job, distributed.free_address())
+    finally:
+        console_for(stderr=True).show_cursor()  # the bar of a rank that was ended hides it
 
 
 def rank_work(rank: int, job: Job, address: str) -> None:
@@ -214,8 +218,13 @@ def rank_work(rank: int, job: Job, address: str) -> None:
     from mamba_integer.backends import distributed
 
     device = f"cuda:{rank}" if job.device == "cuda" else job.device or "cpu"
-    with distributed.joined(rank, job.ranks, device, address) as ranks:
-        work(replace(job, device=device), ranks)
+    try:
+        with distributed.joined(rank, job.ranks, device, address) as ranks:
+            work(replace(job, device=device), ranks)
+    except (UsageError, BackendError, *model_cli.ERRORS, *ERRORS) as error:
+        raise distributed.RankError(str(error)) from error
+    except OSError as error:
+        raise distributed.RankError(f"{error.filename or job.out}: {error.strerror or error}") from error
 
 
 def tokenizer_of(job: Job) -> Tokenizer:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -534,6 +535,29 @@ def test_ranks_end_with_the_command(text, micro_file, tmp_path):
     for pid in left:
         os.kill(int(pid), signal.SIGKILL)
     assert not left
+
+
+def test_ranks_report_as_one_process_does(finished, text, micro_file, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(finished[0], out)
+    going = ["train", "--config", micro_file, "--text", text, "--resume", "--out", out, *QUICK, "--steps"]
+    alone, shared = (run_cli(*going, 9, "--ranks", ranks) for ranks in (1, 2))
+    assert shared.stderr == alone.stderr
+    with (out / "training.safetensors").open("r+b") as file:
+        file.truncate(100)
+    damaged = run_cli(*going, 8, "--ranks", 2)
+    for done, message in ((shared, "option steps: it has 8"), (damaged, "training.safetensors: ")):
+        assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_an_interrupt_ends_ranks_without_a_word(text, micro_file, tmp_path):
+    process = start_cli(*endless(text, micro_file, tmp_path / "run"), "--ranks", 2)
+    process.stdout.readline()
+    ranks = ranks_of(process)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130 and not error.strip(), error
+    assert not any(map(cmdline, ranks))
 
 
 def endless(text, config, out):
