@@ -1,5 +1,6 @@
 """What the commands share: options, consoles, and errors of one line."""
 
+import sys
 from dataclasses import replace
 from typing import Annotated
 
@@ -23,6 +24,11 @@ def console_for(stderr: bool = False) -> Console:
     """Return a console that doesn't fold tables where there is no terminal to fit."""
     console = Console(stderr=stderr, highlight=False)
     return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=WIDTH)
+
+
+def warn(message: str) -> None:
+    """Print one line on stderr about something that ends nothing."""
+    print(f"mamba-integer: {' '.join(message.split())}", file=sys.stderr)
 
 
 def find_backend(name: str | None, device: str | None) -> Backend:

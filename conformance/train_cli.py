@@ -41,7 +41,7 @@ from mamba_integer.spec.training.options import ONE
 from . import model_cli
 from .curves import plot_log
 from .model_cli import DEFAULT_BACKEND
-from .terminal import Device, Json, UsageError, console_for, find_backend
+from .terminal import Device, Json, UsageError, console_for, find_backend, warn
 
 ERRORS = (CorpusError, ExponentError, OptionsError, ProofError, TrainingError)
 
@@ -259,13 +259,15 @@ def work(job: Job, exchange: Any) -> None:
         made = train(run, training, corpus, tokenizer, job.out, job.habits, masters, job.resume, progress)
     if quiet:
         return
-    plot_log(job.out / LOG_FILE, job.out / "loss.png", job.config.name)
     if job.as_json:
-        print(json.dumps(made | {"backend": chosen.name, "device": chosen.device, "ranks": job.ranks}))
+        print(json.dumps(made | {"backend": chosen.name, "device": chosen.device, "ranks": job.ranks}), flush=True)
     else:
-        print(
-            f"{job.out}: step {made['step']}, {made['bits_per_byte']} bits a byte, SHA-256 {made['checkpoint_sha256']}"
-        )
+        hash_, bits = made["checkpoint_sha256"], made["bits_per_byte"]
+        print(f"{job.out}: step {made['step']}, {bits} bits a byte, SHA-256 {hash_}", flush=True)
+    try:
+        plot_log(job.out / LOG_FILE, job.out / "loss.png", job.config.name)
+    except Exception as error:  # whatever it is, the run is complete
+        warn(f"no loss.png: {type(error).__name__}: {error}")
 
 
 @contextmanager

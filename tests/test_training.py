@@ -577,6 +577,18 @@ def cmdline(pid):
         return b""
 
 
+def test_a_run_whose_plot_fails_is_complete(finished, text, micro_file, tmp_path):
+    whole, result = finished
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    (out / "loss.png").unlink()
+    (out / "loss.png").mkdir()
+    arguments = ["--config", micro_file, "--text", text, *QUICK, "--seed", 1, "--out", out, "--resume", "--json"]
+    done = run_cli("train", *arguments)
+    assert last(done)["checkpoint_sha256"] == result["checkpoint_sha256"]
+    assert "no loss.png: IsADirectoryError" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
 def test_finetune(finished, micro_file, tmp_path):
     out, result = finished
     other = tmp_path / "other.txt"
