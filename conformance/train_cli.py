@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any
@@ -44,6 +45,7 @@ from .model_cli import DEFAULT_BACKEND
 from .terminal import Device, Json, UsageError, console_for, find_backend, warn
 
 ERRORS = (CorpusError, ExponentError, OptionsError, ProofError, TrainingError)
+MOST_DIGITS = 32  # of a decimal
 
 Text = Annotated[list[Path], typer.Option(help="UTF-8 text, may be gzipped; may be repeated.")]
 Out = Annotated[Path, typer.Option(help="Folder of the run.")]
@@ -161,18 +163,30 @@ def attach(app: typer.Typer) -> None:
 
 
 def make_options(steps, batch, length, seed, rate, decay, warmup, error_bits) -> Options:
-    peak = decimal("--rate", rate, ONE)
+    peak = decimal("--rate", rate, ONE, ONE >> 3)
     warmup = steps // 20 if warmup is None else warmup
-    more = {"rate": peak, "last_rate": peak // 16, "warmup": warmup, "decay": decimal("--decay", decay, 1 << 16)}
+    more = {
+        "rate": peak,
+        "last_rate": peak // 16,
+        "warmup": warmup,
+        "decay": decimal("--decay", decay, 1 << 16, (1 << 16) - 1),
+    }
     return Options(steps=steps, batch=batch, length=length, seed=seed, error_bits=error_bits, **more)
 
 
-def decimal(option: str, text: str, unit: int) -> int:
-    """Return a decimal in whole units, rounded to the nearest."""
+def decimal(option: str, text: str, unit: int, most: int) -> int:
+    """Return a decimal in whole units, rounded to the nearest; one that only rounding makes 0 is refused."""
     try:
-        return round(Fraction(text) * unit)
-    except (ValueError, ZeroDivisionError) as error:
-        raise UsageError(f"{option}: found {text!r}, allowed a decimal") from error
+        value = Decimal(text)
+    except InvalidOperation:
+        value = Decimal("nan")
+    # An exponent such as 99999999 would make the exact arithmetic endless.
+    short = len(text) <= MOST_DIGITS and value.is_finite() and abs(value.adjusted()) < MOST_DIGITS
+    units = round(Fraction(value) * unit) if short else -1
+    if not 0 <= units <= most or (value and not units):
+        allowed = f"0 or a decimal from {1 / unit:.6g} to {most / unit:.6g}"
+        raise UsageError(f"{option}: found {text!r}, allowed {allowed}")
+    return units
 
 
 def read_config(name: str) -> ModelConfig:

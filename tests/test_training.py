@@ -16,6 +16,8 @@ import pytest
 from mamba_integer import spec
 from mamba_integer.backends import load
 from mamba_integer.conformance.broken import Golden
+from mamba_integer.conformance.terminal import UsageError
+from mamba_integer.conformance.train_cli import decimal
 from mamba_integer.spec.contract import DomainError
 from mamba_integer.spec.model import ModelConfig, find_config
 from mamba_integer.spec.model.blocks import Network
@@ -608,6 +610,19 @@ def test_the_trained_model_writes(finished):
     assert len(json.loads(done.stdout)["tokens"]) == 4
 
 
+@pytest.mark.parametrize("text, units", [("0", 0), ("0.001", 16777), ("1e-7", 2), ("0.125", 1 << 21)])
+def test_decimals_are_rounded_to_units(text, units):
+    assert decimal("--rate", text, 1 << 24, 1 << 21) == units
+
+
+@pytest.mark.parametrize(
+    "text", ["fast", "nan", "-inf", "1/2", "-1", "0.126", "1e-9", "1e99999999", "1e-99999999", "0." + "1" * 99]
+)
+def test_decimals_out_of_range(text):
+    with pytest.raises(UsageError, match=f"--rate: found '{text}', allowed 0 or a decimal from 5.96046e-08 to 0.125"):
+        decimal("--rate", text, 1 << 24, 1 << 21)
+
+
 def test_usage_errors(finished, text, micro_file, tmp_path):
     out, _ = finished
     base = ["train", "--text", text, *QUICK]
@@ -619,7 +634,7 @@ def test_usage_errors(finished, text, micro_file, tmp_path):
         ([*base, "--config", "nosuch", "--out", tmp_path / "x"], "nosuch"),
         ([*base, "--config", micro_file, "--out", tmp_path / "x", "--ranks", 4], "--ranks"),
         ([*base, "--config", micro_file, "--out", tmp_path / "x", "--rate", "fast"], "--rate"),
-        ([*base, "--config", micro_file, "--out", tmp_path / "x", "--decay", "1"], "option decay"),
+        ([*base, "--config", micro_file, "--out", tmp_path / "x", "--decay", "1"], "--decay: found '1'"),
         (["train", "--text", empty, *QUICK, "--out", tmp_path / "y"], "no text"),
     ):
         done = run_cli(*arguments)
