@@ -203,6 +203,8 @@ def read_config(name: str) -> ModelConfig:
 
 def start(job: Job) -> None:
     """Check what can be checked before a long run, then train on one rank or several."""
+    if job.ranks > 1 and (job.device or "").startswith("cuda:"):
+        raise UsageError(f"--device: found {job.device}, allowed cuda, where each of {job.ranks} ranks has its own GPU")
     job = replace(job, device=find_backend(job.backend, job.device).device)
     if (job.out / TRAINING_FILE).exists() and not job.resume:
         raise UsageError(f"{job.out} holds a run; --resume goes on with it")

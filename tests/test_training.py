@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from mamba_integer import spec
-from mamba_integer.backends import load
+from mamba_integer.backends import distributed, load
 from mamba_integer.conformance.broken import Golden
 from mamba_integer.conformance.terminal import UsageError
 from mamba_integer.conformance.train_cli import decimal
@@ -562,6 +562,11 @@ def test_an_interrupt_ends_ranks_without_a_word(text, micro_file, tmp_path):
     assert not any(map(cmdline, ranks))
 
 
+def test_cores_are_counted_where_there_is_no_affinity(monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert distributed._cores() == (os.cpu_count() or 1)
+
+
 def endless(text, config, out):
     return ["train", "--config", config, "--text", text, *QUICK, "--steps", 100000, "--out", out, "--json"]
 
@@ -633,6 +638,7 @@ def test_usage_errors(finished, text, micro_file, tmp_path):
         ([*base, "--config", micro_file, "--out", out, "--resume", "--seed", 2], "option seed"),
         ([*base, "--config", "nosuch", "--out", tmp_path / "x"], "nosuch"),
         ([*base, "--config", micro_file, "--out", tmp_path / "x", "--ranks", 4], "--ranks"),
+        ([*base, "--config", micro_file, "--out", tmp_path / "x", "--ranks", 2, "--device", "cuda:1"], "--device"),
         ([*base, "--config", micro_file, "--out", tmp_path / "x", "--rate", "fast"], "--rate"),
         ([*base, "--config", micro_file, "--out", tmp_path / "x", "--decay", "1"], "--decay: found '1'"),
         (["train", "--text", empty, *QUICK, "--out", tmp_path / "y"], "no text"),
