@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from mamba_integer.backends.protocol import ENVIRONMENT, BackendError
 from mamba_integer.spec.model import CONFIGS, find_config
 from mamba_integer.spec.model.config import ModelConfig
-from mamba_integer.spec.model.folder import check_vocabulary, load_model
+from mamba_integer.spec.model.folder import MODEL_FILE, check_vocabulary, load_model
 from mamba_integer.spec.model.proof import ProofError
 from mamba_integer.spec.model.tokenizer import ByteTokenizer, Tokenizer, load_tokenizer, tokenizer_hash
 from mamba_integer.spec.training import (
@@ -206,8 +206,11 @@ def start(job: Job) -> None:
     if job.ranks > 1 and (job.device or "").startswith("cuda:"):
         raise UsageError(f"--device: found {job.device}, allowed cuda, where each of {job.ranks} ranks has its own GPU")
     job = replace(job, device=find_backend(job.backend, job.device).device)
-    if (job.out / TRAINING_FILE).exists() and not job.resume:
-        raise UsageError(f"{job.out} holds a run; --resume goes on with it")
+    if (job.out / TRAINING_FILE).exists():
+        if not job.resume:
+            raise UsageError(f"{job.out} holds a run; --resume goes on with it")
+    elif (job.out / MODEL_FILE).exists():
+        raise UsageError(f"{job.out} holds a model, which the run would overwrite")
     if job.ranks > job.options.batch:
         raise UsageError(f"--ranks: found {job.ranks}, allowed {job.options.batch} at most, a sequence each")
     tokenizer = tokenizer_of(job)

@@ -607,6 +607,8 @@ def test_finetune(finished, micro_file, tmp_path):
         (tmp_path / "model" / name).write_bytes((out / name).read_bytes())
     done = last(run_cli("finetune", tmp_path / "model", "--text", other, *QUICK, "--out", tmp_path / "fine2", "--json"))
     assert done["step"] == 8
+    done = run_cli("finetune", tmp_path / "model", "--text", other, *QUICK, "--out", tmp_path / "model" / "../model")
+    assert done.returncode == 2 and "holds a model" in done.stderr
 
 
 def test_the_trained_model_writes(finished):
