@@ -42,7 +42,7 @@ from mamba_integer.spec.training.options import ONE
 from . import model_cli
 from .curves import plot_log
 from .model_cli import DEFAULT_BACKEND
-from .terminal import Device, Json, UsageError, console_for, find_backend, warn
+from .terminal import Device, Json, UsageError, console_for, find_backend, say, warn
 
 ERRORS = (CorpusError, ExponentError, OptionsError, ProofError, TrainingError)
 MOST_DIGITS = 32  # of a decimal
@@ -271,7 +271,7 @@ def work(job: Job, exchange: Any) -> None:
             text = f"{step.bits_per_byte} bits a byte, {step.tokens_per_second:,.0f} tokens/s{stopped}"
             shown.update(task, completed=step.step, description=text)
             if job.as_json:
-                print(json.dumps(step.to_dict()), flush=True)
+                say(json.dumps(step.to_dict()))
             elif step.validation:
                 console_for(stderr=True).print(f"step {step.step}: {text}{validation}", markup=False)
 
@@ -279,10 +279,10 @@ def work(job: Job, exchange: Any) -> None:
     if quiet:
         return
     if job.as_json:
-        print(json.dumps(made | {"backend": chosen.name, "device": chosen.device, "ranks": job.ranks}), flush=True)
+        say(json.dumps(made | {"backend": chosen.name, "device": chosen.device, "ranks": job.ranks}))
     else:
         hash_, bits = made["checkpoint_sha256"], made["bits_per_byte"]
-        print(f"{job.out}: step {made['step']}, {bits} bits a byte, SHA-256 {hash_}", flush=True)
+        say(f"{job.out}: step {made['step']}, {bits} bits a byte, SHA-256 {hash_}")
     try:
         plot_log(job.out / LOG_FILE, job.out / "loss.png", job.config.name)
     except Exception as error:  # whatever it is, the run is complete

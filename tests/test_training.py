@@ -596,6 +596,16 @@ def test_a_run_whose_plot_fails_is_complete(finished, text, micro_file, tmp_path
     assert "no loss.png: IsADirectoryError" in done.stderr and len(done.stderr.splitlines()) == 1
 
 
+def test_a_run_whose_output_nobody_reads_goes_on(text, micro_file, tmp_path):
+    read, write = os.pipe()
+    os.close(read)
+    arguments = ["train", "--config", micro_file, "--text", text, *QUICK, "--out", tmp_path / "run", "--json"]
+    done = subprocess.run([*CLI, *map(str, arguments)], stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert done.returncode == 0 and done.stderr == "mamba-integer: nobody reads stdout any more; the run goes on\n"
+    assert len((tmp_path / "run/log.jsonl").read_text().splitlines()) == 8
+
+
 def test_finetune(finished, micro_file, tmp_path):
     out, result = finished
     other = tmp_path / "other.txt"
