@@ -202,6 +202,15 @@ def read_config(name: str) -> ModelConfig:
 
 
 def start(job: Job) -> None:
+    """Run a job; an error of a file that isn't named, such as one of a full disk, names the job's folder."""
+    try:
+        check_and_train(job)
+    except OSError as error:
+        error.filename = error.filename or str(job.out)
+        raise
+
+
+def check_and_train(job: Job) -> None:
     """Check what can be checked before a long run, then train on one rank or several."""
     if job.ranks > 1 and (job.device or "").startswith("cuda:"):
         raise UsageError(f"--device: found {job.device}, allowed cuda, where each of {job.ranks} ranks has its own GPU")

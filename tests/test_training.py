@@ -15,9 +15,9 @@ import pytest
 
 from mamba_integer import spec
 from mamba_integer.backends import distributed, load
+from mamba_integer.conformance import train_cli
 from mamba_integer.conformance.broken import Golden
 from mamba_integer.conformance.terminal import UsageError
-from mamba_integer.conformance.train_cli import decimal
 from mamba_integer.spec.contract import DomainError
 from mamba_integer.spec.model import ModelConfig, find_config
 from mamba_integer.spec.model.blocks import Network
@@ -584,6 +584,16 @@ def cmdline(pid):
         return b""
 
 
+def test_a_full_disk_names_the_folder(text, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(train_cli, "prepare_corpus", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        train_cli.train_command([text], tmp_path, 1)
+    assert caught.value.filename == str(tmp_path)
+
+
 def test_a_run_whose_plot_fails_is_complete(finished, text, micro_file, tmp_path):
     whole, result = finished
     out = tmp_path / "run"
@@ -629,7 +639,7 @@ def test_the_trained_model_writes(finished):
 
 @pytest.mark.parametrize("text, units", [("0", 0), ("0.001", 16777), ("1e-7", 2), ("0.125", 1 << 21)])
 def test_decimals_are_rounded_to_units(text, units):
-    assert decimal("--rate", text, 1 << 24, 1 << 21) == units
+    assert train_cli.decimal("--rate", text, 1 << 24, 1 << 21) == units
 
 
 @pytest.mark.parametrize(
@@ -637,7 +647,7 @@ def test_decimals_are_rounded_to_units(text, units):
 )
 def test_decimals_out_of_range(text):
     with pytest.raises(UsageError, match=f"--rate: found '{text}', allowed 0 or a decimal from 5.96046e-08 to 0.125"):
-        decimal("--rate", text, 1 << 24, 1 << 21)
+        train_cli.decimal("--rate", text, 1 << 24, 1 << 21)
 
 
 def test_usage_errors(finished, text, micro_file, tmp_path):
