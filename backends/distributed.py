@@ -4,10 +4,13 @@ Ranks on CUDA devices talk through NCCL, others through gloo.
 """
 
 import os
+import signal
 import socket
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from multiprocessing import parent_process
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -22,7 +25,7 @@ SILENCE = timedelta(minutes=10)
 
 
 class RankError(BackendError):
-    """A rank that died or failed: names it and how it ended."""
+    """A rank that died or failed: names it and how it ended, or tells what it met."""
 
 
 class Ranks:
@@ -55,10 +58,9 @@ def joined(rank: int, ranks: int, device: str, address: str) -> Iterator[Ranks]:
     if kind == "nccl":
         torch.cuda.set_device(torch.device(device))
     dist.init_process_group(kind, init_method=address, rank=rank, world_size=ranks, timeout=SILENCE)
-    try:
-        yield Ranks(device)
-    finally:
-        dist.destroy_process_group()
+    yield Ranks(device)
+    # Not after an error: the others would fail of this rank's leaving, maybe before it has told why it left.
+    dist.destroy_process_group()
 
 
 def free_address() -> str:
@@ -69,34 +71,75 @@ def free_address() -> str:
 
 
 def launch(ranks: int, work: Callable[..., None], *arguments: Any) -> None:
-    """Run ``work(rank, *arguments)`` in one process a rank; end them all when one of them fails.
+    """Run ``work(rank, *arguments)`` in one process a rank; end them all when one of them fails, or this process dies.
 
     Raises
     ------
     RankError
-        A rank died or raised.
+        A rank died or raised: with the message of its own RankError, if it was one.
     """
     context = multiprocessing.get_context("spawn")
-    threads = str(max(1, len(os.sched_getaffinity(0)) // ranks))
+    threads = str(max(1, _cores() // ranks))
     os.environ |= {"NUMBA_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}
-    processes = [context.Process(target=work, args=(rank, *arguments), daemon=True) for rank in range(ranks)]
-    for process in processes:
-        process.start()
-    running = dict(enumerate(processes))
+    failures = context.SimpleQueue()
+    processes = [
+        context.Process(target=_run_rank, args=(failures, work, rank, *arguments), daemon=True) for rank in range(ranks)
+    ]
     try:
+        with _interrupts_ignored():
+            for process in processes:
+                process.start()
+        running = processes
         while running:
-            wait([process.sentinel for process in running.values()])
-            ended = {rank: process for rank, process in running.items() if not process.is_alive()}
-            codes = {rank: process.exitcode or 0 for rank, process in ended.items()}
-            # A rank that was killed takes the others with it, so name it rather than them.
-            for rank in sorted(codes, key=lambda rank: codes[rank]):
-                if code := codes[rank]:
-                    how = f"signal {-code}" if code < 0 else f"exit code {code}"
-                    raise RankError(
-                        f"rank {rank} of {ranks} ended with {how}; --resume goes on from the last checkpoint"
-                    )
-            running = {rank: process for rank, process in running.items() if rank not in ended}
+            wait([process.sentinel for process in running])
+            codes = {rank: process.exitcode for rank, process in enumerate(processes) if process.exitcode}
+            if codes:
+                raise RankError(_cause(codes, ranks, failures))
+            running = [process for process in running if process.is_alive()]
     finally:
-        for process in running.values():
+        alive = [process for process in processes if process.is_alive()]
+        for process in alive:
             process.terminate()
+        for process in alive:
             process.join()
+
+
+def _cores() -> int:
+    """Return how many cores this process may use; macOS tells only how many there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Ignore Ctrl-C in processes that are started in the block: it reaches them too, but their parent ends them."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _cause(codes: Mapping[int, int], ranks: int, failures: Any) -> str:
+    """Return why the first rank failed, which takes the others with it: one that was killed, or the first to tell."""
+    rank, code = min(codes.items(), key=lambda item: item[1])
+    if code > 0 and not failures.empty():
+        return failures.get()
+    how = f"signal {-code}" if code < 0 else f"exit code {code}"
+    return f"rank {rank} of {ranks} ended with {how}; --resume goes on from the last checkpoint"
+
+
+def _run_rank(failures: Any, work: Callable[..., None], rank: int, *arguments: Any) -> None:
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    try:
+        work(rank, *arguments)
+    except Exception as error:
+        expected = isinstance(error, RankError)
+        failures.put(str(error) if expected else f"rank {rank}: internal error: {type(error).__name__}: {error}")
+        os._exit(1)  # an orderly exit may wait for exchanges that the others never join
+
+
+def _die_with_parent() -> None:
+    """End this process with the one that launched it, however that ends: an orphan would train on in its folder."""
+    if parent := parent_process():
+        wait([parent.sentinel])
+        os._exit(1)

@@ -3,15 +3,11 @@
 import json
 from pathlib import Path
 
-from .terminal import UsageError
-
 
 def plot_log(log: Path, path: Path, title: str) -> None:
     """Draw the bits per byte of the batches and of the validation text over the steps."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UsageError(f"the loss plot needs matplotlib: {error}") from error
+    from matplotlib.figure import Figure  # only who trains needs it
+
     lines = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
     validated = [line for line in lines if "validation" in line]
     figure = Figure(figsize=(8, 5), layout="constrained")

@@ -1,5 +1,8 @@
 """What the commands share: options, consoles, and errors of one line."""
 
+import os
+import sys
+from contextlib import suppress
 from dataclasses import replace
 from typing import Annotated
 
@@ -23,6 +26,21 @@ def console_for(stderr: bool = False) -> Console:
     """Return a console that doesn't fold tables where there is no terminal to fit."""
     console = Console(stderr=stderr, highlight=False)
     return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=WIDTH)
+
+
+def warn(message: str) -> None:
+    """Print one line on stderr, if anybody reads it, about something that ends nothing."""
+    with suppress(BrokenPipeError):
+        print(f"mamba-integer: {' '.join(message.split())}", file=sys.stderr)
+
+
+def say(line: str) -> None:
+    """Print a line on stdout; once its reader has gone, go on without one."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        warn("nobody reads stdout any more; the run goes on")
 
 
 def find_backend(name: str | None, device: str | None) -> Backend:

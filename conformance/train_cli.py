@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,10 +13,10 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from mamba_integer.backends.protocol import ENVIRONMENT
+from mamba_integer.backends.protocol import ENVIRONMENT, BackendError
 from mamba_integer.spec.model import CONFIGS, find_config
 from mamba_integer.spec.model.config import ModelConfig
-from mamba_integer.spec.model.folder import check_vocabulary, load_model
+from mamba_integer.spec.model.folder import MODEL_FILE, check_vocabulary, load_model
 from mamba_integer.spec.model.proof import ProofError
 from mamba_integer.spec.model.tokenizer import ByteTokenizer, Tokenizer, load_tokenizer, tokenizer_hash
 from mamba_integer.spec.training import (
@@ -38,11 +39,13 @@ from mamba_integer.spec.training.checkpoint import TRAINING_FILE
 from mamba_integer.spec.training.loop import LOG_FILE
 from mamba_integer.spec.training.options import ONE
 
+from . import model_cli
 from .curves import plot_log
 from .model_cli import DEFAULT_BACKEND
-from .terminal import Device, Json, UsageError, console_for, find_backend
+from .terminal import Device, Json, UsageError, console_for, find_backend, say, warn
 
 ERRORS = (CorpusError, ExponentError, OptionsError, ProofError, TrainingError)
+MOST_DIGITS = 32  # of a decimal
 
 Text = Annotated[list[Path], typer.Option(help="UTF-8 text, may be gzipped; may be repeated.")]
 Out = Annotated[Path, typer.Option(help="Folder of the run.")]
@@ -160,18 +163,30 @@ def attach(app: typer.Typer) -> None:
 
 
 def make_options(steps, batch, length, seed, rate, decay, warmup, error_bits) -> Options:
-    peak = decimal("--rate", rate, ONE)
+    peak = decimal("--rate", rate, ONE, ONE >> 3)
     warmup = steps // 20 if warmup is None else warmup
-    more = {"rate": peak, "last_rate": peak // 16, "warmup": warmup, "decay": decimal("--decay", decay, 1 << 16)}
+    more = {
+        "rate": peak,
+        "last_rate": peak // 16,
+        "warmup": warmup,
+        "decay": decimal("--decay", decay, 1 << 16, (1 << 16) - 1),
+    }
     return Options(steps=steps, batch=batch, length=length, seed=seed, error_bits=error_bits, **more)
 
 
-def decimal(option: str, text: str, unit: int) -> int:
-    """Return a decimal in whole units, rounded to the nearest."""
+def decimal(option: str, text: str, unit: int, most: int) -> int:
+    """Return a decimal in whole units, rounded to the nearest; one that only rounding makes 0 is refused."""
     try:
-        return round(Fraction(text) * unit)
-    except (ValueError, ZeroDivisionError) as error:
-        raise UsageError(f"{option}: found {text!r}, allowed a decimal") from error
+        value = Decimal(text)
+    except InvalidOperation:
+        value = Decimal("nan")
+    # An exponent such as 99999999 would make the exact arithmetic endless.
+    short = len(text) <= MOST_DIGITS and value.is_finite() and abs(value.adjusted()) < MOST_DIGITS
+    units = round(Fraction(value) * unit) if short else -1
+    if not 0 <= units <= most or (value and not units):
+        allowed = f"0 or a decimal from {1 / unit:.6g} to {most / unit:.6g}"
+        raise UsageError(f"{option}: found {text!r}, allowed {allowed}")
+    return units
 
 
 def read_config(name: str) -> ModelConfig:
@@ -187,10 +202,24 @@ def read_config(name: str) -> ModelConfig:
 
 
 def start(job: Job) -> None:
+    """Run a job; an error of a file that isn't named, such as one of a full disk, names the job's folder."""
+    try:
+        check_and_train(job)
+    except OSError as error:
+        error.filename = error.filename or str(job.out)
+        raise
+
+
+def check_and_train(job: Job) -> None:
     """Check what can be checked before a long run, then train on one rank or several."""
+    if job.ranks > 1 and (job.device or "").startswith("cuda:"):
+        raise UsageError(f"--device: found {job.device}, allowed cuda, where each of {job.ranks} ranks has its own GPU")
     job = replace(job, device=find_backend(job.backend, job.device).device)
-    if (job.out / TRAINING_FILE).exists() and not job.resume:
-        raise UsageError(f"{job.out} holds a run; --resume goes on with it")
+    if (job.out / TRAINING_FILE).exists():
+        if not job.resume:
+            raise UsageError(f"{job.out} holds a run; --resume goes on with it")
+    elif (job.out / MODEL_FILE).exists():
+        raise UsageError(f"{job.out} holds a model, which the run would overwrite")
     if job.ranks > job.options.batch:
         raise UsageError(f"--ranks: found {job.ranks}, allowed {job.options.batch} at most, a sequence each")
     tokenizer = tokenizer_of(job)
@@ -206,7 +235,10 @@ def start(job: Job) -> None:
         return
     from mamba_integer.backends import distributed
 
-    distributed.launch(job.ranks, rank_work, job, distributed.free_address())
+    try:
+        distributed.launch(job.ranks, rank_work, job, distributed.free_address())
+    finally:
+        console_for(stderr=True).show_cursor()  # the bar of a rank that was ended hides it
 
 
 def rank_work(rank: int, job: Job, address: str) -> None:
@@ -214,8 +246,13 @@ def rank_work(rank: int, job: Job, address: str) -> None:
     from mamba_integer.backends import distributed
 
     device = f"cuda:{rank}" if job.device == "cuda" else job.device or "cpu"
-    with distributed.joined(rank, job.ranks, device, address) as ranks:
-        work(replace(job, device=device), ranks)
+    try:
+        with distributed.joined(rank, job.ranks, device, address) as ranks:
+            work(replace(job, device=device), ranks)
+    except (UsageError, BackendError, *model_cli.ERRORS, *ERRORS) as error:
+        raise distributed.RankError(str(error)) from error
+    except OSError as error:
+        raise distributed.RankError(f"{error.filename or job.out}: {error.strerror or error}") from error
 
 
 def tokenizer_of(job: Job) -> Tokenizer:
@@ -243,20 +280,22 @@ def work(job: Job, exchange: Any) -> None:
             text = f"{step.bits_per_byte} bits a byte, {step.tokens_per_second:,.0f} tokens/s{stopped}"
             shown.update(task, completed=step.step, description=text)
             if job.as_json:
-                print(json.dumps(step.to_dict()), flush=True)
+                say(json.dumps(step.to_dict()))
             elif step.validation:
                 console_for(stderr=True).print(f"step {step.step}: {text}{validation}", markup=False)
 
         made = train(run, training, corpus, tokenizer, job.out, job.habits, masters, job.resume, progress)
     if quiet:
         return
-    plot_log(job.out / LOG_FILE, job.out / "loss.png", job.config.name)
     if job.as_json:
-        print(json.dumps(made | {"backend": chosen.name, "device": chosen.device, "ranks": job.ranks}))
+        say(json.dumps(made | {"backend": chosen.name, "device": chosen.device, "ranks": job.ranks}))
     else:
-        print(
-            f"{job.out}: step {made['step']}, {made['bits_per_byte']} bits a byte, SHA-256 {made['checkpoint_sha256']}"
-        )
+        hash_, bits = made["checkpoint_sha256"], made["bits_per_byte"]
+        say(f"{job.out}: step {made['step']}, {bits} bits a byte, SHA-256 {hash_}")
+    try:
+        plot_log(job.out / LOG_FILE, job.out / "loss.png", job.config.name)
+    except Exception as error:  # whatever it is, the run is complete
+        warn(f"no loss.png: {type(error).__name__}: {error}")
 
 
 @contextmanager
