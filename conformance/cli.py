@@ -182,7 +182,7 @@ def main() -> None:
         code = _complain(f"{error.filename or 'input or output'}: {error.strerror or error}")
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
-    except Exception as error:
+    except BaseException as error:  # SystemExit too: code 0 is for a verdict, not for a backend that gives up
         # Typer's own errors have this method, whichever version of click they come from.
         own = getattr(error, "format_message", None)
         code = _complain(own() if own else f"internal error: {type(error).__name__}: {error}")

@@ -1,7 +1,8 @@
 """Comparison without tolerance: dtype, shape and every integer, or a failure that names the first difference."""
 
+import contextlib
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
@@ -114,21 +115,26 @@ def run_case(backend: Backend, case: AnyCase) -> tuple[Any, ...]:
     """Run a case on a backend; return its results as NumPy arrays (whatever it returned, where they are none)."""
     strided = getattr(case, "strided", False)
     passed = [_spread(array) if strided else array for array in case.arrays]
-    try:
+    with crashes_as_failures(backend, case):
         loaded = [backend.load(array.copy()) for array in passed]
         views = [array[..., ::2] if strided and array.shape else array for array in loaded]
         got = tuple(backend.store(result) for result in backend.call(case.op, views, case.parameters))
         after = [backend.store(array) for array in loaded]
-    except Exception as error:
-        raise crash(backend, case, error) from error
     for tensor, before, now in zip(find_op(case.op).inputs, passed, after, strict=True):
         if not np.array_equal(now, before):
             raise Failure(backend, case, "mutation", f"the op changed its input {tensor.name}")
     return got
 
 
-def crash(backend: Backend, case: AnyCase, error: Exception) -> Failure:
-    return Failure(backend, case, "crash", f"{type(error).__name__}: {error}")
+@contextlib.contextmanager
+def crashes_as_failures(backend: Backend, case: AnyCase) -> Iterator[None]:
+    """Make a Failure of whatever a backend raises: a SystemExit too, which would end the run as if all were equal."""
+    try:
+        yield
+    except (KeyboardInterrupt, Failure):
+        raise
+    except BaseException as error:
+        raise Failure(backend, case, "crash", f"{type(error).__name__}: {error}") from error
 
 
 def compare(

@@ -18,7 +18,7 @@ from mamba_integer.spec.contract import Op, Tensor, find_op
 from mamba_integer.spec.ops import rotation, transform
 
 from .cases import Case, draw_case
-from .comparison import compare, crash
+from .comparison import compare, crashes_as_failures
 
 Arrays = tuple[np.ndarray, ...]
 Call = Callable[[str, Sequence[np.ndarray], Mapping[str, int]], Arrays]
@@ -380,10 +380,8 @@ def check_relation(backend: Backend, case: RelationCase) -> int:
     relation = RELATIONS[case.relation]
 
     def call(op: str, arrays: Sequence[np.ndarray], parameters: Mapping[str, int]) -> Arrays:
-        try:
+        with crashes_as_failures(backend, case):
             return backend.run(op, arrays, parameters)
-        except Exception as error:
-            raise crash(backend, case, error) from error
 
     return sum(
         compare(backend, case, got, want, relation.names(case.op), relation.says)

@@ -34,6 +34,6 @@ def find_backend(name: str | None, device: str | None) -> Backend:
         backend.load(np.zeros(1, np.int8))
     except BackendError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BackendError(f"backend {name} can't be used: {type(error).__name__}: {error}") from error
     return backend

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from mamba_integer import spec
 from mamba_integer.backends import Backend, load
-from mamba_integer.conformance import broken, broken_training, cli, exhaustive, real_text, repeat
+from mamba_integer.conformance import broken, broken_training, cli, exhaustive, model_cases, real_text, repeat, terminal
 from mamba_integer.conformance import run as conformance_run
 from mamba_integer.conformance.card import failure_card
 from mamba_integer.conformance.cases import draw_case
@@ -122,6 +122,38 @@ def test_race_is_reported_as_unstable():
     with pytest.raises(Failure) as found:
         check_drawn(100, 0, lambda random: check_case(backend, draw_case("shift_round", random)))
     assert found.value.kind == "unstable"
+
+
+class Panic(BaseException):
+    """What a runtime that isn't Python's may raise."""
+
+
+@pytest.mark.parametrize("error", [SystemExit(0), Panic("at line 3")])
+def test_whatever_an_op_raises_is_a_crash(error):
+    def give_up(*arrays, **parameters):
+        raise error
+
+    backend = Backend("quitting", broken.Golden(causal_conv1d=give_up, conv1d_step=give_up, unpack_trits=give_up))
+    (failure,) = conform(backend, ["causal_conv1d"]).failures
+    assert failure.kind == "crash" and type(error).__name__ in failure.message
+    with pytest.raises(Failure, match=type(error).__name__):
+        check_drawn(5, 0, lambda random: check_relation(backend, draw_relation("steps", "causal_conv1d", random)))
+    with pytest.raises(Failure, match=type(error).__name__):
+        ExhaustiveCase("unpack_trits", "invalid bytes", {"K": 5}).check(backend)
+    (text,) = real_text.run([backend], real_text.Source.default())
+    assert text.status == "failed" and type(error).__name__ in text.message
+    (text,) = model_cases.run([backend], real_text.Source.default())
+    assert text.status == "failed" and type(error).__name__ in text.message
+
+
+@pytest.mark.parametrize("command", [("conform",), ("compare", "--backends", "golden,quitting")])
+def test_a_backend_that_exits_is_no_verdict(command, monkeypatch, capsys):
+    def exits(name, device):
+        raise SystemExit(0)
+
+    monkeypatch.setattr(terminal, "load", exits)
+    code, out, err = in_process(monkeypatch, capsys, *command, "--op", "isqrt")
+    assert code == 2 and not out and "SystemExit" in err
 
 
 def test_exhaustive_finds_the_needle():
