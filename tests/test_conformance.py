@@ -13,11 +13,21 @@ from rich.console import Console
 
 from mamba_integer import spec
 from mamba_integer.backends import Backend, load
-from mamba_integer.conformance import broken, broken_training, cli, exhaustive, model_cases, real_text, repeat, terminal
+from mamba_integer.conformance import (
+    broken,
+    broken_training,
+    cli,
+    exhaustive,
+    model_cases,
+    real_text,
+    relations,
+    repeat,
+    terminal,
+)
 from mamba_integer.conformance import run as conformance_run
 from mamba_integer.conformance.card import failure_card
 from mamba_integer.conformance.cases import draw_case
-from mamba_integer.conformance.comparison import Failure, check_case, hexadecimal
+from mamba_integer.conformance.comparison import Failure, check_case, forms, hexadecimal, in_form
 from mamba_integer.conformance.exhaustive import CHOSEN, POSTCONDITIONS, ExhaustiveCase
 from mamba_integer.conformance.relations import RELATIONS, check_relation, draw_relation
 from mamba_integer.conformance.report import Report, Result, write_atomically
@@ -244,6 +254,56 @@ def test_each_relation_finds_its_bug(relation):
     assert RELATIONS[relation].says in str(found.value)
     with pytest.raises(Failure):
         repeat.check(backend, repeat.parse(found.value.case.to_json(), op))
+
+
+MALFORMED = {
+    "1 results, want 2": lambda y, state: y,
+    "y is a NoneType, want an array": lambda y, state: (None, state),
+    "y has dtype int64, want int16": lambda y, state: (y.astype(np.int64), state),
+    "y has shape": lambda y, state: (y.reshape(-1), state),
+    "RuntimeError: out of shared memory": lambda y, state: broken.crashing(),
+}
+
+
+@pytest.mark.parametrize("message", MALFORMED)
+def test_what_a_relation_cannot_compute_with_is_a_failure(message):
+    step = broken.after("conv1d_step", lambda results, *_: MALFORMED[message](*results))
+    backend = Backend("malformed", broken.Golden(conv1d_step=step))
+    (failure,) = conform(backend, ["causal_conv1d"]).failures
+    assert failure.message.startswith(f"{RELATIONS['steps'].says}; conv1d_step: {message}")
+    assert conform(backend, ["conv1d_step"]).failures
+
+
+def test_a_relation_that_raises_is_a_failure(monkeypatch):
+    def sides(self, call, case):
+        raise ValueError("no way on from here")
+        yield
+
+    monkeypatch.setattr(relations.Steps, "sides", sides)
+    with pytest.raises(Failure, match="step by step equals the whole; ValueError: no way on"):
+        check_drawn(5, 0, lambda random: check_relation(load("golden"), draw_relation("steps", "ssd_scan", random)))
+
+
+def test_every_contract_states_the_forms_of_its_results():
+    source = Random(5)
+    for op, contract in spec.OPS.items():
+        case = draw_case(op, source)
+        results = contract.golden(*case.arrays, **case.parameters)
+        results = results if isinstance(results, tuple) else (results,)
+        assert in_form(load("golden"), case, results, forms(op, case.arrays, case.parameters))
+
+
+def test_an_array_that_hides_its_integers_is_no_array():
+    hidden = broken.after("isqrt", lambda result, *_: np.ma.masked_all(result.shape, np.int32))
+    (failure,) = conform(Backend("masked", broken.Golden(isqrt=hidden)), ["isqrt"]).failures
+    assert failure.kind == "result" and "MaskedArray" in failure.message
+
+
+def test_a_malformed_reference_is_a_failure():
+    listed = broken.after("isqrt", lambda result, *_: result.tolist())
+    reference = Backend("lists", broken.Golden(isqrt=listed))
+    with pytest.raises(Failure, match="isqrt on lists: result"):
+        check_case(load("golden"), draw_case("isqrt", Random(1)), reference)
 
 
 def test_every_relation_is_used():
