@@ -2,9 +2,13 @@
 
 import io
 import json
+import os
 import shlex
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 from random import Random
 
 import numpy as np
@@ -12,7 +16,7 @@ import pytest
 from rich.console import Console
 
 from mamba_integer import spec
-from mamba_integer.backends import Backend, load
+from mamba_integer.backends import Backend, BackendError, load
 from mamba_integer.conformance import (
     broken,
     broken_training,
@@ -37,9 +41,11 @@ BROKEN = "mamba_integer.conformance.broken"
 PARTIAL = "mamba_integer.spec.ops.activation"
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-c", "from mamba_integer.conformance.cli import main; main()", *arguments]
-    return subprocess.run(command, capture_output=True, text=True)
+COMMAND = [sys.executable, "-c", "from mamba_integer.conformance.cli import main; main()"]
+
+
+def run(*arguments: str, **options) -> subprocess.CompletedProcess:
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, **options)
 
 
 def in_process(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
@@ -330,6 +336,17 @@ def test_exit_codes_of_processes():
     assert unknown.stderr.count("\n") == 1 and "Traceback" not in unknown.stderr
 
 
+def test_a_module_that_is_no_package_is_a_backend(monkeypatch, tmp_path):
+    stranger(tmp_path, "import no_such_module_of_its")
+    with pytest.raises(BackendError, match=r"unknown backend 'stranger': .*PYTHONPATH"):
+        load("stranger")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(BackendError, match=r"can't be loaded: No module named 'no_such_module_of_its'.*PYTHONPATH"):
+        load("stranger:isqrt")
+    stranger(tmp_path, "")
+    assert load("stranger").names == list(spec.OPS)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -403,6 +420,81 @@ def test_interrupted_run_reports_what_it_did(monkeypatch, capsys):
     report = json.loads(out)
     assert code == 130 and report["interrupted"] and not report["complete"]
     assert [entry["status"] for entry in report["results"]] == ["passed", "not run"]
+
+
+def stranger(folder: Path, source: str) -> dict[str, str]:
+    """Write the module ``stranger``, a backend that other processes find too; return their environment."""
+    (folder / "stranger.py").write_text(f"from mamba_integer.spec import *\nfrom mamba_integer import spec\n{source}")
+    return os.environ | {"PYTHONPATH": str(folder)}
+
+
+HANGING = """
+import os, time
+from pathlib import Path
+def isqrt(v):
+    Path(__file__).with_name(str(os.getpid())).touch()
+    time.sleep(1000)
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_run_takes_its_processes_with_it(number, code, tmp_path):
+    environment = stranger(tmp_path, HANGING)
+    arguments = ["conform", "--backend", "stranger", "--op", "isqrt", "--op", "saturate", "--jobs", "2"]
+    path = tmp_path / "report.json"
+    command = [*COMMAND, *arguments, "--preset", "full", "--report", str(path)]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, process_group=0) as process:
+        while len(found := [int(file.name) for file in tmp_path.iterdir() if file.name.isdigit()]) < 2:
+            assert process.poll() is None
+            time.sleep(0.01)
+        os.killpg(process.pid, number)
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == code and not err.strip()
+    assert json.loads(path.read_text())["interrupted"]
+    for worker in found:
+        with pytest.raises(ProcessLookupError):
+            os.kill(worker, 0)
+
+
+CRASHING = """
+import os, signal
+def saturate(x, *, bits):
+    if x.size > 5:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return spec.OPS["saturate"].golden(x, bits=bits)
+def bit_length(x):
+    os._exit(0)
+"""
+
+
+def test_an_op_that_ends_its_process_has_failed_and_the_others_go_on(tmp_path):
+    environment = stranger(tmp_path, CRASHING)
+    ops = ("isqrt", "saturate", "bit_length", "shift_round")
+    selected = [word for op in ops for word in ("--op", op)]
+    done = run("conform", "--backend", "stranger", *selected, "--jobs", "2", "--json", env=environment)
+    results = {entry["op"]: entry for entry in json.loads(done.stdout)["results"]}
+    assert done.returncode == 1 and not done.stderr.strip()
+    assert [results[op]["status"] for op in ops] == ["passed", "failed", "failed", "passed"]
+    failure = results["saturate"]["failure"]
+    assert failure["kind"] == "crash" and "signal 11" in failure["message"]
+    assert repeat.parse(failure["case"], "saturate").arrays[0].size > 5
+    assert "exit code 0" in results["bit_length"]["failure"]["message"]
+
+
+def end_process(backends):
+    os._exit(3)
+
+
+def test_a_text_that_ends_its_process_has_failed():
+    (text,) = conformance_run.run_texts([load("golden")], 2, "a text", end_process)
+    assert (text.source, text.status, text.message) == ("a text", "failed", "the process died")
+
+
+def test_a_listed_case_that_passes_when_repeated_is_unstable():
+    calls = iter(range(10**6))
+    once = broken.after("saturate", lambda result, *_: result + np.int32(next(calls) == 0))
+    (failure,) = conform(Backend("once", broken.Golden(saturate=once)), ["saturate"]).failures
+    assert failure.kind == "unstable" and "passed when it was repeated" in failure.message
 
 
 def test_killed_run_leaves_what_it_found(monkeypatch, capsys, tmp_path):
