@@ -5,6 +5,9 @@ op's arrays by position and its parameters by keyword and returns an array or a 
 It sees NumPy arrays, unless it also has ``from_numpy(array, device)`` and ``to_numpy(array)``, and, to train,
 ``concatenate(arrays, axis)``. It may have part of the ops.
 
+Arrays may be strided views, not contiguous: an op that reads memory by its address must look at their strides or copy
+them first. What ``from_numpy`` returns has ``shape`` and can be sliced as NumPy arrays can.
+
 Names come from the entry-point group ``mamba_integer.backends``; ``module`` and ``module:attribute`` work without one.
 """
 
