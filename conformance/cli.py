@@ -23,7 +23,7 @@ from .cases import draw_case
 from .comparison import AnyCase, Failure
 from .report import EQUAL, MISMATCH, USAGE, Report, Result, environment, write_atomically
 from .run import PRESETS, conform, run_texts
-from .terminal import Device, Json, UsageError, console_for, find_backend
+from .terminal import Device, Json, UsageError, backends_on_stderr, console_for, find_backend
 
 app = typer.Typer(
     name="mamba-integer",
@@ -87,36 +87,39 @@ def conform_command(
     selected = [_op(name).name for name in op] if op else list(spec.OPS)
     if report_file and not report_file.parent.is_dir():
         raise UsageError(f"--report: no folder {report_file.parent}")
+    if report_file and report_file.exists() and not report_file.is_file():
+        raise UsageError(f"--report: {report_file} is there and is no regular file")
     source = _text(text) if text or not op else None
-    named: list[str | None] = list(dict.fromkeys(backend)) if backend else [None]
-    backends = [find_backend(name, device) for name in named]
-    report, interrupted, stopped = Report(), True, INTERRUPTED
-    about = {"preset": preset, "seed": seed, "exhaustive": exhaustive, "environment": environment(backends)}
+    with backends_on_stderr(as_json):
+        named: list[str | None] = list(dict.fromkeys(backend)) if backend else [None]
+        backends = [find_backend(name, device) for name in named]
+        report, interrupted, stopped = Report(), True, INTERRUPTED
+        about = {"preset": preset, "seed": seed, "exhaustive": exhaustive, "environment": environment(backends)}
 
-    def fields() -> dict[str, Any]:
-        return report.to_dict() | {"interrupted": interrupted} | about
+        def fields() -> dict[str, Any]:
+            return report.to_dict() | {"interrupted": interrupted} | about
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console_for(stderr=True), transient=True) as bar:
-        task = bar.add_task("conform", total=len(selected) * len(backends))
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=console_for(stderr=True), transient=True) as bar:
+            task = bar.add_task("conform", total=len(selected) * len(backends))
 
-        def advance(result: Result) -> None:
-            bar.update(task, advance=1, description=f"{result.op} on {result.backend}")
-            if report_file:  # a run that is killed leaves what it found
-                write_atomically(report_file, fields())
+            def advance(result: Result) -> None:
+                bar.update(task, advance=1, description=f"{result.op} on {result.backend}")
+                if report_file:  # a run that is killed leaves what it found
+                    write_atomically(report_file, fields())
 
-        try:
-            with interrupted_by_sigterm():
-                conform(backends, selected, PRESETS[preset], seed, advance, exhaustive, report, jobs)
-                if source:
-                    report.texts += run_texts(backends, jobs, source.name, real_text.run, source)
-                    full = preset == "full"
-                    report.models += run_texts(backends, jobs, "models", model_cases.run_all, source, full)
-            interrupted = False
-        except Terminated:
-            stopped = TERMINATED
-        except KeyboardInterrupt:
-            pass
+            try:
+                with interrupted_by_sigterm():
+                    conform(backends, selected, PRESETS[preset], seed, advance, exhaustive, report, jobs)
+                    if source:
+                        report.texts += run_texts(backends, jobs, source.name, real_text.run, source)
+                        full = preset == "full"
+                        report.models += run_texts(backends, jobs, "models", model_cases.run_all, source, full)
+                interrupted = False
+            except Terminated:
+                stopped = TERMINATED
+            except KeyboardInterrupt:
+                pass
     if report_file:
         write_atomically(report_file, fields())
     if as_json:
@@ -141,18 +144,19 @@ def compare_command(
     names = [name.strip() for name in backends.split(",") if name.strip()]
     if len(names) < 2:
         raise UsageError(f"--backends needs a reference and at least one other, found {backends!r}")
-    reference, *others = [find_backend(name, device) for name in names]
-    for held in (reference, *others):
-        if not held.has(op):
-            raise UsageError(f"backend {held.name} has no op {op}")
-    source = Random(seed)
-    chosen: list[AnyCase] = [_case(case, op)] if case else [draw_case(contract.name, source) for _ in range(cases)]
-    compared, failure = 0, None
-    try:
-        for one in chosen:
-            compared += sum(repeat.check(other, one, reference) for other in others)
-    except Failure as found:
-        failure = found
+    with backends_on_stderr(as_json):
+        reference, *others = [find_backend(name, device) for name in names]
+        for held in (reference, *others):
+            if not held.has(op):
+                raise UsageError(f"backend {held.name} has no op {op}")
+        source = Random(seed)
+        chosen: list[AnyCase] = [_case(case, op)] if case else [draw_case(contract.name, source) for _ in range(cases)]
+        compared, failure = 0, None
+        try:
+            for one in chosen:
+                compared += sum(repeat.check(other, one, reference) for other in others)
+        except Failure as found:
+            failure = found
     if as_json:
         fields = {"op": op, "backends": names, "equal": failure is None and compared > 0, "integers": compared}
         print(json.dumps(fields | {"cases": len(chosen), "failure": failure.to_dict() if failure else None}))

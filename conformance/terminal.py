@@ -1,5 +1,10 @@
 """What the commands share: options, consoles, and errors of one line."""
 
+import contextlib
+import ctypes
+import os
+import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Annotated
 
@@ -23,6 +28,26 @@ def console_for(stderr: bool = False) -> Console:
     """Return a console that doesn't fold tables where there is no terminal to fit."""
     console = Console(stderr=stderr, highlight=False)
     return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=WIDTH)
+
+
+@contextlib.contextmanager
+def backends_on_stderr(wanted: bool) -> Iterator[None]:
+    """Let stderr have all that is printed, by Python, C and the processes started here: stdout is for JSON alone."""
+    if not wanted:
+        yield
+        return
+    stream, stdout, stderr = sys.stdout, 1, 2
+    stream.flush()
+    kept = os.dup(stdout)
+    os.dup2(stderr, stdout)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        stream.flush()
+        ctypes.CDLL(None).fflush(None)  # what C still holds back would follow the JSON
+        os.dup2(kept, stdout)
+        os.close(kept)
 
 
 def find_backend(name: str | None, device: str | None) -> Backend:

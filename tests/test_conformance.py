@@ -30,7 +30,7 @@ from mamba_integer.conformance import (
 )
 from mamba_integer.conformance import run as conformance_run
 from mamba_integer.conformance.card import failure_card
-from mamba_integer.conformance.cases import draw_case
+from mamba_integer.conformance.cases import Case, draw_case, extreme_cases
 from mamba_integer.conformance.comparison import Failure, check_case, forms, hexadecimal, in_form
 from mamba_integer.conformance.exhaustive import CHOSEN, POSTCONDITIONS, ExhaustiveCase
 from mamba_integer.conformance.relations import RELATIONS, check_relation, draw_relation
@@ -356,6 +356,7 @@ def test_a_module_that_is_no_package_is_a_backend(monkeypatch, tmp_path):
         ("conform", "--preset", "huge"),
         ("conform", "--text", "/no/such/file"),
         ("conform", "--report", "/no/such/folder/report.json"),
+        ("conform", "--report", "/tmp", "--op", "isqrt"),
         (
             "conform",
             "--no-such-option",
@@ -497,6 +498,26 @@ def test_a_listed_case_that_passes_when_repeated_is_unstable():
     assert failure.kind == "unstable" and "passed when it was repeated" in failure.message
 
 
+PRINTING = """
+import ctypes
+print("a banner")
+def saturate(x, *, bits):
+    print("cycle 1")
+    os.write(1, b"straight to the descriptor")
+    ctypes.CDLL(None).puts(b"from C")
+    return spec.OPS["saturate"].golden(x, bits=bits)
+import os
+"""
+
+
+@pytest.mark.parametrize("command", [("conform",), ("conform", "--jobs", "2"), ("compare",)])
+def test_json_is_alone_on_stdout(command, tmp_path):
+    chosen = ("--backends", "golden,stranger") if command == ("compare",) else ("--backend", "stranger")
+    done = run(*command, *chosen, "--op", "saturate", "--json", env=stranger(tmp_path, PRINTING))
+    assert done.returncode == 0 and json.loads(done.stdout)
+    assert all(printed in done.stderr for printed in ("a banner", "cycle 1", "straight to", "from C"))
+
+
 def test_killed_run_leaves_what_it_found(monkeypatch, capsys, tmp_path):
     """A kill lets no code run, so what was there before the last op is what stays."""
     path, seen = tmp_path / "report.json", []
@@ -580,6 +601,25 @@ def test_real_text_from_a_file(tmp_path):
     path.write_bytes(b"")
     with pytest.raises(ValueError, match="empty"):
         real_text.Source.of_file(path)
+
+
+def test_inputs_are_arrays_even_without_dimensions():
+    source = Random(7)
+    for op in spec.OPS:
+        cases = [draw_case(op, source) for _ in range(20)] + list(extreme_cases(op))[:20]
+        assert all(type(array) is np.ndarray for case in cases for array in case.arrays), op
+    case = Case("saturate", {}, (), {"bits": 8}, ("uniform",), 1, strided=True)
+    kinds = []
+    check_case(
+        Backend("kinds", broken.Golden(saturate=lambda x, bits: kinds.append(type(x)) or x.clip(-127, 127))), case
+    )
+    assert kinds == [np.ndarray]
+
+
+def test_card_says_that_inputs_are_views():
+    for strided in (False, True):
+        case = Case("saturate", {}, (2,), {"bits": 8}, ("uniform",), 1, strided)
+        assert ("strided views" in card_text(Failure(load("golden"), case, "value", "differs"))) == strided
 
 
 def test_case_survives_json():
