@@ -1,6 +1,7 @@
 """The suite catches what is wrong: null backends, planted bugs, crashes, races; and says so in every form it has."""
 
 import io
+import itertools
 import json
 import os
 import shlex
@@ -605,8 +606,8 @@ def test_real_text_from_a_file(tmp_path):
 
 def test_inputs_are_arrays_even_without_dimensions():
     source = Random(7)
-    for op in spec.OPS:
-        cases = [draw_case(op, source) for _ in range(20)] + list(extreme_cases(op))[:20]
+    for op in (name for name, op in spec.OPS.items() if any(tensor.shape == "..." for tensor in op.inputs)):
+        cases = [*(draw_case(op, source) for _ in range(20)), *itertools.islice(extreme_cases(op), 5)]
         assert all(type(array) is np.ndarray for case in cases for array in case.arrays), op
     case = Case("saturate", {}, (), {"bits": 8}, ("uniform",), 1, strided=True)
     kinds = []
