@@ -5,7 +5,10 @@ op's arrays by position and its parameters by keyword and returns an array or a 
 It sees NumPy arrays, unless it also has ``from_numpy(array, device)`` and ``to_numpy(array)``, and, to train,
 ``concatenate(arrays, axis)``. It may have part of the ops.
 
-Names come from the entry-point group ``mamba_integer.backends``; ``package.module:attribute`` works without one.
+Arrays may be strided views, not contiguous: an op that reads memory by its address must look at their strides or copy
+them first. What ``from_numpy`` returns has ``shape`` and can be sliced as NumPy arrays can.
+
+Names come from the entry-point group ``mamba_integer.backends``; ``module`` and ``module:attribute`` work without one.
 """
 
 import importlib
@@ -67,7 +70,7 @@ class Backend:
 
 
 def load(name: str | None = None, device: str | None = None) -> Backend:
-    """Find a backend by entry-point name or ``package.module:attribute``.
+    """Find a backend by entry-point name or ``module:attribute``; without an attribute it is the module itself.
 
     Without a name, the environment variable MAMBA_INTEGER_BACKEND names it; without that it is the golden code.
     Without a device, a backend that has ``default_device()`` chooses.
@@ -88,15 +91,16 @@ def load(name: str | None = None, device: str | None = None) -> Backend:
 
 def _find(name: str) -> Any:
     known = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+    module, _, attribute = name.partition(":")
     try:
         if name in known:
             return known[name].load()
-        module, _, attribute = name.partition(":")
-        if "." not in name and not attribute:
-            raise BackendError(
-                f"unknown backend {name!r}; known: {', '.join(sorted(known))}, or package.module:attribute"
-            )
         found = importlib.import_module(module)
         return getattr(found, attribute) if attribute else found
-    except (ImportError, AttributeError) as error:
+    except ModuleNotFoundError as error:
+        if f"{module}.".startswith(f"{error.name}."):
+            allowed = f"{', '.join(sorted(known))}, or module:attribute, the module's folder in PYTHONPATH"
+            raise BackendError(f"unknown backend {name!r}: {error}; known: {allowed}") from error
+        raise BackendError(f"backend {name!r} can't be loaded: {error}; is its folder in PYTHONPATH?") from error
+    except (ImportError, AttributeError, ValueError) as error:
         raise BackendError(f"backend {name!r} can't be loaded: {error}") from error

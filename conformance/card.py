@@ -21,7 +21,8 @@ def failure_card(failure: Failure) -> Panel:
     for label, clause in contract.clauses.items():
         rows.add_row(label, Line(clause))
     shapes = [(t.name, f"{a.dtype}{list(a.shape)}") for t, a in zip(contract.inputs, case.arrays, strict=True)]
-    rows.add_row("inputs", Line(", ".join(f"{name} {shape}" for name, shape in shapes)))
+    views = "; strided views, each second element of a larger array" if getattr(case, "strided", False) else ""
+    rows.add_row("inputs", Line(", ".join(f"{name} {shape}" for name, shape in shapes) + views))
     rows.add_row("parameters", Line(", ".join(f"{n}={v}" for n, v in case.parameters.items()) or "none"))
     rows.add_row(failure.kind, Line(failure.message, style="bold red"))
     if failure.differs:

@@ -49,7 +49,7 @@ class Case:
             return find_op(tensor.packer)(self._draw(stream, digits, -1, 1).astype(np.int8))
         dtype = tensor.dtypes[(self.seed >> stream) % len(tensor.dtypes)]
         allowed = tensor.range(self.at, dtype)
-        return self._draw(stream, self._shape(tensor), allowed.low, allowed.high).astype(dtype)
+        return np.asarray(self._draw(stream, self._shape(tensor), allowed.low, allowed.high), dtype)
 
     def _draw(self, stream: int, shape: tuple[int, ...], low: int, high: int) -> np.ndarray:
         return draw(self.patterns[stream], self.seed, stream, shape, low, high)

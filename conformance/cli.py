@@ -1,8 +1,11 @@
 """The command line. Exit codes: 0 all equal and complete, 1 a mismatch or something missing, 2 a usage error."""
 
+import contextlib
 import json
 import os
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Annotated, Any
@@ -19,8 +22,8 @@ from .card import show_failure, show_report
 from .cases import draw_case
 from .comparison import AnyCase, Failure
 from .report import EQUAL, MISMATCH, USAGE, Report, Result, environment, write_atomically
-from .run import PRESETS, conform
-from .terminal import Device, Json, UsageError, console_for, find_backend
+from .run import PRESETS, conform, run_texts
+from .terminal import Device, Json, UsageError, backends_on_stderr, console_for, find_backend
 
 app = typer.Typer(
     name="mamba-integer",
@@ -30,16 +33,33 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM  # exit codes, as of a shell
 
+JOBS = "How many processes share the ops; with 2 or more, a run survives a backend that ends its process."
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the drawn cases.")]
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: a run ends as at Ctrl-C, with its processes ended and its report written."""
+
+
+@contextlib.contextmanager
+def interrupted_by_sigterm() -> Iterator[None]:
+    def stop(number, frame):
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @app.command("conform", epilog="Example: mamba-integer conform --backend numba --backend triton --op squareplus")
 def conform_command(
     backend: Annotated[
         list[str] | None,
-        typer.Option(help="numba, torch, triton, unbounded or package.module:attribute; may be repeated."),
+        typer.Option(help="numba, torch, triton, unbounded or module:attribute; may be repeated."),
     ] = None,
     op: Annotated[list[str] | None, typer.Option(help="Only this op; may be repeated.")] = None,
     device: Device = None,
@@ -47,7 +67,13 @@ def conform_command(
     seed: Seed = 0,
     exhaustive: Annotated[bool, typer.Option("--exhaustive", help="Also every input, where they are finite.")] = False,
     text: Annotated[Path | None, typer.Option(help="File of real text for the block run stage by stage.")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="How many processes share the ops.")] = 1,
+    jobs: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="How many processes share the ops; 2 or more survive a crashing backend.",
+        ),
+    ] = 1,
     as_json: Json = False,
     report_file: Annotated[Path | None, typer.Option("--report", help="Write the report to this JSON file.")] = None,
 ) -> None:
@@ -61,39 +87,46 @@ def conform_command(
     selected = [_op(name).name for name in op] if op else list(spec.OPS)
     if report_file and not report_file.parent.is_dir():
         raise UsageError(f"--report: no folder {report_file.parent}")
+    if report_file and report_file.exists() and not report_file.is_file():
+        raise UsageError(f"--report: {report_file} is there and is no regular file")
     source = _text(text) if text or not op else None
-    named: list[str | None] = list(dict.fromkeys(backend)) if backend else [None]
-    backends = [find_backend(name, device) for name in named]
-    report, interrupted = Report(), True
-    about = {"preset": preset, "seed": seed, "exhaustive": exhaustive, "environment": environment(backends)}
+    with backends_on_stderr(as_json):
+        named: list[str | None] = list(dict.fromkeys(backend)) if backend else [None]
+        backends = [find_backend(name, device) for name in named]
+        report, interrupted, stopped = Report(), True, INTERRUPTED
+        about = {"preset": preset, "seed": seed, "exhaustive": exhaustive, "environment": environment(backends)}
 
-    def fields() -> dict[str, Any]:
-        return report.to_dict() | {"interrupted": interrupted} | about
+        def fields() -> dict[str, Any]:
+            return report.to_dict() | {"interrupted": interrupted} | about
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console_for(stderr=True), transient=True) as bar:
-        task = bar.add_task("conform", total=len(selected) * len(backends))
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=console_for(stderr=True), transient=True) as bar:
+            task = bar.add_task("conform", total=len(selected) * len(backends))
 
-        def advance(result: Result) -> None:
-            bar.update(task, advance=1, description=f"{result.op} on {result.backend}")
-            if report_file:  # a run that is killed leaves what it found
-                write_atomically(report_file, fields())
+            def advance(result: Result) -> None:
+                bar.update(task, advance=1, description=f"{result.op} on {result.backend}")
+                if report_file:  # a run that is killed leaves what it found
+                    write_atomically(report_file, fields())
 
-        try:
-            conform(backends, selected, PRESETS[preset], seed, advance, exhaustive, report, jobs)
-            if source:
-                report.texts += real_text.run(backends, source)
-                report.models += model_cases.run_all(backends, source, preset == "full")
-            interrupted = False
-        except KeyboardInterrupt:
-            pass
+            try:
+                with interrupted_by_sigterm():
+                    conform(backends, selected, PRESETS[preset], seed, advance, exhaustive, report, jobs)
+                    if source:
+                        report.texts += run_texts(backends, jobs, source.name, real_text.run, source)
+                        full = preset == "full"
+                        report.models += run_texts(backends, jobs, "models", model_cases.run_all, source, full)
+                interrupted = False
+            except Terminated:
+                stopped = TERMINATED
+            except KeyboardInterrupt:
+                pass
     if report_file:
         write_atomically(report_file, fields())
     if as_json:
         print(json.dumps(fields()))
     else:
         show_report(console_for(), report)
-    raise typer.Exit(INTERRUPTED if interrupted else report.exit_code)
+    raise typer.Exit(stopped if interrupted else report.exit_code)
 
 
 @app.command("compare", epilog="Example: mamba-integer compare --op squareplus --backends golden,triton --cases 100")
@@ -111,18 +144,19 @@ def compare_command(
     names = [name.strip() for name in backends.split(",") if name.strip()]
     if len(names) < 2:
         raise UsageError(f"--backends needs a reference and at least one other, found {backends!r}")
-    reference, *others = [find_backend(name, device) for name in names]
-    for held in (reference, *others):
-        if not held.has(op):
-            raise UsageError(f"backend {held.name} has no op {op}")
-    source = Random(seed)
-    chosen: list[AnyCase] = [_case(case, op)] if case else [draw_case(contract.name, source) for _ in range(cases)]
-    compared, failure = 0, None
-    try:
-        for one in chosen:
-            compared += sum(repeat.check(other, one, reference) for other in others)
-    except Failure as found:
-        failure = found
+    with backends_on_stderr(as_json):
+        reference, *others = [find_backend(name, device) for name in names]
+        for held in (reference, *others):
+            if not held.has(op):
+                raise UsageError(f"backend {held.name} has no op {op}")
+        source = Random(seed)
+        chosen: list[AnyCase] = [_case(case, op)] if case else [draw_case(contract.name, source) for _ in range(cases)]
+        compared, failure = 0, None
+        try:
+            for one in chosen:
+                compared += sum(repeat.check(other, one, reference) for other in others)
+        except Failure as found:
+            failure = found
     if as_json:
         fields = {"op": op, "backends": names, "equal": failure is None and compared > 0, "integers": compared}
         print(json.dumps(fields | {"cases": len(chosen), "failure": failure.to_dict() if failure else None}))
@@ -182,7 +216,7 @@ def main() -> None:
         code = _complain(f"{error.filename or 'input or output'}: {error.strerror or error}")
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
-    except Exception as error:
+    except BaseException as error:  # SystemExit too: code 0 is for a verdict, not for a backend that gives up
         # Typer's own errors have this method, whichever version of click they come from.
         own = getattr(error, "format_message", None)
         code = _complain(own() if own else f"internal error: {type(error).__name__}: {error}")

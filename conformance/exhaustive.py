@@ -12,7 +12,7 @@ from mamba_integer import spec
 from mamba_integer.backends import Backend
 from mamba_integer.spec.contract import find_op
 
-from .comparison import Failure, check_case, crash
+from .comparison import Failure, check_case, crashes_as_failures
 from .plans.activation import offsets
 
 BLOCK = 1 << 26
@@ -117,10 +117,11 @@ class InvalidBytes(ValidBytes):
 
     def check(self, backend, case):
         for byte in case.arrays[0]:
-            try:
-                backend.run(case.op, [byte], case.parameters)
-            except Exception:
-                continue
+            with crashes_as_failures(backend, case):
+                try:
+                    backend.run(case.op, [byte], case.parameters)
+                except Exception:
+                    continue
             raise Failure(backend, case, "accepted", f"the invalid byte {byte[0]:#04x} raised no error")
         return len(case.arrays[0])
 
@@ -207,10 +208,8 @@ class Int32(Group):
         stop = min(case.start + BLOCK, find_op(case.op).inputs[0].range(None).high + 1)
         wide = torch.arange(case.start, stop, device=backend.device)
         narrow = wide.to(torch.int32)
-        try:
+        with crashes_as_failures(backend, case):
             (result,) = backend.call(case.op, [narrow], case.parameters)
-        except Exception as error:
-            raise crash(backend, case, error) from error
         if not isinstance(result, torch.Tensor) or result.dtype != torch.int32 or result.shape != wide.shape:
             raise Failure(backend, case, "result", f"want an int32 tensor of shape {tuple(wide.shape)}")
         if not torch.equal(narrow.long(), wide):

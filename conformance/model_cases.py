@@ -66,10 +66,12 @@ class Watched:
 def stages(model: LanguageModel, ids: np.ndarray, tokens: int) -> Iterator[Stage]:
     """Yield what each layer computes from all but the last of ``ids``, then two ways of writing, and the state left."""
     watched: Any = Watched(model)
-    crash = None
+    crash: BaseException | None = None
     try:
         _, state = watched.prefill(ids[:, :-1], model.new_state(len(ids)))
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         crash = error
         if watched.layers:
             watched.layers.popitem()  # it crashed in this layer

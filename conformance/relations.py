@@ -18,7 +18,7 @@ from mamba_integer.spec.contract import Op, Tensor, find_op
 from mamba_integer.spec.ops import rotation, transform
 
 from .cases import Case, draw_case
-from .comparison import compare, crash
+from .comparison import compare, crashes_as_failures, forms, in_form
 
 Arrays = tuple[np.ndarray, ...]
 Call = Callable[[str, Sequence[np.ndarray], Mapping[str, int]], Arrays]
@@ -375,17 +375,19 @@ def check_relation(backend: Backend, case: RelationCase) -> int:
     Raises
     ------
     Failure
-        The backend crashed, or two results that must be equal aren't.
+        The backend crashed, a result isn't in the form of its op's contract, or two that must be equal aren't.
     """
     relation = RELATIONS[case.relation]
 
     def call(op: str, arrays: Sequence[np.ndarray], parameters: Mapping[str, int]) -> Arrays:
-        try:
-            return backend.run(op, arrays, parameters)
-        except Exception as error:
-            raise crash(backend, case, error) from error
+        says = f"{relation.says}; {op}: "
+        with crashes_as_failures(backend, case, says):
+            results = backend.run(op, arrays, parameters)
+        return in_form(backend, case, results, forms(op, arrays, parameters), says)
 
-    return sum(
-        compare(backend, case, got, want, relation.names(case.op), relation.says)
-        for got, want in relation.sides(call, case)
-    )
+    # Results in form may still hold integers that the relation can't go on with.
+    with crashes_as_failures(backend, case, f"{relation.says}; "):
+        return sum(
+            compare(backend, case, got, want, relation.names(case.op), relation.says)
+            for got, want in relation.sides(call, case)
+        )

@@ -1,28 +1,38 @@
 """The conformance run: hypothesis draws cases op by op, a failing case is shrunk, everything is counted."""
 
+import contextlib
 import multiprocessing
 import os
+import signal
+import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from hypothesis.errors import HypothesisException
 
-from mamba_integer.backends import Backend
+from mamba_integer.backends import Backend, BackendError
 from mamba_integer.spec import OPS
 
+from . import repeat
 from .cases import draw_case, extreme_cases, large_cases
-from .comparison import Failure, check_case
+from .comparison import AnyCase, Failure
 from .exhaustive import exhaustive_cases
-from .relations import RELATIONS, check_relation, draw_relation
-from .report import Report, Result
+from .relations import RELATIONS, draw_relation
+from .report import Report, Result, Text
 
 PRESETS = {"minimal": 25, "full": 150}
 SHARE, SHARE_BITS = 30, 16  # examples that run in one go, and bits of a seed that number them
 CASES_A_RELATION_CASE = 6
 SHRINKING_SECONDS = 20
+SECONDS_TO_END = 5  # that a process has to end itself when it is told to
 
 
 class ShrunkEnoughError(BaseException):
@@ -77,17 +87,39 @@ def check_drawn(examples: int, run_seed: int, check: Callable) -> None:
             raise min(failures, key=input_size) from None
         if not failures:
             raise
-        failures[-1].kind = "unstable"
-        failures[-1].message += " (the same case passed when it was repeated: the op isn't deterministic)"
-        raise failures[-1] from None
+        raise unstable(failures[-1]) from None
+
+
+def unstable(failure: Failure) -> Failure:
+    failure.kind = "unstable"
+    failure.message += " (the same case passed when it was repeated: the op isn't deterministic)"
+    return failure
+
+
+def check_listed(check: Callable[[AnyCase], int], case: AnyCase) -> int:
+    """Check a case that isn't drawn, again if it failed: hypothesis does so with those it draws."""
+    try:
+        return check(case)
+    except Failure as failure:
+        with contextlib.suppress(Failure):
+            check(case)
+            unstable(failure)
+        raise
 
 
 def conform_op(
-    backend: Backend, op: str, examples: int, run_seed: int = 0, exhaustive: bool = False, share: int = 0
+    backend: Backend,
+    op: str,
+    examples: int,
+    run_seed: int = 0,
+    exhaustive: bool = False,
+    share: int = 0,
+    begin: Callable[[AnyCase], Any] = lambda case: None,
 ) -> Result:
     """Hold a backend's op against the golden op on ``examples`` drawn cases, and against itself.
 
-    Each ``share`` of an op draws cases of its own; share 0 also has what isn't drawn.
+    Each ``share`` of an op draws cases of its own; share 0 also has what isn't drawn. ``begin`` is called before each
+    case is checked.
     """
     result = Result(op, backend.name, backend.device)
     if not backend.has(op):
@@ -95,25 +127,29 @@ def conform_op(
         return result
     own_seed = (run_seed << SHARE_BITS) + share
 
+    def check(case: AnyCase) -> int:
+        begin(case)
+        return repeat.check(backend, case)
+
     def compare_drawn(random):
-        result.count("drawn", check_case(backend, draw_case(op, random)))
+        result.count("drawn", check(draw_case(op, random)))
 
     try:
         for case in extreme_cases(op) if share == 0 else ():
-            result.count("extremes", check_case(backend, case))
+            result.count("extremes", check_listed(check, case))
         for large in large_cases(op, run_seed) if share == 0 else ():
-            result.count("large", check_case(backend, large))
+            result.count("large", check_listed(check, large))
         check_drawn(examples, own_seed, compare_drawn)
         for name, relation in RELATIONS.items():
             needed = relation.needs(op)
             if needed is not None and all(backend.has(other) for other in needed):
 
                 def relate_drawn(random, name=name):
-                    result.count(name, check_relation(backend, draw_relation(name, op, random)))
+                    result.count(name, check(draw_relation(name, op, random)))
 
                 check_drawn(-(-examples // CASES_A_RELATION_CASE), own_seed, relate_drawn)
         for every in exhaustive_cases(op, backend) if exhaustive and share == 0 else ():
-            result.count(f"exhaustive {every.exhaustive}", every.check(backend))
+            result.count(f"exhaustive {every.exhaustive}", check_listed(check, every))
     except Failure as failure:
         result.status, result.failure = "failed", failure
     else:
@@ -134,18 +170,19 @@ def conform(
     """Run the suite for one or more backends; without ``ops``, for all of the specification.
 
     A ``report`` handed in is filled as the run goes, so that an interrupted run has one too. With ``jobs`` above 1 that
-    many processes share the work, and find the backends by name; the cases are the same.
+    many processes share the work, and find the backends by name; the cases are the same. An op that ends its process
+    has then failed, and the others go on.
     """
     report = Report() if report is None else report
     selected = list(OPS if ops is None else ops)
     tested = [backends] if isinstance(backends, Backend) else backends
     planned = [(backend, Result(op, backend.name, backend.device)) for backend in tested for op in selected]
     report.results += [result for _, result in planned]
-    calls = []
+    calls: list[Call] = []
     for backend, result in planned:
         sizes = [min(SHARE, examples - start) for start in range(0, examples, SHARE)]
         result.shares = len(sizes)
-        calls += [(result, (backend, result.op, size, run_seed, exhaustive, i)) for i, size in enumerate(sizes)]
+        calls += [Call(result, (backend, result.op, size, run_seed, exhaustive, i)) for i, size in enumerate(sizes)]
 
     def finish(result: Result, share: Result) -> None:
         result.add(share)
@@ -153,18 +190,118 @@ def conform(
             progress(result)
 
     if jobs == 1:
-        for result, call in calls:
-            finish(result, conform_op(*call))
-    else:
-        with processes(jobs) as pool:
-            running = {pool.submit(conform_op, *call): result for result, call in calls}
-            for done in as_completed(running):
-                finish(running[done], done.result())
+        for call in calls:
+            finish(call.result, conform_op(*call.arguments))
+    while jobs > 1 and calls:
+        calls = conform_in_processes(calls, jobs, finish)
     return report
 
 
-def processes(jobs: int) -> ProcessPoolExecutor:
-    """Return a pool of fresh processes that share the processors out among them."""
+Arguments = tuple[Backend, str, int, int, bool, int]
+
+
+@dataclass(eq=False)
+class Call:
+    """One share of the work: the arguments of ``conform_op``, and the result that it is a part of."""
+
+    result: Result
+    arguments: Arguments
+
+
+def conform_in_processes(calls: list[Call], jobs: int, finish: Callable[[Result, Result], None]) -> list[Call]:
+    """Run calls until all are finished or one ends its process, whose op has then failed; return what is to be run."""
+    with tempfile.TemporaryDirectory() as folder:
+        with processes(jobs) as pool:
+            running: dict[Future, Call] = {}
+            with contextlib.suppress(BrokenProcessPool):
+                for i, call in enumerate(calls):
+                    running[pool.submit(conform_and_note, Path(folder), i, call.arguments)] = call
+            left = dict.fromkeys(calls)
+            for done in as_completed(running):
+                with contextlib.suppress(BrokenProcessPool):
+                    finish(running[done].result, done.result())
+                    del left[running[done]]
+            started = workers(pool)
+        # The pool itself ended those that were well.
+        died = {Path(folder, str(w.pid)): w.exitcode for w in started if w.exitcode != -signal.SIGTERM}
+        notes = {path: path.read_text() for path in died if path.exists()}
+        if left and not notes:
+            raise BackendError("a process ended before it ran a case, or was ended by something else")
+        for path, note in notes.items() if left else ():
+            number, case = note.split(maxsplit=1)
+            call = calls[int(number)]
+            backend, op, *_ = call.arguments
+            message = f"the process died ({meaning(died[path])})"
+            failure = Failure(backend, repeat.parse(case, op), "crash", message)
+            call.result.shares = min(1, call.result.shares)  # the op's other shares would end their processes as well
+            finish(call.result, Result(op, backend.name, status="failed", failure=failure))
+    return [call for call in left if call.result.shares]
+
+
+def conform_and_note(folder: Path, number: int, arguments: Arguments) -> Result:
+    """Run a call, its number and the case being checked in a file that is named after this process."""
+    note = folder / str(os.getpid())
+    return conform_op(*arguments, lambda case: note.write_text(f"{number} {case.to_json()}"))
+
+
+def meaning(code: int | None) -> str:
+    """Return what a process' exit code tells."""
+    return f"exit code {code}" if code is None or code >= 0 else f"signal {-code}, {signal.strsignal(-code)}"
+
+
+def run_texts(
+    backends: Sequence[Backend], jobs: int, name: str, run: Callable[..., list[Text]], *arguments: Any
+) -> list[Text]:
+    """Run texts on each backend, with ``jobs`` above 1 in a process of its own, which it may end without harm."""
+    if jobs == 1:
+        return run(backends, *arguments)
+    texts: list[Text] = []
+    for backend in backends:
+        with processes(1) as pool:
+            try:
+                texts += pool.submit(run, [backend], *arguments).result()
+            except BrokenProcessPool:
+                texts.append(Text(backend.name, name, "failed", "the process died"))
+    return texts
+
+
+@contextlib.contextmanager
+def processes(jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """Give a pool of fresh processes that share the processors out among them, and that end with the block."""
     threads = str(max(1, len(os.sched_getaffinity(0)) // jobs))
     os.environ |= {"NUMBA_NUM_THREADS": threads, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
-    return ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"))
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _serve)
+    try:
+        # Workers start one a call, and as deaf to Ctrl-C as we are; each hears again when it knows what to do then.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        for _ in range(jobs):
+            pool.submit(int)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        yield pool
+    finally:
+        running = workers(pool)
+        pool.shutdown(wait=False, cancel_futures=True)
+        for worker in running:
+            worker.terminate()
+        for worker in running:
+            worker.join(SECONDS_TO_END)
+            worker.kill()
+
+
+def workers(pool: ProcessPoolExecutor) -> list[multiprocessing.Process]:
+    """Return a pool's processes, for which there is no public way before Python 3.14."""
+    return list(pool._processes.values())
+
+
+def _serve() -> None:
+    """Leave Ctrl-C to the parent (to programs that a backend starts it is what it always was), and end with it."""
+    signal.signal(signal.SIGINT, lambda *_: None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent
+    parent.join()
+    os._exit(1)

@@ -35,7 +35,9 @@ def follow(text: Text, want: Iterable[Stage], running: Iterator[Stage]) -> Text:
         try:
             found = next(running)
             text.stages[expected.name] = found.digest
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             text.message = text.message or f"{what}: crash: {type(error).__name__}: {error}"
             break
         text.integers += sum(array.size for array in expected.arrays.values())

@@ -1,8 +1,10 @@
 """What the commands share: options, consoles, and errors of one line."""
 
+import ctypes
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import replace
 from typing import Annotated
 
@@ -43,6 +45,26 @@ def say(line: str) -> None:
         warn("nobody reads stdout any more; the run goes on")
 
 
+@contextmanager
+def backends_on_stderr(wanted: bool) -> Iterator[None]:
+    """Let stderr have all that is printed, by Python, C and the processes started here: stdout is for JSON alone."""
+    if not wanted:
+        yield
+        return
+    stream, stdout, stderr = sys.stdout, 1, 2
+    stream.flush()
+    kept = os.dup(stdout)
+    os.dup2(stderr, stdout)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        stream.flush()
+        ctypes.CDLL(None).fflush(None)  # what C still holds back would follow the JSON
+        os.dup2(kept, stdout)
+        os.close(kept)
+
+
 def find_backend(name: str | None, device: str | None) -> Backend:
     """Return a backend that takes arrays on its device, or raise BackendError."""
     try:
@@ -52,6 +74,6 @@ def find_backend(name: str | None, device: str | None) -> Backend:
         backend.load(np.zeros(1, np.int8))
     except BackendError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BackendError(f"backend {name} can't be used: {type(error).__name__}: {error}") from error
     return backend

@@ -1,10 +1,15 @@
 """The suite catches what is wrong: null backends, planted bugs, crashes, races; and says so in every form it has."""
 
 import io
+import itertools
 import json
+import os
 import shlex
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 from random import Random
 
 import numpy as np
@@ -12,12 +17,22 @@ import pytest
 from rich.console import Console
 
 from mamba_integer import spec
-from mamba_integer.backends import Backend, load
-from mamba_integer.conformance import broken, broken_training, cli, exhaustive, real_text, repeat
+from mamba_integer.backends import Backend, BackendError, load
+from mamba_integer.conformance import (
+    broken,
+    broken_training,
+    cli,
+    exhaustive,
+    model_cases,
+    real_text,
+    relations,
+    repeat,
+    terminal,
+)
 from mamba_integer.conformance import run as conformance_run
 from mamba_integer.conformance.card import failure_card
-from mamba_integer.conformance.cases import draw_case
-from mamba_integer.conformance.comparison import Failure, check_case, hexadecimal
+from mamba_integer.conformance.cases import Case, draw_case, extreme_cases
+from mamba_integer.conformance.comparison import Failure, check_case, forms, hexadecimal, in_form
 from mamba_integer.conformance.exhaustive import CHOSEN, POSTCONDITIONS, ExhaustiveCase
 from mamba_integer.conformance.relations import RELATIONS, check_relation, draw_relation
 from mamba_integer.conformance.report import Report, Result, write_atomically
@@ -27,9 +42,11 @@ BROKEN = "mamba_integer.conformance.broken"
 PARTIAL = "mamba_integer.spec.ops.activation"
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-c", "from mamba_integer.conformance.cli import main; main()", *arguments]
-    return subprocess.run(command, capture_output=True, text=True)
+COMMAND = [sys.executable, "-c", "from mamba_integer.conformance.cli import main; main()"]
+
+
+def run(*arguments: str, **options) -> subprocess.CompletedProcess:
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, **options)
 
 
 def in_process(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
@@ -125,6 +142,38 @@ def test_race_is_reported_as_unstable():
     assert found.value.kind == "unstable"
 
 
+class Panic(BaseException):
+    """What a runtime that isn't Python's may raise."""
+
+
+@pytest.mark.parametrize("error", [SystemExit(0), Panic("at line 3")])
+def test_whatever_an_op_raises_is_a_crash(error):
+    def give_up(*arrays, **parameters):
+        raise error
+
+    backend = Backend("quitting", broken.Golden(causal_conv1d=give_up, conv1d_step=give_up, unpack_trits=give_up))
+    (failure,) = conform(backend, ["causal_conv1d"]).failures
+    assert failure.kind == "crash" and type(error).__name__ in failure.message
+    with pytest.raises(Failure, match=type(error).__name__):
+        check_drawn(5, 0, lambda random: check_relation(backend, draw_relation("steps", "causal_conv1d", random)))
+    with pytest.raises(Failure, match=type(error).__name__):
+        ExhaustiveCase("unpack_trits", "invalid bytes", {"K": 5}).check(backend)
+    (text,) = real_text.run([backend], real_text.Source.default())
+    assert text.status == "failed" and type(error).__name__ in text.message
+    (text,) = model_cases.run([backend], real_text.Source.default())
+    assert text.status == "failed" and type(error).__name__ in text.message
+
+
+@pytest.mark.parametrize("command", [("conform",), ("compare", "--backends", "golden,quitting")])
+def test_a_backend_that_exits_is_no_verdict(command, monkeypatch, capsys):
+    def exits(name, device):
+        raise SystemExit(0)
+
+    monkeypatch.setattr(terminal, "load", exits)
+    code, out, err = in_process(monkeypatch, capsys, *command, "--op", "isqrt")
+    assert code == 2 and not out and "SystemExit" in err
+
+
 def test_exhaustive_finds_the_needle():
     backend = load(f"{BROKEN}:needle")
     assert conform(backend, ["isqrt"]).exit_code == 0
@@ -215,6 +264,56 @@ def test_each_relation_finds_its_bug(relation):
         repeat.check(backend, repeat.parse(found.value.case.to_json(), op))
 
 
+MALFORMED = {
+    "1 results, want 2": lambda y, state: y,
+    "y is a NoneType, want an array": lambda y, state: (None, state),
+    "y has dtype int64, want int16": lambda y, state: (y.astype(np.int64), state),
+    "y has shape": lambda y, state: (y.reshape(-1), state),
+    "RuntimeError: out of shared memory": lambda y, state: broken.crashing(),
+}
+
+
+@pytest.mark.parametrize("message", MALFORMED)
+def test_what_a_relation_cannot_compute_with_is_a_failure(message):
+    step = broken.after("conv1d_step", lambda results, *_: MALFORMED[message](*results))
+    backend = Backend("malformed", broken.Golden(conv1d_step=step))
+    (failure,) = conform(backend, ["causal_conv1d"]).failures
+    assert failure.message.startswith(f"{RELATIONS['steps'].says}; conv1d_step: {message}")
+    assert conform(backend, ["conv1d_step"]).failures
+
+
+def test_a_relation_that_raises_is_a_failure(monkeypatch):
+    def sides(self, call, case):
+        raise ValueError("no way on from here")
+        yield
+
+    monkeypatch.setattr(relations.Steps, "sides", sides)
+    with pytest.raises(Failure, match="step by step equals the whole; ValueError: no way on"):
+        check_drawn(5, 0, lambda random: check_relation(load("golden"), draw_relation("steps", "ssd_scan", random)))
+
+
+def test_every_contract_states_the_forms_of_its_results():
+    source = Random(5)
+    for op, contract in spec.OPS.items():
+        case = draw_case(op, source)
+        results = contract.golden(*case.arrays, **case.parameters)
+        results = results if isinstance(results, tuple) else (results,)
+        assert in_form(load("golden"), case, results, forms(op, case.arrays, case.parameters))
+
+
+def test_an_array_that_hides_its_integers_is_no_array():
+    hidden = broken.after("isqrt", lambda result, *_: np.ma.masked_all(result.shape, np.int32))
+    (failure,) = conform(Backend("masked", broken.Golden(isqrt=hidden)), ["isqrt"]).failures
+    assert failure.kind == "result" and "MaskedArray" in failure.message
+
+
+def test_a_malformed_reference_is_a_failure():
+    listed = broken.after("isqrt", lambda result, *_: result.tolist())
+    reference = Backend("lists", broken.Golden(isqrt=listed))
+    with pytest.raises(Failure, match="isqrt on lists: result"):
+        check_case(load("golden"), draw_case("isqrt", Random(1)), reference)
+
+
 def test_every_relation_is_used():
     """Each relation says something of an op; sequences are cut and stepped, batches cut, composites composed."""
     used = {name: [op for op in spec.OPS if relation.needs(op) is not None] for name, relation in RELATIONS.items()}
@@ -239,6 +338,17 @@ def test_exit_codes_of_processes():
     assert unknown.stderr.count("\n") == 1 and "Traceback" not in unknown.stderr
 
 
+def test_a_module_that_is_no_package_is_a_backend(monkeypatch, tmp_path):
+    stranger(tmp_path, "import no_such_module_of_its")
+    with pytest.raises(BackendError, match=r"unknown backend 'stranger': .*PYTHONPATH"):
+        load("stranger")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(BackendError, match=r"can't be loaded: No module named 'no_such_module_of_its'.*PYTHONPATH"):
+        load("stranger:isqrt")
+    stranger(tmp_path, "")
+    assert load("stranger").names == list(spec.OPS)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -248,6 +358,7 @@ def test_exit_codes_of_processes():
         ("conform", "--preset", "huge"),
         ("conform", "--text", "/no/such/file"),
         ("conform", "--report", "/no/such/folder/report.json"),
+        ("conform", "--report", "/tmp", "--op", "isqrt"),
         (
             "conform",
             "--no-such-option",
@@ -312,6 +423,101 @@ def test_interrupted_run_reports_what_it_did(monkeypatch, capsys):
     report = json.loads(out)
     assert code == 130 and report["interrupted"] and not report["complete"]
     assert [entry["status"] for entry in report["results"]] == ["passed", "not run"]
+
+
+def stranger(folder: Path, source: str) -> dict[str, str]:
+    """Write the module ``stranger``, a backend that other processes find too; return their environment."""
+    (folder / "stranger.py").write_text(f"from mamba_integer.spec import *\nfrom mamba_integer import spec\n{source}")
+    return os.environ | {"PYTHONPATH": str(folder)}
+
+
+HANGING = """
+import os, time
+from pathlib import Path
+def isqrt(v):
+    Path(__file__).with_name(str(os.getpid())).touch()
+    time.sleep(1000)
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_run_takes_its_processes_with_it(number, code, tmp_path):
+    environment = stranger(tmp_path, HANGING)
+    arguments = ["conform", "--backend", "stranger", "--op", "isqrt", "--op", "saturate", "--jobs", "2"]
+    path = tmp_path / "report.json"
+    command = [*COMMAND, *arguments, "--preset", "full", "--report", str(path)]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, process_group=0) as process:
+        while len(found := [int(file.name) for file in tmp_path.iterdir() if file.name.isdigit()]) < 2:
+            assert process.poll() is None
+            time.sleep(0.01)
+        os.killpg(process.pid, number)
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == code and not err.strip()
+    assert json.loads(path.read_text())["interrupted"]
+    for worker in found:
+        with pytest.raises(ProcessLookupError):
+            os.kill(worker, 0)
+
+
+CRASHING = """
+import os, signal
+def saturate(x, *, bits):
+    if x.size > 5:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return spec.OPS["saturate"].golden(x, bits=bits)
+def bit_length(x):
+    os._exit(0)
+"""
+
+
+def test_an_op_that_ends_its_process_has_failed_and_the_others_go_on(tmp_path):
+    environment = stranger(tmp_path, CRASHING)
+    ops = ("isqrt", "saturate", "bit_length", "shift_round")
+    selected = [word for op in ops for word in ("--op", op)]
+    done = run("conform", "--backend", "stranger", *selected, "--jobs", "2", "--json", env=environment)
+    results = {entry["op"]: entry for entry in json.loads(done.stdout)["results"]}
+    assert done.returncode == 1 and not done.stderr.strip()
+    assert [results[op]["status"] for op in ops] == ["passed", "failed", "failed", "passed"]
+    failure = results["saturate"]["failure"]
+    assert failure["kind"] == "crash" and "signal 11" in failure["message"]
+    assert repeat.parse(failure["case"], "saturate").arrays[0].size > 5
+    assert "exit code 0" in results["bit_length"]["failure"]["message"]
+
+
+def end_process(backends):
+    os._exit(3)
+
+
+def test_a_text_that_ends_its_process_has_failed():
+    (text,) = conformance_run.run_texts([load("golden")], 2, "a text", end_process)
+    assert (text.source, text.status, text.message) == ("a text", "failed", "the process died")
+
+
+def test_a_listed_case_that_passes_when_repeated_is_unstable():
+    calls = iter(range(10**6))
+    once = broken.after("saturate", lambda result, *_: result + np.int32(next(calls) == 0))
+    (failure,) = conform(Backend("once", broken.Golden(saturate=once)), ["saturate"]).failures
+    assert failure.kind == "unstable" and "passed when it was repeated" in failure.message
+
+
+PRINTING = """
+import ctypes
+print("a banner")
+def saturate(x, *, bits):
+    print("cycle 1")
+    os.write(1, b"straight to the descriptor")
+    ctypes.CDLL(None).puts(b"from C")
+    return spec.OPS["saturate"].golden(x, bits=bits)
+import os
+"""
+
+
+@pytest.mark.parametrize("command", [("conform",), ("conform", "--jobs", "2"), ("compare",)])
+def test_json_is_alone_on_stdout(command, tmp_path):
+    chosen = ("--backends", "golden,stranger") if command == ("compare",) else ("--backend", "stranger")
+    done = run(*command, *chosen, "--op", "saturate", "--json", env=stranger(tmp_path, PRINTING))
+    assert done.returncode == 0 and json.loads(done.stdout)
+    assert all(printed in done.stderr for printed in ("a banner", "cycle 1", "straight to", "from C"))
 
 
 def test_killed_run_leaves_what_it_found(monkeypatch, capsys, tmp_path):
@@ -397,6 +603,25 @@ def test_real_text_from_a_file(tmp_path):
     path.write_bytes(b"")
     with pytest.raises(ValueError, match="empty"):
         real_text.Source.of_file(path)
+
+
+def test_inputs_are_arrays_even_without_dimensions():
+    source = Random(7)
+    for op in (name for name, op in spec.OPS.items() if any(tensor.shape == "..." for tensor in op.inputs)):
+        cases = [*(draw_case(op, source) for _ in range(20)), *itertools.islice(extreme_cases(op), 5)]
+        assert all(type(array) is np.ndarray for case in cases for array in case.arrays), op
+    case = Case("saturate", {}, (), {"bits": 8}, ("uniform",), 1, strided=True)
+    kinds = []
+    check_case(
+        Backend("kinds", broken.Golden(saturate=lambda x, bits: kinds.append(type(x)) or x.clip(-127, 127))), case
+    )
+    assert kinds == [np.ndarray]
+
+
+def test_card_says_that_inputs_are_views():
+    for strided in (False, True):
+        case = Case("saturate", {}, (2,), {"bits": 8}, ("uniform",), 1, strided)
+        assert ("strided views" in card_text(Failure(load("golden"), case, "value", "differs"))) == strided
 
 
 def test_case_survives_json():
