@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from multiprocessing import parent_process
@@ -92,10 +92,10 @@ def launch(ranks: int, work: Callable[..., None], *arguments: Any) -> None:
         running = processes
         while running:
             wait([process.sentinel for process in running])
-            codes = {rank: process.exitcode for rank, process in enumerate(processes) if process.exitcode}
-            if codes:
-                raise RankError(_cause(codes, ranks, failures))
-            running = [process for process in running if process.is_alive()]
+            codes = [process.exitcode for process in processes]
+            if any(codes):
+                raise RankError(_cause(codes, failures))
+            running = [process for process, code in zip(processes, codes, strict=True) if code is None]
     finally:
         alive = [process for process in processes if process.is_alive()]
         for process in alive:
@@ -119,13 +119,13 @@ def _interrupts_ignored() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _cause(codes: Mapping[int, int], ranks: int, failures: Any) -> str:
+def _cause(codes: Sequence[int | None], failures: Any) -> str:
     """Return why the first rank failed, which takes the others with it: one that was killed, or the first to tell."""
-    rank, code = min(codes.items(), key=lambda item: item[1])
+    code, rank = min((code, rank) for rank, code in enumerate(codes) if code)
     if code > 0 and not failures.empty():
         return failures.get()
     how = f"signal {-code}" if code < 0 else f"exit code {code}"
-    return f"rank {rank} of {ranks} ended with {how}; --resume goes on from the last checkpoint"
+    return f"rank {rank} of {len(codes)} ended with {how}; --resume goes on from the last checkpoint"
 
 
 def _run_rank(failures: Any, work: Callable[..., None], rank: int, *arguments: Any) -> None:
