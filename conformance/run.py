@@ -286,6 +286,9 @@ def processes(jobs: int) -> Iterator[ProcessPoolExecutor]:
         for worker in running:
             worker.join(SECONDS_TO_END)
             worker.kill()
+            # The pool's own thread may have been the one to hear of the end, and be about to note the exit code.
+            while worker.exitcode is None:
+                worker.join(0.01)
 
 
 def workers(pool: ProcessPoolExecutor) -> list[multiprocessing.Process]:
