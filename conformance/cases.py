@@ -129,7 +129,7 @@ def draw_case(op: str, random: Random, given: Mapping[str, int] = MappingProxyTy
     ``given`` are sizes and parameters that aren't drawn, and as "..." the number of rows.
     """
     contract, plan = find_op(op), PLANS[op]
-    sizes = {name: given.get(name) or random.choice(options) for name, options in plan.sizes.items()}
+    sizes = {name: given[name] if name in given else random.choice(options) for name, options in plan.sizes.items()}
     leading: tuple[int, ...] = ()
     if any("..." in tensor.shape for tensor in contract.inputs):
         leading = (given["..."],) if "..." in given else random.choice(plan.leading)

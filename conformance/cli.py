@@ -67,13 +67,7 @@ def conform_command(
     seed: Seed = 0,
     exhaustive: Annotated[bool, typer.Option("--exhaustive", help="Also every input, where they are finite.")] = False,
     text: Annotated[Path | None, typer.Option(help="File of real text for the block run stage by stage.")] = None,
-    jobs: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            help="How many processes share the ops; 2 or more survive a crashing backend.",
-        ),
-    ] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help=JOBS)] = 1,
     as_json: Json = False,
     report_file: Annotated[Path | None, typer.Option("--report", help="Write the report to this JSON file.")] = None,
 ) -> None:

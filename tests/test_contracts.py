@@ -8,7 +8,7 @@ import pytest
 
 from mamba_integer import spec
 from mamba_integer.conformance import unbounded
-from mamba_integer.conformance.cases import draw_case
+from mamba_integer.conformance.cases import draw_case, large_cases
 from mamba_integer.conformance.plans import PLANS
 from mamba_integer.conformance.unbounded.observe import recording
 from mamba_integer.spec.contract import DomainError, dtype_name
@@ -71,6 +71,18 @@ def test_drawn_cases_stay_within_every_width(op):
         widths = spec.OPS[op].widths(at)
         for name, (low, high) in record.items():
             assert low in widths[name].range and high in widths[name].range, (name, low, high, widths[name])
+
+
+@every_op
+def test_large_cases_take_the_sizes_that_are_listed(op):
+    """A misspelled size would be drawn, and no case be large."""
+    plan = PLANS[op]
+    assert plan.large, f"the plan of {op} lists no large sizes"
+    for sizes, case in zip(plan.large, large_cases(op, 0), strict=True):
+        assert sizes.keys() <= plan.sizes.keys() | plan.parameters.keys() | {"..."}
+        found = dict(case.sizes) | dict(case.parameters) | {"...": case.leading[0] if case.leading else 0}
+        assert {name: found[name] for name in sizes} == dict(sizes)
+        spec.OPS[op].check(case.arrays, case.parameters)
 
 
 @every_op

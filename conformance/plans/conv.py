@@ -35,5 +35,5 @@ def sequence_extremes() -> Iterator[Extreme]:
 
 PLANS = {
     "causal_conv1d": Plan(sizes=LONG, parameters=SHIFTS, extremes=sequence_extremes, large=LARGE),
-    "conv1d_step": Plan(sizes=STEP, parameters=SHIFTS, extremes=step_extremes, large=LARGE),
+    "conv1d_step": Plan(sizes=STEP, parameters=SHIFTS, extremes=step_extremes, large=({"B": 3, "D": 1025},)),
 }

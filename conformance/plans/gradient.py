@@ -78,6 +78,13 @@ def stochastic_extremes() -> Iterator[Extreme]:
         yield Extreme([(x, e)], parameters)
 
 
+def long_shifts() -> Iterator[Extreme]:
+    """Every bit of the rounding words' last 24 counts."""
+    x = ((np.arange(8 * 33).reshape(8, 33) * 509) % 65535 - 32767).astype(np.int16)
+    parameters = {"shift": 24, "bits": 16, "seed": 5, "step": 1, "stream": 2, "first": 3}
+    yield Extreme([(x, np.full(8, 15, np.int32))], parameters)
+
+
 PLANS = {
     "error_add": Plan(leading=FLAT, extremes=lambda: [Extreme([pairs(ENDS)])], large=LONG_FLAT),
     "gradient_add": Plan(
@@ -99,6 +106,7 @@ PLANS = {
             "first": first_row,
         },
         extremes=stochastic_extremes,
+        edges=long_shifts,
         large=LONG_ROWS,
     ),
 }

@@ -35,12 +35,25 @@ def sum_edges() -> Iterator[Extreme]:
     yield Extreme([(rows, gamma, dy, np.zeros_like(rows))], {"b": 3, "e": 0})
 
 
+def rounding_edges() -> Iterator[Extreme]:
+    """Ordinary small rows, among whose quotients are ties, and updates that two roundings would round elsewhere."""
+    i = np.arange(64 * 33).reshape(64, 33)
+    rows, dy = ((i * i * 7 + i // 3) % 61 - 30).astype(np.int32), ((i * i * 11 + i // 5) % 601 - 300).astype(np.int16)
+    for b, e in ((3, 0), (3, 9), (1, 10)):
+        yield Extreme([(rows, np.full(33, 256, np.int16), dy, np.zeros_like(rows))], {"b": b, "e": e})
+
+
+def edges() -> Iterator[Extreme]:
+    yield from sum_edges()
+    yield from rounding_edges()
+
+
 PLANS = {
     "bitshift_norm_backward": Plan(
         sizes={"D": (*ROW_SIZES, 257)},
         parameters={"b": MANTISSAS, "e": (0, *range(-16, 32))},
         extremes=extremes,
-        edges=sum_edges,
+        edges=edges,
         large=LARGE,
     )
 }

@@ -127,13 +127,17 @@ def with_time(extremes: Callable[[], Iterable[Extreme]], timed: tuple[int, ...])
 
 
 def without_time(sizes):
-    return {name: options for name, options in sizes.items() if name != "L"}
+    return {name: size for name, size in sizes.items() if name != "L"}
 
 
 PLANS = {
     "decay_modulate": Plan(SELECTIVE, SLOWEST, extremes=modulation_extremes, large=SELECTIVE_LARGE),
     "selective_scan": Plan(SELECTIVE, FORMATS, extremes=with_time(step_extremes, (0, 1, 3, 4)), large=SELECTIVE_LARGE),
-    "selective_scan_step": Plan(without_time(SELECTIVE), FORMATS, extremes=step_extremes, large=SELECTIVE_LARGE),
+    "selective_scan_step": Plan(
+        without_time(SELECTIVE), FORMATS, extremes=step_extremes, large=tuple(map(without_time, SELECTIVE_LARGE))
+    ),
     "ssd_scan": Plan(SSD, FORMATS, extremes=with_time(ssd_step_extremes, (0, 1, 2, 3)), large=SSD_LARGE),
-    "ssd_scan_step": Plan(without_time(SSD), FORMATS, extremes=ssd_step_extremes, large=SSD_LARGE),
+    "ssd_scan_step": Plan(
+        without_time(SSD), FORMATS, extremes=ssd_step_extremes, large=tuple(map(without_time, SSD_LARGE))
+    ),
 }
