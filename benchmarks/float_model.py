@@ -91,10 +91,11 @@ class FloatModel:
         # The modulation is in units of a decay's last place.
         modulation = F.linear(dt, w[own + "dt_proj"]) * 2.0 ** (FORMATS.activation - FORMATS.decay)
         base, ys = w[own + "decay"], []
-        for t in range(x.shape[1]):
-            decay = (base + modulation[:, t, :, None]).clamp(0, self.longest)
-            h = torch.lerp(x[:, t, :, None] * b[:, t, None, :], h, decay)
-            ys.append(torch.matmul(h, c_[:, t, :, None])[..., 0])
+        # The gradient of an index is as large as what is indexed; that of all parts together is made once.
+        for x_t, b_t, c_t, modulation_t in zip(*(a.unbind(1) for a in (x, b, c_, modulation)), strict=True):
+            decay = (base + modulation_t[..., None]).clamp(0, self.longest)
+            h = torch.lerp(x_t[..., None] * b_t[:, None], h, decay)
+            ys.append(torch.matmul(h, c_t[..., None])[..., 0])
         return torch.stack(ys, 1) + x * w[own + "skip"], h
 
     def heads(self, own, x, h, turn):

@@ -2,8 +2,9 @@
 
 ``python -m benchmarks.training_speed --json FILE``. Integers on Triton; the same architecture in eager float32 Torch,
 whose scan is a loop over time (its blocks computed again for the gradient, or it would not fit the memory); and
-transformers' Mamba of 130M parameters where it is present; these two at fewer tokens a row, for they take long. The
-first integer step at a short length is held against Numba's before anything is timed.
+transformers' Mamba of 130M parameters where it is present, whose scan is such a loop too where its own kernels are not.
+These two take long, so they are timed at fewer tokens a row first. The first integer step at a short length is held
+against Numba's before anything is timed.
 """
 
 import math
@@ -27,6 +28,7 @@ from mamba_integer.conformance.report import environment, write_atomically
 from mamba_integer.spec.model import find_config
 from mamba_integer.spec.model.config import ModelConfig
 from mamba_integer.spec.training import Options, Run, initial_state, masters_of, train_step
+from mamba_integer.spec.version import SPEC_VERSION
 
 VERIFIED = (2, 32)  # rows and tokens of the step that is compared
 
@@ -97,7 +99,8 @@ def transformers_step(config: ModelConfig, options: Options) -> Callable[[], Any
     return step
 
 
-STEPS = {"integer, Triton": integer_step, "float32, eager Torch": eager_step, "transformers Mamba": transformers_step}
+INTEGER = "integer, Triton"
+STEPS = {INTEGER: integer_step, "float32, eager Torch": eager_step, "transformers Mamba": transformers_step}
 
 
 def floor_seconds(config: ModelConfig, options: Options) -> float:
@@ -113,25 +116,25 @@ def main(
     length: int = 2048,
     repeats: int = 5,
     slow_repeats: int = 1,
-    slow_length: Annotated[int, typer.Option(help="Tokens a row of what is compared with.")] = 256,
+    slow_length: Annotated[list[int] | None, typer.Option(help="Tokens a row of what is compared with.")] = None,
     only: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join(STEPS)}.")] = None,
 ) -> None:
     sizes = find_config(config)
     options = Options(steps=1000, batch=rows, length=length)
     equal = verify(sizes, options)
+    planned = [(name, at) for at in slow_length or [256, length] for name in STEPS if name != INTEGER]
     lines = []
-    for name, make in STEPS.items():
+    for name, own_length in [(INTEGER, length), *planned]:
         if only and name not in only:
             continue
-        integer = name.startswith("integer")
-        own = options if integer else replace(options, length=slow_length)
-        line: dict[str, Any] = {"name": name, "rows": rows, "length": own.length}
+        integer = name == INTEGER
+        line: dict[str, Any] = {"name": name, "rows": rows, "length": own_length}
         try:
             torch.cuda.reset_peak_memory_stats()
-            step = make(sizes, own)
+            step = STEPS[name](sizes, replace(options, length=own_length))
             warm = step_seconds(step, 2 if integer else 1)
             seconds = statistics.median(step_seconds(step, repeats if integer else slow_repeats))
-            line |= {"seconds": seconds, "tokens_per_second": rows * own.length / seconds, "first_seconds": warm[0]}
+            line |= {"seconds": seconds, "tokens_per_second": rows * own_length / seconds, "first_seconds": warm[0]}
             line |= {"peak_bytes": torch.cuda.max_memory_allocated()}
             del step
         except (ImportError, torch.OutOfMemoryError, RuntimeError) as error:
@@ -139,15 +142,18 @@ def main(
         torch.cuda.empty_cache()
         lines.append(line)
         about = {"config": config, "rows": rows, "length": length, "integers_verified": equal}
-        floor = {"matrix_floor_seconds": floor_seconds(sizes, options)}
-        write_atomically(output, environment([load("triton", "cuda")]) | about | floor | {"rows_measured": lines})
-    shown = Table("training step", "seconds", "tokens/s", "GB", title=f"{config}, {rows} x {length} tokens")
+        about |= {"spec_version": SPEC_VERSION, "matrix_floor_seconds": floor_seconds(sizes, options)}
+        write_atomically(
+            output, environment([load("triton", "cuda")], ["transformers"]) | about | {"rows_measured": lines}
+        )
+    shown = Table("training step", "tokens", "seconds", "tokens/s", "GB", title=config)
     for line in lines:
+        of = (line["name"], f"{line['rows']} x {line['length']}")
         if "absent" in line:
-            shown.add_row(line["name"], line["absent"][:80], "", "")
+            shown.add_row(*of, line["absent"][:80], "", "")
         else:
             numbers = (line["seconds"], line["tokens_per_second"], line["peak_bytes"] / 1e9)
-            shown.add_row(line["name"], *(f"{n:,.3g}" if n < 1000 else f"{n:,.0f}" for n in numbers))
+            shown.add_row(*of, *(f"{n:,.3g}" if n < 1000 else f"{n:,.0f}" for n in numbers))
     rich.print(shown)
 
 

@@ -1,5 +1,6 @@
 """What is timed: one call of an op at a size that matters, with the work it can't avoid."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -38,29 +39,45 @@ SCAN = {"k": 15, "n_max": 2**15 - 2**5, "s_v": 3, "s_h": 0, "s_y": 17, "convex":
 # A step of one state element: decay add and clamp, three products, a shift, two sums.
 SCAN_INSTRUCTIONS = 8
 
+# As `base` is trained. A step back: the state again, its gradient's step, and five products with their sums.
+SCAN_BACKWARD = {"k": 15, "n_max": 2**15 - 2**5, "s_v": -8, "s_h": 8, "convex": 1, "s_g": 2}
+SCAN_BACKWARD |= {"s_w": 15, "s_n": 16, "s_x": 10, "s_b": 11, "s_c": 13}
+SCAN_BACKWARD_INSTRUCTIONS = 24
 
-def selective_scan(b: int, length: int, d: int, n: int, everywhere: bool) -> Workload:
-    work = b * length * d * n * SCAN_INSTRUCTIONS
-    return Workload("selective_scan", {"B": b, "L": length, "D": d, "N": n}, SCAN, (), 0, work, everywhere)
 
-
-def ssd_scan(b: int, length: int, h: int, p: int, s: int, everywhere: bool) -> Workload:
-    work = b * length * h * p * s * SCAN_INSTRUCTIONS
-    return Workload("ssd_scan", {"B": b, "L": length, "H": h, "P": p, "S": s}, SCAN, (), 0, work, everywhere)
+def scan(op: str, everywhere: bool, **sizes: int) -> Workload:
+    backward = op.endswith("_backward")
+    instructions = SCAN_BACKWARD_INSTRUCTIONS if backward else SCAN_INSTRUCTIONS
+    work = math.prod(sizes.values()) * instructions
+    return Workload(op, sizes, SCAN_BACKWARD if backward else SCAN, (), 0, work, everywhere)
 
 
 def ternary_linear(rows: int, k: int, n: int, everywhere: bool) -> Workload:
     return Workload("ternary_linear", {"K": k, "N": n}, {"num": 181, "shift": 15}, (rows,), rows * k * n, 0, everywhere)
 
 
+def ternary_linear_backward(rows: int, k: int, n: int) -> Workload:
+    limbs = 2 * rows * k * n  # errors of 16 bits are two products of int8
+    sizes, parameters = {"N": n}, {"K": k, "num": 23170, "shift": 20}
+    name = f"ternary_linear_backward {rows} K{k} N{n}"
+    return Workload("ternary_linear_backward", sizes, parameters, (rows,), limbs, 0, False, name)
+
+
+def ternary_linear_backward_weight(rows: int, k: int, n: int) -> Workload:
+    limbs = 2 * rows * k * n
+    return Workload("ternary_linear_backward_weight", {"K": k, "N": n}, {"bits": 16}, (rows,), limbs, 0, False)
+
+
 def rows(op: str, count: int, size: str, width: int, everywhere: bool = True, **parameters: int) -> Workload:
     return Workload(op, {size: width}, parameters, (count,), everywhere=everywhere)
 
 
+LION = {"lr": 1 << 16, "m_shift": 32, "g_up": 4, "g_down": 0, "low": -(1 << 27), "high": 1 << 27, "decay": 1 << 15}
+
 WORKLOADS = [
-    selective_scan(2, 512, 1536, 16, True),
+    scan("selective_scan", True, B=2, L=512, D=1536, N=16),
     ternary_linear(1024, 1536, 3072, True),
-    ssd_scan(1, 64, 24, 64, 64, True),
+    scan("ssd_scan", True, B=1, L=64, H=24, P=64, S=64),
     Workload("causal_conv1d", {"B": 2, "L": 512, "D": 1536}, {"s": 6}),
     rows("norm_quantize", 1024, "D", 1536, b=3, s=4),
     Workload("squareplus", {}, {"f": 8, "offset": 256}, (2, 512, 1536)),
@@ -71,8 +88,8 @@ WORKLOADS = [
     Workload("dyadic_transform", {"m": 10}, {"s": 15}, (512,)),
     rows("softmax_pow2", 1024, "V", 4096, f=8, q=15),
     rows("cross_entropy_pow2", 1024, "V", 4096, f=8),
-    selective_scan(8, 2048, 1536, 16, False),
-    ssd_scan(8, 2048, 24, 64, 128, False),
+    scan("selective_scan", False, B=8, L=2048, D=1536, N=16),
+    scan("ssd_scan", False, B=8, L=2048, H=24, P=64, S=128),
     ternary_linear(4096, 4096, 8192, False),
     ternary_linear(1, 4096, 8192, False),
     Workload("causal_conv1d", {"B": 8, "L": 2048, "D": 1536}, {"s": 6}, everywhere=False),
@@ -80,4 +97,13 @@ WORKLOADS = [
     Workload("squareplus", {}, {"f": 8, "offset": 256}, (8, 2048, 1536), everywhere=False),
     Workload("sigmoid_gate", {}, {"f": 8}, (8, 2048, 1536), everywhere=False),
     Workload("silu_gate", {}, {"f": 8}, (8, 2048, 1536), everywhere=False),
+    scan("selective_scan_backward", False, B=8, L=2048, D=1536, N=16),
+    scan("ssd_scan_backward", False, B=8, L=2048, H=24, P=64, S=64),
+    ternary_linear_backward(16384, 768, 3072),
+    ternary_linear_backward_weight(16384, 768, 3072),
+    Workload("causal_conv1d_backward", {"B": 8, "L": 2048, "D": 1536}, {"s": 6}, everywhere=False),
+    rows("bitshift_norm_backward", 16384, "D", 768, False, b=3, e=-10),
+    Workload("silu_gate_backward", {}, {"f": 8}, (8, 2048, 1536), everywhere=False),
+    rows("cross_entropy_pow2_backward", 16384, "V", 4096, False, f=8, seed=0, step=0, stream=0, first=0),
+    Workload("lion_update", {}, LION, (3072, 1536), everywhere=False),
 ]

@@ -140,15 +140,15 @@ class Report:
         }
 
 
-def environment(backends: Sequence[Backend]) -> dict[str, Any]:
-    """Return what a reader needs to repeat the run: versions, devices, commit, date."""
+def environment(backends: Sequence[Backend], packages: Sequence[str] = ()) -> dict[str, Any]:
+    """Return what a reader needs to repeat the run: versions (of ``packages`` too), devices, commit, date."""
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **commit_here(),
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {len(os.sched_getaffinity(0))} cores",
         "devices": {backend.name: device_name(backend) for backend in backends},
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": {name: _version(name) for name in (*PACKAGES, *packages)},
     }
 
 
