@@ -26,31 +26,34 @@ def microseconds(seconds: float) -> str:
 
 
 def lines(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Return titles and cells: one workload a line, a time a backend, the floor beside the last of each device."""
+    """Return titles and cells: one workload a line, a time a backend, the floor beside the last."""
     present = [c for c in COLUMNS if any((r["backend"], r["device"]) == c for r in rows)]
     titles = ["workload"] + [f"{TITLES[name]}, {device}" for name, device in present]
-    fastest = [c for c in (("numba", "cpu"), ("triton", "cuda")) if c in present]
-    for name, device in fastest:
-        titles += [f"floor, {device}", f"of it, {TITLES[name]}"]
+    fastest = next((c for c in (("triton", "cuda"), ("numba", "cpu")) if c in present), present[-1])
+    titles += [f"floor, {fastest[1]}", f"of it, {TITLES[fastest[0]]}"]
     cells = []
     for workload, found in by_workload(rows).items():
         line = [workload] + [microseconds(found[c]["seconds"]) if c in found else "" for c in present]
-        for row in (found[c] for c in fastest):
-            line += [microseconds(row["floor_seconds"]), f"{row['floor_seconds'] / row['seconds']:.0%}"]
+        row = found[fastest]
+        line += [microseconds(row["floor_seconds"]), f"{row['floor_seconds'] / row['seconds']:.0%}"]
         cells.append(line)
     return titles, cells
 
 
 def markdown(report: dict[str, Any]) -> str:
     titles, cells = lines(report["rows"])
-    device = report["devices"].get("triton", "cpu")
-    versions = report["versions"]
-    bandwidth = ", ".join(f"{d} {b / 1e12:.2f} TB/s" for d, b in report["copy_bytes_per_second"].items())
+    device, bandwidths, versions = (
+        report["devices"].get("triton", "cpu"),
+        report["copy_bytes_per_second"],
+        report["versions"],
+    )
+    bandwidth = bandwidths.get("cuda") or bandwidths["cpu"]
     note = (
         f"Microseconds, medians of one run on {device}, {report['machine']} ({report['date'][:10]}, torch "
         f"{versions['torch']}, triton {versions['triton']}, commit {report['commit'][:10]}); every result "
         "was equal to the specification's before it was timed. "
-        f"Floor: bytes over the measured copy bandwidth ({bandwidth}) or operations over the peak rate, the larger."
+        f"Floor: bytes over the measured copy bandwidth ({bandwidth / 1e12:.2g} TB/s) or operations over the peak rate, "
+        "the larger."
     )
     head = ["| " + " | ".join(titles) + " |", "|" + " --- |" + " ---: |" * (len(titles) - 1)]
     return "\n".join([*head, *("| " + " | ".join(line) + " |" for line in cells), "", note])
@@ -71,47 +74,34 @@ def cell(text: str) -> str:
     return re.sub(r" \(C\d(, C\d)*\)", "", text).replace("|", "\\|")
 
 
-def conformance_table(report: dict[str, Any]) -> str:
-    """Return what a conformance report proves, a line a backend."""
-    environment = report["environment"]
+def conformance_table(*reports: dict[str, Any]) -> str:
+    """Return what conformance reports of one commit prove, a line a backend, and what was not equal."""
     head = ["| backend | device | ops equal | cases | integers compared |", "| --- | --- | ---: | ---: | ---: |"]
-    for backend, device in environment["devices"].items():
-        own = [result for result in report["results"] if result["backend"] == backend]
-        equal = sum(result["status"] == "passed" for result in own)
-        cases, integers = (sum(result[key] for result in own) for key in ("cases", "integers"))
-        head.append(f"| {TITLES[backend]} | {device} | {equal} of {len(own)} | {cases:,} | {integers:,} |")
-    models = ", ".join(sorted({f"{m['source']} ({m['status']})" for m in report["model"] if m["backend"] == "triton"}))
-    versions = environment["versions"]
+    for report in reports:
+        for backend, device in report["environment"]["devices"].items():
+            own = [result for result in report["results"] if result["backend"] == backend]
+            equal = sum(result["status"] == "passed" for result in own)
+            cases, integers = (sum(result[key] for result in own) for key in ("cases", "integers"))
+            head.append(f"| {TITLES[backend]} | {device} | {equal} of {len(own)} | {cases:,} | {integers:,} |")
+    models = ", ".join(sorted({f"{m['source']} ({m['status']})" for report in reports for m in report["model"]}))
+    preset, version = (one_of(name, [report[name] for report in reports]) for name in ("preset", "spec_version"))
+    environments = [report["environment"] for report in reports]
+    date, commit = (one_of(name, [e[name][:10] for e in environments]) for name in ("date", "commit"))
+    torch, triton = (one_of(name, [e["versions"][name] for e in environments]) for name in ("torch", "triton"))
     note = (
-        f"Preset {report['preset']}, exhaustive where inputs are finite (every int32 in the domain of isqrt "
+        f"Preset {preset}, exhaustive where inputs are finite (every int32 in the domain of isqrt "
         "and bit_length, of shift_round for 9 shifts and of saturate for 6 widths; every int16 input of the others), "
-        f"{environment['date'][:10]}, commit {environment['commit'][:10]}, torch {versions['torch']}, triton "
-        f"{versions['triton']}. Whole models, every tensor, logit and token: {models}."
+        f"specification {version}, {date}, commit {commit}, torch {torch}, triton {triton}. Whole models, every "
+        f"tensor, logit and token: {models}."
     )
     return "\n".join([*head, "", note])
 
 
-def minimal_conformance_table(report: dict[str, Any]) -> str:
-    """Return what a report on ops and whole models proves, a line a backend, and every op that was not equal."""
-    environment = report["environment"]
-    head = [
-        "| backend | device | ops equal | cases | integers compared |",
-        "| --- | --- | ---: | ---: | ---: |",
-    ]
-    unequal = []
-    for backend, device in environment["devices"].items():
-        own = [result for result in report["results"] if result["backend"] == backend]
-        equal = sum(result["status"] == "passed" for result in own)
-        cases, integers = (sum(result[key] for result in own) for key in ("cases", "integers"))
-        head.append(f"| {TITLES[backend]} | {device} | {equal} of {len(own)} | {cases:,} | {integers:,} |")
-        unequal += [f"`{result['op']}` on {TITLES[backend]}" for result in own if result["status"] != "passed"]
-    versions = environment["versions"]
-    note = (
-        f"Preset {report['preset']}, {environment['date'][:10]}, commit {environment['commit'][:10]}, torch "
-        f"{versions['torch']}, triton {versions['triton']}, specification {report['spec_version']}. "
-        f"Not equal: {', '.join(unequal) or 'none'}."
-    )
-    return "\n".join([*head, "", note])
+def one_of(name: str, values: list[str]) -> str:
+    """Return what all reports say, or end."""
+    if len(set(values)) != 1:
+        raise SystemExit(f"the reports are not of one {name}: {', '.join(values)}")
+    return values[0]
 
 
 def learning_table(report: dict[str, Any]) -> str:
@@ -132,10 +122,11 @@ def learning_table(report: dict[str, Any]) -> str:
         head.append(f"| {kind} | " + " | ".join(cells) + " |")
     options, config = report["options"], report["config"]
     device = next(iter(report["devices"].values()))
+    commits = "commit " + ", ".join(sorted({run.get("commit", report["commit"])[:10] for run in report["runs"]}))
     note = (
         f"Bits a byte of the whole validation text, {report['text']}; {report['parameters']:,} parameters, "
         f"{config['layers']} layers, {options['steps']} steps of {options['batch']} x {options['length']} tokens, "
-        f"Lion, on {device}, {report['date'][:10]}, commit {report['commit'][:10]}. One seed where none are counted."
+        f"Lion, on {device}, {report['date'][:10]}, {commits}."
     )
     return "\n".join([*head, "", note])
 
@@ -161,15 +152,21 @@ def one_hash_table(report: dict[str, Any]) -> str:
 def training_speed_table(report: dict[str, Any]) -> str:
     """Return tokens a second of whole training steps."""
     head = ["| training step | tokens | seconds | tokens/s |", "| --- | ---: | ---: | ---: |"]
-    for row in report["rows_measured"]:
+    integer, *others = report["rows_measured"]
+    for row in (integer, *others):
         shown = row.get("absent") or f"{row['seconds']:.3g} | {row['tokens_per_second']:,.0f}"
         head.append(f"| {row['name']} | {row['rows']} x {row['length']} | {shown} |")
     floor = report["matrix_floor_seconds"]
+    times = [
+        f"Integers take {integer['tokens_per_second'] / row['tokens_per_second']:.0f} times as many tokens a second as "
+        f"{row['name']} at {row['rows']} x {row['length']}. "
+        for row in others
+        if row["length"] == integer["length"] and "absent" not in row
+    ]
     note = (
-        f"`{report['config']}` on {report['devices']['triton']}, {report['date'][:10]}, commit "
+        f"{''.join(times)}`{report['config']}` on {report['devices']['triton']}, {report['date'][:10]}, commit "
         f"{report['commit'][:10]}; the matrix products alone would take {floor * 1e3:.1f} ms of the integer step. "
-        f"{report['integers_verified']:,} integers of a short step were equal to Numba's before anything was timed. "
-        f"{report.get('note', '')}"
+        f"{report['integers_verified']:,} integers of a short step were equal to Numba's before anything was timed."
     )
     return "\n".join([*head, "", note])
 
@@ -199,11 +196,10 @@ def filled(text: str) -> str:
     """Return the README with every generated block made anew from the contracts and the committed results."""
     blocks = {
         "ops": ops_table(),
-        "conformance-h100": conformance_table(result("conformance-h100")),
+        "conformance-h100": conformance_table(*(result(f"conformance-{name}-h100") for name in ("triton", "torch"))),
         "ops-h100": markdown(result("ops-h100")),
         "ops-cpu": markdown(result("ops-cpu")),
         "model-cpu": model_table(result("model-cpu")),
-        "conformance-minimal-h100": minimal_conformance_table(result("conformance-minimal-h100")),
         "one-hash-h100": one_hash_table(result("one-hash-h100")),
         "one-hash-cpu": one_hash_table(result("one-hash-cpu")),
         "training-speed-h100": training_speed_table(result("training-speed-h100")),

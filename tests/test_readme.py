@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from mamba_integer.spec import SPEC_VERSION
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
@@ -26,12 +28,13 @@ def test_a_missing_block_is_an_error(monkeypatch):
         fill(README, "nothing", "")
 
 
-def test_gpu_report_is_complete_and_equal():
-    report = json.loads((ROOT / "benchmarks/results/conformance-h100.json").read_text())
+@pytest.mark.parametrize("backend", ["triton", "torch"])
+def test_gpu_report_is_complete_and_equal(backend):
+    report = json.loads((ROOT / f"benchmarks/results/conformance-{backend}-h100.json").read_text())
     assert report["passed"] and report["complete"] and report["whole_specification"] and report["exhaustive"]
-    assert report["preset"] == "full"
-    assert all("H100" in device for device in report["environment"]["devices"].values())
-    assert {"triton", "torch"} == {result["backend"] for result in report["results"]}
+    assert report["preset"] == "full" and report["spec_version"] == SPEC_VERSION
+    assert "H100" in report["environment"]["devices"][backend]
+    assert {backend} == {result["backend"] for result in report["results"]}
 
 
 def test_one_hash_on_every_machine():
