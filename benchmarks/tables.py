@@ -52,8 +52,8 @@ def markdown(report: dict[str, Any]) -> str:
         f"Microseconds, medians of one run on {device}, {report['machine']} ({report['date'][:10]}, torch "
         f"{versions['torch']}, triton {versions['triton']}, commit {report['commit'][:10]}); every result "
         "was equal to the specification's before it was timed. "
-        f"Floor: bytes over the measured copy bandwidth ({bandwidth / 1e12:.2g} TB/s) or operations over the peak rate, "
-        "the larger."
+        f"Floor: bytes over the measured copy bandwidth ({bandwidth / 1e12:.2g} TB/s) or operations over the peak "
+        "rate, the larger."
     )
     head = ["| " + " | ".join(titles) + " |", "|" + " --- |" + " ---: |" * (len(titles) - 1)]
     return "\n".join([*head, *("| " + " | ".join(line) + " |" for line in cells), "", note])
