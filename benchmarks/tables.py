@@ -35,7 +35,8 @@ def lines(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     for workload, found in by_workload(rows).items():
         line = [workload] + [microseconds(found[c]["seconds"]) if c in found else "" for c in present]
         row = found[fastest]
-        line += [microseconds(row["floor_seconds"]), f"{row['floor_seconds'] / row['seconds']:.0%}"]
+        share = row["floor_seconds"] / row["seconds"]
+        line += [microseconds(row["floor_seconds"]), f"{share:.0%}" if share >= 0.1 else f"{share:.1%}"]
         cells.append(line)
     return titles, cells
 
