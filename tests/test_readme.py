@@ -74,3 +74,26 @@ def test_commands_of_the_readme_exist():
     known = {command.name for command in app.registered_commands} | {group.name for group in app.registered_groups}
     used = set(re.findall(r"mamba-integer ([a-z-]+)", README))
     assert used and used <= known, used - known
+
+
+def test_linked_files_exist():
+    linked = re.findall(r"\]\(([^)#:]+)\)", README)
+    assert linked and [name for name in linked if not (ROOT / name).is_file()] == []
+
+
+@pytest.mark.parametrize(
+    "where, sentence", [("h100", r"Integers end (\S+) bits"), ("cpu", r"is within (\S+) of its twin")]
+)
+def test_what_the_prose_says_of_the_study_was_measured(where, sentence):
+    study = json.loads((ROOT / f"benchmarks/results/learning-{where}.json").read_text())
+    ends = {line["kind"]: line["mean"] for line in study["summary"]}
+    assert study["spec_version"] == SPEC_VERSION
+    assert re.search(sentence, README)[1] == f"{ends['integer'] - ends['float ternary']:.3f}"
+
+
+def test_curves_of_the_study_are_drawn(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks.learning_curves import draw
+
+    draw(json.loads((ROOT / "benchmarks/results/learning-cpu.json").read_text()), tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
