@@ -124,7 +124,7 @@ def parse_case(text: str) -> Case | ExtremeCase:
 
 
 def draw_case(op: str, random: Random, given: Mapping[str, int] = MappingProxyType({})) -> Case:
-    """Draw a case from the op's plan; ``random`` may be hypothesis' own, which then shrinks failures.
+    """Draw a case from the op's plan; ``random`` may be hypothesis' source, which then shrinks failures.
 
     ``given`` are sizes and parameters that aren't drawn, and as "..." the number of rows.
     """

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
-from hypothesis import strategies as st
 from hypothesis.errors import HypothesisException
 
 from mamba_integer.backends import Backend, BackendError
@@ -24,6 +25,7 @@ from mamba_integer.spec import OPS
 from . import repeat
 from .cases import draw_case, extreme_cases, large_cases
 from .comparison import AnyCase, Failure
+from .drawn import drawn
 from .exhaustive import exhaustive_cases
 from .relations import RELATIONS, draw_relation
 from .report import Report, Result, Text
@@ -43,8 +45,10 @@ def input_size(failure: Failure) -> int:
     return sum(array.size for array in failure.case.arrays)
 
 
-def check_drawn(examples: int, run_seed: int, check: Callable) -> None:
-    """Run ``check(random)`` for ``examples`` random sources.
+def check_drawn(
+    examples: int, run_seed: int, make: Callable[[Random], AnyCase], check: Callable[[AnyCase], Any]
+) -> None:
+    """Check ``examples`` cases that ``make`` makes of random sources, which the seed decides.
 
     Raises
     ------
@@ -63,14 +67,14 @@ def check_drawn(examples: int, run_seed: int, check: Callable) -> None:
         phases=(Phase.generate, Phase.shrink),
         report_multiple_bugs=False,
     )
-    @given(st.randoms(use_true_random=False))
-    def each(random):
+    @given(drawn(make))
+    def each(case):
         nonlocal deadline, stopped
         if time.monotonic() > deadline:
             stopped = True
             raise ShrunkEnoughError
         try:
-            check(random)
+            check(case)
         except Failure as failure:
             if not failures:
                 deadline = time.monotonic() + SHRINKING_SECONDS
@@ -131,23 +135,20 @@ def conform_op(
         begin(case)
         return repeat.check(backend, case)
 
-    def compare_drawn(random):
-        result.count("drawn", check(draw_case(op, random)))
+    def check_and_count(group: str, case: AnyCase) -> None:
+        result.count(group, check(case))
 
     try:
         for case in extreme_cases(op) if share == 0 else ():
             result.count("extremes", check_listed(check, case))
         for large in large_cases(op, run_seed) if share == 0 else ():
             result.count("large", check_listed(check, large))
-        check_drawn(examples, own_seed, compare_drawn)
+        check_drawn(examples, own_seed, partial(draw_case, op), partial(check_and_count, "drawn"))
         for name, relation in RELATIONS.items():
             needed = relation.needs(op)
             if needed is not None and all(backend.has(other) for other in needed):
-
-                def relate_drawn(random, name=name):
-                    result.count(name, check(draw_relation(name, op, random)))
-
-                check_drawn(-(-examples // CASES_A_RELATION_CASE), own_seed, relate_drawn)
+                few = -(-examples // CASES_A_RELATION_CASE)
+                check_drawn(few, own_seed, partial(draw_relation, name, op), partial(check_and_count, name))
         for every in exhaustive_cases(op, backend) if exhaustive and share == 0 else ():
             result.count(f"exhaustive {every.exhaustive}", check_listed(check, every))
     except Failure as failure:

@@ -1,5 +1,6 @@
 """The suite catches what is wrong: null backends, planted bugs, crashes, races; and says so in every form it has."""
 
+import importlib
 import io
 import itertools
 import json
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -98,12 +100,25 @@ SELDOM = {"race", "tiles_apart", "weight_wraps", "int8_weight_wraps", "gamma_wra
 SELDOM |= {"end_saturated", "halves_kept", "masters_rounded", "votes_late", "saturation_unseen"}
 
 
+def test_a_seed_gives_the_same_cases_whatever_modules_are_loaded(tmp_path, monkeypatch):
+    def cases() -> list[str]:
+        found = []
+        check_drawn(60, 7, partial(draw_case, "selective_scan"), lambda case: found.append(case.to_json()))
+        return found
+
+    before = cases()
+    (tmp_path / "full_of_integers.py").write_text(f"x = {[*range(200)]}\ny = {[*range(10**6, 10**9, 10**6)]}")
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("full_of_integers")
+    assert len(before) == 60 and cases() == before
+
+
 @pytest.mark.parametrize("name", [name for name in broken.BUGS if name not in SELDOM])
 def test_drawn_cases_alone_find_every_bug_and_repeat_it(name):
     backend = load(f"{BROKEN}:{name}")
     for op in broken.BUGS[name]:
         with pytest.raises(Failure) as found:
-            check_drawn(100, 0, lambda random, op=op: check_case(backend, draw_case(op, random)))
+            check_drawn(100, 0, partial(draw_case, op), partial(check_case, backend))
         again = repeat.parse(found.value.case.to_json(), op)
         with pytest.raises(Failure) as repeated:
             repeat.check(backend, again)
@@ -117,7 +132,7 @@ def test_failing_case_is_shrunk():
 
     backend = Backend("wrong", broken.Golden(squareplus=wrong_beyond_a_thousand))
     with pytest.raises(Failure) as found:
-        check_drawn(100, 0, lambda random: check_case(backend, draw_case("squareplus", random)))
+        check_drawn(100, 0, partial(draw_case, "squareplus"), partial(check_case, backend))
     assert found.value.case.leading == (1,)
 
 
@@ -126,7 +141,7 @@ def test_shrinking_that_is_stopped_is_not_reported_as_unstable(seconds, monkeypa
     monkeypatch.setattr(conformance_run, "SHRINKING_SECONDS", seconds)
     backend = load(f"{BROKEN}:half_away")
     with pytest.raises(Failure) as found:
-        check_drawn(100, 0, lambda random: check_case(backend, draw_case("sigmoid_gate", random)))
+        check_drawn(100, 0, partial(draw_case, "sigmoid_gate"), partial(check_case, backend))
     assert found.value.kind == "value"
 
 
@@ -138,7 +153,7 @@ def test_race_is_reported_as_unstable():
 
     backend = Backend("racing", broken.Golden(shift_round=racing))
     with pytest.raises(Failure) as found:
-        check_drawn(100, 0, lambda random: check_case(backend, draw_case("shift_round", random)))
+        check_drawn(100, 0, partial(draw_case, "shift_round"), partial(check_case, backend))
     assert found.value.kind == "unstable"
 
 
@@ -155,7 +170,7 @@ def test_whatever_an_op_raises_is_a_crash(error):
     (failure,) = conform(backend, ["causal_conv1d"]).failures
     assert failure.kind == "crash" and type(error).__name__ in failure.message
     with pytest.raises(Failure, match=type(error).__name__):
-        check_drawn(5, 0, lambda random: check_relation(backend, draw_relation("steps", "causal_conv1d", random)))
+        check_drawn(5, 0, partial(draw_relation, "steps", "causal_conv1d"), partial(check_relation, backend))
     with pytest.raises(Failure, match=type(error).__name__):
         ExhaustiveCase("unpack_trits", "invalid bytes", {"K": 5}).check(backend)
     (text,) = real_text.run([backend], real_text.Source.default())
@@ -256,9 +271,9 @@ def test_each_relation_finds_its_bug(relation):
     op, wrong, function = RELATED[relation]
     right, backend = load("golden"), Backend("wrong", broken.Golden(**{wrong: function}))
     for seed in range(20):
-        check_drawn(1, seed, lambda random: check_relation(right, draw_relation(relation, op, random)))
+        check_drawn(1, seed, partial(draw_relation, relation, op), partial(check_relation, right))
     with pytest.raises(Failure) as found:
-        check_drawn(100, 0, lambda random: check_relation(backend, draw_relation(relation, op, random)))
+        check_drawn(100, 0, partial(draw_relation, relation, op), partial(check_relation, backend))
     assert RELATIONS[relation].says in str(found.value)
     with pytest.raises(Failure):
         repeat.check(backend, repeat.parse(found.value.case.to_json(), op))
@@ -289,7 +304,7 @@ def test_a_relation_that_raises_is_a_failure(monkeypatch):
 
     monkeypatch.setattr(relations.Steps, "sides", sides)
     with pytest.raises(Failure, match="step by step equals the whole; ValueError: no way on"):
-        check_drawn(5, 0, lambda random: check_relation(load("golden"), draw_relation("steps", "ssd_scan", random)))
+        check_drawn(5, 0, partial(draw_relation, "steps", "ssd_scan"), partial(check_relation, load("golden")))
 
 
 def test_every_contract_states_the_forms_of_its_results():

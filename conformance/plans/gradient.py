@@ -33,6 +33,14 @@ def round_extremes() -> Iterator[Extreme]:
         yield Extreme([(INT32_ENDS,)], {"shift": shift})
 
 
+def ties() -> Iterator[Extreme]:
+    """Ties, to even and odd neighbours, and the integers beside them; past the ends of the result too."""
+    for shift in (1, 2, 5, 15, 16, 17, 24, 30):
+        halves = np.array([-65535, -5, -3, -1, 1, 3, 5, 65533, 65535]) << (shift - 1)
+        x = (halves + np.array([[-1], [0], [1]])).ravel()
+        yield Extreme([(x[np.abs(x) < 2**31].astype(np.int32),)], {"shift": shift})
+
+
 def saturate_extremes() -> Iterator[Extreme]:
     for shift in (0, 1, 16, 31):
         for ends in (np.array([-127, 0, 127], np.int8), np.array([-32767, 0, 32767], np.int16)):
@@ -91,7 +99,9 @@ PLANS = {
         leading=FLAT, extremes=lambda: [Extreme([pairs(GRADIENT_ENDS)])], edges=wide_sums, large=LONG_FLAT
     ),
     "largest_magnitude": Plan(leading=REDUCED, extremes=largest_extremes, edges=wide_magnitudes, large=LONG_FLAT),
-    "round_to_int16": Plan(parameters={"shift": range(32)}, leading=FLAT, extremes=round_extremes, large=LONG_FLAT),
+    "round_to_int16": Plan(
+        parameters={"shift": range(32)}, leading=FLAT, extremes=round_extremes, edges=ties, large=LONG_FLAT
+    ),
     "saturate_backward": Plan(
         parameters={"shift": range(32)}, leading=FLAT, extremes=saturate_extremes, edges=narrow_errors, large=LONG_FLAT
     ),
