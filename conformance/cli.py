@@ -17,7 +17,7 @@ from mamba_integer import spec
 from mamba_integer.backends import BackendError
 from mamba_integer.spec.contract import Op, UnknownOpError, find_op
 
-from . import model_cases, model_cli, real_text, repeat, train_cli
+from . import model_cases, model_cli, real_text, repeat, train_cli, training_cases
 from .card import show_failure, show_report
 from .cases import draw_case
 from .comparison import AnyCase, Failure
@@ -109,6 +109,7 @@ def conform_command(
                         report.texts += run_texts(backends, jobs, source.name, real_text.run, source)
                         full = preset == "full"
                         report.models += run_texts(backends, jobs, "models", model_cases.run_all, source, full)
+                        report.models += run_texts(backends, jobs, "training", training_cases.run_all, source, full)
                 interrupted = False
             except Terminated:
                 stopped = TERMINATED

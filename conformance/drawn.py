@@ -1,6 +1,6 @@
 """Random choices that hypothesis draws and shrinks, and that a seed alone decides."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 from random import Random
 from typing import Any, TypeVar
@@ -39,7 +39,7 @@ class Drawn(Random):
         options = range(start) if stop is None else range(start, stop, step)
         return options[self._draw(below(len(options))) - OFFSET]
 
-    def choice(self, seq: Sequence[Any]) -> Any:
+    def choice(self, seq: Any) -> Any:
         return seq[self.randrange(len(seq))]
 
     def getrandbits(self, k: int) -> int:

@@ -1,6 +1,6 @@
 """Whole models: each block's tensors while a prompt is read, then logits, tokens and the state after writing."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from mamba_integer.spec.model.generation import Options, Session, generate, inve
 
 from .real_text import SEED, Source
 from .report import Text
-from .stages import Stage, difference, follow
+from .stages import Stage, first_difference, follow, observed
 
 GREEDY = Options(0, greedy=True)
 SAMPLED = Options(0, seed=SEED, inverse_temperature=inverse_temperature("0.8"), top_k=200, top_p=share("0.95"))
@@ -41,21 +41,14 @@ LARGE = Case(CONFIGS["base"], 2, 512, 256, "numba")
 
 
 class Watched:
-    """A model that keeps what it computes: every tensor while it reads, the logits while it writes."""
+    """A model that keeps the logits of the tokens that it writes."""
 
     def __init__(self, model: LanguageModel):
         self.model = model
-        self.layers: dict[str, dict[str, np.ndarray]] = {}
         self.logits: list[np.ndarray] = []
 
     def __getattr__(self, name: str):
         return getattr(self.model, name)
-
-    def prefill(self, ids: np.ndarray, state: State):
-        def keep(layer: str, name: str, array: Any) -> None:
-            self.layers.setdefault(layer, {})[name] = self.model.to_numpy(array)
-
-        return self.model.prefill(ids, state, observe=keep)
 
     def step(self, ids: np.ndarray, state: State):
         logits, state = self.model.step(ids, state)
@@ -66,20 +59,9 @@ class Watched:
 def stages(model: LanguageModel, ids: np.ndarray, tokens: int) -> Iterator[Stage]:
     """Yield what each layer computes from all but the last of ``ids``, then two ways of writing, and the state left."""
     watched: Any = Watched(model)
-    crash: BaseException | None = None
-    try:
-        _, state = watched.prefill(ids[:, :-1], model.new_state(len(ids)))
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        crash = error
-        if watched.layers:
-            watched.layers.popitem()  # it crashed in this layer
-    kinds = {f"layers.{i}": f"{kind} block" for i, kind in enumerate(model.config.kinds)}
-    for layer, arrays in watched.layers.items():
-        yield Stage(layer, kinds.get(layer, "model"), arrays)
-    if crash:
-        raise crash
+    start = model.new_state(len(ids))
+    kind = kind_of(model.config)
+    _, state = yield from observed(lambda see: model.prefill(ids[:, :-1], start, observe=see), model.to_numpy, kind)
     session = Session(state, np.ascontiguousarray(ids[:, -1]))
     for name, options in (("greedy", GREEDY), ("sampled", SAMPLED)):
         watched.logits.clear()
@@ -88,6 +70,12 @@ def stages(model: LanguageModel, ids: np.ndarray, tokens: int) -> Iterator[Stage
         written = np.stack([one.last for one in sessions])
         yield Stage(name, HEAD, {"logits": np.stack(watched.logits), "tokens": written})
     yield Stage("state", "model", dict(model.state_to_numpy(session.state).arrays))
+
+
+def kind_of(config: ModelConfig) -> Callable[[str], str]:
+    """Return what says which kind of block a layer is."""
+    kinds = {f"layers.{i}": f"{kind} block" for i, kind in enumerate(config.kinds)}
+    return lambda layer: kinds.get(layer, "model")
 
 
 def run(backends: Sequence[Backend], source: Source, case: Case = SMALL) -> list[Text]:
@@ -114,10 +102,7 @@ def difference_on_prefix(reference: LanguageModel, parameters: Mapping[str, np.n
     """Return how a reference differs from the golden model on the first tokens, or nothing."""
     golden = LanguageModel(reference.config, parameters)
     start = ids[:, :PREFIX]
-    for found, expected in zip(stages(reference, start, 1), stages(golden, start, 1), strict=True):
-        if found.digest != expected.digest:
-            return f"the reference is not golden: stage {expected.name}{difference(found, expected)}"
-    return ""
+    return first_difference(stages(reference, start, 1), stages(golden, start, 1))
 
 
 def run_all(backends: Sequence[Backend], source: Source, full: bool) -> list[Text]:

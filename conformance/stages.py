@@ -1,12 +1,17 @@
 """A chain of stages, each fed from the one before on the same backend: digests, and the first stage that differs."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 
+from mamba_integer.spec.model.blocks import Observe
+
 from .report import Text
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -15,7 +20,7 @@ class Stage:
 
     name: str
     by: str
-    arrays: Mapping[str, np.ndarray]
+    arrays: dict[str, np.ndarray]
 
     @property
     def digest(self) -> str:
@@ -25,6 +30,34 @@ class Stage:
             found.update(f"{array.dtype} {array.shape}\n".encode())
             found.update(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False).data)
         return found.hexdigest()
+
+
+def observed(
+    compute: Callable[[Observe], T], store: Callable[[Any], np.ndarray], by: Callable[[str], str], prefix: str = ""
+) -> Generator[Stage, None, T]:
+    """Yield what ``compute`` shows of each layer, and return its result; a crash is raised after the layers before it.
+
+    What a backward pass shows of a layer, an error or a gradient, is a stage of its own.
+    """
+    seen: dict[str, Stage] = {}
+
+    def keep(layer: str, name: str, array: Any) -> None:
+        stage = f"{prefix}{layer} backwards" if " of " in name else prefix + layer
+        seen.setdefault(stage, Stage(stage, by(layer), {})).arrays[name] = store(array)
+
+    crash: BaseException | None = None
+    try:
+        result = compute(keep)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        crash = error
+        if seen:
+            seen.popitem()  # it crashed in this layer
+    yield from seen.values()
+    if crash:
+        raise crash
+    return result
 
 
 def follow(text: Text, want: Iterable[Stage], running: Iterator[Stage]) -> Text:
@@ -45,6 +78,14 @@ def follow(text: Text, want: Iterable[Stage], running: Iterator[Stage]) -> Text:
             text.message = f"{what} is the first that differs{difference(found, expected)}"
     text.status = "failed" if text.message else "passed"
     return text
+
+
+def first_difference(reference: Iterable[Stage], golden: Iterable[Stage]) -> str:
+    """Return how a reference differs from the golden stages, or nothing."""
+    for found, expected in zip(reference, golden, strict=True):
+        if found.digest != expected.digest:
+            return f"the reference is not golden: stage {expected.name}{difference(found, expected)}"
+    return ""
 
 
 def difference(found: Stage, expected: Stage) -> str:

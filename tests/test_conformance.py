@@ -118,7 +118,7 @@ def test_drawn_cases_alone_find_every_bug_and_repeat_it(name):
     backend = load(f"{BROKEN}:{name}")
     for op in broken.BUGS[name]:
         with pytest.raises(Failure) as found:
-            check_drawn(100, 0, partial(draw_case, op), partial(check_case, backend))
+            check_drawn(300, 0, partial(draw_case, op), partial(check_case, backend))
         again = repeat.parse(found.value.case.to_json(), op)
         with pytest.raises(Failure) as repeated:
             repeat.check(backend, again)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..model.blocks import HEAD, Block, Network
+from ..model.blocks import HEAD, Block, Network, Observe
 from ..model.config import CHANNEL, ModelConfig
 from ..ops.optimizer import ERROR_EXPONENT
 
@@ -44,6 +44,12 @@ def operands(layer: str) -> tuple[str, str]:
 
 def is_operand(name: str) -> bool:
     return name.endswith((".weight", ".error"))
+
+
+def layer_of(name: str) -> str:
+    """Return the layer that an error or a parameter is of: ``layers.3``, or the first part of another name."""
+    first, _, rest = name.partition(".")
+    return f"{first}.{rest.partition('.')[0]}" if first == "layers" else first
 
 
 def first_exponent(name: str, bits: int) -> int:
@@ -108,16 +114,21 @@ class Pass:
     rounding: Mapping[str, int]  # seed, step, and first, the number of the first row in the whole batch
     streams: Mapping[str, int]
     rotation: tuple[Any, ...] | None
+    observe: Observe | None = None
     largest: dict[str, Any] = field(default_factory=dict)
     gradients: dict[str, Any] = field(default_factory=dict)
     scales: dict[str, int] = field(default_factory=dict)  # the gradients' exponents, but for a constant of each
 
     def see(self, name: str, array: Any) -> Any:
         self.largest[name] = self.ops.largest_magnitude(array)
+        if self.observe:
+            self.observe(layer_of(name), f"error of {name}", array)
         return array
 
     def note(self, name: str, gradient: Any, scale: int) -> None:
         self.gradients[name], self.scales[name] = gradient, scale
+        if self.observe:
+            self.observe(layer_of(name), f"gradient of {name}", gradient)
 
     def rounded(self, name: str, array: Any, e: Any) -> Any:
         """Return rows cut to the width of an operand."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import ops as golden
 from ..contract import DomainError, trusted_values
-from ..model.blocks import Call, Network
+from ..model.blocks import Call, Network, Observe
 from ..model.config import HEADS, ModelConfig
 from ..model.formats import FORMATS, Formats, state_formats
 from ..model.language_model import attach, joiner, rotations
@@ -145,7 +145,9 @@ def initial_state(run: Run, masters: Mapping[str, np.ndarray] | None = None) -> 
     )
 
 
-def train_step(run: Run, state: State, ids: np.ndarray, first: int = 0) -> tuple[State, Metrics]:
+def train_step(
+    run: Run, state: State, ids: np.ndarray, first: int = 0, observe: Observe | None = None
+) -> tuple[State, Metrics]:
     """Return the state after a step on a batch, and what the step saw.
 
     The result depends on the batch of all ranks together: neither on how many there are nor on the micro-batches.
@@ -158,6 +160,9 @@ def train_step(run: Run, state: State, ids: np.ndarray, first: int = 0) -> tuple
         This rank's sequences, one or more; the last token of each is only predicted.
     first : int
         The number of this rank's first row in the whole batch.
+    observe : callable, optional
+        Is shown each tensor of the forward pass as by `LanguageModel.prefill`, and each error and gradient of the
+        backward pass, of every micro-batch: ``observe(layer, name, array)``.
 
     Raises
     ------
@@ -171,7 +176,7 @@ def train_step(run: Run, state: State, ids: np.ndarray, first: int = 0) -> tuple
     run.prove()
     check_ids(run, ids, first)
     with trusted_values():
-        return _train_step(run, state, ids, first)
+        return _train_step(run, state, ids, first, observe)
 
 
 def check_ids(run: Run, ids: np.ndarray, first: int) -> None:
@@ -185,32 +190,37 @@ def check_ids(run: Run, ids: np.ndarray, first: int) -> None:
         raise DomainError("train_step", "first", f"{first!r} for {len(ids)} rows", f"an integer of [0, {last}]")
 
 
-def _train_step(run: Run, state: State, ids: np.ndarray, first: int) -> tuple[State, Metrics]:
+def _train_step(run: Run, state: State, ids: np.ndarray, first: int, observe: Observe | None) -> tuple[State, Metrics]:
     network = Network(run.config, run.formats, run.kernels, project(run.kernels, state.masters, run.masters))
     exponents = Exponents(state.error_exponents, run.options.error_bits)
     backward = NetworkBackward(network, exponents)
     found = Found(run)
     for start in range(0, len(ids), run.micro_batch):
         rows = ids[start : start + run.micro_batch]
-        found.add(*one_pass(run, network, backward, exponents, rows, state.step, first + start))
+        found.add(*one_pass(run, network, backward, exponents, rows, state.step, first + start, observe))
     found.exchange()
     return update(run, state, exponents, found)
 
 
-def one_pass(run, network, backward, exponents, ids, step, first):
+def one_pass(run, network, backward, exponents, ids, step, first, observe=None):
     """Run some rows forward and backward; return what the pass found and the losses."""
     ops, length = run.kernels, run.options.length
     read, target = (run.load(np.ascontiguousarray(part)) for part in (ids[:, :-1], ids[:, 1:]))
     tape: dict[tuple[str, str], Any] = {}
     rotation, start = run.rotation(len(ids), length), run.start(len(ids))
-    keep = lambda layer, name, array: tape.__setitem__((layer, name), array)  # noqa: E731
+
+    def keep(layer: str, name: str, array: Any) -> None:
+        tape[layer, name] = array
+        if observe:
+            observe(layer, name, array)
+
     logits, _ = network(Call(True, rotation, keep), read, start)
     rounding = {"seed": run.options.seed, "step": step, "first": first * length}
     f = run.formats.activation
     losses = ops.cross_entropy_pow2(logits, target, f=f)
     stream = len(run.streams)
     d_logits = ops.cross_entropy_pow2_backward(logits, target, f=f, stream=stream, **rounding)
-    found = Pass(ops, run.join, run.zeros_like, exponents, rounding, run.streams, rotation)
+    found = Pass(ops, run.join, run.zeros_like, exponents, rounding, run.streams, rotation, observe)
     backward(found, tape, read, start, d_logits)
     return found, losses
 
