@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 
+from .processors import cores
 from .protocol import BackendError
 
 SILENCE = timedelta(minutes=10)
@@ -79,7 +80,7 @@ def launch(ranks: int, work: Callable[..., None], *arguments: Any) -> None:
         A rank died or raised: with the message of its own RankError, if it was one.
     """
     context = multiprocessing.get_context("spawn")
-    threads = str(max(1, _cores() // ranks))
+    threads = str(max(1, cores() // ranks))
     os.environ |= {"NUMBA_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}
     failures = context.SimpleQueue()
     processes = [
@@ -102,11 +103,6 @@ def launch(ranks: int, work: Callable[..., None], *arguments: Any) -> None:
             process.terminate()
         for process in alive:
             process.join()
-
-
-def _cores() -> int:
-    """Return how many cores this process may use; macOS tells only how many there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

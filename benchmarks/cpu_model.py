@@ -6,7 +6,6 @@ Torch model against itself (whole and step by step) and its logits against the i
 """
 
 import json
-import os
 import statistics
 import time
 from pathlib import Path
@@ -20,6 +19,7 @@ from rich.table import Table
 
 from benchmarks.float_model import FloatModel, float_weights
 from mamba_integer.backends import load
+from mamba_integer.backends.processors import cores
 from mamba_integer.conformance.report import environment
 from mamba_integer.spec import compiled
 from mamba_integer.spec.model import LanguageModel, find_config, initial_parameters
@@ -82,8 +82,7 @@ def main(
     output: Annotated[Path | None, typer.Option("--json", help="Write the results to this file.")] = None,
 ) -> None:
     """Time one prefill and a decode of both models on the cores of this process."""
-    cores = len(os.sched_getaffinity(0))
-    torch.set_num_threads(cores)
+    torch.set_num_threads(cores())
     config = find_config(model)
     parameters = initial_parameters(config, seed=0)
     integer = LanguageModel(config, parameters, compiled)
@@ -128,7 +127,7 @@ def main(
         partial = output.with_suffix(".partial")
         partial.write_text(json.dumps(report, indent=1) + "\n")
         partial.replace(output)
-    shown = Table("model", "prefill tokens/s", "decode tokens/s", title=f"{config.name}, batch 1, {cores} cores")
+    shown = Table("model", "prefill tokens/s", "decode tokens/s", title=f"{config.name}, batch 1, {cores()} cores")
     for row in rows:
         shown.add_row(row["model"], f"{row['prefill_tokens_per_second']:.1f}", f"{row['decode_tokens_per_second']:.1f}")
     rich.print(shown)

@@ -14,6 +14,7 @@ from typing import Any
 
 from mamba_integer import spec
 from mamba_integer.backends import Backend
+from mamba_integer.backends.processors import cores
 
 from .comparison import Failure
 
@@ -146,7 +147,7 @@ def environment(backends: Sequence[Backend], packages: Sequence[str] = ()) -> di
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **commit_here(),
         "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}, {len(os.sched_getaffinity(0))} cores",
+        "machine": f"{platform.system()} {platform.machine()}, {cores()} cores",
         "devices": {backend.name: device_name(backend) for backend in backends},
         "versions": {name: _version(name) for name in (*PACKAGES, *packages)},
     }

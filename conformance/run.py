@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.errors import HypothesisException
 
 from mamba_integer.backends import Backend, BackendError
+from mamba_integer.backends.processors import cores
 from mamba_integer.spec import OPS
 
 from . import repeat
@@ -269,7 +270,7 @@ def run_texts(
 @contextlib.contextmanager
 def processes(jobs: int) -> Iterator[ProcessPoolExecutor]:
     """Give a pool of fresh processes that share the processors out among them, and that end with the block."""
-    threads = str(max(1, len(os.sched_getaffinity(0)) // jobs))
+    threads = str(max(1, cores() // jobs))
     os.environ |= {"NUMBA_NUM_THREADS": threads, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _serve)
     try:

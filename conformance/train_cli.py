@@ -1,5 +1,6 @@
 """The commands that train: train and finetune."""
 
+import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -224,6 +225,28 @@ def check_and_train(job: Job) -> None:
         raise UsageError(f"--ranks: found {job.ranks}, allowed {job.options.batch} at most, a sequence each")
     tokenizer = tokenizer_of(job)
     check_vocabulary(job.config.name, job.config, tokenizer)
+    with alone_in(job.out):
+        prepare_and_train(job, tokenizer)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold a folder, so that no two runs write to it; the hold ends with this process, however that ends."""
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise UsageError(f"{folder}: another run is training in this folder") from None
+    finally:
+        os.close(handle)
+        if made and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def prepare_and_train(job: Job, tokenizer: Tokenizer) -> None:
     with bar(job.as_json) as shown:
         task = shown.add_task("tokenise", total=None)
         corpus = prepare_corpus(

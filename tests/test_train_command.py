@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mamba_integer.backends import distributed
+from mamba_integer.backends import processors
 from mamba_integer.conformance import train_cli
 from mamba_integer.conformance.terminal import UsageError
 from mamba_integer.spec.model import ModelConfig
@@ -91,6 +91,22 @@ def test_killed_and_resumed(finished, text, micro_file, tmp_path):
     assert done["checkpoint_sha256"] == whole["checkpoint_sha256"]
 
 
+def test_two_runs_in_one_folder_do_not_meet(text, micro_file, tmp_path):
+    running = start_cli(*endless(text, micro_file, tmp_path / "run"))
+    running.stdout.readline()
+    second = run_cli(*endless(text, micro_file, tmp_path / "run"), "--resume")
+    assert second.returncode == 2 and "another run is training in this folder" in second.stderr
+    assert running.poll() is None
+    running.kill()
+    running.wait()
+
+
+def test_a_refused_run_leaves_no_folder(micro_file, tmp_path):
+    (tmp_path / "empty.txt").write_text("")
+    done = run_cli("train", "--config", micro_file, "--text", tmp_path / "empty.txt", *QUICK, "--out", tmp_path / "run")
+    assert done.returncode == 2 and not (tmp_path / "run").exists()
+
+
 def test_a_dead_rank_is_named(text, micro_file, tmp_path):
     process = start_cli(*endless(text, micro_file, tmp_path / "run"), "--ranks", 2)
     for _ in range(4):
@@ -144,7 +160,7 @@ def test_an_interrupt_ends_ranks_without_a_word(text, micro_file, tmp_path):
 
 def test_cores_are_counted_where_there_is_no_affinity(monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-    assert distributed._cores() == (os.cpu_count() or 1)
+    assert processors.cores() == (os.cpu_count() or 1)
 
 
 def endless(text, config, out):
