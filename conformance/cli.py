@@ -71,7 +71,7 @@ def conform_command(
     as_json: Json = False,
     report_file: Annotated[Path | None, typer.Option("--report", help="Write the report to this JSON file.")] = None,
 ) -> None:
-    """Run the suite for backends: drawn cases, bounds, relations, real text, a whole model.
+    """Run the suite for backends: drawn cases, bounds, relations, real text, a whole model, training steps.
 
     Exit code 0: every selected op of every backend ran and every integer was equal. 1: a mismatch, an
     op that the backend lacks (select ops with --op), or nothing was compared. 2: usage error.

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from mamba_integer.backends.protocol import ENVIRONMENT, BackendError
 from mamba_integer.spec.model import CONFIGS, find_config
 from mamba_integer.spec.model.config import ModelConfig
-from mamba_integer.spec.model.folder import MODEL_FILE, check_vocabulary, load_model
+from mamba_integer.spec.model.folder import MODEL_FILE, TRAINED, check_vocabulary, load_model
 from mamba_integer.spec.model.proof import ProofError
 from mamba_integer.spec.model.tokenizer import ByteTokenizer, Tokenizer, load_tokenizer, tokenizer_hash
 from mamba_integer.spec.training import (
@@ -119,7 +119,7 @@ def train_command(
 
 
 def finetune_command(
-    model: Annotated[Path, typer.Argument(help="Folder of a model or of a finished run.")],
+    model: Annotated[str, typer.Argument(help=f"Folder of a model or of a finished run, or {', '.join(TRAINED)}.")],
     text: Text,
     out: Out,
     steps: Steps,
@@ -141,15 +141,14 @@ def finetune_command(
     as_json: Json = False,
 ) -> None:
     """Train a model further on other text: its tokenizer and sizes stay; a run's master weights are taken if there."""
-    held = load_model(model)
-    folder = model if model.is_dir() else model.parent
+    path = TRAINED.get(model, Path(model))
+    held = load_model(path)
+    folder = path if path.is_dir() else path.parent
     options = make_options(steps, batch, length, seed, rate, decay, warmup, error_bits)
     habits = Habits(save_every, validate_every, windows)
     where = (micro_batch or batch, backend or os.environ.get(ENVIRONMENT) or DEFAULT_BACKEND, device)
     sizes = held.checkpoint.config
-    job = Job(
-        sizes, options, folder / "tokenizer.json", tuple(text), out, habits, *where, model, resume, ranks, as_json
-    )
+    job = Job(sizes, options, folder / "tokenizer.json", tuple(text), out, habits, *where, path, resume, ranks, as_json)
     start(job)
 
 

@@ -227,6 +227,12 @@ def test_finetune(finished, micro_file, tmp_path):
     assert done.returncode == 2 and "holds a model" in done.stderr
 
 
+def test_a_model_of_the_package_is_trained_further(text, tmp_path):
+    small = ["--steps", "1", "--batch", "1", "--length", "8", "--windows", "1"]
+    done = last(run_cli("finetune", "shakespeare", "--text", text, *small, "--out", tmp_path / "run", "--json"))
+    assert done["step"] == 1
+
+
 def test_the_trained_model_writes(finished):
     out, _ = finished
     done = run_cli("generate", "--model", out, "--prompt", "It was", "--max-tokens", 4, "--json")
