@@ -11,6 +11,7 @@ from .plan import BATCH_SIZES, Extreme, Plan
 
 SHIFTS = (14, 2, 3, 8, 15, 16, 29, 30)
 PAIRS = (1, 2, 3, 8, 31, 33, 0)
+COEFFICIENTS = ((lam_limit, (-333_333_333, 99_999_999, -5)), (gam_limit, (-555_555_555, 11_111_111, -3)))
 SIGNS = np.array([(-1, -1), (-1, 1), (1, -1), (1, 1)])
 
 
@@ -33,11 +34,42 @@ def channel_extremes() -> Iterator[Extreme]:
         yield Extreme([(x.reshape(4, 1, 8), *(a[None] for a in coefficients))], {"s": s})
 
 
-PAIR_PLAN = Plan(sizes={"P": PAIRS}, parameters={"s": SHIFTS}, extremes=pair_extremes, large=({"...": 130, "P": 65},))
+def just_below(coefficient: int) -> int:
+    """Return the coordinate whose product with an odd coefficient in Q.30 is one below a multiple of 2**30."""
+    return (pow(-coefficient, -1, 1 << 30) + (1 << 29)) % (1 << 30) - (1 << 29)
+
+
+def pairs_of_every_quadrant() -> tuple[np.ndarray, ...]:
+    """Return pairs whose products a float64 rounds up, and small ones, each with coefficients of either sign."""
+    lam, gam = (np.resize([limit(SimpleNamespace(s=30)) - 1 | 1, *more], 16) for limit, more in COEFFICIENTS)
+    quadrant = np.repeat(np.arange(4, dtype=np.int8), 4)
+    zeros = np.zeros(16, np.int64)
+    x = [(zeros, [*map(just_below, lam.tolist())]), ([*map(just_below, gam.tolist())], zeros), (zeros - 3, zeros + 2)]
+    pairs = np.stack([np.stack(pair, axis=-1) for pair in x])
+    return pairs.astype(np.int32), lam.astype(np.int32), gam.astype(np.int32), quadrant
+
+
+def pair_edges() -> Iterator[Extreme]:
+    yield Extreme([pairs_of_every_quadrant()], {"s": 30})
+
+
+def channel_edges() -> Iterator[Extreme]:
+    x, *coefficients = pairs_of_every_quadrant()
+    yield Extreme([(x.reshape(len(x), 4, 8), *(a.reshape(4, 4) for a in coefficients))], {"s": 30})
+
+
+PAIR_PLAN = Plan(
+    sizes={"P": PAIRS},
+    parameters={"s": SHIFTS},
+    extremes=pair_extremes,
+    edges=pair_edges,
+    large=({"...": 130, "P": 65},),
+)
 CHANNEL_PLAN = Plan(
     sizes={"B": BATCH_SIZES, "L": (1, 2, 5, 0), "P": PAIRS},
     parameters={"s": SHIFTS},
     extremes=channel_extremes,
+    edges=channel_edges,
     large=({"B": 2, "L": 67, "P": 65},),
 )
 PLANS = {
