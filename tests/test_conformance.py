@@ -38,7 +38,7 @@ from mamba_integer.conformance.comparison import Failure, check_case, forms, hex
 from mamba_integer.conformance.exhaustive import CHOSEN, POSTCONDITIONS, ExhaustiveCase
 from mamba_integer.conformance.relations import RELATIONS, check_relation, draw_relation
 from mamba_integer.conformance.report import Report, Result, write_atomically
-from mamba_integer.conformance.run import check_drawn, conform
+from mamba_integer.conformance.run import check_drawn, conform, conform_op
 
 BROKEN = "mamba_integer.conformance.broken"
 PARTIAL = "mamba_integer.spec.ops.activation"
@@ -143,6 +143,20 @@ def test_shrinking_that_is_stopped_is_not_reported_as_unstable(seconds, monkeypa
     with pytest.raises(Failure) as found:
         check_drawn(100, 0, partial(draw_case, "sigmoid_gate"), partial(check_case, backend))
     assert found.value.kind == "value"
+
+
+def test_what_is_right_most_times_is_found_on_a_gpu():
+    calls = []
+
+    def rarely_wrong(result, arrays, parameters):
+        calls.append(arrays[0].size)
+        return result ^ (calls.count(70001) == 2 and arrays[0].size == 70001)
+
+    ops = broken.Golden(bit_length=broken.after("bit_length", rarely_wrong))
+    assert conform_op(Backend("sound", ops), "bit_length", 5).status == "passed"
+    calls.clear()
+    result = conform_op(Backend("racing", ops, "gpu"), "bit_length", 5)
+    assert result.status == "failed" and result.failure.kind == "unstable"
 
 
 def test_race_is_reported_as_unstable():
