@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from .activation import ENDS, FLAT
-from .plan import LONG_FLAT, LONG_ROWS, ROW_SIZES, Extreme, Plan
+from .plan import LONG_FLAT, LONG_ROWS, ROW_SIZES, Extreme, Plan, ties
 from .sampling import SEEDS
 
+NEAR = np.array([-32767, -32766, -2, -1, 0, 1, 2, 32766, 32767], np.int16)
 INT32_ENDS = np.array([-(2**31) + 1, 0, 2**31 - 1], np.int32)
 GRADIENT_ENDS = np.array([-(2**62) + 1, 0, 2**62 - 1])
 COUNTERS = (0, 1, 77, 2**31, 2**32 - 1)
@@ -33,12 +34,9 @@ def round_extremes() -> Iterator[Extreme]:
         yield Extreme([(INT32_ENDS,)], {"shift": shift})
 
 
-def ties() -> Iterator[Extreme]:
-    """Ties, to even and odd neighbours, and the integers beside them; past the ends of the result too."""
-    for shift in (1, 2, 5, 15, 16, 17, 24, 30):
-        halves = np.array([-65535, -5, -3, -1, 1, 3, 5, 65533, 65535]) << (shift - 1)
-        x = (halves + np.array([[-1], [0], [1]])).ravel()
-        yield Extreme([(x[np.abs(x) < 2**31].astype(np.int32),)], {"shift": shift})
+def round_edges() -> Iterator[Extreme]:
+    for shift in (0, 1, 2, 5, 15, 16, 17, 24, 30):
+        yield Extreme([(ties(shift, 32767, 2**31 - 1).astype(np.int32),)], {"shift": shift})
 
 
 def saturate_extremes() -> Iterator[Extreme]:
@@ -94,13 +92,15 @@ def long_shifts() -> Iterator[Extreme]:
 
 
 PLANS = {
-    "error_add": Plan(leading=FLAT, extremes=lambda: [Extreme([pairs(ENDS)])], large=LONG_FLAT),
+    "error_add": Plan(
+        leading=FLAT, extremes=lambda: [Extreme([pairs(ENDS)])], edges=lambda: [Extreme([pairs(NEAR)])], large=LONG_FLAT
+    ),
     "gradient_add": Plan(
         leading=FLAT, extremes=lambda: [Extreme([pairs(GRADIENT_ENDS)])], edges=wide_sums, large=LONG_FLAT
     ),
     "largest_magnitude": Plan(leading=REDUCED, extremes=largest_extremes, edges=wide_magnitudes, large=LONG_FLAT),
     "round_to_int16": Plan(
-        parameters={"shift": range(32)}, leading=FLAT, extremes=round_extremes, edges=ties, large=LONG_FLAT
+        parameters={"shift": range(32)}, leading=FLAT, extremes=round_extremes, edges=round_edges, large=LONG_FLAT
     ),
     "saturate_backward": Plan(
         parameters={"shift": range(32)}, leading=FLAT, extremes=saturate_extremes, edges=narrow_errors, large=LONG_FLAT

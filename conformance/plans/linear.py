@@ -9,7 +9,7 @@ import numpy as np
 from mamba_integer import spec
 
 from .activation import FLAT
-from .plan import LEADING, LONG_FLAT, LONG_ROWS, ROW_SIZES, Choice, Extreme, Plan
+from .plan import LEADING, LONG_FLAT, LONG_ROWS, ROW_SIZES, Choice, Extreme, Plan, ties
 
 DEPTHS = (1, 3, 4, 5, 31, 32, 33, 64, 127, 129, 257)
 COLUMNS = (1, 2, 5, 16, 33, 64, 65)
@@ -35,6 +35,23 @@ def requantize_extremes() -> Iterator[Extreme]:
         yield Extreme([(np.array([-(2**31) + 1, 0, 2**31 - 1], np.int32),)], {"shift": shift})
 
 
+def requantize_edges() -> Iterator[Extreme]:
+    for shift in (0, 1, 8, 23, 31):
+        yield Extreme([(ties(shift, 127, 2**31 - 1).astype(np.int32),)], {"shift": shift})
+
+
+def quantize_edges() -> Iterator[Extreme]:
+    """Rows whose largest magnitude, of either sign, is at and beside a power of two, and ties of their exponent."""
+    rows = []
+    for bits in range(7, 16):
+        e = max(0, bits - 6)
+        rest = np.resize(ties(max(1, e - 1), 126, 2**bits - 2), 40)
+        rows += [
+            [sign * peak, *rest] for peak in (2**bits - 2, 2**bits - 1, 2**bits) if peak < 2**15 for sign in (-1, 1)
+        ]
+    yield Extreme([(np.array(rows, np.int16),)])
+
+
 def full_rows(k: int) -> tuple[np.ndarray, np.ndarray]:
     """Return rows and weights whose sum is the greatest and the least that K digits allow."""
     return np.full((2, k), 127, np.int8), spec.pack_ternary(np.array([[1] * k, [-1] * k], np.int8))
@@ -53,8 +70,16 @@ def requant_extremes() -> Iterator[Extreme]:
 
 
 PLANS = {
-    "quantize_rows": Plan(sizes={"K": ROW_SIZES}, leading=LEADING, extremes=quantize_extremes, large=LONG_ROWS),
-    "requantize": Plan(parameters={"shift": range(32)}, leading=FLAT, extremes=requantize_extremes, large=LONG_FLAT),
+    "quantize_rows": Plan(
+        sizes={"K": ROW_SIZES}, leading=LEADING, extremes=quantize_extremes, edges=quantize_edges, large=LONG_ROWS
+    ),
+    "requantize": Plan(
+        parameters={"shift": range(32)},
+        leading=FLAT,
+        extremes=requantize_extremes,
+        edges=requantize_edges,
+        large=LONG_FLAT,
+    ),
     "ternary_linear": Plan(
         sizes={"K": DEPTHS, "N": (*COLUMNS, 0)}, parameters=SCALE, leading=ROWS, extremes=linear_extremes, large=LARGE
     ),

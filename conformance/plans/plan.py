@@ -16,6 +16,17 @@ LONG_FLAT = ({"...": 70001},)
 LONG_ROWS = ({"...": 3, "K": 4099}, {"...": 130, "K": 65})
 
 
+def ties(shift: int, end: int, limit: int) -> np.ndarray:
+    """Return ties of a rounding shift, of either sign and parity, and their neighbours, up to ``limit`` in magnitude.
+
+    Quotients are small, or near ``end``, at which the result saturates.
+    """
+    quotients = np.array([q + near for q in (-end, 0, end) for near in range(-3, 3)])
+    halves = (2 * quotients + 1) << shift >> 1
+    found = (halves + np.array([[-1], [0], [1]])).ravel()
+    return found[np.abs(found) <= limit]
+
+
 @dataclass(frozen=True)
 class Extreme:
     """Calls of an op with the same parameters. Those of ``extremes`` are of the same sizes, and attain every width."""

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from .activation import ENDS, FLAT
-from .plan import LONG_FLAT, Extreme, Plan
+from .plan import LONG_FLAT, Extreme, Plan, ties
 
-RESIDUAL_ENDS = np.array([-(2**23) + 1, 0, 2**23 - 1], np.int32)
+LIMIT = 2**23 - 1
+RESIDUAL_ENDS = np.array([-LIMIT, 0, LIMIT], np.int32)
 GATES = (1, 0, -1, 2, 3, 1024, -1023, 16384, 32767, -32767)
 
 
@@ -18,8 +19,16 @@ def extremes() -> Iterator[Extreme]:
             yield Extreme([(r, x)], {"num": num, "shift": shift})
 
 
+def edges() -> Iterator[Extreme]:
+    """Ties of either sign, as odd numerators leave them, added to zero and to what they bring just past the ends."""
+    near = np.array([-LIMIT, 1 - LIMIT, 0, LIMIT - 1, LIMIT])
+    for num, shift in ((1, 1), (-3, 4), (32767, 15)):
+        r, x = np.meshgrid(near, ties(shift, 2, 32767))
+        yield Extreme([(r.astype(np.int32), x.astype(np.int16))], {"num": num, "shift": shift})
+
+
 PLANS = {
     "residual_add": Plan(
-        parameters={"num": GATES, "shift": range(31)}, leading=FLAT, extremes=extremes, large=LONG_FLAT
+        parameters={"num": GATES, "shift": range(31)}, leading=FLAT, extremes=extremes, edges=edges, large=LONG_FLAT
     )
 }

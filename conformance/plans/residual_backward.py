@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from .activation import FLAT
-from .plan import LONG_FLAT, Extreme, Plan
+from .plan import LONG_FLAT, Extreme, Plan, ties
 from .residual import GATES
 
 ENDS = np.array([-(2**31) + 1, 0, 2**31 - 1], np.int32)
@@ -17,8 +17,14 @@ def extremes() -> Iterator[Extreme]:
             yield Extreme([(ENDS,)], {"num": num, "shift": shift})
 
 
+def edges() -> Iterator[Extreme]:
+    """Ties of either sign, as odd numerators leave them, small, at the ends of 16 bits and of products past int32."""
+    for num, shift in ((1, 1), (1, 15), (-3, 4), (-3, 17), (32767, 28)):
+        yield Extreme([(ties(shift, 32767 // abs(num), 2**31 - 1).astype(np.int32),)], {"num": num, "shift": shift})
+
+
 PLANS = {
     "residual_add_backward": Plan(
-        parameters={"num": GATES, "shift": range(48)}, leading=FLAT, extremes=extremes, large=LONG_FLAT
+        parameters={"num": GATES, "shift": range(48)}, leading=FLAT, extremes=extremes, edges=edges, large=LONG_FLAT
     )
 }
