@@ -16,15 +16,23 @@ LONG_FLAT = ({"...": 70001},)
 LONG_ROWS = ({"...": 3, "K": 4099}, {"...": 130, "K": 65})
 
 
-def ties(shift: int, end: int, limit: int) -> np.ndarray:
-    """Return ties of a rounding shift, of either sign and parity, and their neighbours, up to ``limit`` in magnitude.
+def ties(shift: int, end: int, limit: int, factor: int = 1) -> np.ndarray:
+    """Return integers, up to ``limit`` in magnitude, whose products with ``factor`` are at and beside ties of a shift.
 
-    Quotients are small, or near ``end``, at which the result saturates.
+    The quotients are small, or near ``end``, at which the result saturates, of both signs and parities. A factor that
+    isn't 1 has quotients at which no product is a tie: there the two products around it are given, and the next tie.
     """
-    quotients = np.array([q + near for q in (-end, 0, end) for near in range(-3, 3)])
-    halves = (2 * quotients + 1) << shift >> 1
-    found = (halves + np.array([[-1], [0], [1]])).ravel()
-    return found[np.abs(found) <= limit]
+    size = abs(int(factor))
+    odd = size // (size & -size)
+    period = max(1, (odd << shift) // size)
+    found: set[int] = set()
+    for middle in (-end, 0, end):
+        for quotient in range(middle - 3, middle + 3):
+            first = ((2 * quotient + 1) << shift) // (2 * size)
+            residues = [(period // 2 + beside) * pow(odd, -1, period) for beside in (-1, 0, 1)]
+            start = (quotient << shift) // size
+            found |= {first, first + 1, *(start + (residue - start) % period for residue in residues)}
+    return np.array(sorted(x if factor > 0 else -x for x in found if abs(x) <= limit))
 
 
 @dataclass(frozen=True)
