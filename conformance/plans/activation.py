@@ -1,18 +1,23 @@
 """Plans of ``spec.ops.activation``."""
 
 from collections.abc import Iterator
+from functools import cache
 from random import Random
 from typing import Any
 
 import numpy as np
 
+from mamba_integer import spec
+from mamba_integer.spec import integers
 from mamba_integer.spec.ops.activation import least_weighted
+from mamba_integer.spec.ops.activation_backward import least_saturated
 
-from .plan import LONG_FLAT, Extreme, Plan
+from .plan import LONG_FLAT, Extreme, Plan, ties
 
 FRACTIONS = (8, *range(15))
 FLAT = ((1,), (), (0,), (3,), (2, 3), (1023,), (1025,), (2, 5, 129))
 ENDS = np.array([-32767, 0, 32767], np.int16)
+EVERY = np.arange(-32767, 32768)
 
 
 def offsets(f: int) -> list[int]:
@@ -48,11 +53,82 @@ def silu_extremes() -> Iterator[Extreme]:
         yield Extreme([(x, z)], {"f": f})
 
 
+def closest(distance: np.ndarray, count: int) -> np.ndarray:
+    """Return ``count`` of all activations, those of the least distance."""
+    return EVERY[np.argsort(distance, kind="stable")[:count]]
+
+
+@cache
+def near_squares(f: int, count: int) -> np.ndarray:
+    """Return inputs of squareplus whose radicands are squares, or nearly."""
+    radicand = EVERY**2 + (4 << (2 * f))
+    root = integers.isqrt(radicand)
+    return closest(np.minimum(radicand - root**2, (root + 1) ** 2 - radicand), count)
+
+
+@cache
+def near_whole(f: int, count: int) -> np.ndarray:
+    """Return inputs of the sigmoid whose quotients are whole, or nearly; also the smallest inputs."""
+    denominator = (1 << f) + abs(EVERY)
+    rest = (EVERY << 14) % denominator
+    below = np.where(rest == 0, denominator, denominator - rest)
+    return np.concatenate([closest(rest, count), closest(below, count), np.arange(-3, 4)])
+
+
+def squareplus_edges() -> Iterator[Extreme]:
+    """Radicands around squares, inputs around zero, and those around the first that saturates, where one does."""
+    for f, offset in ((0, 1), (8, 256), (11, 0), (14, 0), (14, 9999)):
+        last = least_saturated(f, offset) - 1
+        x = np.concatenate([near_squares(f, 120), np.arange(-9, 10), np.arange(last - 2, min(last + 3, 32768))])
+        yield Extreme([(x.astype(np.int16),)], {"f": f, "offset": offset})
+
+
+def sigmoid_edges() -> Iterator[Extreme]:
+    for f in (0, 3, 8, 14):
+        yield Extreme([(near_whole(f, 100).astype(np.int16),)], {"f": f})
+
+
+def gating_inputs(f: int) -> np.ndarray:
+    """Return a few inputs of a gate, of either sign: with quotients that are whole or nearly, small and large."""
+    one = 1 << f
+    return np.array([0, *near_whole(f, 4)[:8], -3, -2, -1, 1, 2, 3, -one, one, 1 - 2 * one, 2 * one - 1, -777, 20001])
+
+
+def gated_ties(factors: np.ndarray, z: np.ndarray, shift: int, end: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return x and z where x times the factor that belongs to z is at a tie, or beside one."""
+    pairs = [(x, gating) for gating, a in zip(z, factors, strict=True) if a for x in ties(shift, end, 32767, a)]
+    x, z = np.array(pairs, np.int16).T
+    return x.copy(), z.copy()
+
+
+def gate_edges() -> Iterator[Extreme]:
+    for f in (0, 8, 14):
+        z = gating_inputs(f)
+        yield Extreme([gated_ties(spec.algebraic_sigmoid.golden(z, f=f).astype(np.int64), z, 15)], {"f": f})
+
+
+def silu_edges() -> Iterator[Extreme]:
+    for f in (0, 8, 14):
+        z = gating_inputs(f)
+        weight = z * spec.algebraic_sigmoid.golden(z, f=f).astype(np.int64)
+        yield Extreme([gated_ties(weight, z, 15 + f, end=32767)], {"f": f})
+
+
 PLANS = {
     "squareplus": Plan(
-        parameters={"f": FRACTIONS, "offset": draw_offset}, leading=FLAT, large=LONG_FLAT, extremes=squareplus_extremes
+        parameters={"f": FRACTIONS, "offset": draw_offset},
+        leading=FLAT,
+        extremes=squareplus_extremes,
+        edges=squareplus_edges,
+        large=LONG_FLAT,
     ),
-    "algebraic_sigmoid": Plan(parameters={"f": FRACTIONS}, leading=FLAT, large=LONG_FLAT, extremes=unary_extremes),
-    "sigmoid_gate": Plan(parameters={"f": FRACTIONS}, leading=FLAT, large=LONG_FLAT, extremes=gate_extremes),
-    "silu_gate": Plan(parameters={"f": FRACTIONS}, leading=FLAT, large=LONG_FLAT, extremes=silu_extremes),
+    "algebraic_sigmoid": Plan(
+        parameters={"f": FRACTIONS}, leading=FLAT, extremes=unary_extremes, edges=sigmoid_edges, large=LONG_FLAT
+    ),
+    "sigmoid_gate": Plan(
+        parameters={"f": FRACTIONS}, leading=FLAT, extremes=gate_extremes, edges=gate_edges, large=LONG_FLAT
+    ),
+    "silu_gate": Plan(
+        parameters={"f": FRACTIONS}, leading=FLAT, extremes=silu_extremes, edges=silu_edges, large=LONG_FLAT
+    ),
 }
