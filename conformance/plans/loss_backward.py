@@ -37,7 +37,7 @@ def backward_edges() -> Iterator[Extreme]:
     """Every fraction of a weight, words at which p turns, rows whose counters pass 2**31, sums past int32."""
     logits = two_logits(5)[::2]
     target = np.arange(len(logits), dtype=np.int32) % 2
-    yield Extreme([(logits, target)], {"f": 5, "first": 2**31 - 40} | KEYS)
+    yield Extreme([(logits, target)], {"f": 5, "first": 2**31 - 9} | KEYS)
     yield Extreme([(logits[:24].reshape(6, 8), target[:6])], {"f": 8, "first": 2**16 - 3} | KEYS)
     for first in (ABOVE_A_THIRD, BELOW_A_THIRD):
         yield Extreme([(np.zeros((1, 3), np.int16), np.array([0], np.int32))], {"f": 8, "first": first} | KEYS)
