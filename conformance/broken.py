@@ -11,6 +11,7 @@ import numpy as np
 
 from mamba_integer import spec
 from mamba_integer.spec.integers import bit_length, isqrt, rescale, saturate, shift_round
+from mamba_integer.spec.ops import sampling, scan
 
 from .broken_training import *
 from .planting import BUGS as BUGS
@@ -142,6 +143,24 @@ def linear_rounded_twice(q, e, w, *, num, shift):
     return saturate(shift_round(once, shift - shift // 2), 16).astype(np.int16)
 
 
+def linear_in_float32(q, e, w, *, num, shift):
+    wide = (q.astype(np.float32) @ spec.unpack_ternary(w, K=q.shape[-1]).astype(np.float32).T).astype(np.int64)
+    return saturate(shift_round(wide * num << e[..., None].astype(np.int64), shift), 16).astype(np.int16)
+
+
+def convex_in_two(h, n, x, b, c, skip, k, s_v, s_h, s_y, convex):
+    """Advance a state by its share of the old one and its share of v, each rounded down."""
+    v, h = rescale(x[..., None].astype(np.int64) * b, s_v), h.astype(np.int64) * n >> k
+    h += v * ((1 << k) - n.astype(np.int64)) >> k if convex else v
+    y = shift_round(((h >> s_h) * c).sum(axis=-1) + x.astype(np.int64) * skip, s_y)
+    return saturate(y, 16).astype(np.int16), h.astype(np.int32)
+
+
+def nucleus_beyond(logits, f, num, shift, top_k, top_p):
+    """Keep one token more where the share of those before it is just top_p."""
+    return KEPT_WEIGHTS(logits, f, num, shift, top_k, min(top_p + (top_p < 65536), 65536))
+
+
 def scan_with(state_shift: Callable) -> Callable:
     """Return a selective scan whose state is shifted by another rule than floor."""
 
@@ -209,11 +228,16 @@ def racing(y, arrays, parameters):
 packing_transposed = plant("packing_transposed", pack_ternary=transposed_digits)
 nibbles_swapped = plant("nibbles_swapped", pack_ternary=after("pack_ternary", swap_nibbles))
 double_rounding = plant("double_rounding", ternary_linear=linear_rounded_twice)
+forward_in_float32 = plant("forward_in_float32", ternary_linear=linear_in_float32)
+SCANS = ("selective_scan", "selective_scan_step", "ssd_scan", "ssd_scan_step")
+two_floors = plant("two_floors", **{op: under("advance", convex_in_two, op, scan) for op in SCANS})
 scan_rounds = plant("scan_rounds", selective_scan=scan_with(shift_round))
 scan_toward_zero = plant("scan_toward_zero", selective_scan=scan_with(shift_toward_zero))
 state_off_by_one = plant("state_off_by_one", causal_conv1d=after("causal_conv1d", older_state))
 conv_forgets = plant("conv_forgets", causal_conv1d=forget_state("causal_conv1d", 3))
 scan_forgets = plant("scan_forgets", selective_scan=forget_state("selective_scan", 6))
+KEPT_WEIGHTS = sampling.kept_weights
+nucleus_too_long = plant("nucleus_too_long", sample=under("kept_weights", nucleus_beyond, "sample", sampling))
 wrong_tie = plant("wrong_tie", argmax=last_maximum)
 batch_exponent = plant("batch_exponent", quantize_rows=after("quantize_rows", exponent_of_batch))
 offset_late = plant("offset_late", squareplus=offset_after_saturation)

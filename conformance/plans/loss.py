@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from mamba_integer.spec.ops.loss import VOCABULARY
+
 from .plan import ROW_SIZES, Extreme, Plan
 
 FRACTIONS = (8, *range(9))
@@ -30,14 +32,70 @@ def cross_entropy_extremes() -> Iterator[Extreme]:
         yield Extreme([(extreme_logits(v), np.array([0, v - 1, v - 1], np.int32))], {"f": f})
 
 
+# Multiples of one by which the weight is shifted: the last that leaves any, and those that lost bits of a shift.
+EXPONENTS = np.array([1, 2, 8, 14, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 255, 256])
+
+
+def distances(f: int) -> np.ndarray:
+    """Return distances in Q.f: every fraction, and fractions about exponents where the weight vanishes."""
+    about = (EXPONENTS[:, None] << f) + np.arange(-1, 2)
+    return np.unique([*range(1 << f), *about[about < 2 * END], 2 * END])
+
+
+def two_logits(f: int) -> np.ndarray:
+    """Return rows of a logit and a greater one by each of the distances."""
+    d = distances(f)
+    return np.stack([END - d, np.full(d.size, END)], axis=1).astype(np.int16)
+
+
+def logits_of_sums(sums: list[int], v: int) -> np.ndarray:
+    """Return rows of v logits, Q.0, whose weights add up to the given sums."""
+    logits = np.full((len(sums), v), -END, np.int16)
+    for row, total in zip(logits, sums, strict=True):
+        ones, bits = total >> 16, [i for i in range(16) if total >> i & 1]
+        row[:ones] = 0
+        row[ones : ones + len(bits)] = np.array(bits) - 16
+    return logits
+
+
+# Sums about a power of two; and some of which a logarithm that isn't truncated as it should be is another.
+SUMS = [2**17 - 1, 2**17, 2**17 + 1, 2**22 - 1, 2**22, 100062, 151189, 3278507]
+ODD_SUMS = [2**24 + 10**6 + i for i in range(1, 40, 6)]  # a float32 doesn't hold them
+ALL_EQUAL = np.zeros((1, VOCABULARY[1]), np.int16)  # the weights' sum is 2**32
+
+
+def softmax_edges() -> Iterator[Extreme]:
+    """Every fraction of a weight, ties, and sums that a float32, int32 or uint32 doesn't hold."""
+    yield Extreme([((END - distances(8)[None]).astype(np.int16),)], {"f": 8, "q": 30})
+    yield Extreme([(logits_of_sums([2**20, 2**20 + 1, 2**20 - 1], 33),)], {"f": 0, "q": 3})
+    yield Extreme([(logits_of_sums(ODD_SUMS, 300),), (ALL_EQUAL,)], {"f": 0, "q": 30})
+
+
+def cross_entropy_edges() -> Iterator[Extreme]:
+    """Every fraction of a weight, sums whose logarithms are hard, and the loss about its end."""
+    logits = two_logits(5)
+    yield Extreme([(logits, np.arange(len(logits), dtype=np.int32) % 2)], {"f": 5})
+    nearly_equal = ALL_EQUAL.copy()
+    nearly_equal[0, 40000] = -3
+    calls = [(logits_of_sums(SUMS, 80), np.arange(len(SUMS), dtype=np.int32) % 2)]
+    calls += [(a, np.array([40000], np.int32)) for a in (ALL_EQUAL, nearly_equal)]
+    calls += [(np.array([[0, d, b]], np.int16), np.array([1], np.int32)) for d in (-END, 1 - END) for b in (0, -1, d)]
+    yield Extreme(calls, {"f": 0})
+
+
 PLANS = {
     "softmax_pow2": Plan(
         sizes={"V": VOCABULARIES},
         parameters={"f": FRACTIONS, "q": (16, 1, 2, 15, 24, 29, 30)},
         extremes=softmax_extremes,
+        edges=softmax_edges,
         large=LARGE,
     ),
     "cross_entropy_pow2": Plan(
-        sizes={"V": VOCABULARIES}, parameters={"f": FRACTIONS}, extremes=cross_entropy_extremes, large=LARGE
+        sizes={"V": VOCABULARIES},
+        parameters={"f": FRACTIONS},
+        extremes=cross_entropy_extremes,
+        edges=cross_entropy_edges,
+        large=LARGE,
     ),
 }

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .loss import FRACTIONS, LARGE, VOCABULARIES, extreme_logits
+from .loss import ALL_EQUAL, FRACTIONS, LARGE, VOCABULARIES, extreme_logits, two_logits
 from .plan import Extreme, Plan
 from .sampling import SEEDS
 
@@ -27,11 +27,29 @@ def backward_extremes() -> Iterator[Extreme]:
         yield Extreme([(extreme_logits(v), target)], parameters)
 
 
+# No two of these parameters may take each other's place, nor lose their high bits.
+KEYS = {"seed": 2**63 + 12345, "step": 2**31 + 77777, "stream": 2**31 + 70001}
+# The row of three equal tokens, one of whose words is just above and just below a third of 2**31, found by trying.
+ABOVE_A_THIRD, BELOW_A_THIRD = 159388254, 85883646
+
+
+def backward_edges() -> Iterator[Extreme]:
+    """Every fraction of a weight, words at which p turns, rows whose counters pass 2**31, sums past int32."""
+    logits = two_logits(5)[::2]
+    target = np.arange(len(logits), dtype=np.int32) % 2
+    yield Extreme([(logits, target)], {"f": 5, "first": 2**31 - 9} | KEYS)
+    yield Extreme([(logits[:24].reshape(6, 8), target[:6])], {"f": 8, "first": 2**16 - 3} | KEYS)
+    for first in (ABOVE_A_THIRD, BELOW_A_THIRD):
+        yield Extreme([(np.zeros((1, 3), np.int16), np.array([0], np.int32))], {"f": 8, "first": first} | KEYS)
+    yield Extreme([(ALL_EQUAL, np.array([40000], np.int32))], {"f": 0, "first": 0} | KEYS)
+
+
 PLANS = {
     "cross_entropy_pow2_backward": Plan(
         sizes={"V": VOCABULARIES},
         parameters={"f": FRACTIONS, "seed": SEEDS, "step": WORDS, "stream": WORDS, "first": first_row},
         extremes=backward_extremes,
+        edges=backward_edges,
         large=LARGE,
     )
 }

@@ -1,12 +1,16 @@
 """Plans of ``spec.ops.sampling``."""
 
 from collections.abc import Iterator
+from functools import cache
 
 import numpy as np
 
-from mamba_integer.spec.philox import MASK, MULTIPLIER_0, MULTIPLIER_1, ROUNDS, WEYL_0, WEYL_1
+from mamba_integer.spec.integers import shift_round
+from mamba_integer.spec.ops.loss import ONE, pow2_weights
+from mamba_integer.spec.ops.sampling import SAMPLING_DOMAIN
+from mamba_integer.spec.philox import MASK, MULTIPLIER_0, MULTIPLIER_1, ROUNDS, WEYL_0, WEYL_1, philox_words
 
-from .loss import FRACTIONS, LARGE, VOCABULARIES, extreme_logits
+from .loss import ALL_EQUAL, END, EXPONENTS, FRACTIONS, LARGE, VOCABULARIES, extreme_logits
 from .plan import BATCH_SIZES, Extreme, Plan
 
 KEYS = (0, 1, (1 << 31) - 1, 1 << 31, 0xA4093822, MASK)
@@ -60,8 +64,70 @@ def sample_extremes() -> Iterator[Extreme]:
         yield Extreme([(logits, stream, position)], parameters)
 
 
+def argmax_edges() -> Iterator[Extreme]:
+    """Equal maxima far apart, all below zero, by one greater than others, and at the last index that there can be."""
+    logits = np.full((9, 4099), -END, np.int16)
+    for row, places in enumerate(([4095, 4096], [31, 32], [255, 4098], [1023, 1024, 4096], [100, 1125], [4098])):
+        logits[row, places] = -7
+    logits[6, [40, 4000]] = END - 1, END
+    logits[7, [4000, 40]] = END - 1, END
+    long = np.repeat(ALL_EQUAL, 3, axis=0)
+    long[[0, 1, 1], [65535, 32768, 65535]] = 1
+    yield Extreme([(logits,), (long,)])
+
+
+# No half of the seed, and no bits of a stream or position, may be lost or trade places.
+SEED, STREAM, FIRST_POSITION, POSITIONS = 2**63 + 12345, 2**31 - 70001, 2**30 + 65000, 2**17
+
+
+@cache
+def sorted_words() -> tuple[np.ndarray, np.ndarray]:
+    """Return the 31-bit words of many positions in their order, and the positions."""
+    counter = np.zeros((POSITIONS, 4), np.uint64)
+    counter[:, 0] = FIRST_POSITION + np.arange(POSITIONS)
+    counter[:, 2:] = STREAM, SAMPLING_DOMAIN
+    words = philox_words(counter, SEED & MASK, SEED >> 32)[:, 0].astype(np.int64) >> 1
+    order = np.argsort(words)
+    return words[order], order + FIRST_POSITION
+
+
+def turning(distance: np.ndarray, f: int, num: int, shift: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return rows of a logit and a greater one, drawn where u is the last of the first's share, or the next one."""
+    weight = pow2_weights(shift_round(distance * num, shift), f)
+    u = np.concatenate([weight - 1, weight])
+    total, rows = np.tile(weight + ONE, 2), np.tile(END - distance, 2)
+    words, positions = sorted_words()
+    found = np.searchsorted(words, -(-u * 2**31 // total))
+    hit = (u >= 0) & (found < POSITIONS)
+    hit[hit] = words[found[hit]] * total[hit] >> 31 == u[hit]
+    logits = np.stack([rows, np.full(rows.size, END)], axis=1)[hit].astype(np.int16)
+    return logits, np.full(len(logits), STREAM, np.int32), positions[found[hit]].astype(np.int32)
+
+
+def sample_edges() -> Iterator[Extreme]:
+    """Draws where a weight or a scaled distance that is off by one is another token; shares that end within one."""
+    everything = {"top_k": 65536, "top_p": 65536}
+    parameters = {"seed": SEED, "f": 5, "num": 1, "shift": 0}
+    exponents = 32 * EXPONENTS[EXPONENTS < 17]
+    distance = np.concatenate([np.arange(1, 32, 2), exponents - 1, exponents])
+    yield Extreme([turning(distance, 5, 1, 0)], parameters | everything)
+    # Ties of 3 d / 2**4, and beside them.
+    distance = np.array([8, 24, 40, 56, 5, 11, 13, 21, 27, 29, 43, 45])
+    yield Extreme([turning(distance, 5, 3, 4)], parameters | {"num": 3, "shift": 4} | everything)
+    # Four equal tokens and one of weight 1: a quarter is less than the first token's share of what the four have.
+    logits = np.repeat([[0, 0, -16 * 32, 0, 0]], 16, axis=0).astype(np.int16)
+    rows = np.full(16, STREAM, np.int32), FIRST_POSITION + np.arange(16, dtype=np.int32)
+    yield Extreme([(logits, *rows)], parameters | {"top_k": 65536, "top_p": 2**14})
+    # The greatest word draws the last token even of weight 1, also where the weights sum to 2**32.
+    ends = tuple(np.array([LEAST_WORD, GREATEST_WORD], np.int32).T)
+    light = np.zeros((2, 1025), np.int16)
+    light[:, -1] = -16 * 32
+    calls = [(logits, *ends) for logits in (light, np.repeat(ALL_EQUAL, 2, axis=0))]
+    yield Extreme(calls, parameters | {"seed": 0} | everything)
+
+
 PLANS = {
-    "argmax": Plan(sizes={"V": VOCABULARIES}, extremes=argmax_extremes, large=LARGE),
+    "argmax": Plan(sizes={"V": VOCABULARIES}, extremes=argmax_extremes, edges=argmax_edges, large=LARGE),
     "philox4x32": Plan(parameters={"key0": KEYS, "key1": KEYS}, extremes=philox_extremes, large=({"...": 5001},)),
     "sample": Plan(
         sizes={"R": BATCH_SIZES, "V": VOCABULARIES},
@@ -74,6 +140,7 @@ PLANS = {
             "top_p": (65536, 1, 32768, 60000, 65535),
         },
         extremes=sample_extremes,
+        edges=sample_edges,
         large=({"R": 2, "V": 4097}, {"R": 66, "V": 65}),
     ),
 }
