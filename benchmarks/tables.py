@@ -11,6 +11,11 @@ from mamba_integer import spec
 
 ROOT = Path(__file__).parent.parent
 COLUMNS = [("golden", "cpu"), ("numba", "cpu"), ("torch", "cpu"), ("torch", "cuda"), ("triton", "cuda")]
+EXHAUSTIVE = (
+    ", exhaustive where inputs are finite (every int32 in the domain of isqrt and bit_length, of shift_round for 9 "
+    "shifts and of saturate for 6 widths; every int16 input of the others)"
+)
+GPU = ("triton", "torch")
 TITLES = {"golden": "golden NumPy", "numba": "Numba", "torch": "Torch", "triton": "Triton"}
 
 
@@ -89,11 +94,10 @@ def conformance_table(*reports: dict[str, Any]) -> str:
     environments = [report["environment"] for report in reports]
     date, commit = (one_of(name, [e[name][:10] for e in environments]) for name in ("date", "commit"))
     torch, triton = (one_of(name, [e["versions"][name] for e in environments]) for name in ("torch", "triton"))
+    exhaustive = all(report["exhaustive"] for report in reports)
     note = (
-        f"Preset {preset}, exhaustive where inputs are finite (every int32 in the domain of isqrt "
-        "and bit_length, of shift_round for 9 shifts and of saturate for 6 widths; every int16 input of the others), "
-        f"specification {version}, {date}, commit {commit}, torch {torch}, triton {triton}. Whole models, every "
-        f"tensor, logit and token: {models}."
+        f"Preset {preset}{EXHAUSTIVE if exhaustive else ''}, specification {version}, {date}, commit {commit}, torch "
+        f"{torch}, triton {triton}. Whole models, every tensor: {models}."
     )
     return "\n".join([*head, "", note])
 
@@ -197,7 +201,8 @@ def filled(text: str) -> str:
     """Return the README with every generated block made anew from the contracts and the committed results."""
     blocks = {
         "ops": ops_table(),
-        "conformance-h100": conformance_table(*(result(f"conformance-{name}-h100") for name in ("triton", "torch"))),
+        "conformance-h100": conformance_table(*(result(f"conformance-{name}-h100") for name in GPU)),
+        "conformance-minimal-h100": conformance_table(*(result(f"conformance-minimal-{name}-h100") for name in GPU)),
         "ops-h100": markdown(result("ops-h100")),
         "ops-cpu": markdown(result("ops-cpu")),
         "model-cpu": model_table(result("model-cpu")),

@@ -50,7 +50,7 @@ MINUTE = replace(
 )
 SMALL = Case(MINUTE, 2, 6, 2)
 NARROW = Case(MINUTE, 1, 5, 1, error_bits=8)
-LARGE = Case(CONFIGS["base"], 2, 64, 2, reference="numba")
+LARGE = Case(CONFIGS["verse"], 2, 200, 2, reference="numba")
 
 
 def stages(run: Run, batches: np.ndarray) -> Iterator[Stage]:
