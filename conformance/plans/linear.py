@@ -36,11 +36,10 @@ def requantize_extremes() -> Iterator[Extreme]:
 
 
 def requantize_edges() -> Iterator[Extreme]:
-    """Ties of either type, and the ends of int16: at a shift of 15, half is beyond what they can be added in."""
+    """Ties in either type, and the ends of int16, to which 16 bits can add no half."""
     for shift in (0, 1, 8, 15, 23, 31):
         narrow = np.append(ties(shift, 127, 32767), [-32767, 32767])
-        calls = [(ties(shift, 127, 2**31 - 1).astype(np.int32),), (narrow.astype(np.int16),)]
-        yield Extreme(calls, {"shift": shift})
+        yield Extreme([(ties(shift, 127, 2**31 - 1).astype(np.int32),), (narrow.astype(np.int16),)], {"shift": shift})
 
 
 def quantize_edges() -> Iterator[Extreme]:
