@@ -12,6 +12,7 @@ import numpy as np
 from mamba_integer import spec
 from mamba_integer.spec.integers import bit_length, isqrt, rescale, saturate, shift_round
 from mamba_integer.spec.ops import sampling, scan
+from mamba_integer.spec.ops.norm import row_scale
 
 from .broken_training import *
 from .planting import BUGS as BUGS
@@ -58,6 +59,10 @@ def round_half_away(x, s):
     return np.sign(x) * shift_round(np.abs(x), s)
 
 
+def divide_in_float32(a, b):
+    return np.floor(a.astype(np.float32) / b.astype(np.float32)).astype(np.int64)
+
+
 def shift_toward_zero(x, s):
     return np.sign(x) * (np.abs(x) >> s)
 
@@ -91,6 +96,7 @@ def bit_length_of_positive(x):
 truncating_division = plant_integers("truncating_division", "floor_div", divide_toward_zero, "algebraic_sigmoid")
 half_to_even = plant_integers("half_to_even", "shift_round", round_half_to_even, "shift_round", "residual_add")
 half_away = plant_integers("half_away", "shift_round", round_half_away, "shift_round", "sigmoid_gate", "silu_gate")
+division_in_float32 = plant_integers("division_in_float32", "floor_div", divide_in_float32, "algebraic_sigmoid")
 toward_zero = plant_integers("toward_zero", "shift_round", shift_toward_zero, "shift_round", "causal_conv1d")
 int32_wrap = plant_integers(
     "int32_wrap",
@@ -159,6 +165,26 @@ def convex_in_two(h, n, x, b, c, skip, k, s_v, s_h, s_y, convex):
 def nucleus_beyond(logits, f, num, shift, top_k, top_p):
     """Keep one token more where the share of those before it is just top_p."""
     return KEPT_WEIGHTS(logits, f, num, shift, top_k, min(top_p + (top_p < 65536), 65536))
+
+
+def silu_rounded_twice(x, z, *, f):
+    """Round z times its sigmoid to the format of z, before x is multiplied."""
+    gate = spec.algebraic_sigmoid.golden(z, f=f).astype(np.int64)
+    return saturate(shift_round(x * shift_round(z * gate, 15), f), 16).astype(np.int16)
+
+
+def norm_quantized_once(x, gamma, *, b, s):
+    """Round the norm's exact result straight to 8 bits."""
+    _, e = spec.norm_quantize.golden(x, gamma, b=b, s=s)
+    centred, k, m = row_scale(x, b)
+    q = shift_round(centred * m * gamma, k + b + s + e[..., None])
+    return saturate(q, 8).astype(np.int8), e
+
+
+def exponent_of_signed(x):
+    """Take the greatest element of a row for its greatest magnitude."""
+    e = np.maximum(bit_length(np.maximum(x.max(axis=-1), 0).astype(np.int64)) - 7, 0)
+    return saturate(shift_round(x.astype(np.int64), e[..., None]), 8).astype(np.int8), e.astype(np.int32)
 
 
 def scan_with(state_shift: Callable) -> Callable:
@@ -231,6 +257,9 @@ double_rounding = plant("double_rounding", ternary_linear=linear_rounded_twice)
 forward_in_float32 = plant("forward_in_float32", ternary_linear=linear_in_float32)
 SCANS = ("selective_scan", "selective_scan_step", "ssd_scan", "ssd_scan_step")
 two_floors = plant("two_floors", **{op: under("advance", convex_in_two, op, scan) for op in SCANS})
+silu_twice = plant("silu_twice", silu_gate=silu_rounded_twice)
+quantized_once = plant("quantized_once", norm_quantize=norm_quantized_once)
+signed_peak = plant("signed_peak", quantize_rows=exponent_of_signed)
 scan_rounds = plant("scan_rounds", selective_scan=scan_with(shift_round))
 scan_toward_zero = plant("scan_toward_zero", selective_scan=scan_with(shift_toward_zero))
 state_off_by_one = plant("state_off_by_one", causal_conv1d=after("causal_conv1d", older_state))

@@ -36,19 +36,19 @@ def requantize_extremes() -> Iterator[Extreme]:
 
 
 def requantize_edges() -> Iterator[Extreme]:
-    for shift in (0, 1, 8, 23, 31):
-        yield Extreme([(ties(shift, 127, 2**31 - 1).astype(np.int32),)], {"shift": shift})
+    """Ties in either type, and the ends of int16, to which 16 bits can add no half."""
+    for shift in (0, 1, 8, 15, 23, 31):
+        narrow = np.append(ties(shift, 127, 32767), [-32767, 32767])
+        yield Extreme([(ties(shift, 127, 2**31 - 1).astype(np.int32),), (narrow.astype(np.int16),)], {"shift": shift})
 
 
 def quantize_edges() -> Iterator[Extreme]:
-    """Rows whose largest magnitude, of either sign, is at and beside a power of two, and ties of their exponent."""
+    """Rows with a largest element, of either sign and anywhere, at and beside a power of two; ties of its exponent."""
     rows = []
     for bits in range(7, 16):
-        e = max(0, bits - 6)
-        rest = np.resize(ties(max(1, e - 1), 126, 2**bits - 2), 40)
-        rows += [
-            [sign * peak, *rest] for peak in (2**bits - 2, 2**bits - 1, 2**bits) if peak < 2**15 for sign in (-1, 1)
-        ]
+        rest = np.resize(ties(max(1, bits - 7), 126, 2**bits - 2), 58)
+        peaks = [sign * (2**bits + near) for near in (0, -1, -2) for sign in (-1, 1) if 2**bits + near < 2**15]
+        rows += [np.roll([*rest, peak], -11 * i) for i, peak in enumerate(peaks)]
     yield Extreme([(np.array(rows, np.int16),)])
 
 

@@ -1,10 +1,14 @@
 """Plans of ``spec.ops.norm``."""
 
 from collections.abc import Iterator
+from itertools import product
 
 import numpy as np
 
-from .plan import ROW_SIZES, Extreme, Plan
+from mamba_integer.spec.ops.norm import row_scale
+
+from .activation import EVERY, closest
+from .plan import ROW_SIZES, Extreme, Plan, ties
 
 LIMIT = 2**23 - 1
 LARGE = ({"...": 3, "D": 2049}, {"...": 130, "D": 65})
@@ -32,16 +36,39 @@ def padded(D: int, *values: int) -> np.ndarray:
     return np.array([*values] + [0] * (D - len(values)), np.int32)
 
 
+def level(size: int, gamma: list[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return a row of a number and its negative, alternating, for a gamma each."""
+    return np.resize([size, -size], (1, 2 * len(gamma))).astype(np.int32), np.repeat(gamma, 2).astype(np.int16)
+
+
+def at_ties(size: int, b: int, s: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return such a row, and the gammas whose results are closest to a tie from either side."""
+    _, k, m = row_scale(level(size, [0])[0], b)
+    shift = k.item() + b + s
+    past_tie = size * m.item() * EVERY - (1 << (shift - 1))
+    return level(size, np.concatenate([closest(distance % (1 << shift), 20) for distance in (past_tie, -1 - past_tie)]))
+
+
 def edges() -> Iterator[Extreme]:
     """Results of 8 bits, which `norm_quantize` keeps as they are."""
     small = (np.arange(24 * 33) * 7919 % 10007 % 11 - 5).astype(np.int32).reshape(24, 33)
     yield Extreme([(small, (np.arange(33) * 37 % 255 - 127).astype(np.int16))], {"b": 3, "s": 4})
 
-    # The scale is 2**-8, so y is gamma over 16: ties and their neighbours.
-    gamma = np.array([8 * odd + near for odd in (-245, -3, -1, 1, 3, 245) for near in (-1, 0, 1)], np.int16)
-    yield Extreme(
-        [(np.resize([256, 256, -256, -256], (1, 36)).astype(np.int32), np.repeat(gamma, 2))], {"b": 3, "s": 4}
-    )
+    # Few elements that are not zero, and means that are whole, -3 among them: -21 times a seventh in float32 is less.
+    few = np.array([[*row, 0, 0, 0] for row in product((0, 1, 2), repeat=4)], np.int32)
+    yield Extreme([(np.concatenate([few, -few, few - 3]), np.full(7, 9999, np.int16))], {"b": 3, "s": 0})
+
+    # The scale is 2**-8, so y is gamma over 16: ties, also of the exponent that `norm_quantize` gives a row, and peaks
+    # of either sign, in the last place alone, at and beside powers of two.
+    calls = []
+    for peak in (127, -127, 128, -128, 255, 256, -256, 2047):
+        e = max(0, peak.bit_length() - 7)
+        small = np.concatenate([ties(4, 0, 2047), ties(4 + e, 0, 2047) - 8 * (e > 0)])
+        row, gamma = level(256, [*small[abs(small) < 8 * abs(peak)], 16 * peak])
+        gamma[-2] = 0
+        calls.append((row, gamma))
+    # Other scales: the closest to ties of the one rounding, of small products and of those that no float32 holds.
+    yield Extreme([*calls, *(at_ties(size, b=3, s=4) for size in (3, 201 << 12, 7_000_003))], {"b": 3, "s": 4})
 
     # D is 21 squared: 21**2 times the mean square is just the target, or would be more if fewer of its bits were cut.
     peak = 2**19

@@ -19,7 +19,7 @@ def extremes() -> Iterator[Extreme]:
 
 def edges() -> Iterator[Extreme]:
     """Ties of either sign, as odd numerators leave them, small, at the ends of 16 bits and of products past int32."""
-    for num, shift in ((1, 1), (1, 15), (-3, 4), (-3, 17), (32767, 28)):
+    for num, shift in ((1, 0), (1, 1), (1, 15), (-3, 4), (-3, 17), (32767, 28)):
         yield Extreme([(ties(shift, 32767 // abs(num), 2**31 - 1).astype(np.int32),)], {"num": num, "shift": shift})
 
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from mamba_integer.spec.ops.rotation import DOMAIN, gam_limit, lam_limit
+from mamba_integer.spec.ops.rotation import DOMAIN, FORWARD, INVERSE, gam_limit, lam_limit
 
 from .plan import BATCH_SIZES, Extreme, Plan
 
@@ -39,23 +39,39 @@ def just_below(coefficient: int) -> int:
     return (pow(-coefficient, -1, 1 << 30) + (1 << 29)) % (1 << 30) - (1 << 29)
 
 
+def before_two_shears(x: np.ndarray, y: np.ndarray, lam: np.ndarray, gam: np.ndarray, direction: int):
+    """Return the coordinates that the first two shears, in Q.30, turn into x and y, which the third then meets."""
+    y = y - direction * ((x * gam) >> 30)
+    return x - direction * ((y * lam) >> 30), y
+
+
 def pairs_of_every_quadrant() -> tuple[np.ndarray, ...]:
     """Return pairs whose products a float64 rounds up, and small ones, each with coefficients of either sign."""
     lam, gam = (np.resize([limit(SimpleNamespace(s=30)) - 1 | 1, *more], 16) for limit, more in COEFFICIENTS)
     quadrant = np.repeat(np.arange(4, dtype=np.int8), 4)
     zeros = np.zeros(16, np.int64)
-    x = [(zeros, [*map(just_below, lam.tolist())]), ([*map(just_below, gam.tolist())], zeros), (zeros - 3, zeros + 2)]
+    below_lam, below_gam = (np.array([*map(just_below, a.tolist())]) for a in (lam, gam))
+    x = [(zeros, below_lam), (below_gam, zeros), (zeros - 3, zeros + 2)]
+    x += [before_two_shears(zeros + 12345, below_lam, lam, gam, direction) for direction in (FORWARD, INVERSE)]
     pairs = np.stack([np.stack(pair, axis=-1) for pair in x])
     return pairs.astype(np.int32), lam.astype(np.int32), gam.astype(np.int32), quadrant
 
 
+def narrow_pairs() -> np.ndarray:
+    """Return pairs of int16, whose results are none."""
+    pairs = np.array([*(32767 * SIGNS), (0, 32767), (-32767, 1), (-3, 2)], np.int16)
+    return np.repeat(pairs[:, None], 16, axis=1)
+
+
 def pair_edges() -> Iterator[Extreme]:
-    yield Extreme([pairs_of_every_quadrant()], {"s": 30})
+    x, *coefficients = pairs_of_every_quadrant()
+    yield Extreme([(x, *coefficients), (narrow_pairs(), *coefficients)], {"s": 30})
 
 
 def channel_edges() -> Iterator[Extreme]:
-    x, *coefficients = pairs_of_every_quadrant()
-    yield Extreme([(x.reshape(len(x), 4, 8), *(a.reshape(4, 4) for a in coefficients))], {"s": 30})
+    (pair_extreme,) = pair_edges()
+    calls = [(x.reshape(-1, 4, 8), *(a.reshape(4, 4) for a in rest)) for x, *rest in pair_extreme.calls]
+    yield Extreme(calls, pair_extreme.parameters)
 
 
 PAIR_PLAN = Plan(
