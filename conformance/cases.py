@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from random import Random
 from types import MappingProxyType, SimpleNamespace
 
@@ -85,6 +85,7 @@ class ExtremeCase:
         return self._extreme.parameters
 
 
+@cache
 def listed(op: str) -> list[Extreme]:
     return [*PLANS[op].extremes(), *PLANS[op].edges()]
 

@@ -1,7 +1,6 @@
 """Plans of ``spec.ops.activation``."""
 
 from collections.abc import Iterator
-from functools import cache
 from random import Random
 from typing import Any
 
@@ -58,7 +57,6 @@ def closest(distance: np.ndarray, count: int) -> np.ndarray:
     return EVERY[np.argsort(distance, kind="stable")[:count]]
 
 
-@cache
 def near_squares(f: int, count: int) -> np.ndarray:
     """Return inputs of squareplus whose radicands are squares, or nearly."""
     radicand = EVERY**2 + (4 << (2 * f))
@@ -66,7 +64,6 @@ def near_squares(f: int, count: int) -> np.ndarray:
     return closest(np.minimum(radicand - root**2, (root + 1) ** 2 - radicand), count)
 
 
-@cache
 def near_whole(f: int, count: int) -> np.ndarray:
     """Return inputs of the sigmoid whose quotients are whole, or nearly; also the smallest inputs."""
     denominator = (1 << f) + abs(EVERY)
