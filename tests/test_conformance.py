@@ -113,6 +113,15 @@ def test_a_seed_gives_the_same_cases_whatever_modules_are_loaded(tmp_path, monke
     assert len(before) == 60 and cases() == before
 
 
+@pytest.mark.parametrize("name", broken.BUGS)
+def test_listed_cases_alone_find_every_bug(name):
+    backend = load(f"{BROKEN}:{name}")
+    for op in broken.BUGS[name]:
+        with pytest.raises(Failure):
+            for case in extreme_cases(op):
+                check_case(backend, case)
+
+
 @pytest.mark.parametrize("name", [name for name in broken.BUGS if name not in SELDOM])
 def test_drawn_cases_alone_find_every_bug_and_repeat_it(name):
     backend = load(f"{BROKEN}:{name}")

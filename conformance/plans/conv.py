@@ -33,7 +33,37 @@ def sequence_extremes() -> Iterator[Extreme]:
         yield Extreme([(x[:, None], *rest) for x, *rest in extreme.calls], extreme.parameters)
 
 
+# Where a sum over 2**7 is just below a tie, at one or just above, seen through one tap, or several.
+NEAR_TIES = (63, 64, 65, 191, 192, 193, 0, 1, 127, 128, -63, -64, -65, -191, -192, -193, -1)
+TAPS = ((0, 0, 0, 1), (0, 0, 1, 0), (0, 1, 0, 0), (1, 0, 0, 0), (0, 0, 0, -1), (3, -2, 5, 7))
+
+
+def sequence_edges() -> Iterator[Extreme]:
+    """Ties and the ends of the result over many steps and over less than four; sums that a float32 doesn't hold."""
+    for s, length in ((7, 67), (0, 16)):
+        bias, w = (a.ravel() for a in np.meshgrid(np.array([0, 32767, -32767], np.int32) << s, range(len(TAPS))))
+        known = np.resize(NEAR_TIES, (2, length + 3))
+        known[1, :3] += 1
+        known = np.repeat(known[..., None], len(bias), axis=2).astype(np.int16)
+        yield Extreme([(known[:, 3:], np.array(TAPS, np.int8)[w], bias, known[:, :3])], {"s": s})
+    # The oldest tap brings these to 9 times half of 2**22.
+    w, bias = np.array([[127, 0, 0, 1], [-127, 0, 0, -1]], np.int8), np.array([BIAS, -BIAS], np.int32)
+    x = np.repeat(np.array([[0, 1, 2], [2, 0, 1]], np.int16)[..., None], 2, axis=2)
+    state = np.full((2, 3, 2), 2**21 // 127, np.int16)
+    yield Extreme([(x[:, :length].copy(), w, bias, state) for length in range(4)], {"s": 22})
+
+
+def step_edges() -> Iterator[Extreme]:
+    """The first steps of those sequences, a row each."""
+    for extreme in sequence_edges():
+        x, w, bias, state = (a[:1] if a.ndim == 3 else a for a in extreme.calls[-1])
+        known, steps = np.concatenate([state, x], axis=1)[0], range(min(x.shape[1], len(NEAR_TIES)))
+        yield Extreme([(x[0, : len(steps)], w, bias, np.stack([known[t : t + 3] for t in steps]))], extreme.parameters)
+
+
 PLANS = {
-    "causal_conv1d": Plan(sizes=LONG, parameters=SHIFTS, extremes=sequence_extremes, large=LARGE),
-    "conv1d_step": Plan(sizes=STEP, parameters=SHIFTS, extremes=step_extremes, large=({"B": 3, "D": 1025},)),
+    "causal_conv1d": Plan(sizes=LONG, parameters=SHIFTS, extremes=sequence_extremes, edges=sequence_edges, large=LARGE),
+    "conv1d_step": Plan(
+        sizes=STEP, parameters=SHIFTS, extremes=step_extremes, edges=step_edges, large=({"B": 3, "D": 1025},)
+    ),
 }

@@ -69,6 +69,51 @@ def requant_extremes() -> Iterator[Extreme]:
     yield Extreme([(q, np.array([0, 15], np.int32), w), quiet], {"num": 32767, "shift": 0})
 
 
+def summands(sums: list[int], k: int) -> np.ndarray:
+    """Return rows of k integers of 8 bits that add up to the given sums."""
+    wanted = np.array(sums)[:, None]
+    return (np.sign(wanted) * np.clip(np.abs(wanted) - 127 * np.arange(k), 0, 127)).astype(np.int8)
+
+
+# Sums and row exponents. Over 2**16: ties, their neighbours, and the ends of the result; with no shift: past int32.
+SUMS_OVER_2_16 = [(a, 15) for a in (0, 1, 2, 3, 5, 65531, 65532, 65533, 65534, 65535, 65536, 65537)]
+SUMS_OVER_2_16 += [(a, e) for e in (0, 7, 8) for a in (2 ** (15 - e) - 1, 2 ** (15 - e), 2 ** (15 - e) + 1)]
+WIDE_SUMS = [(1, 0), (2, 0), (1, 1), (1, 15), (32769, 1), (65536, 1), (65535, 2), (65537, 15)]
+
+
+def long_sums(num: int) -> tuple[np.ndarray, ...]:
+    """Return a row whose sums, either side of ties of ``a * num / 2**32``, lie beyond what a float32 holds."""
+    below = np.array([(2 * m + 1) * 2**31 // num for m in (65, 66, 67, 68)])
+    sums = np.concatenate([below, -below - 1])
+    assert (np.abs(sums) > 2**24).all()
+    k, size = 18 * 2**20 // 127, np.abs(sums)[:, None]
+    q = np.repeat([127, 1], [k, 127])[None].astype(np.int8)
+    taken = np.hstack([np.arange(k) < size // 127, np.arange(127) < size % 127])
+    w = spec.pack_ternary((np.sign(sums)[:, None] * taken).astype(np.int8))
+    return q, np.array([15], np.int32), w
+
+
+def linear_edges() -> Iterator[Extreme]:
+    """Ties and the ends of the result, few rows and many; what int16, int32 or a float32 doesn't hold."""
+    w = spec.pack_ternary(np.array([[1] * 517, [-1] * 517], np.int8))
+    for sums, num, shift in ((SUMS_OVER_2_16, 1, 16), (WIDE_SUMS, 32767, 0)):
+        q, e = summands([a for a, _ in sums], 517), np.array([e for _, e in sums], np.int32)
+        yield Extreme([(q[:5], e[:5], w), (q, e, w)], {"num": num, "shift": shift})
+    yield Extreme([long_sums(16381)], {"num": 16381, "shift": 47})
+
+
+def requant_edges() -> Iterator[Extreme]:
+    """Return those of `ternary_linear`, and ties of either rounding beside results at the ends of the exponents."""
+    yield from linear_edges()
+    largest = [0, 253, 254, 255, 256, 509, 510, 511, 512, 65533, 65535, 65537]
+    sums = [(sign * a, b) for sign in (1, -1) for a in largest for b in (1, 2, 3, 5, 6, 7, 11, 255, 256, 257) if b <= a]
+    q = np.hstack([summands([a for a, _ in sums], 517), summands([b for _, b in sums], 4)[:, ::-1]])
+    w = np.zeros((3, 521), np.int8)
+    w[:2, 517:], w[2, :517] = [[1], [-1]], 1
+    e, packed = np.full(len(q), 15, np.int32), spec.pack_ternary(w)
+    yield Extreme([(q[:5], e[:5], packed), (q, e, packed)], {"num": 1, "shift": 16})
+
+
 PLANS = {
     "quantize_rows": Plan(
         sizes={"K": ROW_SIZES}, leading=LEADING, extremes=quantize_extremes, edges=quantize_edges, large=LONG_ROWS
@@ -81,9 +126,19 @@ PLANS = {
         large=LONG_FLAT,
     ),
     "ternary_linear": Plan(
-        sizes={"K": DEPTHS, "N": (*COLUMNS, 0)}, parameters=SCALE, leading=ROWS, extremes=linear_extremes, large=LARGE
+        sizes={"K": DEPTHS, "N": (*COLUMNS, 0)},
+        parameters=SCALE,
+        leading=ROWS,
+        extremes=linear_extremes,
+        edges=linear_edges,
+        large=LARGE,
     ),
     "ternary_linear_requant": Plan(
-        sizes={"K": DEPTHS, "N": COLUMNS}, parameters=SCALE, leading=ROWS, extremes=requant_extremes, large=LARGE
+        sizes={"K": DEPTHS, "N": COLUMNS},
+        parameters=SCALE,
+        leading=ROWS,
+        extremes=requant_extremes,
+        edges=requant_edges,
+        large=LARGE,
     ),
 }

@@ -18,11 +18,18 @@ def backward_extremes() -> Iterator[Extreme]:
         yield Extreme([(np.full((1, n), END, np.int16), w)], {"K": 2, "num": num, "shift": shift})
 
 
-def sum_edges() -> Iterator[Extreme]:
-    """Sums around a tie beyond 2**24, which a float32 doesn't tell apart."""
-    dy = np.full((9, 513), END, np.int16)
-    dy[:, 512] = 1024 + np.arange(-4, 5)
-    yield Extreme([(dy, spec.pack_ternary(np.ones((513, 1), np.int8)))], {"K": 1, "num": 1, "shift": 10})
+def backward_edges() -> Iterator[Extreme]:
+    """Ties and the ends of the result; sums that int16 or a float32 doesn't hold; products past int32."""
+    for sums, num, shift in (
+        ([1, 2, 3, 5, 65531, 65532, 65533, 65534, 65535, 65536, 65537], 1, 1),
+        ([32767, 32768, 32769, 98303, 98304, 98305], 1, 16),
+        ([1, 2, 32769, 65536, 131071, 131074], 32767, 0),
+        ([2**24 + 512 + i for i in range(-4, 5)], 1, 10),
+    ):
+        n = sums[-1] // END + 2
+        dy = np.clip(np.array(sums)[:, None] - END * np.arange(n), 0, END).astype(np.int16)
+        w = spec.pack_ternary(np.array([[1, -1]] * n, np.int8))
+        yield Extreme([(dy, w)], {"K": 2, "num": num, "shift": shift})
 
 
 def weight_extremes() -> Iterator[Extreme]:
@@ -33,13 +40,24 @@ def weight_extremes() -> Iterator[Extreme]:
         yield Extreme([(dy, np.full((rows, 1), 127, np.int8))], {"bits": bits})
 
 
+def weight_edges() -> Iterator[Extreme]:
+    """Errors at the ends of limbs of 8 bits, in rows past a tile, a batch of which has more dimensions than one."""
+    ends = np.array([0, 1, 127, 128, 129, 254, 255, 32639, 32640, 32767])
+    for bits in (8, 9, 16):
+        fit = ends[ends < 2 ** (bits - 1)]
+        errors = np.resize(np.concatenate([fit, -fit]), (3, 43, 7)).astype(np.int8 if bits == 8 else np.int16)
+        yield Extreme(
+            [(errors, ((np.arange(129 * 5) * 37) % 255 - 127).reshape(3, 43, 5).astype(np.int8))], {"bits": bits}
+        )
+
+
 PLANS = {
     "ternary_linear_backward": Plan(
         sizes={"N": DEPTHS},
         parameters={"K": COLUMNS, **SCALE},
         leading=ROWS,
         extremes=backward_extremes,
-        edges=sum_edges,
+        edges=backward_edges,
         large=({"...": 5, "N": 1025, "K": 259}, {"...": 130, "N": 66, "K": 67}),
     ),
     "ternary_linear_backward_weight": Plan(
@@ -47,6 +65,7 @@ PLANS = {
         parameters={"bits": (16, 8, 2, 9)},
         leading=(*ROWS, (130,)),
         extremes=weight_extremes,
+        edges=weight_edges,
         large=({"...": 259, "N": 66, "K": 67}, {"...": 33, "N": 130, "K": 259}),
     ),
 }

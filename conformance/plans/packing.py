@@ -1,6 +1,7 @@
 """Plans of ``spec.ops.packing``."""
 
 from collections.abc import Iterator
+from itertools import product
 
 import numpy as np
 
@@ -21,19 +22,50 @@ def unpack_extremes(pack) -> Iterator[Extreme]:
     yield Extreme([(pack(ENDS),)], {"K": 5})
 
 
+def every_byte(width: int, digits: int) -> np.ndarray:
+    """Return rows of nine bytes of digits, every byte once, and one of fewer digits."""
+    every = np.array(list(product((-1, 0, 1), repeat=width)), np.int8).reshape(-1, 9 * width)
+    return np.hstack([every, every[:, width : width + digits]])
+
+
+def pack_edges(width: int) -> Iterator[Extreme]:
+    """Every byte, and each number of digits in a row's last one."""
+    yield Extreme([(every_byte(width, digits),) for digits in range(width)])
+
+
+def unpack_edges(pack, width: int) -> Iterator[Extreme]:
+    """Every byte, and rows that end within one."""
+    for digits in (0, width - 1):
+        yield Extreme([(pack(every_byte(width, digits)),)], {"K": 9 * width + digits})
+
+
 PLANS = {
-    "pack_ternary": Plan(sizes={"K": DIGIT_COUNTS}, leading=LEADING, extremes=pack_extremes, large=LONG_ROWS),
+    "pack_ternary": Plan(
+        sizes={"K": DIGIT_COUNTS},
+        leading=LEADING,
+        extremes=pack_extremes,
+        edges=lambda: pack_edges(4),
+        large=LONG_ROWS,
+    ),
     "unpack_ternary": Plan(
         parameters={"K": DIGIT_COUNTS},
         leading=LEADING,
         extremes=lambda: unpack_extremes(spec.pack_ternary),
+        edges=lambda: unpack_edges(spec.pack_ternary, 4),
         large=LONG_ROWS,
     ),
-    "pack_trits": Plan(sizes={"K": DIGIT_COUNTS}, leading=LEADING, extremes=pack_extremes, large=LONG_ROWS),
+    "pack_trits": Plan(
+        sizes={"K": DIGIT_COUNTS},
+        leading=LEADING,
+        extremes=pack_extremes,
+        edges=lambda: pack_edges(5),
+        large=LONG_ROWS,
+    ),
     "unpack_trits": Plan(
         parameters={"K": DIGIT_COUNTS},
         leading=LEADING,
         extremes=lambda: unpack_extremes(spec.pack_trits),
+        edges=lambda: unpack_edges(spec.pack_trits, 5),
         large=LONG_ROWS,
     ),
 }

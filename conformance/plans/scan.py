@@ -2,13 +2,16 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import product
+from math import prod
 from random import Random
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
+from mamba_integer.spec.contract import find_op
 from mamba_integer.spec.ops.scan import scan_widths, state_range
+from mamba_integer.spec.philox import random_words
 
 from .plan import BATCH_SIZES, Choice, Extreme, Plan
 
@@ -126,18 +129,103 @@ def with_time(extremes: Callable[[], Iterable[Extreme]], timed: tuple[int, ...])
     return sequences
 
 
+def varied(
+    op: str, sizes: dict[str, int], parameters: dict[str, int], limits: dict[str, int]
+) -> tuple[np.ndarray, ...]:
+    """Return inputs of an op, each uniform within its limit and its range."""
+    at, arrays = SimpleNamespace(**sizes, **parameters), []
+    for stream, tensor in enumerate(find_op(op).inputs):
+        allowed, limit = tensor.range(at), limits[tensor.name]
+        low, high = max(allowed.low, -limit), min(allowed.high, limit)
+        shape = [sizes[name] for name in tensor.shape.split()]
+        words = random_words(1, stream, prod(shape)).astype(np.int64)
+        arrays.append((low + words % (high - low + 1)).reshape(shape).astype(tensor.dtypes[0]))
+    return tuple(arrays)
+
+
+# Small values and shifts, so that ties, remainders of either sign and clamped decays are frequent.
+SMALL = {"x": 100, "mod": 16, "base": 15, "n": 15, "b": 7, "c": 7, "skip": 20, "h": 300}
+SMALL_FORMATS = (
+    {"k": 4, "n_max": 14, "s_v": 3, "s_h": 2, "s_y": 5, "convex": 0},
+    {"k": 4, "n_max": 15, "s_v": 2, "s_h": 1, "s_y": 0, "convex": 1},
+)
+WIDE_FORMAT = {"k": 1, "n_max": 1, "s_v": -7, "s_h": 0, "s_y": 20, "convex": 0}
+# Of 2**20, in halves: small ones, some beyond a float32 and int32, and the ends of the result.
+WIDE_HALVES = np.array([0, 1, 2, 3, 5, 40, 41, 4097, 4099, 65533, 65534, 65535, 65536, 65537]) << 19
+
+
+def wide_totals(op: str, sizes: dict[str, int]) -> Extreme:
+    """Return a step whose sums are those halves and their neighbours: half a state times 127, and an input's rest."""
+    total = (np.concatenate([WIDE_HALVES, -WIDE_HALVES])[:, None] + np.array([-1, 0, 1])).ravel()
+    sizes = {name: size or total.size for name, size in sizes.items()}
+    values = {"x": total % 127, "h": 2 * (total // 127), "mod": 1, "base": 1, "n": 1, "b": 0, "c": 127, "skip": 1}
+    arrays = []
+    for tensor in find_op(op).inputs:
+        shape = [sizes[name] for name in tensor.shape.split()]
+        value = np.asarray(values[tensor.name])
+        arrays.append((value.reshape(shape) if value.ndim else np.full(shape, value)).astype(tensor.dtypes[0]))
+    return Extreme([tuple(arrays)], WIDE_FORMAT)
+
+
+def scan_edges(op: str, sizes: dict[str, int], wide: dict[str, int]) -> Iterator[Extreme]:
+    """Small values that meet every tie, in sequences past a tile, shorter and empty; sums that no float32 holds."""
+    lengths: tuple[tuple[dict[str, int], ...], ...] = (({}, {"L": 0}), ({"L": 19},)) if "L" in sizes else (({},), ({},))
+    for parameters, shorter in zip(SMALL_FORMATS, lengths, strict=True):
+        yield Extreme([varied(op, sizes | length, parameters, SMALL) for length in shorter], parameters)
+    yield wide_totals(op, wide)
+
+
+def modulation_edges() -> Iterator[Extreme]:
+    """Sums about both ends of the decay, the one that n_max is and the one that k allows."""
+    parameters, sizes = {"k": 8, "n_max": 200}, {"B": 2, "L": 5, "D": 3, "N": 5}
+    yield Extreme([varied("decay_modulate", sizes, parameters, {"base": 255, "mod": 260})], parameters)
+
+
 def without_time(sizes):
     return {name: size for name, size in sizes.items() if name != "L"}
 
 
+# Time is None where an op has none; the number of sums stands where the size is 0.
+SELECTIVE_EDGES = {"B": 2, "L": 67, "D": 3, "N": 3}, {"B": 1, "L": 1, "D": 0, "N": 1}
+SSD_EDGES = {"B": 2, "L": 67, "H": 2, "P": 3, "S": 3}, {"B": 1, "L": 1, "H": 1, "P": 0, "S": 1}
+
+
+def edges_of(op: str, sizes: tuple[dict[str, int], dict[str, int]]) -> Callable[[], Iterable[Extreme]]:
+    if op.endswith("_step"):
+        sizes = without_time(sizes[0]) | {"B": 23}, without_time(sizes[1])
+    return lambda: scan_edges(op, *sizes)
+
+
 PLANS = {
-    "decay_modulate": Plan(SELECTIVE, SLOWEST, extremes=modulation_extremes, large=SELECTIVE_LARGE),
-    "selective_scan": Plan(SELECTIVE, FORMATS, extremes=with_time(step_extremes, (0, 1, 3, 4)), large=SELECTIVE_LARGE),
-    "selective_scan_step": Plan(
-        without_time(SELECTIVE), FORMATS, extremes=step_extremes, large=tuple(map(without_time, SELECTIVE_LARGE))
+    "decay_modulate": Plan(
+        SELECTIVE, SLOWEST, extremes=modulation_extremes, edges=modulation_edges, large=SELECTIVE_LARGE
     ),
-    "ssd_scan": Plan(SSD, FORMATS, extremes=with_time(ssd_step_extremes, (0, 1, 2, 3)), large=SSD_LARGE),
+    "selective_scan": Plan(
+        SELECTIVE,
+        FORMATS,
+        extremes=with_time(step_extremes, (0, 1, 3, 4)),
+        edges=edges_of("selective_scan", SELECTIVE_EDGES),
+        large=SELECTIVE_LARGE,
+    ),
+    "selective_scan_step": Plan(
+        without_time(SELECTIVE),
+        FORMATS,
+        extremes=step_extremes,
+        edges=edges_of("selective_scan_step", SELECTIVE_EDGES),
+        large=tuple(map(without_time, SELECTIVE_LARGE)),
+    ),
+    "ssd_scan": Plan(
+        SSD,
+        FORMATS,
+        extremes=with_time(ssd_step_extremes, (0, 1, 2, 3)),
+        edges=edges_of("ssd_scan", SSD_EDGES),
+        large=SSD_LARGE,
+    ),
     "ssd_scan_step": Plan(
-        without_time(SSD), FORMATS, extremes=ssd_step_extremes, large=tuple(map(without_time, SSD_LARGE))
+        without_time(SSD),
+        FORMATS,
+        extremes=ssd_step_extremes,
+        edges=edges_of("ssd_scan_step", SSD_EDGES),
+        large=tuple(map(without_time, SSD_LARGE)),
     ),
 }

@@ -14,7 +14,7 @@ from mamba_integer.spec.ops.scan import state_range
 from mamba_integer.spec.ops.scan_backward import LARGEST_SHIFT, adjoint_range, carried_range
 
 from .plan import BATCH_SIZES, Choice, Extreme, Plan
-from .scan import SELECTIVE_LARGE, SLOWEST, SSD_LARGE, input_shift, slowest
+from .scan import SELECTIVE_EDGES, SELECTIVE_LARGE, SLOWEST, SMALL, SSD_EDGES, SSD_LARGE, input_shift, slowest, varied
 
 LENGTHS = (1, 2, 3, 5, 9, 0)
 SELECTIVE = {"B": BATCH_SIZES, "L": LENGTHS, "D": (1, 2, 5, 33, 0), "N": (1, 2, 4, 5)}
@@ -153,12 +153,78 @@ def ssd_extremes() -> Iterator[Extreme]:
         yield Extreme([filled(op, values) for values in calls], parameters)
 
 
+SMALL_SHIFTS = {"s_w": 3, "s_n": 2, "s_x": 3, "s_b": 3, "s_c": 2}
+SMALL_FORMATS = (
+    {"k": 4, "n_max": 14, "s_v": 3, "s_h": 2, "convex": 0, "s_g": 2} | SMALL_SHIFTS,
+    {"k": 4, "n_max": 15, "s_v": 2, "s_h": 1, "convex": 1, "s_g": 5} | SMALL_SHIFTS,
+)
+SMALL_LIMITS = SMALL | {"dy": 200, "dh": 300}
+NO_SHIFTS = {"k": 4, "n_max": 15, "convex": 1} | dict.fromkeys(("s_v", "s_h", "s_g", *SMALL_SHIFTS), 0)
+LONG_LIMITS = {"dy": 20, "x": 30000, "mod": 16, "n": 15, "base": 15, "b": 127, "c": 3, "skip": 20, "h": 300, "dh": 300}
+WIDE_FORMAT = {"k": 15, "n_max": 2**15 - 1, "s_v": 6, "s_h": 24, "convex": 0, "s_g": 6}
+WIDE_FORMAT |= {"s_w": 2, "s_n": 33, "s_x": 23, "s_b": 3, "s_c": 0}
+
+
+def wide_sums(op: str) -> Extreme:
+    """Return a step whose sums of w and of dx are ties and their neighbours, some beyond what a float64 holds.
+
+    Of three states the first gives the odd multiple of half of 2**s_n, the second what is beside it. The third takes
+    from the sum of dx what the first one gave and adds half of 2**s_x.
+    """
+    odd, beside = (a.ravel() for a in np.meshgrid([1, -1, 3, -3, 2**26 + 1, -(2**26) - 1], [-1, 0, 1]))
+    sizes = {"B": 3, "L": 1, "N": 3, "S": 3, "D": odd.size, "H": odd.size, "P": 1}
+    values = {
+        "dy": np.resize([32767, -32767, 1, 0], odd.size),
+        "x": np.resize([32767, 1, 2], odd.size),
+        "dh": np.stack([16 * odd, beside, 2**22 - 16 * odd], axis=1),
+        "h": np.tile([2**30, 4, 0], (odd.size, 1)),
+        "skip": 32767,
+        "mod": 0,
+        "c": 0,
+    }
+    arrays = []
+    for tensor in find_op(op).inputs:
+        shape, value = [sizes[name] for name in tensor.shape.split()], np.asarray(values.get(tensor.name, 1))
+        value = value.reshape(-1, *shape[1:]) if value.ndim else value
+        arrays.append(np.broadcast_to(value, shape).astype(tensor.dtypes[0]))
+    return Extreme([tuple(arrays)], WIDE_FORMAT)
+
+
+def scan_edges(op: str, sizes: dict[str, int]) -> Iterator[Extreme]:
+    """Small values that meet every tie; a channel over more steps than a tile has; sums that no float64 holds."""
+    for parameters, lengths in zip(SMALL_FORMATS, ((19, 0), (9,)), strict=True):
+        yield Extreme([varied(op, sizes | {"L": n}, parameters, SMALL_LIMITS) for n in lengths], parameters)
+    yield Extreme([varied(op, dict.fromkeys(sizes, 1) | {"L": 67}, NO_SHIFTS, LONG_LIMITS)], NO_SHIFTS)
+    yield wide_sums(op)
+
+
+def modulation_edges() -> Iterator[Extreme]:
+    """Ties of few bits, and sums about both ends of the decay, the one that n_max is and the one that k allows."""
+    parameters, sizes = {"k": 4, "n_max": 11, "s_n": 2}, {"B": 2, "L": 9, "D": 3, "N": 5}
+    limits = {"dn": 9, "base": 15, "mod": 16}
+    yield Extreme([varied("decay_modulate_backward", sizes, parameters, limits)], parameters)
+
+
 PLANS = {
     "decay_modulate_backward": Plan(
-        SELECTIVE, SLOWEST | {"s_n": SHIFTS}, extremes=modulation_extremes, large=SELECTIVE_LARGE
+        SELECTIVE,
+        SLOWEST | {"s_n": SHIFTS},
+        extremes=modulation_extremes,
+        edges=modulation_edges,
+        large=SELECTIVE_LARGE,
     ),
     "selective_scan_backward": Plan(
-        SELECTIVE, formats("selective_scan_backward"), extremes=selective_extremes, large=SELECTIVE_LARGE
+        SELECTIVE,
+        formats("selective_scan_backward"),
+        extremes=selective_extremes,
+        edges=lambda: scan_edges("selective_scan_backward", SELECTIVE_EDGES[0]),
+        large=SELECTIVE_LARGE,
     ),
-    "ssd_scan_backward": Plan(SSD, formats("ssd_scan_backward"), extremes=ssd_extremes, large=SSD_LARGE),
+    "ssd_scan_backward": Plan(
+        SSD,
+        formats("ssd_scan_backward"),
+        extremes=ssd_extremes,
+        edges=lambda: scan_edges("ssd_scan_backward", SSD_EDGES[0]),
+        large=SSD_LARGE,
+    ),
 }
