@@ -8,7 +8,7 @@ import numpy as np
 
 from mamba_integer import spec
 
-from .activation import FLAT
+from .activation import ENDS, FLAT
 from .plan import LEADING, LONG_FLAT, LONG_ROWS, ROW_SIZES, Choice, Extreme, Plan, ties
 
 DEPTHS = (1, 3, 4, 5, 31, 32, 33, 64, 127, 129, 257)
@@ -36,12 +36,14 @@ def requantize_extremes() -> Iterator[Extreme]:
 
 
 def requantize_edges() -> Iterator[Extreme]:
-    for shift in (0, 1, 8, 23, 31):
-        yield Extreme([(ties(shift, 127, 2**31 - 1).astype(np.int32),)], {"shift": shift})
+    """Ties in either type, and the ends of int16, at which half of 2**shift must not be added in 16 bits."""
+    for shift in (0, 1, 8, 15, 16, 23, 31):
+        calls = [(ties(shift, 127, np.iinfo(dtype).max).astype(dtype),) for dtype in (np.int32, np.int16)]
+        yield Extreme([*calls, (ENDS,)], {"shift": shift})
 
 
 def quantize_edges() -> Iterator[Extreme]:
-    """Rows whose largest magnitude, of either sign, is at and beside a power of two, and ties of their exponent."""
+    """Rows with ties, whose peak, at and beside a power of two, is first or last; and zeros with one peak."""
     rows = []
     for bits in range(7, 16):
         e = max(0, bits - 6)
@@ -49,7 +51,11 @@ def quantize_edges() -> Iterator[Extreme]:
         rows += [
             [sign * peak, *rest] for peak in (2**bits - 2, 2**bits - 1, 2**bits) if peak < 2**15 for sign in (-1, 1)
         ]
-    yield Extreme([(np.array(rows, np.int16),)])
+    x = np.array(rows, np.int16)
+    peaks = np.diag([32, -127, 128, 255, -256, 16384, -32767, 300])
+    places = np.zeros((8, 1025), np.int16)
+    places[:, [0, 31, 32, 127, 128, 512, 1023, 1024]] = peaks
+    yield Extreme([(x,), (np.ascontiguousarray(x[:, ::-1]),), (places,)])
 
 
 def full_rows(k: int) -> tuple[np.ndarray, np.ndarray]:
