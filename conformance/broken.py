@@ -89,6 +89,10 @@ def isqrt_of_one_value(v):
     return isqrt(v) - (v == 30011 * 30011)
 
 
+def isqrt_in_float32(v):
+    return np.sqrt(v.astype(np.float32)).astype(np.int64)
+
+
 def bit_length_of_positive(x):
     return bit_length(np.maximum(x, 0))
 
@@ -124,6 +128,7 @@ no_saturation = plant_integers(
     "silu_gate_backward",
 )
 root_off_by_one = plant_integers("root_off_by_one", "isqrt", isqrt_without_correction, "isqrt", "squareplus")
+root_rounded = plant_integers("root_rounded", "isqrt", isqrt_in_float32, "isqrt", "squareplus", "squareplus_backward")
 positive_length = plant_integers("positive_length", "bit_length", bit_length_of_positive, "bit_length")
 
 # One wrong input of 2**31, which no drawn case meets: only `--exhaustive` finds it.
@@ -230,6 +235,22 @@ def exponent_of_batch(results, arrays, parameters):
     return saturate(shift_round(arrays[0].astype(np.int64), e[..., None].astype(np.int64)), 8).astype(np.int8), e
 
 
+def last_unseen(x):
+    """Quantise rows by the largest of all elements but the last."""
+    _, e = spec.quantize_rows.golden(x[..., : max(1, x.shape[-1] - 1)])
+    return saturate(shift_round(x.astype(np.int64), e[..., None].astype(np.int64)), 8).astype(np.int8), e
+
+
+def half_added_in_own_type(x, *, shift):
+    half = np.asarray((1 << shift) >> 1).astype(x.dtype)
+    return saturate((x + half).astype(np.int64) >> shift, 8).astype(np.int8)
+
+
+def weight_in_float32(x, z, *, f):
+    weight = z.astype(np.float32) * spec.algebraic_sigmoid.golden(z, f=f).astype(np.float32)
+    return saturate(shift_round(x * weight.astype(np.int64), 15 + f), 16).astype(np.int16)
+
+
 def offset_after_saturation(x, *, f, offset):
     return (spec.squareplus.golden(x, f=f, offset=0).astype(np.int64) - offset).astype(np.int16)
 
@@ -269,6 +290,9 @@ KEPT_WEIGHTS = sampling.kept_weights
 nucleus_too_long = plant("nucleus_too_long", sample=under("kept_weights", nucleus_beyond, "sample", sampling))
 wrong_tie = plant("wrong_tie", argmax=last_maximum)
 batch_exponent = plant("batch_exponent", quantize_rows=after("quantize_rows", exponent_of_batch))
+peak_unseen = plant("peak_unseen", quantize_rows=last_unseen)
+own_type_wraps = plant("own_type_wraps", requantize=half_added_in_own_type)
+weight_rounded = plant("weight_rounded", silu_gate=weight_in_float32)
 offset_late = plant("offset_late", squareplus=offset_after_saturation)
 input_spoiled = plant("input_spoiled", squareplus=after("squareplus", spoil_input))
 wide_result = plant("wide_result", squareplus=after("squareplus", lambda y, arrays, parameters: y.astype(np.int64)))

@@ -79,7 +79,7 @@ def gate_edges(silu: bool) -> Iterator[Extreme]:
         z = slopes_to_round(f, 15 if silu else 14)
         calls = [every_bit(np.full(len(z), one), z)]
         z = np.array([-one, -1, 1, one, -3 * one // 2, 2 * one - 1, -777, 20001])
-        x = np.array([1, -3, 5, 777, -one, 32767, -32766, 12345])
+        x = np.array([1, -3, 5, 2560, -one, 32767, -32766, 12345])
         inverse, gate = inverse_and_gate(z, f)
         if silu:
             calls += gradients_at_ties(16 + f, z * gate, x, z)

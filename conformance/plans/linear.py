@@ -8,7 +8,7 @@ import numpy as np
 
 from mamba_integer import spec
 
-from .activation import FLAT
+from .activation import ENDS, FLAT
 from .plan import LEADING, LONG_FLAT, LONG_ROWS, ROW_SIZES, Choice, Extreme, Plan, ties
 
 DEPTHS = (1, 3, 4, 5, 31, 32, 33, 64, 127, 129, 257)
@@ -36,20 +36,22 @@ def requantize_extremes() -> Iterator[Extreme]:
 
 
 def requantize_edges() -> Iterator[Extreme]:
-    """Ties in either type, and the ends of int16, to which 16 bits can add no half."""
-    for shift in (0, 1, 8, 15, 23, 31):
-        narrow = np.append(ties(shift, 127, 32767), [-32767, 32767])
-        yield Extreme([(ties(shift, 127, 2**31 - 1).astype(np.int32),), (narrow.astype(np.int16),)], {"shift": shift})
+    """Ties in either type, and the ends of int16, at which half of 2**shift must not be added in 16 bits."""
+    for shift in (0, 1, 8, 15, 16, 23, 31):
+        calls = [(ties(shift, 127, np.iinfo(dtype).max).astype(dtype),) for dtype in (np.int32, np.int16)]
+        yield Extreme([*calls, (ENDS,)], {"shift": shift})
 
 
 def quantize_edges() -> Iterator[Extreme]:
-    """Rows with a largest element, of either sign and anywhere, at and beside a power of two; ties of its exponent."""
+    """Rows with a peak of either sign, at and beside a power of two, anywhere; ties of its exponent, or zeros."""
     rows = []
     for bits in range(7, 16):
         rest = np.resize(ties(max(1, bits - 7), 126, 2**bits - 2), 58)
         peaks = [sign * (2**bits + near) for near in (0, -1, -2) for sign in (-1, 1) if 2**bits + near < 2**15]
         rows += [np.roll([*rest, peak], -11 * i) for i, peak in enumerate(peaks)]
-    yield Extreme([(np.array(rows, np.int16),)])
+    alone = np.zeros((8, 1025), np.int16)
+    alone[:, [0, 31, 32, 127, 128, 512, 1023, 1024]] = np.diag([32, -127, 128, 255, -256, 16384, -32767, 300])
+    yield Extreme([(np.array(rows, np.int16),), (alone,)])
 
 
 def full_rows(k: int) -> tuple[np.ndarray, np.ndarray]:
