@@ -33,7 +33,7 @@ def around(*middles: int) -> np.ndarray:
 
 
 def limits() -> Iterator[Extreme]:
-    for bits in range(2, 33):
+    for bits in (2, 3, 8, 16, 17, 25, 31, 32):
         yield Extreme([(around(0, (1 << (bits - 1)) - 1),)], {"bits": bits})
 
 
