@@ -19,8 +19,8 @@ from rich.table import Table
 
 from benchmarks.float_model import FloatModel, float_weights
 from mamba_integer.backends import load
+from mamba_integer.backends.app.environment import environment
 from mamba_integer.backends.processors import cores
-from mamba_integer.conformance.report import environment
 from mamba_integer.spec import compiled
 from mamba_integer.spec.model import LanguageModel, find_config, initial_parameters
 

@@ -22,13 +22,21 @@ from rich.progress import track
 from rich.table import Table
 
 from mamba_integer.backends import load
-from mamba_integer.conformance.report import commit_here, environment, write_atomically
-from mamba_integer.conformance.run import processes
+from mamba_integer.backends.app.environment import commit_here, environment
+from mamba_integer.backends.app.loop import spelled_bytes, validate
+from mamba_integer.backends.files.atomic import write_json
+from mamba_integer.backends.files.corpus import prepare_corpus
+from mamba_integer.backends.files.tokenizer import ByteTokenizer
+from mamba_integer.conformance.engine.run import processes
 from mamba_integer.spec.model import find_config
 from mamba_integer.spec.model.config import ModelConfig
-from mamba_integer.spec.model.tokenizer import ByteTokenizer
-from mamba_integer.spec.training import Options, Run, initial_state, masters_of, prepare_corpus, train_step
-from mamba_integer.spec.training.loop import spelled_bytes, validate
+from mamba_integer.spec.training import (
+    Options,
+    Run,
+    initial_state,
+    masters_of,
+    train_step,
+)
 from mamba_integer.spec.training.options import ONE
 from mamba_integer.spec.version import SPEC_VERSION
 
@@ -191,7 +199,7 @@ def main(
             ]
             for done in track(as_completed(waiting), total=len(waiting), description="training"):
                 runs.append(done.result())
-                write_atomically(
+                write_json(
                     output, environment([load(backend, device)]) | about | {"summary": summary(runs), "runs": runs}
                 )
 

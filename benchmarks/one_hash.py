@@ -18,14 +18,22 @@ from rich.table import Table
 
 from benchmarks.run import devices_here
 from mamba_integer.backends import load
+from mamba_integer.backends.app.environment import environment
+from mamba_integer.backends.app.loop import own_rows
 from mamba_integer.backends.distributed import free_address, joined, launch
-from mamba_integer.conformance.report import environment, write_atomically
-from mamba_integer.conformance.run import processes
+from mamba_integer.backends.files.atomic import write_json
+from mamba_integer.backends.files.corpus import prepare_corpus
+from mamba_integer.backends.files.tokenizer import ByteTokenizer, tokenizer_hash
+from mamba_integer.backends.files.training import Training, training_hash
+from mamba_integer.conformance.engine.run import processes
 from mamba_integer.spec.model import find_config
-from mamba_integer.spec.model.tokenizer import ByteTokenizer, tokenizer_hash
-from mamba_integer.spec.training import Alone, Options, Run, Training, initial_state, prepare_corpus, train_step
-from mamba_integer.spec.training.checkpoint import training_hash
-from mamba_integer.spec.training.loop import own_rows
+from mamba_integer.spec.training import (
+    Alone,
+    Options,
+    Run,
+    initial_state,
+    train_step,
+)
 
 TEXT = Path(__file__).parent / "data/shakespeare.txt.gz"
 
@@ -103,7 +111,7 @@ def main(
             done[waiting[ended]] = ended.result()
             rows = [done[way] for way in ways if way in done]
             equal = len({row["checkpoint_sha256"] for row in rows}) == 1
-            write_atomically(output, about | {"rows": rows, "equal": equal})
+            write_json(output, about | {"rows": rows, "equal": equal})
     shown = Table("backend", "device", "ranks", "rows at once", "SHA-256", "seconds", title=f"{config}, {steps} steps")
     for row in rows:
         shown.add_row(*map(str, row.values()))

@@ -25,7 +25,8 @@ from benchmarks.timing import (
 from benchmarks.workloads import WORKLOADS, Workload
 from mamba_integer import spec
 from mamba_integer.backends import Backend, load
-from mamba_integer.conformance.report import environment, write_atomically
+from mamba_integer.backends.app.environment import environment
+from mamba_integer.backends.files.atomic import write_json
 
 
 def backends(devices: list[str]) -> list[Backend]:
@@ -104,7 +105,7 @@ def main(
     for workload in track(chosen, description="timing"):
         rows += time_workload(workload, available, bandwidth)
         if output:
-            write_atomically(output, environment(available) | {"copy_bytes_per_second": bandwidth, "rows": rows})
+            write_json(output, environment(available) | {"copy_bytes_per_second": bandwidth, "rows": rows})
     rich.print(table(rows))
 
 

@@ -24,7 +24,8 @@ from rich.table import Table
 from benchmarks.float_training import FloatTraining
 from benchmarks.timing import INT8_MULTIPLY_ADDS
 from mamba_integer.backends import load
-from mamba_integer.conformance.report import environment, write_atomically
+from mamba_integer.backends.app.environment import environment
+from mamba_integer.backends.files.atomic import write_json
 from mamba_integer.spec.model import find_config
 from mamba_integer.spec.model.config import ModelConfig
 from mamba_integer.spec.training import Options, Run, initial_state, masters_of, train_step
@@ -143,9 +144,7 @@ def main(
         lines.append(line)
         about = {"config": config, "rows": rows, "length": length, "integers_verified": equal}
         about |= {"spec_version": SPEC_VERSION, "matrix_floor_seconds": floor_seconds(sizes, options)}
-        write_atomically(
-            output, environment([load("triton", "cuda")], ["transformers"]) | about | {"rows_measured": lines}
-        )
+        write_json(output, environment([load("triton", "cuda")], ["transformers"]) | about | {"rows_measured": lines})
     shown = Table("training step", "tokens", "seconds", "tokens/s", "GB", title=config)
     for line in lines:
         of = (line["name"], f"{line['rows']} x {line['length']}")

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from mamba_integer.conformance.cases import Case
+from mamba_integer.conformance.engine.cases import Case
 from mamba_integer.spec.contract import find_op
 
 

@@ -1,25 +1,14 @@
 """What a run found, complete or partial, and where it ran."""
 
-import datetime
-import json
-import os
-import platform
-import subprocess
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from mamba_integer import spec
-from mamba_integer.backends import Backend
-from mamba_integer.backends.processors import cores
+from mamba_integer.backends.app.terminal import EQUAL, MISMATCH
 
-from .comparison import Failure
-
-EQUAL, MISMATCH, USAGE = 0, 1, 2  # exit codes
-PACKAGES = ("mamba-integer", "numpy", "numba", "torch", "triton", "hypothesis")
+from .engine.comparison import Failure
 
 
 @dataclass
@@ -139,55 +128,3 @@ class Report:
             "text": [text.to_dict() for text in self.texts],
             "model": [text.to_dict() for text in self.models],
         }
-
-
-def environment(backends: Sequence[Backend], packages: Sequence[str] = ()) -> dict[str, Any]:
-    """Return what a reader needs to repeat the run: versions (of ``packages`` too), devices, commit, date."""
-    return {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        **commit_here(),
-        "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}, {cores()} cores",
-        "devices": {backend.name: device_name(backend) for backend in backends},
-        "versions": {name: _version(name) for name in (*PACKAGES, *packages)},
-    }
-
-
-def device_name(backend: Backend) -> str:
-    if not backend.device.startswith("cuda"):
-        return backend.device
-    import torch
-
-    return f"{backend.device} ({torch.cuda.get_device_name(backend.device)})"
-
-
-def write_atomically(path: Path, fields: dict[str, Any]) -> None:
-    """Write JSON so that a reader sees the whole file or none of it."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(fields, indent=1) + "\n")
-    partial.replace(path)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def commit_here() -> dict[str, Any]:
-    """Return the commit of the checkout that this package is in, if it is in one, and whether tracked files differ."""
-    if named := os.environ.get("MAMBA_INTEGER_COMMIT"):
-        return {"commit": named, "modified": None}
-    if not (commit := _git("rev-parse", "HEAD")) or not _git("ls-files", Path(__file__).name):
-        return {"commit": None, "modified": None}
-    return {"commit": commit, "modified": bool(_git("status", "--porcelain", "--untracked-files=no"))}
-
-
-def _git(*arguments: str) -> str:
-    """Return what git prints, nothing where it fails or isn't installed."""
-    try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, cwd=Path(__file__).resolve().parent)
-    except OSError:
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""

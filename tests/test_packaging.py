@@ -4,7 +4,6 @@ import ast
 import os
 import subprocess
 import sys
-import tomllib
 import venv
 from pathlib import Path
 
@@ -72,8 +71,3 @@ def test_imports_point_one_way(layer):
             if layer == "spec" and name:
                 assert name.split(".")[0] not in ("torch", "triton", "hypothesis"), f"{module} imports {name}"
 
-
-def test_every_package_is_declared():
-    declared = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
-    found = {f"mamba_integer.{'.'.join(p.parent.relative_to(ROOT).parts)}" for a in LAYERS for p in modules(a)}
-    assert declared == found

@@ -59,7 +59,7 @@ def test_python_example_says_what_happens():
 
 
 def test_a_fresh_model_writes_what_is_shown(capsys, monkeypatch):
-    from mamba_integer.conformance import cli
+    from mamba_integer.conformance import commands as cli
 
     command, shown = re.search(r"\$ (mamba-integer generate --model base .*) --backend golden\n(.*)\n", README).groups()
     monkeypatch.setattr("sys.argv", [*shlex.split(command), "--backend", "numba"])
@@ -69,7 +69,7 @@ def test_a_fresh_model_writes_what_is_shown(capsys, monkeypatch):
 
 
 def test_commands_of_the_readme_exist():
-    from mamba_integer.conformance.cli import app
+    from mamba_integer.conformance.commands import app
 
     known = {command.name for command in app.registered_commands} | {group.name for group in app.registered_groups}
     used = set(re.findall(r"mamba-integer ([a-z-]+)", README))

@@ -8,16 +8,13 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..bounds import Interval
-from ..contract import DomainError, find_op
+from ..contract import find_op
 from ..integers import Dyadic
-from .checkpoint import CheckpointError, load_state, save_state
-from .formats import Format, check_arrays
 from .language_model import LanguageModel
 from .state import State, join
 
@@ -25,7 +22,6 @@ LARGEST_FACTOR, LARGEST_SHIFT = 2**15 - 1, 15
 LONGEST = LAST_STREAM = 1 << 30
 WHOLE = 1 << 16  # top_p keeps every token; as top_k, more than any vocabulary
 UNCHANGED = Dyadic(1, 0)
-LAST = "last"
 
 
 class GenerationError(ValueError):
@@ -164,28 +160,3 @@ def choose(model: LanguageModel, logits: Any, stream: Any, state: State, options
         return model.ops.argmax(logits)
     position = model.from_numpy(np.array(state.positions, np.int32))
     return model.ops.sample(logits, stream, position, f=model.formats.activation, **options.sampling)
-
-
-def save_session(path: Path, session: Session, model: LanguageModel, checkpoint_sha256: str) -> str:
-    """Write a session atomically, in NumPy arrays that any backend may go on from; return its content hash."""
-    state = model.state_to_numpy(session.state)
-    return save_state(path, State({**state.arrays, LAST: session.last}, state.positions), checkpoint_sha256)
-
-
-def load_session(path: Path, model: LanguageModel, checkpoint_sha256: str) -> Session:
-    """Read a session of the model of that hash.
-
-    Raises
-    ------
-    CheckpointError
-        As `checkpoint.load_state` says, or the file's arrays are not those of a session of this model.
-    """
-    stored = load_state(path, checkpoint_sha256)
-    arrays = dict(stored.arrays)
-    try:
-        last = arrays.pop(LAST, None)
-        token = Format((stored.batch,), "int32", "id", 0, model.config.vocabulary - 1)
-        check_arrays({} if last is None else {LAST: last}, {LAST: token})
-        return Session(model.state_from_numpy(State(arrays, stored.positions)), last)
-    except DomainError as error:
-        raise CheckpointError(f"{path}: {error}") from error

@@ -1,9 +1,6 @@
-"""Training with integers alone: the step as a pure function, data order, checkpoints, and the loop that resumes."""
+"""Training with integers alone: the step as a pure function of state and batch, its options and its proof."""
 
 from .backward import ExponentError
-from .checkpoint import Training, TrainingError, load_training, origin_masters, read_training, save_training
-from .data import Corpus, CorpusError, prepare_corpus
-from .loop import Habits, Step, train
 from .masters import initial_masters, masters_of, project
 from .options import Options, OptionsError
 from .proof import prove_step

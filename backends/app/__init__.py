@@ -1,0 +1,1 @@
+"""The application: the command line, the training loop, inspection and plots."""

@@ -1,0 +1,67 @@
+"""A model as a folder: ``model.safetensors`` and ``tokenizer.json``; or fresh from a config and a seed."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mamba_integer.spec.model.config import ModelConfig
+from mamba_integer.spec.model.initial import initial_parameters
+
+from .container import CheckpointError
+from .model import Checkpoint, load_checkpoint, save_checkpoint
+from .tokenizer import ByteTokenizer, Tokenizer, load_tokenizer, save_tokenizer, tokenizer_hash
+
+MODEL_FILE, TOKENIZER_FILE = "model.safetensors", "tokenizer.json"
+
+# Models that come with the package, by name.
+TRAINED = {path.name: path for path in sorted((Path(__file__).parent / "trained").glob("*")) if path.is_dir()}
+
+
+@dataclass(frozen=True)
+class TextModel:
+    """A model and the tokenizer that its hash names."""
+
+    checkpoint: Checkpoint
+    tokenizer: Tokenizer
+
+
+def fresh_model(config: ModelConfig, seed: int, tokenizer: Tokenizer | None = None) -> TextModel:
+    """Return a model with seeded weights; without a tokenizer its text is bytes.
+
+    Raises
+    ------
+    CheckpointError
+        The tokenizer has more tokens than the model.
+    """
+    tokenizer = tokenizer or ByteTokenizer()
+    check_vocabulary(config.name, config, tokenizer)
+    return TextModel(Checkpoint(config, initial_parameters(config, seed), tokenizer_hash(tokenizer)), tokenizer)
+
+
+def save_model(folder: Path, model: TextModel) -> str:
+    """Write both files, each atomically, the model's last; return its content hash."""
+    save_tokenizer(model.tokenizer, folder / TOKENIZER_FILE)
+    return save_checkpoint(folder / MODEL_FILE, model.checkpoint)
+
+
+def load_model(path: Path) -> TextModel:
+    """Read a folder, or a checkpoint file with its tokenizer beside it.
+
+    Raises
+    ------
+    CheckpointError, TokenizerError
+        A file can't be used, or the tokenizer is not the one that the checkpoint was made with.
+    """
+    file = path / MODEL_FILE if path.is_dir() else path
+    checkpoint = load_checkpoint(file)
+    tokenizer = load_tokenizer(file.parent / TOKENIZER_FILE)
+    found = tokenizer_hash(tokenizer)
+    if found != checkpoint.tokenizer_sha256:
+        wanted = checkpoint.tokenizer_sha256[:16]
+        raise CheckpointError(f"{path}: made with tokenizer {wanted}, {TOKENIZER_FILE} is {found[:16]}")
+    check_vocabulary(str(path), checkpoint.config, tokenizer)
+    return TextModel(checkpoint, tokenizer)
+
+
+def check_vocabulary(name: str, config: ModelConfig, tokenizer: Tokenizer) -> None:
+    if tokenizer.vocabulary > config.vocabulary:
+        raise CheckpointError(f"{name}: a tokenizer of {tokenizer.vocabulary} tokens, allowed {config.vocabulary}")

@@ -1,0 +1,33 @@
+"""The bytes of real text that a run reads."""
+
+import codecs
+import contextlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+LONGEST = 1024
+
+
+@dataclass(frozen=True)
+class Source:
+    """The bytes that a run reads, and where they are from."""
+
+    name: str
+    data: bytes
+
+    @classmethod
+    def default(cls) -> "Source":
+        """Return the Zen of Python, which the standard library of every Python holds, the same everywhere."""
+        with contextlib.redirect_stdout(io.StringIO()):
+            import this
+        return cls("the Zen of Python (the standard library's `this`)", codecs.decode(this.s, "rot13").encode())
+
+    @classmethod
+    def of_file(cls, path: Path) -> "Source":
+        """Return the first bytes of a file; an empty one is a ValueError."""
+        with path.open("rb") as file:
+            data = file.read(LONGEST)
+        if not data:
+            raise ValueError(f"{path} is empty")
+        return cls(f"{path.name}, the first {len(data)} bytes", data)

@@ -1,0 +1,191 @@
+"""Where a run stands, as one safetensors file: masters, momenta, exponents, and everything that determines the rest.
+
+Its content hash is the run's: the same on every backend, device, number of ranks, and after every interruption.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mamba_integer.spec import ops as golden
+from mamba_integer.spec.contract import DomainError
+from mamba_integer.spec.model.config import ConfigError, ModelConfig
+from mamba_integer.spec.model.formats import Format, check_arrays
+from mamba_integer.spec.ops.optimizer import ERROR_EXPONENT, MOMENTUM, MOMENTUM_EXPONENT
+from mamba_integer.spec.training.backward import error_names
+from mamba_integer.spec.training.masters import Master, lifted, masters_of, project
+from mamba_integer.spec.training.options import Options, OptionsError
+from mamba_integer.spec.training.step import Run, State
+from mamba_integer.spec.version import SPEC_VERSION
+
+from .container import (
+    LARGEST_HEADER,
+    CheckpointError,
+    load_arrays,
+    read_header,
+    save_arrays,
+)
+from .folder import load_model
+from .hashing import content_hash
+
+TRAINING_FILE = "training.safetensors"
+TRAINING_FORMAT = "mamba-integer/training"
+FIELDS = ("config", "options", "tokenizer_sha256", "corpus_sha256", "origin", "step")
+MOST_STEPS = 1 << 31
+
+
+class TrainingError(ValueError):
+    """A run that can't go on as asked: names what differs, what was found and what is allowed."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a run is: sizes, options, and the hashes of its tokenizer, its tokens and the model that it started from."""
+
+    config: ModelConfig
+    options: Options
+    tokenizer_sha256: str
+    corpus_sha256: str
+    origin: str = ""
+
+    def header(self, step: int) -> dict[str, str]:
+        return {
+            "format": TRAINING_FORMAT,
+            "spec_version": SPEC_VERSION,
+            "config": json.dumps(self.config.to_dict(), sort_keys=True),
+            "options": json.dumps(self.options.to_dict(), sort_keys=True),
+            "tokenizer_sha256": self.tokenizer_sha256,
+            "corpus_sha256": self.corpus_sha256,
+            "origin": self.origin,
+            "step": str(step),
+        }
+
+
+def arrays_of(run: Run, state: State) -> dict[str, np.ndarray]:
+    """Return a state as NumPy arrays by name."""
+    tables = {"error_exponents": state.error_exponents, "momentum_exponents": state.momentum_exponents}
+    return (
+        {f"master.{name}": run.store(array) for name, array in state.masters.items()}
+        | {f"momentum.{name}": run.store(array) for name, array in state.momenta.items()}
+        | {name: np.array(list(table.values()), np.int32) for name, table in tables.items()}
+    )
+
+
+def array_formats(config: ModelConfig) -> dict[str, Format]:
+    """Return what each array of a training checkpoint is."""
+    masters = masters_of(config)
+    tables = {
+        "error_exponents": (len(error_names(config)), ERROR_EXPONENT),
+        "momentum_exponents": (len(masters), MOMENTUM_EXPONENT),
+    }
+    return (
+        {f"master.{n}": Format(m.shape, "int32", "Q.24", m.low, m.high) for n, m in masters.items()}
+        | {f"momentum.{n}": Format(m.shape, "int32", "", MOMENTUM.low, MOMENTUM.high) for n, m in masters.items()}
+        | {name: Format((size,), "int32", "", own.low, own.high) for name, (size, own) in tables.items()}
+    )
+
+
+def training_hash(training: Training, run: Run, state: State) -> str:
+    """Return the content hash that `save_training` would write."""
+    return content_hash(arrays_of(run, state), training.header(state.step))
+
+
+def save_training(path: Path, training: Training, run: Run, state: State) -> str:
+    """Write a training checkpoint atomically; return its content hash."""
+    return save_arrays(path, arrays_of(run, state), training.header(state.step))
+
+
+def read_training(path: Path) -> tuple[Training, int, dict[str, np.ndarray]]:
+    """Read a training checkpoint: what the run is, its step, and its arrays.
+
+    Raises
+    ------
+    CheckpointError
+        The file is missing, truncated, no training checkpoint, of another specification version, altered, or holds an
+        array of the wrong shape, dtype or range.
+    """
+    header = read_header(path, TRAINING_FORMAT, FIELDS)
+    try:
+        config = ModelConfig.from_dict(json.loads(header["config"]))
+        options = Options.from_dict(json.loads(header["options"]))
+        step = int(header["step"])
+    except (ConfigError, OptionsError, ValueError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{path}: its header makes no run: {error}") from error
+    if not 0 <= step < MOST_STEPS:
+        raise CheckpointError(f"{path}: step: found {step}, allowed [0, {MOST_STEPS - 1}]")
+    wanted = array_formats(config)
+    arrays = load_arrays(path, LARGEST_HEADER + sum(f.size_in_bytes for f in wanted.values()))
+    try:
+        check_arrays(arrays, wanted)
+    except DomainError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    training = Training(config, options, header["tokenizer_sha256"], header["corpus_sha256"], header["origin"])
+    if content_hash(arrays, training.header(step)) != header["content_sha256"]:
+        raise CheckpointError(f"{path}: altered: its content hash is not the one it was written with")
+    return training, step, arrays
+
+
+def load_training(path: Path, training: Training, run: Run) -> State:
+    """Read the state of this very run.
+
+    Raises
+    ------
+    CheckpointError
+        As `read_training`.
+    TrainingError
+        The checkpoint is of a run with another config, option, tokenizer or corpus.
+    """
+    found, step, arrays = read_training(path)
+    for name, had, has in differences(found, training):
+        raise TrainingError(f"{path}: a run with another {name}: it has {had}, asked for is {has}")
+    masters = {name: run.load(arrays[f"master.{name}"]) for name in run.masters}
+    momenta = {name: run.load(arrays[f"momentum.{name}"]) for name in run.masters}
+    tables = arrays["error_exponents"].tolist(), arrays["momentum_exponents"].tolist()
+    errors, momentum = (
+        dict(zip(n, t, strict=True)) for n, t in zip((run.error_names, run.masters), tables, strict=True)
+    )
+    return State(step, masters, momenta, errors, momentum)
+
+
+def origin_masters(path: Path, how: Mapping[str, Master]) -> tuple[str, dict[str, np.ndarray]]:
+    """Return masters from which to train a model on, and the hash of what they are of: its run if beside it, or itself.
+
+    Raises
+    ------
+    CheckpointError
+        As `load_model` and `read_training`.
+    TrainingError
+        What lies beside the model is not its run.
+    """
+    model = load_model(path).checkpoint
+    file = (path if path.is_dir() else path.parent) / TRAINING_FILE
+    if not file.exists():
+        return model.sha256, {name: lifted(model.parameters[name], how[name]) for name in how}
+    training, step, arrays = read_training(file)
+    if training.config != model.config:
+        raise TrainingError(f"{file}: the run of a model of other sizes than {path}")
+    masters = {name: arrays[f"master.{name}"] for name in how}
+    for name, parameter in project(golden, masters, how).items():
+        if not np.array_equal(parameter, model.parameters[name]):
+            raise TrainingError(
+                f"{file}: not where {path} stands, {name} differs; train --resume writes the model anew"
+            )
+    return content_hash(arrays, training.header(step)), masters
+
+
+def differences(a: Training, b: Training) -> list[tuple[str, Any, Any]]:
+    """Return the name and both values of each field in which two runs differ."""
+    sides = [
+        dict(flat("config", t.config.to_dict()) | flat("option", t.options.to_dict()))
+        | {"tokenizer": t.tokenizer_sha256[:16], "corpus": t.corpus_sha256[:16], "origin": t.origin[:16] or "none"}
+        for t in (a, b)
+    ]
+    return [(name, sides[0][name], sides[1][name]) for name in sides[0] if sides[0][name] != sides[1][name]]
+
+
+def flat(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"{kind} {name}": value for name, value in values.items()}

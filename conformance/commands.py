@@ -1,0 +1,198 @@
+"""The commands that hold backends against the specification: conform and compare.
+
+Exit codes: 0 all equal and complete, 1 a mismatch or something missing, 2 a usage error. The suite's engine, and
+hypothesis with it, is loaded only when a command runs.
+"""
+
+import contextlib
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from mamba_integer import spec
+from mamba_integer.backends.app.environment import environment
+from mamba_integer.backends.app.terminal import (
+    EQUAL,
+    INTERRUPTED,
+    MISMATCH,
+    TERMINATED,
+    Device,
+    Json,
+    UsageError,
+    backends_on_stderr,
+    console_for,
+    find_backend,
+)
+from mamba_integer.backends.files.atomic import write_json
+from mamba_integer.backends.files.source import Source
+from mamba_integer.spec.contract import find_op
+
+from .presets import PRESETS
+
+JOBS = "How many processes share the ops; with 2 or more, a run survives a backend that ends its process."
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the drawn cases.")]
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: a run ends as at Ctrl-C, with its processes ended and its report written."""
+
+
+@contextlib.contextmanager
+def interrupted_by_sigterm() -> Iterator[None]:
+    def stop(number, frame):
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def conform_command(
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(help="numba, torch, triton, unbounded or module:attribute; may be repeated."),
+    ] = None,
+    op: Annotated[list[str] | None, typer.Option(help="Only this op; may be repeated.")] = None,
+    device: Device = None,
+    preset: Annotated[str, typer.Option(help=f"How many cases: {' or '.join(PRESETS)}.")] = "minimal",
+    seed: Seed = 0,
+    exhaustive: Annotated[bool, typer.Option("--exhaustive", help="Also every input, where they are finite.")] = False,
+    text: Annotated[Path | None, typer.Option(help="File of real text for the block run stage by stage.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help=JOBS)] = 1,
+    as_json: Json = False,
+    report_file: Annotated[Path | None, typer.Option("--report", help="Write the report to this JSON file.")] = None,
+) -> None:
+    """Run the suite for backends: drawn cases, bounds, relations, real text, a whole model, training steps.
+
+    Exit code 0: every selected op of every backend ran and every integer was equal. 1: a mismatch, an
+    op that the backend lacks (select ops with --op), or nothing was compared. 2: usage error.
+    """
+    from .chains import model, training
+    from .chains import text as real_text
+    from .engine.run import conform, run_texts
+    from .render import show_report
+    from .report import Report, Result
+
+    if preset not in PRESETS:
+        raise UsageError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
+    selected = [find_op(name).name for name in op] if op else list(spec.OPS)
+    if report_file and not report_file.parent.is_dir():
+        raise UsageError(f"--report: no folder {report_file.parent}")
+    if report_file and report_file.exists() and not report_file.is_file():
+        raise UsageError(f"--report: {report_file} is there and is no regular file")
+    source = _text(text) if text or not op else None
+    with backends_on_stderr(as_json):
+        named: list[str | None] = list(dict.fromkeys(backend)) if backend else [None]
+        backends = [find_backend(name, device) for name in named]
+        report, interrupted, stopped = Report(), True, INTERRUPTED
+        about = {"preset": preset, "seed": seed, "exhaustive": exhaustive, "environment": environment(backends)}
+
+        def fields() -> dict[str, Any]:
+            return report.to_dict() | {"interrupted": interrupted} | about
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=console_for(stderr=True), transient=True) as bar:
+            task = bar.add_task("conform", total=len(selected) * len(backends))
+
+            def advance(result: Result) -> None:
+                bar.update(task, advance=1, description=f"{result.op} on {result.backend}")
+                if report_file:  # a run that is killed leaves what it found
+                    write_json(report_file, fields())
+
+            try:
+                with interrupted_by_sigterm():
+                    conform(backends, selected, PRESETS[preset], seed, advance, exhaustive, report, jobs)
+                    if source:
+                        report.texts += run_texts(backends, jobs, source.name, real_text.run, source)
+                        full = preset == "full"
+                        report.models += run_texts(backends, jobs, "models", model.run_all, source, full)
+                        report.models += run_texts(backends, jobs, "training", training.run_all, source, full)
+                interrupted = False
+            except Terminated:
+                stopped = TERMINATED
+            except KeyboardInterrupt:
+                pass
+    if report_file:
+        write_json(report_file, fields())
+    if as_json:
+        print(json.dumps(fields()))
+    else:
+        show_report(console_for(), report)
+    raise typer.Exit(stopped if interrupted else report.exit_code)
+
+
+def compare_command(
+    op: Annotated[str, typer.Option(help="The op.")],
+    backends: Annotated[str, typer.Option(help="Names separated by commas; the first is the reference.")],
+    seed: Seed = 0,
+    cases: Annotated[int, typer.Option(min=0, help="How many cases are drawn.")] = 100,
+    case: Annotated[str | None, typer.Option(help="One case as JSON, as a failure card prints it.")] = None,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Compare one op on two or more backends, on drawn cases or on one given case."""
+    from .engine import replay
+    from .engine.cases import draw_case
+    from .engine.comparison import AnyCase, Failure
+    from .render import show_failure
+
+    contract = find_op(op)
+    names = [name.strip() for name in backends.split(",") if name.strip()]
+    if len(names) < 2:
+        raise UsageError(f"--backends needs a reference and at least one other, found {backends!r}")
+    with backends_on_stderr(as_json):
+        reference, *others = [find_backend(name, device) for name in names]
+        for held in (reference, *others):
+            if not held.has(op):
+                raise UsageError(f"backend {held.name} has no op {op}")
+        source = Random(seed)
+        chosen: list[AnyCase] = [draw_case(contract.name, source) for _ in range(0 if case else cases)]
+        if case:
+            try:
+                chosen = [replay.parse(case, op)]
+            except replay.CaseError as error:
+                raise UsageError(str(error)) from error
+        compared, failure = 0, None
+        try:
+            for one in chosen:
+                compared += sum(replay.check(other, one, reference) for other in others)
+        except Failure as found:
+            failure = found
+    if as_json:
+        fields = {"op": op, "backends": names, "equal": failure is None and compared > 0, "integers": compared}
+        print(json.dumps(fields | {"cases": len(chosen), "failure": failure.to_dict() if failure else None}))
+    else:
+        console = console_for()
+        if failure:
+            show_failure(console, failure)
+        elif compared:
+            what = f"{len(chosen)} cases, {compared:,} integers"
+            console.print(f"equal: {op} on {', '.join(names)}: {what}", style="green")
+        else:
+            console.print(f"FAILED: {op}: nothing was compared in {len(chosen)} cases", style="bold red")
+    raise typer.Exit(EQUAL if compared and not failure else MISMATCH)
+
+
+def _text(path: Path | None) -> Source:
+    try:
+        return Source.of_file(path) if path else Source.default()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--text: {error}") from error
+
+
+def attach(app: typer.Typer) -> None:
+    """Add the commands that hold backends against the specification to a command line."""
+    examples = {
+        "conform": "mamba-integer conform --backend numba --backend triton --op squareplus",
+        "compare": "mamba-integer compare --op squareplus --backends golden,triton --cases 100",
+    }
+    for name, command in (("conform", conform_command), ("compare", compare_command)):
+        app.command(name, epilog=f"Example: {examples[name]}")(command)

@@ -1,0 +1,1 @@
+"""Mutants: backends with one planted bug each, which the suite must find."""

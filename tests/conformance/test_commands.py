@@ -1,0 +1,291 @@
+"""The commands conform, compare and ops: exit codes, processes, reports, one line for an error."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mamba_integer import spec
+from mamba_integer.backends import BackendError, load
+from mamba_integer.backends.app import terminal
+from mamba_integer.backends.files.atomic import write_atomically
+from mamba_integer.conformance import commands as cli
+from mamba_integer.conformance.engine import replay as repeat
+from mamba_integer.conformance.engine import run as conformance_run
+from mamba_integer.conformance.report import Report, Result
+
+BROKEN = "mamba_integer.conformance.mutants.forward"
+PARTIAL = "mamba_integer.spec.ops.activation"
+COMMAND = [sys.executable, "-c", "from mamba_integer.conformance.commands import main; main()"]
+
+
+def run(*arguments: str, **options) -> subprocess.CompletedProcess:
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, **options)
+
+
+def in_process(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
+    monkeypatch.setattr(sys, "argv", ["mamba-integer", *arguments])
+    with pytest.raises(SystemExit) as exit:
+        cli.main()
+    out, err = capsys.readouterr()
+    return exit.value.code, out, err
+
+
+@pytest.mark.parametrize("command", [("conform",), ("compare", "--backends", "golden,quitting")])
+def test_a_backend_that_exits_is_no_verdict(command, monkeypatch, capsys):
+    def exits(name, device):
+        raise SystemExit(0)
+
+    monkeypatch.setattr(terminal, "load", exits)
+    code, out, err = in_process(monkeypatch, capsys, *command, "--op", "isqrt")
+    assert code == 2 and not out and "SystemExit" in err
+
+
+def test_exit_codes_of_processes():
+    equal = run("conform", "--backend", PARTIAL, "--op", "squareplus", "--json")
+    assert equal.returncode == 0, equal.stderr
+    assert json.loads(equal.stdout)["complete"] is True
+    wrong = run("conform", "--backend", f"{BROKEN}:half_away", "--op", "shift_round")
+    assert wrong.returncode == 1 and "mamba-integer compare --op shift_round" in wrong.stdout
+    unknown = run("conform", "--backend", "nowhere")
+    assert unknown.returncode == 2 and not unknown.stdout
+    assert unknown.stderr.count("\n") == 1 and "Traceback" not in unknown.stderr
+
+
+def test_a_module_that_is_no_package_is_a_backend(monkeypatch, tmp_path):
+    stranger(tmp_path, "import no_such_module_of_its")
+    with pytest.raises(BackendError, match=r"unknown backend 'stranger': .*PYTHONPATH"):
+        load("stranger")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(BackendError, match=r"can't be loaded: No module named 'no_such_module_of_its'.*PYTHONPATH"):
+        load("stranger:isqrt")
+    stranger(tmp_path, "")
+    assert load("stranger").names == list(spec.OPS)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("conform", "--op", "sqrt"),
+        ("conform", "--backend", "no.such.module:attr"),
+        ("conform", "--backend", "json"),
+        ("conform", "--preset", "huge"),
+        ("conform", "--text", "/no/such/file"),
+        ("conform", "--report", "/no/such/folder/report.json"),
+        ("conform", "--report", "/tmp", "--op", "isqrt"),
+        (
+            "conform",
+            "--no-such-option",
+        ),
+        ("conform", "--seed", "x"),
+        ("compare", "--op", "isqrt"),
+        ("compare", "--op", "isqrt", "--backends", "golden"),
+        ("compare", "--op", "isqrt", "--backends", f"golden,{PARTIAL}"),
+        ("compare", "--op", "isqrt", "--backends", "golden,numba", "--case", "{"),
+        ("compare", "--op", "isqrt", "--backends", "golden,numba", "--case", "[]"),
+        ("compare", "--op", "isqrt", "--backends", "golden,numba", "--case", '{"op":"isqrt"}'),
+        ("compare", "--op", "isqrt", "--backends", "golden,numba", "--case", '{"op":"isqrt","entry":99,"call":0}'),
+        ("compare", "--op", "isqrt", "--backends", "golden,numba", "--case", '{"op":"shift_round","entry":0,"call":0}'),
+        ("compare", "--op", "isqrt", "--backends", "golden,numba", "--case", '{"relation":"x","case":{},"place":[]}'),
+        ("compare", "--op", "isqrt", "--backends", "golden,numba", "--case", '{"op":"isqrt","exhaustive":"x"}'),
+        ("ops", "--op", "sqrt"),
+    ],
+)
+def test_usage_error_is_one_line_and_code_2(arguments, monkeypatch, capsys):
+    code, out, err = in_process(monkeypatch, capsys, *arguments)
+    assert code == 2 and not out
+    assert err.startswith("mamba-integer: ") and err.count("\n") == 1 and "internal" not in err
+
+
+def test_partial_backend_is_no_pass(monkeypatch, capsys, tmp_path):
+    path = tmp_path / "report.json"
+    code, out, _ = in_process(monkeypatch, capsys, "conform", "--backend", PARTIAL, "--report", str(path), "--json")
+    report = json.loads(out)
+    assert code == report["exit_code"] == 1
+    assert report["passed"] and not report["complete"]
+    statuses = {entry["op"]: entry["status"] for entry in report["results"]}
+    family = ("squareplus", "algebraic_sigmoid", "sigmoid_gate", "silu_gate")
+    assert {statuses.pop(op) for op in family} == {"passed"}
+    assert set(statuses.values()) == {"missing"}
+    assert report["text"][0]["status"] == "missing"
+    assert report == json.loads(path.read_text())
+    assert list(tmp_path.iterdir()) == [path]
+    assert report["spec_version"] == spec.SPEC_VERSION
+    assert {"date", "commit", "modified", "python", "machine", "devices", "versions"} == report["environment"].keys()
+
+
+def test_zero_cases_fail(monkeypatch, capsys):
+    code, out, _ = in_process(
+        monkeypatch, capsys, "compare", "--op", "isqrt", "--backends", "golden,numba", "--cases", "0"
+    )
+    assert code == 1 and "nothing was compared" in out
+    code, out, _ = in_process(monkeypatch, capsys, "conform", "--backend", PARTIAL, "--op", "isqrt")
+    assert code == 1 and "nothing was compared" in out
+    assert Report().exit_code == 1
+    assert not Report([Result("isqrt", "x", status="passed")]).passed
+
+
+def test_interrupted_run_reports_what_it_did(monkeypatch, capsys):
+    def interrupt(backends, ops, examples, seed, progress, exhaustive, report, jobs):
+        report.results += [Result("isqrt", "numba"), Result("saturate", "numba")]
+        report.results[0].status = "passed"
+        report.results[0].count("drawn", 5)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "conform", interrupt)
+    code, out, _ = in_process(monkeypatch, capsys, "conform", "--backend", "numba", "--json")
+    report = json.loads(out)
+    assert code == 130 and report["interrupted"] and not report["complete"]
+    assert [entry["status"] for entry in report["results"]] == ["passed", "not run"]
+
+
+def stranger(folder: Path, source: str) -> dict[str, str]:
+    """Write the module ``stranger``, a backend that other processes find too; return their environment."""
+    (folder / "stranger.py").write_text(f"from mamba_integer.spec import *\nfrom mamba_integer import spec\n{source}")
+    return os.environ | {"PYTHONPATH": str(folder)}
+
+
+HANGING = """
+import os, time
+from pathlib import Path
+def isqrt(v):
+    Path(__file__).with_name(str(os.getpid())).touch()
+    time.sleep(1000)
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_run_takes_its_processes_with_it(number, code, tmp_path):
+    environment = stranger(tmp_path, HANGING)
+    arguments = ["conform", "--backend", "stranger", "--op", "isqrt", "--op", "saturate", "--jobs", "2"]
+    path = tmp_path / "report.json"
+    command = [*COMMAND, *arguments, "--preset", "full", "--report", str(path)]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, process_group=0) as process:
+        while len(found := [int(file.name) for file in tmp_path.iterdir() if file.name.isdigit()]) < 2:
+            assert process.poll() is None
+            time.sleep(0.01)
+        os.killpg(process.pid, number)
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == code and not err.strip()
+    assert json.loads(path.read_text())["interrupted"]
+    for worker in found:
+        with pytest.raises(ProcessLookupError):
+            os.kill(worker, 0)
+
+
+CRASHING = """
+import os, signal
+def saturate(x, *, bits):
+    if x.size > 5:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return spec.OPS["saturate"].golden(x, bits=bits)
+def bit_length(x):
+    os._exit(0)
+"""
+
+
+def test_an_op_that_ends_its_process_has_failed_and_the_others_go_on(tmp_path):
+    environment = stranger(tmp_path, CRASHING)
+    ops = ("isqrt", "saturate", "bit_length", "shift_round")
+    selected = [word for op in ops for word in ("--op", op)]
+    done = run("conform", "--backend", "stranger", *selected, "--jobs", "2", "--json", env=environment)
+    results = {entry["op"]: entry for entry in json.loads(done.stdout)["results"]}
+    assert done.returncode == 1 and not done.stderr.strip()
+    assert [results[op]["status"] for op in ops] == ["passed", "failed", "failed", "passed"]
+    failure = results["saturate"]["failure"]
+    assert failure["kind"] == "crash" and "signal 11" in failure["message"]
+    assert repeat.parse(failure["case"], "saturate").arrays[0].size > 5
+    assert "exit code 0" in results["bit_length"]["failure"]["message"]
+
+
+def end_process(backends):
+    os._exit(3)
+
+
+def test_a_text_that_ends_its_process_has_failed():
+    (text,) = conformance_run.run_texts([load("golden")], 2, "a text", end_process)
+    assert (text.source, text.status, text.message) == ("a text", "failed", "the process died")
+
+
+PRINTING = """
+import ctypes
+print("a banner")
+def saturate(x, *, bits):
+    print("cycle 1")
+    os.write(1, b"straight to the descriptor")
+    ctypes.CDLL(None).puts(b"from C")
+    return spec.OPS["saturate"].golden(x, bits=bits)
+import os
+"""
+
+
+@pytest.mark.parametrize("command", [("conform",), ("conform", "--jobs", "2"), ("compare",)])
+def test_json_is_alone_on_stdout(command, tmp_path):
+    chosen = ("--backends", "golden,stranger") if command == ("compare",) else ("--backend", "stranger")
+    done = run(*command, *chosen, "--op", "saturate", "--json", env=stranger(tmp_path, PRINTING))
+    assert done.returncode == 0 and json.loads(done.stdout)
+    assert all(printed in done.stderr for printed in ("a banner", "cycle 1", "straight to", "from C"))
+
+
+def test_killed_run_leaves_what_it_found(monkeypatch, capsys, tmp_path):
+    """A kill lets no code run, so what was there before the last op is what stays."""
+    path, seen = tmp_path / "report.json", []
+
+    def keep(path, fields):
+        seen.append(fields)
+        write_atomically(path, fields)
+
+    monkeypatch.setattr(cli, "write_atomically", keep)
+    selected = ("--backend", "numba", "--op", "isqrt", "--op", "saturate")
+    in_process(monkeypatch, capsys, "conform", *selected, "--report", str(path))
+    statuses = [[entry["status"] for entry in fields["results"]] for fields in seen]
+    assert statuses == [["passed", "not run"], ["passed", "passed"], ["passed", "passed"]]
+    assert [fields["interrupted"] for fields in seen] == [True, True, False]
+    assert json.loads(path.read_text()) == seen[-1]
+
+
+def test_printed_command_repeats_the_failure(monkeypatch, capsys):
+    name = f"{BROKEN}:half_away"
+    _, out, _ = in_process(monkeypatch, capsys, "conform", "--backend", name, "--op", "sigmoid_gate")
+    command = next(line for line in out.splitlines() if line.startswith("mamba-integer compare"))
+    code, out, _ = in_process(monkeypatch, capsys, *shlex.split(command)[1:], "--json")
+    repeated = json.loads(out)
+    assert code == 1 and not repeated["equal"]
+    assert repeated["failure"]["op"] == "sigmoid_gate" and repeated["failure"]["repeat"] == command
+
+
+def test_compare_takes_any_reference(monkeypatch, capsys):
+    names = f"{BROKEN}:half_away,golden"
+    code, out, _ = in_process(monkeypatch, capsys, "compare", "--op", "shift_round", "--backends", names, "--json")
+    failure = json.loads(out)["failure"]
+    assert code == 1
+    assert (failure["backend"], failure["reference"]) == ("golden", f"{BROKEN}:half_away")
+
+
+def test_ops_lists_every_clause(monkeypatch, capsys):
+    code, out, _ = in_process(monkeypatch, capsys, "ops", "--json")
+    assert code == 0
+    listed = {name: entry["clauses"] for name, entry in json.loads(out)["ops"].items()}
+    assert listed == {name: dict(op.clauses) for name, op in spec.OPS.items()}
+    code, out, _ = in_process(monkeypatch, capsys, "ops")
+    assert code == 0 and all(clause.split()[0] in out for o in spec.OPS.values() for clause in o.clauses.values())
+
+
+@pytest.mark.parametrize("command", [("conform",), ("compare",), ("ops",)])
+def test_help_has_an_example(command, monkeypatch, capsys):
+    code, out, _ = in_process(monkeypatch, capsys, *command, "--help")
+    assert code == 0 and f"mamba-integer {command[0]} -" in " ".join(out.split())
+
+
+def test_report_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "report.json"
+    write_atomically(path, {"a": 1})
+    with pytest.raises(TypeError):
+        write_atomically(path, {"a": object()})
+    assert json.loads(path.read_text()) == {"a": 1}

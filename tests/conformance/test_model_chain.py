@@ -1,0 +1,114 @@
+"""The suite's whole models: equal backends pass, and a bug is named by the first layer and tensor that it spoils."""
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from mamba_integer import spec
+from mamba_integer.backends import Backend, load
+from mamba_integer.backends.files.source import Source
+from mamba_integer.conformance.chains import model as model_cases
+from mamba_integer.conformance.mutants import forward as broken
+from mamba_integer.conformance.render import show_report
+from mamba_integer.conformance.report import Report
+
+SOURCE = Source.default()
+BROKEN = "mamba_integer.conformance.mutants.forward"
+STAGES = ["embedding", "layers.0", "layers.1", "head", "greedy", "sampled", "state"]
+
+
+def run_one(backend: Backend, case=model_cases.SMALL):
+    (text,) = model_cases.run([backend], SOURCE, case)
+    return text
+
+
+@pytest.mark.parametrize("backend", ["golden", "numba", "torch", "unbounded"])
+def test_equal_backends_pass(backend):
+    text = run_one(load(backend, "cpu"))
+    assert text.status == "passed" and not text.message
+    assert list(text.stages) == STAGES and text.stages == text.want
+    assert text.integers > 40_000
+
+
+def wrong(op: str, change):
+    return Backend("wrong", broken.Golden(**{op: broken.after(op, change)}))
+
+
+def off_by_one(result, arrays, parameters):
+    return result ^ 1
+
+
+@pytest.mark.parametrize(
+    ("op", "stage", "tensor"),
+    [
+        ("selective_scan", "layers.0 (channel block)", "scan"),
+        ("ssd_scan", "layers.1 (heads block)", "scan"),
+        ("argmax", "greedy (head)", "tokens"),
+        ("sample", "sampled (head)", "tokens"),
+        ("conv1d_step", "greedy (head)", "logits"),
+    ],
+)
+def test_a_bug_is_named_by_stage_and_tensor(op, stage, tensor):
+    def change(result, arrays, parameters):
+        return (result[0] ^ 1, *result[1:]) if isinstance(result, tuple) else result ^ 1
+
+    text = run_one(wrong(op, change))
+    assert text.status == "failed"
+    assert text.message.startswith(f"stage {stage} is the first that differs") and f"first {tensor}[" in text.message
+
+
+def test_a_lost_state_is_found_at_the_end():
+    """A wrong state that no later logits show is still a difference."""
+    calls = []
+
+    def last_state(result, arrays, parameters):
+        calls.append(None)
+        y, h = result
+        return y, h ^ np.int32(len(calls) == 2)  # the last of the two steps
+
+    text = run_one(wrong("ssd_scan_step", last_state))
+    assert text.message.startswith("stage state (model) is the first that differs")
+    assert "layers.1.scan[" in text.message
+
+
+def test_a_crash_is_a_failure_and_names_its_layer():
+    text = run_one(Backend("crashing", broken.Golden(ssd_scan=broken.crashing)))
+    assert text.status == "failed"
+    assert text.message == "stage layers.1 (heads block): crash: RuntimeError: out of shared memory"
+
+
+def test_a_missing_op_is_missing():
+    text = run_one(load("mamba_integer.spec.ops.activation"))
+    assert text.status == "missing" and "ssd_scan_step" in text.message and "squareplus" not in text.message
+
+
+def test_a_fast_reference_is_held_against_the_golden_one():
+    case = replace(model_cases.SMALL, reference="numba")
+    assert run_one(load("golden"), case).status == "passed"
+    case = replace(case, reference=f"{BROKEN}:scan_rounds")
+    text = run_one(load(f"{BROKEN}:scan_rounds"), case)
+    assert text.status == "failed" and text.message.startswith("the reference is not golden: stage layers.0")
+
+
+def test_only_a_gpu_in_a_full_run_gets_the_large_model(monkeypatch):
+    ran = []
+    monkeypatch.setattr(model_cases, "run", lambda backends, source, case=model_cases.SMALL: ran.append(case) or [])
+    here, gpu = Backend("here", spec), Backend("gpu", spec, "cuda:0")
+    model_cases.run_all([here], SOURCE, full=True)
+    model_cases.run_all([gpu], SOURCE, full=False)
+    assert ran == [model_cases.SMALL] * 2
+    model_cases.run_all([here, gpu], SOURCE, full=True)
+    assert ran[2:] == [model_cases.SMALL, model_cases.LARGE]
+    assert model_cases.LARGE.config.name == "base" and 2 * model_cases.LARGE.tokens == 512
+
+
+def test_the_report_counts_models():
+    report = Report(models=[run_one(load("numba")), run_one(wrong("argmax", off_by_one))])
+    assert not report.passed and [entry["status"] for entry in report.to_dict()["model"]] == ["passed", "failed"]
+    console = Console(width=200, record=True, file=io.StringIO())
+    show_report(console, report)
+    shown = console.export_text()
+    assert "stage by stage: model tiny" in shown and "stage greedy (head) is the first that differs" in shown
