@@ -86,7 +86,7 @@ def main(
     config = find_config(model)
     parameters = initial_parameters(config, seed=0)
     integer = LanguageModel(config, parameters, compiled)
-    ids = np.random.default_rng(0).integers(0, config.vocabulary, (1, length)).astype(np.int32)
+    ids = np.random.default_rng(0).integers(0, config.vocab_size, (1, length)).astype(np.int32)
     short = ids[:, : VERIFIED_TOKENS + 1]
     integers = verify(LanguageModel(config, parameters), integer, short)
     with torch.inference_mode():

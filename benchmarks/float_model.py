@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
 from mamba_integer.spec import unpack_ternary
-from mamba_integer.spec.model.config import CHANNEL, ModelConfig
+from mamba_integer.spec.model.config import MAMBA1, ModelConfig
 from mamba_integer.spec.model.formats import DOUBLINGS, FORMATS, parameter_formats
 from mamba_integer.spec.model.language_model import rotations
 
@@ -44,14 +44,14 @@ class FloatModel:
         """``recompute`` keeps only what enters a block, and computes the rest again for its gradient."""
         self.config, self.weights, self.chunk, self.recompute = config, weights, chunk, recompute
         self.device = weights["embedding"].device
-        self.gate = 2 * config.layers**-0.5
+        self.gate = 2 * config.n_layer**-0.5
         self.longest = 1 - 2.0 ** (FORMATS.margin - FORMATS.decay)
 
     def new_state(self, batch: int) -> dict:
         c = self.config
         state = {"position": 0}
         for i, kind in enumerate(c.kinds):
-            shape = (c.d_inner, c.channel_state) if kind == CHANNEL else (c.heads, c.d_head, c.head_state)
+            shape = (c.d_inner, c.mamba1_d_state) if kind == MAMBA1 else (c.nheads, c.headdim, c.mamba2_d_state)
             state[f"layers.{i}.conv"] = torch.zeros(batch, 3, c.d_inner, device=self.device)
             state[f"layers.{i}.scan"] = torch.zeros(batch, *shape, device=self.device)
         return state
@@ -66,7 +66,7 @@ class FloatModel:
         after = {"position": state["position"] + length}
         r = w["embedding"][ids]
         turn = self.rotation(state["position"], length)
-        for i in range(c.layers):
+        for i in range(c.n_layer):
             own = f"layers.{i}."
             run = partial(checkpoint, self.block, use_reentrant=False) if self.recompute else self.block
             r, after[own + "conv"], after[own + "scan"] = run(i, r, state[own + "conv"], state[own + "scan"], turn)
@@ -80,14 +80,14 @@ class FloatModel:
         x, z = F.linear(u, w[own + "in_proj"]).chunk(2, -1)
         x, conv = convolve(x, w[own + "conv_weight"], w[own + "conv_bias"], conv)
         x = (x + torch.sqrt(x * x + 4)) / 2 - 1
-        mix = self.channel if self.config.kinds[i] == CHANNEL else self.heads
+        mix = self.channel if self.config.kinds[i] == MAMBA1 else self.heads
         y, scan = mix(own, x, scan, turn)
         y = y * z * (0.5 + z / (2 * (1 + z.abs())))
         return r + F.linear(y, w[own + "out_proj"]) * self.gate, conv, scan
 
     def channel(self, own, x, h, turn):
         c, w = self.config, self.weights
-        dt, b, c_ = F.linear(x, w[own + "x_proj"]).split([c.dt_rank, c.channel_state, c.channel_state], -1)
+        dt, b, c_ = F.linear(x, w[own + "x_proj"]).split([c.dt_rank, c.mamba1_d_state, c.mamba1_d_state], -1)
         # The modulation is in units of a decay's last place.
         modulation = F.linear(dt, w[own + "dt_proj"]) * 2.0 ** (FORMATS.activation - FORMATS.decay)
         base, ys = w[own + "decay"], []
@@ -101,12 +101,12 @@ class FloatModel:
     def heads(self, own, x, h, turn):
         c, w = self.config, self.weights
         batch, length = x.shape[:2]
-        modulation, b, c_ = F.linear(x, w[own + "x_proj"]).split([c.heads, c.head_state, c.head_state], -1)
+        modulation, b, c_ = F.linear(x, w[own + "x_proj"]).split([c.nheads, c.mamba2_d_state, c.mamba2_d_state], -1)
         if turn is not None:
             b, c_ = rotate(b, *turn), rotate(c_, *turn)
         modulation = modulation * 2.0 ** (FORMATS.activation - FORMATS.decay)
         decay = (w[own + "decay"][:, 0] + modulation).clamp(2.0**-FORMATS.decay, self.longest)
-        x = x.reshape(batch, length, c.heads, c.d_head)
+        x = x.reshape(batch, length, c.nheads, c.headdim)
         y, h = ssd(x * (1 - decay)[..., None], decay, b, c_, h, min(self.chunk, length))
         y = y + x * w[own + "skip"][:, None]
         return y.reshape(batch, length, c.d_inner), h
@@ -115,7 +115,7 @@ class FloatModel:
         if not self.config.rotate:
             return None
         positions = np.arange(position, position + length)
-        _, gam, quadrant = rotations(positions, self.config.head_state // 2, FORMATS.rotation)
+        _, gam, quadrant = rotations(positions, self.config.mamba2_d_state // 2, FORMATS.rotation)
         sine = torch.from_numpy(gam).float() / (1 << FORMATS.rotation)
         angle = torch.asin(sine) + torch.from_numpy(quadrant).float() * (torch.pi / 2)
         return torch.cos(angle).to(self.device), torch.sin(angle).to(self.device)

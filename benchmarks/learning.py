@@ -41,8 +41,8 @@ from mamba_integer.spec.training.options import ONE
 from mamba_integer.spec.version import SPEC_VERSION
 
 # A float twin has no fast scan with a decay for each channel, so the study's blocks have one for each head.
-STUDY = replace(find_config("verse"), name="study", pattern=("heads",))
-SMALL = replace(find_config("tiny"), name="small study", pattern=("heads",), layers=4, head_state=32)
+STUDY = replace(find_config("verse"), name="study", pattern=("mamba2",))
+SMALL = replace(find_config("tiny"), name="small study", pattern=("mamba2",), n_layer=4, mamba2_d_state=32)
 STUDIES = {"study": STUDY, "small": SMALL}
 KINDS = ("integer", "float ternary", "float dense")
 NARROW = "integer, 8-bit errors"
@@ -62,7 +62,7 @@ def stride(options: Options) -> int:
 def train_integer(config: ModelConfig, options: Options, corpus, device: str, backend_name: str) -> list[list[Any]]:
     run = Run(config, options, load(backend_name, device))
     state, curve = initial_state(run), []
-    spelling = spelled_bytes(ByteTokenizer(), config.vocabulary)
+    spelling = spelled_bytes(ByteTokenizer(), config.vocab_size)
     while state.step < options.steps:
         ids = corpus.batch(options.seed, state.step, range(options.batch), options.length)
         state, _ = train_step(run, state, ids)

@@ -130,7 +130,7 @@ def learning_table(report: dict[str, Any]) -> str:
     commits = "commit " + ", ".join(sorted({run.get("commit", report["commit"])[:10] for run in report["runs"]}))
     note = (
         f"Bits a byte of the whole validation text, {report['text']}; {report['parameters']:,} parameters, "
-        f"{config['layers']} layers, {options['steps']} steps of {options['batch']} x {options['length']} tokens, "
+        f"{config['n_layer']} layers, {options['steps']} steps of {options['batch']} x {options['length']} tokens, "
         f"Lion, on {device}, {report['date'][:10]}, {commits}."
     )
     return "\n".join([*head, "", note])

@@ -35,7 +35,7 @@ VERIFIED = (2, 32)  # rows and tokens of the step that is compared
 
 
 def batch(config: ModelConfig, rows: int, length: int) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, config.vocabulary, (rows, length + 1), dtype=np.int32)
+    return np.random.default_rng(0).integers(0, config.vocab_size, (rows, length + 1), dtype=np.int32)
 
 
 def verify(config: ModelConfig, options: Options) -> int:
@@ -84,7 +84,7 @@ def eager_step(config: ModelConfig, options: Options) -> Callable[[], Any]:
 def transformers_step(config: ModelConfig, options: Options) -> Callable[[], Any]:
     from transformers import MambaConfig, MambaForCausalLM
 
-    model = MambaForCausalLM(MambaConfig(hidden_size=768, num_hidden_layers=24, vocab_size=config.vocabulary)).cuda()
+    model = MambaForCausalLM(MambaConfig(hidden_size=768, num_hidden_layers=24, vocab_size=config.vocab_size)).cuda()
     model.train()
     model.gradient_checkpointing_enable()
     optimizer = torch.optim.AdamW(model.parameters(), 1e-4)

@@ -70,4 +70,3 @@ def test_imports_point_one_way(layer):
                 assert not (name or "").startswith(f"mamba_integer.{higher}"), f"{module} imports {name}"
             if layer == "spec" and name:
                 assert name.split(".")[0] not in ("torch", "triton", "hypothesis"), f"{module} imports {name}"
-

@@ -147,7 +147,7 @@ def summary(inspection: Inspection) -> str:
     config, megabytes = inspection.config, inspection.bytes / 1e6
     zeros = 100 * inspection.zeros / inspection.ternary
     return (
-        f"{config.name}: {config.layers} layers, {inspection.parameters:,} parameters in {megabytes:.1f} MB, "
+        f"{config.name}: {config.n_layer} layers, {inspection.parameters:,} parameters in {megabytes:.1f} MB, "
         f"{inspection.ternary:,} of them ternary, {zeros:.2f} % of these zero"
     )
 

@@ -85,7 +85,7 @@ def train(
     goes_on = resume and file.exists()
     state = load_training(file, training, run) if goes_on else initial_state(run, masters)
     writes = run.exchange.rank == 0
-    spelling = spelled_bytes(tokenizer, run.config.vocabulary)
+    spelling = spelled_bytes(tokenizer, run.config.vocab_size)
     rows = own_rows(run)
     if writes:
         for partial in folder.glob(f".{TRAINING_FILE}.*"):

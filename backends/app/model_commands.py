@@ -271,9 +271,9 @@ def train_command(
     trained = BpeTokenizer.train(files, vocabulary, progress=sys.stderr.isatty() and not as_json)
     save_tokenizer(trained, out)
     if as_json:
-        print(json.dumps({"out": str(out), "vocabulary": trained.vocabulary}))
+        print(json.dumps({"out": str(out), "vocab_size": trained.vocab_size}))
     else:
-        print(f"{out}: {trained.vocabulary} tokens")
+        print(f"{out}: {trained.vocab_size} tokens")
 
 
 def attach(app: typer.Typer) -> None:

@@ -63,5 +63,5 @@ def load_model(path: Path) -> TextModel:
 
 
 def check_vocabulary(name: str, config: ModelConfig, tokenizer: Tokenizer) -> None:
-    if tokenizer.vocabulary > config.vocabulary:
-        raise CheckpointError(f"{name}: a tokenizer of {tokenizer.vocabulary} tokens, allowed {config.vocabulary}")
+    if tokenizer.vocab_size > config.vocab_size:
+        raise CheckpointError(f"{name}: a tokenizer of {tokenizer.vocab_size} tokens, allowed {config.vocab_size}")

@@ -76,7 +76,7 @@ def load_session(path: Path, model: LanguageModel, checkpoint_sha256: str) -> Se
     arrays = dict(stored.arrays)
     try:
         last = arrays.pop(LAST, None)
-        token = Format((stored.batch,), "int32", "id", 0, model.config.vocabulary - 1)
+        token = Format((stored.batch,), "int32", "id", 0, model.config.vocab_size - 1)
         check_arrays({} if last is None else {LAST: last}, {LAST: token})
         return Session(model.state_from_numpy(State(arrays, stored.positions)), last)
     except DomainError as error:

@@ -26,7 +26,7 @@ class TokenizerError(ValueError):
 class ByteTokenizer:
     """One token a byte of UTF-8; the vocabulary is 256."""
 
-    vocabulary = BYTE_VOCABULARY
+    vocab_size = BYTE_VOCABULARY
 
     def encode(self, text: str) -> list[int]:
         return list(text.encode("utf-8"))
@@ -40,7 +40,7 @@ class ByteTokenizer:
 
     def spell(self, token: int) -> bytes:
         """Return the bytes of one token."""
-        return bytes([token]) if token < self.vocabulary else unspelled(token)
+        return bytes([token]) if token < self.vocab_size else unspelled(token)
 
 
 class BpeTokenizer:
@@ -48,7 +48,7 @@ class BpeTokenizer:
 
     def __init__(self, model: BpeModel):
         self._model = model
-        self.vocabulary = model.get_vocab_size()
+        self.vocab_size = model.get_vocab_size()
         self._bytes = byte_of_symbol()
 
     @classmethod
@@ -142,7 +142,7 @@ def load_tokenizer(path: Path) -> Tokenizer:
         return ByteTokenizer()
     try:
         tokenizer = BpeTokenizer(BpeModel.from_str(text))
-        for token in range(tokenizer.vocabulary):
+        for token in range(tokenizer.vocab_size):
             tokenizer.spell(token)
     except Exception as error:  # the library raises plain Exception for a malformed file
         raise TokenizerError(f"{path}: not a byte-level BPE tokenizer: {error!r}") from error

@@ -47,7 +47,7 @@ class Case:
 
 # Both kinds of block, a few hundred weights each: interpreters of kernels are slow.
 MINUTE = replace(
-    CONFIGS["tiny"], name="minute", d_model=16, d_inner=32, channel_state=4, head_state=8, heads=4, d_head=8
+    CONFIGS["tiny"], name="minute", d_model=16, d_inner=32, mamba1_d_state=4, mamba2_d_state=8, nheads=4, headdim=8
 )
 SMALL = Case(MINUTE, 2, 6, 2)
 NARROW = Case(MINUTE, 1, 5, 1, error_bits=8)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .config import CHANNEL, HEADS, ModelConfig
+from .config import MAMBA1, MAMBA2, ModelConfig
 from .formats import DOUBLINGS, Formats
 
 Observe = Callable[[str, str, Any], None]
@@ -36,7 +36,7 @@ class Block:
             "dt_proj": formats.linear(config.dt_rank, DOUBLINGS["dt_proj"]),
             "out_proj": formats.linear(config.d_inner, DOUBLINGS["out_proj"]),
         }
-        self.gate = formats.gate(config.layers)
+        self.gate = formats.gate(config.n_layer)
 
     def __call__(self, call: Call, r, conv, scan):
         """Return the residual stream after this block, and the states of its convolution and scan."""
@@ -68,12 +68,12 @@ class Block:
         raise NotImplementedError
 
 
-class ChannelBlock(Block):
+class Mamba1Block(Block):
     """A scan of its own for each channel, its decays modulated through a bottleneck."""
 
     def mix(self, call, x, scan):
         ops, weights, f = self.ops, self.weights, self.formats
-        rank, state = self.config.dt_rank, self.config.channel_state
+        rank, state = self.config.dt_rank, self.config.mamba1_d_state
         projected = self.see(call, "projected", self.project("x_proj", *ops.quantize_rows(x)))
         b = self.see(call, "b", ops.requantize(projected[..., rank : rank + state], **f.requantize))
         c = self.see(call, "c", ops.requantize(projected[..., rank + state :], **f.requantize))
@@ -83,12 +83,12 @@ class ChannelBlock(Block):
         return run(x, modulation, weights["decay"], b, c, weights["skip"], scan, **f.scan)
 
 
-class HeadsBlock(Block):
-    """One decay a head for a state of ``d_head`` by ``head_state``; B and C may be rotated by their position."""
+class Mamba2Block(Block):
+    """One decay a head for a state of ``headdim`` by ``mamba2_d_state``; B and C may be rotated by their position."""
 
     def mix(self, call, x, scan):
         ops, weights, f, config = self.ops, self.weights, self.formats, self.config
-        heads, state = config.heads, config.head_state
+        heads, state = config.nheads, config.mamba2_d_state
         projected = self.see(call, "projected", self.project("x_proj", *ops.quantize_rows(x)))
         b = self.see(call, "b", self.mixture(call, projected[..., heads : heads + state]))
         c = self.see(call, "c", self.mixture(call, projected[..., heads + state :]))
@@ -98,7 +98,7 @@ class HeadsBlock(Block):
         decay = ops.decay_modulate(weights["decay"], modulation, **f.modulation).reshape(*leading, heads)
         self.see(call, "decay", decay)
         run = ops.ssd_scan if call.sequence else ops.ssd_scan_step
-        x = x.reshape(*leading, heads, config.d_head)
+        x = x.reshape(*leading, heads, config.headdim)
         y, scan = run(x, decay, b, c, weights["skip"], scan, **f.scan)
         return y.reshape(*leading, config.d_inner), scan
 
@@ -111,7 +111,7 @@ class HeadsBlock(Block):
         return self.ops.requantize(array, **self.formats.requantize)
 
 
-BLOCKS = {CHANNEL: ChannelBlock, HEADS: HeadsBlock}
+BLOCKS = {MAMBA1: Mamba1Block, MAMBA2: Mamba2Block}
 
 
 class Network:

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-CHANNEL, HEADS = "channel", "heads"
-KINDS = (CHANNEL, HEADS)
+MAMBA1, MAMBA2 = "mamba1", "mamba2"
+KINDS = (MAMBA1, MAMBA2)
 
 # What an integer field may be: from 1 on, as far as the ops go.
-LARGEST = {"vocabulary": 65536, "d_model": 2**14, "d_inner": 2**15, "dt_rank": 2**14, "layers": 1024}
+LARGEST = {"vocab_size": 65536, "d_model": 2**14, "d_inner": 2**15, "dt_rank": 2**14, "n_layer": 1024}
 
 
 class ConfigError(ValueError):
@@ -26,33 +26,33 @@ class ModelConfig:
     Parameters
     ----------
     name : str
-    vocabulary : int
-        Token ids are in [0, vocabulary - 1].
+    vocab_size : int
+        Token ids are in [0, vocab_size - 1].
     d_model, d_inner : int
         Channels of the residual stream, and inside a block.
-    layers : int
-    pattern : tuple of "channel" and "heads"
+    n_layer : int
+    pattern : tuple of "mamba1" and "mamba2"
         The kinds of blocks, repeated over the layers.
-    channel_state : int
-        State elements of each channel of a "channel" block.
-    head_state, heads, d_head : int
-        A "heads" block has ``heads * d_head == d_inner``; its state is ``d_head`` by ``head_state`` a head.
+    mamba1_d_state : int
+        State elements of each channel of a "mamba1" block.
+    mamba2_d_state, nheads, headdim : int
+        A "mamba2" block has ``nheads * headdim == d_inner``; its state is ``headdim`` by ``mamba2_d_state`` a head.
     dt_rank : int
-        Width of the bottleneck before the decay modulation of a "channel" block.
+        Width of the bottleneck before the decay modulation of a "mamba1" block.
     rotate : bool
-        Whether B and C of a "heads" block are rotated by their position; ``head_state`` is then even.
+        Whether B and C of a "mamba2" block are rotated by their position; ``mamba2_d_state`` is then even.
     """
 
     name: str
-    vocabulary: int
+    vocab_size: int
     d_model: int
     d_inner: int
-    layers: int
+    n_layer: int
     pattern: tuple[str, ...] = KINDS
-    channel_state: int = 16
-    head_state: int = 64
-    heads: int = 24
-    d_head: int = 64
+    mamba1_d_state: int = 16
+    mamba2_d_state: int = 64
+    nheads: int = 24
+    headdim: int = 64
     dt_rank: int = 48
     rotate: bool = True
 
@@ -67,15 +67,17 @@ class ModelConfig:
                 raise ConfigError(field.name, value, f"a {field.type.__name__}")
         if type(self.pattern) is not tuple or not self.pattern or any(k not in KINDS for k in self.pattern):
             raise ConfigError("pattern", self.pattern, f"a tuple of {' and '.join(KINDS)}, not empty")
-        if self.heads * self.d_head != self.d_inner:
-            raise ConfigError("heads", self.heads, f"heads * d_head ({self.d_head}) equal to d_inner ({self.d_inner})")
-        if self.rotate and self.head_state % 2:
-            raise ConfigError("head_state", self.head_state, "an even number, because rotate is true")
+        if self.nheads * self.headdim != self.d_inner:
+            raise ConfigError(
+                "nheads", self.nheads, f"nheads * headdim ({self.headdim}) equal to d_inner ({self.d_inner})"
+            )
+        if self.rotate and self.mamba2_d_state % 2:
+            raise ConfigError("mamba2_d_state", self.mamba2_d_state, "an even number, because rotate is true")
 
     @property
     def kinds(self) -> tuple[str, ...]:
         """The kind of each layer."""
-        return tuple(self.pattern[i % len(self.pattern)] for i in range(self.layers))
+        return tuple(self.pattern[i % len(self.pattern)] for i in range(self.n_layer))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that JSON can hold."""
@@ -109,16 +111,16 @@ CONFIGS = {
             256,
             d_model=64,
             d_inner=128,
-            layers=2,
-            channel_state=16,
-            head_state=16,
-            heads=4,
-            d_head=32,
+            n_layer=2,
+            mamba1_d_state=16,
+            mamba2_d_state=16,
+            nheads=4,
+            headdim=32,
             dt_rank=4,
         ),
-        ModelConfig("verse", 256, d_model=256, d_inner=768, layers=8, heads=12, dt_rank=16),
-        ModelConfig("small", 4096, d_model=384, d_inner=768, layers=8, heads=12, dt_rank=24),
-        ModelConfig("base", 4096, d_model=768, d_inner=1536, layers=24),
+        ModelConfig("verse", 256, d_model=256, d_inner=768, n_layer=8, nheads=12, dt_rank=16),
+        ModelConfig("small", 4096, d_model=384, d_inner=768, n_layer=8, nheads=12, dt_rank=24),
+        ModelConfig("base", 4096, d_model=768, d_inner=1536, n_layer=24),
     )
 }
 

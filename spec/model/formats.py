@@ -12,7 +12,7 @@ from typing import Any
 
 from ..contract import DomainError, PackedTernary, Tensor, dtype_name, find_op
 from ..integers import Dyadic
-from .config import CHANNEL, ModelConfig
+from .config import MAMBA1, ModelConfig
 
 KERNEL = 4
 LARGEST_FACTOR = 2**15 - 1
@@ -145,14 +145,14 @@ def signed(dtype: str, q: int, *shape: int, limit: int | None = None) -> Format:
 def parameter_formats(config: ModelConfig, formats: Formats = FORMATS) -> dict[str, Format]:
     """Return what each parameter of a model is, by name, in the order in which they are stored and drawn."""
     d, inner, f = config.d_model, config.d_inner, formats
-    result = {"embedding": signed("int16", f.residual, config.vocabulary, d)}
+    result = {"embedding": signed("int16", f.residual, config.vocab_size, d)}
     for i, kind in enumerate(config.kinds):
-        if kind == CHANNEL:
-            state, lanes = config.channel_state, inner
+        if kind == MAMBA1:
+            state, lanes = config.mamba1_d_state, inner
             projected, decays = config.dt_rank + 2 * state, (inner, state)
         else:
-            state, lanes = config.head_state, config.heads
-            projected, decays = config.heads + 2 * state, (config.heads, 1)
+            state, lanes = config.mamba2_d_state, config.nheads
+            projected, decays = config.nheads + 2 * state, (config.nheads, 1)
         block = {
             "norm": signed("int16", f.gain, d),
             "in_proj": ternary(2 * inner, d),
@@ -163,11 +163,11 @@ def parameter_formats(config: ModelConfig, formats: Formats = FORMATS) -> dict[s
             "skip": signed("int16", f.skip, lanes),
             "out_proj": ternary(d, inner),
         }
-        if kind == CHANNEL:
+        if kind == MAMBA1:
             block["dt_proj"] = ternary(inner, config.dt_rank)
         result |= {f"layers.{i}.{name}": format for name, format in block.items()}
     result["norm"] = signed("int16", f.gain, d)
-    result["head"] = ternary(config.vocabulary, d)
+    result["head"] = ternary(config.vocab_size, d)
     return result
 
 
@@ -177,10 +177,10 @@ def state_formats(config: ModelConfig, batch: int, formats: Formats = FORMATS) -
     shape: tuple[int, ...]
     at = SimpleNamespace(**formats.scan)
     for i, kind in enumerate(config.kinds):
-        if kind == CHANNEL:
-            op, shape = "selective_scan", (batch, config.d_inner, config.channel_state)
+        if kind == MAMBA1:
+            op, shape = "selective_scan", (batch, config.d_inner, config.mamba1_d_state)
         else:
-            op, shape = "ssd_scan", (batch, config.heads, config.d_head, config.head_state)
+            op, shape = "ssd_scan", (batch, config.nheads, config.headdim, config.mamba2_d_state)
         bound = next(tensor for tensor in find_op(op).inputs if tensor.name == "h").range(at)
         result[f"layers.{i}.conv"] = signed("int16", formats.activation, batch, KERNEL - 1, config.d_inner)
         result[f"layers.{i}.scan"] = Format(shape, "int32", f"Q.{formats.state}", bound.low, bound.high)

@@ -18,7 +18,7 @@ from .. import ops as golden
 from ..contract import DomainError, Tensor, dtype_name, trusted_values
 from ..tables import rotation_coefficients
 from .blocks import Call, Network, Observe
-from .config import HEADS, ModelConfig
+from .config import MAMBA2, ModelConfig
 from .formats import FORMATS, Formats, check_arrays, parameter_formats, state_formats
 from .state import State
 
@@ -59,7 +59,7 @@ class LanguageModel:
         weights = {name: self.from_numpy(array) for name, array in parameters.items()}
         self.network = Network(config, formats, self.ops, weights)
         self.state_formats = lru_cache(maxsize=8)(partial(state_formats, config, formats=formats))
-        self.rotates = config.rotate and HEADS in config.kinds
+        self.rotates = config.rotate and MAMBA2 in config.kinds
 
     def new_state(self, batch: int) -> State:
         """Return the state of ``batch`` rows that have read nothing."""
@@ -129,7 +129,7 @@ class LanguageModel:
                 call, "ids", f"shape {tuple(ids.shape)}", f"({shape}) with B = {state.batch}, the state's"
             )
         if 0 not in ids.shape:
-            last = self.config.vocabulary - 1
+            last = self.config.vocab_size - 1
             Tensor("ids", "int32", shape, 0, last).check_values(call, ids, SimpleNamespace())
         check_arrays(state.arrays, self.state_formats(state.batch), values=False)
         return self.from_numpy(ids) if isinstance(ids, np.ndarray) else ids
@@ -140,7 +140,7 @@ class LanguageModel:
         positions = (np.array(state.positions, np.int64)[:, None] + np.arange(length)).reshape(-1)
         if positions.size and positions.max() > LARGEST_POSITION:
             raise DomainError("model", "positions", int(positions.max()), f"at most {LARGEST_POSITION}")
-        return tuple(map(self.from_numpy, rotations(positions, self.config.head_state // 2, self.formats.rotation)))
+        return tuple(map(self.from_numpy, rotations(positions, self.config.mamba2_d_state // 2, self.formats.rotation)))
 
 
 def rotations(positions: np.ndarray, pairs: int, s: int) -> tuple[np.ndarray, ...]:

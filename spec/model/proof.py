@@ -113,7 +113,7 @@ def prove(config: ModelConfig, formats: Formats = FORMATS) -> list[Row]:
     weights = {name: Abstract.of(format) for name, format in parameter_formats(config, formats).items()}
     before = {name: Abstract.of(format) for name, format in state_formats(config, ROWS, formats).items()}
     network = Network(config, formats, AbstractOps(), weights)
-    token = Interval(0, config.vocabulary - 1)
+    token = Interval(0, config.vocab_size - 1)
     for sequence, shape, observe in ((True, (ROWS, LENGTH), note), (False, (ROWS,), None)):
         call = Call(sequence, abstract_rotation(config, formats, shape), observe)
         _, after = network(call, Abstract(shape, "int32", token), before)
@@ -130,7 +130,7 @@ def abstract_rotation(config: ModelConfig, formats: Formats, shape: tuple[int, .
         return None
     at = SimpleNamespace(s=formats.rotation)
     return tuple(
-        Abstract((prod(shape), config.head_state // 2), tensor.dtypes[0], tensor.range(at))
+        Abstract((prod(shape), config.mamba2_d_state // 2), tensor.dtypes[0], tensor.range(at))
         for tensor in find_op("rope").inputs
         if tensor.name != "x"
     )

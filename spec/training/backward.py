@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..model.blocks import HEAD, Block, Network, Observe
-from ..model.config import CHANNEL, ModelConfig
+from ..model.config import MAMBA1, ModelConfig
 from ..ops.optimizer import ERROR_EXPONENT
 
 RESIDUAL_EXPONENT = 24
@@ -61,7 +61,7 @@ def error_names(config: ModelConfig) -> list[str]:
     """Return the names of the errors that have an exponent; a name's place is its stream of rounding words."""
     names = ["head.u", *operands(HEAD)]
     for i, kind in enumerate(config.kinds):
-        errors, layers = (ERRORS, LAYERS) if kind != CHANNEL else ((*ERRORS, "modulation"), (*LAYERS, "dt_proj"))
+        errors, layers = (ERRORS, LAYERS) if kind != MAMBA1 else ((*ERRORS, "modulation"), (*LAYERS, "dt_proj"))
         names += [f"layers.{i}.{name}" for name in errors]
         names += [name for layer in layers for name in operands(f"layers.{i}.{layer}")]
     return names
@@ -250,7 +250,7 @@ class BlockBackward:
         return run.ops.error_add(self.narrow(run, dx), read)
 
 
-class ChannelBackward(BlockBackward):
+class Mamba1Backward(BlockBackward):
     def settle_modulation(self, raw):
         return {"dt": self.product("dt_proj", self.own("modulation", modulation=raw))}
 
@@ -269,15 +269,15 @@ class ChannelBackward(BlockBackward):
         return self.read(run, x, dx, run.join([d_low, db, dc], -1))
 
 
-class HeadsBackward(BlockBackward):
+class Mamba2Backward(BlockBackward):
     def settle_modulation(self, raw):
         return {"decay": raw}
 
     def mix(self, run, tape, state, dy):
         x, projected, b, c, decay = (tape[self.block.label, name] for name in ("x", "projected", "b", "c", "decay"))
         weights, config, f = self.block.weights, self.block.config, self.formats
-        heads = config.heads
-        split = (*x.shape[:-1], heads, config.d_head)
+        heads = config.nheads
+        split = (*x.shape[:-1], heads, config.headdim)
         before = (x.reshape(*split), decay, b, c, weights["skip"], state[self.name("scan")])
         dx, dn, db, dc = self.scan(run, "ssd_scan_backward", dy.reshape(*split), before, "decay")
         modulated = (dn.reshape(*dn.shape, 1), weights["decay"], projected[..., :heads])
@@ -300,7 +300,7 @@ class HeadsBackward(BlockBackward):
 
 
 def block_backward(block: Block, exponents: Exponents) -> BlockBackward:
-    kind = ChannelBackward if "dt_proj" in block.weights else HeadsBackward
+    kind = Mamba1Backward if "dt_proj" in block.weights else Mamba2Backward
     return kind(block, exponents)
 
 

@@ -38,7 +38,7 @@ def prove_step(config: ModelConfig, options: Options, formats: Formats = FORMATS
     }
     tape: dict[tuple[str, str], Abstract] = {}
     keep = lambda layer, name, array: tape.__setitem__((layer, name), array)  # noqa: E731
-    ids = Abstract(shape, "int32", Interval(0, config.vocabulary - 1))
+    ids = Abstract(shape, "int32", Interval(0, config.vocab_size - 1))
     rotation = abstract_rotation(config, formats, shape)
     logits, _ = network(Call(True, rotation, keep), ids, start)
     rounding = {"seed": options.seed, "step": 0, "first": 0}

@@ -10,7 +10,7 @@ import numpy as np
 from .. import ops as golden
 from ..contract import DomainError, trusted_values
 from ..model.blocks import Call, Network, Observe
-from ..model.config import HEADS, ModelConfig
+from ..model.config import MAMBA2, ModelConfig
 from ..model.formats import FORMATS, Formats, state_formats
 from ..model.language_model import attach, joiner, rotations
 from .backward import Exponents, NetworkBackward, Pass, error_names, first_exponent, is_operand
@@ -122,9 +122,9 @@ class Run:
 
     def rotation(self, batch: int, length: int) -> tuple[Any, ...] | None:
         """Return the coefficients of every row and position, as the model takes them."""
-        if not (self.config.rotate and HEADS in self.config.kinds):
+        if not (self.config.rotate and MAMBA2 in self.config.kinds):
             return None
-        positions, pairs = np.tile(np.arange(length), batch), self.config.head_state // 2
+        positions, pairs = np.tile(np.arange(length), batch), self.config.mamba2_d_state // 2
         make = lambda: tuple(map(self.load, rotations(positions, pairs, self.formats.rotation)))  # noqa: E731
         return self.once(("rotation", batch, length), make)
 
@@ -183,8 +183,8 @@ def check_ids(run: Run, ids: np.ndarray, first: int) -> None:
     wanted = (run.options.length + 1,)
     if ids.dtype != np.int32 or ids.ndim != 2 or not len(ids) or ids.shape[1:] != wanted:
         raise DomainError("train_step", "ids", f"{ids.dtype} {ids.shape}", f"int32 (rows, {wanted[0]})")
-    if ids.size and not 0 <= ids.min() <= ids.max() < run.config.vocabulary:
-        raise DomainError("train_step", "ids", f"{ids.min()} to {ids.max()}", f"[0, {run.config.vocabulary - 1}]")
+    if ids.size and not 0 <= ids.min() <= ids.max() < run.config.vocab_size:
+        raise DomainError("train_step", "ids", f"{ids.min()} to {ids.max()}", f"[0, {run.config.vocab_size - 1}]")
     last = run.options.batch - len(ids)
     if type(first) is not int or not 0 <= first <= last:
         raise DomainError("train_step", "first", f"{first!r} for {len(ids)} rows", f"an integer of [0, {last}]")

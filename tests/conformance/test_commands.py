@@ -22,7 +22,7 @@ from mamba_integer.conformance.report import Report, Result
 
 BROKEN = "mamba_integer.conformance.mutants.forward"
 PARTIAL = "mamba_integer.spec.ops.activation"
-COMMAND = [sys.executable, "-c", "from mamba_integer.conformance.commands import main; main()"]
+COMMAND = [sys.executable, "-c", "from mamba_integer.backends.app.main import main; main()"]
 
 
 def run(*arguments: str, **options) -> subprocess.CompletedProcess:

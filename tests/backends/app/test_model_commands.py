@@ -158,7 +158,7 @@ def test_init_train_and_generate_from_a_folder(run, result, tmp_path):
     text = tmp_path / "text"
     text.write_text("It was the best of times, it was the worst of times. " * 20)
     tokenizer, folder = tmp_path / "t.json", tmp_path / "model"
-    assert result("tokenizer", "train", text, "--vocabulary", 270, "--out", tokenizer)["vocabulary"] == 270
+    assert result("tokenizer", "train", text, "--vocabulary", 270, "--out", tokenizer)["vocab_size"] == 270
     made = result("init", folder, "--model", "small", "--seed", 3, "--tokenizer", tokenizer)
     assert load_checkpoint(folder / "model.safetensors").sha256 == made["model_sha256"]
     stored = result("generate", "--model", folder, "--prompt", "times", "--max-tokens", 3)

@@ -16,7 +16,15 @@ from mamba_integer.backends.app import train_commands as train_cli
 from mamba_integer.backends.app.terminal import UsageError
 from mamba_integer.spec.model import ModelConfig
 
-SIZES = {"d_model": 8, "d_inner": 16, "layers": 2, "channel_state": 2, "head_state": 4, "d_head": 8, "dt_rank": 2}
+SIZES = {
+    "d_model": 8,
+    "d_inner": 16,
+    "n_layer": 2,
+    "mamba1_d_state": 2,
+    "mamba2_d_state": 4,
+    "headdim": 8,
+    "dt_rank": 2,
+}
 QUICK = ["--steps", "8", "--batch", "3", "--length", "16", "--save-every", "3", "--validate-every", "4"]
 
 CLI = [
@@ -51,7 +59,7 @@ def last(done):
 @pytest.fixture(scope="module")
 def micro_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("config") / "micro.json"
-    path.write_text(json.dumps(ModelConfig("micro", 256, heads=2, **SIZES).to_dict()))
+    path.write_text(json.dumps(ModelConfig("micro", 256, nheads=2, **SIZES).to_dict()))
     return path
 
 

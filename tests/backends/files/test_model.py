@@ -6,8 +6,8 @@ import struct
 import numpy as np
 import pytest
 
-from mamba_integer.backends.files.container import CheckpointError
-from mamba_integer.backends.files.model import Checkpoint, load_checkpoint, save_checkpoint
+from mamba_integer.backends.files.container import CheckpointError, save_arrays
+from mamba_integer.backends.files.model import Checkpoint, load_checkpoint, model_header, save_checkpoint
 from mamba_integer.backends.files.state import load_state, save_state
 from mamba_integer.backends.files.tokenizer import ByteTokenizer, tokenizer_hash
 from mamba_integer.spec.model.config import CONFIGS
@@ -143,10 +143,10 @@ def test_missing_field(path, field):
 def test_bad_config(path):
     def change(header):
         config = json.loads(header["__metadata__"]["config"])
-        header["__metadata__"]["config"] = json.dumps(config | {"layers": -1})
+        header["__metadata__"]["config"] = json.dumps(config | {"n_layer": -1})
 
     edit_header(path, change)
-    refuses(path, "config field layers: found -1")
+    refuses(path, "config field n_layer: found -1")
 
 
 def test_other_config(path):
@@ -159,9 +159,7 @@ def test_other_config(path):
 
 
 def save_unchecked(path, checkpoint, parameters):
-    from mamba_integer.backends.files import checkpoint as module
-
-    module.save_arrays(path, parameters, module.model_header(checkpoint.config, checkpoint.tokenizer_sha256))
+    save_arrays(path, parameters, model_header(checkpoint.config, checkpoint.tokenizer_sha256))
 
 
 @pytest.mark.parametrize(

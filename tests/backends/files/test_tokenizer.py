@@ -35,11 +35,11 @@ def test_bytes_round_trip(text):
 @given(text=st.text())
 def test_bpe_round_trip(bpe, text):
     assert bpe.decode(bpe.encode(text)) == text
-    assert all(0 <= token < bpe.vocabulary for token in bpe.encode(text))
+    assert all(0 <= token < bpe.vocab_size for token in bpe.encode(text))
 
 
 def test_bpe_learns(bpe):
-    assert bpe.vocabulary == 280
+    assert bpe.vocab_size == 280
     assert len(bpe.encode(TEXT)) < 0.7 * len(TEXT.encode())
 
 
@@ -80,7 +80,7 @@ def test_hostile_files(tmp_path, content):
 
 def test_foreign_tokenizer_is_refused(bpe, tmp_path):
     fields = json.loads(bpe.to_json())
-    fields["model"]["vocab"]["日"] = bpe.vocabulary
+    fields["model"]["vocab"]["日"] = bpe.vocab_size
     path = tmp_path / "tokenizer.json"
     path.write_text(json.dumps(fields))
     with pytest.raises(TokenizerError, match="not a byte-level BPE"):

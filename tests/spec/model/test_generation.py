@@ -26,7 +26,7 @@ from mamba_integer.spec.model.generation import (
 from mamba_integer.spec.model.scoring import ScoreError, bits_per_byte, score, show
 
 TINY = CONFIGS["tiny"]
-MINI = ModelConfig("mini", 32, 16, 32, 2, channel_state=4, head_state=4, heads=2, d_head=16, dt_rank=2)
+MINI = ModelConfig("mini", 32, 16, 32, 2, mamba1_d_state=4, mamba2_d_state=4, nheads=2, headdim=16, dt_rank=2)
 PROMPTS = [list(b"It was"), list(b"the best of times"), list(b"x")]
 DRAWS = Options(12, seed=2**64 - 1, inverse_temperature=inverse_temperature("0.8"), top_k=40, top_p=share("0.95"))
 OTHERS = ["numba", "torch", "triton"]

@@ -25,7 +25,7 @@ from mamba_integer.spec.model import (
 TINY = CONFIGS["tiny"]
 PARAMETERS = initial_parameters(TINY, seed=1)
 BATCH, LENGTH = 2, 11
-IDS = np.random.default_rng(0).integers(0, TINY.vocabulary, (BATCH, LENGTH)).astype(np.int32)
+IDS = np.random.default_rng(0).integers(0, TINY.vocab_size, (BATCH, LENGTH)).astype(np.int32)
 
 TEXT = (
     b"It was the best of times, it was the worst of times, it was the age of wisdom, it was the age of foolishness, "
@@ -145,7 +145,7 @@ def test_rotation_and_position_matter(whole):
 def test_no_input_and_no_length_overflows(name):
     config = CONFIGS[name]
     rows = prove(config)
-    assert {row.layer for row in rows} == {"embedding", "head"} | {f"layers.{i}" for i in range(config.layers)}
+    assert {row.layer for row in rows} == {"embedding", "head"} | {f"layers.{i}" for i in range(config.n_layer)}
     for row in rows:
         assert np.iinfo(row.dtype).min < row.bound.low and row.bound.high <= np.iinfo(row.dtype).max
 
@@ -199,7 +199,7 @@ def test_activations_are_alive_through_all_layers():
     """On text, after 24 layers no tensor of the fresh base model is dead or saturated everywhere."""
     config = CONFIGS["base"]
     model = LanguageModel(config, initial_parameters(config, seed=0), compiled)
-    bounds = {row.tensor: row.bound for row in prove(replace(config, layers=2))}
+    bounds = {row.tensor: row.bound for row in prove(replace(config, n_layer=2))}
     ids = np.frombuffer(TEXT, np.uint8)[None, :128].astype(np.int32)
 
     def alive(layer, name, array):
@@ -238,7 +238,7 @@ def test_bad_tokens_and_states_are_named():
     model = model_on("numba")
     state = model.new_state(BATCH)
     outside = IDS.copy()
-    outside[1, 3] = TINY.vocabulary
+    outside[1, 3] = TINY.vocab_size
     for bad in (outside, IDS.astype(np.int64), IDS[0], IDS[:1], IDS.tolist()):
         with pytest.raises(DomainError, match="ids"):
             model.prefill(bad, state)
@@ -257,17 +257,17 @@ def test_configs_are_validated_and_survive_plain_data():
     for config in CONFIGS.values():
         assert ModelConfig.from_dict(config.to_dict()) == config
     good = TINY.to_dict()
-    missing = {k: v for k, v in good.items() if k != "heads"}
+    missing = {k: v for k, v in good.items() if k != "nheads"}
     for field, bad in (
-        ("heads", good | {"heads": 3}),
-        ("heads", missing),
+        ("nheads", good | {"nheads": 3}),
+        ("nheads", missing),
         ("color", good | {"color": 1}),
-        ("layers", good | {"layers": 0}),
-        ("layers", good | {"layers": True}),
-        ("vocabulary", good | {"vocabulary": 65537}),
-        ("pattern", good | {"pattern": ["channel", "attention"]}),
+        ("n_layer", good | {"n_layer": 0}),
+        ("n_layer", good | {"n_layer": True}),
+        ("vocab_size", good | {"vocab_size": 65537}),
+        ("pattern", good | {"pattern": ["mamba1", "attention"]}),
         ("pattern", good | {"pattern": []}),
-        ("head_state", good | {"head_state": 15}),
+        ("mamba2_d_state", good | {"mamba2_d_state": 15}),
         ("rotate", good | {"rotate": 1}),
         ("name", good | {"name": 7}),
     ):

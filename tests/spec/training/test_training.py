@@ -46,7 +46,7 @@ from mamba_integer.spec.training.step import one_pass
 from mamba_integer.spec.version import SPEC_VERSION
 
 MICRO = ModelConfig(
-    "micro", 256, d_model=8, d_inner=16, layers=2, channel_state=2, head_state=4, heads=2, d_head=8, dt_rank=2
+    "micro", 256, d_model=8, d_inner=16, n_layer=2, mamba1_d_state=2, mamba2_d_state=4, nheads=2, headdim=8, dt_rank=2
 )
 OPTIONS = Options(steps=6, batch=3, length=8, seed=5, warmup=1)
 TEXT = "It was the best of times, it was the worst of times, it was the age of wisdom …\n" * 12
