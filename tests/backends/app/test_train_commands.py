@@ -16,7 +16,7 @@ from mamba_integer.backends.app import train_commands as train_cli
 from mamba_integer.backends.app.terminal import UsageError
 from mamba_integer.spec.model import ModelConfig
 
-SIZES = {"d_model": 8, "d_inner": 16, "n_layer": 2, "dt_rank": 2, "headdim": 8, "mamba1_d_state": 2, "mamba2_d_state": 4}
+SIZES = {
     "d_model": 8,
     "d_inner": 16,
     "n_layer": 2,
