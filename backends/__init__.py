@@ -1,3 +1,3 @@
 """Backends: implementations of the specification's ops. See `protocol` for what a backend is."""
 
-from .protocol import Backend, BackendError, load
+from .protocol import Backend, BackendError, UnsupportedError, load

@@ -8,7 +8,8 @@ It sees NumPy arrays, unless it also has ``from_numpy(array, device)`` and ``to_
 Arrays may be strided views, not contiguous: an op that reads memory by its address must look at their strides or copy
 them first. What ``from_numpy`` returns has ``shape`` and can be sliced as NumPy arrays can.
 
-Names come from the entry-point group ``mamba_integer.backends``; ``module`` and ``module:attribute`` work without one.
+Names come from the entry-point group ``mamba_integer.backends``; ``module`` and ``module:attribute`` work without one,
+and ``command:./mine`` starts a program that speaks JSON lines, in any language (see ``conformance/PROTOCOL.md``).
 """
 
 import importlib
@@ -24,10 +25,15 @@ from mamba_integer import spec
 
 ENTRY_POINTS = "mamba_integer.backends"
 ENVIRONMENT = "MAMBA_INTEGER_BACKEND"
+COMMAND = "command:"
 
 
 class BackendError(RuntimeError):
     """A backend that can't be found, lacks an op, crashes, or returns what is no array."""
+
+
+class UnsupportedError(Exception):
+    """A backend raises it, with the reason, for a call that it leaves out: such a case is skipped and never passed."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,10 @@ def load(name: str | None = None, device: str | None = None) -> Backend:
 
 
 def _find(name: str) -> Any:
+    if name.startswith(COMMAND):
+        from .programs import ProgramOps
+
+        return ProgramOps(name.removeprefix(COMMAND))
     known = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
     module, _, attribute = name.partition(":")
     try:
@@ -99,7 +109,8 @@ def _find(name: str) -> Any:
         return getattr(found, attribute) if attribute else found
     except ModuleNotFoundError as error:
         if f"{module}.".startswith(f"{error.name}."):
-            allowed = f"{', '.join(sorted(known))}, or module:attribute, the module's folder in PYTHONPATH"
+            others = "module:attribute (the module's folder in PYTHONPATH) or command:./program"
+            allowed = f"{', '.join(sorted(known))}, {others}"
             raise BackendError(f"unknown backend {name!r}: {error}; known: {allowed}") from error
         raise BackendError(f"backend {name!r} can't be loaded: {error}; is its folder in PYTHONPATH?") from error
     except (ImportError, AttributeError, ValueError) as error:

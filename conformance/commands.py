@@ -6,6 +6,7 @@ hypothesis with it, is loaded only when a command runs.
 
 import contextlib
 import json
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,12 +31,15 @@ from mamba_integer.backends.app.terminal import (
     find_backend,
 )
 from mamba_integer.backends.files.atomic import write_json
+from mamba_integer.backends.programs.ops import DEFAULT_TIMEOUT, TIMEOUT
+from mamba_integer.backends.protocol import COMMAND
 from mamba_integer.backends.files.source import Source
 from mamba_integer.spec.contract import find_op
 
 from .presets import PRESETS
 
 JOBS = "How many processes share the ops; with 2 or more, a run survives a backend that ends its process."
+TIMEOUT_HELP = "Seconds that a program of --command has to answer one case; then it is ended, and the case has failed."
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the drawn cases.")]
 
 
@@ -60,7 +64,13 @@ def conform_command(
         list[str] | None,
         typer.Option(help="numba, torch, triton, unbounded or module:attribute; may be repeated."),
     ] = None,
+    command: Annotated[
+        list[str] | None,
+        typer.Option(help="A program that speaks JSON lines (conformance/PROTOCOL.md), started once; may be repeated."),
+    ] = None,
+    timeout: Annotated[float, typer.Option(min=0.01, help=TIMEOUT_HELP)] = DEFAULT_TIMEOUT,
     op: Annotated[list[str] | None, typer.Option(help="Only this op; may be repeated.")] = None,
+    implemented: Annotated[bool, typer.Option("--implemented", help="Only the ops that the backends have.")] = False,
     device: Device = None,
     preset: Annotated[str, typer.Option(help=f"How many cases: {' or '.join(PRESETS)}.")] = "minimal",
     seed: Seed = 0,
@@ -88,10 +98,14 @@ def conform_command(
         raise UsageError(f"--report: no folder {report_file.parent}")
     if report_file and report_file.exists() and not report_file.is_file():
         raise UsageError(f"--report: {report_file} is there and is no regular file")
-    source = _text(text) if text or not op else None
+    source = _text(text) if text or not (op or implemented) else None
     with backends_on_stderr(as_json):
-        named: list[str | None] = list(dict.fromkeys(backend)) if backend else [None]
+        os.environ[TIMEOUT] = str(timeout)
+        programs = [f"{COMMAND}{line}" for line in command or ()]
+        named: list[str | None] = list(dict.fromkeys([*(backend or ()), *programs])) or [None]
         backends = [find_backend(name, device) for name in named]
+        if implemented:
+            selected = [name for name in selected if any(tested.has(name) for tested in backends)]
         report, interrupted, stopped = Report(), True, INTERRUPTED
         about = {"preset": preset, "seed": seed, "exhaustive": exhaustive, "environment": environment(backends)}
 

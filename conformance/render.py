@@ -10,7 +10,9 @@ from mamba_integer.spec.contract import find_op
 from .engine.comparison import Failure, hexadecimal
 from .report import Report, Result, Text
 
-STYLES = {"passed": "green", "failed": "bold red", "missing": "yellow", "not run": "yellow"}
+STYLES = {"passed": "green", "failed": "bold red"} | dict.fromkeys(
+    ("missing", "partial", "skipped", "not run"), "yellow"
+)
 SHOWN = 16  # hex digits of a digest
 
 
@@ -97,6 +99,9 @@ def show_report(console: Console, report: Report) -> None:
         if text.message:
             line = f"{text.source} on {text.backend}: {text.status}: {text.message}"
             console.print(Line(line, style=STYLES[text.status]))
+    for result in report.results:
+        for reason, count in result.skipped.items():
+            console.print(Line(f"{result.op} on {result.backend}: {count} cases skipped: {reason}", style="yellow"))
     console.print(table(report))
     for source in dict.fromkeys(text.source for text in texts):
         console.print(text_table([text for text in texts if text.source == source]))

@@ -10,6 +10,8 @@ from mamba_integer.backends.app.terminal import EQUAL, MISMATCH
 
 from .engine.comparison import Failure
 
+MOST_REASONS = 20  # different ones that are kept of an op's skipped cases
+
 
 @dataclass
 class Result:
@@ -18,9 +20,10 @@ class Result:
     op: str
     backend: str
     device: str = "cpu"
-    status: str = "not run"  # passed, failed, missing, not run
+    status: str = "not run"  # passed, failed, missing, partial, skipped, not run
     groups: Counter[str] = field(default_factory=Counter)
     integers: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)  # cases that the backend left out, by its reason
     failure: Failure | None = None
     shares: int = 0
 
@@ -33,13 +36,28 @@ class Result:
         self.shares -= 1
         self.groups += share.groups
         self.integers += share.integers
+        self.skipped += share.skipped
         self.failure = self.failure or share.failure
         if self.status != "failed":
-            self.status = share.status if share.status == "failed" or not self.shares else "not run"
+            ended = share.status if share.status in ("failed", "missing") else self.verdict
+            self.status = ended if ended == "failed" or not self.shares else "not run"
 
-    def count(self, group: str, integers: int) -> None:
-        self.groups[group] += 1
-        self.integers += integers
+    @property
+    def verdict(self) -> str:
+        """The status of an op whose cases have all run without a failure."""
+        if self.skipped:
+            return "partial" if self.integers else "skipped"
+        return "passed" if self.integers else "failed"
+
+    def count(self, group: str, integers: int | None) -> None:
+        """Count one case; None for its integers says that it was skipped."""
+        if integers is not None:
+            self.groups[group] += 1
+            self.integers += integers
+
+    def skip(self, reason: str) -> None:
+        known = reason in self.skipped or len(self.skipped) < MOST_REASONS
+        self.skipped[reason if known else "other reasons"] += 1
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -50,6 +68,7 @@ class Result:
             "cases": self.cases,
             "groups": dict(self.groups),
             "integers": self.integers,
+            "skipped": dict(self.skipped),
             "failure": self.failure.to_dict() if self.failure else None,
         }
 

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from mamba_integer.backends import Backend
+from mamba_integer.backends import Backend, UnsupportedError
+from mamba_integer.backends.programs import ProgramError
 from mamba_integer.spec.contract import Tensor, find_op, known_size, trusted_values
 
 
@@ -30,7 +31,7 @@ class Failure(Exception):
 
     backend: Backend
     case: AnyCase
-    kind: str  # crash, result, dtype, shape, value, mutation, accepted, unstable
+    kind: str  # crash, timeout, protocol, result, dtype, shape, value, mutation, accepted, unstable
     message: str
     output: str = ""
     count: int = 0
@@ -133,8 +134,10 @@ def crashes_as_failures(backend: Backend, case: AnyCase, says: str = "") -> Iter
     """Make a Failure of whatever a backend raises: a SystemExit too, which would end the run as if all were equal."""
     try:
         yield
-    except (KeyboardInterrupt, Failure):
+    except (KeyboardInterrupt, Failure, UnsupportedError):
         raise
+    except ProgramError as error:
+        raise Failure(backend, case, error.kind, f"{says}{error}") from error
     except BaseException as error:
         raise Failure(backend, case, "crash", f"{says}{type(error).__name__}: {error}") from error
 

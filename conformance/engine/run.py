@@ -19,7 +19,7 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.errors import HypothesisException
 
-from mamba_integer.backends import Backend, BackendError
+from mamba_integer.backends import Backend, BackendError, UnsupportedError
 from mamba_integer.backends.processors import cores
 from mamba_integer.spec import OPS
 
@@ -102,7 +102,7 @@ def unstable(failure: Failure) -> Failure:
     return failure
 
 
-def check_listed(check: Callable[[AnyCase], int], case: AnyCase) -> int:
+def check_listed(check: Callable[[AnyCase], int | None], case: AnyCase) -> int | None:
     """Check a case that isn't drawn, again if it failed: hypothesis does so with those it draws."""
     try:
         return check(case)
@@ -133,9 +133,13 @@ def conform_op(
         return result
     own_seed = (run_seed << SHARE_BITS) + share
 
-    def check(case: AnyCase) -> int:
+    def check(case: AnyCase) -> int | None:
         begin(case)
-        return replay.check(backend, case)
+        try:
+            return replay.check(backend, case)
+        except UnsupportedError as reason:
+            result.skip(str(reason))
+            return None
 
     def check_and_count(group: str, case: AnyCase) -> None:
         result.count(group, check(case))
@@ -157,7 +161,7 @@ def conform_op(
     except Failure as failure:
         result.status, result.failure = "failed", failure
     else:
-        result.status = "passed" if result.integers else "failed"
+        result.status = result.verdict
     return result
 
 

@@ -1,0 +1,98 @@
+"""A program's ops as Python functions of NumPy arrays."""
+
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mamba_integer import spec
+from mamba_integer.spec.contract import find_op
+
+from ..protocol import BackendError, UnsupportedError
+from .process import Program, ProgramError, shown_line
+from .wire import INLINE, PROTOCOL, WireError, format_parameters, format_tensor, parse_tensor, result_forms, shown
+
+TIMEOUT = "MAMBA_INTEGER_TIMEOUT"
+DEFAULT_TIMEOUT = 60.0
+
+
+class ProgramOps:
+    """The ops that a program says it has; all of the specification, if it doesn't say."""
+
+    def __init__(self, command: str):
+        self.program = Program(command, float(os.environ.get(TIMEOUT, DEFAULT_TIMEOUT)))
+        self.folder = Path(tempfile.mkdtemp(prefix="mamba-integer-"))
+        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+        self.ops = frozenset(spec.OPS)
+        self._sequence = 0
+        try:
+            self._start()
+        except ProgramError as error:
+            raise BackendError(f"{command}: {error}") from error
+
+    def __getattr__(self, name: str) -> Callable:
+        if name in self.__dict__.get("ops", ()):
+            return partial(self._run, name)
+        raise AttributeError(name)
+
+    def _start(self) -> None:
+        self.program.start()
+        answer = self.program.ask({"cmd": "start", "protocol": PROTOCOL, "spec_version": spec.SPEC_VERSION})
+        names = answer.get("ops", list(spec.OPS))
+        if not isinstance(answer.get("name"), str):
+            self.program.end()
+            raise ProgramError("protocol", f"its answer to start has no name: {shown(answer)}")
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            self.program.end()
+            raise ProgramError("protocol", f"its answer to start has ops {shown(names)}, want a list of names")
+        self.ops = frozenset(name for name in names if name in spec.OPS)
+
+    def _run(self, op: str, *arrays: np.ndarray, **parameters: int) -> tuple[np.ndarray, ...]:
+        contract = find_op(op)
+        contract.check(arrays, parameters)
+        forms = result_forms(op, arrays, parameters)
+        if not self.program.running():
+            self._start()
+        self._sequence += 1
+        inputs, outputs, paths = [], [], {}
+        for tensor, array in zip(contract.inputs, arrays, strict=True):
+            fields = format_tensor(tensor.name, array, self.folder, f"input-{tensor.name}")
+            inputs.append(fields | ({"path": str(self.folder / fields["path"])} if "path" in fields else {}))
+        for form in forms:
+            fields = {"name": form.name, "dtypes": " ".join(form.dtypes), "shape": list(form.shape)}
+            if int(np.prod(form.shape)) > INLINE:
+                path = self.folder / f"output-{form.name}"
+                path.unlink(missing_ok=True)
+                fields["path"], paths[str(path)] = str(path), path
+            outputs.append(fields)
+        request = {"cmd": "run", "seq": self._sequence, "op": op, "parameters": format_parameters(parameters)}
+        answer = self.program.ask(request | {"inputs": inputs, "outputs": outputs})
+        try:
+            return self._results(answer, [form.name for form in forms], paths)
+        except WireError as error:
+            self.program.end()
+            raise ProgramError("protocol", str(error)) from error
+
+    def _results(self, answer: dict[str, Any], names: list[str], paths: dict[str, Path]) -> tuple[np.ndarray, ...]:
+        if (seq := answer.get("seq")) != self._sequence or type(seq) is not int:
+            raise WireError(f"it answered seq {shown(repr(seq))} where seq {self._sequence} was asked")
+        known = [kind for kind in ("outputs", "skipped", "errored") if kind in answer]
+        if len(known) != 1:
+            raise WireError(f"its answer has {' and '.join(known) or 'none'} of outputs, skipped and errored: want one")
+        if "outputs" not in answer and not isinstance(answer[known[0]], str):
+            raise WireError(f"{known[0]} is {shown(repr(answer[known[0]]))}, want a text")
+        if "skipped" in answer:
+            raise UnsupportedError(shown_line(answer["skipped"]) or "no reason was told")
+        if "errored" in answer:
+            raise ProgramError("crash", f"it answered errored: {shown_line(answer['errored'])}")
+        outputs = answer["outputs"]
+        if not isinstance(outputs, list) or len(outputs) != len(names):
+            found = f"{len(outputs)} outputs" if isinstance(outputs, list) else f"outputs {shown(repr(outputs))}"
+            raise WireError(f"it answered {found}, want {len(names)}: {', '.join(names)}")
+        return tuple(parse_tensor(fields, name, paths) for fields, name in zip(outputs, names, strict=True))

@@ -1,0 +1,231 @@
+"""Programs as backends: whatever one does, a verdict comes in time, costs one case, and leaves nothing running."""
+
+import importlib.util
+import os
+import pickle
+import re
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mamba_integer import spec
+from mamba_integer.backends import BackendError, UnsupportedError, load
+from mamba_integer.backends.programs import ProgramError, WireError, wire
+from mamba_integer.backends.programs.ops import TIMEOUT
+from mamba_integer.backends.programs.process import _end_with_parent as end_with_parent
+from mamba_integer.conformance.engine.comparison import Failure, crashes_as_failures
+
+STRANGER = Path(__file__).parent / "stranger.py"
+module_spec = importlib.util.spec_from_file_location("stranger", STRANGER)
+assert module_spec and module_spec.loader
+stranger = importlib.util.module_from_spec(module_spec)
+module_spec.loader.exec_module(stranger)
+
+SAYS = {
+    "floats": "integer 0 of r is '1.5', want a decimal integer",
+    "numbers": "the data of r are a list",
+    "json_float": "a number that is no integer: 1.5",
+    "nan": "a number that is no integer: NaN",
+    "shape_of_more": "r has 1 integers, but its shape",
+    "huge_shape": "at most 268435456 integers",
+    "negative_shape": "want a list of sizes",
+    "no_dtype": "r has dtype None",
+    "float_dtype": "r has dtype 'float32'",
+    "beyond_int32": "is 2147483648, which int32 doesn't hold",
+    "digits_of_unicode": "want a decimal integer",
+    "two_results": "it answered 2 outputs, want 1: r",
+    "other_name": "a tensor is named 'y' where r belongs",
+    "other_file": "isn't the one asked for",
+    "data_and_path": "needs either data or path",
+    "no_answer": "its answer has none of outputs, skipped and errored",
+    "two_kinds": "its answer has outputs and skipped",
+    "name_twice": "a name twice",
+    "errored": r"it answered errored: not today\x1b[2J",
+    "crash": "signal 6",
+    "quit": "exit code 3; its last line on stderr: going wrong",
+    "hang": "no answer within 0.3 s; its last line on stderr: going wrong",
+    "hang_of_a_child": "no answer within 0.3 s",
+    "close": "it closed its stdout",
+    "garbage": "'Segmentation fault'",
+    "binary": "a line that isn't JSON",
+    "not_an_object": "a JSON list, not an object",
+    "deep": "RecursionError",
+    "long_line": "a line of more than 1048576 bytes",
+    "endless_line": "a line of more than 1048576 bytes",
+    "twice": "it answered twice",
+    "other_seq": "it answered seq",
+    "no_seq": "it answered seq None",
+}
+KINDS = {"crash": "crash", "quit": "crash", "close": "crash", "errored": "crash"} | dict.fromkeys(
+    ("hang", "hang_of_a_child"), "timeout"
+)
+
+
+@pytest.fixture(scope="module")
+def backend():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(TIMEOUT, "0.3")
+        return load(f"command:{sys.executable} {STRANGER}")
+
+
+class Case:
+    op, arrays, parameters = "isqrt", (), {}
+
+
+def roots(backend, *values: int):
+    (got,) = backend.run("isqrt", [np.array(values, np.int32)], {})
+    return got.tolist()
+
+
+def test_the_ops_are_those_that_it_names(backend):
+    assert backend.names == ["isqrt"]
+    assert roots(backend, 0, 1, 24, 25) == [0, 1, 4, 5]
+    assert pickle.loads(pickle.dumps(backend)).names == ["isqrt"]
+
+
+@pytest.mark.parametrize("mode", [mode for mode in stranger.MODES if mode not in ("shape", "dtype")])
+def test_each_way_to_go_wrong_costs_one_case(backend, mode):
+    with pytest.raises(Failure) as raised, crashes_as_failures(backend, Case()):
+        roots(backend, stranger.FIRST + stranger.MODES.index(mode))
+    assert SAYS.get(mode, "") in raised.value.message
+    assert raised.value.kind == KINDS.get(mode, "protocol")
+    assert raised.value.message.isprintable() and len(raised.value.message) < 700
+    assert roots(backend, 25) == [5]
+
+
+@pytest.mark.parametrize("mode", ["shape", "dtype"])
+def test_what_is_well_formed_is_left_to_the_comparison(backend, mode):
+    (got,) = backend.run("isqrt", [np.array([stranger.FIRST + stranger.MODES.index(mode)], np.int32)], {})
+    assert got.dtype != np.int32 or got.shape != (1,)
+
+
+def test_a_skipped_case_tells_its_reason(backend):
+    with pytest.raises(UnsupportedError, match="more than 64 integers"):
+        roots(backend, *range(65))
+
+
+def test_what_a_program_started_ends_with_it(backend):
+    with pytest.raises(ProgramError, match="last line on stderr: ([0-9]+)") as raised:
+        roots(backend, stranger.FIRST + stranger.MODES.index("hang_of_a_child"))
+    number = re.findall("stderr: ([0-9]+)", str(raised.value))[0]
+    for _ in range(100):
+        if not running(number):
+            return
+        time.sleep(0.05)
+    raise AssertionError("the child still runs")
+
+
+def running(number: str) -> bool:
+    try:
+        return Path("/proc", number, "stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("/no/such/program", "No such file or directory"),
+        ("'", "bad command"),
+        ("", "bad command"),
+        ("false", "exit code 1"),
+        ("cat", "has no name"),
+        ("echo 1", "a JSON int"),
+        ("yes", "twice|isn't JSON|nobody asked for"),
+        ("sleep 9", "no answer within 0.3 s"),
+        (f'{sys.executable} -c "print(\'{{\\"name\\":\\"x\\",\\"ops\\":[]}}\')"', "no op of the specification"),
+        (f'{sys.executable} -c "print(\'{{\\"name\\":\\"x\\",\\"ops\\":5}}\')"', "want a list of names"),
+    ],
+)
+def test_a_program_that_does_not_start_is_no_backend(command, says, monkeypatch):
+    monkeypatch.setenv(TIMEOUT, "0.3")
+    with pytest.raises(BackendError, match=says):
+        load(f"command:{command}")
+
+
+def test_a_program_dies_with_its_parent():
+    """Where the suite's own process is killed, nobody is left to end a program that hangs."""
+    reading, writing = os.pipe()
+    parent = os.fork()
+    if parent == 0:
+        child = os.fork()
+        if child == 0:
+            end_with_parent()
+            os.write(writing, f"{os.getpid()}\n".encode())
+            time.sleep(60)
+            os._exit(0)
+        time.sleep(60)
+        os._exit(0)
+    child = os.read(reading, 20).decode().strip()
+    assert running(child)
+    os.kill(parent, 9)
+    os.waitpid(parent, 0)
+    for _ in range(100):
+        if not running(child):
+            return
+        time.sleep(0.05)
+    raise AssertionError("the program still runs")
+
+
+@pytest.mark.parametrize("dtype", wire.DTYPES)
+@pytest.mark.parametrize("size", [0, 1, wire.INLINE, wire.INLINE + 1])
+def test_tensors_come_back(dtype, size, tmp_path):
+    holds = np.iinfo(dtype)
+    array = np.resize(np.array([holds.min, holds.max, 0, 1], dtype), size)
+    fields = wire.format_tensor("x", array, tmp_path, "file")
+    assert ("path" in fields) == (size > wire.INLINE)
+    back = wire.parse_tensor(wire.parse_line(wire.format_line(fields)), "x", {"file": tmp_path / "file"})
+    assert back.dtype == array.dtype and back.tolist() == array.tolist()
+
+
+def test_a_file_has_exactly_the_bytes_of_its_tensor(tmp_path):
+    fields = wire.format_tensor("x", np.arange(100, dtype=np.int32), tmp_path, "file")
+    (tmp_path / "file").write_bytes(bytes(399))
+    with pytest.raises(WireError, match="has 399 bytes, want 400"):
+        wire.parse_tensor(fields, "x", {"file": tmp_path / "file"})
+    (tmp_path / "file").unlink()
+    with pytest.raises(WireError, match="isn't there"):
+        wire.parse_tensor(fields, "x", {"file": tmp_path / "file"})
+
+
+def test_every_op_has_forms_of_its_results():
+    x = np.zeros((2, 3, 8), np.int16)
+    assert wire.result_forms("quantize_rows", [x], {}) == [
+        wire.Form("q", ("int8",), (2, 3, 8)),
+        wire.Form("e", ("int32",), (2, 3)),
+    ]
+    with pytest.raises(spec.DomainError):
+        wire.result_forms("quantize_rows", [x.astype(np.int32)], {})
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.sampled_from(["int8", "1 2", "-1"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["dtype", "shape", "data", "path", "name", "x"]), inner, max_size=5)
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=60) | JSON.map(lambda value: wire.format_line({"value": value})))
+def test_lines_of_strangers_are_objects_or_errors(line):
+    try:
+        assert isinstance(wire.parse_line(line), dict)
+    except WireError as error:
+        assert str(error).isprintable()
+
+
+@settings(max_examples=300, deadline=None)
+@given(JSON)
+def test_tensors_of_strangers_are_arrays_or_errors(fields):
+    try:
+        assert isinstance(wire.parse_tensor(fields, "x", {}), np.ndarray)
+    except WireError as error:
+        assert str(error).isprintable() and len(str(error)) < 700
