@@ -7,6 +7,7 @@ hypothesis with it, is loaded only when a command runs.
 import contextlib
 import json
 import os
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,12 +32,13 @@ from mamba_integer.backends.app.terminal import (
     find_backend,
 )
 from mamba_integer.backends.files.atomic import write_json
+from mamba_integer.backends.files.source import Source
 from mamba_integer.backends.programs.ops import DEFAULT_TIMEOUT, TIMEOUT
 from mamba_integer.backends.protocol import COMMAND
-from mamba_integer.backends.files.source import Source
 from mamba_integer.spec.contract import find_op
 
 from .presets import PRESETS
+from .vectors.commands import app as vectors
 
 JOBS = "How many processes share the ops; with 2 or more, a run survives a backend that ends its process."
 TIMEOUT_HELP = "Seconds that a program of --command has to answer one case; then it is ended, and the case has failed."
@@ -145,7 +147,9 @@ def conform_command(
 
 def compare_command(
     op: Annotated[str, typer.Option(help="The op.")],
-    backends: Annotated[str, typer.Option(help="Names separated by commas; the first is the reference.")],
+    backends: Annotated[
+        str, typer.Option(help="Names with commas between, programs last; the first is the reference.")
+    ],
     seed: Seed = 0,
     cases: Annotated[int, typer.Option(min=0, help="How many cases are drawn.")] = 100,
     case: Annotated[str | None, typer.Option(help="One case as JSON, as a failure card prints it.")] = None,
@@ -159,7 +163,7 @@ def compare_command(
     from .render import show_failure
 
     contract = find_op(op)
-    names = [name.strip() for name in backends.split(",") if name.strip()]
+    names = backend_names(backends)
     if len(names) < 2:
         raise UsageError(f"--backends needs a reference and at least one other, found {backends!r}")
     with backends_on_stderr(as_json):
@@ -195,6 +199,14 @@ def compare_command(
     raise typer.Exit(EQUAL if compared and not failure else MISMATCH)
 
 
+def backend_names(text: str) -> list[str]:
+    """Split names at commas; a command may have commas of its own, so only another command can follow it."""
+    names: list[str] = []
+    for part in re.split(rf",(?={COMMAND})", text):
+        names += [part] if part.startswith(COMMAND) else part.split(",")
+    return [name.strip() for name in names if name.strip()]
+
+
 def _text(path: Path | None) -> Source:
     try:
         return Source.of_file(path) if path else Source.default()
@@ -210,3 +222,4 @@ def attach(app: typer.Typer) -> None:
     }
     for name, command in (("conform", conform_command), ("compare", compare_command)):
         app.command(name, epilog=f"Example: {examples[name]}")(command)
+    app.add_typer(vectors, name="vectors")

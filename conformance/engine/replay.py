@@ -10,6 +10,7 @@ from .cases import Case, parse_case
 from .comparison import AnyCase, check_case
 from .exhaustive import GROUPS, ExhaustiveCase
 from .relations import RELATIONS, RelationCase
+from .vector import parse_vector
 
 
 class CaseError(ValueError):
@@ -41,6 +42,8 @@ def _parse(text: str) -> AnyCase:
     fields = json.loads(text)
     if not isinstance(fields, dict):
         raise CaseError("bad case: not a JSON object")
+    if "inputs" in fields:
+        return parse_vector(fields)
     if "relation" in fields:
         inner = parse_case(json.dumps(fields["case"]))
         if fields["relation"] not in RELATIONS or not isinstance(inner, Case):

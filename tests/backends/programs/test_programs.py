@@ -110,7 +110,7 @@ def test_a_skipped_case_tells_its_reason(backend):
 
 
 def test_what_a_program_started_ends_with_it(backend):
-    with pytest.raises(ProgramError, match="last line on stderr: ([0-9]+)") as raised:
+    with pytest.raises(ProgramError, match=r"last line on stderr: ([0-9]+)") as raised:
         roots(backend, stranger.FIRST + stranger.MODES.index("hang_of_a_child"))
     number = re.findall("stderr: ([0-9]+)", str(raised.value))[0]
     for _ in range(100):

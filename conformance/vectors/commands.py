@@ -1,0 +1,108 @@
+"""The commands for vectors in files: export, check, freeze."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mamba_integer import spec
+from mamba_integer.backends.app.terminal import EQUAL, MISMATCH, Json, UsageError, console_for
+from mamba_integer.spec.contract import find_op
+
+from ..presets import PRESETS
+
+app = typer.Typer(help="Vectors in files: calls with all their integers, for machines that no suite can reach.")
+Folder = Annotated[Path, typer.Argument(help="The folder of the vectors.")]
+KINDS = ("jsonl", "npy", "hex", "c-header")
+
+
+@app.command("export", epilog="Example: mamba-integer vectors export build --op selective_scan_step --format hex")
+def export_command(
+    folder: Folder,
+    op: Annotated[list[str] | None, typer.Option(help="Only this op; may be repeated.")] = None,
+    preset: Annotated[str, typer.Option(help=f"How many cases: {' or '.join(PRESETS)}.")] = "minimal",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the drawn cases.")] = 0,
+    form: Annotated[str, typer.Option("--format", help=f"Files beside the JSON lines: {', '.join(KINDS)}.")] = "jsonl",
+    as_json: Json = False,
+) -> None:
+    """Write vectors to a new folder: requests as a program gets them, the right answers, and a manifest with hashes.
+
+    The files are described in conformance/VECTORS.md.
+    """
+    from ..engine.vector import VectorError
+    from .folder import export
+
+    if preset not in PRESETS:
+        raise UsageError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
+    if form not in KINDS:
+        raise UsageError(f"unknown format {form!r}; known: {', '.join(KINDS)}")
+    names = [find_op(name).name for name in op] if op else list(spec.OPS)
+    try:
+        manifest = export(folder, names, preset, seed, form)
+    except VectorError as error:
+        raise UsageError(str(error)) from error
+    count = sum(map(len, manifest["vectors"].values()))
+    fields = {"folder": str(folder), "ops": len(names), "vectors": count, "root": manifest["root"]}
+    line = f"{count} vectors of {len(names)} ops in {folder}, root {manifest['root'][:16]}"
+    print(json.dumps(fields) if as_json else line)
+
+
+@app.command("check", epilog="Example: mamba-integer vectors check build")
+def check_command(
+    folder: Folder,
+    no_answers: Annotated[bool, typer.Option("--no-answers", help="Check the vectors alone.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Check that exported vectors are the specification's, and compare the answers beside them with the right ones.
+
+    Exit code 0: all vectors are unchanged, each has an answer, and every integer of the answers is right. 1: an answer
+    is missing or wrong. 2: a file can't be read or was changed.
+    """
+    from ..engine.vector import VectorError
+    from ..render import show_failure
+    from .folder import check
+
+    try:
+        found = check(folder)
+    except VectorError as error:
+        raise UsageError(str(error)) from error
+    right = found.vectors > 0 and (no_answers or found.right == found.vectors)
+    fields = {
+        "vectors": found.vectors,
+        "answers": found.answers,
+        "right": found.right,
+        "integers": found.integers,
+        "left_out": dict(found.left_out),
+        "failures": [failure.to_dict() for failure in found.failures],
+    }
+    if as_json:
+        print(json.dumps(fields))
+    else:
+        console = console_for()
+        for failure in found.failures:
+            show_failure(console, failure)
+        for reason, count in found.left_out.items():
+            console.print(f"{count} vectors: {reason}", style="yellow", markup=False)
+        answers = f"{found.answers} answers, {found.right} of them right, {found.integers:,} integers compared"
+        verdict = "equal" if right and not no_answers else "unchanged" if right else "FAILED"
+        style = "bold green" if right else "bold red"
+        console.print(f"{verdict}: {found.vectors} vectors, {answers}", style=style, markup=False)
+    raise typer.Exit(EQUAL if right and not found.failures else MISMATCH)
+
+
+@app.command("freeze", epilog="Example: mamba-integer vectors freeze")
+def freeze_command(
+    verify_only: Annotated[bool, typer.Option("--verify", help="Compare the frozen core and change nothing.")] = False,
+) -> None:
+    """Make the frozen core of this checkout anew: keep what is frozen, add vectors of new ops, write the manifest."""
+    from ..engine.vector import VectorError
+    from . import core
+
+    try:
+        manifest = core.verify() if verify_only else core.freeze()
+    except VectorError as error:
+        raise UsageError(str(error)) from error
+    size = sum(path.stat().st_size for path in core.CORE.iterdir())
+    root = manifest["root"][:16]
+    print(f"{manifest['count']} vectors of {len(manifest['vectors'])} ops, {size:,} bytes, root {root}")

@@ -1,0 +1,114 @@
+"""A folder of exported vectors: written, and checked together with the answers that a stranger put into it."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mamba_integer import spec
+from mamba_integer.backends import Backend
+from mamba_integer.backends.files.atomic import write_json
+from mamba_integer.backends.programs.wire import PROTOCOL, shown
+
+from ..engine.comparison import Failure, compare
+from ..engine.vector import Vector, VectorError, root_of, vectors_of
+from .formats import FORMATS, LINES
+
+MANIFEST = "vectors.json"
+
+
+@dataclass
+class Check:
+    """What a folder holds: right vectors, and answers to them."""
+
+    vectors: int = 0
+    right: int = 0
+    integers: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+    failures: list[Failure] = field(default_factory=list)
+
+    @property
+    def answers(self) -> int:
+        return self.right + len(self.failures) + self.left_out.total()
+
+
+def export(folder: Path, ops: Iterable[str], preset: str, seed: int, kind: str) -> dict[str, Any]:
+    """Write the vectors of ops to a new or empty folder; return its manifest."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise VectorError(f"{folder} is there and isn't an empty folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    hashes: dict[str, list[str]] = {}
+    for op in ops:
+        vectors = list(vectors_of(op, preset, seed))
+        for form in dict.fromkeys((LINES, FORMATS[kind])):
+            form.write(folder, op, vectors)
+        hashes[op] = [vector.sha256 for vector in vectors]
+    manifest = {
+        "spec_version": spec.SPEC_VERSION,
+        "protocol": PROTOCOL,
+        "format": kind,
+        "preset": preset,
+        "seed": seed,
+        "root": root_of([one for op in hashes.values() for one in op]),
+        "vectors": hashes,
+    }
+    write_json(folder / MANIFEST, manifest)
+    return manifest
+
+
+def check(folder: Path) -> Check:
+    """Check that a folder's vectors are the specification's, and compare its answers with the right results.
+
+    Raises
+    ------
+    VectorError
+        A file can't be read, or a vector isn't what it was when it was exported.
+    """
+    manifest = read_manifest(folder / MANIFEST)
+    form, found = FORMATS[manifest["format"]], Check()
+    for op, hashes in manifest["vectors"].items():
+        try:
+            vectors = LINES.read(folder, op)
+            if [vector.sha256 for vector in vectors] != hashes:
+                raise VectorError(f"{op}: the vectors aren't those of {MANIFEST}, or their right results have changed")
+            for one in dict.fromkeys((LINES, form)):
+                one.verify(folder, op, vectors)
+                for i, answer in one.answers(folder, op, vectors):
+                    check_answer(found, vectors[i], answer, str(folder))
+        except OSError as error:
+            raise VectorError(f"{error.filename}: {error.strerror}") from error
+        found.vectors += len(vectors)
+    return found
+
+
+def check_answer(found: Check, vector: Vector, answer: Any, name: str) -> None:
+    if isinstance(answer, str):
+        found.left_out[f"{vector.op} {answer}"] += 1
+        return
+    try:
+        found.integers += compare(Backend(name, None), vector, answer, vector.results)
+        found.right += 1
+    except Failure as failure:
+        found.failures.append(failure)
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > 1 << 26:
+            raise VectorError(f"{path}: more than 2**26 bytes")
+        fields = json.loads(path.read_bytes())
+    except OSError as error:
+        raise VectorError(f"{path}: {error.strerror}: no vectors were exported here") from error
+    except (ValueError, RecursionError) as error:
+        raise VectorError(f"{path}: not JSON") from error
+    vectors = fields.get("vectors") if isinstance(fields, dict) else None
+    if not isinstance(vectors, dict) or not vectors or fields.get("format") not in FORMATS:
+        raise VectorError(f"{path}: not the manifest of vectors")
+    if unknown := [op for op in vectors if op not in spec.OPS]:
+        raise VectorError(f"{path}: unknown op {shown(repr(unknown[0]))}")
+    if fields.get("spec_version") != spec.SPEC_VERSION:
+        version = shown(fields.get("spec_version"))
+        raise VectorError(f"{path}: vectors of the specification {version}, this one is {spec.SPEC_VERSION}")
+    return fields

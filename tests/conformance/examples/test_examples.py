@@ -1,0 +1,80 @@
+"""The examples are run as their README says."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mamba_integer.conformance.vectors import folder
+from mamba_integer.spec import OPS
+
+ROOT = Path(__file__).parents[3]
+EXAMPLES = ROOT / "conformance/examples"
+README = EXAMPLES / "README.md"
+STRICT = ["-std=c99", "-O1", "-Wall", "-Wextra", "-Werror"]
+C_OPS = {
+    "bitshift_norm",
+    "dyadic_rotate",
+    "philox4x32",
+    "selective_scan",
+    "selective_scan_step",
+    "sigmoid_gate",
+    "softmax_pow2",
+    "squareplus",
+    "ternary_linear",
+}
+
+
+def command_of(language: str) -> str:
+    """Return the command of one example, as the README shows it."""
+    (command,) = re.findall(rf"# {language}: .*\n(.*)\n", README.read_text())
+    return command
+
+
+def run_shown(language: str, place: Path) -> subprocess.CompletedProcess:
+    """Run a shown command in a folder that has only a link to the sources."""
+    (place / "conformance").symlink_to(ROOT / "conformance")
+    shim = place / "bin/mamba-integer"
+    shim.parent.mkdir()
+    shim.write_text(f"#!{sys.executable}\nfrom mamba_integer.backends.app.main import main\nmain()\n")
+    shim.chmod(0o755)
+    command = command_of(language).replace("PYTHONPATH=", f"PYTHONPATH={os.environ.get('PYTHONPATH', '')}:")
+    environment = os.environ | {"PATH": f"{shim.parent}:{os.environ['PATH']}"}
+    return subprocess.run(
+        ["sh", "-c", command], cwd=place, env=environment, capture_output=True, text=True, timeout=300
+    )
+
+
+def test_the_c_program_has_its_ops_right(tmp_path):
+    done = run_shown("C99", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(C_OPS)} passed" in done.stdout and all(op in done.stdout for op in C_OPS)
+
+
+def test_the_c_program_is_strict_and_its_harness_short(tmp_path):
+    sources = sorted(EXAMPLES.glob("c/*.c"))
+    subprocess.run(["cc", *STRICT, "-pedantic", *sources, "-o", tmp_path / "mine"], check=True)
+    assert len((EXAMPLES / "c/harness.c").read_text().splitlines()) <= 150
+    assert set(OPS) > C_OPS
+
+
+def test_thirty_lines_of_python_are_a_backend(tmp_path):
+    done = run_shown("Python", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "6 passed" in done.stdout
+    assert len((EXAMPLES / "python/thirty_lines.py").read_text().splitlines()) <= 30
+
+
+def test_the_verilog_step_has_its_vectors_right(tmp_path):
+    """Where no simulator is installed, the test says so by its xfail; the vectors that it would read are checked."""
+    if shutil.which("iverilog") is None:
+        folder.export(tmp_path / "hex", ["selective_scan_step"], "minimal", 0, "hex")
+        assert folder.check(tmp_path / "hex").vectors > 30
+        pytest.xfail("Icarus Verilog isn't installed: the vectors were checked, the module wasn't simulated")
+    done = run_shown("Verilog", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "equal: " in done.stdout and "WARNING" not in done.stdout
