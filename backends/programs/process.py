@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..protocol import BackendError
@@ -37,7 +37,7 @@ class Program:
     def __init__(self, command: str, timeout: float):
         self.command, self.timeout = command, timeout
         self._process: subprocess.Popen | None = None
-        self._finalizer = weakref.finalize(self, lambda: None)
+        self._finalizer: Callable[[], Any] = lambda: None
         self._answers, self._errors = bytearray(), bytearray()
 
     def running(self) -> bool:

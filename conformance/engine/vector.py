@@ -5,7 +5,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -27,8 +26,6 @@ from mamba_integer.spec.contract import find_op
 from ..presets import PRESETS
 from .cases import draw_case, extreme_cases
 from .comparison import AnyCase
-
-NOWHERE = Path()
 
 
 class VectorError(ValueError):
@@ -108,8 +105,10 @@ def as_vector(case: AnyCase) -> Vector:
 
 def vectors_of(op: str, preset: str, seed: int) -> Iterator[Vector]:
     """Return the vectors of an op: those that its plan lists, then as many drawn ones as the preset has."""
-    drawn = (draw_case(op, Random(f"{seed} {op} {i}")) for i in range(PRESETS[preset]))
-    yield from map(as_vector, chain(extreme_cases(op), drawn))
+    for listed in extreme_cases(op):
+        yield as_vector(listed)
+    for i in range(PRESETS[preset]):
+        yield as_vector(draw_case(op, Random(f"{seed} {op} {i}")))
 
 
 def root_of(hashes: Sequence[str]) -> str:
