@@ -46,6 +46,11 @@ class Vector:
         found = find_op(self.op)(*self.arrays, **self.parameters)
         return tuple(map(np.asarray, found if isinstance(found, tuple) else (found,)))
 
+    @property
+    def inputs(self) -> dict[str, np.ndarray]:
+        """The inputs by their names."""
+        return {t.name: array for t, array in zip(find_op(self.op).inputs, self.arrays, strict=True)}
+
     def call(self, folder: Path | None = None, stem: str = "") -> dict[str, Any]:
         """Return the fields of the call; large inputs are written to files in ``folder``, if there is one."""
         inputs = [

@@ -4,6 +4,7 @@ import contextlib
 import contextvars
 from collections.abc import Iterator
 
+_values: contextvars.ContextVar[dict[str, list[int]] | None] = contextvars.ContextVar("values", default=None)
 _record: contextvars.ContextVar[dict[str, tuple[int, int]] | None] = contextvars.ContextVar("record", default=None)
 
 
@@ -18,9 +19,22 @@ def recording() -> Iterator[dict[str, tuple[int, int]]]:
         _record.reset(token)
 
 
+@contextlib.contextmanager
+def collecting() -> Iterator[dict[str, list[int]]]:
+    """Collect ``{intermediate: its values, in the order in which they came up}`` inside the block."""
+    values: dict[str, list[int]] = {}
+    token = _values.set(values)
+    try:
+        yield values
+    finally:
+        _values.reset(token)
+
+
 def see(name: str, value: int) -> int:
     """Note the value of an intermediate, named as in the op's widths, and return it."""
-    record = _record.get()
+    values, record = _values.get(), _record.get()
+    if values is not None:
+        values.setdefault(name, []).append(value)
     if record is not None:
         low, high = record.get(name, (value, value))
         record[name] = (min(low, value), max(high, value))

@@ -135,11 +135,14 @@ def running(number: str) -> bool:
         ("", "bad command"),
         ("false", "exit code 1"),
         ("cat", "has no name"),
-        ("echo 1", "a JSON int"),
+        ("echo 1", "a JSON int|nobody asked for"),
         ("yes", "twice|isn't JSON|nobody asked for"),
         ("sleep 9", "no answer within 0.3 s"),
-        (f'{sys.executable} -c "print(\'{{\\"name\\":\\"x\\",\\"ops\\":[]}}\')"', "no op of the specification"),
-        (f'{sys.executable} -c "print(\'{{\\"name\\":\\"x\\",\\"ops\\":5}}\')"', "want a list of names"),
+        (
+            f'{sys.executable} -c "input(); print(\'{{\\"name\\":\\"x\\",\\"ops\\":[]}}\')"',
+            "no op of the specification",
+        ),
+        (f'{sys.executable} -c "input(); print(\'{{\\"name\\":\\"x\\",\\"ops\\":5}}\')"', "want a list of names"),
     ],
 )
 def test_a_program_that_does_not_start_is_no_backend(command, says, monkeypatch):

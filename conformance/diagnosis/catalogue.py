@@ -1,0 +1,135 @@
+"""The catalogue: what a known-wrong implementation would return for a call."""
+
+import time
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+
+from mamba_integer.spec import integers
+from mamba_integer.spec.contract import Op
+
+from . import arithmetic
+from .calls import wrong_inputs, wrong_outputs
+from .primitives import REPLACED, RULES
+from .sequences import wrong_sequences
+from .sites import Site, at, constants, replaced_at, used
+
+Arrays = tuple[np.ndarray, ...]
+
+
+def variants(
+    op: Op,
+    arrays: Sequence[np.ndarray],
+    parameters: Mapping[str, int],
+    only: Container[str] | None = None,
+    deadline: float = float("inf"),
+) -> Iterator[tuple[str, Arrays]]:
+    """Yield each variant that says something about a call: its description, and its results, which aren't right.
+
+    Results of another dtype or shape, and variants that can't be computed, are left out; ``only`` names those that are
+    wanted. Variants of whole ops come first, then those of single lines of golden code.
+    """
+    right = results(op.golden(*arrays, **parameters))
+    for says, wrong in attempts(op, tuple(arrays), dict(parameters), right):
+        if only is not None and says not in only:
+            continue
+        if time.monotonic() > deadline:
+            return
+        try:
+            with np.errstate(all="ignore"):
+                returned = results(wrong())
+        except Exception:  # a wrong call may leave any domain: then it is no candidate
+            continue
+        if same_form(returned, right) and not same(returned, right):
+            yield says, returned
+
+
+def attempts(op: Op, arrays: Arrays, parameters: dict[str, int], right: Arrays) -> Iterator[tuple[str, Callable]]:
+    for says, functions in REPLACED.items():
+        yield says, lambda functions=functions: replaced(op, arrays, parameters, functions)
+    for says, wrong in RULES.items():
+        yield says, lambda rule=wrong.rule: arithmetic.run(op, arrays, parameters, rule)
+    for says, sequence in wrong_sequences(op, arrays):
+        yield says, lambda sequence=sequence: sequence(parameters)
+    for says, before in wrong_inputs(op, arrays, parameters):
+        yield says, lambda before=before: changed(op, *before(arrays, parameters))
+    for says, after in wrong_outputs(op, right):
+        yield says, lambda after=after: after(right, arrays)
+    yield from attempts_at_lines(op, arrays, parameters)
+    for module, name, value in constants(op):
+        for other in (value + 1, value - 1):
+            says = f"{name} is {other} in place of {value}"
+            yield says, lambda m=module, n=name, v=other: with_constant(op, arrays, parameters, m, n, v)
+
+
+def attempts_at_lines(op: Op, arrays: Arrays, parameters: dict[str, int]) -> Iterator[tuple[str, Callable]]:
+    """Yield the mistakes of arithmetic once for each line that could make them, if there are several."""
+    lines = used(op, arrays, parameters)
+    for says, functions in REPLACED.items():
+        for site in several(lines, functions):
+            there = replaced_at(site, functions)
+            yield f"{says}, in `{site.text}`", lambda there=there: replaced(op, arrays, parameters, there)
+    for says, operation in RULES.items():
+        for site in several(lines, operation.operations):
+            rule = at(site, operation.rule)
+            yield f"{says}, in `{site.text}`", lambda rule=rule: arithmetic.run(op, arrays, parameters, rule)
+
+
+def run_arithmetic(
+    op: Op,
+    arrays: Arrays,
+    parameters: Mapping[str, int],
+    says: str,
+    noting: Callable[[Callable], Callable],
+) -> None:
+    """Run an op with the mistake of arithmetic of this description, or without one, for whoever notes its results.
+
+    ``noting`` wraps the functions of the number system, which come as the mistake has them.
+    """
+    mistake, _, line = says.partition(", in `")
+    lines = used(op, arrays, parameters) if line else {}
+    every = [site for sites in lines.values() for site in sites if f"{site.text}`" == line]
+    functions: Mapping[str, Callable] = REPLACED.get(mistake, {})
+    rule = RULES[mistake].rule if mistake in RULES else None
+    if every:
+        functions, rule = replaced_at(every[0], functions), at(every[0], rule) if rule else None
+    every_function = {name: f for name, f in vars(integers).items() if isinstance(f, FunctionType)} | functions
+    with arithmetic.replaced(**{name: noting(function) for name, function in every_function.items()}):
+        arithmetic.run(op, arrays, parameters, rule)
+
+
+def several(lines: Mapping[str, Sequence[Site]], names: Iterable[str]) -> list[Site]:
+    sites = list(dict.fromkeys(site for name in names for site in lines.get(name, ())))
+    return sites if len(sites) > 1 else []
+
+
+def with_constant(op: Op, arrays: Arrays, parameters: Mapping[str, int], module: dict, name: str, value: int) -> Any:
+    right = module[name]
+    module[name] = value
+    try:
+        return op.golden(*arrays, **parameters)
+    finally:
+        module[name] = right
+
+
+def replaced(op: Op, arrays: Arrays, parameters: Mapping[str, int], functions: Mapping[str, Callable]) -> Any:
+    with arithmetic.replaced(**functions):
+        return op.golden(*arrays, **parameters)
+
+
+def changed(op: Op, arrays: Arrays, parameters: Mapping[str, int]) -> Any:
+    return op.golden(*arrays, **parameters)
+
+
+def results(returned: Any) -> Arrays:
+    return tuple(map(np.asarray, returned if isinstance(returned, tuple) else (returned,)))
+
+
+def same_form(a: Arrays, b: Arrays) -> bool:
+    return [(x.dtype, x.shape) for x in a] == [(y.dtype, y.shape) for y in b]
+
+
+def same(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> bool:
+    return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))

@@ -1,0 +1,91 @@
+"""Known-wrong sequences: a state that is lost at the cuts of a sequence, or used a step too late or too early."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from mamba_integer.spec.contract import Op
+
+Arrays = tuple[np.ndarray, ...]
+WithParameters = Callable[[Mapping[str, int]], Arrays]
+CHUNKS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+def wrong_sequences(op: Op, arrays: Sequence[np.ndarray]) -> Iterator[tuple[str, WithParameters]]:
+    """Yield descriptions and results of an op that carries a state along a sequence."""
+    names = [tensor.name for tensor in op.inputs]
+    if any(tensor.shape.startswith("... ") for tensor in op.inputs) and arrays[0].ndim > 1:
+        yield "all rows are taken as one", lambda parameters: rows_as_one(op, arrays, parameters)
+    state = next((tensor.name for tensor in op.outputs if tensor.name in names), None)
+    if state is None:
+        return
+    if {"x", "b", "c", "h", "skip"} <= set(names) and op.outputs[0].name == "y":
+        yield "y is taken from the state before the step", lambda parameters: from_old_state(op, arrays, parameters)
+    axes = [tensor.shape.split().index("L") if "L" in tensor.shape.split() else None for tensor in op.inputs]
+    length = next((a.shape[axis] for a, axis in zip(arrays, axes, strict=True) if axis is not None), 0)
+    for chunk in CHUNKS:
+        if chunk < length:
+            for carries in (False, True):
+                lost = "carries the first state into every chunk" if carries else "isn't carried from chunk to chunk"
+                says = f"{state} {lost} of {chunk} steps"
+                yield says, lambda parameters, n=chunk, c=carries: in_chunks(op, arrays, parameters, state, axes, n, c)
+
+
+def rows_as_one(op: Op, arrays: Sequence[np.ndarray], parameters: Mapping[str, int]) -> Arrays:
+    """Return the results of an op that takes all its rows as one long row."""
+    flat = []
+    for tensor, array in zip(op.inputs, arrays, strict=True):
+        if tensor.shape == "...":
+            array = array.reshape(-1)[0]
+        flat.append(array.reshape(-1) if tensor.shape.startswith("... ") else np.asarray(array))
+    joined = []
+    for one, many in zip(results_of(op, flat, parameters), results_of(op, arrays, parameters), strict=True):
+        spread = one.reshape(many.shape) if one.size == many.size else np.broadcast_to(one, many.shape)
+        joined.append(np.array(spread))
+    return tuple(joined)
+
+
+def results_of(op: Op, arrays: Sequence[np.ndarray], parameters: Mapping[str, int]) -> Arrays:
+    results = op.golden(*arrays, **parameters)
+    return tuple(map(np.asarray, results if isinstance(results, tuple) else (results,)))
+
+
+def in_chunks(op, arrays, parameters, state, axes, chunk, carries) -> Arrays:
+    """Return the results of an op whose every chunk starts anew, from zero or from the first state."""
+    position = [tensor.name for tensor in op.inputs].index(state)
+    length = next(a.shape[axis] for a, axis in zip(arrays, axes, strict=True) if axis is not None)
+    parts = []
+    for start in range(0, length, chunk):
+        steps = slice(start, start + chunk)
+        timed = zip(arrays, axes, strict=True)
+        part = [a if axis is None else a[(slice(None),) * axis + (steps,)] for a, axis in timed]
+        if start and not carries:
+            part[position] = np.zeros_like(part[position])
+        parts.append(results_of(op, part, parameters))
+    joined = []
+    for i, tensor in enumerate(op.outputs):
+        names = tensor.shape.split()
+        joined.append(np.concatenate([p[i] for p in parts], names.index("L")) if "L" in names else parts[-1][i])
+    return tuple(joined)
+
+
+def from_old_state(op: Op, arrays: Sequence[np.ndarray], parameters: Mapping[str, int]) -> Arrays:
+    """Return the right states with outputs that are computed before each state is stepped.
+
+    A step with a decay of one and no input leaves the state as it is, so its output is that of the old state.
+    """
+    now = dict(zip((tensor.name for tensor in op.inputs), arrays, strict=True))
+    timed = [tensor.name for tensor in op.inputs if "L" in tensor.shape.split()]
+    calm = dict(parameters) | {"k": 1, "n_max": 2, "convex": 0}
+    outputs = []
+    for t in range(now["x"].shape[1] if timed else 1):
+        step = now | {name: now[name][:, t : t + 1] for name in timed}
+        still = step | {name: np.full_like(step[name], 2) for name in ("n", "base") if name in step}
+        still |= {name: np.zeros_like(step[name]) for name in ("b", "mod") if name in step}
+        outputs.append(run(op, still, calm)[0])
+        now["h"] = run(op, step, parameters)[1]
+    return np.concatenate(outputs, 1) if timed else outputs[0], now["h"]
+
+
+def run(op: Op, arrays: Mapping[str, np.ndarray], parameters: Mapping[str, int]) -> Arrays:
+    return op.golden(*(arrays[tensor.name] for tensor in op.inputs), **parameters)

@@ -1,0 +1,114 @@
+"""Where golden code does what: the lines of an op at which an operation or a function of the number system is used."""
+
+import linecache
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import wraps
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+from mamba_integer.spec import integers
+from mamba_integer.spec.contract import Op
+
+from . import arithmetic
+
+OPS_PACKAGE = "mamba_integer.spec.ops."
+
+
+@dataclass(frozen=True)
+class Site:
+    """A line of golden code."""
+
+    file: str
+    line: int
+
+    @property
+    def text(self) -> str:
+        return " ".join(linecache.getline(self.file, self.line).split())
+
+
+def current() -> Site | None:
+    """Return the line of an op that is being run."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").startswith(OPS_PACKAGE):
+            return Site(frame.f_code.co_filename, frame.f_lineno)
+        frame = frame.f_back  # type: ignore[assignment]
+    return None
+
+
+def at(site: Site, rule: arithmetic.Rule) -> arithmetic.Rule:
+    """Return the rule as it applies to one line alone."""
+
+    def there(ufunc, method, inputs, options):
+        return rule(ufunc, method, inputs, options) if current() == site else NotImplemented
+
+    return there
+
+
+def replaced_at(site: Site, functions: Mapping[str, Callable]) -> dict[str, Callable]:
+    """Return functions that replace those of the number system on one line alone."""
+
+    def choose(name: str, wrong: Callable) -> Callable:
+        right = getattr(integers, name)
+
+        @wraps(right)
+        def function(*arguments):
+            return (wrong if current() == site else right)(*arguments)
+
+        return function
+
+    return {name: choose(name, wrong) for name, wrong in functions.items()}
+
+
+def used(op: Op, arrays, parameters) -> dict[str, list[Site]]:
+    """Return the lines of a call's golden code by the operation or function that each uses, in the order of use."""
+    sites: dict[str, dict[Site, None]] = {}
+
+    def note(name: str) -> None:
+        if (site := current()) is not None:
+            sites.setdefault(name, {})[site] = None
+
+    def rule(ufunc, method, inputs, options):
+        note(ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}")
+        return NotImplemented
+
+    def noting(name: str, right: Callable) -> Callable:
+        def function(*arguments):
+            note(name)
+            return right(*arguments)
+
+        return function
+
+    names = [name for name, value in vars(integers).items() if isinstance(value, FunctionType)]
+    functions = {name: noting(name, getattr(integers, name)) for name in names}
+    with arithmetic.replaced(**functions), arithmetic.noting(None):
+        arithmetic.run(op, arrays, parameters, rule)
+    return {name: list(lines) for name, lines in sites.items()}
+
+
+def constants(op: Op) -> list[tuple[dict[str, Any], str, int]]:
+    """Return the integer constants that an op's golden code reads: the names' module, the name, the value."""
+    found: dict[tuple[int, str], tuple[dict[str, Any], str, int]] = {}
+    visited: set[CodeType] = set()
+
+    def visit(function: FunctionType) -> None:
+        if function.__code__ in visited or not function.__module__.startswith("mamba_integer.spec"):
+            return
+        visited.add(function.__code__)
+        for name in function.__code__.co_names:
+            value = function.__globals__.get(name)
+            if isinstance(value, FunctionType):
+                visit(value)
+            elif isinstance(value, Op):
+                visit(value.golden)  # type: ignore[arg-type]
+            elif type(value) is int:
+                found[id(function.__globals__), name] = (function.__globals__, name, value)
+            elif isinstance(value, ModuleType):
+                for attribute in function.__code__.co_names:
+                    if isinstance(inner := getattr(value, attribute, None), FunctionType):
+                        visit(inner)
+
+    visit(op.golden)  # type: ignore[arg-type]
+    return list(found.values())
