@@ -9,10 +9,11 @@ import json
 import os
 import re
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -40,8 +41,12 @@ from mamba_integer.spec.contract import find_op
 from .presets import PRESETS
 from .vectors.commands import app as vectors
 
+if TYPE_CHECKING:
+    from .report import Report
+
 JOBS = "How many processes share the ops; with 2 or more, a run survives a backend that ends its process."
 TIMEOUT_HELP = "Seconds that a program of --command has to answer one case; then it is ended, and the case has failed."
+SECONDS_TO_EXPLAIN = 60.0
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the drawn cases.")]
 
 
@@ -79,6 +84,7 @@ def conform_command(
     exhaustive: Annotated[bool, typer.Option("--exhaustive", help="Also every input, where they are finite.")] = False,
     text: Annotated[Path | None, typer.Option(help="File of real text for the block run stage by stage.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help=JOBS)] = 1,
+    explain: Annotated[bool, typer.Option(help="Make failing cases small and look for known mistakes.")] = True,
     as_json: Json = False,
     report_file: Annotated[Path | None, typer.Option("--report", help="Write the report to this JSON file.")] = None,
 ) -> None:
@@ -126,6 +132,8 @@ def conform_command(
             try:
                 with interrupted_by_sigterm():
                     conform(backends, selected, PRESETS[preset], seed, advance, exhaustive, report, jobs)
+                    if explain:
+                        explain_failures(report)
                     if source:
                         report.texts += run_texts(backends, jobs, source.name, real_text.run, source)
                         full = preset == "full"
@@ -157,6 +165,7 @@ def compare_command(
     as_json: Json = False,
 ) -> None:
     """Compare one op on two or more backends, on drawn cases or on one given case."""
+    from .diagnosis.explanation import explain
     from .engine import replay
     from .engine.cases import draw_case
     from .engine.comparison import AnyCase, Failure
@@ -190,13 +199,23 @@ def compare_command(
     else:
         console = console_for()
         if failure:
-            show_failure(console, failure)
+            show_failure(console, failure, explain(failure) if reference.name == "golden" else None)
         elif compared:
             what = f"{len(chosen)} cases, {compared:,} integers"
             console.print(f"equal: {op} on {', '.join(names)}: {what}", style="green")
         else:
             console.print(f"FAILED: {op}: nothing was compared in {len(chosen)} cases", style="bold red")
     raise typer.Exit(EQUAL if compared and not failure else MISMATCH)
+
+
+def explain_failures(report: "Report") -> None:
+    """Explain the failures of a report, as many as there is time for."""
+    from .diagnosis.explanation import explain
+
+    deadline = time.monotonic() + SECONDS_TO_EXPLAIN
+    for result in report.results:
+        if result.failure and time.monotonic() < deadline:
+            result.explanation = explain(result.failure)
 
 
 def backend_names(text: str) -> list[str]:

@@ -1,5 +1,11 @@
 """What a terminal shows: a card for each failure, one table for the run."""
 
+import shlex
+from collections.abc import Iterator
+from itertools import chain, islice, repeat, zip_longest
+from typing import Any
+
+import numpy as np
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
@@ -7,6 +13,7 @@ from rich.text import Text as Line
 
 from mamba_integer.spec.contract import find_op
 
+from .diagnosis.explanation import Explanation
 from .engine.comparison import Failure, hexadecimal
 from .report import Report, Result, Text
 
@@ -14,9 +21,11 @@ STYLES = {"passed": "green", "failed": "bold red"} | dict.fromkeys(
     ("missing", "partial", "skipped", "not run"), "yellow"
 )
 SHOWN = 16  # hex digits of a digest
+MOST_CHARACTERS = 240  # of an array
+MOST_INTERMEDIATES = 16
 
 
-def failure_card(failure: Failure) -> Panel:
+def failure_card(failure: Failure, explanation: Explanation | None = None) -> Panel:
     """Return a panel that says what to look at and how to see it again."""
     contract, case = find_op(failure.case.op), failure.case
     rows = Table.grid(padding=(0, 2))
@@ -32,16 +41,58 @@ def failure_card(failure: Failure) -> Panel:
         where = f"the first at {failure.output}[{first}]"
         rows.add_row("differ", f"{failure.count} of {failure.compared} integers, {where}")
         for label, value in (("got", failure.got), ("want", failure.want), ("xor", failure.got ^ failure.want)):
-            rows.add_row(label, f"{value:>11}  {hexadecimal(value)}")
+            rows.add_row(label, f"{value:>11}  {hexadecimal(value, failure.bits)}")
+    if explanation:
+        for label, text in explained(explanation):
+            rows.add_row(label, Line(text))
     title = f"{case.op} on {failure.backend.name} ({failure.backend.device})"
     return Panel(rows, title=Line(title, style="bold red"), title_align="left", border_style="red", expand=False)
 
 
-def show_failure(console: Console, failure: Failure) -> None:
-    """Print the card, and below it the command in one unbroken piece, so that it can be copied."""
-    console.print(failure_card(failure))
+def explained(explanation: Explanation) -> Iterator[tuple[str, str]]:
+    """Yield what an explanation tells, as labels and texts."""
+    vector = explanation.vector
+    yield "", ""
+    if explanation.side:
+        yield "side", explanation.side
+    if explanation.common:
+        yield "fails", explanation.common
+    for label, (name, array) in zip(chain(["smallest"], repeat("")), vector.inputs.items(), strict=False):
+        yield label, f"{name} = {numbers(array.tolist())}"
+    if vector.parameters:
+        yield "", ", ".join(f"{name}={value}" for name, value in vector.parameters.items())
+    for tensor, got, want in zip(find_op(vector.op).outputs, explanation.got, vector.results, strict=True):
+        if not np.array_equal(got, want):
+            yield "", f"{tensor.name}: got {numbers(got.tolist())}, want {numbers(want.tolist())}"
+    if explanation.intermediates:
+        values = (f"{name} {numbers(v)}" for name, v in explanation.intermediates.items())
+        yield "on the way", "; ".join(islice(values, MOST_INTERMEDIATES))
+    for label, mistake in zip_longest(("looks like",), explanation.mistakes, fillvalue="or like"):
+        if mistake != "or like":
+            yield label, mistake
+    if explanation.mistakes:
+        yield "", f"this returns the same integers in {explanation.explained} of {explanation.failing} failing calls"
+    else:
+        yield "looks like", "none of the known mistakes"
+    if explanation.diverges:
+        yield "begins at", explanation.diverges
+
+
+def numbers(values: Any) -> str:
+    text = str(values)
+    return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]} ..."
+
+
+def show_failure(console: Console, failure: Failure, explanation: Explanation | None = None) -> None:
+    """Print the card, and below it the commands, each in one unbroken piece, so that it can be copied."""
+    console.print(failure_card(failure, explanation))
     console.print("repeat:", style="bold")
     console.print(Line(failure.repeat), soft_wrap=True)
+    if explanation:
+        case, backend = explanation.vector.to_json(), failure.backend.name
+        command = ["mamba-integer", "vectors", "reproduce", "--backend", backend, "--case", case]
+        console.print("write a script that shows it (and with promote, keep it as a vector):", style="bold")
+        console.print(Line(shlex.join(command)), soft_wrap=True)
     console.print()
 
 
@@ -92,8 +143,9 @@ def verdict(report: Report) -> Line:
 
 
 def show_report(console: Console, report: Report) -> None:
-    for failure in report.failures:
-        show_failure(console, failure)
+    for result in report.results:
+        if result.failure:
+            show_failure(console, result.failure, result.explanation)
     texts = report.texts + report.models
     for text in texts:
         if text.message:

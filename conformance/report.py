@@ -8,6 +8,7 @@ from typing import Any
 from mamba_integer import spec
 from mamba_integer.backends.app.terminal import EQUAL, MISMATCH
 
+from .diagnosis.explanation import Explanation
 from .engine.comparison import Failure
 
 MOST_REASONS = 20  # different ones that are kept of an op's skipped cases
@@ -25,6 +26,7 @@ class Result:
     integers: int = 0
     skipped: Counter[str] = field(default_factory=Counter)  # cases that the backend left out, by its reason
     failure: Failure | None = None
+    explanation: Explanation | None = None
     shares: int = 0
 
     @property
@@ -70,6 +72,7 @@ class Result:
             "integers": self.integers,
             "skipped": dict(self.skipped),
             "failure": self.failure.to_dict() if self.failure else None,
+            "explanation": self.explanation.to_dict() if self.explanation else None,
         }
 
 

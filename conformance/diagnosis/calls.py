@@ -22,6 +22,8 @@ def wrong_inputs(op: Op, arrays: Sequence[np.ndarray], parameters: Mapping[str, 
             yield f"the digits in each byte of {name} are read from the high bits down", only(i, reverse_codes)
             yield f"the nibbles of {name} are swapped", only(i, swap_nibbles)
             yield f"the digits of {name} have their signs swapped", only(i, negate_codes)
+            yield f"the digits 1 of {name} are taken as 0", only(i, lambda a: a & (a & 0xAA | (a & 0xAA) >> 1))
+            yield f"the digits -1 of {name} are taken as 0", only(i, lambda a: a & ~(a & 0xAA | (a & 0xAA) >> 1))
         elif not isinstance(tensor, Packed):
             yield f"{name} is taken as zero", only(i, np.zeros_like)
             yield f"{name} is negated", only(i, np.negative)

@@ -1,7 +1,8 @@
 """What a failure tells: a small call that fails, which known mistake returns the same, and where it begins."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from random import Random
@@ -14,15 +15,18 @@ from mamba_integer.spec.contract import find_op
 
 from ..engine.cases import draw_case, extreme_cases
 from ..engine.comparison import Failure
+from ..engine.relations import RelationCase
 from ..engine.vector import Vector, as_vector
 from .catalogue import Arrays, same, same_form, variants
+from .common import in_common
 from .intermediates import first_divergence, right_values
+from .relation import calls_of, describe
 from .shrink import shrink
 
 SECONDS = 3.0  # that one failure may take to explain
 SMALL = 4096  # integers of a call that the catalogue is run on
 NAMING = 4  # calls that tell which operation of the golden code computes which intermediate
-OTHERS = 12  # further calls on which a mistake must return what the backend returns
+OTHERS = 16  # further calls on which a mistake must return what the backend returns
 NAMED = 3  # mistakes that are told
 LISTED = 8  # values of an intermediate that are told
 
@@ -34,40 +38,53 @@ class Explanation:
     vector: Vector
     got: Arrays
     mistakes: list[str] = field(default_factory=list)
-    diverges: str = ""  # the first intermediate that the mistake changes, and its values
+    explained: int = 0  # of the failing calls that were looked at, those where the first mistake returns the same
+    failing: int = 0
+    common: str = ""  # what failing calls have in common
+    side: str = ""  # of a relation, which one is wrong
+    diverges: str = ""  # the first intermediate that the mistake changes, with a wrong and a right value
     intermediates: dict[str, list[int]] = field(default_factory=dict)  # the right values on the way
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "case": self.vector.to_json(),
-            "inputs": {
-                t.name: a.tolist() for t, a in zip(find_op(self.vector.op).inputs, self.vector.arrays, strict=True)
-            },
+            "inputs": {name: array.tolist() for name, array in self.vector.inputs.items()},
             "got": [array.tolist() for array in self.got],
             "want": [array.tolist() for array in self.vector.results],
             "mistakes": self.mistakes,
+            "explained": self.explained,
+            "failing": self.failing,
+            "common": self.common,
+            "side": self.side,
             "diverges": self.diverges,
             "intermediates": {name: values[:LISTED] for name, values in self.intermediates.items()},
         }
 
 
 def explain(failure: Failure, seconds: float = SECONDS) -> Explanation | None:
-    """Return what a failure with wrong integers tells, or None where the call alone doesn't fail again."""
+    """Return what a failure with wrong integers tells, or None where no single call fails again."""
     if failure.kind not in ("value", "protocol"):
         return None
-    deadline = time.monotonic() + seconds
-    # A program whose integers don't even fit their type may have wrong ones that do in another call.
-    first = [as_vector(failure.case), *(others(failure.case.op) if failure.kind == "protocol" else ())]
-    original = next((vector for vector in first if fails(failure.backend, vector)), None)
-    if original is None:
-        return None
-    vector = shrink(original, lambda smaller: fails(failure.backend, smaller), time.monotonic() + seconds / 2)
-    got = answer(failure.backend, vector)
+    deadline, backend, side = time.monotonic() + seconds, failure.backend, ""
+    if isinstance(failure.case, RelationCase):
+        first = calls_of(backend, failure.case)
+        wrong = next((i for i, vector in enumerate(first) if fails(backend, vector)), None)
+        if wrong is None:
+            return None
+        side, original = describe(failure.case, first, wrong), first[wrong]
+    else:
+        # A program whose integers don't even fit their type may have wrong ones that do in another call.
+        first = [as_vector(failure.case), *(others(failure.case.op) if failure.kind == "protocol" else ())]
+        known = next((vector for vector in first if fails(backend, vector)), None)
+        if known is None:
+            return None
+        original = known
+    vector = shrink(original, lambda smaller: fails(backend, smaller), time.monotonic() + seconds / 2)
+    got = answer(backend, vector)
     if got is None or sum(array.size for array in vector.arrays) > SMALL:
         return None
-    found = Explanation(vector, got)
-    found.mistakes = narrowed(failure.backend, [vector, original], deadline)
-    found.intermediates = right_values(vector)
+    found = Explanation(vector, got, side=side, intermediates=right_values(vector))
+    search(found, backend, [vector, original, *others(vector.op)], deadline)
     if found.mistakes:
         found.diverges = first_divergence(vector, found.mistakes[0], islice(others(vector.op), NAMING))
     return found
@@ -90,30 +107,38 @@ def fails(backend: Backend, vector: Vector) -> bool:
     return got is not None and not same(got, vector.results)
 
 
-def narrowed(backend: Backend, first: Sequence[Vector], deadline: float) -> list[str]:
-    """Return the mistakes that return what the backend returns, on as many calls as there is time for.
+def search(found: Explanation, backend: Backend, vectors: Iterable[Vector], deadline: float) -> None:
+    """Fill in the mistakes that return what the backend returns, on as many calls as there is time for.
 
     What one call can't tell apart, others can. A mistake that doesn't show in a call returns the right results there.
     """
     remaining: list[str] | None = None
-    for vector in (*first, *others(first[0].op)):
-        if sum(array.size for array in vector.arrays) > SMALL:
-            continue
-        if remaining is not None and (len(remaining) < 2 or time.monotonic() > deadline):
+    explained: Counter[str] = Counter()
+    failing: list[Vector] = []
+    passing: list[Vector] = []
+    for vector in vectors:
+        if remaining is not None and time.monotonic() > deadline:
             break
         got = answer(backend, vector)
-        if got is None:
+        if got is None or sum(array.size for array in vector.arrays) > SMALL:
             continue
         wrong = not same(got, vector.results)
+        if all(result.size for result in vector.results):
+            (failing if wrong else passing).append(vector)
+        if remaining == []:
+            continue
         call = find_op(vector.op), vector.arrays, vector.parameters
         shown = {says: same(returned, got) for says, returned in variants(*call, only=remaining, deadline=deadline)}
+        explained.update(says for says, equal in shown.items() if equal)
         if remaining is None:
             remaining = [says for says, equal in shown.items() if equal]
-            continue
-        # A backend may have a second mistake that shows in this call alone: then the call tells nothing.
-        left = [says for says in remaining if shown.get(says, not wrong)]
-        remaining = left or remaining
-    return (remaining or [])[:NAMED]
+        else:
+            # A backend may have a second mistake that shows in this call alone: then the call tells nothing.
+            remaining = [says for says in remaining if shown.get(says, not wrong)] or remaining
+    found.mistakes = (remaining or [])[:NAMED]
+    found.failing = len(failing)
+    found.explained = explained[found.mistakes[0]] if found.mistakes else 0
+    found.common = in_common(failing[1:], passing)
 
 
 def others(op: str) -> Iterator[Vector]:

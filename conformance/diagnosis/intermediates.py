@@ -21,7 +21,6 @@ from . import arithmetic
 from .catalogue import run_arithmetic
 from .sites import OPS_PACKAGE, Site
 
-
 BETWEEN = (__name__, arithmetic.__name__, "numpy")
 
 

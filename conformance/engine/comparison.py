@@ -2,8 +2,10 @@
 
 import contextlib
 import shlex
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,6 +13,8 @@ import numpy as np
 from mamba_integer.backends import Backend, UnsupportedError
 from mamba_integer.backends.programs import ProgramError
 from mamba_integer.spec.contract import Tensor, find_op, known_size, trusted_values
+
+OURS = str(Path(__file__).parents[2])  # what a crash is never blamed on: the suite, and whatever else lies beside it
 
 
 class AnyCase(Protocol):
@@ -53,6 +57,12 @@ class Failure(Exception):
         return self.kind == "value"
 
     @property
+    def bits(self) -> int:
+        """The width of the type whose integers differ; 64 where its op has no result of this name."""
+        named = [tensor for tensor in find_op(self.case.op).outputs if tensor.name == self.output]
+        return max((np.dtype(dtype).itemsize * 8 for t in named for dtype in t.dtypes), default=64)
+
+    @property
     def repeat(self) -> str:
         """The command that repeats this case."""
         names = f"{self.reference},{self.backend.name}"
@@ -81,16 +91,15 @@ class Failure(Exception):
                 "index": list(self.index),
                 "got": self.got,
                 "want": self.want,
-                "got_hex": hexadecimal(self.got),
-                "want_hex": hexadecimal(self.want),
-                "xor_hex": hexadecimal(self.got ^ self.want),
+                "got_hex": hexadecimal(self.got, self.bits),
+                "want_hex": hexadecimal(self.want, self.bits),
+                "xor_hex": hexadecimal(self.got ^ self.want, self.bits),
             }
         return found
 
 
-def hexadecimal(value: int) -> str:
-    """Return the two's complement bits of value: 32 of them, or 64 where it needs more."""
-    bits = 32 if -(1 << 31) <= value < 1 << 32 else 64
+def hexadecimal(value: int, bits: int) -> str:
+    """Return the two's complement bits of value."""
     return f"0x{value & ((1 << bits) - 1):0{bits // 4}x}"
 
 
@@ -139,7 +148,15 @@ def crashes_as_failures(backend: Backend, case: AnyCase, says: str = "") -> Iter
     except ProgramError as error:
         raise Failure(backend, case, error.kind, f"{says}{error}") from error
     except BaseException as error:
-        raise Failure(backend, case, "crash", f"{says}{type(error).__name__}: {error}") from error
+        message = f"{says}{type(error).__name__}: {error}{raised_at(error)}"
+        raise Failure(backend, case, "crash", message) from error
+
+
+def raised_at(error: BaseException) -> str:
+    """Return the line of a backend at which it raised: the last one that isn't ours."""
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [frame for frame in frames if not frame.filename.startswith(OURS)]
+    return f" (at {theirs[-1].filename}:{theirs[-1].lineno}: {theirs[-1].line})" if theirs else ""
 
 
 @dataclass(frozen=True)

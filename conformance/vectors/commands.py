@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,9 @@ from mamba_integer.backends.app.terminal import EQUAL, MISMATCH, Json, UsageErro
 from mamba_integer.spec.contract import find_op
 
 from ..presets import PRESETS
+
+if TYPE_CHECKING:
+    from ..engine.vector import Vector
 
 app = typer.Typer(help="Vectors in files: calls with all their integers, for machines that no suite can reach.")
 Folder = Annotated[Path, typer.Argument(help="The folder of the vectors.")]
@@ -106,3 +109,44 @@ def freeze_command(
     size = sum(path.stat().st_size for path in core.CORE.iterdir())
     root = manifest["root"][:16]
     print(f"{manifest['count']} vectors of {len(manifest['vectors'])} ops, {size:,} bytes, root {root}")
+
+
+Given = Annotated[str, typer.Option("--case", help="The case as JSON, as a failure card prints it.")]
+
+
+def vector_of(case: str) -> "Vector":
+    from ..engine import replay
+    from ..engine.vector import as_vector
+
+    try:
+        op = json.loads(case).get("op") or json.loads(case)["case"]["op"]
+        return as_vector(replay.parse(case, find_op(op).name))
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UsageError(f"--case: {error}") from error
+
+
+@app.command("reproduce", epilog="Example: mamba-integer vectors reproduce --backend numba --case '{...}' > show.py")
+def reproduce_command(
+    case: Given,
+    backend: Annotated[str, typer.Option(help="The backend that the script runs.")] = "golden",
+    language: Annotated[str, typer.Option(help="python or c.")] = "python",
+) -> None:
+    """Print one case as a program of its own: a script that runs a backend, or C literals with the right results."""
+    from . import reproduction
+
+    if language not in ("python", "c"):
+        raise UsageError(f"unknown language {language!r}; known: python, c")
+    vector = vector_of(case)
+    print(reproduction.c(vector) if language == "c" else reproduction.python(vector, backend), end="")
+
+
+@app.command("promote", epilog="Example: mamba-integer vectors promote --case '{...}'")
+def promote_command(case: Given) -> None:
+    """Add one case to the frozen core of this checkout, so that it is compared for ever."""
+    from . import core
+
+    vector = vector_of(case)
+    if len(vector.line) > core.LONGEST_VECTOR:
+        raise UsageError(f"--case: its vector has {len(vector.line)} bytes, {core.LONGEST_VECTOR} at most")
+    new = core.promote(vector)
+    print(f"{vector.op} {vector.sha256} {'is now' if new else 'was already'} in {core.CORE}")

@@ -74,8 +74,8 @@ def test_planted_bug_fails_its_ops(name):
         assert op in card
         assert all(label in card for label in spec.OPS[op].clauses)
         if failure.differs:
-            assert hexadecimal(failure.got) in card and hexadecimal(failure.want) in card
-            assert hexadecimal(failure.got ^ failure.want) in card
+            assert hexadecimal(failure.got, failure.bits) in card and hexadecimal(failure.want, failure.bits) in card
+            assert hexadecimal(failure.got ^ failure.want, failure.bits) in card
 
 
 # A race, long sequences, sums beyond int32 or float32, values at an edge: what drawn cases can't repeat or seldom meet.

@@ -1,0 +1,57 @@
+"""What the calls on which a backend fails have in common, and those on which it doesn't lack."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from mamba_integer.spec.contract import find_op
+
+from ..engine.vector import Vector
+from .shrink import dimensions
+
+FEWEST = 3  # failing calls, and passing ones, from which something common is told
+TILES = (2, 4, 8, 16, 32, 64, 128)
+
+
+def in_common(failing: Sequence[Vector], passing: Sequence[Vector]) -> str:
+    """Return the simplest condition that all failing calls meet and no passing one, or an empty text."""
+    if len(failing) < FEWEST or len(passing) < FEWEST:
+        return ""
+    fail, passed = [facts(vector) for vector in failing], [facts(vector) for vector in passing]
+    for says, holds in conditions(fail):
+        if all(map(holds, fail)) and not any(map(holds, passed)):
+            return says
+    return ""
+
+
+def facts(vector: Vector) -> dict[str, int | str]:
+    """Return the sizes, parameters and dtypes of a call."""
+    contract = find_op(vector.op)
+    sizes = dimensions(contract.inputs, vector.arrays)
+    rows = 1
+    for name, size in sizes.items():
+        rows *= size if name.startswith("...") else 1
+    named: dict[str, int | str] = {name: size for name, size in sizes.items() if not name.startswith("...")}
+    if any("..." in tensor.shape for tensor in contract.inputs):
+        named["rows"] = rows
+    dtypes = {f"dtype of {name}": array.dtype.name for name, array in vector.inputs.items()}
+    return named | dict(vector.parameters) | dtypes
+
+
+Facts = Mapping[str, int | str]
+
+
+def conditions(fail: Sequence[Facts]) -> Iterator[tuple[str, Callable[[Facts], bool]]]:
+    """Yield conditions that the failing calls may have in common, the simplest first."""
+    numbers = [name for name, value in fail[0].items() if isinstance(value, int)]
+    for name in fail[0]:
+        values = {one[name] for one in fail}
+        if len(values) == 1:
+            (value,) = values
+            yield f"only {name} = {value}", lambda one, n=name, v=value: one[n] == v
+    for name in numbers:
+        for tile in TILES:
+            yield f"only {name} % {tile} == 0", lambda one, n=name, t=tile: one[n] % t == 0
+            yield f"only {name} % {tile} != 0", lambda one, n=name, t=tile: one[n] % t != 0
+    for name in numbers:
+        low, high = min(one[name] for one in fail), max(one[name] for one in fail)
+        yield f"only {name} >= {low}", lambda one, n=name, v=low: one[n] >= v
+        yield f"only {name} <= {high}", lambda one, n=name, v=high: one[n] <= v
