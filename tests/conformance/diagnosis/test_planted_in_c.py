@@ -66,7 +66,7 @@ BUGS = [
         "selective_scan_step",
         "*b = &c->in[3], *mix = &c->in[4]",
         "*b = &c->in[4], *mix = &c->in[3]",
-        "b and c are exch",
+        "b and c are exchanged",
     ),
     Bug(
         "selective_scan_step", "c->in[6].values[i];", "c->in[6].values[i % (D * N)];", "first of B in h is used for all"
@@ -77,10 +77,8 @@ BUGS = [
     Bug(
         "bitshift_norm",
         SQUARES,
-        SQUARES.replace("+= ", "= (int64_t),
-        ").replace(",
-        ", ",
-        "), ",
+        "squares = (int64_t)((float)squares + (float)((row[i] - mean) * (row[i] - mean)));",
+        "sums are kept in float32",
     ),
     Bug(
         "bitshift_norm",
@@ -117,7 +115,7 @@ BUGS = [
         "dyadic_rotate",
         "lam = c->in[1].values[p], gam = c->in[2]",
         "lam = c->in[2].values[p], gam = c->in[1]",
-        "exchang",
+        "are exchanged",
     ),
     Bug(
         "dyadic_rotate",
@@ -132,7 +130,7 @@ BUGS = [
         "philox4x32",
         KEYS,
         EXCHANGED,
-        "exchang",
+        "are exchanged",
     ),
 ]
 
