@@ -32,7 +32,7 @@ from mamba_integer.backends.app.terminal import (
     console_for,
     find_backend,
 )
-from mamba_integer.backends.files.atomic import write_json
+from mamba_integer.backends.files.atomic import write_atomically, write_json
 from mamba_integer.backends.files.source import Source
 from mamba_integer.backends.programs.ops import DEFAULT_TIMEOUT, TIMEOUT
 from mamba_integer.backends.protocol import COMMAND
@@ -43,10 +43,12 @@ from .vectors.commands import app as vectors
 
 if TYPE_CHECKING:
     from .report import Report
+    from .reports.known import Known
 
 JOBS = "How many processes share the ops; with 2 or more, a run survives a backend that ends its process."
 TIMEOUT_HELP = "Seconds that a program of --command has to answer one case; then it is ended, and the case has failed."
 SECONDS_TO_EXPLAIN = 60.0
+KNOWN_HELP = "A file of ops that needn't pass, with reasons; one that passes all the same fails the run."
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the drawn cases.")]
 
 
@@ -87,6 +89,10 @@ def conform_command(
     explain: Annotated[bool, typer.Option(help="Make failing cases small and look for known mistakes.")] = True,
     as_json: Json = False,
     report_file: Annotated[Path | None, typer.Option("--report", help="Write the report to this JSON file.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write one page of HTML with cards and a coverage map.")] = None,
+    junit: Annotated[Path | None, typer.Option(help="Write JUnit's XML, which CI systems show.")] = None,
+    badge: Annotated[Path | None, typer.Option(help="Write the JSON of a badge, for shields.io.")] = None,
+    known_failures: Annotated[Path | None, typer.Option(help=KNOWN_HELP)] = None,
 ) -> None:
     """Run the suite for backends: drawn cases, bounds, relations, real text, a whole model, training steps.
 
@@ -98,15 +104,21 @@ def conform_command(
     from .engine.run import conform, run_texts
     from .render import show_report
     from .report import Report, Result
+    from .reports.badge import badge as badge_of
+    from .reports.junit import junit as junit_xml
+    from .reports.known import apply_known
+    from .reports.page import page
 
     if preset not in PRESETS:
         raise UsageError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
     selected = [find_op(name).name for name in op] if op else list(spec.OPS)
-    if report_file and not report_file.parent.is_dir():
-        raise UsageError(f"--report: no folder {report_file.parent}")
-    if report_file and report_file.exists() and not report_file.is_file():
-        raise UsageError(f"--report: {report_file} is there and is no regular file")
-    source = _text(text) if text or not (op or implemented) else None
+    for option, path in (("report", report_file), ("html", html), ("junit", junit), ("badge", badge)):
+        if path and not path.parent.is_dir():
+            raise UsageError(f"--{option}: no folder {path.parent}")
+        if path and path.exists() and not path.is_file():
+            raise UsageError(f"--{option}: {path} is there and is no regular file")
+    known = _known(known_failures) if known_failures else []
+    source = _text(text) if text or not (op or implemented or preset == "smoke") else None
     with backends_on_stderr(as_json):
         os.environ[TIMEOUT] = str(timeout)
         programs = [f"{COMMAND}{line}" for line in command or ()]
@@ -144,8 +156,15 @@ def conform_command(
                 stopped = TERMINATED
             except KeyboardInterrupt:
                 pass
+    apply_known(report, known)
     if report_file:
         write_json(report_file, fields())
+    if html:
+        write_atomically(html, page(report, about).encode())
+    if junit:
+        write_atomically(junit, junit_xml(report))
+    if badge:
+        write_json(badge, badge_of(report))
     if as_json:
         print(json.dumps(fields()))
     else:
@@ -224,6 +243,15 @@ def backend_names(text: str) -> list[str]:
     for part in re.split(rf",(?={COMMAND})", text):
         names += [part] if part.startswith(COMMAND) else part.split(",")
     return [name.strip() for name in names if name.strip()]
+
+
+def _known(path: Path) -> "list[Known]":
+    from .reports.known import KnownFailuresError, read_known
+
+    try:
+        return read_known(path)
+    except KnownFailuresError as error:
+        raise UsageError(f"--known-failures: {error}") from error
 
 
 def _text(path: Path | None) -> Source:

@@ -1,3 +1,3 @@
 """The presets of the suite: how many cases are drawn for each op."""
 
-PRESETS = {"minimal": 25, "full": 150}
+PRESETS = {"smoke": 10, "minimal": 25, "full": 150}

@@ -1,5 +1,6 @@
 """What a terminal shows: a card for each failure, one table for the run."""
 
+import io
 import shlex
 from collections.abc import Iterator
 from itertools import chain, islice, repeat, zip_longest
@@ -17,10 +18,11 @@ from .diagnosis.explanation import Explanation
 from .engine.comparison import Failure, hexadecimal
 from .report import Report, Result, Text
 
-STYLES = {"passed": "green", "failed": "bold red"} | dict.fromkeys(
-    ("missing", "partial", "skipped", "not run"), "yellow"
+STYLES = {"passed": "green", "failed": "bold red", "stale": "bold red"} | dict.fromkeys(
+    ("missing", "partial", "skipped", "known", "not run"), "yellow"
 )
 SHOWN = 16  # hex digits of a digest
+TEXT_WIDTH = 140
 MOST_CHARACTERS = 240  # of an array
 MOST_INTERMEDIATES = 16
 
@@ -96,6 +98,14 @@ def show_failure(console: Console, failure: Failure, explanation: Explanation | 
     console.print()
 
 
+def card_text(result: Result) -> str:
+    """Return the card and the commands of a failed result as plain text."""
+    assert result.failure
+    console = Console(file=io.StringIO(), width=TEXT_WIDTH, highlight=False, color_system=None)
+    show_failure(console, result.failure, result.explanation)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
 def table(report: Report) -> Table:
     """Return the table op x backend: cases, integers compared, status."""
     columns = list(dict.fromkeys((result.backend, result.device) for result in report.results))
@@ -144,7 +154,9 @@ def verdict(report: Report) -> Line:
 
 def show_report(console: Console, report: Report) -> None:
     for result in report.results:
-        if result.failure:
+        if result.known:
+            console.print(Line(f"{result.op} on {result.backend}: {result.status}: {result.known}", style="yellow"))
+        elif result.failure:
             show_failure(console, result.failure, result.explanation)
     texts = report.texts + report.models
     for text in texts:

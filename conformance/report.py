@@ -11,6 +11,7 @@ from mamba_integer.backends.app.terminal import EQUAL, MISMATCH
 from .diagnosis.explanation import Explanation
 from .engine.comparison import Failure
 
+FINISHED = ("passed", "failed", "known", "stale")
 MOST_REASONS = 20  # different ones that are kept of an op's skipped cases
 
 
@@ -21,12 +22,13 @@ class Result:
     op: str
     backend: str
     device: str = "cpu"
-    status: str = "not run"  # passed, failed, missing, partial, skipped, not run
+    status: str = "not run"  # passed, failed, missing, partial, skipped, known, stale, not run
     groups: Counter[str] = field(default_factory=Counter)
     integers: int = 0
     skipped: Counter[str] = field(default_factory=Counter)  # cases that the backend left out, by its reason
     failure: Failure | None = None
     explanation: Explanation | None = None
+    known: str = ""  # why this op needn't pass
     shares: int = 0
 
     @property
@@ -71,6 +73,7 @@ class Result:
             "groups": dict(self.groups),
             "integers": self.integers,
             "skipped": dict(self.skipped),
+            "known": self.known,
             "failure": self.failure.to_dict() if self.failure else None,
             "explanation": self.explanation.to_dict() if self.explanation else None,
         }
@@ -115,12 +118,12 @@ class Report:
     @property
     def passed(self) -> bool:
         """Whether something was compared and all that was compared was equal (ops may be missing)."""
-        return self.compared > 0 and "failed" not in self.statuses
+        return self.compared > 0 and not {"failed", "stale"} & set(self.statuses)
 
     @property
     def complete(self) -> bool:
         """Whether every selected op ran on every backend."""
-        return bool(self.results) and all(status in ("passed", "failed") for status in self.statuses)
+        return bool(self.results) and all(status in FINISHED for status in self.statuses)
 
     @property
     def exit_code(self) -> int:

@@ -1,6 +1,7 @@
 """Known-wrong calls: the right op on inputs that were read wrongly, or its results written wrongly."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -65,9 +66,12 @@ def wrong_inputs(op: Op, arrays: Sequence[np.ndarray], parameters: Mapping[str, 
                 yield f"{name} is ignored: it is taken as {fixed}", moved_to(name, fixed)
         for by in (1, -1):
             yield f"{name} is taken as {name} {'+' if by > 0 else '-'} 1", moved_to(name, value + by)
-    for first, second in combinations(parameters, 2):
-        exchanged = {first: parameters[second], second: parameters[first]}
-        yield f"{first} and {second} are exchanged", lambda a, p, e=exchanged: (a, p | e)
+    at = op.check(arrays, parameters)
+    for one, other in combinations(op.parameters, 2):
+        exchanged = {one.name: parameters[other.name], other.name: parameters[one.name]}
+        # Beyond its range, a value taken as a shift could ask for more memory than there is.
+        if exchanged[one.name] in one.range(at) and exchanged[other.name] in other.range(at):
+            yield f"{one.name} and {other.name} are exchanged", together(exchanged)
 
 
 def wrong_outputs(op: Op, results: Sequence[np.ndarray]) -> Iterator[tuple[str, After]]:
@@ -76,13 +80,13 @@ def wrong_outputs(op: Op, results: Sequence[np.ndarray]) -> Iterator[tuple[str, 
         name = tensor.name
         if isinstance(tensor, PackedTernary):
             yield f"the digits in each byte of {name} are written from the high bits down", write(i, reverse_codes)
-            yield f"the nibbles of {name} are swapped", write(i, swap_nibbles)
-            yield f"the digits of {name} have their signs swapped", write(i, negate_codes)
+            yield f"the nibbles of {name} are written swapped", write(i, swap_nibbles)
+            yield f"the digits of {name} are written with their signs swapped", write(i, negate_codes)
         for j, given in enumerate(op.inputs):
             if given.name == name:
-                yield f"{name} is returned as it came", lambda r, a, i=i, j=j: (*r[:i], a[j], *r[i + 1 :])
+                yield f"{name} is returned as it came", as_it_came(i, j)
         yield f"{name} is written as zero", write(i, np.zeros_like)
-        yield f"{name} is negated", write(i, np.negative)
+        yield f"{name} is written negated", write(i, np.negative)
         if result.dtype.itemsize > 1:
             yield f"{name} is written with its bytes in reverse", write(i, lambda a: a.byteswap())
         if result.ndim > 1 and result.shape[-1] == result.shape[-2] > 1:
@@ -93,7 +97,7 @@ def wrong_outputs(op: Op, results: Sequence[np.ndarray]) -> Iterator[tuple[str, 
                 yield f"the first of {dimension} in {name} is written to all", write(i, first_for_all(axis))
                 yield f"{name} is written one too late along {dimension}", write(i, rolled(axis, 1))
                 yield f"{name} is written one too early along {dimension}", write(i, rolled(axis, -1))
-                yield f"{name} is written in reverse along {dimension}", write(i, lambda a, x=axis: np.flip(a, x))
+                yield f"{name} is written in reverse along {dimension}", write(i, partial(np.flip, axis=axis))
             for tile in TILES:
                 if size % tile:
                     whole = size - size % tile
@@ -101,7 +105,7 @@ def wrong_outputs(op: Op, results: Sequence[np.ndarray]) -> Iterator[tuple[str, 
                     yield left_out, write(i, cleared(axis, slice(whole, None)))
     for i, j in combinations(range(len(results)), 2):
         if results[i].shape == results[j].shape and results[i].dtype == results[j].dtype:
-            yield f"{op.outputs[i].name} and {op.outputs[j].name} are exchanged", exchange(i, j)
+            yield f"the results {op.outputs[i].name} and {op.outputs[j].name} are exchanged", exchange(i, j)
 
 
 def dimension_name(tensor: Tensor, dimensions: int, axis: int) -> str:
@@ -134,6 +138,14 @@ def exchange(i: int, j: int) -> After:
 
 def moved_to(name: str, value: int) -> Change:
     return lambda arrays, parameters: (arrays, parameters | {name: value})
+
+
+def together(values: Mapping[str, int]) -> Change:
+    return lambda arrays, parameters: (arrays, parameters | dict(values))
+
+
+def as_it_came(output: int, given: int) -> After:
+    return lambda results, arrays: (*results[:output], arrays[given], *results[output + 1 :])
 
 
 def other_way(names: Mapping[str, int]) -> Change:

@@ -70,11 +70,11 @@ def attempts_at_lines(op: Op, arrays: Arrays, parameters: dict[str, int]) -> Ite
     for says, functions in REPLACED.items():
         for site in several(lines, functions):
             there = replaced_at(site, functions)
-            yield f"{says}, in `{site.text}`", lambda there=there: replaced(op, arrays, parameters, there)
+            yield f"{says}, in {site.text}", lambda there=there: replaced(op, arrays, parameters, there)
     for says, operation in RULES.items():
         for site in several(lines, operation.operations):
             rule = at(site, operation.rule)
-            yield f"{says}, in `{site.text}`", lambda rule=rule: arithmetic.run(op, arrays, parameters, rule)
+            yield f"{says}, in {site.text}", lambda rule=rule: arithmetic.run(op, arrays, parameters, rule)
 
 
 def run_arithmetic(
@@ -90,12 +90,12 @@ def run_arithmetic(
     """
     mistake, _, line = says.partition(", in `")
     lines = used(op, arrays, parameters) if line else {}
-    every = [site for sites in lines.values() for site in sites if f"{site.text}`" == line]
+    every = [site for sites in lines.values() for site in sites if site.text == f"`{line}"]
     functions: Mapping[str, Callable] = REPLACED.get(mistake, {})
     rule = RULES[mistake].rule if mistake in RULES else None
     if every:
         functions, rule = replaced_at(every[0], functions), at(every[0], rule) if rule else None
-    every_function = {name: f for name, f in vars(integers).items() if isinstance(f, FunctionType)} | functions
+    every_function = {name: f for name, f in vars(integers).items() if isinstance(f, FunctionType)} | dict(functions)
     with arithmetic.replaced(**{name: noting(function) for name, function in every_function.items()}):
         arithmetic.run(op, arrays, parameters, rule)
 

@@ -37,21 +37,34 @@ def facts(vector: Vector) -> dict[str, int | str]:
 
 
 Facts = Mapping[str, int | str]
+Condition = tuple[str, Callable[[Facts], bool]]
 
 
-def conditions(fail: Sequence[Facts]) -> Iterator[tuple[str, Callable[[Facts], bool]]]:
+def conditions(fail: Sequence[Facts]) -> Iterator[Condition]:
     """Yield conditions that the failing calls may have in common, the simplest first."""
-    numbers = [name for name, value in fail[0].items() if isinstance(value, int)]
-    for name in fail[0]:
-        values = {one[name] for one in fail}
-        if len(values) == 1:
-            (value,) = values
-            yield f"only {name} = {value}", lambda one, n=name, v=value: one[n] == v
+    for name, value in fail[0].items():
+        yield equal(name, value)
+    numbers = {name: [int(one[name]) for one in fail] for name, value in fail[0].items() if isinstance(value, int)}
     for name in numbers:
         for tile in TILES:
-            yield f"only {name} % {tile} == 0", lambda one, n=name, t=tile: one[n] % t == 0
-            yield f"only {name} % {tile} != 0", lambda one, n=name, t=tile: one[n] % t != 0
-    for name in numbers:
-        low, high = min(one[name] for one in fail), max(one[name] for one in fail)
-        yield f"only {name} >= {low}", lambda one, n=name, v=low: one[n] >= v
-        yield f"only {name} <= {high}", lambda one, n=name, v=high: one[n] <= v
+            yield from multiple(name, tile)
+    for name, values in numbers.items():
+        yield from beyond(name, min(values), max(values))
+
+
+def equal(name: str, value: int | str) -> Condition:
+    return f"only {name} = {value}", lambda one: one[name] == value
+
+
+def multiple(name: str, tile: int) -> tuple[Condition, Condition]:
+    return (
+        (f"only {name} % {tile} == 0", lambda one: int(one[name]) % tile == 0),
+        (f"only {name} % {tile} != 0", lambda one: int(one[name]) % tile != 0),
+    )
+
+
+def beyond(name: str, least: int, most: int) -> tuple[Condition, Condition]:
+    return (
+        (f"only {name} >= {least}", lambda one: int(one[name]) >= least),
+        (f"only {name} <= {most}", lambda one: int(one[name]) <= most),
+    )

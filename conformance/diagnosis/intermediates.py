@@ -55,7 +55,7 @@ def first_divergence(vector: Vector, mistake: str, others: Iterable[Vector]) -> 
         other = wrong.get(instruction, values)
         if values != other and len(values) == len(other):
             first = next(i for i, (a, b) in enumerate(zip(values, other, strict=True)) if a != b)
-            where = names.get(instruction, f"`{instruction.text}`")
+            where = names.get(instruction, instruction.text)
             return f"{where}: {other[first]} in place of {values[first]}"
     return ""
 

@@ -1,6 +1,7 @@
 """Known-wrong sequences: a state that is lost at the cuts of a sequence, or used a step too late or too early."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -28,7 +29,7 @@ def wrong_sequences(op: Op, arrays: Sequence[np.ndarray]) -> Iterator[tuple[str,
             for carries in (False, True):
                 lost = "carries the first state into every chunk" if carries else "isn't carried from chunk to chunk"
                 says = f"{state} {lost} of {chunk} steps"
-                yield says, lambda parameters, n=chunk, c=carries: in_chunks(op, arrays, parameters, state, axes, n, c)
+                yield says, partial(in_chunks, op, arrays, state=state, axes=axes, chunk=chunk, carries=carries)
 
 
 def rows_as_one(op: Op, arrays: Sequence[np.ndarray], parameters: Mapping[str, int]) -> Arrays:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
+from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
@@ -25,7 +26,8 @@ class Site:
 
     @property
     def text(self) -> str:
-        return " ".join(linecache.getline(self.file, self.line).split())
+        source = " ".join(linecache.getline(self.file, self.line).split())
+        return f"`{source}` ({Path(self.file).name}:{self.line})"
 
 
 def current() -> Site | None:

@@ -1,0 +1,20 @@
+"""A badge: the JSON of which shields.io makes one (its endpoint format)."""
+
+import json
+from typing import Any
+
+from mamba_integer import spec
+
+from ..report import Report
+from ..vectors.core import CORE, MANIFEST
+from .known import counts
+
+
+def badge(report: Report) -> dict[str, Any]:
+    """Return how many ops pass on the backend that passes fewest, the specification's version, the core's root."""
+    fewest = min(counts(report).values(), default=0)
+    root = json.loads((CORE / MANIFEST).read_bytes())["root"]
+    whole = fewest == len(spec.OPS) and report.exit_code == 0
+    color = "brightgreen" if whole else "yellow" if report.passed and fewest else "red"
+    message = f"{fewest} of {len(spec.OPS)} ops, spec {spec.SPEC_VERSION}, root {root[:8]}"
+    return {"schemaVersion": 1, "label": "mamba-integer", "message": message, "color": color}

@@ -1,0 +1,205 @@
+"""The parts of a diagnosis: the catalogue leaves no trace, shrinking keeps a failure, what is common is told."""
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+from hypothesis.errors import UnsatisfiedAssumption
+
+from mamba_integer import spec
+from mamba_integer.backends import Backend
+from mamba_integer.conformance import oracle
+from mamba_integer.conformance.diagnosis import explanation
+from mamba_integer.conformance.diagnosis.catalogue import REPLACED, RULES, same, variants
+from mamba_integer.conformance.diagnosis.common import in_common
+from mamba_integer.conformance.diagnosis.explanation import Explanation, explain, search
+from mamba_integer.conformance.diagnosis.intermediates import right_values
+from mamba_integer.conformance.diagnosis.relation import calls_of
+from mamba_integer.conformance.diagnosis.shrink import shrink
+from mamba_integer.conformance.engine.cases import draw_case, extreme_cases
+from mamba_integer.conformance.engine.comparison import Failure
+from mamba_integer.conformance.engine.relations import RelationCase, draw_relation
+from mamba_integer.conformance.engine.run import conform_op
+from mamba_integer.conformance.engine.vector import Vector, as_vector
+from mamba_integer.spec import integers
+
+ARITHMETIC = [*REPLACED, *RULES]
+LONG = 1e9
+SMALL = 600  # integers of a call
+
+
+def small_vectors(op: str, count: int) -> list[Vector]:
+    drawn = (as_vector(draw_case(op, Random(f"test {op} {i}"))) for i in range(60))
+    short = (v for v in drawn if sum(a.size for a in v.arrays) < SMALL and all(r.size for r in v.results))
+    return [vector for vector, _ in zip(short, range(count), strict=False)]
+
+
+class Mistaken:
+    """The golden ops, one of them with a mistake of the catalogue."""
+
+    def __init__(self, op: str, says: str):
+        self.op, self.says = op, says
+
+    def __getattr__(self, name: str) -> Callable:
+        if name not in spec.OPS:
+            raise AttributeError(name)
+        return self.run if name == self.op else spec.OPS[name]
+
+    def run(self, *arrays, **parameters):
+        op = spec.OPS[self.op]
+        shown = dict(variants(op, arrays, parameters, only=[self.says]))
+        return shown.get(self.says) or op.golden(*arrays, **parameters)
+
+
+def test_the_catalogue_is_long():
+    assert len(ARITHMETIC) >= 50
+
+
+@pytest.mark.parametrize("op", spec.OPS)
+def test_mistakes_are_recognised_on_the_ops_that_they_spoil(op):
+    """Each op with the next of the mistakes that change it: all mistakes together are met many times over."""
+    vectors, shown = [], []
+    for vector in small_vectors(op, 8):
+        vectors.append(vector)
+        shown += [says for says, _ in variants(spec.OPS[op], vector.arrays, vector.parameters) if says not in shown]
+        if len(shown) > 10:
+            break
+    says = shown[list(spec.OPS).index(op) * 7 % len(shown)]
+    backend = Backend("mistaken", Mistaken(op, says))
+    failing = [v for v in vectors if explanation.fails(backend, v)]
+    found = Explanation(failing[0], ())
+    search(found, backend, failing, LONG)
+    assert found.explained == found.failing == len(failing)
+    # Another mistake may come first only if these calls can't tell the two apart.
+    for vector in failing:
+        results = dict(variants(spec.OPS[op], vector.arrays, vector.parameters, only=[says, found.mistakes[0]]))
+        assert same(results[says], results[found.mistakes[0]])
+
+
+def test_every_mistake_of_arithmetic_spoils_some_op():
+    left = set(ARITHMETIC)
+    for op in spec.OPS:
+        for vector in small_vectors(op, 2) + [
+            as_vector(case) for case, _ in zip(extreme_cases(op), range(8), strict=False)
+        ]:
+            if sum(array.size for array in vector.arrays) < SMALL and left:
+                left -= {says for says, _ in variants(spec.OPS[op], vector.arrays, vector.parameters, only=left)}
+    assert not left
+
+
+def test_the_catalogue_leaves_no_trace():
+    before = {name: value for name, value in vars(integers).items()}
+    for op in ("philox4x32", "selective_scan", "bitshift_norm"):
+        (vector,) = small_vectors(op, 1)
+        copies = [array.copy() for array in vector.arrays]
+        first = [
+            (says, [r.tolist() for r in results])
+            for says, results in variants(spec.OPS[op], vector.arrays, vector.parameters)
+        ]
+        again = [
+            (says, [r.tolist() for r in results])
+            for says, results in variants(spec.OPS[op], vector.arrays, vector.parameters)
+        ]
+        assert first == again and len(dict(first)) == len(first)
+        assert same(vector.arrays, copies)
+        assert same(vector.results, Vector(op, vector.arrays, vector.parameters).results)
+    assert before == vars(integers)
+
+
+def test_variants_are_wrong_and_in_form():
+    for op in ("quantize_rows", "causal_conv1d"):
+        (vector,) = small_vectors(op, 1)
+        for _, results in variants(spec.OPS[op], vector.arrays, vector.parameters):
+            assert not same(results, vector.results)
+            assert [(r.dtype, r.shape) for r in results] == [(r.dtype, r.shape) for r in vector.results]
+
+
+def test_shrinking_cuts_to_what_fails():
+    rows = np.arange(60, dtype=np.int16).reshape(3, 20)
+    small = shrink(Vector("quantize_rows", (rows,), {}), lambda v: (v.arrays[0] >= 17).any(), LONG)
+    assert small.arrays[0].tolist() == [[17]]
+    packed = spec.OPS["pack_ternary"].golden(np.ones((5, 9), np.int8))
+    linear = Vector("ternary_linear", (np.ones((2, 9), np.int8), np.zeros(2, np.int32), packed), {"num": 3, "shift": 9})
+    small = shrink(linear, lambda v: v.arrays[0].shape[-1] > 4 and v.parameters["num"] > 1, LONG)
+    assert small.arrays[0].shape == (1, 5) and small.arrays[2].shape == (1, 2)
+    assert small.parameters == {"num": 3, "shift": 0} or small.parameters["num"] == 2
+
+
+def test_what_failing_calls_have_in_common():
+    def vector(columns, rows=2, s=1, dtype="int32"):
+        return Vector("requantize", (np.zeros((rows, columns), dtype),), {"shift": s})
+
+    wide = [vector(4), vector(8), vector(12)]
+    narrow = [vector(3), vector(7), vector(6)]
+    shifted = [vector(1, s=8), vector(2, s=9), vector(2, s=12)]
+    assert in_common(shifted, [vector(1, s=3), vector(2, s=7), vector(2)]) == "only shift >= 8"
+    types = [vector(n, dtype="int16") for n in (1, 2, 3)]
+    assert in_common(types, [vector(n) for n in (1, 2, 3)]) == "only dtype of x = int16"
+    assert in_common(wide[:2], narrow) == in_common(wide, narrow[:2]) == ""
+
+
+def whole_and_pieces(op: str) -> RelationCase:
+    for number in range(100):
+        with contextlib.suppress(UnsatisfiedAssumption):
+            case = draw_relation("chunks", op, Random(number))
+            if case.place and 0 < case.place[0] < case.arrays[0].shape[1] and all(array.size for array in case.arrays):
+                return case
+    raise AssertionError("no such case is drawn")
+
+
+@pytest.mark.parametrize("op", ["selective_scan", "causal_conv1d"])
+def test_a_relation_tells_which_side_is_wrong(op):
+    case = whole_and_pieces(op)
+    calls = calls_of(Backend("golden", spec), case)
+    assert len(calls) >= 3 and any(
+        same(call.arrays, case.arrays) for call in calls if len(call.arrays[0][0]) > case.place[-1]
+    )
+
+    class ShortWrong:
+        def __getattr__(self, name):
+            if name not in spec.OPS:
+                raise AttributeError(name)
+
+            def run(*arrays, **parameters):
+                results = spec.OPS[name].golden(*arrays, **parameters)
+                if name != op or arrays[0].shape[1] < case.arrays[0].shape[1]:
+                    return (results[0] + np.int16(1), *results[1:])
+                return results
+
+            return run
+
+    wrong = Backend("wrong", ShortWrong())
+    failure = Failure(wrong, case, "value", "")
+    found = explain(failure, LONG)
+    assert found is not None and found.side.startswith("a part is wrong: call ")
+    assert found.side.endswith(f"cut at {', '.join(map(str, case.place))}")
+
+
+def test_right_values_are_named_as_the_widths():
+    (vector,) = small_vectors("bitshift_norm", 1)
+    values = right_values(vector)
+    at = spec.OPS["bitshift_norm"].check(vector.arrays, vector.parameters)
+    assert set(values) <= set(spec.OPS["bitshift_norm"].widths(at))
+    assert values["y"] == vector.results[0].ravel().tolist()
+    with oracle.observe.recording() as record:
+        oracle.bitshift_norm(*vector.arrays, **vector.parameters)
+    assert record["sum"] == (min(values["sum"]), max(values["sum"]))
+
+
+def test_a_crash_tells_the_backends_line(tmp_path, monkeypatch):
+    (tmp_path / "crashing.py").write_text("def isqrt(v):\n    return v.no_such_thing\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import crashing
+
+    failure = conform_op(Backend("crashing", crashing), "isqrt", 3).failure
+    assert failure is not None and failure.kind == "crash"
+    assert failure.message.endswith(f"(at {Path(crashing.__file__)}:2: return v.no_such_thing)")
+    assert explain(failure) is None
+
+
+def test_a_failure_that_does_not_come_back_is_not_explained():
+    case = draw_case("isqrt", Random(1))
+    assert explain(Failure(Backend("golden", spec), case, "value", "")) is None
