@@ -160,7 +160,7 @@ def conform_command(
     if report_file:
         write_json(report_file, fields())
     if html:
-        write_atomically(html, page(report, about).encode())
+        write_atomically(html, page(report, about).encode(errors="replace"))
     if junit:
         write_atomically(junit, junit_xml(report))
     if badge:

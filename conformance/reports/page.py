@@ -20,7 +20,9 @@ th, td { padding: .15rem .5rem; border: 1px solid var(--line); text-align: right
 th:first-child, td:first-child { text-align: left; } thead th { position: sticky; top: 0; background: Canvas; }
 .passed { color: var(--good); } .failed, .stale { color: var(--bad); font-weight: 600; }
 .missing, .partial, .skipped, .known, .not-run { color: var(--open); }
-.none { background: var(--soft); } pre { overflow-x: auto; padding: .75rem; border: 1px solid var(--line); font-size: .8rem; }
+.none { background: var(--soft); }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; }
+pre { padding: .75rem; border: 1px solid var(--line); font-size: .8rem; }
 .scroll { overflow-x: auto; } summary { cursor: pointer; } code { font-size: .85em; overflow-wrap: anywhere; }
 """
 
@@ -71,7 +73,8 @@ def coverage(results: Iterable[Result]) -> str:
 
 def card(result: Result) -> str:
     title = f"{escape(result.op)} on {escape(result.backend)}: {escape(reason_of(result))}"
-    return f"<details open><summary class={result.status}>{title}</summary><pre>{escape(card_text(result))}</pre></details>"
+    text = escape(card_text(result))
+    return f"<details open><summary class={result.status}>{title}</summary><pre>{text}</pre></details>"
 
 
 def hashes(text: Text) -> str:
