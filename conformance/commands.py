@@ -188,6 +188,9 @@ def compare_command(
     from .engine import replay
     from .engine.cases import draw_case
     from .engine.comparison import AnyCase, Failure
+    from .engine.exhaustive import ExhaustiveCase
+    from .engine.relations import RelationCase
+    from .maps import maps
     from .render import show_failure
 
     contract = find_op(op)
@@ -219,6 +222,10 @@ def compare_command(
         console = console_for()
         if failure:
             show_failure(console, failure, explain(failure) if reference.name == "golden" else None)
+            drawable = failure.differs and not isinstance(failure.case, RelationCase | ExhaustiveCase)
+            for name, lines in maps(failure, reference) if drawable else ():
+                console.print(f"where {name} differs (# all, + some, · none):", style="bold", markup=False)
+                console.print("\n".join(lines), markup=False)
         elif compared:
             what = f"{len(chosen)} cases, {compared:,} integers"
             console.print(f"equal: {op} on {', '.join(names)}: {what}", style="green")

@@ -16,7 +16,7 @@ def junit(report: Report) -> bytes:
     for backend in dict.fromkeys(result.backend for result in report.results):
         results = [result for result in report.results if result.backend == backend]
         texts = [text for text in (*report.texts, *report.models) if text.backend == backend]
-        statuses = [one.status for one in (*results, *texts)]
+        statuses = [result.status for result in results] + [text.status for text in texts]
         suite = ElementTree.SubElement(
             suites,
             "testsuite",
