@@ -12,7 +12,9 @@ import numpy as np
 
 from mamba_integer.backends import Backend, UnsupportedError
 from mamba_integer.backends.programs import ProgramError
-from mamba_integer.spec.contract import Tensor, find_op, known_size, trusted_values
+from mamba_integer.backends.programs.wire import Form
+from mamba_integer.backends.programs.wire import result_forms as forms
+from mamba_integer.spec.contract import find_op
 
 OURS = str(Path(__file__).parents[2])  # what a crash is never blamed on: the suite, and whatever else lies beside it
 
@@ -157,29 +159,6 @@ def raised_at(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     theirs = [frame for frame in frames if not frame.filename.startswith(OURS)]
     return f" (at {theirs[-1].filename}:{theirs[-1].lineno}: {theirs[-1].line})" if theirs else ""
-
-
-@dataclass(frozen=True)
-class Form:
-    """What is known of a result before its integers are."""
-
-    name: str
-    dtypes: tuple[str, ...]
-    shape: tuple[int, ...]
-
-
-def forms(op: str, arrays: Sequence[np.ndarray], parameters: Mapping[str, int]) -> list[Form]:
-    """Return the forms that an op's contract gives its results."""
-    contract = find_op(op)
-    with trusted_values():
-        at = contract.check(arrays, parameters)
-
-    def shape(tensor: Tensor) -> tuple[int, ...]:
-        names = tensor.shape.split()
-        leading = at.leading if "..." in names else ()
-        return (*leading, *(known_size(name, at) for name in names if name != "..."))
-
-    return [Form(tensor.name, tensor.dtypes, shape(tensor)) for tensor in contract.outputs]
 
 
 def in_form(

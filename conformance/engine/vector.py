@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,6 +19,7 @@ from mamba_integer.backends.programs.wire import (
     format_tensor,
     parse_parameters,
     parse_tensor,
+    result_forms,
     shown,
 )
 from mamba_integer.spec import OPS, DomainError
@@ -26,6 +28,8 @@ from mamba_integer.spec.contract import find_op
 from ..presets import PRESETS
 from .cases import draw_case, extreme_cases
 from .comparison import AnyCase
+
+MOST_RESULTS = 1 << 24  # integers of a result that a stranger's vector may ask for
 
 
 class VectorError(ValueError):
@@ -98,6 +102,9 @@ def parse_vector(fields: Mapping[str, Any], paths: Mapping[str, Path] | None = N
         arrays = tuple(parse_tensor(one, t.name, paths or {}) for one, t in zip(inputs, tensors, strict=True))
         vector = Vector(op, arrays, parse_parameters(fields.get("parameters")))
         find_op(op).check(vector.arrays, vector.parameters)
+        largest = max(prod(form.shape) for form in result_forms(op, vector.arrays, vector.parameters))
+        if largest > MOST_RESULTS:
+            raise WireError(f"a result has {largest} integers, at most {MOST_RESULTS} are allowed")
     except (WireError, DomainError) as error:
         raise VectorError(f"{op}: {error}" if isinstance(error, WireError) else str(error)) from error
     return vector

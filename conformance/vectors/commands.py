@@ -96,6 +96,7 @@ def check_command(
 
 @app.command("freeze", epilog="Example: mamba-integer vectors freeze")
 def freeze_command(
+    anew: Annotated[bool, typer.Option("--anew", help="Let frozen results change under the same version.")] = False,
     verify_only: Annotated[bool, typer.Option("--verify", help="Compare the frozen core and change nothing.")] = False,
 ) -> None:
     """Make the frozen core of this checkout anew: keep what is frozen, add vectors of new ops, write the manifest."""
@@ -103,7 +104,7 @@ def freeze_command(
     from . import core
 
     try:
-        manifest = core.verify() if verify_only else core.freeze()
+        manifest = core.verify() if verify_only else core.freeze(anew=anew)
     except VectorError as error:
         raise UsageError(str(error)) from error
     size = sum(path.stat().st_size for path in core.CORE.iterdir())

@@ -3,6 +3,7 @@
 Inputs that were once frozen stay; their right results may change only with the specification's version.
 """
 
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,21 +27,27 @@ MOST_DRAWN = 150  # drawn cases that are tried for an op
 FLOOR = 500  # vectors that the core has at least: fewer mean that something is missing
 
 
-def freeze(core: Path = CORE, ops: tuple[str, ...] = ()) -> dict[str, Any]:
+def freeze(core: Path = CORE, ops: tuple[str, ...] = (), anew: bool = False) -> dict[str, Any]:
     """Keep every frozen vector, add some for each op that has too few, and write the new manifest.
+
+    ``anew``, and another version of the specification, lets right results change, and drops the vectors of what the
+    specification no longer has.
 
     Raises
     ------
     VectorError
-        A frozen vector has another right result, or left its op's domain, under the same specification version.
+        A frozen vector has another right result, or left its op's domain, under the same version.
     """
     core.mkdir(exist_ok=True)
-    manifest, frozen = core / MANIFEST, {op: list(read(core, op)) for op in spec.OPS}
-    if manifest.exists() and json.loads(manifest.read_bytes())["spec_version"] == spec.SPEC_VERSION:
+    manifest = core / MANIFEST
+    if not anew and manifest.exists() and json.loads(manifest.read_bytes())["spec_version"] == spec.SPEC_VERSION:
         verify(core)
+    for path in core.glob("*.jsonl"):
+        if path.stem not in spec.OPS:
+            path.unlink()
     hashes = {}
     for op in sorted(spec.OPS):
-        vectors = {vector.sha256: vector for vector in frozen[op]}
+        vectors = {vector.sha256: vector for vector in remaining(core, op)}
         for vector in small_vectors(op) if not ops or op in ops else ():
             if len(vectors) >= PER_OP:
                 break
@@ -73,6 +80,14 @@ def is_short(vector: Vector) -> bool:
         return False
     sizes = [result.size for result in vector.results]
     return sum(sizes) > 0 and max(sizes) <= INLINE and len(vector.line) <= LONGEST_VECTOR
+
+
+def remaining(core: Path, op: str) -> Iterator[Vector]:
+    """Yield the frozen vectors of an op that are still in its domain."""
+    path = core / f"{op}.jsonl"
+    for line in lines_of(path) if path.exists() else ():
+        with contextlib.suppress(VectorError):
+            yield parse_vector(parse_line(line))
 
 
 def read(core: Path, op: str) -> Iterator[Vector]:

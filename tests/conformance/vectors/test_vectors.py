@@ -172,6 +172,32 @@ def test_any_bytes_of_a_file_are_an_error_or_an_answer(exported, tmp_path, data)
         pass
 
 
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_change_of_a_folder_is_an_error_or_right(exported, tmp_path_factory, data):
+    place = Path(shutil.copytree(exported / "jsonl", tmp_path_factory.mktemp("changed") / "jsonl"))
+    (place / "gradient_add.answers.jsonl").write_bytes((place / "gradient_add.expected.jsonl").read_bytes())
+    path = place / data.draw(st.sampled_from(["requests", "expected", "answers"]).map("gradient_add.{}.jsonl".format))
+    content = bytearray(path.read_bytes())
+    start = data.draw(st.integers(0, len(content) - 1))
+    content[start : start + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
+    path.write_bytes(content)
+    try:
+        folder.check(place)
+    except VectorError as error:
+        assert str(error).isprintable()
+
+
+def test_a_vector_asks_for_no_more_than_there_is():
+    fields = parse_line(as_vector(draw_case("embedding_backward", Random(3))).line)
+    fields["inputs"] = [
+        {"dtype": "int32", "shape": [1], "data": "0"},
+        {"dtype": "int32", "shape": [1, 1024], "data": " ".join(["1"] * 1024)},
+    ]
+    with pytest.raises(VectorError, match="integers"):
+        parse_vector(fields | {"parameters": {"V": "65536"}})
+
+
 def test_export_does_not_write_over_anything(exported, tmp_path, monkeypatch, capsys):
     (tmp_path / "file").write_text("mine")
     for place in (tmp_path, tmp_path / "file", exported / "hex"):
@@ -247,6 +273,16 @@ def test_a_frozen_result_does_not_change_under_the_same_version(small_core, monk
     (small_core / core.MANIFEST).write_text(json.dumps(manifest | {"spec_version": "0.0"}))
     core.freeze(small_core, ops=("isqrt",))
     assert core.verify(small_core)["spec_version"] == spec.SPEC_VERSION
+
+
+def test_a_new_version_drops_what_it_no_longer_has(small_core):
+    manifest = json.loads((small_core / core.MANIFEST).read_bytes())
+    (small_core / "sqrt.jsonl").write_bytes((small_core / "isqrt.jsonl").read_bytes().replace(b"isqrt", b"sqrt"))
+    outside = Vector("saturate", (np.array([5], np.int32),), {"bits": 8}).line.replace(b'"bits":"8"', b'"bits":"99"')
+    (small_core / "saturate.jsonl").write_bytes((small_core / "saturate.jsonl").read_bytes() + outside)
+    with pytest.raises(VectorError):
+        core.freeze(small_core, ops=("isqrt", "saturate"))
+    assert core.freeze(small_core, ops=("isqrt", "saturate"), anew=True) == manifest == core.verify(small_core)
 
 
 @pytest.mark.parametrize("hole", ["line", "file", "all", "byte"])
