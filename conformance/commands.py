@@ -31,6 +31,7 @@ from mamba_integer.backends.app.terminal import (
     backends_on_stderr,
     console_for,
     find_backend,
+    warn,
 )
 from mamba_integer.backends.files.atomic import write_atomically, write_json
 from mamba_integer.backends.files.source import Source
@@ -241,7 +242,10 @@ def explain_failures(report: "Report") -> None:
     deadline = time.monotonic() + SECONDS_TO_EXPLAIN
     for result in report.results:
         if result.failure and time.monotonic() < deadline:
-            result.explanation = explain(result.failure)
+            try:
+                result.explanation = explain(result.failure)
+            except Exception as error:  # the verdict stands, whatever becomes of its explanation
+                warn(f"{result.op}: no explanation: {type(error).__name__}: {error}")
 
 
 def backend_names(text: str) -> list[str]:

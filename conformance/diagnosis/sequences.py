@@ -7,7 +7,15 @@ import numpy as np
 
 from mamba_integer.spec.contract import Op
 
+from ..engine.relations import RELATIONS
+
 Arrays = tuple[np.ndarray, ...]
+ZERO, FIRST, EARLY = "zero", "first", "early"
+CARRIED = {
+    "isn't carried from chunk to chunk": ZERO,
+    "starts from the first state in every chunk": FIRST,
+    "is carried a step too early from each chunk": EARLY,
+}
 WithParameters = Callable[[Mapping[str, int]], Arrays]
 CHUNKS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
@@ -24,12 +32,11 @@ def wrong_sequences(op: Op, arrays: Sequence[np.ndarray]) -> Iterator[tuple[str,
         yield "y is taken from the state before the step", lambda parameters: from_old_state(op, arrays, parameters)
     axes = [tensor.shape.split().index("L") if "L" in tensor.shape.split() else None for tensor in op.inputs]
     length = next((a.shape[axis] for a, axis in zip(arrays, axes, strict=True) if axis is not None), 0)
+    forward = RELATIONS["chunks"].needs(op.name) is not None
     for chunk in CHUNKS:
-        if chunk < length:
-            for carries in (False, True):
-                lost = "carries the first state into every chunk" if carries else "isn't carried from chunk to chunk"
-                says = f"{state} {lost} of {chunk} steps"
-                yield says, partial(in_chunks, op, arrays, state=state, axes=axes, chunk=chunk, carries=carries)
+        for says, carried in CARRIED.items() if forward and chunk < length else ():
+            whole = f"{state} {says} of {chunk} steps"
+            yield whole, partial(in_chunks, op, arrays, state=state, axes=axes, chunk=chunk, carried=carried)
 
 
 def rows_as_one(op: Op, arrays: Sequence[np.ndarray], parameters: Mapping[str, int]) -> Arrays:
@@ -51,23 +58,33 @@ def results_of(op: Op, arrays: Sequence[np.ndarray], parameters: Mapping[str, in
     return tuple(map(np.asarray, results if isinstance(results, tuple) else (results,)))
 
 
-def in_chunks(op, arrays, parameters, state, axes, chunk, carries) -> Arrays:
-    """Return the results of an op whose every chunk starts anew, from zero or from the first state."""
+def in_chunks(op, arrays, parameters, state, axes, chunk, carried) -> Arrays:
+    """Return the results of an op that hands a wrong state from each chunk of a sequence to the next."""
     position = [tensor.name for tensor in op.inputs].index(state)
+    returned = [tensor.name for tensor in op.outputs].index(state)
     length = next(a.shape[axis] for a, axis in zip(arrays, axes, strict=True) if axis is not None)
-    parts = []
+    before, parts = arrays[position], []
     for start in range(0, length, chunk):
-        steps = slice(start, start + chunk)
-        timed = zip(arrays, axes, strict=True)
-        part = [a if axis is None else a[(slice(None),) * axis + (steps,)] for a, axis in timed]
-        if start and not carries:
-            part[position] = np.zeros_like(part[position])
+        part = steps(arrays, axes, slice(start, start + chunk))
+        part[position] = before
         parts.append(results_of(op, part, parameters))
+        if carried == ZERO:
+            before = np.zeros_like(arrays[position])
+        elif carried == EARLY:
+            last = steps(arrays, axes, slice(start, start + chunk - 1))
+            last[position] = before
+            before = results_of(op, last, parameters)[returned]
     joined = []
     for i, tensor in enumerate(op.outputs):
         names = tensor.shape.split()
         joined.append(np.concatenate([p[i] for p in parts], names.index("L")) if "L" in names else parts[-1][i])
     return tuple(joined)
+
+
+def steps(arrays: Sequence[np.ndarray], axes: Sequence[int | None], part: slice) -> list[np.ndarray]:
+    """Return some of the steps of each array that has time."""
+    timed = zip(arrays, axes, strict=True)
+    return [a if axis is None else a[(slice(None),) * axis + (part,)] for a, axis in timed]
 
 
 def from_old_state(op: Op, arrays: Sequence[np.ndarray], parameters: Mapping[str, int]) -> Arrays:

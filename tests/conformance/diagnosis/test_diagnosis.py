@@ -203,3 +203,18 @@ def test_a_crash_tells_the_backends_line(tmp_path, monkeypatch):
 def test_a_failure_that_does_not_come_back_is_not_explained():
     case = draw_case("isqrt", Random(1))
     assert explain(Failure(Backend("golden", spec), case, "value", "")) is None
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        "h isn't carried from chunk to chunk of 4 steps",
+        "h starts from the first state in every chunk of 4 steps",
+        "h is carried a step too early from each chunk of 4 steps",
+    ],
+)
+def test_a_state_lost_between_chunks_is_named(says):
+    failure = conform_op(Backend("mistaken", Mistaken("selective_scan", says)), "selective_scan", 10).failure
+    assert failure is not None
+    found = explain(failure, LONG)
+    assert found is not None and says in found.mistakes
