@@ -100,7 +100,7 @@ def load(name: str | None = None, device: str | None = None) -> Backend:
         raise BackendError(
             f"module {name} is no backend: it has functions called {', '.join(backend.names)}, but none takes what the "
             "op of that name takes. In a backend, a function names the op's parameters or, where it has none, its "
-            f"arrays, as `mamba-integer ops {backend.names[0]}` lists them"
+            "arrays, as `mamba-integer ops` lists them"
         )
     return backend
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numba import config, njit
 
-if config.DISABLE_JIT:
+if config.DISABLE_JIT:  # type: ignore[attr-defined]
     raise ImportError(
         "NUMBA_DISABLE_JIT is set. Uncompiled, NumPy's narrow integers wrap where the compiled kernels widen, so the "
         "results would be wrong. Unset it, or use the golden ops of mamba_integer.spec"
@@ -65,13 +65,13 @@ def spread(kernel: Callable) -> Callable:
     return call
 
 
-def compiled(kernel: Callable, **options: bool) -> Callable:
+def compiled(kernel: Callable, parallel: bool = False) -> Callable:
     """Compile a kernel at its first call; keep the machine code on disk where Numba can write a cache."""
     try:
-        return njit(cache=True, **options)(kernel)
+        return njit(cache=True, parallel=parallel)(kernel)
     except RuntimeError:  # neither beside the source nor in a home folder
         warn_of_no_cache()
-        return njit(**options)(kernel)
+        return njit(parallel=parallel)(kernel)
 
 
 @functools.cache

@@ -58,5 +58,5 @@ def test_a_module_is_a_backend_if_a_function_names_what_the_op_takes(function, o
     if is_backend:
         assert load("partial_backend").names == [op]
     else:
-        with pytest.raises(BackendError, match=f"mamba-integer ops {op}"):
+        with pytest.raises(BackendError, match="is no backend: it has functions called"):
             load("partial_backend")
