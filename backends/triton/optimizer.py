@@ -10,7 +10,7 @@ from mamba_integer.spec.ops import optimizer as golden
 
 from . import integers
 from .gradient import reduce
-from .launch import BLOCK, elementwise
+from .launch import elementwise
 
 VOTES = tl.constexpr(golden.VOTES)
 FEWEST_BITS = tl.constexpr(golden.FEWEST_BITS)
@@ -60,13 +60,11 @@ def ternary_project_kernel(packed_pointer, w_pointer, sum_pointer, size, weights
 def lion_update(w, m, g, *, lr, m_shift, g_up, g_down, low, high, decay):
     new_w, new_m = (torch.empty(a.shape, dtype=torch.int32, device=a.device) for a in (w, m))
     clipped = torch.zeros(1, dtype=torch.int64, device=w.device)
-    size = w.numel()
-    if size:
-        arrays = (new_w, new_m, clipped, w.contiguous(), m.contiguous(), g.contiguous())
-        how = (lr, *golden.shifts(m_shift), g_up, g_down, low, high, golden.decay_share(lr, decay))
-        fixed = {name: getattr(golden, name) for name in ("MOMENTUM_BITS", "LAG_SHIFT", "SHARE_BITS")}
-        lion_update_kernel[(triton.cdiv(size, BLOCK),)](*arrays, size, *how, **fixed, BLOCK=BLOCK)
-    return new_w, new_m, clipped
+    m_down, m_up = golden.shifts(m_shift)
+    rule = dict(lr=lr, m_down=m_down, m_up=m_up, g_up=g_up, g_down=g_down, low=low, high=high)
+    rule |= dict(share=golden.decay_share(lr, decay), MOMENTUM_BITS=golden.MOMENTUM_BITS)
+    rule |= dict(LAG_SHIFT=golden.LAG_SHIFT, SHARE_BITS=golden.SHARE_BITS)
+    return elementwise(lion_update_kernel, (new_w, new_m, clipped), w, m, g, **rule)
 
 
 @triton.jit(do_not_specialize=["lr", "m_down", "m_up", "g_up", "g_down", "low", "high", "share"])
