@@ -314,7 +314,8 @@ def op(
         if entry.name in OPS:
             raise ValueError(f"op {entry.name} is defined twice")
         golden.__doc__ = complete(entry, golden.__doc__)
-        OPS[entry.name] = functools.update_wrapper(entry, golden)
+        functools.update_wrapper(entry, golden)
+        OPS[entry.name] = entry
         return entry
 
     return register

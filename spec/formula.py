@@ -67,9 +67,8 @@ class _Resolve(ast.NodeTransformer):
 def _parse(text: str, defined: dict[str, ast.expr]) -> ast.expr:
     tree = ast.parse(text, mode="eval")
     for node in ast.walk(tree):
-        called = isinstance(node, ast.Call)
         if not isinstance(node, ALLOWED) or (isinstance(node, ast.Constant) and type(node.value) is not int):
             raise ValueError(f"formula {text!r}: {ast.unparse(node)!r} is no part of a formula")
-        if called and (node.keywords or getattr(node.func, "id", None) not in FUNCTIONS):
-            raise ValueError(f"formula {text!r}: {ast.unparse(node)!r} is none of {', '.join(FUNCTIONS)}")
+        if isinstance(node, ast.Call) and (node.keywords or ast.unparse(node.func) not in FUNCTIONS):
+            raise ValueError(f"formula {text!r}: {ast.unparse(node)!r} calls none of {', '.join(FUNCTIONS)}")
     return _Resolve(defined).visit(tree.body)

@@ -140,7 +140,7 @@ slope_one_sided = plant_silu_slope("slope_one_sided", one_sided)
 
 def retreat_floored(lam, dy, x, n, b, c, *rest, k, s_g, **shifts):
     _, *results = RETREAT(lam, dy, x, n, b, c, *rest, k=k, s_g=s_g, **shifts)
-    return shift_floor((lam + shift_even(dy[..., None] * c, s_g)) * n, k), *results
+    return shift_floor((lam + shift_even(dy[..., None].astype(np.int64) * c, s_g)) * n, k), *results
 
 
 def pass_all(base, mod, n_max):

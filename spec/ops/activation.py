@@ -3,6 +3,8 @@
 None uses a table or a transcendental function: one root by Newton iteration, one floor division.
 """
 
+from __future__ import annotations
+
 import numpy as np
 
 from .. import integers

@@ -1,5 +1,7 @@
 """Backward of the activations: each slope is one rounded division, each product of a gradient one rounding."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from .. import integers

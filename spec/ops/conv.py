@@ -1,5 +1,7 @@
 """The causal convolution of each channel with four taps, whole sequences and single steps."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from .. import integers

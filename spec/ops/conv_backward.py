@@ -1,5 +1,7 @@
 """Backward of the convolution: the taps backwards in time, and exact sums for the weights."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from .. import integers
@@ -69,7 +71,7 @@ def causal_conv1d_backward(
     y = integers.shift_round(total, s)
     g = np.where(integers.saturate(y, 16) == y, dy.astype(np.int64), 0)
     # ACCUMULATE
-    later = np.concatenate([g, np.zeros(state.shape, np.int64)], axis=1)
+    later: Int64Array = np.concatenate([g, np.zeros(state.shape, np.int64)], axis=1)
     back = np.zeros(x.shape, np.int64)
     dw = np.zeros(w.shape, np.int64)
     for j in range(TAPS):

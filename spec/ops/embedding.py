@@ -1,5 +1,7 @@
 """The embedding: rows of an integer table, brought to the format of the residual stream."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from ..arrays import Int16Array, Int32Array

@@ -1,5 +1,7 @@
 """Backward of the embedding: rows of the gradient are added to the rows of the table that they came from."""
 
+from __future__ import annotations
+
 import math
 
 import numpy as np

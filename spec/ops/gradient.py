@@ -1,5 +1,7 @@
 """What gradients need between the ops: sums, magnitudes, and fewer bits."""
 
+from __future__ import annotations
+
 from math import prod
 
 import numpy as np

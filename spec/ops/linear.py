@@ -1,5 +1,7 @@
 """Quantised rows times ternary weights: additions and subtractions, then one rounding."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from .. import integers

@@ -4,6 +4,8 @@ Rounding, saturation and the weights' projection to three values pass gradients 
 (straight through). Gradients are int16, or int8 where 8 bits are enough; their scale is their caller's to know.
 """
 
+from __future__ import annotations
+
 from math import prod
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Base-2 softmax and cross-entropy: the integer part of an exponent is a shift, its fraction a small polynomial."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from .. import integers

@@ -1,5 +1,7 @@
 """Backward of the cross-entropy: probabilities less the target, each rounded up with the probability of its rest."""
 
+from __future__ import annotations
+
 from math import prod
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Normalisation by comparisons and shifts: no root, no logarithm, no table, one division (the mean's)."""
 
+from __future__ import annotations
+
 import math
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Backward of the normalisation, with both terms of its Jacobian: one rounded division a row besides the means."""
 
+from __future__ import annotations
+
 import math
 
 import numpy as np

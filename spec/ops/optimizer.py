@@ -3,6 +3,8 @@
 An integer at exponent G stands for itself over ``2**G``, so a greater exponent is a finer one.
 """
 
+from __future__ import annotations
+
 import numpy as np
 
 from .. import integers
@@ -32,6 +34,8 @@ FEWEST_BITS, MOST_BITS = 21, MOMENTUM_BITS - 1
 MOMENTUM_EXPONENT = Interval(-100, 200)
 LARGEST_MOVE = MOMENTUM_EXPONENT.high - MOMENTUM_EXPONENT.low
 GRADIENT_EXPONENT = Interval(-40, 60)
+GRADIENT_EXPONENTS = GRADIENT_EXPONENT.low, GRADIENT_EXPONENT.high
+MOMENTUM_EXPONENTS = MOMENTUM_EXPONENT.low, MOMENTUM_EXPONENT.high
 
 
 def ternary_project_widths(at):
@@ -242,15 +246,12 @@ def gradient_exponent_widths(at):
     }
 
 
-GRADIENT_EXPONENTS = {"low": GRADIENT_EXPONENT.low, "high": GRADIENT_EXPONENT.high}
-
-
 @op(
     inputs=(
-        Tensor("exponent", "int32", "...", **GRADIENT_EXPONENTS, meaning="exponents of gradient tensors in this step"),
+        Tensor("exponent", "int32", "...", *GRADIENT_EXPONENTS, "exponents of gradient tensors in this step"),
         Tensor("largest", "int64", "...", low=0, meaning="their largest magnitudes"),
     ),
-    outputs=(Tensor("y", "int32", "...", **GRADIENT_EXPONENTS, meaning="exponents for the next step"),),
+    outputs=(Tensor("y", "int32", "...", *GRADIENT_EXPONENTS, "exponents for the next step"),),
     parameters=(Parameter("bits", 4, 32, "width that holds the gradients"),),
     clauses={
         "C1": "if largest >= 2**(bits-1) - 1, y = exponent - 1",
@@ -296,17 +297,14 @@ def momentum_exponent_widths(at):
     }
 
 
-MOMENTUM_EXPONENTS = {"low": MOMENTUM_EXPONENT.low, "high": MOMENTUM_EXPONENT.high}
-
-
 @op(
     inputs=(
-        Tensor("exponent", "int32", "...", **MOMENTUM_EXPONENTS, meaning="exponents of momenta before this step"),
-        Tensor("g_exponent", "int32", "...", **MOMENTUM_EXPONENTS, meaning="exponents of their gradients"),
+        Tensor("exponent", "int32", "...", *MOMENTUM_EXPONENTS, "exponents of momenta before this step"),
+        Tensor("g_exponent", "int32", "...", *MOMENTUM_EXPONENTS, "exponents of their gradients"),
         Tensor("largest_g", "int64", "...", low=0, high=GRADIENT.high, meaning="the gradients' largest magnitudes"),
         Tensor("largest_m", "int64", "...", low=0, high=MOMENTUM.high, meaning="the momenta's largest magnitudes"),
     ),
-    outputs=(Tensor("y", "int32", "...", **MOMENTUM_EXPONENTS, meaning="exponents of the momenta from this step on"),),
+    outputs=(Tensor("y", "int32", "...", *MOMENTUM_EXPONENTS, "exponents of the momenta from this step on"),),
     clauses={
         "C1": "top is the greater of bit_length(largest_m) - exponent and bit_length(largest_g) - g_exponent; "
         "a largest of 0 has none",

@@ -1,5 +1,7 @@
 """Ternary weights as bytes: two bits a digit for computing, five digits a byte for files."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from ..arrays import Int8Array, UInt8Array

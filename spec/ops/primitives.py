@@ -1,5 +1,7 @@
 """The number system as ops, so that a stranger's implementation can be checked from the ground up."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from .. import integers

@@ -1,5 +1,7 @@
 """The residual stream: 24 bits in an int32, added to once a layer."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from .. import integers

@@ -1,5 +1,7 @@
 """Backward of the residual connection."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from .. import integers

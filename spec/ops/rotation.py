@@ -4,6 +4,8 @@ A shear adds to one coordinate a function of the other, so subtracting the same 
 rounding. The coefficients come from ``spec.tables``: see `rotation_coefficients` for what angle they turn.
 """
 
+from __future__ import annotations
+
 from itertools import product
 
 import numpy as np

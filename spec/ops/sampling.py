@@ -1,5 +1,7 @@
 """Sampling: the greatest logit, a draw by counter, and the generator behind it."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from .. import integers

@@ -18,6 +18,8 @@ All the scans are one step, `advance`, on arrays of different shapes: ``ssd_scan
 (h, p) with base 0 and the head's decay as modulation.
 """
 
+from __future__ import annotations
+
 from functools import lru_cache
 from types import SimpleNamespace
 

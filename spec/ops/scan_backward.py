@@ -5,6 +5,8 @@ The shift of a few bits that enters at each step has its ties go to even, for th
 Both scans are one step, `retreat`, on arrays of different shapes.
 """
 
+from __future__ import annotations
+
 import numpy as np
 
 from .. import integers
@@ -174,8 +176,9 @@ PASSED = {"C12": "dmod and dbase are those of `decay_modulate_backward` of w, wh
 def retreat(lam, dy, x, n, b, c, skip, before, h, *, k, s_v, s_h, convex, s_g, s_w):
     """Return, of one step: lam before it, the sum of dx, w, and what it adds to db and dc.
 
-    The state is the last axis of lam, n, b, c, before and h; dy, x and skip lack it. All are int64.
+    The state is the last axis of lam, n, b, c, before and h; dy, x and skip lack it.
     """
+    lam, dy, x, n, b, c, skip, before, h = (a.astype(np.int64) for a in (lam, dy, x, n, b, c, skip, before, h))
     fine = s_v + s_h - s_g
     # ROUND
     lam = lam + integers.shift_even(dy[..., None] * c, s_g)
@@ -320,15 +323,14 @@ def selective_scan_backward(
     >>> dskip.tolist(), dh.tolist()
     ([0], [[[14]]])
     """
-    steps, widened = range(x.shape[1]), (a.astype(np.int64) for a in (dy, x, mod, b, c, skip, h, dh))
-    dy, x, mod, b, c, skip, h, lam = widened
-    n = scan.decay_modulate.golden(base, mod, k=k, n_max=n_max).astype(np.int64)
+    steps, lam = range(x.shape[1]), dh
+    n = scan.decay_modulate.golden(base, mod, k=k, n_max=n_max)
     passes = passing(base, mod, n_max)
     forward = dict(k=k, s_v=s_v, s_h=s_h, convex=convex)
     states = [h]
     for t in steps:
         forth = (x[:, t], mod[:, t], base, b[:, t], c[:, t], skip, states[t])
-        states.append(scan.selective_scan_step.golden(*forth, **forward, n_max=n_max, s_y=0)[1].astype(np.int64))
+        states.append(scan.selective_scan_step.golden(*forth, **forward, n_max=n_max, s_y=0)[1])
     dx, dmod = np.empty(x.shape, np.int32), np.empty(x.shape, np.int32)
     db, dc = np.empty(b.shape, np.int32), np.empty(c.shape, np.int32)
     dbase = np.zeros(base.shape, np.int64)
@@ -340,7 +342,8 @@ def selective_scan_backward(
         dx[:, t], dmod[:, t] = put(into, s_x), put(w.sum(axis=-1), s_n)
         db[:, t], dc[:, t] = put(to_b.sum(axis=1), s_b), put(to_c.sum(axis=1), s_c)
         dbase += w.sum(axis=0)
-    return dx, dmod, dbase, db, dc, (dy * x).sum(axis=(0, 1)), lam.astype(np.int32)
+    dskip = (dy.astype(np.int64) * x).sum(axis=(0, 1))
+    return dx, dmod, dbase, db, dc, dskip, lam.astype(np.int32)
 
 
 @op(
@@ -399,23 +402,23 @@ def ssd_scan_backward(
     >>> db.tolist(), dc.tolist(), dh.tolist()
     ([[[96], [-120]]], [[[112], [-84]]], [[[[14], [6]]]])
     """
-    steps, widened = range(x.shape[1]), (a.astype(np.int64) for a in (dy, x, n, b, c, skip[:, None], h, dh))
-    dy, x, n, b, c, skip, h, lam = widened
+    steps, lam = range(x.shape[1]), dh
     forward = dict(k=k, s_v=s_v, s_h=s_h, convex=convex)
     states = [h]
     for t in steps:
-        forth = (x[:, t], n[:, t], b[:, t], c[:, t], skip[:, 0], states[t])
-        states.append(scan.ssd_scan_step.golden(*forth, **forward, n_max=n_max, s_y=0)[1].astype(np.int64))
+        forth = (x[:, t], n[:, t], b[:, t], c[:, t], skip, states[t])
+        states.append(scan.ssd_scan_step.golden(*forth, **forward, n_max=n_max, s_y=0)[1])
     dx, dn = np.empty(x.shape, np.int32), np.empty(n.shape, np.int32)
     db, dc = np.empty(b.shape, np.int32), np.empty(c.shape, np.int32)
     for t in reversed(steps):
         mixtures, heads = (b[:, t, None, None], c[:, t, None, None]), n[:, t, :, None, None]
-        back = (dy[:, t], x[:, t], heads, *mixtures, skip, states[t], states[t + 1])
+        back = (dy[:, t], x[:, t], heads, *mixtures, skip[:, None], states[t], states[t + 1])
         lam, into, w, to_b, to_c = retreat(lam, *back, **forward, s_g=s_g, s_w=s_w)
         # ACCUMULATE
         dx[:, t], dn[:, t] = put(into, s_x), put(w.sum(axis=(2, 3)), s_n)
         db[:, t], dc[:, t] = put(to_b.sum(axis=(1, 2)), s_b), put(to_c.sum(axis=(1, 2)), s_c)
-    return dx, dn, db, dc, (dy * x).sum(axis=(0, 1, 3)), lam.astype(np.int32)
+    dskip = (dy.astype(np.int64) * x).sum(axis=(0, 1, 3))
+    return dx, dn, db, dc, dskip, lam.astype(np.int32)
 
 
 __all__ = ["decay_modulate_backward", "selective_scan_backward", "ssd_scan_backward"]

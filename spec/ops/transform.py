@@ -1,5 +1,7 @@
 """The spectral transform: a unitary discrete Fourier transform made of rotations, so it undoes itself bit for bit."""
 
+from __future__ import annotations
+
 from functools import cache
 
 import numpy as np
@@ -46,13 +48,9 @@ INPUTS = (
     Constant("gam", "int32", "2^m/2", meaning=TWIDDLES, value=lambda at: cached_twiddles(2**at.m, at.s).gam),
     Constant("quadrant", "int8", "2^m/2", meaning=TWIDDLES, value=lambda at: cached_twiddles(2**at.m, at.s).quadrant),
 )
-CONTRACT = {
-    "inputs": INPUTS,
-    "outputs": (Tensor("y", "int32", "... 2^m 2", meaning="complex numbers, the format of x"),),
-    "parameters": (Parameter("s", 8, 30, "fraction bits of lam and gam"),),
-    "sizes": {"m": (1, 12)},
-    "widths": widths,
-}
+OUTPUTS = (Tensor("y", "int32", "... 2^m 2", meaning="complex numbers, the format of x"),)
+SHIFT = Parameter("s", 8, 30, "fraction bits of lam and gam")
+SIZES = {"m": (1, 12)}
 EXACT = "transform and inverse undo each other wherever both results lie in the domain; for |x| < 2**17 they always do"
 
 
@@ -87,7 +85,11 @@ def stage(z, half, lam, gam, quadrant, s, direction):
 
 
 @op(
-    **CONTRACT,
+    inputs=INPUTS,
+    outputs=OUTPUTS,
+    parameters=(SHIFT,),
+    sizes=SIZES,
+    widths=widths,
     clauses={
         "C1": "the points are put in bit-reversed order",
         "C2": "in stages of half = 1, 2, 4 ..: b is turned by the twiddle, (a, b) by -pi/4 in three shears, b negated",
@@ -124,7 +126,11 @@ def dyadic_transform(x: Int32Array, lam: Int32Array, gam: Int32Array, quadrant: 
 
 
 @op(
-    **CONTRACT,
+    inputs=INPUTS,
+    outputs=OUTPUTS,
+    parameters=(SHIFT,),
+    sizes=SIZES,
+    widths=widths,
     inverse_of="dyadic_transform",
     round_trip=ROUND_TRIP,
     clauses={
