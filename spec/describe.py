@@ -70,7 +70,7 @@ def describe(entry: Op, values: Mapping[str, int] | None = None) -> dict[str, An
         A size or parameter outside its range, or an intermediate that would not fit its type.
     """
     at = None if values is None else _accept(entry, values)
-    fields = {
+    fields: dict[str, Any] = {
         "family": entry.family,
         "summary": summary(entry),
         "inputs": [_tensor(tensor, at) for tensor in entry.inputs],
@@ -111,8 +111,9 @@ def _accept(entry: Op, values: Mapping[str, int]) -> _Values:
 
 def _require(entry: Op, at: _Values) -> None:
     if at.missing:
+        missing = [name for name in symbols(entry) if name in at.missing]
         note = f"; {LEADING_SIZE} is the number of rows" if LEADING_SIZE in at.missing else ""
-        raise MissingValuesError(f"{entry.name}: no value for {', '.join(at.missing)}{note}")
+        raise MissingValuesError(f"{entry.name}: no value for {', '.join(missing)}{note}")
 
 
 def _tensor(tensor: Tensor, at: _Values | None) -> dict[str, Any]:
