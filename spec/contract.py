@@ -140,9 +140,10 @@ class Op(Generic[P, R]):
         return tuple(entry for entry in OPS.values() if entry.backward_of == self.name)
 
     @property
-    def carried(self) -> Tensor | None:
-        """The state that goes from one piece of a sequence to the next, or back from it."""
-        return next((tensor for tensor in self.outputs if tensor.carried), None)
+    def carried(self) -> tuple[Tensor, ...]:
+        """The state that goes from one piece of a sequence to the next, or from one step to the next."""
+        taken = {tensor.name for tensor in self.inputs}
+        return tuple(tensor for tensor in self.outputs if tensor.name in taken)
 
     @property
     def row_number(self) -> Parameter | None:

@@ -75,6 +75,7 @@ def describe(entry: Op, values: Mapping[str, int] | None = None) -> dict[str, An
         "summary": summary(entry),
         "inputs": [_tensor(tensor, at) for tensor in entry.inputs],
         "outputs": [_tensor(tensor, at) for tensor in entry.outputs],
+        "carried": [tensor.name for tensor in entry.carried],
         "parameters": [_parameter(parameter, at) for parameter in entry.parameters],
         "sizes": {name: list(allowed) for name, allowed in entry.sizes.items()},
         "clauses": dict(entry.clauses),
@@ -118,7 +119,7 @@ def _require(entry: Op, at: _Values) -> None:
 
 def _tensor(tensor: Tensor, at: _Values | None) -> dict[str, Any]:
     fields: dict[str, Any] = {"name": tensor.name, "dtypes": list(tensor.dtypes), "shape": tensor.shape}
-    fields |= _domain(tensor) | {"meaning": tensor.meaning, "carried": tensor.carried}
+    fields |= _domain(tensor) | {"meaning": tensor.meaning}
     if at is not None and not isinstance(tensor, Constant):
         ranges = {dtype: tensor.range(at, dtype) for dtype in tensor.dtypes}
         fields["bounds"] = {dtype: [allowed.low, allowed.high] for dtype, allowed in ranges.items()}

@@ -39,8 +39,7 @@ class Tensor:
     ``low`` and ``high`` are integers, formulas of the sizes and parameters (a string, or a `Formula`), or functions of
     them. Left out, they are the symmetric range of the dtype.
 
-    A ``carried`` tensor is a state: an op returns it under the name under which it takes it, and the piece of a
-    sequence that follows takes it again.
+    An op that returns a tensor under the name under which it takes one carries a state: the next call takes it again.
     """
 
     name: str
@@ -49,7 +48,6 @@ class Tensor:
     low: Bound | None = None
     high: Bound | None = None
     meaning: str = ""
-    carried: bool = False
 
     def __post_init__(self):
         _compile_bounds(self)

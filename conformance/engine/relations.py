@@ -83,22 +83,21 @@ def between(tensors: Sequence[Tensor], arrays: Arrays, steps: int | slice) -> di
     return found
 
 
-def carried(op: str) -> str:
-    """Return the name of what goes from one piece of a sequence to the next."""
-    state = find_op(op).carried
-    assert state is not None, f"{op} carries no state"
-    return state.name
+def carried(op: str) -> list[str]:
+    """Return the names of what goes from one piece of a sequence to the next."""
+    return [tensor.name for tensor in find_op(op).carried]
 
 
 def pieces(case: RelationCase, bounds: Sequence[int], run: Callable[[Arrays], Arrays], step: bool) -> Arrays:
     """Run a sequence op piece by piece, the state carried over; a step has no time axis."""
-    contract, name = find_op(case.op), carried(case.op)
-    state = dict(zip((t.name for t in contract.inputs), case.arrays, strict=True))[name]
+    contract, names = find_op(case.op), carried(case.op)
+    inputs = dict(zip((t.name for t in contract.inputs), case.arrays, strict=True))
+    state = {name: inputs[name] for name in names}
     found: list[list[np.ndarray]] = []
     for start, stop in pairwise(bounds):
-        given = between(contract.inputs, case.arrays, start if step else slice(start, stop)) | {name: state}
+        given = between(contract.inputs, case.arrays, start if step else slice(start, stop)) | state
         results = run(tuple(given.values()))
-        state = next(r for r, tensor in zip(results, contract.outputs, strict=True) if tensor.name == name)
+        state = {t.name: r for t, r in zip(contract.outputs, results, strict=True) if t.name in names}
         axes = [tensor.time_axis if step else None for tensor in contract.outputs]
         found.append([r if a is None else np.expand_dims(r, a) for r, a in zip(results, axes, strict=True)])
     return tuple(
@@ -144,7 +143,7 @@ class BackwardChunks(Chunks):
 
     def cut(self, call, case, bounds):
         contract, forward = find_op(case.op), find_op(find_op(case.op).backward_of)
-        error, state = carried(case.op), carried(forward.name)
+        (error,), (state,) = carried(case.op), carried(forward.name)
         # A parameter that the backward op lacks plays no part in the forward op's states.
         parameters = {p.name: case.parameters.get(p.name, p.range(case.case.at).low) for p in forward.parameters}
         parts: list[dict[str, np.ndarray]] = []

@@ -31,12 +31,11 @@ def tensors(x: str) -> tuple[Tensor, ...]:
             "int16",
             "B 3 D",
             meaning="the three inputs before x, oldest first; zeros at the start of a sequence",
-            carried=True,
         ),
     )
 
 
-STATE = Tensor("state", "int16", "B 3 D", meaning="the last three inputs, oldest first", carried=True)
+STATE = Tensor("state", "int16", "B 3 D", meaning="the last three inputs, oldest first")
 SHIFT = Parameter("s", 0, 22, "fraction bits of w")
 
 

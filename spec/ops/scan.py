@@ -121,7 +121,7 @@ MODULATION = Tensor("mod", "int16", "B L D", meaning="modulation of the decays, 
 
 def state(shape: str) -> Tensor:
     meaning = "state, as in C5; zeros at the start of a sequence"
-    return Tensor("h", "int32", shape, LEAST_STATE, GREATEST_STATE, meaning, carried=True)
+    return Tensor("h", "int32", shape, LEAST_STATE, GREATEST_STATE, meaning)
 
 
 def selective_inputs(time: str) -> tuple[Tensor, ...]:

@@ -136,7 +136,7 @@ SHIFTS = (
 
 
 def carried(shape: str, meaning: str) -> Tensor:
-    return Tensor("dh", "int32", shape, LEAST_DH, GREATEST_DH, meaning, carried=True)
+    return Tensor("dh", "int32", shape, LEAST_DH, GREATEST_DH, meaning)
 
 
 BEFORE = "gradient of the state before the sequence"
