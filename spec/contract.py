@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 
 from .bounds import DTYPE_RANGE, Width
 from .docstring import complete
@@ -84,8 +84,20 @@ def trusted_values():
         _trust_values.reset(token)
 
 
+class Called(Generic[P, R]):
+    """Calling an op checks, then computes."""
+
+    if TYPE_CHECKING:  # of all spellings the one from which each of mypy, Pyright and jedi reads a golden's signature
+        __call__: Callable[P, R]
+    else:
+
+        def __call__(self, *arrays, **parameters):
+            self.check(arrays, parameters)
+            return self.golden(*arrays, **parameters)
+
+
 @dataclass(eq=False, repr=False)
-class Op(Generic[P, R]):
+class Op(Called[P, R]):
     """An op of the specification: its contract and its golden implementation. Calling it checks, then computes.
 
     ``step_of``, ``inverse_of``, ``backward_of`` and ``composed_of`` name other ops, which may be defined later. The
@@ -153,10 +165,6 @@ class Op(Generic[P, R]):
     def __repr__(self) -> str:
         arguments = [*(t.name for t in self.inputs), "/", *(["*"] if self.parameters else [])]
         return f"<op {self.name}({', '.join([*arguments, *(p.name for p in self.parameters)])})>"
-
-    def __call__(self, *arrays: P.args, **parameters: P.kwargs) -> R:
-        self.check(arrays, parameters)
-        return self.golden(*arrays, **parameters)
 
     def check(self, arrays: Sequence[Any], parameters: Mapping[str, Any]) -> SimpleNamespace:
         """Raise DomainError unless the call is in the domain; return its sizes and parameters."""

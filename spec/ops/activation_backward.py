@@ -72,8 +72,8 @@ def squareplus_backward(dy: Int32Array | Int16Array, x: Int16Array, /, *, f: int
     """Compute the gradient of `squareplus` with respect to x: ``dx = dy (1 + x / sqrt(x*x + 4)) / 2``.
 
     With ``r = isqrt(x*x + 4 * 4**f)`` the slope is ``round_div((x + r) << 14, r)`` in Q.15 (C1), zero where the result
-    was saturated (C2), and ``dx = shift_round(dy * slope, 15)`` (C3). The floor of the forward halving is passed
-    straight through.
+    was saturated (C2), and ``dx = shift_round(dy * slope, 15)`` (C3). The gradient passes straight through the
+    floor of the forward halving.
 
     Notes
     -----
@@ -161,7 +161,7 @@ def sigmoid_gate_backward(
     Both follow from ``u = 1 / (1 + |z|)``, in Q.15 ``round_div(2**(f+15), 2**f + |z|)`` (C1): the sigmoid is
     ``u / 2`` for z < 0 and ``1 - u / 2`` else, g in Q.16, and ``dx = shift_round(dy * g, 16)`` (C2); its derivative is
     ``u*u / 2``, and with ``slope = shift_round(u * u, 14)`` in Q.16,
-    ``dz = saturate(shift_round(dy * x * slope, 17 + f), 32)`` (C3). Forward roundings are passed straight through.
+    ``dz = saturate(shift_round(dy * x * slope, 17 + f), 32)`` (C3). Gradients pass straight through the forward roundings.
 
     Notes
     -----
@@ -237,8 +237,8 @@ def silu_gate_backward(
     Both follow from ``u = 1 / (1 + |z|)``, in Q.15 ``round_div(2**(f+15), 2**f + |z|)`` (C1): the sigmoid is
     ``u / 2`` for z < 0 and ``1 - u / 2`` else, g in Q.16, and ``dx = saturate(shift_round(dy * z * g, 16 + f), 32)``
     (C2); the derivative of ``z * sigmoid(z)`` is ``u*u / 2`` for z < 0 and ``1 - u*u / 2`` else, the slope in Q.16, and
-    ``dz = saturate(shift_round(dy * x * slope, 16 + f), 32)`` (C3). Forward roundings, and the forward saturation, are
-    passed straight through.
+    ``dz = saturate(shift_round(dy * x * slope, 16 + f), 32)`` (C3). Gradients pass straight
+    through the forward roundings and the forward saturation.
 
     Notes
     -----

@@ -1,4 +1,4 @@
-"""What gradients need between the ops: sums, magnitudes, and fewer bits."""
+"""Gradients between the backward ops: their sums, their magnitudes, and their rounding to fewer bits."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def saturating_add(a: Int16Array, b: Int16Array, /) -> Int16Array:
 def gradient_add(a: Int64Array, b: Int64Array, /) -> Int64Array:
     """Add two weight gradients exactly, ``y = a + b`` (C1): of micro-batches, or of the ranks of a parallel run.
 
-    It never saturates, for then the order of summation would matter; a sum that reaches 2**62 is no input again.
+    The sum never saturates, for then the order of summation would matter. A sum that reaches 2**62 is no input again.
 
     Examples
     --------
@@ -141,13 +141,13 @@ def saturate_backward_widths(at):
 def saturate_backward(dy: Int32Array | Int16Array, y: Int16Array | Int8Array, /, *, shift: int) -> Int16Array:
     """Compute the gradient of a saturated value: dy rounded to 16 bits (C1), 0 where it pushes past an end (C2).
 
-    Inside the range the derivative is one. At an end of it, a gradient passes that asks for a value farther inside, and
-    none that asks for one farther outside (C2): descent goes against the gradient.
+    Inside the range the derivative is one. At an end of the range, only a gradient that moves the value inside passes
+    (C2): descent goes against the gradient.
 
     Notes
     -----
-    If gradients passed unhindered, a value beyond its range would be pushed on for ever: nothing that it does there
-    changes the loss. If none passed, it would stay there.
+    If all gradients passed, a value beyond its range would be pushed on for ever: its size there doesn't change the
+    loss. If no gradient passed, the value would stay there.
 
     Examples
     --------
@@ -221,8 +221,8 @@ def stochastic_round_rows(
 
     Notes
     -----
-    But for saturation the mean of y over all words is exactly ``x * 2**e / 2**shift``, and a multiple of ``2**shift``
-    meets no chance.
+    Without saturation, the mean of y over all words is exactly ``x * 2**e / 2**shift``. A multiple of ``2**shift`` is
+    never rounded.
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""Backward of the ternary linear layer: with respect to its rows, and to its weights.
+"""Backward of the ternary linear layer: the gradients of its rows and of its weights.
 
-Rounding, saturation and the weights' projection to three values pass gradients as if they were not there
-(straight through). Gradients are int16, or int8 where 8 bits are enough; their scale is their caller's to know.
+Gradients pass straight through rounding, saturation and the weights' projection to three values. They are int16, or
+int8 where 8 bits are enough. Their scale is known to the caller alone.
 """
 
 from __future__ import annotations

@@ -158,7 +158,7 @@ def cross_entropy_pow2(logits: Int16Array, target: Int32Array, /, *, f: int) -> 
 
     With ``S`` the sum of the row's weights (C1) and ``L`` its logarithm in Q.16 (C2),
     ``loss = (d[target] << (16 - f)) + L - (16 << 16)`` (C3), saturated to 32 bits (C4). The distance enters
-    as it is, not through its weight, so that a target of weight zero still has its full loss. loss >= 0.
+    itself, not through its weight, so that a target of weight zero still has its full loss. The loss is at least 0.
 
     Notes
     -----

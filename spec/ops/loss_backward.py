@@ -72,8 +72,8 @@ def cross_entropy_pow2_backward(
 
     With the weights ``e = pow2_weights(d)`` of `softmax_pow2`, their sum ``S`` (C1) and a uniform ``u`` in [0, S) (C2),
     ``p = floor((e * 2**15 + u) / S)`` (C3), less ``2**15`` at the target (C4). In a large vocabulary most probabilities
-    are below ``2**-16``: to the nearest they would all vanish; so they are right in the mean. A row's words belong to
-    its number in the whole batch, which may be cut anywhere (C5).
+    are below ``2**-16``. Rounded to nearest they would all vanish; rounded stochastically they are right in the mean.
+    The words of a row follow from its number in the whole batch, which may be cut anywhere (C5).
 
     Notes
     -----

@@ -1,4 +1,4 @@
-"""Backward of the normalisation, with both terms of its Jacobian: one rounded division a row besides the means."""
+"""Backward of the normalisation, with both terms of its Jacobian: one rounded division per row besides the means."""
 
 from __future__ import annotations
 

@@ -163,7 +163,7 @@ def lion_update(
     Notes
     -----
     X. Chen et al., "Symbolic discovery of optimization algorithms", 2023, with momentum factors 7/8 and 63/64. A sign
-    knows no scale: nothing is divided, and the gradient's exponent matters to the vote alone. Decay is rounded to
+    has no scale: nothing is divided, and the gradient's exponent matters to the vote alone. Decay is rounded to
     nearest, so a weight below ``2**31 / s`` units keeps what it has. `momentum_exponent` settles the shifts.
 
     Examples
@@ -264,8 +264,8 @@ def gradient_exponent_widths(at):
 def gradient_exponent(exponent: Int32Array, largest: Int64Array, /, *, bits: int) -> Int32Array:
     """Choose the exponents of gradients for the next step: coarser if they saturated (C1), finer if they are small.
 
-    Known before a step begins, an exponent doesn't depend on how the step's batch is cut. Half of the unused bits but
-    one are taken up at a time (C2), so that one quiet batch doesn't make the next saturate.
+    An exponent is known before its step begins, so it doesn't depend on how the step's batch is cut. A step takes up
+    half of the unused bits but one (C2), so that one quiet batch doesn't make the next saturate.
 
     Notes
     -----
@@ -318,13 +318,13 @@ def momentum_exponent(
 ) -> Int32Array:
     """Choose the exponents at which momenta meet their gradients in `lion_update`, and stay.
 
-    The larger of the two (C1) has from 21 to 27 bits there, so neither saturates and the smaller keeps most of what it
-    has; between, nothing moves (C2).
+    The larger of the two (C1) has from 21 to 27 bits there, so neither saturates, and the smaller keeps most of its
+    bits. While the larger has such a width, the exponent stays (C2).
 
     Notes
     -----
-    The momentum then loses ``exponent - y`` bits and the gradient ``g_exponent - y``; what gains bits gains at most 26,
-    unless it is all zeros.
+    The momentum then loses ``exponent - y`` bits and the gradient ``g_exponent - y``. A negative number is a gain. It is
+    at most 26 bits, unless the array is all zeros.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Ternary weights as bytes: two bits a digit for computing, five digits a byte for files."""
+"""Ternary weights as bytes: two bits per digit for computing, five digits per byte for files."""
 
 from __future__ import annotations
 

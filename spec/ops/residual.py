@@ -1,4 +1,4 @@
-"""The residual stream: 24 bits in an int32, added to once a layer."""
+"""The residual stream: 24 bits in an int32, added to once per layer."""
 
 from __future__ import annotations
 
