@@ -48,8 +48,8 @@ def causal_conv1d_backward(
 ) -> tuple[Int32Array, Int64Array, Int64Array]:
     """Compute the gradients of `causal_conv1d` with respect to x, w and bias.
 
-    A saturated result passes no gradient, and gradients pass straight through rounding (C1). With g the dy that is left,
-    ``dx_t = saturate(shift_round(sum_j w_j g_{t+3-j}, s), 32)`` (C2), ``dw_j = sum g_t x_{t-3+j}`` (C3) and
+    A saturated result passes no gradient, and gradients pass straight through rounding (C1). With g the dy that is
+    left, ``dx_t = saturate(shift_round(sum_j w_j g_{t+3-j}, s), 32)`` (C2), ``dw_j = sum g_t x_{t-3+j}`` (C3) and
     ``dbias = sum g_t`` (C4), the sums exact: those of micro-batches add up to the batch's. The state is a constant
     here: no gradient flows to the inputs before x.
 

@@ -323,8 +323,8 @@ def momentum_exponent(
 
     Notes
     -----
-    The momentum then loses ``exponent - y`` bits and the gradient ``g_exponent - y``. A negative number is a gain. It is
-    at most 26 bits, unless the array is all zeros.
+    The momentum then loses ``exponent - y`` bits and the gradient ``g_exponent - y``. A negative number is a gain. It
+    is at most 26 bits, unless the array is all zeros.
 
     Examples
     --------

@@ -291,9 +291,9 @@ def selective_scan(
     0.999        0.48, 0.00      7.71, -0.01     123.64, 0.18    1895.36, 19.03
     ===========  ==============  ==============  ==============  ==============
 
-    So the recurrence floors, and s_v is to leave v in the thousands, as at s_v = 4: there the drift is under a hundredth
-    up to a decay of 0.999. A half added would cost an addition for each state and step. At a decay of one half, where
-    each fraction is 0 or a tie, it would err as much upwards.
+    So the recurrence floors, and s_v is to leave v in the thousands, as at s_v = 4: there the drift is under a
+    hundredth up to a decay of 0.999. A half added would cost an addition for each state and step. At a decay of one
+    half, where each fraction is 0 or a tie, it would err as much upwards.
 
     Examples
     --------

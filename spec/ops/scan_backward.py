@@ -387,8 +387,8 @@ def ssd_scan_backward(
 ) -> tuple[Int32Array, Int32Array, Int32Array, Int32Array, Int64Array, Int32Array]:
     """Compute the gradients of `ssd_scan` with respect to all its arrays, back through time.
 
-    The formulas are those of `selective_scan_backward` (C1 to C11) for each channel p of each head, where n is an input.
-    The gradient of n is ``dn = put(sum of w, s_n)`` over the states of all channels of a head (C12).
+    The formulas are those of `selective_scan_backward` (C1 to C11) for each channel p of each head, where n is an
+    input. The gradient of n is ``dn = put(sum of w, s_n)`` over the states of all channels of a head (C12).
 
     Examples
     --------
