@@ -119,7 +119,9 @@ def _call(entry: Op) -> str:
     line = f"{results} = {entry.name}({', '.join(arguments)})"
     if len(line) <= 120:
         return line
-    listed = _wrapped(f"{', '.join(arguments)},", "    ", "    ")
+    listed = f"    {', '.join(arguments)}"
+    if len(listed) > 120:  # as a formatter of Python has it
+        listed = "\n".join(f"    {argument}," for argument in arguments)
     return f"{results} = {entry.name}(\n{listed}\n)"
 
 

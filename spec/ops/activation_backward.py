@@ -159,9 +159,10 @@ def sigmoid_gate_backward(
     """Compute the gradients of `sigmoid_gate` with respect to x and z.
 
     Both follow from ``u = 1 / (1 + |z|)``, in Q.15 ``round_div(2**(f+15), 2**f + |z|)`` (C1): the sigmoid is ``u / 2``
-    for z < 0 and ``1 - u / 2`` else, g in Q.16, and ``dx = shift_round(dy * g, 16)`` (C2); its derivative is ``u*u /
-    2``, and with ``slope = shift_round(u * u, 14)`` in Q.16, ``dz = saturate(shift_round(dy * x * slope, 17 + f), 32)``
-    (C3). Gradients pass straight through the forward roundings.
+    for z < 0 and ``1 - u / 2`` else, g in Q.16, and ``dx = shift_round(dy * g, 16)`` (C2). Its derivative is
+    ``u*u / 2``, and with ``slope = shift_round(u * u, 14)`` in Q.16,
+    ``dz = saturate(shift_round(dy * x * slope, 17 + f), 32)`` (C3). Gradients pass straight through the forward
+    roundings.
 
     Notes
     -----
