@@ -61,4 +61,6 @@ def _entry(head: str, argument: Tensor | Parameter) -> str:
 
 
 def _indented(text: str) -> str:
+    if len(text) <= WIDTH - 4:
+        return f"    {text}"
     return textwrap.fill(text, WIDTH, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False)

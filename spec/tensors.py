@@ -7,12 +7,14 @@ backend raises the same error for the same input.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from .bounds import DTYPE_RANGE, Interval
 from .formula import Formula
 
 Bound = int | str | Formula | Callable[[Any], int]
+_formula = cache(Formula)
 
 # The names that the language of shapes reserves: rows that don't affect each other, and the steps of a sequence.
 BATCH, TIME, LEADING = "B", "L", "..."
@@ -299,7 +301,7 @@ def definitions(*bounds: Bound | None) -> dict[str, str]:
 def _compile_bounds(entry: Tensor | Parameter) -> None:
     for end in ("low", "high"):
         if isinstance(bound := getattr(entry, end), str):
-            object.__setattr__(entry, end, Formula(bound))
+            object.__setattr__(entry, end, _formula(bound))
 
 
 def _value(bound: Any, at: Any) -> int:

@@ -315,9 +315,8 @@ def selective_scan_backward(
     >>> b, c, skip = np.full((1, 2, 1), 2, np.int8), np.full((1, 2, 1), 4, np.int8), np.array([1], np.int16)
     >>> h, dh, dy = np.array([[[8]]], np.int32), np.array([[[0]]], np.int32), np.array([[[10], [-6]]], np.int16)
     >>> forward, backward = dict(k=8, n_max=255, s_v=0, s_h=0, convex=0), dict(s_g=0, s_w=0, s_n=0, s_x=0, s_b=0, s_c=0)
-    >>> dx, dmod, dbase, db, dc, dskip, dh = selective_scan_backward(
-    ...     dy, x, mod, base, b, c, skip, h, dh, **forward, **backward
-    ... )
+    >>> gradients = selective_scan_backward(dy, x, mod, base, b, c, skip, h, dh, **forward, **backward)
+    >>> dx, dmod, dbase, db, dc, dskip, dh = gradients
     >>> dx.ravel().tolist(), dmod.ravel().tolist(), dbase.tolist(), db.ravel().tolist(), dc.ravel().tolist()
     ([66, -54], [224, -240], [[-16]], [84, -120], [100, -90])
     >>> dskip.tolist(), dh.tolist()
