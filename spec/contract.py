@@ -22,6 +22,7 @@ from .tensors import (
     PackedTrits,
     Parameter,
     Tensor,
+    VaryingResult,
     dtype_name,
     known_size,
     resolve_size,
@@ -44,6 +45,7 @@ __all__ = [
     "Parameter",
     "Tensor",
     "UnknownOpError",
+    "VaryingResult",
     "dtype_name",
     "find_op",
     "implements",
@@ -183,9 +185,21 @@ class Op(Called[P, R]):
 
     def _check_kind(self, arrays: Sequence[Any], parameters: Mapping[str, Any]) -> SimpleNamespace:
         """Check all that doesn't depend on the arrays' elements."""
+        static = {parameter.name for parameter in self.parameters}
+        for name, value in parameters.items():
+            if name in static and type(value) is not int:
+                raise DomainError(self.name, name, f"a {type(value).__name__}", "a Python int")
+        at = self.bind(arrays, parameters)
+        self.check_bounds(at)
+        return at
+
+    def bind(self, arrays: Sequence[Any], parameters: Mapping[str, Any]) -> SimpleNamespace:
+        """Return the sizes and parameters of a call by name, after checking its dtypes and that its shapes agree.
+
+        The sizes may be symbols of a tracing compiler: nothing here compares one with a limit.
+        """
         at = self._bind_parameters(parameters)
         self._bind_shapes(arrays, at)
-        self.check_bounds(at)
         return at
 
     def check_bounds(self, at: Any) -> Mapping[str, Width]:
@@ -215,8 +229,6 @@ class Op(Called[P, R]):
         for name in names:
             if name not in parameters:
                 raise DomainError(self.name, name, "nothing", "an integer")
-            if type(parameters[name]) is not int:
-                raise DomainError(self.name, name, f"a {type(parameters[name]).__name__}", "a Python int")
         return SimpleNamespace(**parameters)
 
     def _bind_shapes(self, arrays: Sequence[Any], at: SimpleNamespace) -> None:

@@ -72,6 +72,10 @@ class Tensor:
         """Whether the first dimension, or the leading ones, count rows that don't affect each other."""
         return self.dimensions[0] in (BATCH, LEADING)
 
+    def result_dtype(self, at: Any) -> str:
+        """Return the dtype that this result has for these sizes and parameters."""
+        return self.dtypes[0]
+
     def natural_range(self, dtype: str) -> Interval:
         """Return the range that a bound left out stands for."""
         return Interval(0, 255) if dtype == "uint8" else Interval.signed(int(dtype.removeprefix("int")))
@@ -181,6 +185,16 @@ class Constant(Tensor):
 
 
 @dataclass(frozen=True)
+class VaryingResult(Tensor):
+    """A result whose dtype the sizes and parameters determine: ``select(at)``, one of its dtypes."""
+
+    select: Callable[[Any], str] = lambda at: ""
+
+    def result_dtype(self, at: Any) -> str:
+        return self.select(at)
+
+
+@dataclass(frozen=True)
 class Parameter:
     """A static integer of an op, from ``low`` to ``high``: integers, or formulas or functions as those of a `Tensor`.
 
@@ -234,6 +248,7 @@ def solve_size(name: str, size: int) -> tuple[str, int | None]:
         factor, unit = name.split("*")
         return unit, size // int(factor) if size % int(factor) == 0 else None
     if name.startswith("2^"):
+        size = int(size)  # a symbol becomes a number: it has no bits to count
         return name.removeprefix("2^"), size.bit_length() - 1 if size.bit_count() == 1 else None
     return name, size
 

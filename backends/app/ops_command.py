@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from mamba_integer import spec
 from mamba_integer.spec.contract import DomainError, find_op
@@ -75,7 +76,7 @@ def _show(console: Console, name: str, contract: dict[str, Any]) -> None:
     def line(kind: str, text: str) -> None:
         console.print(f"  {kind:<12} {text}".rstrip(), markup=False, soft_wrap=True)
 
-    console.print(f"[bold]{name}[/]  ({contract['family']})")
+    console.print(Text.assemble((name, "bold"), f"  ({contract['family']})"))
     line("", contract["summary"])
     for kind in ("inputs", "outputs", "parameters"):
         for argument in contract[kind]:

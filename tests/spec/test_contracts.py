@@ -166,3 +166,11 @@ def test_every_face_exists(op):
         assert load(backend).has(op), f"{backend} lacks {op}"
     assert op in PLANS
     assert spec.OPS[op].clauses
+
+
+@every_op
+def test_arrays_by_keyword_are_refused(op):
+    contract, case = spec.OPS[op], a_case(op)
+    last = contract.inputs[-1].name
+    with pytest.raises(DomainError, match="found a keyword argument, allowed an array by position"):
+        contract(*case.arrays[:-1], **{last: case.arrays[-1]}, **case.parameters)
