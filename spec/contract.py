@@ -60,7 +60,7 @@ class Tensor:
     for all arguments of one call), a number for itself, ``"K/4"`` for K over 4 rounded up, ``"2*P"`` for an even
     number (P is half of it), ``"2^m"`` for a power of two (m is its exponent).
     ``low`` and ``high`` are integers or functions of the sizes and parameters; left out, they are the symmetric
-    range of the dtype.
+    range of the dtype. ``choice`` says which of several dtypes a result has; left out, it is the first.
     """
 
     name: str
@@ -69,10 +69,15 @@ class Tensor:
     low: Bound | None = None
     high: Bound | None = None
     meaning: str = ""
+    choice: Callable[[Any], str] | None = None
 
     @property
     def dtypes(self) -> tuple[str, ...]:
         return (self.dtype,) if isinstance(self.dtype, str) else self.dtype
+
+    def result_dtype(self, at: Any) -> str:
+        """Return the dtype that this result has for these sizes and parameters."""
+        return self.choice(at) if self.choice else self.dtypes[0]
 
     def range(self, at: Any, dtype: str | None = None) -> Interval:
         """Return the allowed values for these sizes and parameters."""
@@ -205,8 +210,13 @@ class Op:
 
     def _check_kind(self, arrays: Sequence[Any], parameters: Mapping[str, int]) -> SimpleNamespace:
         """Check all that doesn't depend on the arrays' elements."""
-        at = self._bind_parameters(parameters)
-        self._bind_shapes(arrays, at)
+        for name, value in parameters.items():
+            if type(value) is not int:
+                raise DomainError(self.name, name, f"a {type(value).__name__}", "a Python int")
+        at = self.bind(arrays, parameters)
+        for name, (low, high) in self.sizes.items():
+            if not low <= getattr(at, name) <= high:
+                raise DomainError(self.name, f"(size {name})", getattr(at, name), f"[{low}, {high}]")
         for parameter in self.parameters:
             allowed = parameter.range(at)
             if getattr(at, parameter.name) not in allowed:
@@ -214,6 +224,15 @@ class Op:
         for label, width in self.widths(at).items():
             if not width.fits:
                 raise DomainError(self.name, f"(intermediate {label})", width.range, f"what {width.dtype} holds")
+        return at
+
+    def bind(self, arrays: Sequence[Any], parameters: Mapping[str, int]) -> SimpleNamespace:
+        """Return the sizes and parameters of a call by name, after checking its dtypes and that its shapes agree.
+
+        The sizes may be symbols of a tracing compiler: nothing here compares one with a limit.
+        """
+        at = self._bind_parameters(parameters)
+        self._bind_shapes(arrays, at)
         return at
 
     def _bind_parameters(self, parameters: Mapping[str, int]) -> SimpleNamespace:
@@ -224,8 +243,6 @@ class Op:
         for name in names:
             if name not in parameters:
                 raise DomainError(self.name, name, "nothing", "an integer")
-            if type(parameters[name]) is not int:
-                raise DomainError(self.name, name, f"a {type(parameters[name]).__name__}", "a Python int")
         return SimpleNamespace(**parameters)
 
     def _bind_shapes(self, arrays: Sequence[Any], at: SimpleNamespace) -> None:
@@ -238,9 +255,6 @@ class Op:
             if dtype_name(array) not in tensor.dtypes:
                 raise DomainError(self.name, tensor.name, f"dtype {dtype_name(array)}", " or ".join(tensor.dtypes))
             self._bind_shape(tensor, tuple(array.shape), at)
-        for name, (low, high) in self.sizes.items():
-            if not low <= getattr(at, name) <= high:
-                raise DomainError(self.name, f"(size {name})", getattr(at, name), f"[{low}, {high}]")
 
     def _bind_shape(self, tensor: Tensor, shape: tuple[int, ...], at: SimpleNamespace) -> None:
         names = tensor.shape.split()
@@ -295,6 +309,7 @@ def solve_size(name: str, size: int) -> tuple[str, int | None]:
         factor, unit = name.split("*")
         return unit, size // int(factor) if size % int(factor) == 0 else None
     if name.startswith("2^"):
+        size = int(size)  # a symbol becomes a number: it has no bits to count
         return name.removeprefix("2^"), size.bit_length() - 1 if size.bit_count() == 1 else None
     return name, size
 

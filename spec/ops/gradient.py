@@ -247,7 +247,15 @@ def stochastic_round_rows_widths(at):
         Tensor("x", "int16", "... K", meaning="errors, any exponent"),
         Tensor("e", "int32", "...", low=0, high=LARGEST_EXPONENT, meaning="exponent that a row is multiplied by"),
     ),
-    outputs=(Tensor("y", ("int16", "int8"), "... K", meaning="int8 if bits is at most 8"),),
+    outputs=(
+        Tensor(
+            "y",
+            ("int16", "int8"),
+            "... K",
+            meaning="int8 if bits is at most 8",
+            choice=lambda at: "int8" if at.bits <= 8 else "int16",
+        ),
+    ),
     parameters=(
         Parameter("shift", 0, LARGEST_ROUNDING, "bits that are dropped"),
         Parameter("bits", 2, 16, "width of the result"),
