@@ -1,7 +1,7 @@
 """Every op of the specification as a PyTorch custom op, made from its contract.
 
-Importing this module registers them: ``torch.ops.mamba_integer.squareplus(x, f=8, offset=256)``. They work in eager code
-and under ``torch.compile`` and ``torch.export``, where each is one opaque node of the graph. The module is also a
+Importing this module registers them: ``torch.ops.mamba_integer.squareplus(x, f=8, offset=256)``. They work in eager
+code and under ``torch.compile`` and ``torch.export``, where each is one opaque node of the graph. The module is also a
 backend, so the suite judges it: ``mamba-integer conform --backend mamba_integer.backends.torch.custom_ops``.
 
 - Arrays come first, in the contract's order; parameters are passed by keyword.
@@ -101,9 +101,7 @@ def trace(entry: Op, *arrays: torch.Tensor, trusted: bool = False, **parameters:
     """Return results without values: the shapes and dtypes that the contract gives."""
     check_devices(entry, arrays)
     parameters = rewrapped(entry, parameters, 0)
-    if all(
-        type(number) is int for array in (*arrays, parameters.values()) for number in getattr(array, "shape", array)
-    ):
+    if is_static(arrays, parameters):
         with trusted_values():
             at = entry.check(arrays, parameters)
     else:
@@ -113,6 +111,12 @@ def trace(entry: Op, *arrays: torch.Tensor, trusted: bool = False, **parameters:
         for tensor in entry.outputs
     )
     return results if len(results) > 1 else results[0]
+
+
+def is_static(arrays: tuple[torch.Tensor, ...], parameters: dict[str, Any]) -> bool:
+    """Tell whether every size and parameter is a number, not a symbol of a tracing compiler."""
+    sizes = (size for array in arrays for size in array.shape)
+    return all(type(number) is int for number in (*sizes, *parameters.values()))
 
 
 def result_shape(shape: str, at: SimpleNamespace) -> tuple[Any, ...]:
@@ -161,3 +165,6 @@ def __getattr__(name: str) -> Callable:
     if name not in FUNCTIONS:
         raise AttributeError(f"module {__name__} has no attribute {name!r}")
     return FUNCTIONS[name]
+
+
+__all__ = ["TrustedOps", "concatenate", "default_device", "from_numpy", "schema", "to_numpy"]

@@ -18,7 +18,7 @@ from .. import ops as golden
 from ..contract import DomainError, Tensor, dtype_name, trusted_values
 from ..tables import rotation_coefficients
 from .blocks import Call, Network, Observe
-from .config import MAMBA2, ModelConfig
+from .config import ModelConfig
 from .formats import FORMATS, Formats, check_arrays, parameter_formats, state_formats
 from .state import State
 
@@ -59,7 +59,6 @@ class LanguageModel:
         weights = {name: self.from_numpy(array) for name, array in parameters.items()}
         self.network = Network(config, formats, self.ops, weights)
         self.state_formats = lru_cache(maxsize=8)(partial(state_formats, config, formats=formats))
-        self.rotates = config.rotate and MAMBA2 in config.kinds
 
     def new_state(self, batch: int) -> State:
         """Return the state of ``batch`` rows that have read nothing."""
@@ -135,7 +134,7 @@ class LanguageModel:
         return self.from_numpy(ids) if isinstance(ids, np.ndarray) else ids
 
     def _rotation(self, state: State, length: int):
-        if not self.rotates:
+        if not self.config.rotates:
             return None
         positions = (np.array(state.positions, np.int64)[:, None] + np.arange(length)).reshape(-1)
         if positions.size and positions.max() > LARGEST_POSITION:
