@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from mamba_integer.spec import OPS, compiled
-from mamba_integer.spec.contract import DomainError, Op, Parameter, known_size, trusted_values
+from mamba_integer.spec.contract import DomainError, Op, known_size, trusted_values
 
 from .arrays import concatenate, default_device, from_numpy, to_numpy
 
@@ -48,14 +48,17 @@ def schema(entry: Op) -> str:
     return f"({arguments}) -> {results if len(entry.outputs) == 1 else f'({results})'}"
 
 
-def is_unsigned(parameter: Parameter) -> bool:
-    """Tell whether a parameter needs all 64 bits without a sign, which an int64 holds as their two's complement."""
-    return not callable(parameter.high) and parameter.high >= INT64_END
+def unsigned_names(entry: Op) -> list[str]:
+    """Return the parameters that need all 64 bits without a sign, which an int64 holds as their two's complement."""
+    return [p.name for p in entry.parameters if not callable(p.high) and p.high >= INT64_END]
 
 
-def rewrapped(entry: Op, parameters: dict[str, Any], low: int) -> dict[str, Any]:
+UNSIGNED = {name: unsigned_names(entry) for name, entry in OPS.items()}
+
+
+def rewrapped(op: str, parameters: dict[str, Any], low: int) -> dict[str, Any]:
     """Return the parameters with the unsigned ones brought into ``[low, low + 2**64)`` by a multiple of 2**64."""
-    unsigned = [p.name for p in entry.parameters if is_unsigned(p) and type(parameters.get(p.name)) is int]
+    unsigned = [name for name in UNSIGNED[op] if type(parameters.get(name)) is int]
     return parameters | {name: (parameters[name] - low) % (2 * INT64_END) + low for name in unsigned}
 
 
@@ -69,7 +72,7 @@ def check_devices(entry: Op, arrays: tuple[torch.Tensor, ...]) -> None:
 def run(entry: Op, *arrays: torch.Tensor, trusted: bool = False, **parameters: int) -> Any:
     """Check a call and compute it with the kernel of the tensors' device."""
     check_devices(entry, arrays)
-    parameters = rewrapped(entry, parameters, 0)
+    parameters = rewrapped(entry.name, parameters, 0)
     with trusted_values() if trusted else nullcontext():
         entry.check(arrays, parameters)
     device = arrays[0].device
@@ -100,7 +103,7 @@ def each(convert: Callable, results: Any) -> Any:
 def trace(entry: Op, *arrays: torch.Tensor, trusted: bool = False, **parameters: Any) -> Any:
     """Return results without values: the shapes and dtypes that the contract gives."""
     check_devices(entry, arrays)
-    parameters = rewrapped(entry, parameters, 0)
+    parameters = rewrapped(entry.name, parameters, 0)
     if is_static(arrays, parameters):
         with trusted_values():
             at = entry.check(arrays, parameters)
@@ -125,6 +128,13 @@ def result_shape(shape: str, at: SimpleNamespace) -> tuple[Any, ...]:
     return (*leading, *(known_size(name, at) for name in names if name != "..."))
 
 
+class TrustedOps:
+    """The trusted call of every op, by name: what a network whose domain is proved composes.
+
+    A class is copied and pickled by its name, which a namespace of functions isn't, so that modules can hold it.
+    """
+
+
 def register(entry: Op) -> Callable:
     """Register an op and return the function that calls it, whose ``kernel`` is the trusted call."""
     name = f"{NAMESPACE}::{entry.name}"
@@ -133,32 +143,20 @@ def register(entry: Op) -> Callable:
         torch.library.impl(name, "default", functools.partial(run, entry))
         torch.library.register_fake(name, functools.partial(trace, entry))
     overload = getattr(getattr(torch.ops, NAMESPACE), entry.name).default
-    if any(map(is_unsigned, entry.parameters)):
+    signed = not UNSIGNED[entry.name]
 
-        def call(*arrays, **parameters):
-            return overload(*arrays, **rewrapped(entry, parameters, -INT64_END))
-    else:
-
-        def call(*arrays, **parameters):
-            return overload(*arrays, **parameters)
+    def call(*arrays, **parameters):
+        return overload(*arrays, **(parameters if signed else rewrapped(entry.name, parameters, -INT64_END)))
 
     def kernel(*arrays, **parameters):
         return call(*arrays, **parameters, trusted=True)
 
-    call.__name__, call.__doc__, call.kernel = entry.name, entry.golden.__doc__, kernel  # type: ignore[attr-defined]
-    return call
-
-
-class TrustedOps:
-    """The trusted call of every op, by name: what a network whose domain is proved composes.
-
-    A class is copied and pickled by its name, which a namespace of functions isn't, so that modules can hold it.
-    """
+    setattr(TrustedOps, entry.name, staticmethod(kernel))
+    call.kernel = kernel  # type: ignore[attr-defined]
+    return functools.update_wrapper(call, entry.golden)
 
 
 FUNCTIONS = {name: register(entry) for name, entry in OPS.items()}
-for name, function in FUNCTIONS.items():
-    setattr(TrustedOps, name, staticmethod(function.kernel))  # type: ignore[attr-defined]
 
 
 def __getattr__(name: str) -> Callable:
