@@ -113,6 +113,8 @@ class IntegerMamba(nn.Module):
     def from_pretrained(cls, path: str | Path, *, max_positions: int = MAX_POSITIONS) -> "IntegerMamba":
         """Return the model of a folder, of a checkpoint file, or of the name of a model that comes with the package.
 
+        Reading files needs the ``app`` extra: ``pip install "mamba-integer[torch,app]"``.
+
         Raises
         ------
         CheckpointError, TokenizerError
