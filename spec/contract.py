@@ -60,7 +60,7 @@ class Tensor:
     for all arguments of one call), a number for itself, ``"K/4"`` for K over 4 rounded up, ``"2*P"`` for an even
     number (P is half of it), ``"2^m"`` for a power of two (m is its exponent).
     ``low`` and ``high`` are integers or functions of the sizes and parameters; left out, they are the symmetric
-    range of the dtype. ``choice`` says which of several dtypes a result has; left out, it is the first.
+    range of the dtype.
     """
 
     name: str
@@ -69,7 +69,6 @@ class Tensor:
     low: Bound | None = None
     high: Bound | None = None
     meaning: str = ""
-    choice: Callable[[Any], str] | None = None
 
     @property
     def dtypes(self) -> tuple[str, ...]:
@@ -77,7 +76,7 @@ class Tensor:
 
     def result_dtype(self, at: Any) -> str:
         """Return the dtype that this result has for these sizes and parameters."""
-        return self.choice(at) if self.choice else self.dtypes[0]
+        return self.dtypes[0]
 
     def range(self, at: Any, dtype: str | None = None) -> Interval:
         """Return the allowed values for these sizes and parameters."""
@@ -155,6 +154,16 @@ class Constant(Tensor):
         for i, (found, wanted) in enumerate(zip(array.tolist(), self.value(at).tolist(), strict=True)):
             if found != wanted:
                 raise DomainError(op, self.name, found, wanted, (i,))
+
+
+@dataclass(frozen=True)
+class VaryingResult(Tensor):
+    """A result whose dtype the sizes and parameters determine: ``select(at)``, one of its dtypes."""
+
+    select: Callable[[Any], str] = lambda at: ""
+
+    def result_dtype(self, at: Any) -> str:
+        return self.select(at)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ backend, so the suite judges it: ``mamba-integer conform --backend mamba_integer
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from importlib.util import find_spec
 from types import ModuleType, SimpleNamespace
@@ -27,6 +27,7 @@ import numpy as np
 import torch
 
 from mamba_integer.spec import OPS, compiled
+from mamba_integer.spec.bounds import Interval
 from mamba_integer.spec.contract import DomainError, Op, known_size, trusted_values
 
 from .arrays import concatenate, default_device, from_numpy, to_numpy
@@ -48,18 +49,30 @@ def schema(entry: Op) -> str:
     return f"({arguments}) -> {results if len(entry.outputs) == 1 else f'({results})'}"
 
 
-def unsigned_names(entry: Op) -> list[str]:
-    """Return the parameters that need all 64 bits without a sign, which an int64 holds as their two's complement."""
-    return [p.name for p in entry.parameters if not callable(p.high) and p.high >= INT64_END]
+def unsigned_ranges(entry: Op) -> dict[str, Interval]:
+    """Return the parameters that need 64 bits without a sign, which an int64 holds as their two's complement."""
+    return {p.name: p.range(None) for p in entry.parameters if not callable(p.high) and p.high >= INT64_END}
 
 
-UNSIGNED = {name: unsigned_names(entry) for name, entry in OPS.items()}
+UNSIGNED = {name: unsigned_ranges(entry) for name, entry in OPS.items()}
 
 
-def rewrapped(op: str, parameters: dict[str, Any], low: int) -> dict[str, Any]:
-    """Return the parameters with the unsigned ones brought into ``[low, low + 2**64)`` by a multiple of 2**64."""
-    unsigned = [name for name in UNSIGNED[op] if type(parameters.get(name)) is int]
-    return parameters | {name: (parameters[name] - low) % (2 * INT64_END) + low for name in unsigned}
+def as_signed(op: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a call as ``torch.ops`` takes them."""
+    signed = dict(parameters)
+    for name, allowed in UNSIGNED[op].items():
+        value = parameters.get(name)
+        if type(value) is int:
+            if value not in allowed:
+                raise DomainError(op, name, value, allowed)
+            signed[name] = value - 2 * INT64_END if value >= INT64_END else value
+    return signed
+
+
+def as_unsigned(op: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters that ``torch.ops`` took as the contract has them."""
+    wrapped = {name: parameters[name] for name in UNSIGNED[op] if type(parameters.get(name)) is int}
+    return {**parameters, **{name: value % (2 * INT64_END) for name, value in wrapped.items()}}
 
 
 def check_devices(entry: Op, arrays: tuple[torch.Tensor, ...]) -> None:
@@ -72,7 +85,7 @@ def check_devices(entry: Op, arrays: tuple[torch.Tensor, ...]) -> None:
 def run(entry: Op, *arrays: torch.Tensor, trusted: bool = False, **parameters: int) -> Any:
     """Check a call and compute it with the kernel of the tensors' device."""
     check_devices(entry, arrays)
-    parameters = rewrapped(entry.name, parameters, 0)
+    parameters = as_unsigned(entry.name, parameters)
     with trusted_values() if trusted else nullcontext():
         entry.check(arrays, parameters)
     device = arrays[0].device
@@ -103,7 +116,7 @@ def each(convert: Callable, results: Any) -> Any:
 def trace(entry: Op, *arrays: torch.Tensor, trusted: bool = False, **parameters: Any) -> Any:
     """Return results without values: the shapes and dtypes that the contract gives."""
     check_devices(entry, arrays)
-    parameters = rewrapped(entry.name, parameters, 0)
+    parameters = as_unsigned(entry.name, parameters)
     if is_static(arrays, parameters):
         with trusted_values():
             at = entry.check(arrays, parameters)
@@ -116,7 +129,7 @@ def trace(entry: Op, *arrays: torch.Tensor, trusted: bool = False, **parameters:
     return results if len(results) > 1 else results[0]
 
 
-def is_static(arrays: tuple[torch.Tensor, ...], parameters: dict[str, Any]) -> bool:
+def is_static(arrays: tuple[torch.Tensor, ...], parameters: Mapping[str, Any]) -> bool:
     """Tell whether every size and parameter is a number, not a symbol of a tracing compiler."""
     sizes = (size for array in arrays for size in array.shape)
     return all(type(number) is int for number in (*sizes, *parameters.values()))
@@ -143,10 +156,10 @@ def register(entry: Op) -> Callable:
         torch.library.impl(name, "default", functools.partial(run, entry))
         torch.library.register_fake(name, functools.partial(trace, entry))
     overload = getattr(getattr(torch.ops, NAMESPACE), entry.name).default
-    signed = not UNSIGNED[entry.name]
+    unsigned = bool(UNSIGNED[entry.name])
 
     def call(*arrays, **parameters):
-        return overload(*arrays, **(parameters if signed else rewrapped(entry.name, parameters, -INT64_END)))
+        return overload(*arrays, **(as_signed(entry.name, parameters) if unsigned else parameters))
 
     def kernel(*arrays, **parameters):
         return call(*arrays, **parameters, trusted=True)

@@ -82,6 +82,8 @@ class IntegerMamba(nn.Module):
     nothing.
     """
 
+    embedding: torch.Tensor
+
     def __init__(
         self,
         config: ModelConfig,

@@ -6,7 +6,7 @@ import numpy as np
 
 from .. import integers
 from ..bounds import Interval, Width
-from ..contract import Parameter, Tensor, op
+from ..contract import Parameter, Tensor, VaryingResult, op
 from ..philox import MASK, rounding_words
 from .linear import LARGEST_ROW
 
@@ -248,12 +248,12 @@ def stochastic_round_rows_widths(at):
         Tensor("e", "int32", "...", low=0, high=LARGEST_EXPONENT, meaning="exponent that a row is multiplied by"),
     ),
     outputs=(
-        Tensor(
+        VaryingResult(
             "y",
             ("int16", "int8"),
             "... K",
             meaning="int8 if bits is at most 8",
-            choice=lambda at: "int8" if at.bits <= 8 else "int16",
+            select=lambda at: "int8" if at.bits <= 8 else "int16",
         ),
     ),
     parameters=(
