@@ -5,7 +5,8 @@
     logits, state = model(ids[:, -1], state)    # one step: ids is int32 [B]
 
 The network is the specification's, composed of custom ops, so ``torch.compile(model, fullgraph=True)`` and
-``torch.export`` see one graph, and every integer is the golden model's.
+``torch.export`` see one graph, and every integer is the golden model's. A process that loads an exported program must
+import `custom_ops` first.
 """
 
 from collections.abc import Iterator, Mapping
@@ -152,6 +153,10 @@ class IntegerMamba(nn.Module):
             ids of another dtype or rank or out of range; a row that reads more than ``max_positions`` tokens; a state
             of another batch or model. Under ``torch.compile`` and ``torch.export`` a value out of range is a
             RuntimeError, on CUDA an asynchronous one.
+
+        Notes
+        -----
+        In eager code on CUDA, the checks of ids and positions wait for the device; a compiled call doesn't wait.
         """
         if ids.dtype != torch.int32 or ids.dim() not in (1, 2):
             raise DomainError(

@@ -30,9 +30,9 @@ def filled_case(op: str) -> Case:
     return next(case for case in cases if all(array.size for array in case.arrays))
 
 
-def strided(array: np.ndarray) -> torch.Tensor:
+def strided(array: np.ndarray, device: str) -> torch.Tensor:
     """Return the array as each second element of a larger tensor, along every axis."""
-    larger = torch.zeros(tuple(2 * size for size in array.shape), dtype=getattr(torch, str(array.dtype)))
+    larger = torch.zeros(tuple(2 * size for size in array.shape), dtype=getattr(torch, str(array.dtype)), device=device)
     view = larger[tuple(slice(None, None, 2) for _ in array.shape)]
     return view.copy_(torch.tensor(array))
 
@@ -42,19 +42,20 @@ def as_tuple(results):
 
 
 @pytest.mark.parametrize("op", spec.OPS)
-def test_pytorch_finds_no_fault(op):
+def test_pytorch_finds_no_fault(op, device):
     """No result aliases an input, no input is written, and fake results have the real shapes, dtypes and strides."""
     case = filled_case(op)
     parameters = custom_ops.as_signed(op, case.parameters)
     for convert in (torch.tensor, strided):
-        arrays = tuple(map(convert, case.arrays))
+        arrays = tuple(convert(array, device=device) for array in case.arrays)
         torch.library.opcheck(overload(op), arrays, parameters, test_utils=("test_schema", "test_faketensor"))
 
 
 @pytest.mark.parametrize("op", spec.OPS)
-def test_integers_are_the_golden_ones(op):
+def test_integers_are_the_golden_ones(op, device):
     for case in (filled_case(op), draw_case(op, Random(1))):
-        results = as_tuple(getattr(custom_ops, op)(*map(torch.tensor, case.arrays), **case.parameters))
+        arrays = (torch.tensor(array, device=device) for array in case.arrays)
+        results = as_tuple(getattr(custom_ops, op)(*arrays, **case.parameters))
         for result, golden in zip(results, as_tuple(spec.OPS[op](*case.arrays, **case.parameters)), strict=True):
             assert custom_ops.to_numpy(result).dtype == golden.dtype
             assert result.shape == golden.shape and result.is_contiguous()
