@@ -1,4 +1,4 @@
-"""Fixtures of all tests. Without a GPU, Triton's interpreter is chosen before a test imports Triton."""
+"""The devices of this machine. Without a GPU, Triton's interpreter is chosen before a test imports Triton."""
 
 import os
 
