@@ -15,7 +15,7 @@ from mamba_integer.spec import ops as golden
 from mamba_integer.spec.contract import DomainError
 from mamba_integer.spec.model.config import ConfigError, ModelConfig
 from mamba_integer.spec.model.formats import Format, check_arrays
-from mamba_integer.spec.ops.optimizer import ERROR_EXPONENT, MOMENTUM, MOMENTUM_EXPONENT
+from mamba_integer.spec.ops.optimizer import GRADIENT_EXPONENT, MOMENTUM, MOMENTUM_EXPONENT
 from mamba_integer.spec.training.backward import error_names
 from mamba_integer.spec.training.masters import Master, lifted, masters_of, project
 from mamba_integer.spec.training.options import Options, OptionsError
@@ -79,7 +79,7 @@ def array_formats(config: ModelConfig) -> dict[str, Format]:
     """Return what each array of a training checkpoint is."""
     masters = masters_of(config)
     tables = {
-        "error_exponents": (len(error_names(config)), ERROR_EXPONENT),
+        "error_exponents": (len(error_names(config)), GRADIENT_EXPONENT),
         "momentum_exponents": (len(masters), MOMENTUM_EXPONENT),
     }
     return (

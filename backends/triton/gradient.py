@@ -17,13 +17,13 @@ SHARE, LOADED = 16384, 4096
 COUNTERS_A_PROGRAM = 256
 
 
-@implements(ops.error_add)
-def error_add(a, b):
-    return elementwise(error_add_kernel, torch.empty(a.shape, dtype=a.dtype, device=a.device), a, b)
+@implements(ops.saturating_add)
+def saturating_add(a, b):
+    return elementwise(saturating_add_kernel, torch.empty(a.shape, dtype=a.dtype, device=a.device), a, b)
 
 
 @triton.jit
-def error_add_kernel(y_pointer, a_pointer, b_pointer, size, BLOCK: tl.constexpr):
+def saturating_add_kernel(y_pointer, a_pointer, b_pointer, size, BLOCK: tl.constexpr):
     offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     a = tl.load(a_pointer + offset, mask=offset < size, other=0).to(tl.int32)
     b = tl.load(b_pointer + offset, mask=offset < size, other=0).to(tl.int32)
@@ -156,10 +156,10 @@ def stochastic_round_rows_kernel(
 
 
 __all__ = [
-    "error_add",
     "gradient_add",
     "largest_magnitude",
     "round_to_int16",
     "saturate_backward",
+    "saturating_add",
     "stochastic_round_rows",
 ]

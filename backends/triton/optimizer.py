@@ -15,8 +15,8 @@ from .launch import BLOCK, elementwise
 VOTES = tl.constexpr(golden.VOTES)
 FEWEST_BITS = tl.constexpr(golden.FEWEST_BITS)
 MOST_BITS = tl.constexpr(golden.MOST_BITS)
-LEAST_ERROR_EXPONENT = tl.constexpr(golden.ERROR_EXPONENT.low)
-GREATEST_ERROR_EXPONENT = tl.constexpr(golden.ERROR_EXPONENT.high)
+LEAST_GRADIENT_EXPONENT = tl.constexpr(golden.GRADIENT_EXPONENT.low)
+GREATEST_GRADIENT_EXPONENT = tl.constexpr(golden.GRADIENT_EXPONENT.high)
 LEAST_MOMENTUM_EXPONENT = tl.constexpr(golden.MOMENTUM_EXPONENT.low)
 GREATEST_MOMENTUM_EXPONENT = tl.constexpr(golden.MOMENTUM_EXPONENT.high)
 
@@ -140,20 +140,22 @@ def learning_rate_kernel(
     tl.store(lr_pointer + offset, lr.to(tl.int32), mask=offset < size)
 
 
-@implements(ops.error_exponent)
-def error_exponent(exponent, largest, *, bits):
+@implements(ops.gradient_exponent)
+def gradient_exponent(exponent, largest, *, bits):
     y = torch.empty(exponent.shape, dtype=torch.int32, device=exponent.device)
-    return elementwise(error_exponent_kernel, y, exponent, largest, bits=bits)
+    return elementwise(gradient_exponent_kernel, y, exponent, largest, bits=bits)
 
 
 @triton.jit
-def error_exponent_kernel(y_pointer, exponent_pointer, largest_pointer, size, bits: tl.constexpr, BLOCK: tl.constexpr):
+def gradient_exponent_kernel(
+    y_pointer, exponent_pointer, largest_pointer, size, bits: tl.constexpr, BLOCK: tl.constexpr
+):
     offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     exponent = tl.load(exponent_pointer + offset, mask=offset < size, other=0)
     largest = tl.load(largest_pointer + offset, mask=offset < size, other=0)
     rise = tl.maximum(bits - 1 - integers.bit_length(largest).to(tl.int32), 0) >> 1
     move = tl.where(largest > 0, rise, 1) - tl.where(largest >= (1 << (bits - 1)) - 1, 1, 0)
-    y = tl.minimum(tl.maximum(exponent + move, LEAST_ERROR_EXPONENT), GREATEST_ERROR_EXPONENT)
+    y = tl.minimum(tl.maximum(exponent + move, LEAST_GRADIENT_EXPONENT), GREATEST_GRADIENT_EXPONENT)
     tl.store(y_pointer + offset, y, mask=offset < size)
 
 
@@ -181,4 +183,4 @@ def momentum_exponent_kernel(
     tl.store(y_pointer + offset, y, mask=offset < size)
 
 
-__all__ = ["error_exponent", "learning_rate", "lion_update", "momentum_exponent", "ternary_project"]
+__all__ = ["gradient_exponent", "learning_rate", "lion_update", "momentum_exponent", "ternary_project"]

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..model.blocks import HEAD, Block, Mamba1Block, Network, Observe
 from ..model.config import MAMBA1, ModelConfig
-from ..ops.optimizer import ERROR_EXPONENT
+from ..ops.optimizer import GRADIENT_EXPONENT
 
 RESIDUAL_EXPONENT = 24
 LOGITS_EXPONENT = 15
@@ -21,7 +21,7 @@ NARROWING_SHIFT = 31  # the largest of the ops that make int16 of wider errors
 STATE_SHIFT = 2  # of what enters the reversed recurrence: with it, its state fits int32
 ROTATION_BITS = 8  # that an error of B or C gains while it is turned back
 LARGEST_SHIFT = 47
-HIGHEST = ERROR_EXPONENT.high
+HIGHEST = GRADIENT_EXPONENT.high
 LARGEST_ROUNDING = 24
 # What the norm may be told that its error's exponent is over the residual stream's.
 NORM_EXPONENTS = (-16, 31)
@@ -247,7 +247,7 @@ class BlockBackward:
         """Return the error of x, from the scan and from the projection."""
         d_projected = run.see(self.name("projected"), d_projected)
         read = self.linear(run, "x_proj", "x_proj", d_projected, *run.ops.quantize_rows(x))
-        return run.ops.error_add(self.narrow(run, dx), read)
+        return run.ops.saturating_add(self.narrow(run, dx), read)
 
 
 class Mamba1Backward(BlockBackward):

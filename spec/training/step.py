@@ -286,8 +286,8 @@ def update(run: Run, state: State, exponents: Exponents, sums: BatchSums) -> tup
 def next_exponents(run: Run, state: State, exponents: Exponents, sums: BatchSums) -> dict[str, int]:
     """Return the exponents that the errors of the next step want; an error that this step lacked keeps its own."""
     used = np.array([exponents.used.get(name, wanted) for name, wanted in state.error_exponents.items()], np.int32)
-    of_errors = golden.error_exponent(used, sums.largest, bits=16).tolist()
-    of_operands = golden.error_exponent(used, sums.largest, bits=run.options.error_bits).tolist()
+    of_errors = golden.gradient_exponent(used, sums.largest, bits=16).tolist()
+    of_operands = golden.gradient_exponent(used, sums.largest, bits=run.options.error_bits).tolist()
     result = dict(state.error_exponents)
     for name, error, operand in zip(run.error_names, of_errors, of_operands, strict=True):
         if name in exponents.used:

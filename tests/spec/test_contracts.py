@@ -74,6 +74,19 @@ def test_drawn_cases_stay_within_every_width(op):
 
 
 @every_op
+def test_results_of_drawn_cases_stay_within_their_domain(op):
+    import random
+
+    contract, source = spec.OPS[op], random.Random(2)
+    for _ in range(20):
+        case = draw_case(op, source)
+        results = contract.golden(*case.arrays, **case.parameters)
+        for tensor, result in zip(contract.outputs, results if isinstance(results, tuple) else (results,), strict=True):
+            if result.size:
+                tensor.check_values(op, result, case.at)
+
+
+@every_op
 def test_large_cases_take_the_sizes_that_are_listed(op):
     """A misspelled size would be drawn, and no case be large."""
     plan = PLANS[op]

@@ -136,7 +136,7 @@ WRONG = {
     "round_to_int16": 0,
     "lion_update": 1,
     "ternary_project": 0,
-    "error_add": 0,
+    "saturating_add": 0,
     "saturate_backward": 0,
 }
 
