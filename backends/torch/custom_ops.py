@@ -51,7 +51,7 @@ def schema(entry: Op) -> str:
 
 def unsigned_ranges(entry: Op) -> dict[str, Interval]:
     """Return the parameters that need 64 bits without a sign, which an int64 holds as their two's complement."""
-    return {p.name: p.range(None) for p in entry.parameters if not callable(p.high) and p.high >= INT64_END}
+    return {p.name: p.range(None) for p in entry.parameters if isinstance(p.high, int) and p.high >= INT64_END}
 
 
 UNSIGNED = {name: unsigned_ranges(entry) for name, entry in OPS.items()}
