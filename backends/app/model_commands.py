@@ -247,7 +247,7 @@ def init_command(
     force: Annotated[bool, typer.Option("--force", help="Replace a model that is there.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Write a fresh model of seeded weights: model.safetensors, config.json and tokenizer.json."""
+    """Write a fresh model of seeded weights: model.safetensors and tokenizer.json."""
     if (folder / MODEL_FILE).exists() and not force:
         raise UsageError(f"{folder} holds a model; --force replaces it")
     made = fresh_model(find_config(model), seed, load_tokenizer(tokenizer) if tokenizer else None)

@@ -30,14 +30,14 @@ from mamba_integer.spec.model import (
 )
 from mamba_integer.spec.model.blocks import Call, Network
 from mamba_integer.spec.model.formats import check_arrays
-from mamba_integer.spec.model.language_model import LARGEST_POSITION, rotations
+from mamba_integer.spec.model.language_model import rotations
 
 from .arrays import to_numpy
 from .custom_ops import TrustedOps
 
 POSITIONS = "positions"
 TABLES = ("rotation_lam", "rotation_gam", "rotation_quadrant")
-MAX_POSITIONS = 4096
+MAX_POSITIONS, MOST_POSITIONS = 4096, 1 << 20
 
 
 class Buffers(Mapping):
@@ -67,7 +67,7 @@ class IntegerMamba(nn.Module):
     config : ModelConfig
     parameters : dict of NumPy arrays by name, optional
         Left out, those of a fresh model of seed 0.
-    max_positions : int in [1, 2**20 + 1]
+    max_positions : int in [1, 2**20]
         Tokens that a row may read, where the config rotates by position: the tables of the rotation have this many
         rows. Making them takes about a quarter of a millisecond per row.
 
@@ -94,8 +94,8 @@ class IntegerMamba(nn.Module):
         formats: Formats = FORMATS,
     ):
         super().__init__()
-        if not 1 <= max_positions <= LARGEST_POSITION + 1:
-            raise DomainError("IntegerMamba", "max_positions", max_positions, f"[1, {LARGEST_POSITION + 1}]")
+        if not 1 <= max_positions <= MOST_POSITIONS:
+            raise DomainError("IntegerMamba", "max_positions", max_positions, f"[1, {MOST_POSITIONS}]")
         self.config, self.formats, self.max_positions = config, formats, max_positions
         self.layers = nn.ModuleList(nn.Module() for _ in config.kinds)
         self.parameter_formats = parameter_formats(config, formats)

@@ -59,6 +59,7 @@ class LanguageModel:
         weights = {name: self.from_numpy(array) for name, array in parameters.items()}
         self.network = Network(config, formats, self.ops, weights)
         self.state_formats = lru_cache(maxsize=8)(partial(state_formats, config, formats=formats))
+        self.rotates = config.rotates
 
     def new_state(self, batch: int) -> State:
         """Return the state of ``batch`` rows that have read nothing."""
@@ -134,7 +135,7 @@ class LanguageModel:
         return self.from_numpy(ids) if isinstance(ids, np.ndarray) else ids
 
     def _rotation(self, state: State, length: int):
-        if not self.config.rotates:
+        if not self.rotates:
             return None
         positions = (np.array(state.positions, np.int64)[:, None] + np.arange(length)).reshape(-1)
         if positions.size and positions.max() > LARGEST_POSITION:
