@@ -1,4 +1,4 @@
-"""A model as a folder of ``model.safetensors``, ``config.json``, ``tokenizer.json``; or fresh from config and seed."""
+"""A model as a folder: ``model.safetensors`` and ``tokenizer.json``; or fresh from a config and a seed."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +39,7 @@ def fresh_model(config: ModelConfig, seed: int, tokenizer: Tokenizer | None = No
 
 
 def save_model(folder: Path, model: TextModel) -> str:
-    """Write the files, each atomically, the model's last; return its content hash."""
+    """Write the tokenizer, ``config.json`` and the model, each atomically, in this order; return the content hash."""
     save_tokenizer(model.tokenizer, folder / TOKENIZER_FILE)
     save_config(folder / CONFIG_FILE, model.checkpoint.config)
     return save_checkpoint(folder / MODEL_FILE, model.checkpoint)
