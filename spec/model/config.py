@@ -79,6 +79,11 @@ class ModelConfig:
         """The kind of each layer."""
         return tuple(self.pattern[i % len(self.pattern)] for i in range(self.n_layer))
 
+    @property
+    def rotates(self) -> bool:
+        """Whether any layer rotates by position."""
+        return self.rotate and MAMBA2 in self.kinds
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that JSON can hold."""
         return asdict(self) | {"pattern": list(self.pattern)}

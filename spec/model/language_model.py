@@ -18,7 +18,7 @@ from .. import ops as golden
 from ..contract import DomainError, Tensor, dtype_name, trusted_values
 from ..tables import rotation_coefficients
 from .blocks import Call, Network, Observe
-from .config import MAMBA2, ModelConfig
+from .config import ModelConfig
 from .formats import FORMATS, Formats, check_arrays, parameter_formats, state_formats
 from .state import State
 
@@ -59,7 +59,7 @@ class LanguageModel:
         weights = {name: self.from_numpy(array) for name, array in parameters.items()}
         self.network = Network(config, formats, self.ops, weights)
         self.state_formats = lru_cache(maxsize=8)(partial(state_formats, config, formats=formats))
-        self.rotates = config.rotate and MAMBA2 in config.kinds
+        self.rotates = config.rotates
 
     def new_state(self, batch: int) -> State:
         """Return the state of ``batch`` rows that have read nothing."""

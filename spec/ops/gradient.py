@@ -9,7 +9,7 @@ import numpy as np
 from .. import integers
 from ..arrays import Int8Array, Int16Array, Int32Array, Int64Array
 from ..bounds import Interval, Width
-from ..contract import Parameter, Tensor, op
+from ..contract import Parameter, Tensor, VaryingResult, op
 from ..philox import MASK, rounding_words
 from .linear import LARGEST_ROW
 
@@ -193,7 +193,15 @@ def stochastic_round_rows_widths(at):
             meaning="exponents of the factors 2**e: for gradients of weights those of the layer's rows, else zeros",
         ),
     ),
-    outputs=(Tensor("y", ("int16", "int8"), "... K", meaning="int8 if bits is at most 8"),),
+    outputs=(
+        VaryingResult(
+            "y",
+            ("int16", "int8"),
+            "... K",
+            meaning="int8 if bits is at most 8",
+            select=lambda at: "int8" if at.bits <= 8 else "int16",
+        ),
+    ),
     parameters=(
         Parameter("shift", 0, LARGEST_ROUNDING, "bits that are dropped"),
         Parameter("bits", 2, 16, "width of the result"),

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..model.blocks import HEAD, Block, Network, Observe
+from ..model.blocks import HEAD, Block, Mamba1Block, Network, Observe
 from ..model.config import MAMBA1, ModelConfig
 from ..ops.optimizer import GRADIENT_EXPONENT
 
@@ -300,7 +300,7 @@ class Mamba2Backward(BlockBackward):
 
 
 def block_backward(block: Block, exponents: Exponents) -> BlockBackward:
-    kind = Mamba1Backward if "dt_proj" in block.weights else Mamba2Backward
+    kind = Mamba1Backward if isinstance(block, Mamba1Block) else Mamba2Backward
     return kind(block, exponents)
 
 
