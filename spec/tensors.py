@@ -58,10 +58,6 @@ class Tensor:
     def dtypes(self) -> tuple[str, ...]:
         return (self.dtype,) if isinstance(self.dtype, str) else self.dtype
 
-    def result_dtype(self, at: Any) -> str:
-        """Return the dtype that this result has for these sizes and parameters."""
-        return self.dtypes[0]
-
     @property
     def dimensions(self) -> tuple[str, ...]:
         return tuple(self.shape.split())
