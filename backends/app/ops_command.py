@@ -4,6 +4,7 @@ import json
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from mamba_integer import spec
 from mamba_integer.spec.contract import Op, find_op
@@ -23,18 +24,18 @@ def ops_command(
     console = console_for()
     for entry in chosen:
         fields = _contract(entry)
-        console.print(f"[bold]{entry.name}[/]  ({entry.family})")
+        console.print(Text.assemble((entry.name, "bold"), f"  ({entry.family})"))
         for kind in ("inputs", "outputs"):
             for tensor in fields[kind]:
                 line = f"  {kind[:-1]:<9} {tensor['name']} {'|'.join(tensor['dtypes'])} [{tensor['shape']}]"
-                console.print(f"{line} in {tensor['range']}  {tensor['meaning']}".rstrip(), markup=False)
+                console.print(f"{line} in {tensor['range']}  {tensor['meaning']}".rstrip())
         for parameter in fields["parameters"]:
             line = f"  parameter {parameter['name']} in {parameter['range']}  {parameter['meaning']}"
-            console.print(line.rstrip(), markup=False)
+            console.print(line.rstrip())
         for name, (low, high) in fields["sizes"].items():
-            console.print(f"  size      {name} in [{low}, {high}]", markup=False)
+            console.print(f"  size      {name} in [{low}, {high}]")
         for label, clause in fields["clauses"].items():
-            console.print(f"  {label:<9} {clause}", markup=False)
+            console.print(f"  {label:<9} {clause}")
 
 
 def attach(app: typer.Typer) -> None:

@@ -4,10 +4,8 @@ A batch is a function of the seed, the step and the row alone: row r of step t s
 counter (r, t, 0, 4) says.
 """
 
-import gzip
 import hashlib
 import json
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +16,8 @@ from mamba_integer.spec.model.initial import below
 from mamba_integer.spec.philox import MASK, philox_words
 
 from .atomic import write_atomically
+from .strict_json import parse_json
+from .text import read_texts
 from .tokenizer import Tokenizer, tokenizer_hash
 
 TOKENS_FILE, CORPUS_FILE = "tokens.bin", "corpus.json"
@@ -76,28 +76,6 @@ class Corpus:
                 )
 
 
-def read_text(path: Path) -> str:
-    """Read a text file, UTF-8, or one that gzip compressed.
-
-    Raises
-    ------
-    CorpusError
-        The file can't be read, is no UTF-8, or holds NUL bytes, as binary files do.
-    """
-    try:
-        data = path.read_bytes()
-        if path.suffix == ".gz":
-            data = gzip.decompress(data)
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise CorpusError(f"{path}: no text: not UTF-8 at byte {error.start}") from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise CorpusError(f"{path}: can't be read: {error}") from error
-    if "\0" in text:
-        raise CorpusError(f"{path}: no text: NUL at character {text.index(chr(0))}")
-    return text
-
-
 def prepare_corpus(
     files: Sequence[Path],
     tokenizer: Tokenizer,
@@ -110,10 +88,12 @@ def prepare_corpus(
 
     Raises
     ------
+    TextError
+        A file is no text.
     CorpusError
-        A file is no text; there is too little; the folder holds the tokens of another text or tokenizer.
+        There is too little text; the folder holds the tokens of another text or tokenizer.
     """
-    text = "".join(map(read_text, files))
+    text = read_texts(files)
     if not text:
         raise CorpusError(f"corpus: {', '.join(map(str, files)) or 'no files'}: found no text")
     of = hashlib.sha256(text.encode()).hexdigest(), tokenizer_hash(tokenizer)
@@ -150,7 +130,7 @@ def pieces(text: str) -> Iterator[tuple[int, str]]:
 
 def open_corpus(folder: Path, text_sha256: str, tokenizer_sha256: str) -> Corpus:
     try:
-        about = Description(**json.loads((folder / CORPUS_FILE).read_text("utf-8")))
+        about = Description(**parse_json((folder / CORPUS_FILE).read_bytes()))
         tokens = np.memmap(folder / TOKENS_FILE, "<u2", "r")
     except (OSError, ValueError, TypeError) as error:
         raise CorpusError(

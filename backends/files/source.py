@@ -6,6 +6,8 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
+from .text import TextError, read_start
+
 LONGEST = 1024
 
 
@@ -25,9 +27,14 @@ class Source:
 
     @classmethod
     def of_file(cls, path: Path) -> "Source":
-        """Return the first bytes of a file; an empty one is a ValueError."""
-        with path.open("rb") as file:
-            data = file.read(LONGEST)
+        """Return the start of a file's text, whole characters in LONGEST bytes at most.
+
+        Raises
+        ------
+        TextError
+            The file can't be read, holds no text, or is empty.
+        """
+        data = read_start(path, LONGEST)
         if not data:
-            raise ValueError(f"{path} is empty")
+            raise TextError(f"{path}: found no text, allowed one byte or more")
         return cls(f"{path.name}, the first {len(data)} bytes", data)

@@ -31,11 +31,14 @@ from .container import (
 )
 from .folder import load_model
 from .hashing import content_hash
+from .strict_json import parse_json
 
 TRAINING_FILE = "training.safetensors"
 TRAINING_FORMAT = "mamba-integer/training"
 FIELDS = ("config", "options", "tokenizer_sha256", "corpus_sha256", "origin", "step")
 MOST_STEPS = 1 << 31
+SCHEDULE = ("option steps", "option warmup", "option rate", "option last_rate")
+SOME_STEPS = 1 << 20  # whose rates are computed at once
 
 
 class TrainingError(ValueError):
@@ -110,10 +113,10 @@ def read_training(path: Path) -> tuple[Training, int, dict[str, np.ndarray]]:
     """
     header = read_header(path, TRAINING_FORMAT, FIELDS)
     try:
-        config = ModelConfig.from_dict(json.loads(header["config"]))
-        options = Options.from_dict(json.loads(header["options"]))
+        config = ModelConfig.from_dict(parse_json(header["config"]))
+        options = Options.from_dict(parse_json(header["options"]))
         step = int(header["step"])
-    except (ConfigError, OptionsError, ValueError, TypeError, RecursionError) as error:
+    except (ConfigError, OptionsError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path}: its header makes no run: {error}") from error
     if not 0 <= step < MOST_STEPS:
         raise CheckpointError(f"{path}: step: found {step}, allowed [0, {MOST_STEPS - 1}]")
@@ -130,18 +133,25 @@ def read_training(path: Path) -> tuple[Training, int, dict[str, np.ndarray]]:
 
 
 def load_training(path: Path, training: Training, run: Run) -> State:
-    """Read the state of this very run.
+    """Read the state of this very run, or of one that differs in its schedule's future alone.
+
+    Every integer of a state depends on the learning rates of the steps that were taken, not on those to come. So a run
+    may go on with other ``steps``, ``warmup``, ``rate`` and ``last_rate`` where they give each step that was taken the
+    rate that it had; it then ends at the hash of a run that was planned so from the start.
 
     Raises
     ------
     CheckpointError
         As `read_training`.
     TrainingError
-        The checkpoint is of a run with another config, option, tokenizer or corpus.
+        The checkpoint is of a run with another config, option, tokenizer or corpus; or of another schedule, by which
+        a step that was taken would have had another rate, or which ends before the checkpoint.
     """
-    found, step, arrays = read_training(path)
-    for name, had, has in differences(found, training):
-        raise TrainingError(f"{path}: a run with another {name}: it has {had}, asked for is {has}")
+    stored, step, arrays = read_training(path)
+    for name, before, after in differences(stored, training):
+        if name not in SCHEDULE:
+            raise TrainingError(f"{path}: a run with another {name}: it has {before}, asked for is {after}")
+    check_schedule(path, stored.options, training.options, step)
     masters = {name: run.load(arrays[f"master.{name}"]) for name in run.masters}
     momenta = {name: run.load(arrays[f"momentum.{name}"]) for name in run.masters}
     tables = arrays["error_exponents"].tolist(), arrays["momentum_exponents"].tolist()
@@ -149,6 +159,24 @@ def load_training(path: Path, training: Training, run: Run) -> State:
         dict(zip(n, t, strict=True)) for n, t in zip((run.error_names, run.masters), tables, strict=True)
     )
     return State(step, masters, momenta, errors, momentum)
+
+
+def check_schedule(path: Path, stored: Options, wanted: Options, step: int) -> None:
+    """Raise TrainingError unless ``wanted`` can go on where ``stored`` stands after ``step`` steps."""
+    if step > wanted.steps:
+        raise TrainingError(f"{path}: option steps: it stands at step {step}, asked for are {wanted.steps}")
+    if stored.schedule == wanted.schedule:
+        return
+    for start in range(0, step, SOME_STEPS):
+        taken = np.arange(start, min(start + SOME_STEPS, step), dtype=np.int32)
+        had, has = (golden.learning_rate(taken, **options.schedule) for options in (stored, wanted))
+        if (other := np.flatnonzero(had != has)).size:
+            first = int(other[0])
+            raise TrainingError(
+                f"{path}: another schedule: its step {start + first} had learning rate {had[first]}, by the options "
+                f"asked for it has {has[first]} (units of 2**-24); a run can be made longer before its rate falls, or "
+                "where last_rate is equal to rate, with the same warmup"
+            )
 
 
 def origin_masters(path: Path, how: Mapping[str, Master]) -> tuple[str, dict[str, np.ndarray]]:
