@@ -80,9 +80,9 @@ def rank_work(rank: int, way: Way, config: str, options: Options, folder: Path, 
 def ways_here(batch: int) -> list[Way]:
     import torch
 
-    found = [("golden", "cpu"), ("numba", "cpu"), ("torch", "cpu")]
-    found += [("torch", "cuda"), ("triton", "cuda")] if "cuda" in devices_here() else []
-    ways = [Way(*where, 1, rows) for where in found for rows in (batch, 1)]
+    backends = [("golden", "cpu"), ("numba", "cpu"), ("torch", "cpu")]
+    backends += [("torch", "cuda"), ("triton", "cuda")] if "cuda" in devices_here() else []
+    ways = [Way(*where, 1, rows) for where in backends for rows in (batch, 1)]
     ways += [Way("numba", "cpu", ranks, batch) for ranks in (2, 3)]
     if torch.cuda.device_count() > 1:
         ways.append(Way("triton", "cuda", 2, batch))

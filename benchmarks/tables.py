@@ -1,13 +1,13 @@
-"""The tables of the README, generated from the committed results: ``python -m benchmarks.tables``."""
+"""The tables of the documentation, generated from the committed results: ``python -m benchmarks.tables``.
 
-import inspect
+``benchmarks/README.md`` has them all; ``README.md`` has a summary.
+"""
+
 import json
 import re
 from pathlib import Path
 from statistics import mean
 from typing import Any
-
-from mamba_integer import spec
 
 ROOT = Path(__file__).parent.parent
 COLUMNS = [("golden", "cpu"), ("numba", "cpu"), ("torch", "cpu"), ("torch", "cuda"), ("triton", "cuda")]
@@ -31,15 +31,15 @@ def microseconds(seconds: float) -> str:
 
 
 def lines(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Return titles and cells: one workload a line, a time a backend, the floor beside the last."""
+    """Return titles and cells: one workload per line, one time per backend, the floor beside the last."""
     present = [c for c in COLUMNS if any((r["backend"], r["device"]) == c for r in rows)]
     titles = ["workload"] + [f"{TITLES[name]}, {device}" for name, device in present]
     fastest = next((c for c in (("triton", "cuda"), ("numba", "cpu")) if c in present), present[-1])
     titles += [f"floor, {fastest[1]}", f"of it, {TITLES[fastest[0]]}"]
     cells = []
-    for workload, found in by_workload(rows).items():
-        line = [workload] + [microseconds(found[c]["seconds"]) if c in found else "" for c in present]
-        row = found[fastest]
+    for workload, by_backend in by_workload(rows).items():
+        line = [workload] + [microseconds(by_backend[c]["seconds"]) if c in by_backend else "" for c in present]
+        row = by_backend[fastest]
         share = row["floor_seconds"] / row["seconds"]
         line += [microseconds(row["floor_seconds"]), f"{share:.0%}" if share >= 0.1 else f"{share:.1%}"]
         cells.append(line)
@@ -65,30 +65,15 @@ def markdown(report: dict[str, Any]) -> str:
     return "\n".join([*head, *("| " + " | ".join(line) + " |" for line in cells), "", note])
 
 
-def ops_table() -> str:
-    """Return what every op returns, with the file that defines it."""
-    head = ["| op | family | returns |", "| --- | --- | --- |"]
-    for name, op in spec.OPS.items():
-        module = op.golden.__module__.removeprefix("mamba_integer.")
-        summary = inspect.getdoc(op.golden).partition("\n")[0].removeprefix("Return ").replace("``", "`")
-        head.append(f"| `{name}` | [{op.family}]({module.replace('.', '/')}.py) | {cell(summary)} |")
-    return "\n".join(head)
-
-
-def cell(text: str) -> str:
-    """Return a docstring's line as Markdown shows it in a table, without the labels of clauses."""
-    return re.sub(r" \(C\d(, C\d)*\)", "", text).replace("|", "\\|")
-
-
 def conformance_table(*reports: dict[str, Any]) -> str:
-    """Return what conformance reports of one commit prove, a line a backend, and what was not equal."""
+    """Return the conformance reports of one commit, one line per backend."""
     head = ["| backend | device | ops equal | cases | integers compared |", "| --- | --- | ---: | ---: | ---: |"]
     for report in reports:
         for backend, device in report["environment"]["devices"].items():
-            own = [result for result in report["results"] if result["backend"] == backend]
-            equal = sum(result["status"] == "passed" for result in own)
-            cases, integers = (sum(result[key] for result in own) for key in ("cases", "integers"))
-            head.append(f"| {TITLES[backend]} | {device} | {equal} of {len(own)} | {cases:,} | {integers:,} |")
+            rows = [result for result in report["results"] if result["backend"] == backend]
+            equal = sum(result["status"] == "passed" for result in rows)
+            cases, integers = (sum(result[key] for result in rows) for key in ("cases", "integers"))
+            head.append(f"| {TITLES[backend]} | {device} | {equal} of {len(rows)} | {cases:,} | {integers:,} |")
     models = ", ".join(sorted({f"{m['source']} ({m['status']})" for report in reports for m in report["model"]}))
     preset, version = (one_of(name, [report[name] for report in reports]) for name in ("preset", "spec_version"))
     environments = [report["environment"] for report in reports]
@@ -110,7 +95,7 @@ def one_of(name: str, values: list[str]) -> str:
 
 
 def learning_table(report: dict[str, Any]) -> str:
-    """Return the bits a byte of each kind of training at each rate, mean and spread over seeds, its best in bold."""
+    """Return the bits per byte of each kind of training at each rate: mean and spread over seeds, the best in bold."""
     best = {(line["kind"], line["rate"]) for line in report["summary"]}
     rates = sorted({run["rate"] for run in report["runs"]})
     head = [
@@ -129,7 +114,7 @@ def learning_table(report: dict[str, Any]) -> str:
     device = next(iter(report["devices"].values()))
     commits = "commit " + ", ".join(sorted({run.get("commit", report["commit"])[:10] for run in report["runs"]}))
     note = (
-        f"Bits a byte of the whole validation text, {report['text']}; {report['parameters']:,} parameters, "
+        f"Bits per byte of the whole validation text, {report['text']}; {report['parameters']:,} parameters, "
         f"{config['n_layer']} layers, {options['steps']} steps of {options['batch']} x {options['length']} tokens, "
         f"Lion, on {device}, {report['date'][:10]}, {commits}."
     )
@@ -155,7 +140,7 @@ def one_hash_table(report: dict[str, Any]) -> str:
 
 
 def training_speed_table(report: dict[str, Any]) -> str:
-    """Return tokens a second of whole training steps."""
+    """Return tokens per second of whole training steps."""
     head = ["| training step | tokens | seconds | tokens/s |", "| --- | ---: | ---: | ---: |"]
     integer, *others = report["rows_measured"]
     for row in (integer, *others):
@@ -163,8 +148,8 @@ def training_speed_table(report: dict[str, Any]) -> str:
         head.append(f"| {row['name']} | {row['rows']} x {row['length']} | {shown} |")
     floor = report["matrix_floor_seconds"]
     times = [
-        f"Integers take {integer['tokens_per_second'] / row['tokens_per_second']:.0f} times as many tokens a second as "
-        f"{row['name']} at {row['rows']} x {row['length']}. "
+        f"Integers take {integer['tokens_per_second'] / row['tokens_per_second']:.0f} times as many tokens per second "
+        f"as {row['name']} at {row['rows']} x {row['length']}. "
         for row in others
         if row["length"] == integer["length"] and "absent" not in row
     ]
@@ -177,7 +162,7 @@ def training_speed_table(report: dict[str, Any]) -> str:
 
 
 def model_table(report: dict[str, Any]) -> str:
-    """Return tokens a second of a whole model, integers beside float32."""
+    """Return tokens per second of a whole model, integers beside float32."""
     head = ["| `base`, batch 1 | prefill tokens/s | decode tokens/s |", "| --- | ---: | ---: |"]
     for row in report["rows"]:
         prefill, decode = row["prefill_tokens_per_second"], row["decode_tokens_per_second"]
@@ -189,30 +174,61 @@ def model_table(report: dict[str, Any]) -> str:
     return "\n".join([*head, "", note])
 
 
+def summary_table() -> str:
+    """Return a few measured figures, each beside a peer from the same run."""
+    head = ["| work | mamba-integer | peer | ratio | measured on |", "| --- | ---: | ---: | ---: | --- |"]
+    cpu, speed, study = result("model-cpu"), result("training-speed-h100"), result("learning-h100")
+    ours, theirs = cpu["rows"]
+    for stage in ("decode", "prefill"):
+        values = ours[f"{stage}_tokens_per_second"], theirs[f"{stage}_tokens_per_second"]
+        head.append(compared(f"{stage} `base`, batch 1", *values, theirs["model"], cpu["machine"]))
+    integer, *others = speed["rows_measured"]
+    for row in others:
+        if row["length"] == integer["length"] and "absent" not in row:
+            values = integer["tokens_per_second"], row["tokens_per_second"]
+            work = f"training step `{speed['config']}`, {row['rows']} x {row['length']}"
+            head.append(compared(work, *values, row["name"], speed["devices"]["triton"]))
+    ends = {line["kind"]: line["mean"] for line in study["summary"]}
+    gap = ends["integer"] - ends["float ternary"]
+    cells = f"{ends['integer']:.3f} | {ends['float ternary']:.3f} bits per byte (float ternary twin) | {gap:+.3f}"
+    head.append(f"| learning, {study['parameters']:,} parameters | {cells} | {study['devices']['triton']} |")
+    return "\n".join(head)
+
+
+def compared(work: str, ours: float, theirs: float, peer: str, device: str) -> str:
+    return f"| {work} | {ours:,.0f} tokens/s | {theirs:,.0f} ({peer}) | {ours / theirs:.1f} x | {device} |"
+
+
 def fill(text: str, name: str, content: str) -> str:
     """Replace what stands between the markers of a generated block."""
     pattern = re.compile(f"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
     if not pattern.search(text):
-        raise SystemExit(f"README.md has no block {name}")
+        raise SystemExit(f"the page has no block {name}")
     return pattern.sub(lambda match: f"{match[1]}{content}\n{match[2]}", text)
 
 
-def filled(text: str) -> str:
-    """Return the README with every generated block made anew from the contracts and the committed results."""
-    blocks = {
-        "ops": ops_table(),
-        "conformance-h100": conformance_table(*(result(f"conformance-{name}-h100") for name in GPU)),
-        "conformance-minimal-h100": conformance_table(*(result(f"conformance-minimal-{name}-h100") for name in GPU)),
-        "ops-h100": markdown(result("ops-h100")),
-        "ops-cpu": markdown(result("ops-cpu")),
-        "model-cpu": model_table(result("model-cpu")),
-        "one-hash-h100": one_hash_table(result("one-hash-h100")),
-        "one-hash-cpu": one_hash_table(result("one-hash-cpu")),
-        "training-speed-h100": training_speed_table(result("training-speed-h100")),
-        "learning-h100": learning_table(result("learning-h100")),
-        "learning-cpu": learning_table(result("learning-cpu")),
+def blocks() -> dict[str, dict[str, str]]:
+    """Return the content of every generated block, by page and name."""
+    return {
+        "README.md": {"summary": summary_table()},
+        "benchmarks/README.md": {
+            "conformance-h100": conformance_table(*(result(f"conformance-{name}-h100") for name in GPU)),
+            "ops-h100": markdown(result("ops-h100")),
+            "ops-cpu": markdown(result("ops-cpu")),
+            "model-cpu": model_table(result("model-cpu")),
+            "one-hash-h100": one_hash_table(result("one-hash-h100")),
+            "one-hash-cpu": one_hash_table(result("one-hash-cpu")),
+            "training-speed-h100": training_speed_table(result("training-speed-h100")),
+            "learning-h100": learning_table(result("learning-h100")),
+            "learning-cpu": learning_table(result("learning-cpu")),
+        },
     }
-    for name, content in blocks.items():
+
+
+def filled(page: str) -> str:
+    """Return a page with every generated block made anew from the committed results."""
+    text = (ROOT / page).read_text()
+    for name, content in blocks()[page].items():
         text = fill(text, name, content)
     return text
 
@@ -222,8 +238,8 @@ def result(name: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    readme = ROOT / "README.md"
-    readme.write_text(filled(readme.read_text()))
+    for page in blocks():
+        (ROOT / page).write_text(filled(page))
 
 
 if __name__ == "__main__":

@@ -123,8 +123,8 @@ class Network:
         self.blocks = []
         for i, kind in enumerate(config.kinds):
             prefix = f"layers.{i}."
-            own = {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}
-            self.blocks.append(BLOCKS[kind](prefix.rstrip("."), config, formats, ops, own))
+            layer_weights = {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}
+            self.blocks.append(BLOCKS[kind](prefix.rstrip("."), config, formats, ops, layer_weights))
 
     def __call__(self, call: Call, ids, state: Mapping[str, Any], last_only: bool = False):
         """Return the logits and the arrays of the state after these tokens: ids is [B L], or [B] for one step."""
