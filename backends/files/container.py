@@ -87,7 +87,7 @@ def _check_entries(path: Path, entries: dict[str, Any], size: int) -> None:
                 raise CheckpointError(
                     f"{path}: {name}: found {numbers!r:.80}, allowed a list of at most {MOST_AXES} integers >= 0"
                 )
-        if entry["dtype"] not in WIDTHS:
+        if not isinstance(entry["dtype"], str) or entry["dtype"] not in WIDTHS:
             raise CheckpointError(f"{path}: {name}: found dtype {entry['dtype']!r:.80}, allowed {', '.join(WIDTHS)}")
         if len(offsets) != 2 or offsets[1] - offsets[0] != WIDTHS[entry["dtype"]] * prod(shape):
             raise CheckpointError(f"{path}: {name}: data_offsets {offsets} don't hold an array of shape {shape}")

@@ -33,9 +33,9 @@ def held_folder(folder: Path) -> Iterator[None]:
         with FileLock(lock, timeout=0):
             yield
     except Timeout:
-        raise LockError(f"{folder}: found another run that is training in this folder, allowed one at a time") from None
+        raise LockError(f"{folder}: another run is training in this folder; choose another or wait") from None
     finally:
-        if made and [path.name for path in folder.iterdir()] == [LOCK_FILE]:
+        if made and {path.name for path in folder.iterdir()} <= {LOCK_FILE}:
             with suppress(OSError):
-                lock.unlink()
+                lock.unlink(missing_ok=True)
                 folder.rmdir()

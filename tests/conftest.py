@@ -1,0 +1,101 @@
+"""Commands as tests run them: in this process, or in processes that can neither hang a test nor outlive it."""
+
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pytest
+
+LONGEST_WAIT = 120  # seconds, on a busy machine; a process that takes longer is killed with all that it started
+
+# A test run may have been started with SIGINT ignored (nohup, a background job), which children inherit.
+DEFAULTS = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+COMMAND = f"{DEFAULTS}; from mamba_integer.backends.app.main import main; main()"
+
+
+class Done(NamedTuple):
+    """A command that ended."""
+
+    code: int
+    out: str
+    err: str
+
+    def json(self):
+        """Return the last line of stdout of a command that succeeded, as JSON."""
+        assert self.code == 0, self.err
+        return json.loads(self.out.splitlines()[-1])
+
+
+@contextlib.contextmanager
+def started(command, seconds: float = LONGEST_WAIT, **options) -> Iterator[subprocess.Popen]:
+    """Start a process in a group of its own; kill the group after ``seconds``, and at the end of the block."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
+    process = subprocess.Popen([*map(str, command)], text=True, start_new_session=True, **(pipes | options))
+    guard = threading.Timer(seconds, kill_group, [process])
+    guard.start()
+    try:
+        yield process
+    finally:
+        guard.cancel()
+        kill_group(process)
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream:
+                stream.close()
+        process.wait()
+
+
+def kill_group(process: subprocess.Popen) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="session")
+def start_process():
+    """A function that starts a process as `started` does: ``with start_process(command) as process:``."""
+    return started
+
+
+@pytest.fixture(scope="session")
+def run_process():
+    """A function that runs a process to its end: ``run_process(command).code``."""
+
+    def run(command, seconds: float = LONGEST_WAIT, **options) -> Done:
+        with started(command, seconds, **options) as process:
+            out, err = process.communicate()
+        return Done(process.returncode, out or "", err or "")
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def start_cli():
+    """A function that starts ``mamba-integer`` with arguments, as `start_process`."""
+    return lambda *arguments, **options: started([sys.executable, "-c", COMMAND, *arguments], **options)
+
+
+@pytest.fixture(scope="session")
+def run_cli(run_process):
+    """A function that runs ``mamba-integer`` with arguments in a process of its own, to its end."""
+    return lambda *arguments, **options: run_process([sys.executable, "-c", COMMAND, *arguments], **options)
+
+
+@pytest.fixture
+def cli(monkeypatch, capsys):
+    """A function that runs ``mamba-integer`` with arguments in this process, which is quicker."""
+    from mamba_integer.backends.app.main import main
+
+    def run(*arguments, stdin: bytes = b"") -> Done:
+        monkeypatch.setattr(sys, "argv", ["mamba-integer", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        with pytest.raises(SystemExit) as exit:
+            main()
+        return Done(exit.value.code, *capsys.readouterr())
+
+    return run
