@@ -1,6 +1,7 @@
 """Commands as tests run them: in this process, or in processes that can neither hang a test nor outlive it."""
 
 import contextlib
+import functools
 import io
 import json
 import os
@@ -99,3 +100,58 @@ def cli(monkeypatch, capsys):
         return Done(exit.value.code, *capsys.readouterr())
 
     return run
+
+
+class Micro:
+    """A run that takes a moment: two layers, six steps, one sentence."""
+
+    TEXT = "It was the best of times, it was the worst of times, it was the age of wisdom …\n" * 12
+
+    def __init__(self, folder):
+        from mamba_integer.backends.files.corpus import prepare_corpus
+        from mamba_integer.backends.files.tokenizer import ByteTokenizer
+        from mamba_integer.spec.model import ModelConfig
+        from mamba_integer.spec.training import Options
+
+        sizes = {"d_model": 8, "d_inner": 16, "n_layer": 2, "nheads": 2, "headdim": 8, "dt_rank": 2}
+        self.config = ModelConfig("micro", 256, mamba1_d_state=2, mamba2_d_state=4, **sizes)
+        self.options = Options(steps=6, batch=3, length=8, seed=5, warmup=1)
+        self.tokenizer = ByteTokenizer()
+        self.text = folder / "book.txt"
+        self.text.write_text(self.TEXT, "utf-8")
+        self.corpus = prepare_corpus([self.text], self.tokenizer, folder / "corpus")
+
+    def training(self, options=None):
+        """Return the description of the run, as its checkpoints hold it."""
+        from mamba_integer.backends.files.tokenizer import tokenizer_hash
+        from mamba_integer.backends.files.training import Training
+
+        return Training(self.config, options or self.options, tokenizer_hash(self.tokenizer), self.corpus.sha256)
+
+    def trained(self, options=None, steps=None, ops=None, **fields):
+        """Return the run and its state after some steps, or after all."""
+        from mamba_integer.backends import load
+        from mamba_integer.spec.training import Run, initial_state, train_step
+
+        options = options or self.options
+        run = Run(self.config, options, ops or load("golden"), **fields)
+        state = initial_state(run)
+        for step in range(steps or options.steps):
+            ids = self.corpus.batch(options.seed, step, range(options.batch), options.length)
+            state, _ = train_step(run, state, ids)
+        return run, state
+
+    def hash_of(self, options=None, **fields):
+        from mamba_integer.backends.files.training import training_hash
+
+        return training_hash(self.training(options), *self.trained(options, **fields))
+
+    @functools.cached_property
+    def golden_hash(self) -> str:
+        """The hash of the whole run by the golden ops."""
+        return self.hash_of()
+
+
+@pytest.fixture(scope="session")
+def micro(tmp_path_factory) -> Micro:
+    return Micro(tmp_path_factory.mktemp("micro"))
