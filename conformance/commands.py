@@ -170,8 +170,8 @@ def compare_command(
         try:
             for one in chosen:
                 compared += sum(replay.check(other, one, reference) for other in others)
-        except Failure as found:
-            failure = found
+        except Failure as error:
+            failure = error
     if as_json:
         fields = {"op": op, "backends": names, "equal": failure is None and compared > 0, "integers": compared}
         print(json.dumps(fields | {"cases": len(chosen), "failure": failure.to_dict() if failure else None}))

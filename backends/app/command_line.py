@@ -50,4 +50,6 @@ def run() -> int:
             raise BrokenPipeError from error  # rich ends a process so
         # Typer's own errors have this method, whichever version of click they come from.
         usage = getattr(error, "format_message", None)
-        return complain(usage() if usage else f"internal error: {type(error).__name__}: {error}")
+        if usage:
+            return complain(f"{usage().rstrip('.')}; see mamba-integer --help")
+        return complain(f"internal error: {type(error).__name__}: {error}")

@@ -136,10 +136,10 @@ def layers_shown(inspection: Inspection) -> Table:
     for tensor in (*TELLING, "at limit"):
         shown.add_column(tensor, justify="right")
     for i, kind in enumerate(inspection.config.kinds):
-        own = [seen for seen in inspection.rows if seen.row.layer == f"layers.{i}"]
-        ranges = {seen.row.tensor: interval(seen) for seen in own}
+        layer_rows = [seen for seen in inspection.rows if seen.row.layer == f"layers.{i}"]
+        ranges = {seen.row.tensor: interval(seen) for seen in layer_rows}
         cells = (ranges[tensor] for tensor in TELLING)
-        shown.add_row(str(i), kind, *cells, str(sum(seen.at_limit for seen in own)))
+        shown.add_row(str(i), kind, *cells, str(sum(seen.at_limit for seen in layer_rows)))
     return shown
 
 
@@ -176,11 +176,13 @@ def plot(inspection: Inspection, path: Path) -> None:
         raise UsageError(f"--plot needs matplotlib: {error}") from error
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
+    in_layers = [seen for seen in inspection.rows if seen.row.layer.startswith("layers.")]
     for tensor in TELLING:
-        own = [seen for seen in inspection.rows if seen.row.tensor == tensor and seen.row.layer.startswith("layers.")]
-        values = [max(1, magnitude(seen.low, seen.high)) for seen in own]
-        (line,) = axes.plot(range(len(own)), np.log2(values), marker="o", markersize=3, label=tensor)
-        axes.plot(range(len(own)), np.log2([limit(seen) for seen in own]), "--", color=line.get_color(), linewidth=1)
+        shown = [seen for seen in in_layers if seen.row.tensor == tensor]
+        values = np.log2([max(1, magnitude(seen.low, seen.high)) for seen in shown])
+        bounds = np.log2([limit(seen) for seen in shown])
+        (line,) = axes.plot(range(len(shown)), values, marker="o", markersize=3, label=tensor)
+        axes.plot(range(len(shown)), bounds, "--", color=line.get_color(), linewidth=1)
     axes.set(xlabel="layer", ylabel="log2 of the greatest magnitude")
     axes.set_title(f"{inspection.config.name}: range on the text, and proved bound (dashed)", parse_math=False)
     figure.legend(loc="outside lower center", ncols=len(TELLING), fontsize="small")

@@ -1,4 +1,4 @@
-"""The command ``ops``: what each op promises."""
+"""The command ``ops``: the contract of each op."""
 
 import json
 from typing import Annotated, Any
@@ -13,9 +13,10 @@ from .terminal import Json, console_for
 
 
 def ops_command(
-    op: Annotated[list[str] | None, typer.Option(help="Only this op; may be repeated.")] = None, as_json: Json = False
+    op: Annotated[list[str] | None, typer.Option(help="Show only this op. May be repeated.")] = None,
+    as_json: Json = False,
 ) -> None:
-    """List the ops: inputs, outputs, parameters, domain, clauses."""
+    """List the ops with their inputs, outputs, parameters, domains and clauses."""
     chosen = [find_op(name) for name in op] if op else list(spec.OPS.values())
     if as_json:
         ops = {entry.name: _contract(entry) for entry in chosen}

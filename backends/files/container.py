@@ -1,6 +1,6 @@
-"""Safetensors files that say what they are and prove that they are whole; reading one runs no code.
+"""Safetensors files whose header names their format and proves that they are whole. Reading one runs no code.
 
-The header holds the format, the specification's version, the fields of the format and a SHA-256 of the content: the
+The header holds the format, the specification's version, the fields of the format and a SHA-256 of the content. The
 same content has the same hash wherever it was written.
 """
 
@@ -27,7 +27,7 @@ MOST_AXES = 8
 
 
 class CheckpointError(ValueError):
-    """A file that is no usable checkpoint: names the file, what was found and what is allowed."""
+    """A file is no usable checkpoint; the message names the file, the value found and the value allowed."""
 
 
 def read_header(path: Path, kind: str, fields: Sequence[str]) -> dict[str, str]:

@@ -1,7 +1,7 @@
-"""Text as tokens in a file that is mapped into memory, and the order in which a run reads it.
+"""The corpus of a run: its text as tokens in a memory-mapped file, and the order in which the run reads them.
 
-A batch is a function of the seed, the step and the row alone: row r of step t starts where the first word of Philox
-counter (r, t, 0, 4) says.
+A batch depends on the seed, the step and the row alone. The first word of Philox counter (r, t, 0, 4) decides where row
+r of step t starts.
 """
 
 import hashlib
@@ -29,12 +29,12 @@ MOST_TOKENS = 1 << 32
 
 
 class CorpusError(ValueError):
-    """Text that can't be trained on, or is not the text that a run began with."""
+    """A text can't be trained on, or differs from the text that a run began with."""
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a token file was made of. ``train`` of its tokens are to be learned, the rest is for validation."""
+    """The origin of a token file. Its first ``train`` tokens are for training, the others for validation."""
 
     text_sha256: str
     tokenizer_sha256: str
@@ -96,9 +96,9 @@ def prepare_corpus(
     text = read_texts(files)
     if not text:
         raise CorpusError(f"corpus: {', '.join(map(str, files)) or 'no files'}: found no text")
-    of = hashlib.sha256(text.encode()).hexdigest(), tokenizer_hash(tokenizer)
+    hashes = hashlib.sha256(text.encode()).hexdigest(), tokenizer_hash(tokenizer)
     if (folder / CORPUS_FILE).exists():
-        return open_corpus(folder, *of)
+        return open_corpus(folder, *hashes)
     cut = len(text) - len(text) // VALIDATION_SHARE
     parts = [encoded(tokenizer, part, progress) for part in (text[:cut], text[cut:])]
     tokens = np.concatenate(parts)
@@ -106,9 +106,9 @@ def prepare_corpus(
         raise CorpusError(f"corpus: found {len(tokens)} tokens, allowed fewer than {MOST_TOKENS}")
     stored = tokens.astype("<u2").tobytes()
     write_atomically(folder / TOKENS_FILE, stored)
-    about = Description(*of, len(tokens), len(parts[0]), hashlib.sha256(stored).hexdigest())
+    about = Description(*hashes, len(tokens), len(parts[0]), hashlib.sha256(stored).hexdigest())
     write_atomically(folder / CORPUS_FILE, json.dumps(asdict(about), indent=1).encode())
-    return open_corpus(folder, *of)
+    return open_corpus(folder, *hashes)
 
 
 def encoded(tokenizer: Tokenizer, text: str, progress: Callable[[int, int], None]) -> np.ndarray:

@@ -35,7 +35,7 @@ def held_folder(folder: Path) -> Iterator[None]:
     except Timeout:
         raise LockError(f"{folder}: another run is training in this folder; choose another or wait") from None
     finally:
-        if made and {path.name for path in folder.iterdir()} <= {LOCK_FILE}:
-            with suppress(OSError):
+        with suppress(OSError):
+            if made and {path.name for path in folder.iterdir()} <= {LOCK_FILE}:
                 lock.unlink(missing_ok=True)
                 folder.rmdir()

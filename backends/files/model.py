@@ -1,7 +1,7 @@
 """Models as safetensors files.
 
 The header holds the format, the specification's version, the config, the tokenizer's hash and a SHA-256 of the content:
-the same model has the same hash wherever it was written. Ternary weights are stored packed, two bits a weight.
+the same model has the same hash wherever it was written. Ternary weights are packed, two bits per weight.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The bytes of real text that a run reads."""
+"""A short piece of real text for runs that look at a model."""
 
 import codecs
 import contextlib
@@ -13,7 +13,7 @@ LONGEST = 1024
 
 @dataclass(frozen=True)
 class Source:
-    """The bytes that a run reads, and where they are from."""
+    """The text that a run reads, as bytes of UTF-8, and the name of its origin."""
 
     name: str
     data: bytes

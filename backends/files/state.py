@@ -1,4 +1,4 @@
-"""The state of a model as one safetensors file, from which any backend goes on."""
+"""The state of a model as one safetensors file, from which any backend continues."""
 
 import json
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""Where a run stands, as one safetensors file: masters, momenta, exponents, and everything that determines the rest.
+"""The checkpoint of a run as one safetensors file: masters, momenta, exponents, and all that determines later steps.
 
-Its content hash is the run's: the same on every backend, device, number of ranks, and after every interruption.
+Its content hash is the run's: the same on every backend, device and number of ranks, and after every interruption.
 """
 
 import json
@@ -42,12 +42,12 @@ SOME_STEPS = 1 << 20  # whose rates are computed at once
 
 
 class TrainingError(ValueError):
-    """A run that can't go on as asked: names what differs, what was found and what is allowed."""
+    """A run can't go on as asked; the message names the difference, the value found and the value asked for."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """What a run is: sizes, options, and the hashes of its tokenizer, its tokens and the model that it started from."""
+    """The description of a run: sizes, options, and the hashes of its tokenizer, tokens and starting model."""
 
     config: ModelConfig
     options: Options
@@ -79,7 +79,7 @@ def arrays_of(run: Run, state: State) -> dict[str, np.ndarray]:
 
 
 def array_formats(config: ModelConfig) -> dict[str, Format]:
-    """Return what each array of a training checkpoint is."""
+    """Return the format of each array of a training checkpoint."""
     masters = masters_of(config)
     tables = {
         "error_exponents": (len(error_names(config)), ERROR_EXPONENT),
@@ -88,7 +88,7 @@ def array_formats(config: ModelConfig) -> dict[str, Format]:
     return (
         {f"master.{n}": Format(m.shape, "int32", "Q.24", m.low, m.high) for n, m in masters.items()}
         | {f"momentum.{n}": Format(m.shape, "int32", "", MOMENTUM.low, MOMENTUM.high) for n, m in masters.items()}
-        | {name: Format((size,), "int32", "", own.low, own.high) for name, (size, own) in tables.items()}
+        | {name: Format((size,), "int32", "", bound.low, bound.high) for name, (size, bound) in tables.items()}
     )
 
 
@@ -179,25 +179,28 @@ def check_schedule(path: Path, stored: Options, wanted: Options, step: int) -> N
             )
 
 
-def origin_masters(path: Path, how: Mapping[str, Master]) -> tuple[str, dict[str, np.ndarray]]:
-    """Return masters from which to train a model on, and the hash of what they are of: its run if beside it, or itself.
+def origin_masters(path: Path, forms: Mapping[str, Master]) -> tuple[str, dict[str, np.ndarray]]:
+    """Return the hash of a model's origin, and masters from which to train the model further.
+
+    If the run that made the model lies beside it, that run is the origin and its masters are returned. Otherwise the
+    model itself is the origin, and the masters are made from its weights. ``forms`` are those of `masters_of`.
 
     Raises
     ------
     CheckpointError
         As `load_model` and `read_training`.
     TrainingError
-        What lies beside the model is not its run.
+        The training checkpoint beside the model is not that of its run.
     """
     model = load_model(path).checkpoint
     file = (path if path.is_dir() else path.parent) / TRAINING_FILE
     if not file.exists():
-        return model.sha256, {name: lifted(model.parameters[name], how[name]) for name in how}
+        return model.sha256, {name: lifted(model.parameters[name], forms[name]) for name in forms}
     training, step, arrays = read_training(file)
     if training.config != model.config:
         raise TrainingError(f"{file}: the run of a model of other sizes than {path}")
-    masters = {name: arrays[f"master.{name}"] for name in how}
-    for name, parameter in project(golden, masters, how).items():
+    masters = {name: arrays[f"master.{name}"] for name in forms}
+    for name, parameter in project(golden, masters, forms).items():
         if not np.array_equal(parameter, model.parameters[name]):
             raise TrainingError(
                 f"{file}: not where {path} stands, {name} differs; train --resume writes the model anew"

@@ -26,12 +26,12 @@ UNCHANGED = Dyadic(1, 0)
 
 
 class GenerationError(ValueError):
-    """Options or prompts that nothing can be generated from: names what was found and what is allowed."""
+    """Options or prompts that allow no generation; the message names the value found and the value allowed."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """How tokens are chosen.
+    """The rules by which tokens are chosen.
 
     Parameters
     ----------
