@@ -16,9 +16,9 @@ import typer
 
 from mamba_integer import spec
 from mamba_integer.backends.app.environment import environment
+from mamba_integer.backends.app.main import INTERRUPTED
 from mamba_integer.backends.app.terminal import (
     EQUAL,
-    INTERRUPTED,
     MISMATCH,
     TERMINATED,
     Device,

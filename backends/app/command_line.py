@@ -12,8 +12,8 @@ from mamba_integer.spec.contract import UnknownOpError
 
 from ..protocol import BackendError
 from . import generate_command, model_commands, ops_command, train_commands
-from .main import complain
-from .terminal import INTERRUPTED, UsageError
+from .main import INTERRUPTED, complain
+from .terminal import UsageError
 
 COMMANDS = "mamba_integer.commands"
 

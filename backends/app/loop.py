@@ -2,7 +2,8 @@
 
 A run is a folder. ``training.safetensors`` is its last checkpoint. ``log.jsonl`` has one line per step and is cut back
 to the checkpoint when the run continues. ``model.safetensors`` and ``tokenizer.json`` are the model at the checkpoint,
-for `generate`. A run may be killed at any moment; continued, it ends at the hash of an uninterrupted run.
+for `generate`. ``.lock`` is held while the run writes. A run may be killed at any moment; continued, it ends at the hash
+of an uninterrupted run.
 """
 
 import json
@@ -25,6 +26,7 @@ from ..files.atomic import write_atomically
 from ..files.corpus import Corpus
 from ..files.folder import TextModel, save_model
 from ..files.model import Checkpoint
+from ..files.strict_json import parse_json
 from ..files.tokenizer import Tokenizer
 from ..files.training import TRAINING_FILE, Training, load_training, save_training, training_hash
 
@@ -129,7 +131,7 @@ def cut_log(path: Path, step: int) -> None:
     kept = []
     for line in path.read_text("utf-8", "replace").splitlines() if path.exists() else ():
         try:
-            if json.loads(line)["step"] <= step:
+            if parse_json(line)["step"] <= step:
                 kept.append(line)
         except (ValueError, KeyError, TypeError):
             continue

@@ -9,7 +9,7 @@ import sys
 
 from .extras import remedy
 
-USAGE, UNREAD = 2, 128 + 13
+USAGE, INTERRUPTED, UNREAD = 2, 128 + 2, 128 + 13
 
 
 def main() -> None:
@@ -22,6 +22,8 @@ def main() -> None:
         sys.stdout.flush()
     except ModuleNotFoundError as error:
         code = complain(remedy(error) or f"internal error: {error}")
+    except KeyboardInterrupt:  # one that came while the commands were loaded
+        code = INTERRUPTED
     except BrokenPipeError:
         code = UNREAD
     except OSError as error:
@@ -50,5 +52,11 @@ def release_streams() -> None:
 
 def complain(message: str) -> int:
     if message:
-        print(f"mamba-integer: {' '.join(message.split())}", file=sys.stderr)
+        print(f"mamba-integer: {one_line(message)}", file=sys.stderr)
     return USAGE
+
+
+def one_line(message: str) -> str:
+    """Return a message without line breaks, and with escapes for what a terminal would obey instead of show."""
+    line = " ".join(message.split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in line)

@@ -16,6 +16,7 @@ from ..files.text import read_text, read_texts
 from ..files.tokenizer import BpeTokenizer, load_tokenizer, save_tokenizer
 from ..files.trace import diff_traces
 from . import inspection
+from .main import one_line
 from .opening import DEFAULT_MODEL, BackendName, InitSeed, Model, TokenizerFile, open_model
 from .terminal import EQUAL, MISMATCH, Device, Json, UsageError, console_for, progress_bar
 
@@ -103,7 +104,8 @@ def diff_trace_command(
         print(json.dumps({"equal": parting is None, "first": vars(parting) if parting else None}))
     elif parting:
         tensor = f", {parting.tensor}" if parting.tensor else ""
-        print(f"the traces differ from line {parting.line} on: {parting.place}{tensor}: {parting.a} / {parting.b}")
+        where = f"the traces differ from line {parting.line} on: {parting.place}{tensor}"
+        print(one_line(f"{where}: {parting.a} / {parting.b}"))
     else:
         print("equal")
     raise typer.Exit(MISMATCH if parting else EQUAL)

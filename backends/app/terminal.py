@@ -16,9 +16,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from .. import Backend, BackendError, load
 from .extras import remedy
+from .main import one_line
 
-EQUAL, MISMATCH = 0, 1  # exit codes
-INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM  # as of a shell
+EQUAL, MISMATCH, TERMINATED = 0, 1, 128 + signal.SIGTERM  # exit codes, beside those of `main`
 WIDTH = 160  # of what is written to a file or a pipe
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout; progress stays on stderr.")]
@@ -50,7 +50,7 @@ def progress_bar(quiet: bool = False) -> Progress:
 def warn(message: str) -> None:
     """Print one line on stderr, if anybody reads it; the command goes on."""
     with suppress(BrokenPipeError):
-        print(f"mamba-integer: {' '.join(message.split())}", file=sys.stderr)
+        print(f"mamba-integer: {one_line(message)}", file=sys.stderr)
 
 
 def say(line: str) -> None:

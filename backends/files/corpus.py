@@ -137,10 +137,10 @@ def open_corpus(folder: Path, text_sha256: str, tokenizer_sha256: str) -> Corpus
             f"{folder}: its token file can't be used: {error}; remove {CORPUS_FILE} to make it anew"
         ) from error
     if about.text_sha256 != text_sha256:
-        began = about.text_sha256[:16]
+        began = str(about.text_sha256)[:16]
         raise CorpusError(f"{folder}: the text changed: {text_sha256[:16]}, its tokens are of {began}; {ANEW}")
     if about.tokenizer_sha256 != tokenizer_sha256:
-        began = about.tokenizer_sha256[:16]
+        began = str(about.tokenizer_sha256)[:16]
         raise CorpusError(
             f"{folder}: the tokenizer changed: {tokenizer_sha256[:16]}, its tokens are of {began}; {ANEW}"
         )

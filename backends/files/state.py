@@ -43,8 +43,11 @@ def load_state(path: Path, checkpoint_sha256: str) -> State:
         positions = parse_json(header["positions"])
     except ValueError as error:
         raise CheckpointError(f"{path}: its positions are no JSON") from error
-    if not isinstance(positions, list) or any(type(p) is not int or not 0 <= p <= MOST_TOKENS for p in positions):
-        raise CheckpointError(f"{path}: positions: found {positions!r:.80}, allowed a list of [0, {MOST_TOKENS}]")
+    rows = positions if isinstance(positions, list) else []
+    if not rows or any(type(position) is not int or not 0 <= position <= MOST_TOKENS for position in rows):
+        raise CheckpointError(
+            f"{path}: positions: found {positions!r:.80}, allowed a list of one or more from 0 to {MOST_TOKENS}"
+        )
     if content_hash(arrays, state_header(tuple(positions), checkpoint_sha256)) != header["content_sha256"]:
         raise CheckpointError(f"{path}: altered: its content hash is not the one it was written with")
     return State(arrays, tuple(positions))

@@ -122,6 +122,11 @@ def test_a_run_of_a_name_with_brackets(bracketed, cli, tmp_path):
     assert "no loss.png" not in done.err
 
 
+def test_messages_are_one_line_that_a_terminal_only_shows(cli, tmp_path):
+    done = cli("generate", "--model", "tiny\n\x1b[2J\u202e", "--prompt", "a")
+    assert done.code == 2 and done.err.startswith("mamba-integer: --model tiny \\x1b[2J\\u202e: no such path")
+
+
 def test_consoles_show_text_as_it_is(capsys):
     console_for().print("[/b] :smile: [red]")
     assert capsys.readouterr().out == "[/b] :smile: [red]\n"

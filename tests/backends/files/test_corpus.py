@@ -72,5 +72,10 @@ def test_changed_text_and_damaged_tokens(micro, tmp_path):
         (tmp_path / "corpus.json").write_text(json.dumps(about | {"train": train_tokens}))
         with pytest.raises(CorpusError, match="train: found"):
             prepare_corpus([micro.text], micro.tokenizer, tmp_path)
+    for field in ("text_sha256", "tokenizer_sha256", "tokens", "tokens_sha256"):
+        for value in (7, None, []):
+            (tmp_path / "corpus.json").write_text(json.dumps(about | {field: value}))
+            with pytest.raises(CorpusError):
+                prepare_corpus([micro.text], micro.tokenizer, tmp_path)
     (tmp_path / "corpus.json").write_text(json.dumps(about))
     assert prepare_corpus([micro.text], micro.tokenizer, tmp_path).sha256 == made.sha256

@@ -270,6 +270,7 @@ def test_configs_are_validated_and_survive_plain_data():
         ("mamba2_d_state", good | {"mamba2_d_state": 15}),
         ("rotate", good | {"rotate": 1}),
         ("name", good | {"name": 7}),
+        ("name", good | {"name": "a\x1b[2J"}),
     ):
         with pytest.raises(ConfigError) as error:
             ModelConfig.from_dict(bad)
