@@ -23,7 +23,7 @@ from mamba_integer.spec.model.generation import (
 )
 
 from ..files.state import load_session, save_session
-from ..files.text import decode_text, lines_of, read_text
+from ..files.text import decode_text, lines_of, read_stream, read_text
 from ..files.tokenizer import stream_text
 from ..files.trace import Traced, header
 from .opening import DEFAULT_MODEL, BackendName, InitSeed, Model, Opened, TokenizerFile, open_model
@@ -147,7 +147,7 @@ def prompts(options: list[str], files: list[Path], lines: bool, wanted: bool) ->
     if wanted and not options and not files:
         if sys.stdin is None or sys.stdin.isatty():
             raise UsageError("no prompt: give --prompt, --file or text on stdin")
-        texts = [decode_text("stdin", sys.stdin.buffer.read())]
+        texts = [read_stream("stdin", sys.stdin.buffer)]
     if lines and texts:
         texts = lines_with_text(texts)
     return [*typed, *texts]

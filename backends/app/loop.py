@@ -2,8 +2,9 @@
 
 A run is a folder. ``training.safetensors`` is its last checkpoint. ``log.jsonl`` has one line per step and is cut back
 to the checkpoint when the run continues. ``model.safetensors`` and ``tokenizer.json`` are the model at the checkpoint,
-for `generate`. ``.lock`` is held while the run writes. A run may be killed at any moment; continued, it ends at the hash
-of an uninterrupted run.
+for `generate`. ``.lock`` is held while the run writes.
+
+A run may be killed at any moment. Continued, it ends at the hash of an uninterrupted run.
 """
 
 import json

@@ -133,7 +133,7 @@ def init_command(
 @tokenizer_app.command("train", epilog="Example: mamba-integer tokenizer train text.txt --vocabulary 4096 --out t.json")
 def tokenizer_train_command(
     files: Annotated[list[Path], typer.Argument(help="Text files, UTF-8; they may be gzipped.")],
-    vocabulary: Annotated[int, typer.Option(help="Number of tokens, 256 or more.")],
+    vocabulary: Annotated[int, typer.Option(help="Number of tokens, 256 to 65536.")],
     out: Annotated[Path, typer.Option(help="Tokenizer file to write.")],
     as_json: Json = False,
 ) -> None:

@@ -12,6 +12,7 @@ import re
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 GZIP = b"\x1f\x8b"  # no UTF-8 text starts so
 LONGEST_TEXT = 1 << 32  # bytes, after decompression
@@ -31,6 +32,17 @@ def read_text(path: Path) -> str:
         The file can't be read, is damaged or too long, is not UTF-8, or holds a NUL character as binary files do.
     """
     return decode_text(str(path), _read(path, LONGEST_TEXT))
+
+
+def read_stream(name: str, stream: BinaryIO) -> str:
+    """Return the text of a stream, such as stdin; ``name`` stands for it in errors.
+
+    Raises
+    ------
+    TextError
+        As `read_text`.
+    """
+    return decode_text(name, _bounded(name, stream, LONGEST_TEXT, whole=True))
 
 
 def read_texts(paths: Iterable[Path]) -> str:

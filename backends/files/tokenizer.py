@@ -17,7 +17,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from .atomic import write_atomically
 from .strict_json import parse_json
-from .tokenizer_file import BYTE_VOCABULARY, FieldError, byte_fields, byte_of_symbol, check_fields
+from .tokenizer_file import BYTE_VOCABULARY, LARGEST_VOCABULARY, FieldError, byte_fields, byte_of_symbol, check_fields
 
 LARGEST_FILE = 1 << 26
 
@@ -63,10 +63,11 @@ class BpeTokenizer:
         Raises
         ------
         TokenizerError
-            The vocabulary is below 256, or the text is too short to fill it.
+            The vocabulary is not in [256, 65536], or the text is too short to fill it.
         """
-        if vocabulary < BYTE_VOCABULARY:
-            raise TokenizerError(f"tokenizer train: vocabulary: found {vocabulary}, allowed {BYTE_VOCABULARY} or more")
+        if not BYTE_VOCABULARY <= vocabulary <= LARGEST_VOCABULARY:
+            allowed = f"{BYTE_VOCABULARY} to {LARGEST_VOCABULARY}"
+            raise TokenizerError(f"tokenizer train: vocabulary: found {vocabulary}, allowed {allowed}")
         model = BpeModel(models.BPE())
         model.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         model.decoder = decoders.ByteLevel()

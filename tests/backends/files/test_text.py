@@ -1,11 +1,20 @@
 """The one rule of text: UTF-8 as it is or gzipped, no NUL, a newline between files, lines that end in newlines."""
 
 import gzip
+import io
 
 import pytest
 
 from mamba_integer.backends.files.source import LONGEST, Source
-from mamba_integer.backends.files.text import TextError, decode_text, lines_of, read_start, read_text, read_texts
+from mamba_integer.backends.files.text import (
+    TextError,
+    decode_text,
+    lines_of,
+    read_start,
+    read_stream,
+    read_text,
+    read_texts,
+)
 
 TEXT = "\ufeffIt was\r\nthe best\u2028of\x0c times é 日 \U0001f43e\n\n"
 
@@ -72,6 +81,8 @@ def test_a_text_that_is_too_long(tmp_path, monkeypatch):
     for content in (b"a" * 100, gzip.compress(b"a" * 100)):
         with pytest.raises(TextError, match="more than 99 bytes"):
             read_text(write(tmp_path / "text", content))
+        with pytest.raises(TextError, match="stdin: found more than 99 bytes"):
+            read_stream("stdin", io.BytesIO(content))
     assert len(read_text(write(tmp_path / "text", b"a" * 99))) == 99
 
 
