@@ -2,6 +2,7 @@
 
 import json
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -114,3 +115,11 @@ def test_headers_that_are_no_objects(text, message, path):
     replace_header(path, text)
     with pytest.raises(CheckpointError, match=message):
         read_header(path, "kind", ())
+
+
+def test_a_folder_is_no_file_to_write(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in (Path("."), tmp_path):
+        with pytest.raises(IsADirectoryError) as error:
+            save_arrays(folder, ARRAYS, HEADER)
+        assert error.value.filename == str(folder) and not list(tmp_path.iterdir())
