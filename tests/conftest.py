@@ -21,6 +21,29 @@ DEFAULTS = "import signal; signal.signal(signal.SIGINT, signal.default_int_handl
 COMMAND = f"{DEFAULTS}; from mamba_integer.backends.app.main import main; main()"
 
 
+# A process beside the tests: when they end, even by a kill, it reads the end of its input and kills what they left.
+REAPER = """
+import contextlib, os, signal, sys
+groups = set()
+for line in sys.stdin:
+    (groups.add if line[0] == "+" else groups.discard)(int(line[1:]))
+for group in groups:
+    with contextlib.suppress(OSError):
+        os.killpg(group, signal.SIGKILL)
+"""
+
+
+@functools.cache
+def reaper() -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, "-c", REAPER], stdin=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def tell_reaper(line: str) -> None:
+    pipe = reaper().stdin
+    pipe.write(f"{line}\n")
+    pipe.flush()
+
+
 class Done(NamedTuple):
     """A command that ended."""
 
@@ -39,6 +62,7 @@ def started(command, seconds: float = LONGEST_WAIT, **options) -> Iterator[subpr
     """Start a process in a group of its own; kill the group after ``seconds``, and at the end of the block."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
     process = subprocess.Popen([*map(str, command)], text=True, start_new_session=True, **(pipes | options))
+    tell_reaper(f"+{process.pid}")
     guard = threading.Timer(seconds, kill_group, [process])
     guard.start()
     try:
@@ -50,6 +74,7 @@ def started(command, seconds: float = LONGEST_WAIT, **options) -> Iterator[subpr
             if stream:
                 stream.close()
         process.wait()
+        tell_reaper(f"-{process.pid}")
 
 
 def kill_group(process: subprocess.Popen) -> None:
