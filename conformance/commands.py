@@ -1,4 +1,4 @@
-"""The commands that hold backends against the specification: conform and compare.
+"""The commands that compare backends with the specification: conform and compare.
 
 Exit codes: 0 all equal and complete, 1 a mismatch or something missing, 2 a usage error. The suite's engine, and
 hypothesis with it, is loaded only when a command runs.
@@ -13,13 +13,12 @@ from random import Random
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from mamba_integer import spec
 from mamba_integer.backends.app.environment import environment
+from mamba_integer.backends.app.main import INTERRUPTED
 from mamba_integer.backends.app.terminal import (
     EQUAL,
-    INTERRUPTED,
     MISMATCH,
     TERMINATED,
     Device,
@@ -28,6 +27,7 @@ from mamba_integer.backends.app.terminal import (
     backends_on_stderr,
     console_for,
     find_backend,
+    progress_bar,
 )
 from mamba_integer.backends.files.atomic import write_json
 from mamba_integer.backends.files.source import Source
@@ -35,7 +35,7 @@ from mamba_integer.spec.contract import find_op
 
 from .presets import PRESETS
 
-JOBS = "How many processes share the ops; with 2 or more, a run survives a backend that ends its process."
+JOBS = "Number of processes that share the ops. With 2 or more, the run survives a backend that ends its process."
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the drawn cases.")]
 
 
@@ -58,22 +58,26 @@ def interrupted_by_sigterm() -> Iterator[None]:
 def conform_command(
     backend: Annotated[
         list[str] | None,
-        typer.Option(help="numba, torch, triton, unbounded or module:attribute; may be repeated."),
+        typer.Option(help="Backend: numba, torch, triton, unbounded or module:attribute. May be repeated."),
     ] = None,
-    op: Annotated[list[str] | None, typer.Option(help="Only this op; may be repeated.")] = None,
+    op: Annotated[list[str] | None, typer.Option(help="Check only this op. May be repeated.")] = None,
     device: Device = None,
-    preset: Annotated[str, typer.Option(help=f"How many cases: {' or '.join(PRESETS)}.")] = "minimal",
+    preset: Annotated[str, typer.Option(help=f"Number of cases: {' or '.join(PRESETS)}.")] = "minimal",
     seed: Seed = 0,
-    exhaustive: Annotated[bool, typer.Option("--exhaustive", help="Also every input, where they are finite.")] = False,
-    text: Annotated[Path | None, typer.Option(help="File of real text for the block run stage by stage.")] = None,
+    exhaustive: Annotated[
+        bool, typer.Option("--exhaustive", help="Also try every input of the ops that have few enough.")
+    ] = False,
+    text: Annotated[
+        Path | None, typer.Option(help="Text file that the block and the models read. Default: the Zen of Python.")
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, help=JOBS)] = 1,
     as_json: Json = False,
     report_file: Annotated[Path | None, typer.Option("--report", help="Write the report to this JSON file.")] = None,
 ) -> None:
-    """Run the suite for backends: drawn cases, bounds, relations, real text, a whole model, training steps.
+    """Run the conformance suite: drawn cases, bounds, relations, real text, a whole model, training steps.
 
-    Exit code 0: every selected op of every backend ran and every integer was equal. 1: a mismatch, an
-    op that the backend lacks (select ops with --op), or nothing was compared. 2: usage error.
+    Exit code 0: every selected op ran on every backend, and every integer was equal. Exit code 1: an integer differs, a
+    backend lacks an op (select ops with --op), or nothing was compared. Exit code 2: a usage error.
     """
     from .chains import model, training
     from .chains import text as real_text
@@ -82,12 +86,12 @@ def conform_command(
     from .report import Report, Result
 
     if preset not in PRESETS:
-        raise UsageError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
+        raise UsageError(f"--preset: found {preset!r}, allowed {', '.join(PRESETS)}")
     selected = [find_op(name).name for name in op] if op else list(spec.OPS)
     if report_file and not report_file.parent.is_dir():
-        raise UsageError(f"--report: no folder {report_file.parent}")
+        raise UsageError(f"--report: found no folder {report_file.parent}, allowed a file in a folder that exists")
     if report_file and report_file.exists() and not report_file.is_file():
-        raise UsageError(f"--report: {report_file} is there and is no regular file")
+        raise UsageError(f"--report: found {report_file}, which is no regular file; allowed a new or a regular file")
     source = _text(text) if text or not op else None
     with backends_on_stderr(as_json):
         named: list[str | None] = list(dict.fromkeys(backend)) if backend else [None]
@@ -98,8 +102,7 @@ def conform_command(
         def fields() -> dict[str, Any]:
             return report.to_dict() | {"interrupted": interrupted} | about
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=console_for(stderr=True), transient=True) as bar:
+        with progress_bar() as bar:
             task = bar.add_task("conform", total=len(selected) * len(backends))
 
             def advance(result: Result) -> None:
@@ -130,15 +133,18 @@ def conform_command(
 
 
 def compare_command(
-    op: Annotated[str, typer.Option(help="The op.")],
-    backends: Annotated[str, typer.Option(help="Names separated by commas; the first is the reference.")],
+    op: Annotated[str, typer.Option(help="Op to compare.")],
+    backends: Annotated[str, typer.Option(help="Backends, separated by commas; the first is the reference.")],
     seed: Seed = 0,
-    cases: Annotated[int, typer.Option(min=0, help="How many cases are drawn.")] = 100,
-    case: Annotated[str | None, typer.Option(help="One case as JSON, as a failure card prints it.")] = None,
+    cases: Annotated[int, typer.Option(min=0, help="Number of drawn cases.")] = 100,
+    case: Annotated[str | None, typer.Option(help="Check this one case instead: JSON, as a failure prints it.")] = None,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
-    """Compare one op on two or more backends, on drawn cases or on one given case."""
+    """Compare one op on two or more backends, on drawn cases or on one case.
+
+    Exit code 0: every integer was equal, 1: an integer differs or nothing was compared, 2: a usage error.
+    """
     from .engine import replay
     from .engine.cases import draw_case
     from .engine.comparison import AnyCase, Failure
@@ -147,7 +153,7 @@ def compare_command(
     contract = find_op(op)
     names = [name.strip() for name in backends.split(",") if name.strip()]
     if len(names) < 2:
-        raise UsageError(f"--backends needs a reference and at least one other, found {backends!r}")
+        raise UsageError(f"--backends: found {backends!r}, allowed a reference and one backend or more, with commas")
     with backends_on_stderr(as_json):
         reference, *others = [find_backend(name, device) for name in names]
         for held in (reference, *others):
@@ -164,8 +170,8 @@ def compare_command(
         try:
             for one in chosen:
                 compared += sum(replay.check(other, one, reference) for other in others)
-        except Failure as found:
-            failure = found
+        except Failure as error:
+            failure = error
     if as_json:
         fields = {"op": op, "backends": names, "equal": failure is None and compared > 0, "integers": compared}
         print(json.dumps(fields | {"cases": len(chosen), "failure": failure.to_dict() if failure else None}))
@@ -184,12 +190,12 @@ def compare_command(
 def _text(path: Path | None) -> Source:
     try:
         return Source.of_file(path) if path else Source.default()
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise UsageError(f"--text: {error}") from error
 
 
 def attach(app: typer.Typer) -> None:
-    """Add the commands that hold backends against the specification to a command line."""
+    """Add the commands that compare backends with the specification to a command line."""
     examples = {
         "conform": "mamba-integer conform --backend numba --backend triton --op squareplus",
         "compare": "mamba-integer compare --op squareplus --backends golden,triton --cases 100",

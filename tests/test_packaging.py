@@ -2,9 +2,9 @@
 
 import ast
 import os
-import subprocess
 import sys
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -18,25 +18,25 @@ def modules(layer: str) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory) -> Path:
+def wheel(tmp_path_factory, run_process) -> Path:
     target = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(target), str(ROOT)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
+    done = run_process(command)
+    assert done.code == 0, done.err[-2000:]
     return next(target.glob("*.whl"))
 
 
 def test_wheel_has_every_module(wheel):
-    names = subprocess.run([sys.executable, "-m", "zipfile", "-l", wheel], capture_output=True, text=True).stdout
+    names = zipfile.ZipFile(wheel).namelist()
     for layer in LAYERS:
         for module in modules(layer):
             assert f"mamba_integer/{module.relative_to(ROOT)}" in names, f"{module} is not in the wheel"
 
 
-def test_every_module_of_spec_needs_numpy_and_numba_alone(wheel, tmp_path):
+def test_every_module_of_spec_needs_numpy_and_numba_alone(wheel, run_process, tmp_path):
     venv.create(tmp_path / "venv", with_pip=False)
     site = next((tmp_path / "venv").rglob("site-packages"))
-    subprocess.run([sys.executable, "-m", "zipfile", "-e", wheel, site], check=True)
+    zipfile.ZipFile(wheel).extractall(site)
     here = Path(next(p for p in sys.path if p.endswith("site-packages")))
     for needed in ("numpy", "numpy.libs", "numba", "llvmlite", "llvmlite.libs"):  # and nothing else
         if (here / needed).exists():
@@ -55,11 +55,9 @@ print(spec.__file__)
 """
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
     environment["NUMBA_CACHE_DIR"] = str(tmp_path / "cache")
-    done = subprocess.run(
-        [tmp_path / "venv/bin/python", "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert str(site) in done.stdout
+    done = run_process([tmp_path / "venv/bin/python", "-c", code], cwd=tmp_path, env=environment)
+    assert done.code == 0, done.err[-2000:]
+    assert str(site) in done.out
 
 
 @pytest.mark.parametrize("layer", LAYERS)

@@ -1,4 +1,4 @@
-"""A model as a folder: ``model.safetensors`` and ``tokenizer.json``; or fresh from a config and a seed."""
+"""A model with its tokenizer: as a folder of ``model.safetensors`` and ``tokenizer.json``, or made from a seed."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,14 +58,17 @@ def load_model(path: Path) -> TextModel:
     checkpoint = load_checkpoint(file)
     check_config(file.parent / CONFIG_FILE, checkpoint.config)
     tokenizer = load_tokenizer(file.parent / TOKENIZER_FILE)
-    found = tokenizer_hash(tokenizer)
-    if found != checkpoint.tokenizer_sha256:
-        wanted = checkpoint.tokenizer_sha256[:16]
-        raise CheckpointError(f"{path}: made with tokenizer {wanted}, {TOKENIZER_FILE} is {found[:16]}")
+    digest = tokenizer_hash(tokenizer)
+    if digest != checkpoint.tokenizer_sha256:
+        allowed = checkpoint.tokenizer_sha256[:16]
+        raise CheckpointError(f"{path}: {TOKENIZER_FILE}: found {digest[:16]}, allowed {allowed}, the model's own")
     check_vocabulary(str(path), checkpoint.config, tokenizer)
     return TextModel(checkpoint, tokenizer)
 
 
 def check_vocabulary(name: str, config: ModelConfig, tokenizer: Tokenizer) -> None:
     if tokenizer.vocab_size > config.vocab_size:
-        raise CheckpointError(f"{name}: a tokenizer of {tokenizer.vocab_size} tokens, allowed {config.vocab_size}")
+        raise CheckpointError(
+            f"{name}: found a tokenizer of {tokenizer.vocab_size} tokens, allowed {config.vocab_size} at most, the "
+            "model's vocab_size"
+        )
