@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import replace
+from functools import partial
 from typing import Annotated
 
 import numpy as np
@@ -33,9 +34,9 @@ class UsageError(Exception):
 
 def console_for(stderr: bool = False) -> Console:
     """Return a console that shows text as it is, brackets included, and folds tables only to fit a terminal."""
-    literal = {"stderr": stderr, "highlight": False, "markup": False, "emoji": False}
-    console = Console(**literal)
-    return console if console.is_terminal else Console(**literal, width=WIDTH)
+    literal = partial(Console, stderr=stderr, highlight=False, markup=False, emoji=False)
+    console = literal()
+    return console if console.is_terminal else literal(width=WIDTH)
 
 
 def progress_bar(quiet: bool = False) -> Progress:

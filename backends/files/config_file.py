@@ -9,6 +9,7 @@ from mamba_integer.spec.version import SPEC_VERSION
 
 from .atomic import write_json
 from .container import CheckpointError
+from .strict_json import parse_json
 
 CONFIG_FILE, MODEL_TYPE = "config.json", "mamba-integer"
 
@@ -27,12 +28,12 @@ def check_config(path: Path, config: ModelConfig) -> None:
     Fields that other tools added are ignored.
     """
     try:
-        stored = json.loads(path.read_bytes())
+        stored = parse_json(path.read_bytes())
     except FileNotFoundError:
         return
     except OSError as error:
         raise CheckpointError(f"{path}: can't be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise CheckpointError(f"{path}: found no JSON, allowed the checkpoint's config, or no file") from error
     if not isinstance(stored, dict):
         raise CheckpointError(f"{path}: found a {type(stored).__name__}, allowed an object, or no file")

@@ -114,10 +114,10 @@ def byte_fields() -> dict[str, Any]:
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
     vocabulary = {symbol: byte for byte, symbol in sorted((byte, s) for s, byte in byte_of_symbol().items())}
     model = {name: values[0] for name, values in MODEL.items()} | {"vocab": vocabulary, "merges": []}
-    nothing = {"truncation": None, "padding": None, "added_tokens": [], "normalizer": None}
+    unused: dict[str, Any] = {"truncation": None, "padding": None, "added_tokens": [], "normalizer": None}
     return {
         "version": "1.0",
-        **nothing,
+        **unused,
         "pre_tokenizer": level,
         "post_processor": None,
         "decoder": level,
