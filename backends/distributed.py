@@ -21,6 +21,7 @@ import torch.multiprocessing as multiprocessing
 
 from .processors import cores
 from .protocol import BackendError
+from .torch.arrays import from_numpy, to_numpy
 
 SILENCE = timedelta(minutes=10)
 
@@ -44,12 +45,12 @@ class Ranks:
 
     def _reduce(self, array: Any, how: Any) -> Any:
         if isinstance(array, torch.Tensor):
-            total = array.clone()
+            total = array.clone(memory_format=torch.contiguous_format)  # what the exchange takes
             dist.all_reduce(total, how)
             return total
-        total = torch.tensor(array, device=self.device)
+        total = from_numpy(array, self.device)
         dist.all_reduce(total, how)
-        return total.cpu().numpy()
+        return to_numpy(total)
 
 
 @contextmanager

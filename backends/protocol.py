@@ -3,20 +3,28 @@
 A backend is any object (a module, a class instance, a namespace) whose attributes bear the ops' names. Each takes the
 op's arrays by position and its parameters by keyword and returns an array or a tuple of arrays, as the golden op does.
 It sees NumPy arrays, unless it also has ``from_numpy(array, device)`` and ``to_numpy(array)``, and, to train,
-``concatenate(arrays, axis)``. It may have part of the ops.
+``concatenate(arrays, axis)``. It may implement a subset of the ops.
 
-Arrays may be strided views, not contiguous: an op that reads memory by its address must look at their strides or copy
-them first. What ``from_numpy`` returns has ``shape`` and can be sliced as NumPy arrays can.
+Inputs may be views of any layout: slices of any axis, transposed axes, negative strides (NumPy alone has them), strides
+of 0, a start anywhere in a larger array. An op that reads memory by its address must look at the strides or copy first.
+An op never writes to its inputs. A result is fresh memory and the caller's: it is no input, no view of an input, and
+nothing that a later call writes to. Results of one call don't overlap.
+
+``from_numpy`` copies, takes views of any layout, and returns what has ``shape`` and can be sliced as NumPy arrays can.
 
 Names come from the entry-point group ``mamba_integer.backends``; ``module`` and ``module:attribute`` work without one,
 and ``command:./mine`` starts a program that speaks JSON lines, in any language (see ``conformance/PROTOCOL.md``).
+A name alone proves nothing: many libraries have an ``argmax``. So a module that is no entry point counts as a backend
+only if one of its functions bears an op's name and also names the op's parameters or, where it has none, its arrays.
 """
 
 import importlib
+import inspect
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -26,6 +34,7 @@ from mamba_integer import spec
 ENTRY_POINTS = "mamba_integer.backends"
 ENVIRONMENT = "MAMBA_INTEGER_BACKEND"
 COMMAND = "command:"
+ALIASES = {"numpy": "golden"}
 
 
 class BackendError(RuntimeError):
@@ -78,8 +87,8 @@ class Backend:
 def load(name: str | None = None, device: str | None = None) -> Backend:
     """Find a backend by entry-point name or ``module:attribute``; without an attribute it is the module itself.
 
-    Without a name, the environment variable MAMBA_INTEGER_BACKEND names it; without that it is the golden code.
-    Without a device, a backend that has ``default_device()`` chooses.
+    Without a name, the environment variable MAMBA_INTEGER_BACKEND names it; without that it is the golden code, which
+    is also called numpy. Without a device, a backend that has ``default_device()`` chooses.
 
     Raises
     ------
@@ -87,26 +96,34 @@ def load(name: str | None = None, device: str | None = None) -> Backend:
         No such entry point, module or attribute; or the object has no op of the specification.
     """
     name = name or os.environ.get(ENVIRONMENT) or "golden"
-    ops = _find(name)
+    name = ALIASES.get(name, name)
+    ops, declared = _find(name)
     chosen = device or getattr(ops, "default_device", lambda: "cpu")()
     backend = Backend(name, ops, chosen)
     if not backend.names:
         raise BackendError(f"backend {name} has no op of the specification; it is a {type(ops).__name__}")
+    if not declared and isinstance(ops, ModuleType) and not any(_signed(op, ops) for op in backend.names):
+        raise BackendError(
+            f"module {name} is no backend: it has functions called {', '.join(backend.names)}, but none takes what the "
+            "op of that name takes. In a backend, a function names the op's parameters or, where it has none, its "
+            "arrays, as `mamba-integer ops` lists them"
+        )
     return backend
 
 
-def _find(name: str) -> Any:
+def _find(name: str) -> tuple[Any, bool]:
+    """Return the namespace of that name, and whether it needn't be looked at to know that it is a backend."""
     if name.startswith(COMMAND):
         from .programs import ProgramOps
 
-        return ProgramOps(name.removeprefix(COMMAND))
+        return ProgramOps(name.removeprefix(COMMAND)), True
     known = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
     module, _, attribute = name.partition(":")
     try:
         if name in known:
-            return known[name].load()
-        found = importlib.import_module(module)
-        return getattr(found, attribute) if attribute else found
+            return known[name].load(), True
+        namespace = importlib.import_module(module)
+        return (getattr(namespace, attribute) if attribute else namespace), False
     except ModuleNotFoundError as error:
         if f"{module}.".startswith(f"{error.name}."):
             others = "module:attribute (the module's folder in PYTHONPATH) or command:./program"
@@ -115,3 +132,17 @@ def _find(name: str) -> Any:
         raise BackendError(f"backend {name!r} can't be loaded: {error}; is its folder in PYTHONPATH?") from error
     except (ImportError, AttributeError, ValueError) as error:
         raise BackendError(f"backend {name!r} can't be loaded: {error}") from error
+
+
+def _signed(op: str, ops: Any) -> bool:
+    """Whether the function of that name names the op's parameters or, where it has none, its arrays."""
+    try:
+        arguments = inspect.signature(getattr(ops, op)).parameters.values()
+    except (TypeError, ValueError):  # a function of an extension module that doesn't tell
+        return False
+    contract = spec.OPS[op]
+    if not contract.parameters:
+        return [argument.name for argument in arguments] == [tensor.name for tensor in contract.inputs]
+    keywords = {a.name for a in arguments if a.kind in (a.POSITIONAL_OR_KEYWORD, a.KEYWORD_ONLY)}
+    every = any(a.kind is a.VAR_KEYWORD for a in arguments)
+    return every or keywords >= {parameter.name for parameter in contract.parameters}

@@ -67,48 +67,50 @@ class FloatModel:
         r = w["embedding"][ids]
         turn = self.rotation(state["position"], length)
         for i in range(c.n_layer):
-            own = f"layers.{i}."
+            prefix = f"layers.{i}."
             run = partial(checkpoint, self.block, use_reentrant=False) if self.recompute else self.block
-            r, after[own + "conv"], after[own + "scan"] = run(i, r, state[own + "conv"], state[own + "scan"], turn)
+            r, after[prefix + "conv"], after[prefix + "scan"] = run(
+                i, r, state[prefix + "conv"], state[prefix + "scan"], turn
+            )
         if last_only:
             r = r[:, -1:]
         return F.linear(norm(r, w["norm"]), w["head"]), after
 
     def block(self, i, r, conv, scan, turn):
-        w, own = self.weights, f"layers.{i}."
-        u = norm(r, w[own + "norm"])
-        x, z = F.linear(u, w[own + "in_proj"]).chunk(2, -1)
-        x, conv = convolve(x, w[own + "conv_weight"], w[own + "conv_bias"], conv)
+        w, prefix = self.weights, f"layers.{i}."
+        u = norm(r, w[prefix + "norm"])
+        x, z = F.linear(u, w[prefix + "in_proj"]).chunk(2, -1)
+        x, conv = convolve(x, w[prefix + "conv_weight"], w[prefix + "conv_bias"], conv)
         x = (x + torch.sqrt(x * x + 4)) / 2 - 1
         mix = self.channel if self.config.kinds[i] == MAMBA1 else self.heads
-        y, scan = mix(own, x, scan, turn)
+        y, scan = mix(prefix, x, scan, turn)
         y = y * z * (0.5 + z / (2 * (1 + z.abs())))
-        return r + F.linear(y, w[own + "out_proj"]) * self.gate, conv, scan
+        return r + F.linear(y, w[prefix + "out_proj"]) * self.gate, conv, scan
 
-    def channel(self, own, x, h, turn):
+    def channel(self, prefix, x, h, turn):
         c, w = self.config, self.weights
-        dt, b, c_ = F.linear(x, w[own + "x_proj"]).split([c.dt_rank, c.mamba1_d_state, c.mamba1_d_state], -1)
+        dt, b, c_ = F.linear(x, w[prefix + "x_proj"]).split([c.dt_rank, c.mamba1_d_state, c.mamba1_d_state], -1)
         # The modulation is in units of a decay's last place.
-        modulation = F.linear(dt, w[own + "dt_proj"]) * 2.0 ** (FORMATS.activation - FORMATS.decay)
-        base, ys = w[own + "decay"], []
+        modulation = F.linear(dt, w[prefix + "dt_proj"]) * 2.0 ** (FORMATS.activation - FORMATS.decay)
+        base, ys = w[prefix + "decay"], []
         # The gradient of an index is as large as what is indexed; that of all parts together is made once.
         for x_t, b_t, c_t, modulation_t in zip(*(a.unbind(1) for a in (x, b, c_, modulation)), strict=True):
             decay = (base + modulation_t[..., None]).clamp(0, self.longest)
             h = torch.lerp(x_t[..., None] * b_t[:, None], h, decay)
             ys.append(torch.matmul(h, c_t[..., None])[..., 0])
-        return torch.stack(ys, 1) + x * w[own + "skip"], h
+        return torch.stack(ys, 1) + x * w[prefix + "skip"], h
 
-    def heads(self, own, x, h, turn):
+    def heads(self, prefix, x, h, turn):
         c, w = self.config, self.weights
         batch, length = x.shape[:2]
-        modulation, b, c_ = F.linear(x, w[own + "x_proj"]).split([c.nheads, c.mamba2_d_state, c.mamba2_d_state], -1)
+        modulation, b, c_ = F.linear(x, w[prefix + "x_proj"]).split([c.nheads, c.mamba2_d_state, c.mamba2_d_state], -1)
         if turn is not None:
             b, c_ = rotate(b, *turn), rotate(c_, *turn)
         modulation = modulation * 2.0 ** (FORMATS.activation - FORMATS.decay)
-        decay = (w[own + "decay"][:, 0] + modulation).clamp(2.0**-FORMATS.decay, self.longest)
+        decay = (w[prefix + "decay"][:, 0] + modulation).clamp(2.0**-FORMATS.decay, self.longest)
         x = x.reshape(batch, length, c.nheads, c.headdim)
         y, h = ssd(x * (1 - decay)[..., None], decay, b, c_, h, min(self.chunk, length))
-        y = y + x * w[own + "skip"][:, None]
+        y = y + x * w[prefix + "skip"][:, None]
         return y.reshape(batch, length, c.d_inner), h
 
     def rotation(self, position, length):

@@ -22,7 +22,7 @@ class FloatTraining:
 
     def __init__(self, config: ModelConfig, options: Options, ternary: bool, device: str, recompute: bool = False):
         self.config, self.options, self.ternary, self.recompute = config, options, ternary, recompute
-        self.how = masters_of(config)
+        self.rules = masters_of(config)
         initial = initial_masters(config, options.seed)
         self.masters = {n: (torch.from_numpy(a).float() / ONE).to(device).requires_grad_() for n, a in initial.items()}
         self.momenta = {name: torch.zeros_like(master) for name, master in self.masters.items()}
@@ -31,7 +31,7 @@ class FloatTraining:
     def model(self) -> FloatModel:
         weights = {}
         for name, master in self.masters.items():
-            if self.how[name].projection != "ternary_project":
+            if self.rules[name].projection != "ternary_project":
                 weights[name] = master
             elif self.ternary:
                 digits = torch.where(2 * master.abs() > master.abs().mean(), master.sign(), 0.0)
@@ -53,12 +53,12 @@ class FloatTraining:
         rate = self.rate()
         with torch.no_grad():
             for (name, master), gradient in zip(self.masters.items(), gradients, strict=True):
-                own, momentum = self.how[name], self.momenta[name]
+                rule, momentum = self.rules[name], self.momenta[name]
                 update = torch.sign(7 * momentum + gradient)
                 momentum += (gradient - momentum) / 64
-                decay = self.options.decay / 65536 if own.decays else 0.0
-                master -= rate * 2.0**own.rate_doublings * (update + decay * master)
-                master.clamp_(own.low / ONE, own.high / ONE)
+                decay = self.options.decay / 65536 if rule.decays else 0.0
+                master -= rate * 2.0**rule.rate_doublings * (update + decay * master)
+                master.clamp_(rule.low / ONE, rule.high / ONE)
         self.steps += 1
         return loss.detach()
 

@@ -19,7 +19,7 @@ from rich.table import Table
 from benchmarks.run import devices_here
 from mamba_integer.backends import load
 from mamba_integer.backends.app.environment import environment
-from mamba_integer.backends.app.loop import own_rows
+from mamba_integer.backends.app.loop import rank_rows
 from mamba_integer.backends.distributed import free_address, joined, launch
 from mamba_integer.backends.files.atomic import write_json
 from mamba_integer.backends.files.corpus import prepare_corpus
@@ -61,7 +61,7 @@ class Way:
         device = f"cuda:{exchange.rank}" if self.device == "cuda" else self.device
         sizes = find_config(config)
         run = Run(sizes, options, load(self.backend, device), micro_batch=self.micro_batch, exchange=exchange)
-        corpus, rows, state = prepare_corpus([TEXT], ByteTokenizer(), folder), own_rows(run), initial_state(run)
+        corpus, rows, state = prepare_corpus([TEXT], ByteTokenizer(), folder), rank_rows(run), initial_state(run)
         for step in range(options.steps):
             ids = corpus.batch(options.seed, step, rows, options.length)
             state, _ = train_step(run, state, ids, rows.start)
@@ -80,9 +80,9 @@ def rank_work(rank: int, way: Way, config: str, options: Options, folder: Path, 
 def ways_here(batch: int) -> list[Way]:
     import torch
 
-    found = [("golden", "cpu"), ("numba", "cpu"), ("torch", "cpu")]
-    found += [("torch", "cuda"), ("triton", "cuda")] if "cuda" in devices_here() else []
-    ways = [Way(*where, 1, rows) for where in found for rows in (batch, 1)]
+    backends = [("golden", "cpu"), ("numba", "cpu"), ("torch", "cpu")]
+    backends += [("torch", "cuda"), ("triton", "cuda")] if "cuda" in devices_here() else []
+    ways = [Way(*where, 1, rows) for where in backends for rows in (batch, 1)]
     ways += [Way("numba", "cpu", ranks, batch) for ranks in (2, 3)]
     if torch.cuda.device_count() > 1:
         ways.append(Way("triton", "cuda", 2, batch))

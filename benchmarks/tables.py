@@ -37,9 +37,9 @@ def lines(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     fastest = next((c for c in (("triton", "cuda"), ("numba", "cpu")) if c in present), present[-1])
     titles += [f"floor, {fastest[1]}", f"of it, {TITLES[fastest[0]]}"]
     cells = []
-    for workload, found in by_workload(rows).items():
-        line = [workload] + [microseconds(found[c]["seconds"]) if c in found else "" for c in present]
-        row = found[fastest]
+    for workload, by_backend in by_workload(rows).items():
+        line = [workload] + [microseconds(by_backend[c]["seconds"]) if c in by_backend else "" for c in present]
+        row = by_backend[fastest]
         share = row["floor_seconds"] / row["seconds"]
         line += [microseconds(row["floor_seconds"]), f"{share:.0%}" if share >= 0.1 else f"{share:.1%}"]
         cells.append(line)
@@ -70,10 +70,10 @@ def conformance_table(*reports: dict[str, Any]) -> str:
     head = ["| backend | device | ops equal | cases | integers compared |", "| --- | --- | ---: | ---: | ---: |"]
     for report in reports:
         for backend, device in report["environment"]["devices"].items():
-            own = [result for result in report["results"] if result["backend"] == backend]
-            equal = sum(result["status"] == "passed" for result in own)
-            cases, integers = (sum(result[key] for result in own) for key in ("cases", "integers"))
-            head.append(f"| {TITLES[backend]} | {device} | {equal} of {len(own)} | {cases:,} | {integers:,} |")
+            rows = [result for result in report["results"] if result["backend"] == backend]
+            equal = sum(result["status"] == "passed" for result in rows)
+            cases, integers = (sum(result[key] for result in rows) for key in ("cases", "integers"))
+            head.append(f"| {TITLES[backend]} | {device} | {equal} of {len(rows)} | {cases:,} | {integers:,} |")
     models = ", ".join(sorted({f"{m['source']} ({m['status']})" for report in reports for m in report["model"]}))
     preset, version = (one_of(name, [report[name] for report in reports]) for name in ("preset", "spec_version"))
     environments = [report["environment"] for report in reports]
@@ -148,8 +148,8 @@ def training_speed_table(report: dict[str, Any]) -> str:
         head.append(f"| {row['name']} | {row['rows']} x {row['length']} | {shown} |")
     floor = report["matrix_floor_seconds"]
     times = [
-        f"Integers take {integer['tokens_per_second'] / row['tokens_per_second']:.0f} times as many tokens per second as "
-        f"{row['name']} at {row['rows']} x {row['length']}. "
+        f"Integers take {integer['tokens_per_second'] / row['tokens_per_second']:.0f} times as many tokens per second "
+        f"as {row['name']} at {row['rows']} x {row['length']}. "
         for row in others
         if row["length"] == integer["length"] and "absent" not in row
     ]

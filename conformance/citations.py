@@ -103,7 +103,7 @@ CITATIONS: dict[str, dict[str, str]] = {
     "requantize": {"C1": "the rounding shift rounds half to even", "C2": EDGE},
     "ternary_linear": {"C1": "the digits of w have their signs swapped", "C2": HALF, "C3": ENDS},
     "ternary_linear_requant": {"C1": "relation composite"},
-    "error_add": {"C1": EDGE},
+    "saturating_add": {"C1": EDGE},
     "gradient_add": {"C1": "b is taken as zero"},
     "largest_magnitude": {"C1": "magnitudes are taken as they are"},
     "round_to_int16": {"C1": "the shift that rounds half to even rounds half up", "C2": ENDS},
@@ -158,7 +158,7 @@ CITATIONS: dict[str, dict[str, str]] = {
         "C6": "clipped is written as zero",
     },
     "learning_rate": {"C1": "a comparison with < also takes equality", "C2": "the rounding division is a floor"},
-    "error_exponent": {
+    "gradient_exponent": {
         "C1": "a comparison with >= doesn't take equality",
         "C2": "the bit length is one too large",
         "C3": "a comparison with > also takes equality",

@@ -1,4 +1,4 @@
-"""The commands that hold backends against the specification: conform and compare.
+"""The commands that compare backends with the specification: conform and compare.
 
 Exit codes: 0 all equal and complete, 1 a mismatch or something missing, 2 a usage error. The suite's engine, and
 hypothesis with it, is loaded only when a command runs.
@@ -16,13 +16,12 @@ from random import Random
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from mamba_integer import spec
 from mamba_integer.backends.app.environment import environment
+from mamba_integer.backends.app.main import INTERRUPTED
 from mamba_integer.backends.app.terminal import (
     EQUAL,
-    INTERRUPTED,
     MISMATCH,
     TERMINATED,
     Device,
@@ -31,6 +30,7 @@ from mamba_integer.backends.app.terminal import (
     backends_on_stderr,
     console_for,
     find_backend,
+    progress_bar,
     warn,
 )
 from mamba_integer.backends.files.atomic import write_atomically, write_json
@@ -46,10 +46,10 @@ if TYPE_CHECKING:
     from .report import Report
     from .reports.known import Known
 
-JOBS = "How many processes share the ops; with 2 or more, a run survives a backend that ends its process."
+JOBS = "Number of processes that share the ops. With 2 or more, the run survives a backend that ends its process."
 TIMEOUT_HELP = "Seconds that a program of --command has to answer one case; then it is ended, and the case has failed."
 SECONDS_TO_EXPLAIN = 60.0
-KNOWN_HELP = "A file of ops that needn't pass, with reasons; one that passes all the same fails the run."
+KNOWN_HELP = "File of ops that needn't pass, with reasons. One that passes all the same fails the run."
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the drawn cases.")]
 
 
@@ -72,20 +72,26 @@ def interrupted_by_sigterm() -> Iterator[None]:
 def conform_command(
     backend: Annotated[
         list[str] | None,
-        typer.Option(help="numba, torch, triton, unbounded or module:attribute; may be repeated."),
+        typer.Option(help="Backend: numba, torch, triton, unbounded or module:attribute. May be repeated."),
     ] = None,
     command: Annotated[
         list[str] | None,
-        typer.Option(help="A program that speaks JSON lines (conformance/PROTOCOL.md), started once; may be repeated."),
+        typer.Option(help="Program that speaks JSON lines (conformance/PROTOCOL.md), started once. May be repeated."),
     ] = None,
     timeout: Annotated[float, typer.Option(min=0.01, help=TIMEOUT_HELP)] = DEFAULT_TIMEOUT,
-    op: Annotated[list[str] | None, typer.Option(help="Only this op; may be repeated.")] = None,
-    implemented: Annotated[bool, typer.Option("--implemented", help="Only the ops that the backends have.")] = False,
+    op: Annotated[list[str] | None, typer.Option(help="Check only this op. May be repeated.")] = None,
+    implemented: Annotated[
+        bool, typer.Option("--implemented", help="Check only the ops that the backends have.")
+    ] = False,
     device: Device = None,
-    preset: Annotated[str, typer.Option(help=f"How many cases: {' or '.join(PRESETS)}.")] = "minimal",
+    preset: Annotated[str, typer.Option(help=f"Number of cases: {' or '.join(PRESETS)}.")] = "minimal",
     seed: Seed = 0,
-    exhaustive: Annotated[bool, typer.Option("--exhaustive", help="Also every input, where they are finite.")] = False,
-    text: Annotated[Path | None, typer.Option(help="File of real text for the block run stage by stage.")] = None,
+    exhaustive: Annotated[
+        bool, typer.Option("--exhaustive", help="Also try every input of the ops that have few enough.")
+    ] = False,
+    text: Annotated[
+        Path | None, typer.Option(help="Text file that the block and the models read. Default: the Zen of Python.")
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, help=JOBS)] = 1,
     explain: Annotated[bool, typer.Option(help="Make failing cases small and look for known mistakes.")] = True,
     as_json: Json = False,
@@ -95,10 +101,10 @@ def conform_command(
     badge: Annotated[Path | None, typer.Option(help="Write the JSON of a badge, for shields.io.")] = None,
     known_failures: Annotated[Path | None, typer.Option(help=KNOWN_HELP)] = None,
 ) -> None:
-    """Run the suite for backends: drawn cases, bounds, relations, real text, a whole model, training steps.
+    """Run the conformance suite: drawn cases, bounds, relations, real text, a whole model, training steps.
 
-    Exit code 0: every selected op of every backend ran and every integer was equal. 1: a mismatch, an
-    op that the backend lacks (select ops with --op), or nothing was compared. 2: usage error.
+    Exit code 0: every selected op ran on every backend, and every integer was equal. Exit code 1: an integer differs, a
+    backend lacks an op (select ops with --op), or nothing was compared. Exit code 2: a usage error.
     """
     from .chains import model, training
     from .chains import text as real_text
@@ -111,13 +117,13 @@ def conform_command(
     from .reports.page import page
 
     if preset not in PRESETS:
-        raise UsageError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
+        raise UsageError(f"--preset: found {preset!r}, allowed {', '.join(PRESETS)}")
     selected = [find_op(name).name for name in op] if op else list(spec.OPS)
     for option, path in (("report", report_file), ("html", html), ("junit", junit), ("badge", badge)):
         if path and not path.parent.is_dir():
-            raise UsageError(f"--{option}: no folder {path.parent}")
+            raise UsageError(f"--{option}: found no folder {path.parent}, allowed a file in a folder that exists")
         if path and path.exists() and not path.is_file():
-            raise UsageError(f"--{option}: {path} is there and is no regular file")
+            raise UsageError(f"--{option}: found {path}, which is no regular file; allowed a new or a regular file")
     known = _known(known_failures) if known_failures else []
     source = _text(text) if text or not (op or implemented or preset == "smoke") else None
     with backends_on_stderr(as_json):
@@ -133,8 +139,7 @@ def conform_command(
         def fields() -> dict[str, Any]:
             return report.to_dict() | {"interrupted": interrupted} | about
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=console_for(stderr=True), transient=True) as bar:
+        with progress_bar() as bar:
             task = bar.add_task("conform", total=len(selected) * len(backends))
 
             def advance(result: Result) -> None:
@@ -174,17 +179,20 @@ def conform_command(
 
 
 def compare_command(
-    op: Annotated[str, typer.Option(help="The op.")],
+    op: Annotated[str, typer.Option(help="Op to compare.")],
     backends: Annotated[
-        str, typer.Option(help="Names with commas between, programs last; the first is the reference.")
+        str, typer.Option(help="Backends, separated by commas, programs last; the first is the reference.")
     ],
     seed: Seed = 0,
-    cases: Annotated[int, typer.Option(min=0, help="How many cases are drawn.")] = 100,
-    case: Annotated[str | None, typer.Option(help="One case as JSON, as a failure card prints it.")] = None,
+    cases: Annotated[int, typer.Option(min=0, help="Number of drawn cases.")] = 100,
+    case: Annotated[str | None, typer.Option(help="Check this one case instead: JSON, as a failure prints it.")] = None,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
-    """Compare one op on two or more backends, on drawn cases or on one given case."""
+    """Compare one op on two or more backends, on drawn cases or on one case.
+
+    Exit code 0: every integer was equal, 1: an integer differs or nothing was compared, 2: a usage error.
+    """
     from .diagnosis.explanation import explain
     from .engine import replay
     from .engine.cases import draw_case
@@ -197,7 +205,7 @@ def compare_command(
     contract = find_op(op)
     names = backend_names(backends)
     if len(names) < 2:
-        raise UsageError(f"--backends needs a reference and at least one other, found {backends!r}")
+        raise UsageError(f"--backends: found {backends!r}, allowed a reference and one backend or more, with commas")
     with backends_on_stderr(as_json):
         reference, *others = [find_backend(name, device) for name in names]
         for held in (reference, *others):
@@ -214,8 +222,8 @@ def compare_command(
         try:
             for one in chosen:
                 compared += sum(replay.check(other, one, reference) for other in others)
-        except Failure as found:
-            failure = found
+        except Failure as error:
+            failure = error
     if as_json:
         fields = {"op": op, "backends": names, "equal": failure is None and compared > 0, "integers": compared}
         print(json.dumps(fields | {"cases": len(chosen), "failure": failure.to_dict() if failure else None}))
@@ -268,12 +276,12 @@ def _known(path: Path) -> "list[Known]":
 def _text(path: Path | None) -> Source:
     try:
         return Source.of_file(path) if path else Source.default()
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise UsageError(f"--text: {error}") from error
 
 
 def attach(app: typer.Typer) -> None:
-    """Add the commands that hold backends against the specification to a command line."""
+    """Add the commands that compare backends with the specification to a command line."""
     examples = {
         "conform": "mamba-integer conform --backend numba --backend triton --op squareplus",
         "compare": "mamba-integer compare --op squareplus --backends golden,triton --cases 100",

@@ -1,4 +1,4 @@
-"""What a terminal shows: a card for each failure, one table for the run."""
+"""The report in a terminal: a card for each failure, and one table for the run."""
 
 import io
 import shlex
@@ -28,7 +28,7 @@ MOST_INTERMEDIATES = 16
 
 
 def failure_card(failure: Failure, explanation: Explanation | None = None) -> Panel:
-    """Return a panel that says what to look at and how to see it again."""
+    """Return a panel that shows a failure's clauses, inputs and difference, and what explains it."""
     contract, case = find_op(failure.case.op), failure.case
     rows = Table.grid(padding=(0, 2))
     for label, clause in contract.clauses.items():
@@ -130,8 +130,8 @@ def text_table(texts: list[Text]) -> Table:
     for text in texts:
         shown.add_column(text.backend)
     for stage, digest in max((text.want for text in texts), key=len).items():
-        found = [text.stages.get(stage, "") for text in texts]
-        cells = [Line(f[:SHOWN] or "-", style="green" if f == digest else "bold red") for f in found]
+        digests = [text.stages.get(stage, "") for text in texts]
+        cells = [Line(f[:SHOWN] or "-", style="green" if f == digest else "bold red") for f in digests]
         shown.add_row(stage, digest[:SHOWN], *cells)
     shown.add_section()
     shown.add_row("status", "", *(Line(text.status, style=STYLES[text.status]) for text in texts))

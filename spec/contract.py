@@ -1,8 +1,4 @@
-"""What an op promises: shapes, dtypes, domain, labelled clauses, widths; and the check at its edge.
-
-The check works on anything with ``dtype``, ``shape``, ``min`` and ``max`` (NumPy and Torch arrays alike), so
-every backend raises the same error for the same input.
-"""
+"""What an op promises: shapes, dtypes, domain, labelled clauses, widths; and the check at its edge."""
 
 import contextlib
 import contextvars
@@ -10,25 +6,63 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 
-from .bounds import DTYPE_RANGE, Interval, Width
+from .bounds import DTYPE_RANGE, Width
+from .docstring import complete
+from .tensors import (
+    BATCH,
+    LEADING,
+    TIME,
+    Bound,
+    Constant,
+    DomainError,
+    Packed,
+    PackedTernary,
+    PackedTrits,
+    Parameter,
+    Tensor,
+    VaryingResult,
+    dtype_name,
+    known_size,
+    resolve_size,
+    solve_size,
+)
+
+__all__ = [
+    "BATCH",
+    "LEADING",
+    "OPS",
+    "TIME",
+    "Bound",
+    "Constant",
+    "DomainError",
+    "Implementation",
+    "Op",
+    "Packed",
+    "PackedTernary",
+    "PackedTrits",
+    "Parameter",
+    "Tensor",
+    "UnknownOpError",
+    "VaryingResult",
+    "dtype_name",
+    "find_op",
+    "implements",
+    "known_size",
+    "op",
+    "resolve_size",
+    "trusted_values",
+]
 
 # Kinds of calls of one op whose check is remembered: a model has a few, and its every step calls each op again.
 MOST_REMEMBERED = 4096
 
-Bound = int | Callable[[Any], int]
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 _trust_values = contextvars.ContextVar("trust_values", default=False)
-
-
-class DomainError(ValueError):
-    """An input outside an op's domain: names the op, the argument, what was found and what is allowed."""
-
-    def __init__(self, op: str, argument: str, found: Any, allowed: Any, index: tuple[int, ...] | None = None):
-        self.op, self.argument, self.found, self.allowed, self.index = op, argument, found, allowed, index
-        where = f" at index {index}" if index is not None else ""
-        super().__init__(f"{op}: argument {argument}: found {found}{where}, allowed {allowed}")
 
 
 class UnknownOpError(LookupError):
@@ -52,125 +86,28 @@ def trusted_values():
         _trust_values.reset(token)
 
 
-@dataclass(frozen=True)
-class Tensor:
-    """One array argument or result.
+class Called(Generic[P, R]):
+    """Calling an op checks, then computes."""
 
-    ``shape`` is a string of dimension names: ``"B L D"``; ``"..."`` stands for any leading dimensions (the same
-    for all arguments of one call), a number for itself, ``"K/4"`` for K over 4 rounded up, ``"2*P"`` for an even
-    number (P is half of it), ``"2^m"`` for a power of two (m is its exponent).
-    ``low`` and ``high`` are integers or functions of the sizes and parameters; left out, they are the symmetric
-    range of the dtype.
+    if TYPE_CHECKING:  # of all spellings the one from which each of mypy, Pyright and jedi reads a golden's signature
+        __call__: Callable[P, R]
+    else:
+
+        def __call__(self, *arrays, **parameters):
+            self.check(arrays, parameters)
+            return self.golden(*arrays, **parameters)
+
+
+@dataclass(eq=False, repr=False)
+class Op(Called[P, R]):
+    """An op of the specification: its contract and its golden implementation. Calling it checks, then computes.
+
+    ``step_of``, ``inverse_of``, ``backward_of`` and ``composed_of`` name other ops, which may be defined later. The
+    properties `step`, `inverse`, `backwards` and `parts` return them, from either side of the relation.
     """
 
     name: str
-    dtype: str | tuple[str, ...]
-    shape: str
-    low: Bound | None = None
-    high: Bound | None = None
-    meaning: str = ""
-
-    @property
-    def dtypes(self) -> tuple[str, ...]:
-        return (self.dtype,) if isinstance(self.dtype, str) else self.dtype
-
-    def range(self, at: Any, dtype: str | None = None) -> Interval:
-        """Return the allowed values for these sizes and parameters."""
-        dtype = dtype or self.dtypes[0]
-        natural = Interval(0, 255) if dtype == "uint8" else Interval.signed(int(dtype.removeprefix("int")))
-        low = natural.low if self.low is None else _value(self.low, at)
-        high = natural.high if self.high is None else _value(self.high, at)
-        holds = DTYPE_RANGE[dtype]
-        return Interval(max(low, holds.low), min(high, holds.high))
-
-    def check_values(self, op: str, array: Any, at: Any) -> None:
-        allowed = self.range(at, dtype_name(array))
-        low, high = int(array.min()), int(array.max())
-        if low < allowed.low or high > allowed.high:
-            self.reject(op, array, (array < allowed.low) | (array > allowed.high), str(allowed))
-
-    def reject(self, op: str, array: Any, outside: Any, allowed: str) -> None:
-        """Raise DomainError for the first element of ``array`` at which ``outside`` is true."""
-        flat = outside.reshape(-1).tolist().index(True)
-        index = []
-        for size in reversed(array.shape):
-            flat, position = divmod(flat, size)
-            index.append(position)
-        place = tuple(reversed(index))
-        raise DomainError(op, self.name, int(array[place]), allowed, place)
-
-
-@dataclass(frozen=True)
-class Packed(Tensor):
-    """Ternary digits as bytes, packed along the dimension ``packed`` by the op ``packer``."""
-
-    packed: str = "K"
-    packer: str = ""
-
-    def check_padding(self, op: str, array: Any, at: Any, wrong: Any) -> None:
-        if bool(wrong.any()):
-            self.reject(op, array[..., -1:], wrong, f"zeros after the last of {getattr(at, self.packed)} digits")
-
-
-@dataclass(frozen=True)
-class PackedTernary(Packed):
-    """Two-bit codes, four a byte: 00 is 0, 01 is 1, 11 is -1, 10 is invalid."""
-
-    packer: str = "pack_ternary"
-
-    def check_values(self, op: str, array: Any, at: Any) -> None:
-        invalid = ((array >> 1) & ~array & 0x55) != 0
-        if bool(invalid.any()):
-            self.reject(op, array, invalid, "bytes of 2-bit codes 00, 01, 11 (10 is no ternary digit)")
-        padding = -getattr(at, self.packed) % 4
-        if padding:
-            self.check_padding(op, array, at, array[..., -1:] >> (8 - 2 * padding) != 0)
-
-
-@dataclass(frozen=True)
-class PackedTrits(Packed):
-    """Five digits a byte in base 3: code 0 is -1, 1 is 0, 2 is 1; bytes above 242 are invalid."""
-
-    packer: str = "pack_trits"
-
-    def check_values(self, op: str, array: Any, at: Any) -> None:
-        super().check_values(op, array, at)
-        padding = -getattr(at, self.packed) % 5
-        if padding:
-            self.check_padding(op, array, at, array[..., -1:] // 3 ** (5 - padding) != (3**padding - 1) // 2)
-
-
-@dataclass(frozen=True)
-class Constant(Tensor):
-    """A one-dimensional array that the sizes and parameters determine: its domain is ``value(at)`` alone."""
-
-    value: Callable[[Any], Any] = lambda at: ()
-
-    def check_values(self, op: str, array: Any, at: Any) -> None:
-        for i, (found, wanted) in enumerate(zip(array.tolist(), self.value(at).tolist(), strict=True)):
-            if found != wanted:
-                raise DomainError(op, self.name, found, wanted, (i,))
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """A static integer of an op, from ``low`` to ``high`` (integers, or functions of sizes and earlier parameters)."""
-
-    name: str
-    low: Bound
-    high: Bound
-    meaning: str = ""
-
-    def range(self, at: Any) -> Interval:
-        return Interval(_value(self.low, at), _value(self.high, at))
-
-
-@dataclass(eq=False)
-class Op:
-    """An op of the specification: its contract and its golden implementation. Calling it checks, then computes."""
-
-    name: str
-    golden: Callable
+    golden: Callable[P, R]
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     parameters: tuple[Parameter, ...] = ()
@@ -178,17 +115,60 @@ class Op:
     clauses: Mapping[str, str] = field(default_factory=dict)
     widths: Callable[[Any], Mapping[str, Width]] = lambda at: {}
     composed_of: tuple[str, ...] = ()
+    composed_along: str = ""
+    step_of: str = ""
+    inverse_of: str = ""
+    round_trip: int | None = None
+    backward_of: str = ""
     _accepted: dict[Any, SimpleNamespace] = field(default_factory=dict, repr=False)
 
     @property
     def family(self) -> str:
         return self.golden.__module__.rsplit(".", 1)[-1]
 
-    def __call__(self, *arrays, **parameters):
-        self.check(arrays, parameters)
-        return self.golden(*arrays, **parameters)
+    @property
+    def parts(self) -> "tuple[Op[..., Any], ...]":
+        """The ops that a composite op runs one after the other; along a dimension, its one part at each index."""
+        return tuple(map(find_op, self.composed_of))
 
-    def check(self, arrays: Sequence[Any], parameters: Mapping[str, int]) -> SimpleNamespace:
+    @property
+    def step(self) -> "Op[..., Any] | None":
+        """The op that does one step of this op's sequence."""
+        return next((entry for entry in OPS.values() if entry.step_of == self.name), None)
+
+    @property
+    def inverse(self) -> "Op[..., Any] | None":
+        """The op that takes the result back to the first input."""
+        if self.inverse_of:
+            return find_op(self.inverse_of)
+        return next((entry for entry in OPS.values() if entry.inverse_of == self.name), None)
+
+    @property
+    def inverse_limit(self) -> int | None:
+        """The largest magnitude of first inputs for which the inverse takes the result back; None: no limit."""
+        return self.round_trip if self.inverse_of or self.inverse is None else self.inverse.round_trip
+
+    @property
+    def backwards(self) -> "tuple[Op[..., Any], ...]":
+        """The ops that compute this op's gradients."""
+        return tuple(entry for entry in OPS.values() if entry.backward_of == self.name)
+
+    @property
+    def carried(self) -> tuple[Tensor, ...]:
+        """The state that goes from one piece of a sequence to the next, or from one step to the next."""
+        taken = {tensor.name for tensor in self.inputs}
+        return tuple(tensor for tensor in self.outputs if tensor.name in taken)
+
+    @property
+    def row_number(self) -> Parameter | None:
+        """The parameter that says where a call's rows stand in a larger batch, where results depend on it."""
+        return next((parameter for parameter in self.parameters if parameter.numbers_rows), None)
+
+    def __repr__(self) -> str:
+        arguments = [*(t.name for t in self.inputs), "/", *(["*"] if self.parameters else [])]
+        return f"<op {self.name}({', '.join([*arguments, *(p.name for p in self.parameters)])})>"
+
+    def check(self, arrays: Sequence[Any], parameters: Mapping[str, Any]) -> SimpleNamespace:
         """Raise DomainError unless the call is in the domain; return its sizes and parameters."""
         kind = call_kind(arrays, parameters)
         at = self._accepted.get(kind)
@@ -203,29 +183,52 @@ class Op:
                     tensor.check_values(self.name, array, at)
         return at
 
-    def _check_kind(self, arrays: Sequence[Any], parameters: Mapping[str, int]) -> SimpleNamespace:
+    def _check_kind(self, arrays: Sequence[Any], parameters: Mapping[str, Any]) -> SimpleNamespace:
         """Check all that doesn't depend on the arrays' elements."""
+        static = {parameter.name for parameter in self.parameters}
+        for name, value in parameters.items():
+            if name in static and type(value) is not int:
+                raise DomainError(self.name, name, f"a {type(value).__name__}", "a Python int")
+        at = self.bind(arrays, parameters)
+        self.check_bounds(at)
+        return at
+
+    def bind(self, arrays: Sequence[Any], parameters: Mapping[str, Any]) -> SimpleNamespace:
+        """Return the sizes and parameters of a call by name, after checking its dtypes and that its shapes agree.
+
+        The sizes may be symbols of a tracing compiler: nothing here compares one with a limit.
+        """
         at = self._bind_parameters(parameters)
         self._bind_shapes(arrays, at)
+        return at
+
+    def check_bounds(self, at: Any) -> Mapping[str, Width]:
+        """Raise DomainError unless the sizes and parameters are in the domain; return the widths that they give."""
+        for name, (low, high) in self.sizes.items():
+            if not low <= getattr(at, name) <= high:
+                raise DomainError(self.name, f"(size {name})", getattr(at, name), f"[{low}, {high}]")
         for parameter in self.parameters:
             allowed = parameter.range(at)
             if getattr(at, parameter.name) not in allowed:
                 raise DomainError(self.name, parameter.name, getattr(at, parameter.name), allowed)
-        for label, width in self.widths(at).items():
+        widths = self.widths(at)
+        for label, width in widths.items():
             if not width.fits:
-                raise DomainError(self.name, f"(intermediate {label})", width.range, f"what {width.dtype} holds")
-        return at
+                raise DomainError(
+                    self.name, f"(intermediate {label})", width.range, f"{width.dtype}: {DTYPE_RANGE[width.dtype]}"
+                )
+        return widths
 
-    def _bind_parameters(self, parameters: Mapping[str, int]) -> SimpleNamespace:
+    def _bind_parameters(self, parameters: Mapping[str, Any]) -> SimpleNamespace:
         names = [p.name for p in self.parameters]
         for name in parameters:
+            if name in (tensor.name for tensor in self.inputs) and name not in names:
+                raise DomainError(self.name, name, "a keyword argument", "an array by position")
             if name not in names:
                 raise DomainError(self.name, name, "an unknown parameter", f"parameters {names}")
         for name in names:
             if name not in parameters:
                 raise DomainError(self.name, name, "nothing", "an integer")
-            if type(parameters[name]) is not int:
-                raise DomainError(self.name, name, f"a {type(parameters[name]).__name__}", "a Python int")
         return SimpleNamespace(**parameters)
 
     def _bind_shapes(self, arrays: Sequence[Any], at: SimpleNamespace) -> None:
@@ -238,13 +241,10 @@ class Op:
             if dtype_name(array) not in tensor.dtypes:
                 raise DomainError(self.name, tensor.name, f"dtype {dtype_name(array)}", " or ".join(tensor.dtypes))
             self._bind_shape(tensor, tuple(array.shape), at)
-        for name, (low, high) in self.sizes.items():
-            if not low <= getattr(at, name) <= high:
-                raise DomainError(self.name, f"(size {name})", getattr(at, name), f"[{low}, {high}]")
 
     def _bind_shape(self, tensor: Tensor, shape: tuple[int, ...], at: SimpleNamespace) -> None:
         names = tensor.shape.split()
-        if names[:1] == ["..."]:
+        if names[:1] == [LEADING]:
             names = names[1:]
             split = len(shape) - len(names)
             if split < 0:
@@ -272,88 +272,99 @@ def call_kind(arrays: Sequence[Any], parameters: Mapping[str, int]) -> Any:
     return types, tuple((name, type(value), str(value)) for name, value in parameters.items())
 
 
-def resolve_size(name: str, at: Any) -> int | None:
-    """Return the size that a dimension name stands for, or None where it is not bound yet."""
-    if name.isdigit():
-        return int(name)
-    if "/" in name:
-        size, divisor = name.split("/")
-        whole = resolve_size(size, at)
-        return None if whole is None else -(-whole // int(divisor))
-    if "*" in name:
-        factor, unit = name.split("*")
-        return int(factor) * getattr(at, unit) if hasattr(at, unit) else None
-    if "^" in name:
-        base, exponent = name.split("^")
-        return int(base) ** getattr(at, exponent) if hasattr(at, exponent) else None
-    return getattr(at, name, None)
+OPS: dict[str, Op[..., Any]] = {}
 
 
-def solve_size(name: str, size: int) -> tuple[str, int | None]:
-    """Return which size a dimension name binds and to what, or to None if no value gives ``size``."""
-    if "*" in name:
-        factor, unit = name.split("*")
-        return unit, size // int(factor) if size % int(factor) == 0 else None
-    if name.startswith("2^"):
-        return name.removeprefix("2^"), size.bit_length() - 1 if size.bit_count() == 1 else None
-    return name, size
+def op(
+    *,
+    inputs: tuple[Tensor, ...],
+    outputs: tuple[Tensor, ...],
+    parameters: tuple[Parameter, ...] = (),
+    sizes: Mapping[str, tuple[int, int]] | None = None,
+    clauses: Mapping[str, str] | None = None,
+    widths: Callable[[Any], Mapping[str, Width]] = lambda at: {},
+    composed_of: tuple[str, ...] = (),
+    composed_along: str = "",
+    step_of: str = "",
+    inverse_of: str = "",
+    round_trip: int | None = None,
+    backward_of: str = "",
+) -> Callable[[Callable[P, R]], Op[P, R]]:
+    """Register the decorated golden function as the op of its name, under this contract.
 
+    Parameters
+    ----------
+    inputs, outputs, parameters
+        The arrays by position, the results, and the static integers by keyword, in the order of the signature.
+    sizes : mapping of dimension names to (least, greatest)
+    clauses : mapping of labels to sentences
+        A case of the conformance suite, a comment or a circuit refers to a rule by its label.
+    widths : function of the sizes and parameters
+        Returns the proved range of every intermediate.
+    composed_of : names of ops
+        The op is these ops, run one after the other.
+    composed_along : name of a dimension
+        The op is its one part, run at each index of this dimension.
+    step_of : name of an op
+        The op is one step of that op's sequence.
+    inverse_of : name of an op
+        The op takes that op's result back to its first input, and the other way round.
+    round_trip : int, optional
+        The largest magnitude of first inputs for which the inverse always does so; left out, there is no limit.
+    backward_of : name of an op
+        The op computes gradients of that op.
+    """
 
-def known_size(name: str, at: Any) -> int:
-    """Return the size that a dimension name stands for; it must be bound."""
-    size = resolve_size(name, at)
-    if size is None:
-        raise ValueError(f"the size {name} is open")
-    return size
-
-
-def dtype_name(array: Any) -> str:
-    return str(array.dtype).removeprefix("torch.")
-
-
-def _value(bound: Bound, at: Any) -> int:
-    return bound(at) if callable(bound) else bound
-
-
-OPS: dict[str, Op] = {}
-
-
-def op(**contract: Any) -> Callable[[Callable], Op]:
-    """Register the decorated golden function as the op of its name, under this contract."""
-
-    def register(golden: Callable) -> Op:
-        entry = Op(name=golden.__name__, golden=golden, **contract)
+    def register(golden: Callable[P, R]) -> Op[P, R]:
+        entry = Op(
+            golden.__name__,
+            golden,
+            inputs,
+            outputs,
+            parameters,
+            sizes or {},
+            clauses or {},
+            widths,
+            composed_of,
+            composed_along,
+            step_of,
+            inverse_of,
+            round_trip,
+            backward_of,
+        )
         if entry.name in OPS:
             raise ValueError(f"op {entry.name} is defined twice")
-        OPS[entry.name] = functools.update_wrapper(entry, golden)  # type: ignore[assignment, arg-type]
+        golden.__doc__ = complete(entry, golden.__doc__)
+        functools.update_wrapper(entry, golden)
+        OPS[entry.name] = entry
         return entry
 
     return register
 
 
-def find_op(name: str) -> Op:
+def find_op(name: str) -> Op[..., Any]:
     if name not in OPS:
         raise UnknownOpError(name)
     return OPS[name]
 
 
-class Implementation(Protocol):
+class Implementation(Protocol[P, R_co]):
     """A backend's op: called, it checks; ``kernel`` trusts its caller."""
 
-    kernel: Callable
+    kernel: Callable[..., Any]
 
-    def __call__(self, *arrays: Any, **parameters: int) -> Any: ...
+    def __call__(self, *arrays: P.args, **parameters: P.kwargs) -> R_co: ...
 
 
-def implements(entry: Op) -> Callable[[Callable], Implementation]:
+def implements(entry: Op[..., Any]) -> Callable[[Callable[P, R]], Implementation[P, R]]:
     """Put the op's check in front of a backend's kernel; the kernel alone stays reachable as ``.kernel``."""
 
-    def wrap(kernel: Callable) -> Implementation:
+    def wrap(kernel: Callable[P, R]) -> Implementation[P, R]:
         if kernel.__name__ != entry.name:
             raise ValueError(f"{kernel.__module__}.{kernel.__name__} claims to implement {entry.name}")
 
         @functools.wraps(kernel)
-        def public(*arrays, **parameters):
+        def public(*arrays: P.args, **parameters: P.kwargs) -> R:
             entry.check(arrays, parameters)
             return kernel(*arrays, **parameters)
 

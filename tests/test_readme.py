@@ -58,18 +58,14 @@ def test_python_example_says_what_happens():
     assert str(error.value) in raising
 
 
-def test_a_fresh_model_writes_what_is_shown(capsys, monkeypatch):
-    from mamba_integer.conformance import commands as cli
-
+def test_a_fresh_model_writes_what_is_shown(cli):
     command, shown = re.search(r"\$ (mamba-integer generate --model base .*) --backend golden\n(.*)\n", README).groups()
-    monkeypatch.setattr("sys.argv", [*shlex.split(command), "--backend", "numba"])
-    with pytest.raises(SystemExit):
-        cli.main()
-    assert capsys.readouterr().out.strip("\n") == shown
+    done = cli(*shlex.split(command)[1:], "--backend", "numba")
+    assert done.out.strip("\n") == shown
 
 
 def test_commands_of_the_readme_exist():
-    from mamba_integer.conformance.commands import app
+    from mamba_integer.backends.app.command_line import app
 
     known = {command.name for command in app.registered_commands} | {group.name for group in app.registered_groups}
     used = set(re.findall(r"mamba-integer ([a-z-]+)", README))

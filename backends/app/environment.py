@@ -1,4 +1,4 @@
-"""What a reader of a measurement needs to repeat it: versions, devices, commit, date."""
+"""The environment of a measurement, so that a reader can repeat it: versions, devices, commit, date."""
 
 import datetime
 import os
@@ -16,7 +16,7 @@ PACKAGES = ("mamba-integer", "numpy", "numba", "torch", "triton", "hypothesis")
 
 
 def environment(backends: Sequence[Backend], packages: Sequence[str] = ()) -> dict[str, Any]:
-    """Return what a reader needs to repeat the run: versions (of ``packages`` too), devices, commit, date."""
+    """Return the versions (of ``packages`` too), devices, commit and date, so that a reader can repeat the run."""
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **commit_here(),
@@ -52,9 +52,11 @@ def commit_here() -> dict[str, Any]:
 
 
 def _git(*arguments: str) -> str:
-    """Return what git prints, nothing where it fails or isn't installed."""
+    """Return the output of git, or nothing where it fails or isn't installed."""
     try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, cwd=Path(__file__).resolve().parent)
-    except OSError:
+        done = subprocess.run(
+            ["git", *arguments], capture_output=True, text=True, timeout=60, cwd=Path(__file__).resolve().parent
+        )
+    except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""

@@ -1,4 +1,4 @@
-"""What a model is and what its tensors do on a text: ranges seen beside ranges proved, values at their limit."""
+"""Inspection of a model: the range of each array on a text beside its proved bound, and the values at that bound."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -21,12 +21,12 @@ TELLING = ("residual", "xz", "x", "scan", "gated", "scan_state")  # the tensors 
 
 @dataclass(frozen=True)
 class Seen:
-    """One array of one layer: what was proved of it, and what was seen."""
+    """One array of one layer: its proved bound, and its range on a text."""
 
     row: Row
     low: int
     high: int
-    at_limit: int = 0  # values at an end of the bound, which saturation puts there; 0 is no such end
+    at_limit: int = 0  # values at an end of the bound other than 0, where saturation puts them
 
     def to_dict(self) -> dict[str, Any]:
         row = self.row
@@ -44,7 +44,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Inspection:
-    """A model's size, its ternary weights, and each of its arrays; activations as seen on ``tokens`` tokens."""
+    """A model's size, its ternary weights, and the range of each array while it read ``tokens`` tokens."""
 
     config: ModelConfig
     parameters: int
@@ -66,7 +66,7 @@ class Inspection:
 
 
 def inspect(held: TextModel, model: LanguageModel, ids: Sequence[int]) -> Inspection:
-    """Return what the weights are, and what the activations do while the model reads ``ids``."""
+    """Return the ranges of the weights, and those of the activations while the model reads ``ids``."""
     config, weights = held.checkpoint.config, held.checkpoint.parameters
     wanted = parameter_formats(config)
     table = formats_table(config)
@@ -96,7 +96,7 @@ def look(row: Row, array: np.ndarray) -> Seen:
 
 
 def merge(config: ModelConfig, rows: Iterable[Seen]) -> list[tuple[str, Seen]]:
-    """Return one entry for the arrays that are alike in all layers of a kind, its label first."""
+    """Merge the arrays that are alike in all layers of a kind; return each label and entry."""
     groups: dict[tuple, list[Seen]] = {}
     for seen in rows:
         layer = seen.row.layer
@@ -112,7 +112,7 @@ def merge(config: ModelConfig, rows: Iterable[Seen]) -> list[tuple[str, Seen]]:
 
 def formats_shown(inspection: Inspection) -> Table:
     """Return the table of formats and bounds, layers of a kind together."""
-    shown = Table(title="every array: its format, its proved bound, what was seen", title_justify="left")
+    shown = Table(title="every array: format, proved bound, range on the text", title_justify="left")
     for name in ("layer", "tensor", "dtype", "format", "shape", "bound", "seen", "bits of bound", "at limit"):
         shown.add_column(name, justify="right" if name in ("bound", "seen", "at limit") else "left")
     before = None
@@ -136,10 +136,10 @@ def layers_shown(inspection: Inspection) -> Table:
     for tensor in (*TELLING, "at limit"):
         shown.add_column(tensor, justify="right")
     for i, kind in enumerate(inspection.config.kinds):
-        own = [seen for seen in inspection.rows if seen.row.layer == f"layers.{i}"]
-        ranges = {seen.row.tensor: interval(seen) for seen in own}
+        layer_rows = [seen for seen in inspection.rows if seen.row.layer == f"layers.{i}"]
+        ranges = {seen.row.tensor: interval(seen) for seen in layer_rows}
         cells = (ranges[tensor] for tensor in TELLING)
-        shown.add_row(str(i), kind, *cells, str(sum(seen.at_limit for seen in own)))
+        shown.add_row(str(i), kind, *cells, str(sum(seen.at_limit for seen in layer_rows)))
     return shown
 
 
@@ -176,14 +176,15 @@ def plot(inspection: Inspection, path: Path) -> None:
         raise UsageError(f"--plot needs matplotlib: {error}") from error
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
+    in_layers = [seen for seen in inspection.rows if seen.row.layer.startswith("layers.")]
     for tensor in TELLING:
-        own = [seen for seen in inspection.rows if seen.row.tensor == tensor and seen.row.layer.startswith("layers.")]
-        values = [max(1, magnitude(seen.low, seen.high)) for seen in own]
-        (line,) = axes.plot(range(len(own)), np.log2(values), marker="o", markersize=3, label=tensor)
-        axes.plot(range(len(own)), np.log2([limit(seen) for seen in own]), "--", color=line.get_color(), linewidth=1)
-    axes.set(
-        xlabel="layer", ylabel="log2 of the greatest magnitude", title=f"{inspection.config.name}: seen, and proved"
-    )
+        shown = [seen for seen in in_layers if seen.row.tensor == tensor]
+        values = np.log2([max(1, magnitude(seen.low, seen.high)) for seen in shown])
+        bounds = np.log2([limit(seen) for seen in shown])
+        (line,) = axes.plot(range(len(shown)), values, marker="o", markersize=3, label=tensor)
+        axes.plot(range(len(shown)), bounds, "--", color=line.get_color(), linewidth=1)
+    axes.set(xlabel="layer", ylabel="log2 of the greatest magnitude")
+    axes.set_title(f"{inspection.config.name}: range on the text, and proved bound (dashed)", parse_math=False)
     figure.legend(loc="outside lower center", ncols=len(TELLING), fontsize="small")
     axes.grid(alpha=0.3)
     try:

@@ -1,8 +1,10 @@
-"""The loop: steps, validation, a log, checkpoints, and going on where an interrupted run stood.
+"""The training loop: steps, validation, a log, checkpoints, and continuing an interrupted run.
 
-A run is a folder. ``training.safetensors`` is written whole every so many steps; ``log.jsonl`` has a line a step and is
-cut back to the checkpoint when the run goes on; ``model.safetensors`` and ``tokenizer.json`` are the model as it
-stands, for `generate`. Whatever the moment of a kill, what follows ends at the hash of an uninterrupted run.
+A run is a folder. ``training.safetensors`` is its last checkpoint. ``log.jsonl`` has one line per step and is cut back
+to the checkpoint when the run continues. ``model.safetensors`` and ``tokenizer.json`` are the model at the checkpoint,
+for `generate`. ``.lock`` is held while the run writes.
+
+A run may be killed at any moment. Continued, it ends at the hash of an uninterrupted run.
 """
 
 import json
@@ -25,6 +27,7 @@ from ..files.atomic import write_atomically
 from ..files.corpus import Corpus
 from ..files.folder import TextModel, save_model
 from ..files.model import Checkpoint
+from ..files.strict_json import parse_json
 from ..files.tokenizer import Tokenizer
 from ..files.training import TRAINING_FILE, Training, load_training, save_training, training_hash
 
@@ -33,7 +36,7 @@ LOG_FILE = "log.jsonl"
 
 @dataclass(frozen=True)
 class Habits:
-    """What a run does beside training; none of it changes an integer of the result."""
+    """How often a run saves and validates; none of it changes an integer of the result."""
 
     save_every: int = 50
     validate_every: int = 50
@@ -42,7 +45,7 @@ class Habits:
 
 @dataclass(frozen=True)
 class Step:
-    """A step as it is shown and logged. ``validation`` is there where the model was validated after the step."""
+    """A step as it is shown and logged. ``validation`` is None unless the model was validated after the step."""
 
     step: int
     bits_per_byte: str
@@ -68,8 +71,8 @@ def train(
 ) -> dict[str, Any]:
     """Train to the last step; return the run's hash, its step and its bits per byte of validation text.
 
-    ``masters`` are those of a model that is trained on; left out, a fresh model's. Of several ranks only the first
-    writes files.
+    ``masters`` are those of the model to train further; without them a fresh model is trained. Of several ranks only
+    the first writes files.
 
     Raises
     ------
@@ -86,7 +89,7 @@ def train(
     state = load_training(file, training, run) if goes_on else initial_state(run, masters)
     writes = run.exchange.rank == 0
     spelling = spelled_bytes(tokenizer, run.config.vocab_size)
-    rows = own_rows(run)
+    rows = rank_rows(run)
     if writes:
         for partial in folder.glob(f".{TRAINING_FILE}.*"):
             partial.unlink()
@@ -118,18 +121,18 @@ def train(
     return {"checkpoint_sha256": training_hash(training, run, state), "step": state.step, "bits_per_byte": shown}
 
 
-def own_rows(run: Run) -> range:
-    """Return the rows of a batch that are this rank's."""
+def rank_rows(run: Run) -> range:
+    """Return the rows of each batch that this rank computes."""
     batch, rank, ranks = run.options.batch, run.exchange.rank, run.exchange.ranks
     return range(batch * rank // ranks, batch * (rank + 1) // ranks)
 
 
 def cut_log(path: Path, step: int) -> None:
-    """Drop the lines of steps after ``step``, and what is no line: the run writes them anew."""
+    """Drop the lines of steps after ``step``, which the run writes anew, and those that are damaged."""
     kept = []
     for line in path.read_text("utf-8", "replace").splitlines() if path.exists() else ():
         try:
-            if json.loads(line)["step"] <= step:
+            if parse_json(line)["step"] <= step:
                 kept.append(line)
         except (ValueError, KeyError, TypeError):
             continue
@@ -159,7 +162,7 @@ def validate(run: Run, state: State, corpus: Corpus, spelling: np.ndarray, windo
 
 
 def model_of(run: Run, training: Training, tokenizer: Tokenizer, state: State) -> TextModel:
-    """Return the model as it stands."""
+    """Return the model at this state of its run."""
     with trusted_values():
         weights = project(run.kernels, state.masters, run.masters)
     parameters = {name: run.store(array) for name, array in weights.items()}

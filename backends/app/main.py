@@ -1,59 +1,62 @@
-"""The command line. Exit codes: 0 success, 1 a mismatch or something missing, 2 a usage error.
+"""The entry point of the command line. It needs no library, so that it can name the one that is missing.
 
-Other packages add commands through the entry-point group ``mamba_integer.commands``: each entry is a function that is
-given the Typer application.
+Exit codes: 0 success, 1 a mismatch or something missing, 2 a usage error. As in a shell, 130 means an interrupted run,
+143 a terminated one, and 141 one whose output nobody reads any more.
 """
 
 import os
 import sys
-from importlib.metadata import entry_points
 
-import typer
+from .extras import remedy
 
-from mamba_integer.spec.contract import UnknownOpError
-
-from ..protocol import BackendError
-from . import model_commands, ops_command, train_commands
-from .terminal import EQUAL, INTERRUPTED, USAGE, UsageError
-
-COMMANDS = "mamba_integer.commands"
-
-app = typer.Typer(
-    name="mamba-integer",
-    help="Integer state-space models, and implementations held against their specification: no tolerance.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-)
-for extension in sorted(entry_points(group=COMMANDS), key=lambda point: point.name):
-    extension.load()(app)
-ops_command.attach(app)
-model_commands.attach(app)
-train_commands.attach(app)
+USAGE, INTERRUPTED, UNREAD = 2, 128 + 2, 128 + 13
 
 
 def main() -> None:
-    """Run the command line; every error is one line on stderr."""
+    """Run the command line and exit with its code; every error is one line on stderr."""
+    prepare_streams()
     try:
-        code = app(standalone_mode=False)
-    except (UsageError, UnknownOpError, BackendError, *model_commands.ERRORS, *train_commands.ERRORS) as error:
-        code = _complain(str(error))
-    except BrokenPipeError:  # the reader of our output has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = EQUAL
-    except OSError as error:
-        code = _complain(f"{error.filename or 'input or output'}: {error.strerror or error}")
-    except (typer.Abort, KeyboardInterrupt):
+        from .command_line import run
+
+        code = run()
+        sys.stdout.flush()
+    except ModuleNotFoundError as error:
+        code = complain(remedy(error) or f"internal error: {error}")
+    except KeyboardInterrupt:  # one that came while the commands were loaded
         code = INTERRUPTED
-    except BaseException as error:  # SystemExit too: code 0 is for a verdict, not for a backend that gives up
-        # Typer's own errors have this method, whichever version of click they come from.
-        own = getattr(error, "format_message", None)
-        code = _complain(own() if own else f"internal error: {type(error).__name__}: {error}")
-    sys.exit(code or 0)
+    except BrokenPipeError:
+        code = UNREAD
+    except OSError as error:
+        code = complain(f"stdout: {error.strerror or error}")
+    release_streams()
+    sys.exit(code)
 
 
-def _complain(message: str) -> int:
+def prepare_streams() -> None:
+    """Let every text be written: replaced where the encoding lacks a character, to nobody where a stream is closed."""
+    for name in ("stdout", "stderr"):
+        if (stream := getattr(sys, name)) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (lives as long as the process)
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
+def release_streams() -> None:
+    """Write what is held back; where that fails, drop it instead of failing once more at the interpreter's end."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def complain(message: str) -> int:
     if message:
-        print(f"mamba-integer: {' '.join(message.split())}", file=sys.stderr)
+        print(f"mamba-integer: {one_line(message)}", file=sys.stderr)
     return USAGE
+
+
+def one_line(message: str) -> str:
+    """Return a message without line breaks, and with escapes for what a terminal would obey instead of show."""
+    line = " ".join(message.split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in line)

@@ -1,71 +1,108 @@
-"""The command ``ops``: what each op promises."""
+"""The command ``ops``: what each op takes, returns and promises."""
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.text import Text
 
 from mamba_integer import spec
-from mamba_integer.spec.contract import Op, find_op
+from mamba_integer.spec.contract import DomainError, find_op
+from mamba_integer.spec.describe import describe, size_text, symbols
+from mamba_integer.spec.pages import pages
 
-from .terminal import Json, console_for
+from ..files.atomic import write_atomically
+from .terminal import Json, UsageError, console_for
 
 
 def ops_command(
-    op: Annotated[list[str] | None, typer.Option(help="Only this op; may be repeated.")] = None, as_json: Json = False
+    op: Annotated[list[str] | None, typer.Option(help="Show only this op; may be repeated.")] = None,
+    at: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=INTEGER", help="Size or parameter: show numbers, not formulas; may be repeated."),
+    ] = None,
+    pages_in: Annotated[
+        Path | None, typer.Option("--pages", metavar="FOLDER", help="Write the reference pages to this folder.")
+    ] = None,
+    as_json: Json = False,
 ) -> None:
-    """List the ops: inputs, outputs, parameters, domain, clauses."""
+    """List the ops: inputs, outputs, parameters, domain, clauses and related ops."""
+    if pages_in is not None:
+        for name, text in pages().items():
+            write_atomically(pages_in / name, text.encode())
+        return
     chosen = [find_op(name) for name in op] if op else list(spec.OPS.values())
+    values = {entry.name: None for entry in chosen} if at is None else _values(chosen, bool(op), at)
+    try:
+        contracts = {entry.name: describe(entry, values[entry.name]) for entry in chosen}
+    except (DomainError, ValueError) as error:
+        raise UsageError(f"ops: --at: {error}") from error
     if as_json:
-        ops = {entry.name: _contract(entry) for entry in chosen}
-        print(json.dumps({"spec_version": spec.SPEC_VERSION, "ops": ops}))
+        print(json.dumps({"spec_version": spec.SPEC_VERSION, "ops": contracts}))
         return
     console = console_for()
-    for entry in chosen:
-        fields = _contract(entry)
-        console.print(f"[bold]{entry.name}[/]  ({entry.family})")
-        for kind in ("inputs", "outputs"):
-            for tensor in fields[kind]:
-                line = f"  {kind[:-1]:<9} {tensor['name']} {'|'.join(tensor['dtypes'])} [{tensor['shape']}]"
-                console.print(f"{line} in {tensor['range']}  {tensor['meaning']}".rstrip(), markup=False)
-        for parameter in fields["parameters"]:
-            line = f"  parameter {parameter['name']} in {parameter['range']}  {parameter['meaning']}"
-            console.print(line.rstrip(), markup=False)
-        for name, (low, high) in fields["sizes"].items():
-            console.print(f"  size      {name} in [{low}, {high}]", markup=False)
-        for label, clause in fields["clauses"].items():
-            console.print(f"  {label:<9} {clause}", markup=False)
+    for name, contract in contracts.items():
+        _show(console, name, contract)
 
 
 def attach(app: typer.Typer) -> None:
     """Add the command to a command line."""
-    app.command("ops", epilog="Example: mamba-integer ops --op selective_scan")(ops_command)
+    example = "mamba-integer ops --op quantize_rows --at K=768"
+    app.command("ops", epilog=f"Example: {example}")(ops_command)
 
 
-def _contract(entry: Op) -> dict[str, Any]:
-    def tensor(t):
-        bounds = "its dtype's symmetric range" if t.low is None and t.high is None else _interval(t.low, t.high)
-        return {"name": t.name, "dtypes": list(t.dtypes), "shape": t.shape, "range": bounds, "meaning": t.meaning}
+def _values(chosen: list[spec.Op], named: bool, settings: list[str]) -> dict[str, dict[str, int]]:
+    """Return, for each op, the settings that are sizes or parameters of it."""
+    if not named:
+        raise UsageError("ops: --at gives sizes and parameters of chosen ops; name them with --op")
+    values: dict[str, int] = {}
+    for setting in settings:
+        name, _, text = setting.partition("=")
+        try:
+            values[name] = int(text)
+        except ValueError as error:
+            raise UsageError(f"ops: --at: found {setting!r}, allowed NAME=INTEGER, such as k=15") from error
+    known = {entry.name: symbols(entry) for entry in chosen}
+    for name in values:
+        if not any(name in names for names in known.values()):
+            names = "; ".join(f"{op} has {', '.join(names)}" for op, names in known.items())
+            raise UsageError(f"ops: --at: no size or parameter is called {name!r}; {names}")
+    return {op: {name: value for name, value in values.items() if name in names} for op, names in known.items()}
 
-    return {
-        "family": entry.family,
-        "inputs": [tensor(t) for t in entry.inputs],
-        "outputs": [tensor(t) for t in entry.outputs],
-        "parameters": [
-            {"name": p.name, "range": _interval(p.low, p.high), "meaning": p.meaning} for p in entry.parameters
-        ],
-        "sizes": {name: list(allowed) for name, allowed in entry.sizes.items()},
-        "clauses": dict(entry.clauses),
-        "composed_of": list(entry.composed_of),
-    }
+
+def _show(console: Console, name: str, contract: dict[str, Any]) -> None:
+    def line(kind: str, text: str) -> None:
+        console.print(f"  {kind:<12} {text}".rstrip(), markup=False, soft_wrap=True)
+
+    console.print(Text.assemble((name, "bold"), f"  ({contract['family']})"))
+    line("", contract["summary"])
+    for kind in ("inputs", "outputs", "parameters"):
+        for argument in contract[kind]:
+            form = f" {'|'.join(argument['dtypes'])} [{argument['shape']}]" if "shape" in argument else ""
+            meaning = f"  {argument['meaning']}" if argument["meaning"] else ""
+            line(kind[:-1], f"{argument['name']}{form} in {_range(argument)}{meaning}")
+            for defined, text in argument.get("where", {}).items() if "bounds" not in argument else ():
+                line("", f"where {defined} = {text}")
+    for size, allowed in contract["sizes"].items():
+        line("size", size_text(size, allowed))
+    for label, clause in contract["clauses"].items():
+        line(label, clause)
+    for label, width in contract.get("intermediates", {}).items():
+        note = "" if width["attained"] else "  (a bound that is not attained)"
+        line("intermediate", f"{label} in [{width['low']}, {width['high']}], {width['dtype']}{note}")
+    for kind in ("step", "step_of", "inverse", "backward", "backward_of", "composed_of"):
+        if contract[kind]:
+            line(kind.replace("_", " "), ", ".join(contract[kind]))
 
 
-def _interval(low: Any, high: Any) -> str:
-    """Return an interval as text; a bound that depends on sizes or parameters is named so."""
-
-    def end(bound: Any, least: bool) -> str:
-        if bound is None:
-            return "least of the dtype" if least else "greatest of the dtype"
-        return "bound by the parameters" if callable(bound) else str(bound)
-
-    return f"[{end(low, True)}, {end(high, False)}]"
+def _range(argument: dict[str, Any]) -> str:
+    """Return the range of an argument: numbers where it has them."""
+    bounds = argument.get("bounds")
+    if bounds is None:
+        return argument["range"]
+    if isinstance(bounds, list):
+        return f"[{bounds[0]}, {bounds[1]}]"
+    ranges = {dtype: f"[{low}, {high}]" for dtype, (low, high) in bounds.items()}
+    return " or ".join(ranges.values() if len(ranges) == 1 else (f"{text} ({dtype})" for dtype, text in ranges.items()))

@@ -1,10 +1,6 @@
 """The commands that train: train and finetune."""
 
-import fcntl
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
@@ -12,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from mamba_integer.spec.model import CONFIGS, find_config
 from mamba_integer.spec.model.config import ModelConfig
@@ -29,42 +24,58 @@ from mamba_integer.spec.training.options import ONE
 
 from ..files.corpus import CorpusError, prepare_corpus
 from ..files.folder import MODEL_FILE, TRAINED, check_vocabulary, load_model
+from ..files.lock import LockError, held_folder
+from ..files.strict_json import parse_json
 from ..files.tokenizer import ByteTokenizer, Tokenizer, load_tokenizer, tokenizer_hash
 from ..files.training import TRAINING_FILE, Training, TrainingError, origin_masters
-from ..protocol import ENVIRONMENT, BackendError
-from . import model_commands as model_cli
+from ..protocol import BackendError
+from . import opening
 from .loop import LOG_FILE, Habits, Step, train
-from .model_commands import DEFAULT_BACKEND
+from .opening import BackendName, backend_name
 from .plots import plot_log
-from .terminal import Device, Json, UsageError, console_for, find_backend, say, warn
+from .terminal import Device, Json, UsageError, console_for, find_backend, progress_bar, say, warn
 
-ERRORS = (CorpusError, ExponentError, OptionsError, ProofError, TrainingError)
+ERRORS = (*opening.ERRORS, CorpusError, ExponentError, LockError, OptionsError, ProofError, TrainingError)
 MOST_DIGITS = 32  # of a decimal
 
-Text = Annotated[list[Path], typer.Option(help="UTF-8 text, may be gzipped; may be repeated.")]
-Out = Annotated[Path, typer.Option(help="Folder of the run.")]
-Steps = Annotated[int, typer.Option(min=1, help="Steps of the whole run.")]
-Batch = Annotated[int, typer.Option(min=1, help="Sequences of a step.")]
-Length = Annotated[int, typer.Option(min=1, help="Tokens of a sequence.")]
-RunSeed = Annotated[int, typer.Option(min=0, max=2**64 - 1, help="Seed of weights, data order and rounding.")]
+Text = Annotated[list[Path], typer.Option(help="Text file, UTF-8; it may be gzipped. May be repeated.")]
+Out = Annotated[Path, typer.Option(help="Folder that the run writes to.")]
+Steps = Annotated[int, typer.Option(min=1, help="Number of steps of the whole run.")]
+Batch = Annotated[int, typer.Option(min=1, help="Number of sequences per step.")]
+Length = Annotated[int, typer.Option(min=1, help="Number of tokens per sequence.")]
+RunSeed = Annotated[int, typer.Option(min=0, max=2**64 - 1, help="Seed of the weights, the data order and rounding.")]
 Rate = Annotated[str, typer.Option(help="Peak learning rate, a decimal.")]
-Decay = Annotated[str, typer.Option(help="Weight decay of ternary masters and embedding, a decimal below 1.")]
-Warmup = Annotated[int | None, typer.Option(min=0, help="Steps to the peak; else a twentieth of the steps.")]
-ErrorBits = Annotated[int, typer.Option(help="Width of errors in matrix products: 16 or 8.")]
-MicroBatch = Annotated[int | None, typer.Option(min=1, help="Sequences computed at once; changes no integer.")]
-SaveEvery = Annotated[int, typer.Option(min=1, help="Steps from checkpoint to checkpoint.")]
-ValidateEvery = Annotated[int, typer.Option(min=1, help="Steps from validation to validation.")]
-Windows = Annotated[int, typer.Option(min=1, help="Sequences of the validation text that are read.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on where the folder's run stands, if it holds one.")]
-RanksWanted = Annotated[
-    int, typer.Option("--ranks", min=1, help="Processes that share each batch; changes no integer.")
+LastRate = Annotated[
+    str | None,
+    typer.Option(help="Learning rate at the last step, a decimal. Default: a sixteenth of the peak."),
 ]
-BackendName = Annotated[str | None, typer.Option(help=f"golden, numba, torch, triton …; else {DEFAULT_BACKEND}.")]
+Decay = Annotated[str, typer.Option(help="Weight decay of the ternary masters and the embedding, a decimal below 1.")]
+Warmup = Annotated[
+    int | None, typer.Option(min=0, help="Number of steps to the peak rate. Default: a twentieth of the steps.")
+]
+ErrorBits = Annotated[int, typer.Option(help="Width of the gradients that enter matrix products: 16 or 8 bits.")]
+MicroBatch = Annotated[
+    int | None, typer.Option(min=1, help="Number of sequences computed at once; it doesn't change the result.")
+]
+SaveEvery = Annotated[int, typer.Option(min=1, help="Number of steps between two checkpoints.")]
+ValidateEvery = Annotated[int, typer.Option(min=1, help="Number of steps between two validations.")]
+Windows = Annotated[int, typer.Option(min=1, help="Number of sequences of the validation text that are read.")]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Continue the run in the folder, if it holds one. More --steps are possible before the rate falls, or "
+        "with --last-rate equal to --rate.",
+    ),
+]
+RanksWanted = Annotated[
+    int, typer.Option("--ranks", min=1, help="Number of processes that share each batch; it doesn't change the result.")
+]
 
 
 @dataclass(frozen=True)
 class Job:
-    """A run as its ranks are told of it. ``start`` is the model that is trained on, if one is."""
+    """A run as each of its ranks is told. ``start`` is the model that is trained further, if there is one."""
 
     config: ModelConfig
     options: Options
@@ -85,15 +96,16 @@ def train_command(
     text: Text,
     out: Out,
     steps: Steps,
-    config: Annotated[str, typer.Option(help=f"{', '.join(CONFIGS)}, or a JSON file.")] = "tiny",
+    config: Annotated[str, typer.Option(help=f"Config: {', '.join(CONFIGS)}, or a JSON file.")] = "tiny",
     seed: RunSeed = 0,
     batch: Batch = 16,
     length: Length = 128,
     rate: Rate = "0.0005",
+    last_rate: LastRate = None,
     decay: Decay = "0.5",
     warmup: Warmup = None,
     error_bits: ErrorBits = 16,
-    tokenizer: Annotated[Path | None, typer.Option(help="Tokenizer file; left out, tokens are bytes.")] = None,
+    tokenizer: Annotated[Path | None, typer.Option(help="Tokenizer file. Default: one token per byte.")] = None,
     backend: BackendName = None,
     device: Device = None,
     ranks: RanksWanted = 1,
@@ -104,15 +116,19 @@ def train_command(
     resume: Resume = False,
     as_json: Json = False,
 ) -> None:
-    """Train a fresh model on text. The same command ends at the same hash on every backend and number of ranks."""
-    options = make_options(steps, batch, length, seed, rate, decay, warmup, error_bits)
+    """Train a fresh model on text.
+
+    The same command ends at the same hash on every backend and with any number of ranks. Several text files are joined,
+    with a newline where one doesn't end with it; the last tenth of the text is for validation.
+    """
+    options = make_options(steps, batch, length, seed, rate, last_rate, decay, warmup, error_bits)
     habits = Habits(save_every, validate_every, windows)
-    where = (micro_batch or batch, backend or os.environ.get(ENVIRONMENT) or DEFAULT_BACKEND, device)
+    where = (micro_batch or batch, backend_name(backend), device)
     start(Job(read_config(config), options, tokenizer, tuple(text), out, habits, *where, None, resume, ranks, as_json))
 
 
 def finetune_command(
-    model: Annotated[str, typer.Argument(help=f"Folder of a model or of a finished run, or {', '.join(TRAINED)}.")],
+    model: Annotated[str, typer.Argument(help=f"Folder of a model or of a run, or {', '.join(TRAINED)}.")],
     text: Text,
     out: Out,
     steps: Steps,
@@ -120,6 +136,7 @@ def finetune_command(
     batch: Batch = 16,
     length: Length = 128,
     rate: Rate = "0.0001",
+    last_rate: LastRate = None,
     decay: Decay = "0.5",
     warmup: Warmup = None,
     error_bits: ErrorBits = 16,
@@ -133,13 +150,16 @@ def finetune_command(
     resume: Resume = False,
     as_json: Json = False,
 ) -> None:
-    """Train a model further on other text: its tokenizer and sizes stay; a run's master weights are taken if there."""
+    """Train a model further on other text.
+
+    Its tokenizer and sizes stay. If the folder holds the run that made the model, the run's master weights are used.
+    """
     path = TRAINED.get(model, Path(model))
     held = load_model(path)
     folder = path if path.is_dir() else path.parent
-    options = make_options(steps, batch, length, seed, rate, decay, warmup, error_bits)
+    options = make_options(steps, batch, length, seed, rate, last_rate, decay, warmup, error_bits)
     habits = Habits(save_every, validate_every, windows)
-    where = (micro_batch or batch, backend or os.environ.get(ENVIRONMENT) or DEFAULT_BACKEND, device)
+    where = (micro_batch or batch, backend_name(backend), device)
     sizes = held.checkpoint.config
     job = Job(sizes, options, folder / "tokenizer.json", tuple(text), out, habits, *where, path, resume, ranks, as_json)
     start(job)
@@ -155,12 +175,12 @@ def attach(app: typer.Typer) -> None:
         app.command(name, epilog=f"Example: {examples[name]}")(command)
 
 
-def make_options(steps, batch, length, seed, rate, decay, warmup, error_bits) -> Options:
+def make_options(steps, batch, length, seed, rate, last_rate, decay, warmup, error_bits) -> Options:
     peak = decimal("--rate", rate, ONE, ONE >> 3)
     warmup = steps // 20 if warmup is None else warmup
     more = {
         "rate": peak,
-        "last_rate": peak // 16,
+        "last_rate": peak // 16 if last_rate is None else decimal("--last-rate", last_rate, ONE, peak),
         "warmup": warmup,
         "decay": decimal("--decay", decay, 1 << 16, (1 << 16) - 1),
     }
@@ -168,7 +188,7 @@ def make_options(steps, batch, length, seed, rate, decay, warmup, error_bits) ->
 
 
 def decimal(option: str, text: str, unit: int, most: int) -> int:
-    """Return a decimal in whole units, rounded to the nearest; one that only rounding makes 0 is refused."""
+    """Return a decimal in whole units, rounded to the nearest. One above 0 that would round to 0 is refused."""
     try:
         value = Decimal(text)
     except InvalidOperation:
@@ -177,7 +197,7 @@ def decimal(option: str, text: str, unit: int, most: int) -> int:
     short = len(text) <= MOST_DIGITS and value.is_finite() and abs(value.adjusted()) < MOST_DIGITS
     units = round(Fraction(value) * unit) if short else -1
     if not 0 <= units <= most or (value and not units):
-        allowed = f"0 or a decimal from {1 / unit:.6g} to {most / unit:.6g}"
+        allowed = f"0 or a decimal from {1 / unit:.6g} to {most / unit:.6g}" if most else "0"
         raise UsageError(f"{option}: found {text!r}, allowed {allowed}")
     return units
 
@@ -186,16 +206,16 @@ def read_config(name: str) -> ModelConfig:
     if not name.endswith(".json"):
         return find_config(name)
     try:
-        data = json.loads(Path(name).read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        data = parse_json(Path(name).read_bytes())
+    except (OSError, ValueError) as error:
         raise UsageError(f"--config {name}: {error}") from error
     if not isinstance(data, dict):
-        raise UsageError(f"--config {name}: found no JSON object")
+        raise UsageError(f"--config {name}: found a {type(data).__name__}, allowed a JSON object")
     return ModelConfig.from_dict(data)
 
 
 def start(job: Job) -> None:
-    """Run a job; an error of a file that isn't named, such as one of a full disk, names the job's folder."""
+    """Run a job. An error that names no file, such as that of a full disk, is given the job's folder."""
     try:
         check_and_train(job)
     except OSError as error:
@@ -206,7 +226,9 @@ def start(job: Job) -> None:
 def check_and_train(job: Job) -> None:
     """Check what can be checked before a long run, then train on one rank or several."""
     if job.ranks > 1 and (job.device or "").startswith("cuda:"):
-        raise UsageError(f"--device: found {job.device}, allowed cuda, where each of {job.ranks} ranks has its own GPU")
+        raise UsageError(
+            f"--device: found {job.device}, allowed cuda, which gives each of {job.ranks} ranks its own GPU"
+        )
     job = replace(job, device=find_backend(job.backend, job.device).device)
     if (job.out / TRAINING_FILE).exists():
         if not job.resume:
@@ -214,33 +236,16 @@ def check_and_train(job: Job) -> None:
     elif (job.out / MODEL_FILE).exists():
         raise UsageError(f"{job.out} holds a model, which the run would overwrite")
     if job.ranks > job.options.batch:
-        raise UsageError(f"--ranks: found {job.ranks}, allowed {job.options.batch} at most, a sequence each")
+        raise UsageError(f"--ranks: found {job.ranks}, allowed 1 to {job.options.batch}, so that each has a sequence")
     tokenizer = tokenizer_of(job)
     check_vocabulary(job.config.name, job.config, tokenizer)
-    with alone_in(job.out):
+    with held_folder(job.out):
         prepare_and_train(job, tokenizer)
 
 
-@contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Hold a folder, so that no two runs write to it; the hold ends with this process, however that ends."""
-    made = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise UsageError(f"{folder}: another run is training in this folder") from None
-    finally:
-        os.close(handle)
-        if made and not any(folder.iterdir()):
-            folder.rmdir()
-
-
 def prepare_and_train(job: Job, tokenizer: Tokenizer) -> None:
-    with bar(job.as_json) as shown:
-        task = shown.add_task("tokenise", total=None)
+    with progress_bar(job.as_json) as shown:
+        task = shown.add_task("tokenize", total=None)
         corpus = prepare_corpus(
             job.text, tokenizer, job.out, lambda done, total: shown.update(task, completed=done, total=total)
         )
@@ -264,7 +269,7 @@ def rank_work(rank: int, job: Job, address: str) -> None:
     try:
         with distributed.joined(rank, job.ranks, device, address) as ranks:
             work(replace(job, device=device), ranks)
-    except (UsageError, BackendError, *model_cli.ERRORS, *ERRORS) as error:
+    except (UsageError, BackendError, *ERRORS) as error:
         raise distributed.RankError(str(error)) from error
     except OSError as error:
         raise distributed.RankError(f"{error.filename or job.out}: {error.strerror or error}") from error
@@ -275,7 +280,7 @@ def tokenizer_of(job: Job) -> Tokenizer:
 
 
 def work(job: Job, exchange: Any) -> None:
-    """Train on this rank; the first one shows how it goes."""
+    """Train on this rank; the first rank shows the progress."""
     chosen = find_backend(job.backend, job.device)
     tokenizer = tokenizer_of(job)
     corpus = prepare_corpus(job.text, tokenizer, job.out)
@@ -283,7 +288,7 @@ def work(job: Job, exchange: Any) -> None:
     origin, masters = origin_masters(job.start, masters_of(job.config)) if job.start else ("", None)
     training = Training(job.config, job.options, tokenizer_hash(tokenizer), corpus.sha256, origin)
     quiet = exchange.rank > 0
-    with bar(job.as_json or quiet) as shown:
+    with progress_bar(job.as_json or quiet) as shown:
         task = shown.add_task("train", total=job.options.steps)
         clipped = 0
 
@@ -291,13 +296,13 @@ def work(job: Job, exchange: Any) -> None:
             nonlocal clipped
             clipped += step.clipped
             validation = f", validation {step.validation}" if step.validation else ""
-            stopped = f", {clipped} weights stopped at the end of their range" if clipped else ""
-            text = f"{step.bits_per_byte} bits a byte, {step.tokens_per_second:,.0f} tokens/s{stopped}"
+            stopped = f", {clipped} weights clipped to their range" if clipped else ""
+            text = f"{step.bits_per_byte} bits per byte, {step.tokens_per_second:,.0f} tokens/s{stopped}"
             shown.update(task, completed=step.step, description=text)
             if job.as_json:
                 say(json.dumps(step.to_dict()))
             elif step.validation:
-                console_for(stderr=True).print(f"step {step.step}: {text}{validation}", markup=False)
+                console_for(stderr=True).print(f"step {step.step}: {text}{validation}")
 
         made = train(run, training, corpus, tokenizer, job.out, job.habits, masters, job.resume, progress)
     if quiet:
@@ -306,17 +311,8 @@ def work(job: Job, exchange: Any) -> None:
         say(json.dumps(made | {"backend": chosen.name, "device": chosen.device, "ranks": job.ranks}))
     else:
         hash_, bits = made["checkpoint_sha256"], made["bits_per_byte"]
-        say(f"{job.out}: step {made['step']}, {bits} bits a byte, SHA-256 {hash_}")
+        say(f"{job.out}: step {made['step']}, {bits} bits per byte, SHA-256 {hash_}")
     try:
         plot_log(job.out / LOG_FILE, job.out / "loss.png", job.config.name)
     except Exception as error:  # whatever it is, the run is complete
         warn(f"no loss.png: {type(error).__name__}: {error}")
-
-
-@contextmanager
-def bar(quiet: bool) -> Iterator[Progress]:
-    console = console_for(stderr=True)
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    hidden = quiet or not console.is_terminal
-    with Progress(TextColumn("{task.description}"), *columns, console=console, transient=True, disable=hidden) as shown:
-        yield shown

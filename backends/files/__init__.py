@@ -1,1 +1,1 @@
-"""Files of models, states, runs, tokenizers, corpora and traces. A file is whole or absent; reading it runs no code."""
+"""Files of models, states, runs, tokenizers, texts and traces. A file is whole or absent; reading it runs no code."""

@@ -1,5 +1,6 @@
 """Files that are whole or absent."""
 
+import errno
 import json
 import os
 import secrets
@@ -9,6 +10,8 @@ from typing import Any
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` so that a reader, or a crash, sees the old file or the new one, never a part."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:

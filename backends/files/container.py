@@ -1,12 +1,13 @@
-"""Safetensors files that say what they are and prove that they are whole; reading one runs no code.
+"""Safetensors files whose header names their format and proves that they are whole. Reading one runs no code.
 
-The header holds the format, the specification's version, the fields of the format and a SHA-256 of the content: the
+The header holds the format, the specification's version, the fields of the format and a SHA-256 of the content. The
 same content has the same hash wherever it was written.
 """
 
 import json
 import struct
 from collections.abc import Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +19,41 @@ from mamba_integer.spec.version import SPEC_VERSION
 
 from .atomic import write_atomically
 from .hashing import content_hash
+from .strict_json import parse_json
 
 LARGEST_HEADER = 1 << 24
+WIDTHS = {"U8": 1, "I8": 1, "I16": 2, "I32": 4, "I64": 8}  # bytes per integer
+MOST_AXES = 8
 
 
 class CheckpointError(ValueError):
-    """A file that is no usable checkpoint: names the file, what was found and what is allowed."""
+    """A file is no usable checkpoint; the message names the file, the value found and the value allowed."""
 
 
 def read_header(path: Path, kind: str, fields: Sequence[str]) -> dict[str, str]:
-    """Return the metadata of a safetensors file, after checking that it can be one, is of this kind and version, and
+    """Return the metadata of a safetensors file.
+
+    Checked before: the header describes exactly the bytes of the file, and its metadata is of this kind and version and
     has these fields and a content hash.
     """
+    header, size = _json_header(path)
+    metadata = header.pop("__metadata__", None)
+    if not isinstance(metadata, dict) or metadata.get("format") != kind:
+        other = metadata.get("format") if isinstance(metadata, dict) else None
+        raise CheckpointError(f"{path}: no {kind} file: format {other!r}")
+    if metadata.get("spec_version") != SPEC_VERSION:
+        raise CheckpointError(
+            f"{path}: specification version: found {metadata.get('spec_version')!r}, allowed {SPEC_VERSION!r}"
+        )
+    for field in (*fields, "content_sha256"):
+        if not isinstance(metadata.get(field), str):
+            raise CheckpointError(f"{path}: its header has no {field}")
+    _check_entries(path, header, size)
+    return metadata
+
+
+def _json_header(path: Path) -> tuple[dict[str, Any], int]:
+    """Return the header of a safetensors file and how many bytes follow it."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -38,25 +62,43 @@ def read_header(path: Path, kind: str, fields: Sequence[str]) -> dict[str, str]:
                 raise CheckpointError(f"{path}: truncated: {size} bytes, its header needs {length or 8} more")
             if length > LARGEST_HEADER:
                 raise CheckpointError(f"{path}: no checkpoint: a header of {length} bytes, allowed {LARGEST_HEADER}")
-            header: Any = json.loads(file.read(length))
+            text = file.read(length)
     except OSError as error:
         raise CheckpointError(f"{path}: can't be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(f"{path}: no checkpoint: its header is no JSON") from error
-    metadata = header.get("__metadata__") if isinstance(header, dict) else None
-    if not isinstance(metadata, dict) or metadata.get("format") != kind:
-        found = metadata.get("format") if isinstance(metadata, dict) else None
-        raise CheckpointError(f"{path}: no {kind} file: format {found!r}")
-    if metadata.get("spec_version") != SPEC_VERSION:
-        raise CheckpointError(
-            f"{path}: specification version: found {metadata.get('spec_version')!r}, allowed {SPEC_VERSION!r}"
-        )
-    for field in (*fields, "content_sha256"):
-        if not isinstance(metadata.get(field), str):
-            raise CheckpointError(f"{path}: its header has no {field}")
-    return metadata
+    try:
+        header = parse_json(text)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: no checkpoint: its header is no JSON: {error}") from error
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{path}: no checkpoint: its header is a {type(header).__name__}, allowed an object")
+    return header, size - 8 - length
+
+
+def _check_entries(path: Path, entries: dict[str, Any], size: int) -> None:
+    """Raise CheckpointError unless the entries of arrays follow one another and fill ``size`` bytes."""
+    ends = []
+    for name, entry in entries.items():
+        if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
+            raise CheckpointError(f"{path}: {name}: found {entry!r:.80}, allowed a dtype, a shape and data_offsets")
+        shape, offsets = entry["shape"], entry["data_offsets"]
+        for numbers in (shape, offsets):
+            few = isinstance(numbers, list) and len(numbers) <= MOST_AXES
+            if not few or any(type(n) is not int or not 0 <= n < 1 << 63 for n in numbers):
+                raise CheckpointError(
+                    f"{path}: {name}: found {numbers!r:.80}, allowed a list of at most {MOST_AXES} integers >= 0"
+                )
+        if not isinstance(entry["dtype"], str) or entry["dtype"] not in WIDTHS:
+            raise CheckpointError(f"{path}: {name}: found dtype {entry['dtype']!r:.80}, allowed {', '.join(WIDTHS)}")
+        if len(offsets) != 2 or offsets[1] - offsets[0] != WIDTHS[entry["dtype"]] * prod(shape):
+            raise CheckpointError(f"{path}: {name}: data_offsets {offsets} don't hold an array of shape {shape}")
+        ends.append(offsets)
+    place = 0
+    for low, high in sorted(ends):
+        if low != place:
+            raise CheckpointError(f"{path}: truncated or damaged: its arrays overlap or leave a gap at byte {place}")
+        place = high
+    if place != size:
+        raise CheckpointError(f"{path}: truncated or damaged: {size} bytes of arrays, its header describes {place}")
 
 
 def save_arrays(path: Path, arrays: Mapping[str, np.ndarray], header: dict[str, str]) -> str:

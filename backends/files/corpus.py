@@ -1,13 +1,11 @@
-"""Text as tokens in a file that is mapped into memory, and the order in which a run reads it.
+"""The corpus of a run: its text as tokens in a memory-mapped file, and the order in which the run reads them.
 
-A batch is a function of the seed, the step and the row alone: row r of step t starts where the first word of Philox
-counter (r, t, 0, 4) says.
+A batch depends on the seed, the step and the row alone. The first word of Philox counter (r, t, 0, 4) decides where row
+r of step t starts.
 """
 
-import gzip
 import hashlib
 import json
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +16,8 @@ from mamba_integer.spec.model.initial import below
 from mamba_integer.spec.philox import MASK, philox_words
 
 from .atomic import write_atomically
+from .strict_json import parse_json
+from .text import read_texts
 from .tokenizer import Tokenizer, tokenizer_hash
 
 TOKENS_FILE, CORPUS_FILE = "tokens.bin", "corpus.json"
@@ -29,12 +29,12 @@ MOST_TOKENS = 1 << 32
 
 
 class CorpusError(ValueError):
-    """Text that can't be trained on, or is not the text that a run began with."""
+    """A text can't be trained on, or differs from the text that a run began with."""
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a token file was made of. ``train`` of its tokens are to be learned, the rest is for validation."""
+    """The origin of a token file. Its first ``train`` tokens are for training, the others for validation."""
 
     text_sha256: str
     tokenizer_sha256: str
@@ -76,28 +76,6 @@ class Corpus:
                 )
 
 
-def read_text(path: Path) -> str:
-    """Read a text file, UTF-8, or one that gzip compressed.
-
-    Raises
-    ------
-    CorpusError
-        The file can't be read, is no UTF-8, or holds NUL bytes, as binary files do.
-    """
-    try:
-        data = path.read_bytes()
-        if path.suffix == ".gz":
-            data = gzip.decompress(data)
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise CorpusError(f"{path}: no text: not UTF-8 at byte {error.start}") from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise CorpusError(f"{path}: can't be read: {error}") from error
-    if "\0" in text:
-        raise CorpusError(f"{path}: no text: NUL at character {text.index(chr(0))}")
-    return text
-
-
 def prepare_corpus(
     files: Sequence[Path],
     tokenizer: Tokenizer,
@@ -110,15 +88,17 @@ def prepare_corpus(
 
     Raises
     ------
+    TextError
+        A file is no text.
     CorpusError
-        A file is no text; there is too little; the folder holds the tokens of another text or tokenizer.
+        There is too little text; the folder holds the tokens of another text or tokenizer.
     """
-    text = "".join(map(read_text, files))
+    text = read_texts(files)
     if not text:
         raise CorpusError(f"corpus: {', '.join(map(str, files)) or 'no files'}: found no text")
-    of = hashlib.sha256(text.encode()).hexdigest(), tokenizer_hash(tokenizer)
+    hashes = hashlib.sha256(text.encode()).hexdigest(), tokenizer_hash(tokenizer)
     if (folder / CORPUS_FILE).exists():
-        return open_corpus(folder, *of)
+        return open_corpus(folder, *hashes)
     cut = len(text) - len(text) // VALIDATION_SHARE
     parts = [encoded(tokenizer, part, progress) for part in (text[:cut], text[cut:])]
     tokens = np.concatenate(parts)
@@ -126,9 +106,9 @@ def prepare_corpus(
         raise CorpusError(f"corpus: found {len(tokens)} tokens, allowed fewer than {MOST_TOKENS}")
     stored = tokens.astype("<u2").tobytes()
     write_atomically(folder / TOKENS_FILE, stored)
-    about = Description(*of, len(tokens), len(parts[0]), hashlib.sha256(stored).hexdigest())
+    about = Description(*hashes, len(tokens), len(parts[0]), hashlib.sha256(stored).hexdigest())
     write_atomically(folder / CORPUS_FILE, json.dumps(asdict(about), indent=1).encode())
-    return open_corpus(folder, *of)
+    return open_corpus(folder, *hashes)
 
 
 def encoded(tokenizer: Tokenizer, text: str, progress: Callable[[int, int], None]) -> np.ndarray:
@@ -150,17 +130,17 @@ def pieces(text: str) -> Iterator[tuple[int, str]]:
 
 def open_corpus(folder: Path, text_sha256: str, tokenizer_sha256: str) -> Corpus:
     try:
-        about = Description(**json.loads((folder / CORPUS_FILE).read_text("utf-8")))
+        about = Description(**parse_json((folder / CORPUS_FILE).read_bytes()))
         tokens = np.memmap(folder / TOKENS_FILE, "<u2", "r")
     except (OSError, ValueError, TypeError) as error:
         raise CorpusError(
             f"{folder}: its token file can't be used: {error}; remove {CORPUS_FILE} to make it anew"
         ) from error
     if about.text_sha256 != text_sha256:
-        began = about.text_sha256[:16]
+        began = str(about.text_sha256)[:16]
         raise CorpusError(f"{folder}: the text changed: {text_sha256[:16]}, its tokens are of {began}; {ANEW}")
     if about.tokenizer_sha256 != tokenizer_sha256:
-        began = about.tokenizer_sha256[:16]
+        began = str(about.tokenizer_sha256)[:16]
         raise CorpusError(
             f"{folder}: the tokenizer changed: {tokenizer_sha256[:16]}, its tokens are of {began}; {ANEW}"
         )

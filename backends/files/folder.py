@@ -1,4 +1,4 @@
-"""A model as a folder: ``model.safetensors`` and ``tokenizer.json``; or fresh from a config and a seed."""
+"""A model with its tokenizer: as a folder of ``model.safetensors`` and ``tokenizer.json``, or made from a seed."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 from mamba_integer.spec.model.config import ModelConfig
 from mamba_integer.spec.model.initial import initial_parameters
 
+from .config_file import CONFIG_FILE, check_config, save_config
 from .container import CheckpointError
 from .model import Checkpoint, load_checkpoint, save_checkpoint
 from .tokenizer import ByteTokenizer, Tokenizer, load_tokenizer, save_tokenizer, tokenizer_hash
@@ -38,30 +39,36 @@ def fresh_model(config: ModelConfig, seed: int, tokenizer: Tokenizer | None = No
 
 
 def save_model(folder: Path, model: TextModel) -> str:
-    """Write both files, each atomically, the model's last; return its content hash."""
+    """Write the tokenizer, ``config.json`` and the model, each atomically, in this order; return the content hash."""
     save_tokenizer(model.tokenizer, folder / TOKENIZER_FILE)
+    save_config(folder / CONFIG_FILE, model.checkpoint.config)
     return save_checkpoint(folder / MODEL_FILE, model.checkpoint)
 
 
 def load_model(path: Path) -> TextModel:
-    """Read a folder, or a checkpoint file with its tokenizer beside it.
+    """Read a folder, or a checkpoint file with its tokenizer beside it; ``config.json`` may be missing.
 
     Raises
     ------
     CheckpointError, TokenizerError
-        A file can't be used, or the tokenizer is not the one that the checkpoint was made with.
+        A file can't be used, the tokenizer is not the one that the checkpoint was made with, or ``config.json`` differs
+        from the checkpoint's config.
     """
     file = path / MODEL_FILE if path.is_dir() else path
     checkpoint = load_checkpoint(file)
+    check_config(file.parent / CONFIG_FILE, checkpoint.config)
     tokenizer = load_tokenizer(file.parent / TOKENIZER_FILE)
-    found = tokenizer_hash(tokenizer)
-    if found != checkpoint.tokenizer_sha256:
-        wanted = checkpoint.tokenizer_sha256[:16]
-        raise CheckpointError(f"{path}: made with tokenizer {wanted}, {TOKENIZER_FILE} is {found[:16]}")
+    digest = tokenizer_hash(tokenizer)
+    if digest != checkpoint.tokenizer_sha256:
+        allowed = checkpoint.tokenizer_sha256[:16]
+        raise CheckpointError(f"{path}: {TOKENIZER_FILE}: found {digest[:16]}, allowed {allowed}, the model's own")
     check_vocabulary(str(path), checkpoint.config, tokenizer)
     return TextModel(checkpoint, tokenizer)
 
 
 def check_vocabulary(name: str, config: ModelConfig, tokenizer: Tokenizer) -> None:
     if tokenizer.vocab_size > config.vocab_size:
-        raise CheckpointError(f"{name}: a tokenizer of {tokenizer.vocab_size} tokens, allowed {config.vocab_size}")
+        raise CheckpointError(
+            f"{name}: found a tokenizer of {tokenizer.vocab_size} tokens, allowed {config.vocab_size} at most, the "
+            "model's vocab_size"
+        )

@@ -1,7 +1,7 @@
 """Models as safetensors files.
 
 The header holds the format, the specification's version, the config, the tokenizer's hash and a SHA-256 of the content:
-the same model has the same hash wherever it was written. Ternary weights are stored packed, two bits a weight.
+the same model has the same hash wherever it was written. Ternary weights are packed, two bits per weight.
 """
 
 import json
@@ -18,6 +18,7 @@ from mamba_integer.spec.version import SPEC_VERSION
 
 from .container import LARGEST_HEADER, CheckpointError, load_arrays, read_header, save_arrays
 from .hashing import content_hash
+from .strict_json import parse_json
 
 FORMAT = "mamba-integer/model"
 MODEL_FIELDS = ("config", "tokenizer_sha256")
@@ -69,8 +70,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     header = read_header(path, FORMAT, MODEL_FIELDS)
     try:
-        config = ModelConfig.from_dict(json.loads(header["config"]))
-    except (ConfigError, ValueError, TypeError, RecursionError) as error:
+        config = ModelConfig.from_dict(parse_json(header["config"]))
+    except (ConfigError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path}: its config makes no model: {error}") from error
     wanted = parameter_formats(config)
     largest = LARGEST_HEADER + sum(f.size_in_bytes for f in wanted.values())

@@ -1,4 +1,4 @@
-"""The bytes of real text that a run reads."""
+"""A short piece of real text for runs that look at a model."""
 
 import codecs
 import contextlib
@@ -6,12 +6,14 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
+from .text import TextError, read_start
+
 LONGEST = 1024
 
 
 @dataclass(frozen=True)
 class Source:
-    """The bytes that a run reads, and where they are from."""
+    """The text that a run reads, as bytes of UTF-8, and the name of its origin."""
 
     name: str
     data: bytes
@@ -25,9 +27,14 @@ class Source:
 
     @classmethod
     def of_file(cls, path: Path) -> "Source":
-        """Return the first bytes of a file; an empty one is a ValueError."""
-        with path.open("rb") as file:
-            data = file.read(LONGEST)
+        """Return the start of a file's text, whole characters in LONGEST bytes at most.
+
+        Raises
+        ------
+        TextError
+            The file can't be read, holds no text, or is empty.
+        """
+        data = read_start(path, LONGEST)
         if not data:
-            raise ValueError(f"{path} is empty")
+            raise TextError(f"{path}: found no text, allowed one byte or more")
         return cls(f"{path.name}, the first {len(data)} bytes", data)

@@ -1,4 +1,4 @@
-"""The state of a model as one safetensors file, from which any backend goes on."""
+"""The state of a model as one safetensors file, from which any backend continues."""
 
 import json
 from pathlib import Path
@@ -6,12 +6,13 @@ from pathlib import Path
 from mamba_integer.spec.contract import DomainError
 from mamba_integer.spec.model.formats import Format, check_arrays
 from mamba_integer.spec.model.generation import Session
-from mamba_integer.spec.model.language_model import LanguageModel
+from mamba_integer.spec.model.language_model import MOST_TOKENS, LanguageModel
 from mamba_integer.spec.model.state import State
 from mamba_integer.spec.version import SPEC_VERSION
 
 from .container import CheckpointError, load_arrays, read_header, save_arrays
 from .hashing import content_hash
+from .strict_json import parse_json
 
 STATE_FORMAT = "mamba-integer/state"
 STATE_FIELDS = ("positions", "checkpoint_sha256")
@@ -39,11 +40,14 @@ def load_state(path: Path, checkpoint_sha256: str) -> State:
         )
     arrays = load_arrays(path, LARGEST_STATE)
     try:
-        positions = json.loads(header["positions"])
-    except (ValueError, RecursionError) as error:
+        positions = parse_json(header["positions"])
+    except ValueError as error:
         raise CheckpointError(f"{path}: its positions are no JSON") from error
-    if not isinstance(positions, list) or any(type(p) is not int or p < 0 for p in positions):
-        raise CheckpointError(f"{path}: positions: found {positions!r}, allowed a list of integers >= 0")
+    rows = positions if isinstance(positions, list) else []
+    if not rows or any(type(position) is not int or not 0 <= position <= MOST_TOKENS for position in rows):
+        raise CheckpointError(
+            f"{path}: positions: found {positions!r:.80}, allowed a list of one or more from 0 to {MOST_TOKENS}"
+        )
     if content_hash(arrays, state_header(tuple(positions), checkpoint_sha256)) != header["content_sha256"]:
         raise CheckpointError(f"{path}: altered: its content hash is not the one it was written with")
     return State(arrays, tuple(positions))

@@ -1,11 +1,13 @@
 """Text to token ids and back: raw bytes, or byte-level BPE trained with the `tokenizers` library.
 
-Both are exact: ``decode(encode(text)) == text`` for every text. A tokenizer is one JSON file; reading it runs no code.
-A model's vocabulary may be larger than its tokenizer's: an id that no text has is written as its number, ``⟨4095⟩``.
+Both are exact: ``decode(encode(text)) == text`` for every text. A tokenizer is one JSON file, which that library reads
+too; reading it runs no code. A model's vocabulary may be larger than its tokenizer's: an id that no text has is written
+as its number, ``⟨4095⟩``.
 """
 
 import codecs
 import hashlib
+import io
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,8 +16,9 @@ from tokenizers import Tokenizer as BpeModel
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from .atomic import write_atomically
+from .strict_json import parse_json
+from .tokenizer_file import BYTE_VOCABULARY, LARGEST_VOCABULARY, FieldError, byte_fields, byte_of_symbol, check_fields
 
-BYTE_VOCABULARY = 256
 LARGEST_FILE = 1 << 26
 
 
@@ -24,7 +27,7 @@ class TokenizerError(ValueError):
 
 
 class ByteTokenizer:
-    """One token a byte of UTF-8; the vocabulary is 256."""
+    """One token per byte of UTF-8; the vocabulary is 256."""
 
     vocab_size = BYTE_VOCABULARY
 
@@ -36,7 +39,7 @@ class ByteTokenizer:
         return b"".join(self.spell(token) for token in ids).decode("utf-8", "replace")
 
     def to_json(self) -> str:
-        return json.dumps({"type": "bytes"})
+        return json.dumps(byte_fields(), ensure_ascii=False)
 
     def spell(self, token: int) -> bytes:
         """Return the bytes of one token."""
@@ -50,24 +53,27 @@ class BpeTokenizer:
         self._model = model
         self.vocab_size = model.get_vocab_size()
         self._bytes = byte_of_symbol()
+        # The content of an added token is text, not symbols of bytes.
+        self._added = {i: token.content.encode() for i, token in model.get_added_tokens_decoder().items()}
 
     @classmethod
-    def train(cls, files: Iterable[Path], vocabulary: int, progress: bool = False) -> "BpeTokenizer":
-        """Learn ``vocabulary`` tokens from text files.
+    def train(cls, text: str, vocabulary: int, progress: bool = False) -> "BpeTokenizer":
+        """Learn ``vocabulary`` tokens from a text.
 
         Raises
         ------
         TokenizerError
-            The vocabulary is below 256, or the text is too short to fill it.
+            The vocabulary is not in [256, 65536], or the text is too short to fill it.
         """
-        if vocabulary < BYTE_VOCABULARY:
-            raise TokenizerError(f"tokenizer train: vocabulary: found {vocabulary}, allowed {BYTE_VOCABULARY} or more")
+        if not BYTE_VOCABULARY <= vocabulary <= LARGEST_VOCABULARY:
+            allowed = f"{BYTE_VOCABULARY} to {LARGEST_VOCABULARY}"
+            raise TokenizerError(f"tokenizer train: vocabulary: found {vocabulary}, allowed {allowed}")
         model = BpeModel(models.BPE())
         model.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         model.decoder = decoders.ByteLevel()
         alphabet = sorted(byte_of_symbol())
         trainer = trainers.BpeTrainer(vocab_size=vocabulary, initial_alphabet=alphabet, show_progress=progress)
-        model.train([str(path) for path in files], trainer)
+        model.train_from_iterator(io.StringIO(text, newline="\n"), trainer)
         if model.get_vocab_size() < vocabulary:
             raise TokenizerError(
                 f"tokenizer train: the text yields {model.get_vocab_size()} tokens, {vocabulary} were asked for"
@@ -84,6 +90,8 @@ class BpeTokenizer:
         return self._model.to_str()
 
     def spell(self, token: int) -> bytes:
+        if token in self._added:
+            return self._added[token]
         symbols = self._model.id_to_token(token)
         return unspelled(token) if symbols is None else bytes(self._bytes[symbol] for symbol in symbols)
 
@@ -94,16 +102,6 @@ Tokenizer = ByteTokenizer | BpeTokenizer
 def unspelled(token: int) -> bytes:
     """Return how an id beyond a tokenizer's vocabulary is shown."""
     return f"⟨{token}⟩".encode()
-
-
-def byte_of_symbol() -> dict[str, int]:
-    """Return the byte that each symbol of a byte-level vocabulary stands for.
-
-    The printable bytes stand for themselves, the 68 others for the code points from 256 on, in order.
-    """
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
 
 
 def tokenizer_hash(tokenizer: Tokenizer) -> str:
@@ -129,21 +127,21 @@ def load_tokenizer(path: Path) -> Tokenizer:
     Raises
     ------
     TokenizerError
-        The file is missing, oversized, or no tokenizer of either kind.
+        The file is missing, oversized, no tokenizer of either kind, or says more than a byte-level BPE does.
     """
     try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise TokenizerError(f"{path}: found {path.stat().st_size} bytes, allowed {LARGEST_FILE}")
-        text = path.read_text("utf-8")
-        fields = json.loads(text)
+        if (size := path.stat().st_size) > LARGEST_FILE:
+            raise FieldError("size", size, f"{LARGEST_FILE} bytes")
+        text = path.read_bytes().decode("utf-8")
+        fields = parse_json(text)
+        check_fields(fields)
+    except FieldError as error:
+        raise TokenizerError(f"{path}: not a byte-level BPE tokenizer: {error}") from error
     except (OSError, ValueError) as error:
         raise TokenizerError(f"{path}: not a tokenizer file: {error}") from error
-    if fields == {"type": "bytes"}:
+    if fields == byte_fields():
         return ByteTokenizer()
     try:
-        tokenizer = BpeTokenizer(BpeModel.from_str(text))
-        for token in range(tokenizer.vocab_size):
-            tokenizer.spell(token)
+        return BpeTokenizer(BpeModel.from_str(text))
     except Exception as error:  # the library raises plain Exception for a malformed file
-        raise TokenizerError(f"{path}: not a byte-level BPE tokenizer: {error!r}") from error
-    return tokenizer
+        raise TokenizerError(f"{path}: not a byte-level BPE tokenizer: {error}") from error

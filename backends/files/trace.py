@@ -1,7 +1,8 @@
-"""Traces: a SHA-256 of each layer in each call of a model, so that two runs find where they part by exchanging hashes.
+"""Traces: one SHA-256 per layer and call of a model, so that two runs can find where they differ by exchanging hashes.
 
-A trace is a text file of JSON lines: first what was traced, then a line a layer and call, in the order of computation.
-A layer's hash is that of the names and hashes of its tensors; of each tensor's hash the line has the first 16 digits.
+A trace is a text file of JSON lines. Its first line names the model; one line per layer and call follows, in the order
+of computation. A layer's hash is that of the names and hashes of its tensors. The line also holds the first 16 digits
+of each tensor's hash.
 """
 
 import hashlib
@@ -17,6 +18,7 @@ from mamba_integer.spec.model.state import State
 from mamba_integer.spec.version import SPEC_VERSION
 
 from .hashing import tensor_hash
+from .strict_json import parse_json
 
 FORMAT = "mamba-integer/trace"
 SHOWN = 16
@@ -30,7 +32,7 @@ class TraceError(ValueError):
 
 @dataclass(frozen=True)
 class Parting:
-    """The first place where traces a and b differ; ``tensor`` is empty where one ends or calls something else."""
+    """The first place where traces a and b differ. ``tensor`` is empty where one trace ends or makes another call."""
 
     line: int
     place: str
@@ -40,7 +42,7 @@ class Parting:
 
 
 class Traced:
-    """A model that hands a record of each layer of each call to ``write``; else as the model itself."""
+    """A model that also hands one record per layer and call to ``write``."""
 
     def __init__(self, model: LanguageModel, write: Callable[[dict[str, Any]], None]):
         self.model, self.write, self.calls = model, write, 0
@@ -63,7 +65,7 @@ class Traced:
         result = call(see)
         for layer, tensors in layers.items():
             digest = hashlib.sha256(json.dumps(tensors).encode()).hexdigest()
-            short = {name: found[:SHOWN] for name, found in tensors.items()}
+            short = {name: hash_[:SHOWN] for name, hash_ in tensors.items()}
             where = {"call": self.calls, "positions": list(state.positions), "length": length, "layer": layer}
             self.write(where | {"sha256": digest, "tensors": short})
         self.calls += 1
@@ -88,7 +90,7 @@ def read_trace(path: Path) -> Iterator[dict[str, Any]]:
             number = 0
             while line := file.readline(LARGEST_LINE):
                 number += 1
-                record = json.loads(line)
+                record = parse_json(line)
                 fields = {"format": str, "spec_version": str, "checkpoint_sha256": str} if number == 1 else FIELDS
                 if not isinstance(record, dict) or any(type(record.get(f)) is not t for f, t in fields.items()):
                     raise TraceError(f"{path}: line {number} is no record of a trace")
@@ -97,16 +99,16 @@ def read_trace(path: Path) -> Iterator[dict[str, Any]]:
                 yield record
     except OSError as error:
         raise TraceError(f"{path}: can't be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         if isinstance(error, TraceError):
             raise
-        raise TraceError(f"{path}: not a trace: line {number} is no JSON") from error
+        raise TraceError(f"{path}: not a trace: line {number} is no JSON: {error}") from error
     if not number:
         raise TraceError(f"{path}: not a trace: it is empty")
 
 
 def diff_traces(a: Path, b: Path) -> Parting | None:
-    """Return the first place where two traces part, or None if they are equal.
+    """Return the first place where two traces differ, or None if they are equal.
 
     Raises
     ------

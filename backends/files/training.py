@@ -1,6 +1,6 @@
-"""Where a run stands, as one safetensors file: masters, momenta, exponents, and everything that determines the rest.
+"""The checkpoint of a run as one safetensors file: masters, momenta, exponents, and all that determines later steps.
 
-Its content hash is the run's: the same on every backend, device, number of ranks, and after every interruption.
+Its content hash is the run's: the same on every backend, device and number of ranks, and after every interruption.
 """
 
 import json
@@ -15,7 +15,7 @@ from mamba_integer.spec import ops as golden
 from mamba_integer.spec.contract import DomainError
 from mamba_integer.spec.model.config import ConfigError, ModelConfig
 from mamba_integer.spec.model.formats import Format, check_arrays
-from mamba_integer.spec.ops.optimizer import ERROR_EXPONENT, MOMENTUM, MOMENTUM_EXPONENT
+from mamba_integer.spec.ops.optimizer import GRADIENT_EXPONENT, MOMENTUM, MOMENTUM_EXPONENT
 from mamba_integer.spec.training.backward import error_names
 from mamba_integer.spec.training.masters import Master, lifted, masters_of, project
 from mamba_integer.spec.training.options import Options, OptionsError
@@ -31,20 +31,23 @@ from .container import (
 )
 from .folder import load_model
 from .hashing import content_hash
+from .strict_json import parse_json
 
 TRAINING_FILE = "training.safetensors"
 TRAINING_FORMAT = "mamba-integer/training"
 FIELDS = ("config", "options", "tokenizer_sha256", "corpus_sha256", "origin", "step")
 MOST_STEPS = 1 << 31
+SCHEDULE = ("option steps", "option warmup", "option rate", "option last_rate")
+SOME_STEPS = 1 << 20  # whose rates are computed at once
 
 
 class TrainingError(ValueError):
-    """A run that can't go on as asked: names what differs, what was found and what is allowed."""
+    """A run can't go on as asked; the message names the difference, the value found and the value asked for."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """What a run is: sizes, options, and the hashes of its tokenizer, its tokens and the model that it started from."""
+    """The description of a run: sizes, options, and the hashes of its tokenizer, tokens and starting model."""
 
     config: ModelConfig
     options: Options
@@ -76,16 +79,16 @@ def arrays_of(run: Run, state: State) -> dict[str, np.ndarray]:
 
 
 def array_formats(config: ModelConfig) -> dict[str, Format]:
-    """Return what each array of a training checkpoint is."""
+    """Return the format of each array of a training checkpoint."""
     masters = masters_of(config)
     tables = {
-        "error_exponents": (len(error_names(config)), ERROR_EXPONENT),
+        "error_exponents": (len(error_names(config)), GRADIENT_EXPONENT),
         "momentum_exponents": (len(masters), MOMENTUM_EXPONENT),
     }
     return (
         {f"master.{n}": Format(m.shape, "int32", "Q.24", m.low, m.high) for n, m in masters.items()}
         | {f"momentum.{n}": Format(m.shape, "int32", "", MOMENTUM.low, MOMENTUM.high) for n, m in masters.items()}
-        | {name: Format((size,), "int32", "", own.low, own.high) for name, (size, own) in tables.items()}
+        | {name: Format((size,), "int32", "", bound.low, bound.high) for name, (size, bound) in tables.items()}
     )
 
 
@@ -110,10 +113,10 @@ def read_training(path: Path) -> tuple[Training, int, dict[str, np.ndarray]]:
     """
     header = read_header(path, TRAINING_FORMAT, FIELDS)
     try:
-        config = ModelConfig.from_dict(json.loads(header["config"]))
-        options = Options.from_dict(json.loads(header["options"]))
+        config = ModelConfig.from_dict(parse_json(header["config"]))
+        options = Options.from_dict(parse_json(header["options"]))
         step = int(header["step"])
-    except (ConfigError, OptionsError, ValueError, TypeError, RecursionError) as error:
+    except (ConfigError, OptionsError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path}: its header makes no run: {error}") from error
     if not 0 <= step < MOST_STEPS:
         raise CheckpointError(f"{path}: step: found {step}, allowed [0, {MOST_STEPS - 1}]")
@@ -130,18 +133,25 @@ def read_training(path: Path) -> tuple[Training, int, dict[str, np.ndarray]]:
 
 
 def load_training(path: Path, training: Training, run: Run) -> State:
-    """Read the state of this very run.
+    """Read the state of this very run, or of one that differs in its schedule's future alone.
+
+    Every integer of a state depends on the learning rates of the steps that were taken, not on those to come. So a run
+    may go on with other ``steps``, ``warmup``, ``rate`` and ``last_rate`` where they give each step that was taken the
+    rate that it had; it then ends at the hash of a run that was planned so from the start.
 
     Raises
     ------
     CheckpointError
         As `read_training`.
     TrainingError
-        The checkpoint is of a run with another config, option, tokenizer or corpus.
+        The checkpoint is of a run with another config, option, tokenizer or corpus; or of another schedule, by which
+        a step that was taken would have had another rate, or which ends before the checkpoint.
     """
-    found, step, arrays = read_training(path)
-    for name, had, has in differences(found, training):
-        raise TrainingError(f"{path}: a run with another {name}: it has {had}, asked for is {has}")
+    stored, step, arrays = read_training(path)
+    for name, before, after in differences(stored, training):
+        if name not in SCHEDULE:
+            raise TrainingError(f"{path}: a run with another {name}: it has {before}, asked for is {after}")
+    check_schedule(path, stored.options, training.options, step)
     masters = {name: run.load(arrays[f"master.{name}"]) for name in run.masters}
     momenta = {name: run.load(arrays[f"momentum.{name}"]) for name in run.masters}
     tables = arrays["error_exponents"].tolist(), arrays["momentum_exponents"].tolist()
@@ -151,25 +161,46 @@ def load_training(path: Path, training: Training, run: Run) -> State:
     return State(step, masters, momenta, errors, momentum)
 
 
-def origin_masters(path: Path, how: Mapping[str, Master]) -> tuple[str, dict[str, np.ndarray]]:
-    """Return masters from which to train a model on, and the hash of what they are of: its run if beside it, or itself.
+def check_schedule(path: Path, stored: Options, wanted: Options, step: int) -> None:
+    """Raise TrainingError unless ``wanted`` can go on where ``stored`` stands after ``step`` steps."""
+    if step > wanted.steps:
+        raise TrainingError(f"{path}: option steps: it stands at step {step}, asked for are {wanted.steps}")
+    if stored.schedule == wanted.schedule:
+        return
+    for start in range(0, step, SOME_STEPS):
+        taken = np.arange(start, min(start + SOME_STEPS, step), dtype=np.int32)
+        had, has = (golden.learning_rate(taken, **options.schedule) for options in (stored, wanted))
+        if (other := np.flatnonzero(had != has)).size:
+            first = int(other[0])
+            raise TrainingError(
+                f"{path}: another schedule: its step {start + first} had learning rate {had[first]}, by the options "
+                f"asked for it has {has[first]} (units of 2**-24); a run can be made longer before its rate falls, or "
+                "where last_rate is equal to rate, with the same warmup"
+            )
+
+
+def origin_masters(path: Path, forms: Mapping[str, Master]) -> tuple[str, dict[str, np.ndarray]]:
+    """Return the hash of a model's origin, and masters from which to train the model further.
+
+    If the run that made the model lies beside it, that run is the origin and its masters are returned. Otherwise the
+    model itself is the origin, and the masters are made from its weights. ``forms`` are those of `masters_of`.
 
     Raises
     ------
     CheckpointError
         As `load_model` and `read_training`.
     TrainingError
-        What lies beside the model is not its run.
+        The training checkpoint beside the model is not that of its run.
     """
     model = load_model(path).checkpoint
     file = (path if path.is_dir() else path.parent) / TRAINING_FILE
     if not file.exists():
-        return model.sha256, {name: lifted(model.parameters[name], how[name]) for name in how}
+        return model.sha256, {name: lifted(model.parameters[name], forms[name]) for name in forms}
     training, step, arrays = read_training(file)
     if training.config != model.config:
         raise TrainingError(f"{file}: the run of a model of other sizes than {path}")
-    masters = {name: arrays[f"master.{name}"] for name in how}
-    for name, parameter in project(golden, masters, how).items():
+    masters = {name: arrays[f"master.{name}"] for name in forms}
+    for name, parameter in project(golden, masters, forms).items():
         if not np.array_equal(parameter, model.parameters[name]):
             raise TrainingError(
                 f"{file}: not where {path} stands, {name} differs; train --resume writes the model anew"

@@ -1,4 +1,8 @@
-"""The ops in PyTorch: eager integer arithmetic on a CPU or a CUDA device."""
+"""The ops in PyTorch: eager integer arithmetic on a CPU or a CUDA device.
+
+Two modules are for users of PyTorch and are imported by name: `custom_ops` registers every op in
+``torch.ops.mamba_integer``, and `module` has the language model as an ``nn.Module``.
+"""
 
 from .activation import *
 from .activation_backward import *

@@ -9,8 +9,8 @@ def default_device() -> str:
 
 
 def from_numpy(array: np.ndarray, device: str) -> torch.Tensor:
-    """Return a tensor on ``device`` that shares nothing with the array."""
-    return torch.tensor(array, device=device)
+    """Return a contiguous tensor on ``device`` that shares nothing with the array, whose strides may be negative."""
+    return torch.from_numpy(array.copy(order="C")).to(device)
 
 
 def to_numpy(tensor: torch.Tensor) -> np.ndarray:

@@ -9,8 +9,8 @@ from . import integers
 from .philox import rounding_words
 
 
-@implements(ops.error_add)
-def error_add(a, b):
+@implements(ops.saturating_add)
+def saturating_add(a, b):
     return integers.saturate(a.int() + b, 16).to(torch.int16)
 
 
@@ -49,10 +49,10 @@ def stochastic_round_rows(x, e, *, shift, bits, seed, step, stream, first):
 
 
 __all__ = [
-    "error_add",
     "gradient_add",
     "largest_magnitude",
     "round_to_int16",
     "saturate_backward",
+    "saturating_add",
     "stochastic_round_rows",
 ]

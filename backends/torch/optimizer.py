@@ -39,12 +39,12 @@ def learning_rate(step, *, peak, last, warmup, total):
     return torch.where(wide < warmup, up, down).int()
 
 
-@implements(ops.error_exponent)
-def error_exponent(exponent, largest, *, bits):
+@implements(ops.gradient_exponent)
+def gradient_exponent(exponent, largest, *, bits):
     used = integers.bit_length(largest)
     fall = (largest >= (1 << (bits - 1)) - 1).long()
     rise = torch.where(used > 0, (bits - 1 - used).clamp(min=0) >> 1, 1)
-    return (exponent + rise - fall).clamp(golden.ERROR_EXPONENT.low, golden.ERROR_EXPONENT.high).int()
+    return (exponent + rise - fall).clamp(golden.GRADIENT_EXPONENT.low, golden.GRADIENT_EXPONENT.high).int()
 
 
 @implements(ops.momentum_exponent)
@@ -57,4 +57,4 @@ def momentum_exponent(exponent, g_exponent, largest_g, largest_m):
     return y.clamp(golden.MOMENTUM_EXPONENT.low, golden.MOMENTUM_EXPONENT.high).int()
 
 
-__all__ = ["error_exponent", "learning_rate", "lion_update", "momentum_exponent", "ternary_project"]
+__all__ = ["gradient_exponent", "learning_rate", "lion_update", "momentum_exponent", "ternary_project"]

@@ -6,32 +6,31 @@ from mamba_integer.spec import ops
 from mamba_integer.spec.contract import implements
 
 from . import integers
+from .recurrence import advance, input_of, modulate
 
 
 @implements(ops.decay_modulate)
 def decay_modulate(base, mod, *, k, n_max):
-    return (mod[..., None].int() + base).clamp(0, n_max).to(torch.int16)
+    return modulate(base, mod, n_max).to(torch.int16)
 
 
-def advance(h, n, x, b, c, skip, k, s_v, s_h, s_y, convex):
+def run_step(h, n, x, b, c, skip, k, s_v, s_h, s_y, convex):
     """Return y and the new h of one step; the state is the last axis of h, n, b and c, which x and skip lack."""
-    v = integers.rescale(x[..., None].int() * b, s_v).long()
-    weight = (1 << k) - n.long() if convex else 1 << k
-    h = ((h.long() * n + v * weight) >> k).int()
+    h = advance(h, n, input_of(x, b, s_v), k, convex)
     total = ((h >> s_h).long() * c).sum(dim=-1) + x.long() * skip
     return integers.saturate(integers.shift_round(total, s_y), 16).to(torch.int16), h
 
 
 @implements(ops.selective_scan_step)
 def selective_scan_step(x, mod, base, b, c, skip, h, *, k, n_max, s_v, s_h, s_y, convex):
-    n = decay_modulate.kernel(base, mod, k=k, n_max=n_max)
-    return advance(h, n, x, b[:, None], c[:, None], skip, k, s_v, s_h, s_y, convex)
+    n = modulate(base, mod, n_max)
+    return run_step(h, n, x, b[:, None], c[:, None], skip, k, s_v, s_h, s_y, convex)
 
 
 @implements(ops.ssd_scan_step)
 def ssd_scan_step(x, n, b, c, skip, h, *, k, n_max, s_v, s_h, s_y, convex):
     heads, mixtures = n[..., None, None], (b[:, None, None], c[:, None, None])
-    return advance(h, heads, x, *mixtures, skip[:, None], k, s_v, s_h, s_y, convex)
+    return run_step(h, heads, x, *mixtures, skip[:, None], k, s_v, s_h, s_y, convex)
 
 
 @implements(ops.selective_scan)

@@ -8,7 +8,8 @@ import torch
 from mamba_integer.spec import ops
 from mamba_integer.spec.contract import implements
 
-from . import integers, scan
+from . import integers
+from .recurrence import advance, input_of, modulate
 
 CHUNK = 32
 
@@ -36,24 +37,24 @@ def retreat(lam, dy, x, n, b, c, skip, before, h, *, k, s_v, s_h, convex, s_g, s
     dv, moved = lam, before.long()
     if convex:
         dv = integers.shift_round(lam * ((1 << k) - n), k)
-        moved = moved - integers.rescale(x[..., None] * b, s_v)
+        moved = moved - input_of(x, b, s_v)
     w = integers.shift_round(lam * moved, s_w)
     dx = ((dv * b).sum(dim=-1) << max(0, -fine)) + ((dy * skip) << max(0, fine))
     return integers.shift_round(lam * n, k), dx, w, dv * x[..., None], (h >> s_h).long() * dy[..., None]
 
 
-def backwards(length, h, advance):
-    """Yield each step from the last to the first with the states before and after it; ``advance(t, h)`` runs one."""
+def backwards(length, h, run_step):
+    """Yield each step from the last to the first with the states before and after it; ``run_step(t, h)`` runs one."""
     starts = []
     for t in range(length):
         if t % CHUNK == 0:
             starts.append(h)
-        h = advance(t, h)
+        h = run_step(t, h)
     for chunk in reversed(range(len(starts))):
         steps = range(chunk * CHUNK, min((chunk + 1) * CHUNK, length))
         states = [starts[chunk]]
         for t in steps:
-            states.append(advance(t, states[-1]))
+            states.append(run_step(t, states[-1]))
         for t in reversed(steps):
             yield t, states[t - steps[0]], states[t - steps[0] + 1]
 
@@ -68,14 +69,14 @@ def selective_scan_backward(
 ):
     forward = dict(k=k, s_v=s_v, s_h=s_h, convex=convex)
 
-    def advance(t, h):
-        step = (x[:, t], mod[:, t], base, b[:, t], c[:, t], skip, h)
-        return scan.selective_scan_step.kernel(*step, **forward, n_max=n_max, s_y=0)[1]
+    def run_step(t, h):
+        v = input_of(x[:, t], b[:, t, None], s_v)
+        return advance(h, modulate(base, mod[:, t], n_max), v, k, convex)
 
     dx, dmod, db, dc = gradients(x, mod, b, c)
     dbase, lam = torch.zeros_like(base, dtype=torch.int64), dh.long()
-    for t, before, after in backwards(x.shape[1], h, advance):
-        n = scan.decay_modulate.kernel(base, mod[:, t], k=k, n_max=n_max)
+    for t, before, after in backwards(x.shape[1], h, run_step):
+        n = modulate(base, mod[:, t], n_max)
         step = (dy[:, t], x[:, t], n, b[:, t, None], c[:, t, None], skip, before, after)
         lam, into, w, to_b, to_c = retreat(lam, *step, **forward, s_g=s_g, s_w=s_w)
         w = w * passing(base, mod[:, t], n_max)
@@ -89,13 +90,13 @@ def selective_scan_backward(
 def ssd_scan_backward(dy, x, n, b, c, skip, h, dh, *, k, n_max, s_v, s_h, convex, s_g, s_w, s_n, s_x, s_b, s_c):
     forward = dict(k=k, s_v=s_v, s_h=s_h, convex=convex)
 
-    def advance(t, h):
-        step = (x[:, t], n[:, t], b[:, t], c[:, t], skip, h)
-        return scan.ssd_scan_step.kernel(*step, **forward, n_max=n_max, s_y=0)[1]
+    def run_step(t, h):
+        v = input_of(x[:, t], b[:, t, None, None], s_v)
+        return advance(h, n[:, t, :, None, None], v, k, convex)
 
     dx, dn, db, dc = gradients(x, n, b, c)
     lam = dh.long()
-    for t, before, after in backwards(x.shape[1], h, advance):
+    for t, before, after in backwards(x.shape[1], h, run_step):
         mixtures, heads = (b[:, t, None, None], c[:, t, None, None]), n[:, t, :, None, None]
         step = (dy[:, t], x[:, t], heads, *mixtures, skip[:, None], before, after)
         lam, into, w, to_b, to_c = retreat(lam, *step, **forward, s_g=s_g, s_w=s_w)

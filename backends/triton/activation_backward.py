@@ -8,7 +8,7 @@ from mamba_integer.spec import ops
 from mamba_integer.spec.contract import implements
 
 from . import integers
-from .launch import BLOCK
+from .launch import elementwise
 
 
 @triton.jit
@@ -26,11 +26,7 @@ def round_ratio(a, b):
 @implements(ops.squareplus_backward)
 def squareplus_backward(dy, x, *, f, offset):
     dx = torch.empty(x.shape, dtype=torch.int32, device=x.device)
-    if dx.numel():
-        arrays = (a.contiguous() for a in (dy, x))
-        grid = (triton.cdiv(dx.numel(), BLOCK),)
-        squareplus_backward_kernel[grid](dx, *arrays, dx.numel(), f=f, offset=offset, BLOCK=BLOCK)
-    return dx
+    return elementwise(squareplus_backward_kernel, dx, dy, x, f=f, offset=offset)
 
 
 @triton.jit(do_not_specialize=["f", "offset"])
@@ -48,12 +44,8 @@ def squareplus_backward_kernel(dx_pointer, dy_pointer, x_pointer, size, f, offse
 
 @implements(ops.sigmoid_gate_backward)
 def sigmoid_gate_backward(dy, x, z, *, f):
-    dx, dz = (torch.empty(a.shape, dtype=torch.int32, device=a.device) for a in (x, z))
-    if dx.numel():
-        arrays = (a.contiguous() for a in (dy, x, z))
-        grid = (triton.cdiv(dx.numel(), BLOCK),)
-        sigmoid_gate_backward_kernel[grid](dx, dz, *arrays, dx.numel(), f=f, BLOCK=BLOCK)
-    return dx, dz
+    gradients = tuple(torch.empty(a.shape, dtype=torch.int32, device=a.device) for a in (x, z))
+    return elementwise(sigmoid_gate_backward_kernel, gradients, dy, x, z, f=f)
 
 
 @triton.jit
@@ -83,11 +75,8 @@ def sigmoid_gate_backward_kernel(
 
 @implements(ops.silu_gate_backward)
 def silu_gate_backward(dy, x, z, *, f):
-    dx, dz = (torch.empty(a.shape, dtype=torch.int32, device=a.device) for a in (x, z))
-    if dx.numel():
-        arrays = (a.contiguous() for a in (dy, x, z))
-        silu_gate_backward_kernel[(triton.cdiv(dx.numel(), BLOCK),)](dx, dz, *arrays, dx.numel(), f=f, BLOCK=BLOCK)
-    return dx, dz
+    gradients = tuple(torch.empty(a.shape, dtype=torch.int32, device=a.device) for a in (x, z))
+    return elementwise(silu_gate_backward_kernel, gradients, dy, x, z, f=f)
 
 
 @triton.jit(do_not_specialize=["f"])

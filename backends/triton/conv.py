@@ -8,6 +8,7 @@ from mamba_integer.spec import ops
 from mamba_integer.spec.contract import implements
 
 from . import integers
+from .launch import launch
 
 CHANNELS, STEPS = 256, 16
 
@@ -35,18 +36,21 @@ def conv_kernel(
     STEPS: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
-    batch = tl.program_id(2).to(tl.int64)
-    channel = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)
-    start = tl.program_id(1) * STEPS
+    program, blocks = tl.program_id(0), tl.cdiv(channels, CHANNELS)
+    channel = program % blocks * CHANNELS + tl.arange(0, CHANNELS)
+    pieces = tl.maximum(tl.cdiv(length, STEPS), 1)
+    start = (program // blocks % pieces).to(tl.int64) * STEPS
+    batch = (program // blocks // pieces).to(tl.int64)
     mask = channel < channels
     if start == 0:
         for j in tl.static_range(3):
             last = load_input(x_pointer, state_pointer, batch, length - 3 + j, length, channels, channel)
             tl.store(state_out_pointer + (batch * 3 + j) * channels + channel, last, mask=mask)
-    w0 = tl.load(w_pointer + 4 * channel, mask=mask, other=0).to(tl.int32)
-    w1 = tl.load(w_pointer + 4 * channel + 1, mask=mask, other=0).to(tl.int32)
-    w2 = tl.load(w_pointer + 4 * channel + 2, mask=mask, other=0).to(tl.int32)
-    w3 = tl.load(w_pointer + 4 * channel + 3, mask=mask, other=0).to(tl.int32)
+    taps = w_pointer + 4 * channel.to(tl.int64)
+    w0 = tl.load(taps, mask=mask, other=0).to(tl.int32)
+    w1 = tl.load(taps + 1, mask=mask, other=0).to(tl.int32)
+    w2 = tl.load(taps + 2, mask=mask, other=0).to(tl.int32)
+    w3 = tl.load(taps + 3, mask=mask, other=0).to(tl.int32)
     bias = tl.load(bias_pointer + channel, mask=mask, other=0)
     x0 = load_input(x_pointer, state_pointer, batch, start - 3, length, channels, channel)
     x1 = load_input(x_pointer, state_pointer, batch, start - 2, length, channels, channel)
@@ -68,9 +72,9 @@ def causal_conv1d(x, w, bias, state, *, s):
     y, new = (torch.empty(a.shape, dtype=torch.int16, device=x.device) for a in (x, state))
     if new.numel():
         steps = min(STEPS, triton.next_power_of_2(max(length, 1)))
-        grid = (triton.cdiv(channels, CHANNELS), max(1, triton.cdiv(length, steps)), batch)
-        arrays = (a.contiguous() for a in (x, w, bias, state))
-        conv_kernel[grid](y, new, *arrays, length, channels, s=s, STEPS=steps, CHANNELS=CHANNELS)
+        programs = triton.cdiv(channels, CHANNELS) * max(1, triton.cdiv(length, steps)) * batch
+        sizes = {"STEPS": steps, "CHANNELS": CHANNELS}
+        launch(conv_kernel, programs, (y, new), (x, w, bias, state), length, channels, s=s, **sizes)
     return y, new
 
 

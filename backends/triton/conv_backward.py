@@ -11,6 +11,7 @@ from mamba_integer.spec.contract import implements
 
 from . import integers
 from .conv import load_input
+from .launch import launch, words
 
 CHANNELS, STEPS, AHEAD = 256, 32, 4
 
@@ -18,12 +19,13 @@ CHANNELS, STEPS, AHEAD = 256, 32, 4
 @triton.jit
 def load_steps(dy_pointer, x_pointer, t, length, channels, channel, COUNT: tl.constexpr):
     """Load gradients and inputs of COUNT steps from t on: a store between two loads would keep them in turn."""
-    place = tl.full([], t, tl.int64) * channels
+    pitch = tl.full([], channels, tl.int64)
+    place = t * pitch
     loaded = ()
     for u in tl.static_range(COUNT):
         inside = channel < tl.where(t + u < length, channels, 0)
-        dy = tl.load(dy_pointer + place + u * channels, mask=inside, other=0).to(tl.int32)
-        x = tl.load(x_pointer + place + u * channels, mask=inside, other=0).to(tl.int32)
+        dy = tl.load(dy_pointer + place + u * pitch, mask=inside, other=0).to(tl.int32)
+        x = tl.load(x_pointer + place + u * pitch, mask=inside, other=0).to(tl.int32)
         loaded = loaded + ((dy, x),)
     return loaded
 
@@ -66,10 +68,11 @@ def conv_backward_kernel(
     AHEAD: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
-    blocks = tl.cdiv(length, STEPS)
-    batch = (tl.program_id(0) // blocks).to(tl.int64)
-    start = tl.program_id(0) % blocks * STEPS
-    channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
+    program, pieces = tl.program_id(0), tl.cdiv(length, STEPS)
+    start = (program % pieces).to(tl.int64) * STEPS
+    blocks = tl.cdiv(channels, CHANNELS)
+    channel = program // pieces % blocks * CHANNELS + tl.arange(0, CHANNELS)
+    batch = (program // pieces // blocks).to(tl.int64)
     mask = channel < channels
     bias = tl.load(bias_pointer + channel, mask=mask, other=0)
     x = (
@@ -79,6 +82,7 @@ def conv_backward_kernel(
     )
     nothing, total = tl.zeros([CHANNELS], tl.int32), tl.zeros([CHANNELS], tl.int64)
     g, sums = (nothing, nothing, nothing), (total, total, total, total)
+    pitch = tl.full([], channels, tl.int64)
     row = batch * length * channels + channel
     dx_pointer += row
     dy_pointer += row
@@ -87,7 +91,7 @@ def conv_backward_kernel(
         # Loaded anew, the taps are known to be narrow where they multiply, and a product takes one instruction.
         w = load_taps(w_pointer, channel, mask)
         loaded = load_steps(dy_pointer, x_pointer, t, length, channels, channel, AHEAD)
-        put = dx_pointer + (tl.full([], t, tl.int64) - 3) * channels
+        put = dx_pointer + (t - 3) * pitch
         for u in tl.static_range(AHEAD):
             dy, newest = loaded[u]
             known = (x[0], x[1], x[2], newest)
@@ -102,23 +106,23 @@ def conv_backward_kernel(
             total += wide
             later = (g[0], g[1], g[2], new)
             own = (t + u - 3 >= start) & (t + u - 3 < length)
-            put_step(put + u * channels, later, w, channel < tl.where(own, channels, 0), s)
+            put_step(put + u * pitch, later, w, channel < tl.where(own, channels, 0), s)
             x, g = known[1:], later[1:]
     # The last three inputs also need the gradients after them, which other programs add to their sums.
     end = start + STEPS
     w = load_taps(w_pointer, channel, mask)
     loaded = load_steps(dy_pointer, x_pointer, end, length, channels, channel, 3)
-    put = dx_pointer + (tl.full([], end, tl.int64) - 3) * channels
+    put = dx_pointer + (end - 3) * pitch
     for u in tl.static_range(3):
         dy, newest = loaded[u]
         known = (x[0], x[1], x[2], newest)
         later = (g[0], g[1], g[2], passed(dy, known, w, bias, s))
         own = (end + u - 3 >= start) & (end + u - 3 < length)
-        put_step(put + u * channels, later, w, channel < tl.where(own, channels, 0), s)
+        put_step(put + u * pitch, later, w, channel < tl.where(own, channels, 0), s)
         x, g = known[1:], later[1:]
     for j in tl.static_range(4):
-        tl.atomic_add(sums_pointer + j * channels + channel, sums[j], mask=mask, sem="relaxed")
-    tl.atomic_add(sums_pointer + 4 * channels + channel, total, mask=mask, sem="relaxed")
+        tl.atomic_add(sums_pointer + j * pitch + channel, sums[j], mask=mask, sem="relaxed")
+    tl.atomic_add(sums_pointer + 4 * pitch + channel, total, mask=mask, sem="relaxed")
 
 
 @implements(ops.causal_conv1d_backward)
@@ -128,11 +132,10 @@ def causal_conv1d_backward(dy, x, w, bias, state, *, s):
     sums = torch.zeros((5, channels), dtype=torch.int64, device=x.device)
     if x.numel():
         steps = min(STEPS, triton.next_power_of_2(length))
-        grid = (batch * triton.cdiv(length, steps), triton.cdiv(channels, CHANNELS))
-        words = w.contiguous().view(torch.int32)
-        arrays = (a.contiguous() for a in (dy, x, words, bias, state))
+        programs = batch * triton.cdiv(length, steps) * triton.cdiv(channels, CHANNELS)
+        arrays = (dy, x, words(w), bias, state)
         sizes = {"STEPS": steps, "AHEAD": min(AHEAD, steps), "CHANNELS": CHANNELS}
-        conv_backward_kernel[grid](dx, sums, *arrays, length, channels, s=s, **sizes)
+        launch(conv_backward_kernel, programs, (dx, sums), arrays, length, channels, s=s, **sizes)
     return dx, sums[:4].t().contiguous(), sums[4]
 
 

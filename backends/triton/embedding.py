@@ -7,6 +7,8 @@ import triton.language as tl
 from mamba_integer.spec import ops
 from mamba_integer.spec.contract import implements
 
+from .launch import launch
+
 BLOCK = 1024
 
 
@@ -14,16 +16,15 @@ BLOCK = 1024
 def embedding(ids, table, *, shift):
     D = table.shape[1]
     y = torch.empty((*ids.shape, D), dtype=torch.int32, device=ids.device)
-    if y.numel():
-        grid = (ids.numel(), triton.cdiv(D, BLOCK))
-        embedding_kernel[grid](y, ids.contiguous(), table.contiguous(), D, shift=shift, BLOCK=BLOCK)
+    launch(embedding_kernel, ids.numel() * triton.cdiv(D, BLOCK), (y,), (ids, table), D, shift=shift, BLOCK=BLOCK)
     return y
 
 
 @triton.jit
 def embedding_kernel(y_pointer, ids_pointer, table_pointer, D, shift: tl.constexpr, BLOCK: tl.constexpr):
-    row = tl.program_id(0).to(tl.int64)
-    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    program, blocks = tl.program_id(0), tl.cdiv(D, BLOCK)
+    row = (program // blocks).to(tl.int64)
+    column = (program % blocks).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     source = tl.load(ids_pointer + row).to(tl.int64)
     entry = tl.load(table_pointer + source * D + column, mask=column < D, other=0)
     tl.store(y_pointer + row * D + column, entry.to(tl.int32) << shift, mask=column < D)

@@ -8,7 +8,7 @@ from mamba_integer.spec import ops, philox
 from mamba_integer.spec.contract import implements
 
 from . import integers
-from .launch import elementwise
+from .launch import elementwise, launch
 from .philox import key_pattern, philox_words
 
 ROUNDING_DOMAIN = tl.constexpr(philox.ROUNDING_DOMAIN)
@@ -17,13 +17,13 @@ SHARE, LOADED = 16384, 4096
 COUNTERS_A_PROGRAM = 256
 
 
-@implements(ops.error_add)
-def error_add(a, b):
-    return elementwise(error_add_kernel, torch.empty(a.shape, dtype=a.dtype, device=a.device), a, b)
+@implements(ops.saturating_add)
+def saturating_add(a, b):
+    return elementwise(saturating_add_kernel, torch.empty(a.shape, dtype=a.dtype, device=a.device), a, b)
 
 
 @triton.jit
-def error_add_kernel(y_pointer, a_pointer, b_pointer, size, BLOCK: tl.constexpr):
+def saturating_add_kernel(y_pointer, a_pointer, b_pointer, size, BLOCK: tl.constexpr):
     offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     a = tl.load(a_pointer + offset, mask=offset < size, other=0).to(tl.int32)
     b = tl.load(b_pointer + offset, mask=offset < size, other=0).to(tl.int32)
@@ -46,9 +46,7 @@ def gradient_add_kernel(y_pointer, a_pointer, b_pointer, size, BLOCK: tl.constex
 def reduce(kernel, x):
     """Return the int64 that ``kernel`` folds the elements of x into, from zero, by order-free atomics."""
     result = torch.zeros(1, dtype=torch.int64, device=x.device)
-    size = x.numel()
-    if size:
-        kernel[(triton.cdiv(size, SHARE),)](result, x.contiguous(), size, SHARE=SHARE, BLOCK=LOADED)
+    launch(kernel, triton.cdiv(x.numel(), SHARE), (result,), (x,), x.numel(), SHARE=SHARE, BLOCK=LOADED)
     return result
 
 
@@ -103,11 +101,10 @@ def stochastic_round_rows(x, e, *, shift, bits, seed, step, stream, first):
     K = x.shape[-1]
     blocks = triton.cdiv(K, 4)
     counters = e.numel() * blocks
-    if counters:
-        words = (key_pattern(word) for word in (first * blocks, step, stream, seed & philox.MASK, seed >> 32))
-        stochastic_round_rows_kernel[(triton.cdiv(counters, COUNTERS_A_PROGRAM),)](
-            y, x.contiguous(), e.contiguous(), counters, *words, shift, K=K, bits=bits, BLOCK=COUNTERS_A_PROGRAM
-        )
+    programs = triton.cdiv(counters, COUNTERS_A_PROGRAM)
+    words = (key_pattern(word) for word in (first * blocks, step, stream, seed & philox.MASK, seed >> 32))
+    constants = {"K": K, "bits": bits, "BLOCK": COUNTERS_A_PROGRAM}
+    launch(stochastic_round_rows_kernel, programs, (y,), (x, e), counters, *words, shift, **constants)
     return y
 
 
@@ -156,10 +153,10 @@ def stochastic_round_rows_kernel(
 
 
 __all__ = [
-    "error_add",
     "gradient_add",
     "largest_magnitude",
     "round_to_int16",
     "saturate_backward",
+    "saturating_add",
     "stochastic_round_rows",
 ]

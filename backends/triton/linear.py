@@ -12,7 +12,7 @@ from mamba_integer.spec import ops
 from mamba_integer.spec.contract import implements
 
 from . import integers
-from .launch import elementwise
+from .launch import elementwise, launch
 
 FEW_ROWS = 8
 LONGEST_BLOCK = 4096
@@ -25,11 +25,10 @@ SMALL_TILE = {"ROWS": 64, "COLUMNS": 64, "BYTES": 32, "num_warps": 4, "num_stage
 def quantize_rows(x):
     q = torch.empty(x.shape, dtype=torch.int8, device=x.device)
     e = torch.empty(x.shape[:-1], dtype=torch.int32, device=x.device)
-    if e.numel():
-        block = min(triton.next_power_of_2(x.shape[-1]), LONGEST_BLOCK)
-        rows = max(1, min(16, LONGEST_BLOCK // block))
-        grid = (triton.cdiv(e.numel(), rows),)
-        quantize_rows_kernel[grid](q, e, x.contiguous(), e.numel(), x.shape[-1], ROWS=rows, BLOCK=block)
+    block = min(triton.next_power_of_2(x.shape[-1]), LONGEST_BLOCK)
+    rows = max(1, min(16, LONGEST_BLOCK // block))
+    programs = triton.cdiv(e.numel(), rows)
+    launch(quantize_rows_kernel, programs, (q, e), (x,), e.numel(), x.shape[-1], ROWS=rows, BLOCK=block)
     return q, e
 
 
@@ -76,12 +75,12 @@ def ternary_linear(q, e, w, *, num, shift):
     scale = (num, shift, (1 << shift) >> 1)
     sizes = (rows, columns, depth, w.shape[1])
     if rows <= FEW_ROWS:
-        grid = (triton.cdiv(columns, 8), rows)
-        few_rows_kernel[grid](y, q.contiguous(), e.contiguous(), w.contiguous(), *sizes, *scale, COLUMNS=8, BYTES=256)
+        programs = triton.cdiv(columns, 8) * rows
+        launch(few_rows_kernel, programs, (y,), (q, e, w), *sizes, *scale, COLUMNS=8, BYTES=256)
         return y
     tile = LARGE_TILE if rows >= LARGE_TILE["ROWS"] else SMALL_TILE
-    grid = (triton.cdiv(rows, tile["ROWS"]) * triton.cdiv(columns, tile["COLUMNS"]),)
-    many_rows_kernel[grid](y, q.contiguous(), e.contiguous(), w.contiguous(), *sizes, *scale, **tile)
+    programs = triton.cdiv(rows, tile["ROWS"]) * triton.cdiv(columns, tile["COLUMNS"])
+    launch(many_rows_kernel, programs, (y,), (q, e, w), *sizes, *scale, **tile)
     return y
 
 
@@ -108,15 +107,14 @@ def few_rows_kernel(
     COLUMNS: tl.constexpr,
     BYTES: tl.constexpr,
 ):
-    row = tl.program_id(1).to(tl.int64)
-    n = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
+    program, blocks = tl.program_id(0), tl.cdiv(columns, COLUMNS)
+    row = (program // blocks).to(tl.int64)
+    n = (program % blocks).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
     total = tl.zeros([COLUMNS, BYTES], tl.int32)
     for start in range(0, bytes_a_row, BYTES):
         j = start + tl.arange(0, BYTES)
         inside = (n[:, None] < columns) & (j[None, :] < bytes_a_row)
-        byte = tl.load(w_pointer + n[:, None].to(tl.int64) * bytes_a_row + j[None, :], mask=inside, other=0).to(
-            tl.int32
-        )
+        byte = tl.load(w_pointer + n[:, None] * bytes_a_row + j[None, :], mask=inside, other=0).to(tl.int32)
         for i in tl.static_range(4):
             k = 4 * j + i
             q = tl.load(q_pointer + row * depth + k, mask=k < depth, other=0).to(tl.int32)
@@ -143,14 +141,15 @@ def digits_of(byte):
 
 @triton.jit
 def tile_of(program, rows, columns, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """Return the numbers of a program's tile of rows and of columns.
+    """Return the rows and the columns of a program's tile.
 
     Programs that run together share columns: eight tiles of rows before the next tile of columns.
     """
     group_size = 8 * tl.cdiv(columns, COLUMNS)
     group, inside_group = program // group_size, program % group_size
     height = tl.minimum(tl.cdiv(rows, ROWS) - group * 8, 8)
-    return group * 8 + inside_group % height, inside_group // height
+    m, n = group * 8 + inside_group % height, inside_group // height
+    return m.to(tl.int64) * ROWS + tl.arange(0, ROWS), n.to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
 
 
 @triton.jit
@@ -171,10 +170,9 @@ def many_rows_kernel(
     BYTES: tl.constexpr,
 ):
     m, n = tile_of(tl.program_id(0), rows, columns, ROWS, COLUMNS)
-    m, n = m * ROWS + tl.arange(0, ROWS), n * COLUMNS + tl.arange(0, COLUMNS)
     j, k = tl.arange(0, BYTES), tl.arange(0, 4 * BYTES)
-    q_tile = q_pointer + m[:, None].to(tl.int64) * depth + k[None, :]
-    w_tile = w_pointer + n[:, None].to(tl.int64) * bytes_a_row + j[None, :]
+    q_tile = q_pointer + m[:, None] * depth + k[None, :]
+    w_tile = w_pointer + n[:, None] * bytes_a_row + j[None, :]
     accumulator = tl.zeros([ROWS, COLUMNS], tl.int32)
     for start in range(0, bytes_a_row, BYTES):
         byte = tl.load(w_tile + start, mask=(n[:, None] < columns) & (start + j[None, :] < bytes_a_row), other=0)
@@ -183,7 +181,7 @@ def many_rows_kernel(
     e = tl.load(e_pointer + m, mask=m < rows, other=0)
     y = scale_sum(accumulator, e[:, None], num, shift, half)
     inside = (m[:, None] < rows) & (n[None, :] < columns)
-    tl.store(y_pointer + m[:, None].to(tl.int64) * columns + n[None, :], y, mask=inside)
+    tl.store(y_pointer + m[:, None] * columns + n[None, :], y, mask=inside)
 
 
 @implements(ops.ternary_linear_requant)

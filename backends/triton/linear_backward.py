@@ -12,6 +12,7 @@ import triton.language as tl
 from mamba_integer.spec import ops
 from mamba_integer.spec.contract import implements
 
+from .launch import launch
 from .linear import digits_of, scale_sum, ternary_linear, tile_of
 
 LARGE_TILE = {"ROWS": 128, "COLUMNS": 128, "num_warps": 8, "num_stages": 3}
@@ -29,16 +30,16 @@ def ternary_linear_backward(dy, w, *, K, num, shift):
     rows, depth = dy.shape[:-1].numel(), dy.shape[-1]
     if not dx.numel():
         return dx
-    turned, sums = turn_packed(w.contiguous(), K)
+    turned, sums = turn_packed(w, K)
     if dy.dtype == torch.int8:
         none = torch.zeros(dy.shape[:-1], dtype=torch.int32, device=dy.device)
         return ternary_linear.kernel(dy, none, turned, num=num, shift=shift)
     limbs = torch.empty((2, rows, depth), dtype=torch.int8, device=dy.device)
-    split_kernel[(triton.cdiv(rows * depth, 1024),)](limbs, dy.contiguous(), rows * depth, BLOCK=1024)
+    launch(split_kernel, triton.cdiv(rows * depth, 1024), (limbs,), (dy,), rows * depth, BLOCK=1024)
     tile = LARGE_TILE if rows >= LARGE_TILE["ROWS"] else SMALL_TILE
-    grid = (triton.cdiv(rows, tile["ROWS"]) * triton.cdiv(K, tile["COLUMNS"]),)
+    programs = triton.cdiv(rows, tile["ROWS"]) * triton.cdiv(K, tile["COLUMNS"])
     sizes = (rows * depth, rows, K, depth, turned.shape[1])
-    two_limbs_kernel[grid](dx, limbs, turned, sums, *sizes, num, shift, BYTES=BYTES, **tile)
+    launch(two_limbs_kernel, programs, (dx,), (limbs, turned, sums), *sizes, num, shift, BYTES=BYTES, **tile)
     return dx
 
 
@@ -47,8 +48,9 @@ def turn_packed(w, digits):
     depth, bytes_a_row = w.shape
     turned = torch.empty((digits, triton.cdiv(depth, 4)), dtype=torch.uint8, device=w.device)
     sums = torch.zeros(digits, dtype=torch.int32, device=w.device)
-    grid = (triton.cdiv(turned.shape[1], 64), triton.cdiv(digits, 64))
-    turn_packed_kernel[grid](turned, sums, w, depth, digits, bytes_a_row, turned.shape[1], COLUMNS=64, BYTES=64)
+    programs = triton.cdiv(turned.shape[1], 64) * triton.cdiv(digits, 64)
+    sizes = (depth, digits, bytes_a_row, turned.shape[1])
+    launch(turn_packed_kernel, programs, (turned, sums), (w,), *sizes, COLUMNS=64, BYTES=64)
     return turned, sums
 
 
@@ -64,18 +66,19 @@ def turn_packed_kernel(
     COLUMNS: tl.constexpr,
     BYTES: tl.constexpr,
 ):
-    j = tl.program_id(0) * BYTES + tl.arange(0, BYTES)
-    k = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    program, blocks = tl.program_id(0), tl.cdiv(bytes_turned, BYTES)
+    j = (program % blocks).to(tl.int64) * BYTES + tl.arange(0, BYTES)
+    k = (program // blocks).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
     turned = tl.zeros([BYTES, COLUMNS], tl.int32)
     total = tl.zeros([BYTES, COLUMNS], tl.int32)
     for i in tl.static_range(4):
         n = 4 * j + i
         inside = (n[:, None] < depth) & (k[None, :] < columns)
-        byte = tl.load(w_pointer + n[:, None].to(tl.int64) * bytes_a_row + k[None, :] // 4, mask=inside, other=0)
-        code = (byte.to(tl.int32) >> (k[None, :] % 4 * 2)) & 3
+        byte = tl.load(w_pointer + n[:, None] * bytes_a_row + k[None, :] // 4, mask=inside, other=0)
+        code = (byte.to(tl.int32) >> (k[None, :] % 4 * 2).to(tl.int32)) & 3
         turned |= code << (2 * i)
         total += (code ^ 2) - 2
-    place = turned_pointer + k[:, None].to(tl.int64) * bytes_turned + j[None, :]
+    place = turned_pointer + k[:, None] * bytes_turned + j[None, :]
     tl.store(place, tl.trans(turned).to(tl.uint8), mask=(k[:, None] < columns) & (j[None, :] < bytes_turned))
     tl.atomic_add(sums_pointer + k, tl.sum(total, 0), mask=k < columns, sem="relaxed")
 
@@ -116,11 +119,10 @@ def two_limbs_kernel(
     BYTES: tl.constexpr,
 ):
     m, n = tile_of(tl.program_id(0), rows, columns, ROWS, COLUMNS)
-    m, n = m * ROWS + tl.arange(0, ROWS), n * COLUMNS + tl.arange(0, COLUMNS)
     j, k = tl.arange(0, BYTES), tl.arange(0, 4 * BYTES)
-    high_tile = limbs_pointer + m[:, None].to(tl.int64) * depth + k[None, :]
+    high_tile = limbs_pointer + m[:, None] * depth + k[None, :]
     low_tile = high_tile + limb_size
-    w_tile = w_pointer + n[:, None].to(tl.int64) * bytes_a_row + j[None, :]
+    w_tile = w_pointer + n[:, None] * bytes_a_row + j[None, :]
     high_sum = tl.zeros([ROWS, COLUMNS], tl.int32)
     low_sum = tl.zeros([ROWS, COLUMNS], tl.int32)
     for start in range(0, bytes_a_row, BYTES):
@@ -135,7 +137,7 @@ def two_limbs_kernel(
     half = (tl.full([], 1, tl.int64) << shift) >> 1
     dx = scale_sum(accumulator, tl.zeros([ROWS, 1], tl.int32), num, shift, half)
     inside = (m[:, None] < rows) & (n[None, :] < columns)
-    tl.store(dx_pointer + m[:, None].to(tl.int64) * columns + n[None, :], dx, mask=inside)
+    tl.store(dx_pointer + m[:, None] * columns + n[None, :], dx, mask=inside)
 
 
 @implements(ops.ternary_linear_backward_weight)
@@ -148,8 +150,8 @@ def ternary_linear_backward_weight(dy, q, *, bits):
     if not rows or not programs:
         return torch.zeros((columns, width), dtype=torch.int64, device=dy.device)
     limbs = 1 if bits <= 8 else 2
-    errors, _ = turn(dy.reshape(rows, columns).contiguous(), limbs)
-    values, sums = turn(q.reshape(rows, width).contiguous(), 1, with_sums=limbs == 2)
+    errors, _ = turn(dy.reshape(rows, columns), limbs)
+    values, sums = turn(q.reshape(rows, width), 1, with_sums=limbs == 2)
     depth = values.shape[-1]
     parts = min(triton.cdiv(ENOUGH_PROGRAMS, programs), depth // DEPTH)
     length = min(triton.cdiv(triton.cdiv(depth, parts), DEPTH) * DEPTH, LONGEST_SUM)
@@ -158,7 +160,7 @@ def ternary_linear_backward_weight(dy, q, *, bits):
     dw = make((columns, width), dtype=torch.int64, device=dy.device)
     sizes = (columns * depth, columns, width, depth, length)
     options = {"LIMBS": limbs, "WHOLE": parts == 1, "DEPTH": DEPTH, **tile}
-    weight_kernel[(programs, parts)](dw, errors, values, sums, *sizes, **options)
+    launch(weight_kernel, programs * parts, (dw,), (errors, values, sums), *sizes, **options)
     return dw
 
 
@@ -168,9 +170,10 @@ def turn(x, limbs, with_sums=False):
     depth = triton.cdiv(rows, DEPTH) * DEPTH
     turned = torch.empty((limbs, columns, depth), dtype=torch.int8, device=x.device)
     sums = torch.zeros(columns if with_sums else 1, dtype=torch.int64, device=x.device)
-    grid = (depth // DEPTH, triton.cdiv(columns, 64))
+    programs = depth // DEPTH * triton.cdiv(columns, 64)
     sizes = (columns * depth, rows, columns, depth)
-    turn_kernel[grid](turned, sums, x, *sizes, LIMBS=limbs, SUMS=with_sums, ROWS=DEPTH, COLUMNS=64)
+    options = {"LIMBS": limbs, "SUMS": with_sums, "ROWS": DEPTH, "COLUMNS": 64}
+    launch(turn_kernel, programs, (turned, sums), (x,), *sizes, **options)
     return turned, sums
 
 
@@ -188,11 +191,12 @@ def turn_kernel(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    m = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    n = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    program, blocks = tl.program_id(0), depth // ROWS
+    m = (program % blocks).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    n = (program // blocks).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
     inside = (m[:, None] < rows) & (n[None, :] < columns)
-    x = tl.load(x_pointer + m[:, None].to(tl.int64) * columns + n[None, :], mask=inside, other=0).to(tl.int32)
-    turned = turned_pointer + n[:, None].to(tl.int64) * depth + m[None, :]
+    x = tl.load(x_pointer + m[:, None] * columns + n[None, :], mask=inside, other=0).to(tl.int32)
+    turned = turned_pointer + n[:, None] * depth + m[None, :]
     if LIMBS == 1:
         tl.store(turned, tl.trans(x.to(tl.int8)), mask=n[:, None] < columns)
     else:
@@ -219,13 +223,13 @@ def weight_kernel(
     COLUMNS: tl.constexpr,
     DEPTH: tl.constexpr,
 ):
-    m, n = tile_of(tl.program_id(0), rows, columns, ROWS, COLUMNS)
-    m, n = m * ROWS + tl.arange(0, ROWS), n * COLUMNS + tl.arange(0, COLUMNS)
+    tiles = tl.cdiv(rows, ROWS) * tl.cdiv(columns, COLUMNS)
+    m, n = tile_of(tl.program_id(0) % tiles, rows, columns, ROWS, COLUMNS)
     k = tl.arange(0, DEPTH)
-    first = tl.program_id(1) * length
-    high_tile = errors_pointer + m[:, None].to(tl.int64) * depth + k[None, :]
+    first = (tl.program_id(0) // tiles).to(tl.int64) * length
+    high_tile = errors_pointer + m[:, None] * depth + k[None, :]
     low_tile = high_tile + limb_size
-    value_tile = values_pointer + n[:, None].to(tl.int64) * depth + k[None, :]
+    value_tile = values_pointer + n[:, None] * depth + k[None, :]
     high_sum = tl.zeros([ROWS, COLUMNS], tl.int32)
     low_sum = tl.zeros([ROWS, COLUMNS], tl.int32)
     for start in range(first, tl.minimum(first + length, depth), DEPTH):
@@ -240,7 +244,7 @@ def weight_kernel(
         dw = dw * 256 + low_sum.to(tl.int64)
         if first == 0:
             dw += 128 * tl.load(sums_pointer + n, mask=n < columns, other=0)[None, :]
-    place = dw_pointer + m[:, None].to(tl.int64) * columns + n[None, :]
+    place = dw_pointer + m[:, None] * columns + n[None, :]
     inside = (m[:, None] < rows) & (n[None, :] < columns)
     if WHOLE:
         tl.store(place, dw, mask=inside)

@@ -9,6 +9,7 @@ from mamba_integer.spec.contract import implements
 from mamba_integer.spec.ops import loss as golden
 
 from . import integers
+from .launch import launch
 
 ONE = tl.constexpr(golden.ONE)
 SLOPE = tl.constexpr(golden.SLOPE)
@@ -58,8 +59,7 @@ def weight_sum(logits_pointer, best, V, f: tl.constexpr, BLOCK: tl.constexpr):
 def softmax_pow2(logits, *, f, q):
     p = torch.empty(logits.shape, dtype=torch.int32, device=logits.device)
     v = logits.shape[-1]
-    if p.numel():
-        softmax_pow2_kernel[(p.numel() // v,)](p, logits.contiguous(), v, f=f, q=q, **tile(v))
+    launch(softmax_pow2_kernel, p.numel() // v, (p,), (logits,), v, f=f, q=q, **tile(v))
     return p
 
 
@@ -94,8 +94,7 @@ def log2_q16(total):
 def cross_entropy_pow2(logits, target, *, f):
     loss = torch.empty(target.shape, dtype=torch.int32, device=logits.device)
     v = logits.shape[-1]
-    if loss.numel():
-        cross_entropy_pow2_kernel[(loss.numel(),)](loss, logits.contiguous(), target.contiguous(), v, f=f, **tile(v))
+    launch(cross_entropy_pow2_kernel, loss.numel(), (loss,), (logits, target), v, f=f, **tile(v))
     return loss
 
 

@@ -11,6 +11,7 @@ from mamba_integer.spec.philox import MASK
 from mamba_integer.spec.philox import ROUNDING_DOMAIN as DOMAIN
 
 from . import integers
+from .launch import launch
 from .loss import load_logits, pow2_weights, row_maximum, tile, weight_sum
 from .philox import key_pattern, philox_words
 
@@ -23,10 +24,9 @@ ROUNDING_DOMAIN = tl.constexpr(DOMAIN)
 def cross_entropy_pow2_backward(logits, target, *, f, seed, step, stream, first):
     dlogits = torch.empty(logits.shape, dtype=torch.int16, device=logits.device)
     v = logits.shape[-1]
-    if dlogits.numel():
-        words = (key_pattern(word) for word in (step, stream, seed & MASK, seed >> 32))
-        arrays = (logits.contiguous(), target.contiguous())
-        cross_entropy_pow2_backward_kernel[(target.numel(),)](dlogits, *arrays, first, *words, v, f=f, **blocks(v))
+    words = (key_pattern(word) for word in (step, stream, seed & MASK, seed >> 32))
+    rows = target.numel()
+    launch(cross_entropy_pow2_backward_kernel, rows, (dlogits,), (logits, target), first, *words, v, f=f, **blocks(v))
     return dlogits
 
 

@@ -9,6 +9,7 @@ from mamba_integer.spec.contract import implements
 from mamba_integer.spec.ops import norm as golden
 
 from . import integers
+from .launch import launch
 
 MEAN_SQUARE_BITS = tl.constexpr(golden.MEAN_SQUARE_BITS)
 ELEMENTS_A_WARP = 512
@@ -74,9 +75,7 @@ def normalised_row(x_pointer, gamma_pointer, D: tl.constexpr, b: tl.constexpr, s
 def bitshift_norm(x, gamma, *, b, s):
     D = x.shape[-1]
     y = torch.empty(x.shape, dtype=torch.int16, device=x.device)
-    if y.numel():
-        rows = (x.numel() // D,)
-        bitshift_norm_kernel[rows](y, x.contiguous(), gamma.contiguous(), D=D, b=b, s=s, **row_launch(D))
+    launch(bitshift_norm_kernel, x.numel() // D, (y,), (x, gamma), D=D, b=b, s=s, **row_launch(D))
     return y
 
 
@@ -95,9 +94,7 @@ def norm_quantize(x, gamma, *, b, s):
     D = x.shape[-1]
     q = torch.empty(x.shape, dtype=torch.int8, device=x.device)
     e = torch.empty(x.shape[:-1], dtype=torch.int32, device=x.device)
-    if q.numel():
-        rows = (e.numel(),)
-        norm_quantize_kernel[rows](q, e, x.contiguous(), gamma.contiguous(), D=D, b=b, s=s, **row_launch(D))
+    launch(norm_quantize_kernel, e.numel(), (q, e), (x, gamma), D=D, b=b, s=s, **row_launch(D))
     return q, e
 
 

@@ -9,6 +9,7 @@ from mamba_integer.spec.contract import implements
 from mamba_integer.spec.ops.norm_backward import CUT_BITS, UNIT_BITS, final_shifts
 
 from . import integers
+from .launch import launch
 from .norm import scaled_row
 
 # A program sums the gain's gradient over its rows before it adds to memory.
@@ -23,25 +24,22 @@ def bitshift_norm_backward(x, gamma, dy, dr, *, b, e):
     rows = x.numel() // D
     dx = torch.empty(x.shape, dtype=torch.int32, device=x.device)
     dgamma = torch.zeros((D,), dtype=torch.int64, device=x.device)
-    if rows:
-        block = triton.next_power_of_2(D)
-        up, down = final_shifts(e)
-        arrays = (a.contiguous() for a in (x, gamma, dy, dr))
-        bitshift_norm_backward_kernel[(triton.cdiv(rows, ROWS),)](
-            dx,
-            dgamma,
-            *arrays,
-            rows,
-            D=D,
-            b=b,
-            up=up,
-            down=down,
-            unit_bits=UNIT_BITS,
-            cut_bits=CUT_BITS,
-            ROWS=ROWS,
-            BLOCK=block,
-            num_warps=min(max(block // ELEMENTS_A_WARP, 1), MOST_WARPS),
-        )
+    block = triton.next_power_of_2(D)
+    launch(
+        bitshift_norm_backward_kernel,
+        triton.cdiv(rows, ROWS),
+        (dx, dgamma),
+        (x, gamma, dy, dr),
+        rows,
+        *final_shifts(e),
+        D=D,
+        b=b,
+        unit_bits=UNIT_BITS,
+        cut_bits=CUT_BITS,
+        ROWS=ROWS,
+        BLOCK=block,
+        num_warps=min(max(block // ELEMENTS_A_WARP, 1), MOST_WARPS),
+    )
     return dx, dgamma
 
 

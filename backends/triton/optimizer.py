@@ -10,13 +10,13 @@ from mamba_integer.spec.ops import optimizer as golden
 
 from . import integers
 from .gradient import reduce
-from .launch import BLOCK, elementwise
+from .launch import elementwise
 
 VOTES = tl.constexpr(golden.VOTES)
 FEWEST_BITS = tl.constexpr(golden.FEWEST_BITS)
 MOST_BITS = tl.constexpr(golden.MOST_BITS)
-LEAST_ERROR_EXPONENT = tl.constexpr(golden.ERROR_EXPONENT.low)
-GREATEST_ERROR_EXPONENT = tl.constexpr(golden.ERROR_EXPONENT.high)
+LEAST_GRADIENT_EXPONENT = tl.constexpr(golden.GRADIENT_EXPONENT.low)
+GREATEST_GRADIENT_EXPONENT = tl.constexpr(golden.GRADIENT_EXPONENT.high)
 LEAST_MOMENTUM_EXPONENT = tl.constexpr(golden.MOMENTUM_EXPONENT.low)
 GREATEST_MOMENTUM_EXPONENT = tl.constexpr(golden.MOMENTUM_EXPONENT.high)
 
@@ -60,13 +60,11 @@ def ternary_project_kernel(packed_pointer, w_pointer, sum_pointer, size, weights
 def lion_update(w, m, g, *, lr, m_shift, g_up, g_down, low, high, decay):
     new_w, new_m = (torch.empty(a.shape, dtype=torch.int32, device=a.device) for a in (w, m))
     clipped = torch.zeros(1, dtype=torch.int64, device=w.device)
-    size = w.numel()
-    if size:
-        arrays = (new_w, new_m, clipped, w.contiguous(), m.contiguous(), g.contiguous())
-        how = (lr, *golden.shifts(m_shift), g_up, g_down, low, high, golden.decay_share(lr, decay))
-        fixed = {name: getattr(golden, name) for name in ("MOMENTUM_BITS", "LAG_SHIFT", "SHARE_BITS")}
-        lion_update_kernel[(triton.cdiv(size, BLOCK),)](*arrays, size, *how, **fixed, BLOCK=BLOCK)
-    return new_w, new_m, clipped
+    m_down, m_up = golden.shifts(m_shift)
+    rule = dict(lr=lr, m_down=m_down, m_up=m_up, g_up=g_up, g_down=g_down, low=low, high=high)
+    rule |= dict(share=golden.decay_share(lr, decay), MOMENTUM_BITS=golden.MOMENTUM_BITS)
+    rule |= dict(LAG_SHIFT=golden.LAG_SHIFT, SHARE_BITS=golden.SHARE_BITS)
+    return elementwise(lion_update_kernel, (new_w, new_m, clipped), w, m, g, **rule)
 
 
 @triton.jit(do_not_specialize=["lr", "m_down", "m_up", "g_up", "g_down", "low", "high", "share"])
@@ -140,20 +138,22 @@ def learning_rate_kernel(
     tl.store(lr_pointer + offset, lr.to(tl.int32), mask=offset < size)
 
 
-@implements(ops.error_exponent)
-def error_exponent(exponent, largest, *, bits):
+@implements(ops.gradient_exponent)
+def gradient_exponent(exponent, largest, *, bits):
     y = torch.empty(exponent.shape, dtype=torch.int32, device=exponent.device)
-    return elementwise(error_exponent_kernel, y, exponent, largest, bits=bits)
+    return elementwise(gradient_exponent_kernel, y, exponent, largest, bits=bits)
 
 
 @triton.jit
-def error_exponent_kernel(y_pointer, exponent_pointer, largest_pointer, size, bits: tl.constexpr, BLOCK: tl.constexpr):
+def gradient_exponent_kernel(
+    y_pointer, exponent_pointer, largest_pointer, size, bits: tl.constexpr, BLOCK: tl.constexpr
+):
     offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     exponent = tl.load(exponent_pointer + offset, mask=offset < size, other=0)
     largest = tl.load(largest_pointer + offset, mask=offset < size, other=0)
     rise = tl.maximum(bits - 1 - integers.bit_length(largest).to(tl.int32), 0) >> 1
     move = tl.where(largest > 0, rise, 1) - tl.where(largest >= (1 << (bits - 1)) - 1, 1, 0)
-    y = tl.minimum(tl.maximum(exponent + move, LEAST_ERROR_EXPONENT), GREATEST_ERROR_EXPONENT)
+    y = tl.minimum(tl.maximum(exponent + move, LEAST_GRADIENT_EXPONENT), GREATEST_GRADIENT_EXPONENT)
     tl.store(y_pointer + offset, y, mask=offset < size)
 
 
@@ -181,4 +181,4 @@ def momentum_exponent_kernel(
     tl.store(y_pointer + offset, y, mask=offset < size)
 
 
-__all__ = ["error_exponent", "learning_rate", "lion_update", "momentum_exponent", "ternary_project"]
+__all__ = ["gradient_exponent", "learning_rate", "lion_update", "momentum_exponent", "ternary_project"]

@@ -7,6 +7,8 @@ import triton.language as tl
 from mamba_integer.spec import ops
 from mamba_integer.spec.contract import implements
 
+from .launch import launch
+
 BLOCK = 512
 FORWARD, INVERSE = tl.constexpr(1), tl.constexpr(-1)
 
@@ -72,10 +74,8 @@ def turn_pairs(x, lam, gam, quadrant, s, direction):
     """Turn the pairs of x; the coefficients repeat from the innermost pair outwards."""
     y = torch.empty(x.shape, dtype=torch.int32, device=x.device)
     pairs = x.numel() // 2
-    if pairs:
-        arrays = (a.contiguous() for a in (x, lam, gam, quadrant))
-        grid = (triton.cdiv(pairs, BLOCK),)
-        turn_kernel[grid](y, *arrays, pairs, lam.numel(), s=s, direction=direction, BLOCK=BLOCK)
+    constants = {"s": s, "direction": direction, "BLOCK": BLOCK}
+    launch(turn_kernel, triton.cdiv(pairs, BLOCK), (y,), (x, lam, gam, quadrant), pairs, lam.numel(), **constants)
     return y
 
 

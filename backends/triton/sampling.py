@@ -10,6 +10,7 @@ from mamba_integer.spec.ops import sampling as golden
 from mamba_integer.spec.philox import MASK
 
 from . import integers
+from .launch import launch
 from .loss import load_logits, pow2_weights, row_maximum, tile
 from .philox import key_pattern, philox_words
 
@@ -20,8 +21,7 @@ SAMPLING_DOMAIN = tl.constexpr(golden.SAMPLING_DOMAIN)
 def argmax(logits):
     token = torch.empty(logits.shape[:-1], dtype=torch.int32, device=logits.device)
     v = logits.shape[-1]
-    if token.numel():
-        argmax_kernel[(token.numel(),)](token, logits.contiguous(), v, **tile(v))
+    launch(argmax_kernel, token.numel(), (token,), (logits,), v, **tile(v))
     return token
 
 
@@ -44,10 +44,8 @@ PHILOX_BLOCK = 256
 def philox4x32(counter, *, key0, key1):
     word = torch.empty(counter.shape, dtype=torch.int32, device=counter.device)
     size = word.numel() // 4
-    if size:
-        grid = (triton.cdiv(size, PHILOX_BLOCK),)
-        keys = key_pattern(key0), key_pattern(key1)
-        philox4x32_kernel[grid](word, counter.contiguous(), *keys, size, BLOCK=PHILOX_BLOCK)
+    keys = key_pattern(key0), key_pattern(key1)
+    launch(philox4x32_kernel, triton.cdiv(size, PHILOX_BLOCK), (word,), (counter,), *keys, size, BLOCK=PHILOX_BLOCK)
     return word
 
 
@@ -72,12 +70,11 @@ def philox4x32_kernel(word_pointer, counter_pointer, key0, key1, size, BLOCK: tl
 def sample(logits, stream, position, *, seed, f, num, shift, top_k, top_p):
     rows, v = logits.shape
     token = torch.empty(rows, dtype=torch.int32, device=logits.device)
-    if rows:
-        arrays = (a.contiguous() for a in (logits, stream, position))
-        keys = key_pattern(seed & MASK), key_pattern(seed >> 32)
-        block = triton.next_power_of_2(v)
-        warps = max(1, min(32, block // 512))
-        sample_kernel[(rows,)](token, *arrays, *keys, num, shift, top_k, top_p, v, f=f, BLOCK=block, num_warps=warps)
+    keys = key_pattern(seed & MASK), key_pattern(seed >> 32)
+    block = triton.next_power_of_2(v)
+    constants = {"f": f, "BLOCK": block, "num_warps": max(1, min(32, block // 512))}
+    arrays = (logits, stream, position)
+    launch(sample_kernel, rows, (token,), arrays, *keys, num, shift, top_k, top_p, v, **constants)
     return token
 
 

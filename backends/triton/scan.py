@@ -18,7 +18,21 @@ from mamba_integer.spec.contract import implements
 from mamba_integer.spec.ops.scan import sum_dtype
 
 from . import integers
-from .launch import elementwise
+from .launch import elementwise, launch
+from .recurrence import (
+    advance,
+    input_of,
+    is_far,
+    lanes_if,
+    load_inputs,
+    load_lane,
+    load_mixture,
+    modulate,
+    pitches_of,
+    place_of,
+    run_states,
+    store_lane,
+)
 
 CHANNELS = 32
 STEPS = 4  # that a program loads ahead
@@ -34,25 +48,11 @@ def decay_modulate(base, mod, *, k, n_max):
 
 
 @triton.jit
-def modulate(base, mod, n_max):
-    return tl.minimum(tl.maximum(base + mod, 0), n_max)
-
-
-@triton.jit
 def modulate_kernel(n_pointer, base_pointer, mod_pointer, size, states, entries, n_max, BLOCK: tl.constexpr):
     offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     base = tl.load(base_pointer + offset % entries, mask=offset < size, other=0).to(tl.int32)
     mod = tl.load(mod_pointer + offset // states, mask=offset < size, other=0).to(tl.int32)
     tl.store(n_pointer + offset, modulate(base, mod, n_max).to(tl.int16), mask=offset < size)
-
-
-@triton.jit
-def advance(h, n, x, b, k: tl.constexpr, s_v: tl.constexpr, convex: tl.constexpr):
-    """Return the new state; the wide product is narrowed at once."""
-    v = integers.rescale(x * b, s_v)
-    # (h n + v (2**k - n)) >> k is v more than ((h - v) n) >> k.
-    decaying = h - v if convex else h
-    return ((decaying.to(tl.int64) * n) >> k).to(tl.int32) + v
 
 
 @triton.jit
@@ -68,34 +68,14 @@ def round_kernel(y_pointer, total_pointer, size, s_y: tl.constexpr, BLOCK: tl.co
 
 
 @triton.jit
-def load_steps(
-    x_pointer,
-    mod_pointer,
-    b_pointer,
-    c_pointer,
-    t,
-    channels,
-    heads,
-    padded,
-    mask,
-    STATES: tl.constexpr,
-    STEPS: tl.constexpr,
-):
-    """Load what the steps from t on take: x and mod of each lane, and the b and c that all lanes share."""
+def load_steps(pointers, c_pointer, pitches, t, mask, COUNT: tl.constexpr, STATES: tl.constexpr):
+    """Load what the steps from t on take: the inputs of their states, and c."""
     t = tl.full([], t, tl.int64)
-    x_pointer += t * channels
-    mod_pointer += t * heads
-    b_pointer += t * padded
-    c_pointer += t * padded
+    inputs = load_inputs(pointers, pitches, t, mask, COUNT, STATES)
+    c_pointer += t * pitches[2]
     loaded = ()
-    for u in tl.static_range(STEPS):
-        x = tl.load(x_pointer + u * channels, mask=mask, other=0)
-        mod = tl.load(mod_pointer + u * heads, mask=mask, other=0)
-        b, c = (), ()
-        for i in tl.static_range(STATES):
-            b = b + (tl.load(b_pointer + u * padded + i),)
-            c = c + (tl.load(c_pointer + u * padded + i),)
-        loaded = loaded + ((x, mod, b, c),)
+    for u in tl.static_range(COUNT):
+        loaded = loaded + ((inputs[u], load_mixture(c_pointer + u * pitches[2], STATES)),)
     return loaded
 
 
@@ -115,16 +95,12 @@ def run_step(
     STATES: tl.constexpr,
 ):
     """Return the new states of each lane and what they and the skip add to the lane's sum."""
-    x, mod, b, c = loaded
-    x, n = x.to(tl.int32), mod.to(tl.int32)
-    total = (x * skip).to(WIDE)
-    new = ()
+    inputs, c = loaded
+    h = run_states(h, base, inputs, n_max, s_v, k, convex, MODULATED, STATES)
+    total = (inputs[0].to(tl.int32) * skip).to(WIDE)
     for i in tl.static_range(STATES):
-        decay = modulate(base[i], n, n_max) if MODULATED else n
-        state = advance(h[i], decay, x, b[i], k, s_v, convex)
-        total += (state >> s_h).to(WIDE) * c[i]
-        new = new + (state,)
-    return new, total
+        total += (h[i] >> s_h).to(WIDE) * c[i]
+    return h, total
 
 
 @triton.jit
@@ -162,55 +138,49 @@ def scan_kernel(
     MODULATED: tl.constexpr,
     SHARED: tl.constexpr,
     WIDE: tl.constexpr,
+    FAR: tl.constexpr,
     STATES: tl.constexpr,
     STEPS: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
-    channel = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)
+    first_channel, part, batch = place_of(tl.program_id(0), channels, padded, STATES, CHANNELS)
+    channel = first_channel + tl.arange(0, CHANNELS)
     mask = channel < channels
-    part = tl.program_id(1)
-    batch = tl.program_id(2).to(tl.int64)
     heads = channels // WIDTH
-    x_pointer += batch * length * channels + channel
-    y_pointer += batch * length * channels + channel
-    mod_pointer += batch * length * heads + channel // WIDTH
-    b_pointer += batch * length * padded + part * STATES
+    pitches = pitches_of(channels, heads, padded, FAR)
+    pitch = pitches[0]
+    pointers = (
+        x_pointer + batch * length * channels + channel,
+        mod_pointer + batch * length * heads + channel // WIDTH,
+        b_pointer + batch * length * padded + part * STATES,
+    )
     c_pointer += batch * length * padded + part * STATES
+    y_pointer += batch * length * channels + channel
+    skip = tl.load(skip_pointer + channel // WIDTH, mask=lanes_if(part == 0, channel, channels), other=0).to(tl.int32)
     lane = batch * channels + channel
-    skip = tl.load(skip_pointer + channel // WIDTH, mask=channel < tl.where(part == 0, channels, 0), other=0)
-    skip = skip.to(tl.int32)
-    h, base = (), ()
-    for i in tl.static_range(STATES):
-        inside = channel < tl.where(part * STATES + i < states, channels, 0)
-        h = h + (tl.load(h_pointer + lane * states + part * STATES + i, mask=inside, other=0),)
-        if MODULATED:
-            slow = tl.load(base_pointer + channel * states + part * STATES + i, mask=inside, other=0)
-            base = base + (slow.to(tl.int32),)
+    h = load_lane(h_pointer, lane, channel, channels, part, states, STATES)
+    base = load_lane(base_pointer, channel.to(tl.int64), channel, channels, part, states, STATES) if MODULATED else ()
 
     # Two blocks a pass: a block is loaded into the registers that the one before the last has left.
     whole = length - length % (2 * STEPS)
-    even = load_steps(x_pointer, mod_pointer, b_pointer, c_pointer, 0, channels, heads, padded, mask, STATES, STEPS)
+    even = load_steps(pointers, c_pointer, pitches, 0, mask, STEPS, STATES)
     for first in range(0, whole, 2 * STEPS):
-        odd = load_steps(
-            x_pointer, mod_pointer, b_pointer, c_pointer, first + STEPS, channels, heads, padded, mask, STATES, STEPS
-        )
-        block = y_pointer + tl.full([], first, tl.int64) * channels
+        odd = load_steps(pointers, c_pointer, pitches, first + STEPS, mask, STEPS, STATES)
+        block = y_pointer + tl.full([], first, tl.int64) * pitch
         for u in tl.static_range(STEPS):
             h, total = run_step(h, base, even[u], skip, n_max, k, s_v, s_h, convex, MODULATED, WIDE, STATES)
-            put_sum(block + u * channels, total, mask, s_y, SHARED)
+            put_sum(block + u * pitch, total, mask, s_y, SHARED)
         t = tl.minimum(first + 2 * STEPS, whole - STEPS)
-        even = load_steps(x_pointer, mod_pointer, b_pointer, c_pointer, t, channels, heads, padded, mask, STATES, STEPS)
+        even = load_steps(pointers, c_pointer, pitches, t, mask, STEPS, STATES)
         for u in tl.static_range(STEPS):
             h, total = run_step(h, base, odd[u], skip, n_max, k, s_v, s_h, convex, MODULATED, WIDE, STATES)
-            put_sum(block + (STEPS + u) * channels, total, mask, s_y, SHARED)
+            put_sum(block + (STEPS + u) * pitch, total, mask, s_y, SHARED)
     for t in range(whole, length):
-        last = load_steps(x_pointer, mod_pointer, b_pointer, c_pointer, t, channels, heads, padded, mask, STATES, 1)
+        last = load_steps(pointers, c_pointer, pitches, t, mask, 1, STATES)
         h, total = run_step(h, base, last[0], skip, n_max, k, s_v, s_h, convex, MODULATED, WIDE, STATES)
-        put_sum(y_pointer + tl.full([], t, tl.int64) * channels, total, mask, s_y, SHARED)
+        put_sum(y_pointer + tl.full([], t, tl.int64) * pitch, total, mask, s_y, SHARED)
 
-    for i in tl.static_range(STATES):
-        inside = channel < tl.where(part * STATES + i < states, channels, 0)
-        tl.store(end_pointer + lane * states + part * STATES + i, h[i], mask=inside)
+    store_lane(end_pointer, lane, h, channel, channels, part, states, STATES)
 
 
 @triton.jit(do_not_specialize=["n_max"])
@@ -237,8 +207,9 @@ def step_kernel(
     STATES: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
-    channel = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)
-    batch = tl.program_id(1).to(tl.int64)
+    program, blocks = tl.program_id(0), tl.cdiv(channels, CHANNELS)
+    channel = (program % blocks).to(tl.int64) * CHANNELS + tl.arange(0, CHANNELS)
+    batch = (program // blocks).to(tl.int64)
     lane, mask = batch * channels + channel, channel < channels
     x = tl.load(x_pointer + lane, mask=mask, other=0).to(tl.int32)
     mod = tl.load(mod_pointer + batch * (channels // WIDTH) + channel // WIDTH, mask=mask, other=0).to(tl.int32)
@@ -254,7 +225,7 @@ def step_kernel(
         if MODULATED:
             entry = channel[:, None] * states + state[None, :]
             n = modulate(tl.load(base_pointer + entry, mask=inside, other=0).to(tl.int32), n, n_max)
-        h = advance(h, n, x[:, None], b[None, :], k, s_v, convex)
+        h = advance(h, n, input_of(x[:, None], b[None, :], s_v), k, convex)
         tl.store(end_pointer + place, h, mask=inside)
         total += tl.sum((h >> s_h).to(tl.int64) * c[None, :], axis=1)
     tl.store(y_pointer + lane, round_sum(total, s_y), mask=mask)
@@ -288,10 +259,11 @@ def scan(x, mod, base, b, c, skip, h, width, **parameters):
     wide = sum_dtype(states, **parameters)
     y = torch.empty(x.shape, dtype=torch.int16, device=x.device)
     total = torch.zeros(x.shape, dtype=getattr(torch, wide), device=x.device) if shared else y
-    scan_kernel[(blocks, parts, batch)](
-        total,
-        end,
-        *contiguous(x, mod, base, b, c, skip, h),
+    launch(
+        scan_kernel,
+        blocks * parts * batch,
+        (total, end),
+        (x, mod, base, b, c, skip, h),
         length,
         channels,
         states,
@@ -301,6 +273,7 @@ def scan(x, mod, base, b, c, skip, h, width, **parameters):
         MODULATED=base is not None,
         SHARED=shared,
         WIDE=getattr(tl, wide),
+        FAR=is_far(channels, 2 * STEPS),
         STATES=size,
         STEPS=STEPS if length >= STEPS else 1,
         CHANNELS=CHANNELS,
@@ -315,27 +288,23 @@ def step(x, mod, base, b, c, skip, h, width, **parameters):
     states = h.shape[-1]
     y = torch.empty(x.shape, dtype=torch.int16, device=x.device)
     end = torch.empty(h.shape, dtype=torch.int32, device=x.device)
-    if y.numel():
-        size = min(TILE, triton.next_power_of_2(states))
-        lanes = TILE // size
-        step_kernel[(triton.cdiv(channels, lanes), batch)](
-            y,
-            end,
-            *contiguous(x, mod, base, b, c, skip, h),
-            channels,
-            states,
-            **parameters,
-            WIDTH=width,
-            MODULATED=base is not None,
-            STATES=size,
-            CHANNELS=lanes,
-            num_warps=2,
-        )
+    size = min(TILE, triton.next_power_of_2(states))
+    lanes = TILE // size
+    launch(
+        step_kernel,
+        triton.cdiv(channels, lanes) * batch,
+        (y, end),
+        (x, mod, base, b, c, skip, h),
+        channels,
+        states,
+        **parameters,
+        WIDTH=width,
+        MODULATED=base is not None,
+        STATES=size,
+        CHANNELS=lanes,
+        num_warps=2,
+    )
     return y, end
-
-
-def contiguous(*arrays):
-    return (None if array is None else array.contiguous() for array in arrays)
 
 
 @implements(ops.selective_scan)

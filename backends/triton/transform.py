@@ -8,6 +8,7 @@ from mamba_integer.spec import ops
 from mamba_integer.spec.contract import implements
 from mamba_integer.spec.tables import eighth_turn
 
+from .launch import launch
 from .rotation import FORWARD, INVERSE, shears, turn
 
 
@@ -104,11 +105,8 @@ def transform(x, lam, gam, quadrant, s, direction):
     y = torch.empty(x.shape, dtype=torch.int32, device=x.device)
     n = x.shape[-2]
     rows = x.numel() // (2 * n)
-    if rows:
-        arrays = (a.contiguous() for a in (x, lam, gam, quadrant))
-        transform_kernel[(rows,)](
-            y, *arrays, *eighth_turn(s), m=n.bit_length() - 1, s=s, direction=direction, num_warps=8 if n > 1024 else 4
-        )
+    constants = {"m": n.bit_length() - 1, "s": s, "direction": direction, "num_warps": 8 if n > 1024 else 4}
+    launch(transform_kernel, rows, (y,), (x, lam, gam, quadrant), *eighth_turn(s), **constants)
     return y
 
 

@@ -94,19 +94,18 @@ class Digits(Group):
         return (np.array(list(itertools.product((-1, 0, 1), repeat=self.sizes[case.op])), np.int8),)
 
 
-PACKERS = {"unpack_ternary": "pack_ternary", "unpack_trits": "pack_trits"}
-
-
 class ValidBytes(Digits):
     """Every byte that holds digits."""
 
     def parameters(self, op, backend):
-        if op in PACKERS:
-            yield {"K": self.sizes[PACKERS[op]]}, 0
+        packer = find_op(op).inverse_of
+        if packer in self.sizes:
+            yield {"K": self.sizes[packer]}, 0
 
     def arrays(self, case):
-        digits = super().arrays(ExhaustiveCase(PACKERS[case.op], case.exhaustive))
-        return (find_op(PACKERS[case.op]).golden(*digits),)
+        packer = find_op(find_op(case.op).inverse_of)
+        digits = super().arrays(ExhaustiveCase(packer.name, case.exhaustive))
+        return (packer.golden(*digits),)
 
 
 class InvalidBytes(ValidBytes):

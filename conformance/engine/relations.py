@@ -14,8 +14,7 @@ import numpy as np
 from hypothesis import assume
 
 from mamba_integer.backends import Backend
-from mamba_integer.spec.contract import Op, Tensor, find_op
-from mamba_integer.spec.ops import rotation, transform
+from mamba_integer.spec.contract import BATCH, LEADING, Tensor, find_op, known_size
 
 from .cases import Case, draw_case
 from .comparison import compare, crashes_as_failures, forms, in_form
@@ -74,43 +73,35 @@ class Relation:
         return [tensor.name for tensor in find_op(op).outputs]
 
 
-STEPS = {"causal_conv1d": "conv1d_step", "selective_scan": "selective_scan_step", "ssd_scan": "ssd_scan_step"}
-
-
-def time_axis(tensor: Tensor) -> int | None:
-    names = tensor.shape.split()
-    return names.index("L") if "L" in names else None
-
-
 def between(tensors: Sequence[Tensor], arrays: Arrays, steps: int | slice) -> dict[str, np.ndarray]:
     """Return a step, or the steps of a piece, of every array that has a time axis, and the others whole."""
     found = {}
     for tensor, array in zip(tensors, arrays, strict=True):
-        axis = time_axis(tensor)
+        axis = tensor.time_axis
         at = () if axis is None else (slice(None),) * axis + (steps,)
         found[tensor.name] = np.ascontiguousarray(array[at])
     return found
 
 
-def carried(op: str) -> str:
-    """Return the name of what goes from one piece of a sequence to the next."""
-    contract = find_op(op)
-    return next(t.name for t in contract.inputs if t.name in {o.name for o in contract.outputs})
+def carried(op: str) -> list[str]:
+    """Return the names of what goes from one piece of a sequence to the next."""
+    return [tensor.name for tensor in find_op(op).carried]
 
 
 def pieces(case: RelationCase, bounds: Sequence[int], run: Callable[[Arrays], Arrays], step: bool) -> Arrays:
     """Run a sequence op piece by piece, the state carried over; a step has no time axis."""
-    contract, name = find_op(case.op), carried(case.op)
-    state = dict(zip((t.name for t in contract.inputs), case.arrays, strict=True))[name]
+    contract, names = find_op(case.op), carried(case.op)
+    inputs = dict(zip((t.name for t in contract.inputs), case.arrays, strict=True))
+    state = {name: inputs[name] for name in names}
     found: list[list[np.ndarray]] = []
     for start, stop in pairwise(bounds):
-        given = between(contract.inputs, case.arrays, start if step else slice(start, stop)) | {name: state}
+        given = between(contract.inputs, case.arrays, start if step else slice(start, stop)) | state
         results = run(tuple(given.values()))
-        state = next(r for r, tensor in zip(results, contract.outputs, strict=True) if tensor.name == name)
-        axes = [time_axis(tensor) if step else None for tensor in contract.outputs]
+        state = {t.name: r for t, r in zip(contract.outputs, results, strict=True) if t.name in names}
+        axes = [tensor.time_axis if step else None for tensor in contract.outputs]
         found.append([r if a is None else np.expand_dims(r, a) for r, a in zip(results, axes, strict=True)])
     return tuple(
-        column[-1] if (axis := time_axis(tensor)) is None else np.concatenate(column, axis)
+        column[-1] if (axis := tensor.time_axis) is None else np.concatenate(column, axis)
         for column, tensor in zip(zip(*found, strict=True), contract.outputs, strict=True)
     )
 
@@ -119,7 +110,7 @@ class Chunks(Relation):
     says = "a sequence cut into pieces, the state carried over, equals the whole"
 
     def needs(self, op):
-        return () if op in STEPS else None
+        return () if find_op(op).step else None
 
     def place(self, random, case):
         length = case.sizes["L"]
@@ -139,25 +130,22 @@ class Chunks(Relation):
         return pieces(case, bounds, lambda arrays: call(case.op, arrays, case.parameters), step=False)
 
 
-FORTH = {"selective_scan_backward": "selective_scan", "ssd_scan_backward": "ssd_scan"}
-
-
 class BackwardChunks(Chunks):
     says = "a backward scan in pieces, the last first, from the states that the forward op has there, equals the whole"
 
     def needs(self, op):
-        return (FORTH[op],) if op in FORTH else None
+        contract = find_op(op)
+        return (contract.backward_of,) if contract.backward_of and contract.carried else None
 
     def place(self, random, case):
         assume(case.sizes["L"] > 0)
         return (random.randrange(case.sizes["L"] + 1),)
 
     def cut(self, call, case, bounds):
-        contract, forward = find_op(case.op), find_op(FORTH[case.op])
-        error, state = carried(case.op), carried(forward.name)
-        # What the forward op's y loses, the one parameter that its backward lacks, plays no part in its states.
-        parameters = {"s_y": 0} | case.parameters
-        parameters = {parameter.name: parameters[parameter.name] for parameter in forward.parameters}
+        contract, forward = find_op(case.op), find_op(find_op(case.op).backward_of)
+        (error,), (state,) = carried(case.op), carried(forward.name)
+        # A parameter that the backward op lacks plays no part in the forward op's states.
+        parameters = {p.name: case.parameters.get(p.name, p.range(case.case.at).low) for p in forward.parameters}
         parts: list[dict[str, np.ndarray]] = []
         after: dict[str, np.ndarray] = {}
         for start, stop in pairwise(bounds):
@@ -171,7 +159,7 @@ class BackwardChunks(Chunks):
             before = {error: found[0][-1]}
         whole = []
         for tensor, column in zip(contract.outputs, zip(*found, strict=True), strict=True):
-            if (axis := time_axis(tensor)) is not None:
+            if (axis := tensor.time_axis) is not None:
                 whole.append(np.concatenate(column, axis))
             else:
                 whole.append(column[0] if tensor.name == error else sum(column))
@@ -182,38 +170,28 @@ class Steps(Relation):
     says = "a sequence run step by step equals the whole"
 
     def needs(self, op):
-        return (STEPS[op],) if op in STEPS else None
+        step = find_op(op).step
+        return (step.name,) if step else None
 
     def place(self, random, case):
         assume(case.sizes["L"] > 0)
         return ()
 
     def sides(self, call, case):
-        run = lambda arrays: call(STEPS[case.op], arrays, case.parameters)  # noqa: E731
+        (step,) = self.needs(case.op)
+        run = lambda arrays: call(step, arrays, case.parameters)  # noqa: E731
         steps = range(case.case.sizes["L"] + 1)
         yield pieces(case, steps, run, step=True), call(case.op, case.arrays, case.parameters)
 
 
-BATCH = ("B", "R")
-
-
-def is_batched(tensor: Tensor) -> bool:
-    return tensor.shape.split()[0] in ("...", *BATCH)
-
-
 def row_of(tensor: Tensor, array: np.ndarray, case: Case, row: int) -> np.ndarray:
     """Return one row of a batched array: without leading dimensions, or with a batch of one."""
-    if not is_batched(tensor):
+    if not tensor.is_batched:
         return array
-    if tensor.shape.split()[0] in BATCH:
+    if tensor.dimensions[0] == BATCH:
         return array[row : row + 1]
     index: tuple = np.unravel_index(row, case.leading) if case.leading else ()
     return array[(*index, ...)]
-
-
-def numbers_rows(contract: Op) -> bool:
-    """Return whether the op's results depend on where its rows stand in a larger batch."""
-    return any(parameter.name == "first" for parameter in contract.parameters)
 
 
 class Alone(Relation):
@@ -221,13 +199,12 @@ class Alone(Relation):
 
     def needs(self, op):
         contract = find_op(op)
-        apart = all(is_batched(tensor) for tensor in contract.outputs) and not numbers_rows(contract)
-        return () if apart and any(is_batched(tensor) for tensor in contract.inputs) else None
+        apart = all(tensor.is_batched for tensor in contract.outputs) and not contract.row_number
+        return () if apart and any(tensor.is_batched for tensor in contract.inputs) else None
 
     def place(self, random, case):
-        batch = next(tensor for tensor in find_op(case.op).inputs if is_batched(tensor))
-        name = batch.shape.split()[0]
-        rows = int(np.prod(case.leading)) if name == "..." else case.sizes[name]
+        batch = next(tensor for tensor in find_op(case.op).inputs if tensor.is_batched)
+        rows = case.sizes[BATCH] if batch.dimensions[0] == BATCH else int(np.prod(case.leading))
         assume(rows > 0)
         return (random.randrange(rows),)
 
@@ -247,13 +224,13 @@ class MicroBatches(Relation):
 
     def needs(self, op):
         contract = find_op(op)
-        return () if "_backward" in op or numbers_rows(contract) else None
+        return () if contract.backward_of or contract.row_number else None
 
     def place(self, random, case):
-        batch = next(tensor for tensor in find_op(case.op).inputs if is_batched(tensor))
-        in_front = batch.shape.split()[0] == "..."
+        batch = next(tensor for tensor in find_op(case.op).inputs if tensor.is_batched)
+        in_front = batch.dimensions[0] != BATCH
         assume(not in_front or case.leading)
-        return (random.randrange(1 + (case.leading[0] if in_front else case.sizes["B"])),)
+        return (random.randrange(1 + (case.leading[0] if in_front else case.sizes[BATCH])),)
 
     def sides(self, call, case):
         contract, (cut,) = find_op(case.op), case.place
@@ -261,86 +238,76 @@ class MicroBatches(Relation):
         parts = []
         for part in (slice(None, cut), slice(cut, None)):
             arrays = [
-                np.ascontiguousarray(a[part]) if is_batched(t) else a
+                np.ascontiguousarray(a[part]) if t.is_batched else a
                 for t, a in zip(contract.inputs, case.arrays, strict=True)
             ]
             parts.append(call(case.op, arrays, parameters))
-            if numbers_rows(contract):
-                parameters["first"] += int(np.prod((cut, *case.case.leading[1:])))
+            if contract.row_number:
+                parameters[contract.row_number.name] += int(np.prod((cut, *case.case.leading[1:])))
         together = [
-            np.concatenate(pair) if is_batched(tensor) else sum(pair)
+            np.concatenate(pair) if tensor.is_batched else sum(pair)
             for tensor, pair in zip(contract.outputs, zip(*parts, strict=True), strict=True)
         ]
         yield tuple(together), call(case.op, case.arrays, case.parameters)
-
-
-@dataclass(frozen=True)
-class Undo:
-    """The op that takes a result back to the first input, and the largest |input| for which it must."""
-
-    op: str
-    limit: int | None = None
-
-
-UNDO = {
-    "pack_ternary": Undo("unpack_ternary"),
-    "pack_trits": Undo("unpack_trits"),
-    "dyadic_rotate": Undo("dyadic_rotate_inverse", rotation.ROUND_TRIP),
-    "dyadic_rotate_inverse": Undo("dyadic_rotate", rotation.ROUND_TRIP),
-    "rope": Undo("rope_inverse", rotation.ROUND_TRIP),
-    "rope_inverse": Undo("rope", rotation.ROUND_TRIP),
-    "dyadic_transform": Undo("dyadic_transform_inverse", transform.ROUND_TRIP),
-    "dyadic_transform_inverse": Undo("dyadic_transform", transform.ROUND_TRIP),
-}
 
 
 class Inverse(Relation):
     says = "the inverse of the result equals the input"
 
     def needs(self, op):
-        return (UNDO[op].op,) if op in UNDO else None
+        inverse = find_op(op).inverse
+        return (inverse.name,) if inverse else None
 
     def arrays(self, case):
         first, *rest = case.arrays
-        if limit := UNDO[case.op].limit:
+        if limit := find_op(case.op).inverse_limit:
             first = np.clip(first, -limit, limit)
         return first, *rest
 
     def names(self, op):
-        return [tensor.name for tensor in find_op(UNDO[op].op).outputs]
+        return [tensor.name for name in self.needs(op) for tensor in find_op(name).outputs]
 
     def sides(self, call, case):
-        undo = find_op(UNDO[case.op].op)
+        inverse = find_op(*self.needs(case.op))
         first, *rest = case.arrays
-        parameters = {p.name: getattr(case.case.at, p.name) for p in undo.parameters}
-        back = call(undo.name, (*call(case.op, case.arrays, case.parameters), *rest), parameters)
-        yield back, (first.astype(undo.outputs[0].dtypes[0]),)
+        parameters = {p.name: getattr(case.case.at, p.name) for p in inverse.parameters}
+        back = call(inverse.name, (*call(case.op, case.arrays, case.parameters), *rest), parameters)
+        yield back, (first.astype(inverse.outputs[0].dtypes[0]),)
 
 
 def chain(call: Call, case: RelationCase) -> Arrays:
     """Run parts: each takes the results of the part before it, then as many of the remaining inputs as it needs."""
     results: Arrays = ()
     remaining = list(case.arrays)
-    for part in map(find_op, find_op(case.op).composed_of):
+    for part in find_op(case.op).parts:
         taken = len(part.inputs) - len(results)
         arrays, remaining = (*results, *remaining[:taken]), remaining[taken:]
         results = call(part.name, arrays, {p.name: case.parameters[p.name] for p in part.parameters})
     return results
 
 
-def rotate_each_position(call: Call, case: RelationCase) -> Arrays:
-    """Run a rotary embedding as the rotation of its pairs, position by position."""
-    x, *coefficients = case.arrays
-    pairs = x.reshape(*x.shape[:2], x.shape[2] // 2, 2)
-    (rotate,) = find_op(case.op).composed_of
-    turned = np.zeros(pairs.shape, np.int32)
-    for position in range(x.shape[1]):
-        row = (np.ascontiguousarray(pairs[:, position]), *(c[position] for c in coefficients))
-        (turned[:, position],) = call(rotate, row, case.parameters)
-    return (turned.reshape(x.shape),)
+def index_along(tensor: Tensor, dimension: str, index: int) -> tuple:
+    """Return the subscript of one index of a dimension: of the whole array where the tensor lacks it."""
+    return (slice(None),) * tensor.dimensions.index(dimension) + (index,) if dimension in tensor.dimensions else ()
 
 
-PARTS = {"rope": rotate_each_position, "rope_inverse": rotate_each_position}
+def part_at_each_index(call: Call, case: RelationCase) -> Arrays:
+    """Run the one part of a composite at each index of a dimension, on arrays that have there the part's shapes."""
+    contract, at = find_op(case.op), case.case.at
+    (part,), along = contract.parts, contract.composed_along
+
+    def shape(tensor: Tensor) -> tuple[int, ...]:
+        return tuple(known_size(BATCH if name == LEADING else name, at) for name in tensor.dimensions)
+
+    whole = tuple(np.zeros(shape(tensor), tensor.dtypes[0]) for tensor in contract.outputs)
+    for index in range(known_size(along, at)):
+        inputs = zip(contract.inputs, part.inputs, case.arrays, strict=True)
+        arrays = [array[index_along(t, along, index)].reshape(shape(of_part)) for t, of_part, array in inputs]
+        results = call(part.name, arrays, case.parameters)
+        for tensor, array, result in zip(contract.outputs, whole, results, strict=True):
+            place = array[index_along(tensor, along, index)]
+            place[...] = result.reshape(place.shape)
+    return whole
 
 
 class Composite(Relation):
@@ -350,7 +317,8 @@ class Composite(Relation):
         return find_op(op).composed_of or None
 
     def sides(self, call, case):
-        yield call(case.op, case.arrays, case.parameters), PARTS.get(case.op, chain)(call, case)
+        parts = part_at_each_index if find_op(case.op).composed_along else chain
+        yield call(case.op, case.arrays, case.parameters), parts(call, case)
 
 
 RELATIONS: dict[str, Relation] = {

@@ -124,7 +124,7 @@ no_saturation = plant_integers(
     "causal_conv1d",
     "residual_add",
     "causal_conv1d_backward",
-    "error_add",
+    "saturating_add",
     "silu_gate",
     "silu_gate_backward",
 )

@@ -140,7 +140,7 @@ slope_one_sided = plant_silu_slope("slope_one_sided", one_sided)
 
 def retreat_floored(lam, dy, x, n, b, c, *rest, k, s_g, **shifts):
     _, *results = RETREAT(lam, dy, x, n, b, c, *rest, k=k, s_g=s_g, **shifts)
-    return shift_floor((lam + shift_even(dy[..., None] * c, s_g)) * n, k), *results
+    return shift_floor((lam + shift_even(dy[..., None].astype(np.int64) * c, s_g)) * n, k), *results
 
 
 def pass_all(base, mod, n_max):
@@ -242,7 +242,7 @@ def project_in_float32(w):
 
 def saturated_unseen(exponent, largest, *, bits):
     """Take errors of the greatest size for errors that just fitted."""
-    return spec.error_exponent.golden(exponent, largest - (largest == 2 ** (bits - 1) - 1), bits=bits)
+    return spec.gradient_exponent.golden(exponent, largest - (largest == 2 ** (bits - 1) - 1), bits=bits)
 
 
 def positive_at_zero(x):
@@ -265,10 +265,10 @@ def fit_gradient_alone(exponent, g_exponent, largest_g, largest_m):
 halves_kept = plant("halves_kept", ternary_project=project_halves)
 masters_rounded = plant("masters_rounded", ternary_project=project_in_float32)
 votes_late = plant("votes_late", lion_update=lion_with(late=True))
-saturation_unseen = plant("saturation_unseen", error_exponent=saturated_unseen)
+saturation_unseen = plant("saturation_unseen", gradient_exponent=saturated_unseen)
 sign_of_zero = plant("sign_of_zero", lion_update=lion_with(sign=positive_at_zero))
 momentum_floored = plant("momentum_floored", lion_update=lion_with(lag_shift=shift_floor))
-zeros_ignored = plant("zeros_ignored", error_exponent=after("error_exponent", rest_at_zero))
+zeros_ignored = plant("zeros_ignored", gradient_exponent=after("gradient_exponent", rest_at_zero))
 schedule_late = plant("schedule_late", learning_rate=one_step_late)
 momentum_unseen = plant("momentum_unseen", momentum_exponent=fit_gradient_alone)
 

@@ -10,7 +10,7 @@ from .sampling import WORD, philox
 ROUNDING_DOMAIN = 3
 
 
-def error_add(a, b):
+def saturating_add(a, b):
     return elementwise(lambda a, b: see("y", saturate(see("sum", a + b), 16)), "int16", a, b)
 
 
@@ -50,10 +50,10 @@ def stochastic_round_rows(x, e, *, shift, bits, seed, step, stream, first):
 
 
 __all__ = [
-    "error_add",
     "gradient_add",
     "largest_magnitude",
     "round_to_int16",
     "saturate_backward",
+    "saturating_add",
     "stochastic_round_rows",
 ]

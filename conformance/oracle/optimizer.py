@@ -54,7 +54,7 @@ def learning_rate(step, *, peak, last, warmup, total):
     return elementwise(rate, "int32", step)
 
 
-def error_exponent(exponent, largest, *, bits):
+def gradient_exponent(exponent, largest, *, bits):
     def following(exponent, largest):
         used = see("used", largest.bit_length())
         move = 0
@@ -82,4 +82,4 @@ def momentum_exponent(exponent, g_exponent, largest_g, largest_m):
     return elementwise(meeting, "int32", exponent, g_exponent, largest_g, largest_m)
 
 
-__all__ = ["error_exponent", "learning_rate", "lion_update", "momentum_exponent", "ternary_project"]
+__all__ = ["gradient_exponent", "learning_rate", "lion_update", "momentum_exponent", "ternary_project"]

@@ -92,7 +92,7 @@ def long_shifts() -> Iterator[Extreme]:
 
 
 PLANS = {
-    "error_add": Plan(
+    "saturating_add": Plan(
         leading=FLAT, extremes=lambda: [Extreme([pairs(ENDS)])], edges=lambda: [Extreme([pairs(NEAR)])], large=LONG_FLAT
     ),
     "gradient_add": Plan(

@@ -146,7 +146,7 @@ PLANS = {
         edges=rate_edges,
         large=LONG_FLAT,
     ),
-    "error_exponent": Plan(
+    "gradient_exponent": Plan(
         parameters={"bits": (8, 16, 4, 5, 32)},
         leading=FLAT,
         extremes=error_extremes,

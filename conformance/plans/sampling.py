@@ -130,7 +130,7 @@ PLANS = {
     "argmax": Plan(sizes={"V": VOCABULARIES}, extremes=argmax_extremes, edges=argmax_edges, large=LARGE),
     "philox4x32": Plan(parameters={"key0": KEYS, "key1": KEYS}, extremes=philox_extremes, large=({"...": 5001},)),
     "sample": Plan(
-        sizes={"R": BATCH_SIZES, "V": VOCABULARIES},
+        sizes={"B": BATCH_SIZES, "V": VOCABULARIES},
         parameters={
             "seed": SEEDS,
             "f": FRACTIONS,
@@ -141,6 +141,6 @@ PLANS = {
         },
         extremes=sample_extremes,
         edges=sample_edges,
-        large=({"R": 2, "V": 4097}, {"R": 66, "V": 65}),
+        large=({"B": 2, "V": 4097}, {"B": 66, "V": 65}),
     ),
 }

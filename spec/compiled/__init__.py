@@ -1,4 +1,8 @@
-"""The compiled twins: the golden ops in Numba, the same names and integers, fast."""
+"""The compiled twins: the golden ops in Numba, the same names and integers, fast.
+
+They may be called from several Python threads, and in forked children; see `threads`. Importing them raises ImportError
+while NUMBA_DISABLE_JIT is set.
+"""
 
 from .activation import *
 from .activation_backward import *

@@ -11,7 +11,7 @@ from .threads import spread
 
 @implements(ops.causal_conv1d)
 def causal_conv1d(x, w, bias, state, *, s):
-    known = np.concatenate([state, x], axis=1)
+    known = np.ascontiguousarray(np.concatenate([state, x], axis=1))
     length = x.shape[1]
     y = _convolve(known, np.ascontiguousarray(w.T, np.int32), np.ascontiguousarray(bias), s)
     return y, known[:, length:].copy()

@@ -17,7 +17,7 @@ STEPS = 64
 
 @implements(ops.causal_conv1d_backward)
 def causal_conv1d_backward(dy, x, w, bias, state, *, s):
-    known = np.concatenate([state, x], axis=1)
+    known = np.ascontiguousarray(np.concatenate([state, x], axis=1))
     taps = np.ascontiguousarray(w.T, np.int32)
     dx, sums = _convolve_backward(np.ascontiguousarray(dy), known, taps, np.ascontiguousarray(bias), s)
     total = sums.sum(axis=0)

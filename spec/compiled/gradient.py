@@ -15,13 +15,13 @@ DOMAIN = np.uint64(philox.ROUNDING_DOMAIN)
 CHUNK = 1 << 14
 
 
-@implements(ops.error_add)
-def error_add(a, b):
-    return _error_add(*(np.ascontiguousarray(x).reshape(-1) for x in (a, b))).reshape(a.shape)
+@implements(ops.saturating_add)
+def saturating_add(a, b):
+    return _saturating_add(*(np.ascontiguousarray(x).reshape(-1) for x in (a, b))).reshape(a.shape)
 
 
 @spread
-def _error_add(a, b):
+def _saturating_add(a, b):
     y = np.empty_like(a)
     for i in prange(a.size):
         y[i] = integers.saturate(np.int32(a[i]) + np.int32(b[i]), 16)
@@ -119,10 +119,10 @@ def _stochastic_round_rows(y, x, e, shift, bits, first, step, stream, key0, key1
 
 
 __all__ = [
-    "error_add",
     "gradient_add",
     "largest_magnitude",
     "round_to_int16",
     "saturate_backward",
+    "saturating_add",
     "stochastic_round_rows",
 ]

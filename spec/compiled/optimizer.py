@@ -7,8 +7,8 @@ from .. import ops
 from ..contract import implements
 from ..ops import optimizer as golden
 from ..ops.optimizer import (
-    ERROR_EXPONENT,
     FEWEST_BITS,
+    GRADIENT_EXPONENT,
     LAG_SHIFT,
     MOMENTUM_BITS,
     MOMENTUM_EXPONENT,
@@ -19,7 +19,7 @@ from ..ops.optimizer import (
 from . import integers
 from .threads import spread
 
-LEAST_ERROR_EXPONENT, GREATEST_ERROR_EXPONENT = ERROR_EXPONENT.low, ERROR_EXPONENT.high
+LEAST_GRADIENT_EXPONENT, GREATEST_GRADIENT_EXPONENT = GRADIENT_EXPONENT.low, GRADIENT_EXPONENT.high
 LEAST_MOMENTUM_EXPONENT, GREATEST_MOMENTUM_EXPONENT = MOMENTUM_EXPONENT.low, MOMENTUM_EXPONENT.high
 
 
@@ -110,13 +110,13 @@ def _learning_rate(step, peak, last, warmup, total):
     return lr
 
 
-@implements(ops.error_exponent)
-def error_exponent(exponent, largest, *, bits):
-    return _error_exponent(*flat(exponent, largest), bits).reshape(exponent.shape)
+@implements(ops.gradient_exponent)
+def gradient_exponent(exponent, largest, *, bits):
+    return _gradient_exponent(*flat(exponent, largest), bits).reshape(exponent.shape)
 
 
 @spread
-def _error_exponent(exponent, largest, bits):
+def _gradient_exponent(exponent, largest, bits):
     y = np.empty_like(exponent)
     for i in prange(exponent.size):
         moved = np.int64(exponent[i])
@@ -126,7 +126,7 @@ def _error_exponent(exponent, largest, bits):
             moved += max(bits - 1 - integers.bit_length(largest[i]), 0) >> 1
         else:
             moved += 1
-        y[i] = min(max(moved, LEAST_ERROR_EXPONENT), GREATEST_ERROR_EXPONENT)
+        y[i] = min(max(moved, LEAST_GRADIENT_EXPONENT), GREATEST_GRADIENT_EXPONENT)
     return y
 
 
@@ -153,4 +153,4 @@ def _momentum_exponent(exponent, g_exponent, largest_g, largest_m):
     return y
 
 
-__all__ = ["error_exponent", "learning_rate", "lion_update", "momentum_exponent", "ternary_project"]
+__all__ = ["gradient_exponent", "learning_rate", "lion_update", "momentum_exponent", "ternary_project"]

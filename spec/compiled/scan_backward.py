@@ -10,7 +10,7 @@ from numba import njit, prange
 from .. import ops
 from ..contract import implements
 from .integers import saturate, shift_round
-from .scan import advance, clamp, input_of, shift
+from .recurrence import advance, clamp, input_of, shift
 from .threads import spread
 
 TILE = 128

@@ -1,28 +1,87 @@
-"""When a kernel uses more than one thread."""
+"""How a kernel is compiled, and when it uses more than one thread."""
 
 import functools
+import os
+import threading
+import warnings
 from collections.abc import Callable
 from types import FunctionType
+from typing import Any
 
 import numpy as np
-from numba import njit
+from numba import config, njit
+
+if config.DISABLE_JIT:  # type: ignore[attr-defined]
+    raise ImportError(
+        "NUMBA_DISABLE_JIT is set. Uncompiled, NumPy's narrow integers wrap where the compiled kernels widen, so the "
+        "results would be wrong. Unset it, or use the golden ops of mamba_integer.spec"
+    )
 
 # Elements of the largest array below which waking the other threads, and waiting for the last of them, saves no time.
 WORTH_SPREADING = 1 << 16
 
 
+class Threads:
+    """The threads that all kernels share.
+
+    Two of Numba's threading layers end the process where two Python threads start a parallel loop at once, and where
+    a forked child starts one after its parent did. So one parallel kernel runs at a time, and the child of a process
+    that has run one keeps to a single thread.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._used = self._lost = False
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._after_fork)
+
+    def _after_fork(self) -> None:
+        self._lost = self._used
+
+    @property
+    def usable(self) -> bool:
+        return not self._lost
+
+    def run(self, kernel: Callable, arguments: tuple[Any, ...]) -> Any:
+        self._used = True  # before the lock: a child forked in between must not wait for it
+        with self._lock:
+            return kernel(*arguments)
+
+
+THREADS = Threads()
+
+
 def spread(kernel: Callable) -> Callable:
     """Compile a kernel twice: its ``prange`` loops run on all threads if one of its arrays is large, else on one."""
-    alone, together = njit(cache=True)(renamed(kernel)), njit(cache=True, parallel=True)(kernel)
+    alone, together = compiled(renamed(kernel)), compiled(kernel, parallel=True)
 
     @functools.wraps(kernel)
     def call(*arguments):
         for argument in arguments:
-            if type(argument) is np.ndarray and argument.size >= WORTH_SPREADING:
-                return together(*arguments)
+            if type(argument) is np.ndarray and argument.size >= WORTH_SPREADING and THREADS.usable:
+                return THREADS.run(together, arguments)
         return alone(*arguments)
 
     return call
+
+
+def compiled(kernel: Callable, parallel: bool = False) -> Callable:
+    """Compile a kernel at its first call; keep the machine code on disk where Numba can write a cache."""
+    try:
+        return njit(cache=True, parallel=parallel)(kernel)
+    except RuntimeError:  # neither beside the source nor in a home folder
+        warn_of_no_cache()
+        return njit(parallel=parallel)(kernel)
+
+
+@functools.cache
+def warn_of_no_cache() -> None:
+    """Warn once for all kernels."""
+    warnings.warn(
+        "compiled kernels can't be cached: each process compiles them again. Set NUMBA_CACHE_DIR to a writable folder",
+        RuntimeWarning,
+        stacklevel=2,
+    )
 
 
 def renamed(function: Callable) -> Callable:

@@ -25,10 +25,20 @@ class Call:
     observe: Observe | None
 
 
+class LayerWeights:
+    """The weights of one layer by their names in it, looked up at every use: their holder may replace an array."""
+
+    def __init__(self, label: str, weights: Mapping[str, Any]):
+        self.label, self.weights = label, weights
+
+    def __getitem__(self, name: str) -> Any:
+        return self.weights[f"{self.label}.{name}"]
+
+
 class Block:
     """Norm, projection to x and z, convolution, squareplus, the mixing of a subclass, gate, projection, residual."""
 
-    def __init__(self, label: str, config: ModelConfig, formats: Formats, ops: Any, weights: Mapping[str, Any]):
+    def __init__(self, label: str, config: ModelConfig, formats: Formats, ops: Any, weights: LayerWeights):
         self.label, self.config, self.formats, self.ops, self.weights = label, config, formats, ops, weights
         self.scales = {
             "in_proj": formats.linear(config.d_model, DOUBLINGS["in_proj"]),
@@ -122,9 +132,8 @@ class Network:
         self.head_scale = formats.linear(config.d_model, DOUBLINGS["head"])
         self.blocks = []
         for i, kind in enumerate(config.kinds):
-            prefix = f"layers.{i}."
-            own = {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}
-            self.blocks.append(BLOCKS[kind](prefix.rstrip("."), config, formats, ops, own))
+            label = f"layers.{i}"
+            self.blocks.append(BLOCKS[kind](label, config, formats, ops, LayerWeights(label, weights)))
 
     def __call__(self, call: Call, ids, state: Mapping[str, Any], last_only: bool = False):
         """Return the logits and the arrays of the state after these tokens: ids is [B L], or [B] for one step."""

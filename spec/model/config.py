@@ -65,6 +65,8 @@ class ModelConfig:
                     raise ConfigError(field.name, value, f"an integer from 1 to {largest}")
             elif field.type in (str, bool) and type(value) is not field.type:
                 raise ConfigError(field.name, value, f"a {field.type.__name__}")
+        if not self.name.isprintable():
+            raise ConfigError("name", self.name, "printable characters")
         if type(self.pattern) is not tuple or not self.pattern or any(k not in KINDS for k in self.pattern):
             raise ConfigError("pattern", self.pattern, f"a tuple of {' and '.join(KINDS)}, not empty")
         if self.nheads * self.headdim != self.d_inner:
@@ -78,6 +80,11 @@ class ModelConfig:
     def kinds(self) -> tuple[str, ...]:
         """The kind of each layer."""
         return tuple(self.pattern[i % len(self.pattern)] for i in range(self.n_layer))
+
+    @property
+    def rotates(self) -> bool:
+        """Whether any layer rotates by position."""
+        return self.rotate and MAMBA2 in self.kinds
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that JSON can hold."""

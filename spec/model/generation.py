@@ -1,11 +1,11 @@
-"""Writing text: a model draws one token a row after another from its own logits, by the ops ``argmax`` and ``sample``.
+"""Writing text: a model draws one token per row and step from its own logits, by the ops ``argmax`` and ``sample``.
 
 The word that decides a token depends on the seed, the row's stream and the token's position alone, so the same seed
 gives the same text on every backend, in a batch of any size, and across a pause.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -15,29 +15,30 @@ import numpy as np
 from ..bounds import Interval
 from ..contract import find_op
 from ..integers import Dyadic
-from .language_model import LanguageModel
+from .language_model import MOST_TOKENS, LanguageModel
 from .state import State, join
 
 LARGEST_FACTOR, LARGEST_SHIFT = 2**15 - 1, 15
-LONGEST = LAST_STREAM = 1 << 30
+LAST_STREAM = 1 << 30
+PREFILL = 512  # tokens of a prompt that are read at once, so that memory doesn't grow with the prompt
 WHOLE = 1 << 16  # top_p keeps every token; as top_k, more than any vocabulary
 UNCHANGED = Dyadic(1, 0)
 
 
 class GenerationError(ValueError):
-    """Options or prompts that nothing can be generated from: names what was found and what is allowed."""
+    """Options or prompts that allow no generation; the message names the value found and the value allowed."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """How tokens are chosen.
+    """The rules by which tokens are chosen.
 
     Parameters
     ----------
     max_tokens : int in [0, 2**30]
-        Tokens a row.
+        Tokens to write in each row.
     greedy : bool
-        The smallest id of the greatest logit; else a draw.
+        Take the smallest id of the greatest logit; else draw.
     seed : int in [0, 2**64 - 1]
     stream : int in [0, 2**30]
         Row i of the batch draws from stream ``stream + i`` of the seed: ``stream=i`` repeats that row alone.
@@ -59,7 +60,7 @@ class Options:
 
     def __post_init__(self):
         for name, value, allowed in (
-            ("max_tokens", self.max_tokens, Interval(0, LONGEST)),
+            ("max_tokens", self.max_tokens, Interval(0, MOST_TOKENS)),
             ("stream", self.stream, Interval(0, LAST_STREAM)),
             *((p.name, self.sampling[p.name], p.range(None)) for p in find_op("sample").parameters if p.name != "f"),
         ):
@@ -76,7 +77,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Session:
-    """Where a text stands: a state that has read all but the last token of each row, and those tokens (NumPy int32)."""
+    """A text so far: a state that has read all but the last token of each row, and those last tokens (NumPy int32)."""
 
     state: State
     last: np.ndarray
@@ -118,35 +119,65 @@ def round_half_up(x: Fraction) -> int:
     return (2 * x.numerator + x.denominator) // (2 * x.denominator)
 
 
-def read(model: LanguageModel, prompts: Sequence[Sequence[int]], session: Session | None = None) -> Session:
-    """Return the session after each row has read its prompt (token ids), after what it had read before.
+def read(
+    model: LanguageModel,
+    prompts: Sequence[Sequence[int]],
+    session: Session | None = None,
+    piece: int = PREFILL,
+    progress: Callable[[int], None] = lambda tokens: None,
+) -> Session:
+    """Read a prompt in each row (prefill) and return the session after it.
 
-    Rows may be of different lengths, so each is read alone.
+    Rows may be of different lengths, so each is read alone, in pieces; no length of a piece changes an integer.
+
+    Parameters
+    ----------
+    model : LanguageModel
+    prompts : sequence of sequences of token ids
+        One for each row; it may be empty where ``session`` goes on.
+    session : Session, optional
+        The text that the prompts follow.
+    piece : int >= 1
+        How many tokens are read at once.
+    progress : callable
+        Is told after each piece how many more tokens were read.
 
     Raises
     ------
     GenerationError
         An empty prompt at the start of a text, or another number of prompts than the session has rows.
     DomainError
-        A token out of the vocabulary.
+        A token out of the vocabulary; a text longer than MOST_TOKENS.
     """
     if session and len(prompts) != session.state.batch:
         raise GenerationError(f"prompts: found {len(prompts)}, allowed {session.state.batch}, the rows of the session")
-    states, last = [], []
+    rows = []
     for row, prompt in enumerate(prompts):
         ids = [*session.last[[row]].tolist(), *prompt] if session else list(prompt)
         if not ids:
             raise GenerationError(f"prompt {row}: found no token, allowed one or more")
         state = session.state.select([row]) if session else model.new_state(1)
-        if len(ids) > 1:
-            _, state = model.prefill(np.array([ids[:-1]], np.int32), state, last_only=True)
+        model.check_room(state, len(ids) - 1)
+        rows.append((ids, state))
+    states = []
+    for ids, state in rows:
+        for start in range(0, len(ids) - 1, piece):
+            part = np.array([ids[start : min(start + piece, len(ids) - 1)]], np.int32)
+            _, state = model.prefill(part, state, last_only=True)
+            progress(part.size)
         states.append(model.state_to_numpy(state))
-        last.append(ids[-1])
-    return Session(model.state_from_numpy(join(states)), np.array(last, np.int32))
+    return Session(model.state_from_numpy(join(states)), np.array([ids[-1] for ids, _ in rows], np.int32))
 
 
 def generate(model: LanguageModel, session: Session, options: Options) -> Iterator[Session]:
-    """Yield the session after each token: ``session.last`` is what each row wrote."""
+    """Decode: yield the session after each step; ``session.last`` holds the token that each row wrote.
+
+    Raises
+    ------
+    DomainError
+        The text would become longer than MOST_TOKENS; raised before the first token.
+    """
+    model.check_room(session.state, options.max_tokens)
     stream = model.from_numpy(np.arange(session.state.batch, dtype=np.int32) + np.int32(options.stream))
     for _ in range(options.max_tokens):
         logits, state = model.step(session.last, session.state)

@@ -18,12 +18,12 @@ from .. import ops as golden
 from ..contract import DomainError, Tensor, dtype_name, trusted_values
 from ..tables import rotation_coefficients
 from .blocks import Call, Network, Observe
-from .config import MAMBA2, ModelConfig
+from .config import ModelConfig
 from .formats import FORMATS, Formats, check_arrays, parameter_formats, state_formats
 from .state import State
 
-LARGEST_POSITION = 1 << 20
-POSITIONS_A_TABLE = 256
+MOST_TOKENS = 1 << 30  # of a text; positions are int32, and so far reach the tables of rotations
+POSITIONS_PER_TABLE = 256
 
 
 class LanguageModel:
@@ -59,7 +59,7 @@ class LanguageModel:
         weights = {name: self.from_numpy(array) for name, array in parameters.items()}
         self.network = Network(config, formats, self.ops, weights)
         self.state_formats = lru_cache(maxsize=8)(partial(state_formats, config, formats=formats))
-        self.rotates = config.rotate and MAMBA2 in config.kinds
+        self.rotates = config.rotates
 
     def new_state(self, batch: int) -> State:
         """Return the state of ``batch`` rows that have read nothing."""
@@ -134,18 +134,23 @@ class LanguageModel:
         check_arrays(state.arrays, self.state_formats(state.batch), values=False)
         return self.from_numpy(ids) if isinstance(ids, np.ndarray) else ids
 
+    def check_room(self, state: State, length: int) -> None:
+        """Raise DomainError unless each row of the state can read ``length`` more tokens."""
+        after = max(state.positions, default=0) + length
+        if after > MOST_TOKENS:
+            raise DomainError("model", "positions", f"a text of {after} tokens", f"at most {MOST_TOKENS}")
+
     def _rotation(self, state: State, length: int):
+        self.check_room(state, length)
         if not self.rotates:
             return None
         positions = (np.array(state.positions, np.int64)[:, None] + np.arange(length)).reshape(-1)
-        if positions.size and positions.max() > LARGEST_POSITION:
-            raise DomainError("model", "positions", int(positions.max()), f"at most {LARGEST_POSITION}")
         return tuple(map(self.from_numpy, rotations(positions, self.config.mamba2_d_state // 2, self.formats.rotation)))
 
 
 def rotations(positions: np.ndarray, pairs: int, s: int) -> tuple[np.ndarray, ...]:
     """Return lam, gam and quadrant of each position, from tables made once."""
-    table, row = np.divmod(positions, POSITIONS_A_TABLE)
+    table, row = np.divmod(positions, POSITIONS_PER_TABLE)
     result = tuple(np.empty((positions.size, pairs), dtype) for dtype in (np.int32, np.int32, np.int8))
     for number in np.unique(table):
         here = table == number
@@ -156,8 +161,8 @@ def rotations(positions: np.ndarray, pairs: int, s: int) -> tuple[np.ndarray, ..
 
 @lru_cache(maxsize=64)
 def rotation_table(number: int, pairs: int, s: int):
-    positions = np.arange(number * POSITIONS_A_TABLE, min((number + 1) * POSITIONS_A_TABLE, LARGEST_POSITION + 1))
-    return rotation_coefficients(positions, pairs, s=s)
+    first = number * POSITIONS_PER_TABLE
+    return rotation_coefficients(np.arange(first, first + POSITIONS_PER_TABLE), pairs, s=s)
 
 
 def attach(ops: Any, device: str):

@@ -74,7 +74,7 @@ class AbstractOps:
                 names = tensor.shape.split()
                 leading = at.leading if names[0] == "..." else ()
                 sizes = (known_size(n, at) for n in names if n != "...")
-                results.append(Abstract((*leading, *sizes), tensor.dtypes[0], proved))
+                results.append(Abstract((*leading, *sizes), tensor.result_dtype(at), proved))
             return tuple(results) if len(results) > 1 else results[0]
 
         return run

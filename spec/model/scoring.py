@@ -18,7 +18,7 @@ class ScoreError(ValueError):
 
 @dataclass(frozen=True)
 class Score:
-    """The losses of a text's tokens, summed, in Q.16 bits. The first token, which nothing predicts, is free."""
+    """The sum of the losses of a text's tokens, in Q.16 bits. The first token is not predicted and costs nothing."""
 
     loss: int
     tokens: int
@@ -34,21 +34,23 @@ def score(
     chunk: int = CHUNK,
     progress: Callable[[int], None] = lambda tokens: None,
 ) -> Score:
-    """Return the score of a text of two tokens or more; no length of ``chunk`` changes it.
+    """Return the score of a text of two tokens or more.
 
-    ``progress`` is told after each chunk how many more tokens were scored.
+    The text is read in chunks with the state carried over, so memory doesn't grow with it; no length of ``chunk``
+    changes the score. ``progress`` is told after each chunk how many more tokens were scored.
 
     Raises
     ------
     ScoreError
         There are fewer than two tokens.
     DomainError
-        A token out of the vocabulary.
+        A token out of the vocabulary; a text longer than MOST_TOKENS, which is refused before any work.
     """
     if len(ids) < 2:
         raise ScoreError(f"score: found {len(ids)} tokens, allowed 2 or more: the first is not predicted")
-    tokens = np.array([list(ids)], np.int32)
     state, loss = model.new_state(1), 0
+    model.check_room(state, len(ids) - 1)
+    tokens = np.array([list(ids)], np.int32)
     for start in range(0, len(ids) - 1, chunk):
         end = min(start + chunk, len(ids) - 1)
         logits, state = model.prefill(tokens[:, start:end], state)

@@ -1,4 +1,4 @@
-"""The golden ops, one module a family. Importing this package registers every op in ``contract.OPS``."""
+"""The golden ops, one module per family. Importing this package registers every op in ``contract.OPS``."""
 
 from .activation import *
 from .activation_backward import *

@@ -3,9 +3,12 @@
 None uses a table or a transcendental function: one root by Newton iteration, one floor division.
 """
 
+from __future__ import annotations
+
 import numpy as np
 
 from .. import integers
+from ..arrays import Int16Array
 from ..bounds import Interval, Width
 from ..contract import Parameter, Tensor, op
 
@@ -38,7 +41,12 @@ def root_of(v: int) -> int:
     outputs=(Tensor("y", "int16", "...", meaning="Q.f"),),
     parameters=(
         Parameter("f", 0, 14, "fraction bits of x and y"),
-        Parameter("offset", 0, 2**15 - 1, "what the result loses, Q.f; 2**f makes squareplus(0) = 0"),
+        Parameter(
+            "offset",
+            0,
+            2**15 - 1,
+            "subtracted from the result, Q.f; with 2**f, squareplus(0) is 0 and nothing saturates",
+        ),
     ),
     clauses={
         "C1": "r is the largest integer with r*r <= x*x + 4*4**f",
@@ -47,26 +55,11 @@ def root_of(v: int) -> int:
     },
     widths=squareplus_widths,
 )
-def squareplus(x, *, f, offset):
-    """Return ``(x + sqrt(x*x + 4)) / 2 - offset``, a smooth ReLU, in Q.f.
+def squareplus(x: Int16Array, /, *, f: int, offset: int) -> Int16Array:
+    """Apply squareplus, a smooth ReLU: ``y = (x + sqrt(x*x + 4)) / 2 - offset``, in Q.f.
 
     With ``r = isqrt(x*x + 4 * 4**f)`` (C1), ``y = ((x + r) >> 1) - offset`` (C2), saturated to 16 bits (C3).
     y >= -offset for every x, since r >= |x|: only the high end saturates.
-
-    Parameters
-    ----------
-    x : int16 array, any shape, Q.f, in [-32767, 32767]
-    f : int in [0, 14]
-    offset : int in [0, 2**15 - 1], Q.f: with 2**f, the value at zero, the result of 0 is 0 and nothing saturates
-
-    Returns
-    -------
-    int16 array, the shape of x, Q.f.
-
-    Raises
-    ------
-    DomainError
-        x holds -32768 or is not int16; f or offset outside its range.
 
     Notes
     -----
@@ -104,29 +97,15 @@ def sigmoid_range(f: int) -> Interval:
 
 @op(
     inputs=(Tensor("z", "int16", "...", meaning="Q.f"),),
-    outputs=(Tensor("y", "int16", "...", meaning="Q.15, in [0, 1)"),),
+    outputs=(Tensor("y", "int16", "...", low=0, meaning="Q.15, in [0, 1)"),),
     parameters=(Parameter("f", 0, 14, "fraction bits of z"),),
     clauses={"C1": "y = 2**14 + floor(z * 2**14 / (2**f + |z|)), one floor division"},
     widths=algebraic_sigmoid_widths,
 )
-def algebraic_sigmoid(z, *, f):
-    """Return ``1/2 + z / (2 (1 + |z|))`` in Q.15: a sigmoid made of one division.
+def algebraic_sigmoid(z: Int16Array, /, *, f: int) -> Int16Array:
+    """Apply the algebraic sigmoid, ``y = 1/2 + z / (2 (1 + |z|))`` in Q.15, by one division.
 
     ``y = 2**14 + floor_div(z << 14, 2**f + |z|)`` (C1). The result lies in [0, 32767]; it never reaches 1.
-
-    Parameters
-    ----------
-    z : int16 array, any shape, Q.f, in [-32767, 32767]
-    f : int in [0, 14]
-
-    Returns
-    -------
-    int16 array, the shape of z, Q.15.
-
-    Raises
-    ------
-    DomainError
-        z holds -32768 or is not int16; f outside its range.
 
     Examples
     --------
@@ -154,8 +133,8 @@ def sigmoid_gate_widths(at):
 
 @op(
     inputs=(
-        Tensor("x", "int16", "...", meaning="any Q format"),
-        Tensor("z", "int16", "...", meaning="Q.f"),
+        Tensor("x", "int16", "...", meaning="gated input, any Q format"),
+        Tensor("z", "int16", "...", meaning="gating input, Q.f"),
     ),
     outputs=(Tensor("y", "int16", "...", meaning="the format of x"),),
     parameters=(Parameter("f", 0, 14, "fraction bits of z"),),
@@ -165,25 +144,10 @@ def sigmoid_gate_widths(at):
     },
     widths=sigmoid_gate_widths,
 )
-def sigmoid_gate(x, z, *, f):
-    """Return ``x * sigmoid(z)``: the gate of a block.
+def sigmoid_gate(x: Int16Array, z: Int16Array, /, *, f: int) -> Int16Array:
+    """Gate x with the algebraic sigmoid of z: ``y = x * sigmoid(z)``.
 
     With ``g = algebraic_sigmoid(z)`` in Q.15 (C1), ``y = shift_round(x * g, 15)`` (C2). Since g < 1, nothing saturates.
-
-    Parameters
-    ----------
-    x : int16 array, any shape, in [-32767, 32767]
-    z : int16 array, the shape of x, Q.f, in [-32767, 32767]
-    f : int in [0, 14]
-
-    Returns
-    -------
-    int16 array, the shape and format of x.
-
-    Raises
-    ------
-    DomainError
-        x or z holds -32768 or is not int16; their shapes differ; f outside its range.
 
     Examples
     --------
@@ -227,8 +191,8 @@ def silu_gate_widths(at):
 
 @op(
     inputs=(
-        Tensor("x", "int16", "...", meaning="any Q format"),
-        Tensor("z", "int16", "...", meaning="Q.f"),
+        Tensor("x", "int16", "...", meaning="gated input, any Q format"),
+        Tensor("z", "int16", "...", meaning="gating input, Q.f"),
     ),
     outputs=(Tensor("y", "int16", "...", meaning="the format of x"),),
     parameters=(Parameter("f", 0, 14, "fraction bits of z"),),
@@ -239,26 +203,11 @@ def silu_gate_widths(at):
     },
     widths=silu_gate_widths,
 )
-def silu_gate(x, z, *, f):
-    """Return ``x * z * sigmoid(z)``: a gate that grows with z, the SiLU of an algebraic sigmoid.
+def silu_gate(x: Int16Array, z: Int16Array, /, *, f: int) -> Int16Array:
+    """Gate x with the SiLU of z, on the algebraic sigmoid: ``y = x * z * sigmoid(z)``.
 
     With ``g = algebraic_sigmoid(z)`` in Q.15 (C1), ``y = shift_round(x * z * g, 15 + f)`` (C2), saturated to 16 bits
     (C3).
-
-    Parameters
-    ----------
-    x : int16 array, any shape, in [-32767, 32767]
-    z : int16 array, the shape of x, Q.f, in [-32767, 32767]
-    f : int in [0, 14]
-
-    Returns
-    -------
-    int16 array, the shape and format of x.
-
-    Raises
-    ------
-    DomainError
-        x or z holds -32768 or is not int16; their shapes differ; f outside its range.
 
     Notes
     -----

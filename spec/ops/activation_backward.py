@@ -1,8 +1,11 @@
 """Backward of the activations: each slope is one rounded division, each product of a gradient one rounding."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from .. import integers
+from ..arrays import Int16Array, Int32Array
 from ..bounds import Interval, Width
 from ..contract import Parameter, Tensor, op
 from .activation import ACTIVATION, root_of, squareplus_widths
@@ -13,7 +16,7 @@ LARGEST = ACTIVATION.high
 
 def gradient(name: str, shape: str = "...") -> Tensor:
     """Return a gradient that an op takes: int16 or int32, in units that the caller keeps."""
-    return Tensor(name, ("int32", "int16"), shape, meaning="gradient, any unit")
+    return Tensor(name, ("int32", "int16"), shape, meaning="gradient of the result, in any unit")
 
 
 def least_saturated(f: int, offset: int) -> int:
@@ -51,11 +54,11 @@ def squareplus_backward_widths(at):
 
 
 @op(
-    inputs=(gradient("dy"), Tensor("x", "int16", "...", meaning="Q.f")),
-    outputs=(Tensor("dx", "int32", "...", meaning="the unit of dy"),),
+    inputs=(gradient("dy"), Tensor("x", "int16", "...", meaning="input of the forward op, Q.f")),
+    outputs=(Tensor("dx", "int32", "...", meaning="gradient of x, the unit of dy"),),
     parameters=(
         Parameter("f", 0, 14, "fraction bits of x"),
-        Parameter("offset", 0, 2**15 - 1, "what the result loses, Q.f; 2**f makes squareplus(0) = 0"),
+        Parameter("offset", 0, 2**15 - 1, "that of the forward op, Q.f"),
     ),
     clauses={
         "C1": "slope = floor((x + r) * 2**14 / r + 1/2) in Q.15, r the largest integer with r*r <= x*x + 4 * 4**f",
@@ -63,29 +66,14 @@ def squareplus_backward_widths(at):
         "C3": "dx = floor(dy * slope / 2**15 + 1/2), so that |dx| <= |dy|",
     },
     widths=squareplus_backward_widths,
+    backward_of="squareplus",
 )
-def squareplus_backward(dy, x, *, f, offset):
-    """Return the gradient of `squareplus` with respect to x: ``dy (1 + x / sqrt(x*x + 4)) / 2``.
+def squareplus_backward(dy: Int32Array | Int16Array, x: Int16Array, /, *, f: int, offset: int) -> Int32Array:
+    """Compute the gradient of `squareplus` with respect to x: ``dx = dy (1 + x / sqrt(x*x + 4)) / 2``.
 
     With ``r = isqrt(x*x + 4 * 4**f)`` the slope is ``round_div((x + r) << 14, r)`` in Q.15 (C1), zero where the result
-    was saturated (C2), and ``dx = shift_round(dy * slope, 15)`` (C3). The floor of the forward halving is passed
-    straight through.
-
-    Parameters
-    ----------
-    dy : int32 or int16 array, any shape, symmetric range: the gradient of the result
-    x : int16 array, the shape of dy, Q.f, in [-32767, 32767]: the input of the forward op
-    f : int in [0, 14]
-    offset : int in [0, 2**15 - 1], Q.f: that of the forward op
-
-    Returns
-    -------
-    int32 array, the shape of x, the unit of dy.
-
-    Raises
-    ------
-    DomainError
-        An array or parameter outside its range, or of another shape or dtype.
+    was saturated (C2), and ``dx = shift_round(dy * slope, 15)`` (C3). The gradient passes straight through the
+    floor of the forward halving.
 
     Notes
     -----
@@ -147,10 +135,14 @@ def sigmoid_gate_backward_widths(at):
 
 
 @op(
-    inputs=(gradient("dy"), Tensor("x", "int16", "..."), Tensor("z", "int16", "...", meaning="Q.f")),
+    inputs=(
+        gradient("dy"),
+        Tensor("x", "int16", "...", meaning="gated input of the forward op"),
+        Tensor("z", "int16", "...", meaning="gating input of the forward op, Q.f"),
+    ),
     outputs=(
-        Tensor("dx", "int32", "...", meaning="the unit of dy"),
-        Tensor("dz", "int32", "...", meaning="the unit of dy"),
+        Tensor("dx", "int32", "...", meaning="gradient of x, the unit of dy"),
+        Tensor("dz", "int32", "...", meaning="gradient of the integer z, the unit of dy"),
     ),
     parameters=(Parameter("f", 0, 14, "fraction bits of z"),),
     clauses={
@@ -159,31 +151,18 @@ def sigmoid_gate_backward_widths(at):
         "C3": "dz = saturate(floor(dy * x * slope / 2**(17+f) + 1/2), 32) with slope = floor(u*u / 2**14 + 1/2)",
     },
     widths=sigmoid_gate_backward_widths,
+    backward_of="sigmoid_gate",
 )
-def sigmoid_gate_backward(dy, x, z, *, f):
-    """Return the gradients of `sigmoid_gate` with respect to x and z.
+def sigmoid_gate_backward(
+    dy: Int32Array | Int16Array, x: Int16Array, z: Int16Array, /, *, f: int
+) -> tuple[Int32Array, Int32Array]:
+    """Compute the gradients of `sigmoid_gate` with respect to x and z.
 
-    Both follow from ``u = 1 / (1 + |z|)``, in Q.15 ``round_div(2**(f+15), 2**f + |z|)`` (C1): the sigmoid is
-    ``u / 2`` for z < 0 and ``1 - u / 2`` else, g in Q.16, and ``dx = shift_round(dy * g, 16)`` (C2); its derivative is
+    Both follow from ``u = 1 / (1 + |z|)``, in Q.15 ``round_div(2**(f+15), 2**f + |z|)`` (C1): the sigmoid is ``u / 2``
+    for z < 0 and ``1 - u / 2`` else, g in Q.16, and ``dx = shift_round(dy * g, 16)`` (C2). Its derivative is
     ``u*u / 2``, and with ``slope = shift_round(u * u, 14)`` in Q.16,
-    ``dz = saturate(shift_round(dy * x * slope, 17 + f), 32)`` (C3). Forward roundings are passed straight through.
-
-    Parameters
-    ----------
-    dy : int32 or int16 array, any shape, symmetric range: the gradient of the result
-    x : int16 array, the shape of dy, in [-32767, 32767]: the gated input of the forward op
-    z : int16 array, the shape of dy, Q.f, in [-32767, 32767]: the gating input of the forward op
-    f : int in [0, 14]
-
-    Returns
-    -------
-    dx : int32 array, the shape of x; ``|dx| <= |dy|``
-    dz : int32 array, the shape of z
-
-    Raises
-    ------
-    DomainError
-        An array or parameter outside its range, or of another shape or dtype.
+    ``dz = saturate(shift_round(dy * x * slope, 17 + f), 32)`` (C3). Gradients pass straight through the forward
+    roundings.
 
     Notes
     -----
@@ -232,10 +211,14 @@ def silu_gate_backward_widths(at):
 
 
 @op(
-    inputs=(gradient("dy"), Tensor("x", "int16", "..."), Tensor("z", "int16", "...", meaning="Q.f")),
+    inputs=(
+        gradient("dy"),
+        Tensor("x", "int16", "...", meaning="gated input of the forward op"),
+        Tensor("z", "int16", "...", meaning="gating input of the forward op, Q.f"),
+    ),
     outputs=(
-        Tensor("dx", "int32", "...", meaning="the unit of dy"),
-        Tensor("dz", "int32", "...", meaning="the unit of dy"),
+        Tensor("dx", "int32", "...", meaning="gradient of x, the unit of dy"),
+        Tensor("dz", "int32", "...", meaning="gradient of the integer z, the unit of dy"),
     ),
     parameters=(Parameter("f", 0, 14, "fraction bits of z"),),
     clauses={
@@ -245,32 +228,18 @@ def silu_gate_backward_widths(at):
         "slope = v for z < 0 and 2**16 - v for z >= 0",
     },
     widths=silu_gate_backward_widths,
+    backward_of="silu_gate",
 )
-def silu_gate_backward(dy, x, z, *, f):
-    """Return the gradients of `silu_gate` with respect to x and z.
+def silu_gate_backward(
+    dy: Int32Array | Int16Array, x: Int16Array, z: Int16Array, /, *, f: int
+) -> tuple[Int32Array, Int32Array]:
+    """Compute the gradients of `silu_gate` with respect to x and z.
 
     Both follow from ``u = 1 / (1 + |z|)``, in Q.15 ``round_div(2**(f+15), 2**f + |z|)`` (C1): the sigmoid is
     ``u / 2`` for z < 0 and ``1 - u / 2`` else, g in Q.16, and ``dx = saturate(shift_round(dy * z * g, 16 + f), 32)``
     (C2); the derivative of ``z * sigmoid(z)`` is ``u*u / 2`` for z < 0 and ``1 - u*u / 2`` else, the slope in Q.16, and
-    ``dz = saturate(shift_round(dy * x * slope, 16 + f), 32)`` (C3). Forward roundings, and the forward saturation, are
-    passed straight through.
-
-    Parameters
-    ----------
-    dy : int32 or int16 array, any shape, symmetric range: the gradient of the result
-    x : int16 array, the shape of dy, in [-32767, 32767]: the gated input of the forward op
-    z : int16 array, the shape of dy, Q.f, in [-32767, 32767]: the gating input of the forward op
-    f : int in [0, 14]
-
-    Returns
-    -------
-    dx : int32 array, the shape of x
-    dz : int32 array, the shape of z
-
-    Raises
-    ------
-    DomainError
-        An array or parameter outside its range, or of another shape or dtype.
+    ``dz = saturate(shift_round(dy * x * slope, 16 + f), 32)`` (C3). Gradients pass straight
+    through the forward roundings and the forward saturation.
 
     Notes
     -----

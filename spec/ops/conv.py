@@ -1,8 +1,11 @@
 """The causal convolution of each channel with four taps, whole sequences and single steps."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from .. import integers
+from ..arrays import Int8Array, Int16Array, Int32Array
 from ..bounds import Interval, Width
 from ..contract import Parameter, Tensor, op
 
@@ -20,10 +23,15 @@ def conv_widths(at):
 
 def tensors(x: str) -> tuple[Tensor, ...]:
     return (
-        Tensor("x", "int16", x, meaning="any Q format"),
-        Tensor("w", "int8", "D 4", meaning="Q.s, the oldest input's tap first"),
-        Tensor("bias", "int32", "D", -BIAS, BIAS, "the format of x with s more fraction bits"),
-        Tensor("state", "int16", "B 3 D", meaning="the three inputs before x, oldest first"),
+        Tensor("x", "int16", x, meaning="inputs, any Q format"),
+        Tensor("w", "int8", "D 4", meaning="taps, Q.s, that of the oldest input first"),
+        Tensor("bias", "int32", "D", -BIAS, BIAS, "biases, the format of x with s more fraction bits"),
+        Tensor(
+            "state",
+            "int16",
+            "B 3 D",
+            meaning="the three inputs before x, oldest first; zeros at the start of a sequence",
+        ),
     )
 
 
@@ -42,28 +50,12 @@ SHIFT = Parameter("s", 0, 22, "fraction bits of w")
     },
     widths=conv_widths,
 )
-def causal_conv1d(x, w, bias, state, *, s):
-    """Return each channel convolved with its four taps, and the state that continues it.
+def causal_conv1d(
+    x: Int16Array, w: Int8Array, bias: Int32Array, state: Int16Array, /, *, s: int
+) -> tuple[Int16Array, Int16Array]:
+    """Convolve each channel with its four causal taps; return the outputs and the last three inputs.
 
     ``y_t = saturate(shift_round(bias + sum_j w_j x_{t-3+j}, s), 16)`` (C1), with x at -3, -2, -1 from the state (C2).
-
-    Parameters
-    ----------
-    x : int16 array, shape (B, L, D), in [-32767, 32767]
-    w : int8 array, shape (D, 4), Q.s, in [-127, 127]; ``w[:, 3]`` multiplies the newest input
-    bias : int32 array, shape (D,), in [-2**24, 2**24]
-    state : int16 array, shape (B, 3, D), in [-32767, 32767], oldest first; zero at the start of a sequence
-    s : int in [0, 22]
-
-    Returns
-    -------
-    y : int16 array, shape (B, L, D), the format of x
-    state : int16 array, shape (B, 3, D)
-
-    Raises
-    ------
-    DomainError
-        An array or parameter outside its range, or of another shape or dtype.
 
     Examples
     --------
@@ -90,27 +82,12 @@ def causal_conv1d(x, w, bias, state, *, s):
     parameters=(SHIFT,),
     clauses={"C1": "causal_conv1d of a sequence of length one"},
     widths=conv_widths,
+    step_of="causal_conv1d",
 )
-def conv1d_step(x, w, bias, state, *, s):
-    """Return one step of `causal_conv1d` (C1): the next output and the state that continues it.
-
-    Parameters
-    ----------
-    x : int16 array, shape (B, D), in [-32767, 32767]
-    w : int8 array, shape (D, 4), Q.s, in [-127, 127]; ``w[:, 3]`` multiplies x
-    bias : int32 array, shape (D,), in [-2**24, 2**24]
-    state : int16 array, shape (B, 3, D), in [-32767, 32767], oldest first
-    s : int in [0, 22]
-
-    Returns
-    -------
-    y : int16 array, shape (B, D), the format of x
-    state : int16 array, shape (B, 3, D)
-
-    Raises
-    ------
-    DomainError
-        An array or parameter outside its range, or of another shape or dtype.
+def conv1d_step(
+    x: Int16Array, w: Int8Array, bias: Int32Array, state: Int16Array, /, *, s: int
+) -> tuple[Int16Array, Int16Array]:
+    """Run one step of `causal_conv1d` (C1); return its output and the new state.
 
     Examples
     --------

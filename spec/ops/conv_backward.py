@@ -1,8 +1,11 @@
 """Backward of the convolution: the taps backwards in time, and exact sums for the weights."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from .. import integers
+from ..arrays import Int8Array, Int16Array, Int32Array, Int64Array
 from ..bounds import Interval, Width
 from ..contract import Tensor, op
 from .activation_backward import GRADIENT, gradient
@@ -38,35 +41,17 @@ def causal_conv1d_backward_widths(at):
         "C4": "dbias is the exact sum of g over batch and time",
     },
     widths=causal_conv1d_backward_widths,
+    backward_of="causal_conv1d",
 )
-def causal_conv1d_backward(dy, x, w, bias, state, *, s):
-    """Return the gradients of `causal_conv1d` with respect to x, w and bias.
+def causal_conv1d_backward(
+    dy: Int32Array | Int16Array, x: Int16Array, w: Int8Array, bias: Int32Array, state: Int16Array, /, *, s: int
+) -> tuple[Int32Array, Int64Array, Int64Array]:
+    """Compute the gradients of `causal_conv1d` with respect to x, w and bias.
 
-    A result that was saturated passes nothing back; rounding is passed straight through (C1). With g the dy left,
-    ``dx_t = saturate(shift_round(sum_j w_j g_{t+3-j}, s), 32)`` (C2), ``dw_j = sum g_t x_{t-3+j}`` (C3) and
+    A saturated result passes no gradient, and gradients pass straight through rounding (C1). With g the dy that is
+    left, ``dx_t = saturate(shift_round(sum_j w_j g_{t+3-j}, s), 32)`` (C2), ``dw_j = sum g_t x_{t-3+j}`` (C3) and
     ``dbias = sum g_t`` (C4), the sums exact: those of micro-batches add up to the batch's. The state is a constant
     here: no gradient flows to the inputs before x.
-
-    Parameters
-    ----------
-    dy : int32 or int16 array, shape (B, L, D), symmetric range: the gradient of y
-    x : int16 array, shape (B, L, D), in [-32767, 32767]: as in the forward op, and so are the next four
-    w : int8 array, shape (D, 4), Q.s, in [-127, 127]
-    bias : int32 array, shape (D,), in [-2**24, 2**24]
-    state : int16 array, shape (B, 3, D), in [-32767, 32767]
-    s : int in [0, 22]
-
-    Returns
-    -------
-    dx : int32 array, shape (B, L, D), the unit of dy
-    dw : int64 array, shape (D, 4), with s more fraction bits than dy
-    dbias : int64 array, shape (D,), with s more fraction bits than dy
-
-    Raises
-    ------
-    DomainError
-        An array or parameter outside its range, or of another shape or dtype; more than 2**17 steps in all, whose
-        sums int64 would not hold.
 
     Examples
     --------
@@ -86,7 +71,7 @@ def causal_conv1d_backward(dy, x, w, bias, state, *, s):
     y = integers.shift_round(total, s)
     g = np.where(integers.saturate(y, 16) == y, dy.astype(np.int64), 0)
     # ACCUMULATE
-    later = np.concatenate([g, np.zeros(state.shape, np.int64)], axis=1)
+    later: Int64Array = np.concatenate([g, np.zeros(state.shape, np.int64)], axis=1)
     back = np.zeros(x.shape, np.int64)
     dw = np.zeros(w.shape, np.int64)
     for j in range(TAPS):

@@ -1,7 +1,10 @@
 """The embedding: rows of an integer table, brought to the format of the residual stream."""
 
+from __future__ import annotations
+
 import numpy as np
 
+from ..arrays import Int16Array, Int32Array
 from ..bounds import Interval, Width
 from ..contract import Parameter, Tensor, op
 from ..integers import RESIDUAL_BITS
@@ -11,7 +14,7 @@ TABLE_BITS = 16
 
 @op(
     inputs=(
-        Tensor("ids", "int32", "...", low=0, high=lambda at: at.V - 1, meaning="row numbers"),
+        Tensor("ids", "int32", "...", low=0, high="V - 1", meaning="row numbers"),
         Tensor("table", "int16", "V D", meaning="Q.f"),
     ),
     outputs=(Tensor("y", "int32", "... D", meaning="Q.(f + shift)"),),
@@ -23,25 +26,10 @@ TABLE_BITS = 16
     },
     widths=lambda at: {"y": Width(Interval.signed(TABLE_BITS) << at.shift, "int32")},
 )
-def embedding(ids, table, *, shift):
-    """Return row ``ids[...]`` of the table times ``2**shift`` (C1): the start of the residual stream.
+def embedding(ids: Int32Array, table: Int16Array, /, *, shift: int) -> Int32Array:
+    """Look up rows of the embedding table: ``y = table[ids] * 2**shift`` (C1), the start of the residual stream.
 
     The largest shift is the one for which every result stays inside the residual stream, ``|y| <= 2**23 - 1``.
-
-    Parameters
-    ----------
-    ids : int32 array, any shape, in [0, V - 1]
-    table : int16 array, shape (V, D), V >= 1, Q.f, in [-32767, 32767]
-    shift : int in [0, 8]
-
-    Returns
-    -------
-    int32 array, shape (..., D), Q.(f + shift).
-
-    Raises
-    ------
-    DomainError
-        An id outside the table (C2); the table holds -32768; shift outside its range.
 
     Examples
     --------

@@ -1,19 +1,22 @@
-"""Backward of the embedding: rows of the error are added to the rows of the table that they came from."""
+"""Backward of the embedding: rows of the gradient are added to the rows of the table that they came from."""
+
+from __future__ import annotations
 
 import math
 
 import numpy as np
 
+from ..arrays import Int32Array, Int64Array
 from ..bounds import Interval, Width
 from ..contract import Parameter, Tensor, op
 
-STREAM_ERROR = Interval.signed(32)
+STREAM_GRADIENT = Interval.signed(32)
 
 
 @op(
     inputs=(
-        Tensor("ids", "int32", "...", low=0, high=lambda at: at.V - 1, meaning="row numbers"),
-        Tensor("dy", "int32", "... D", meaning="error of the residual stream, times 2**G"),
+        Tensor("ids", "int32", "...", low=0, high="V - 1", meaning="row numbers"),
+        Tensor("dy", "int32", "... D", meaning="gradient of the residual stream, times 2**G"),
     ),
     outputs=(Tensor("dtable", "int64", "V D", meaning="gradient of the table, times 2**G"),),
     parameters=(Parameter("V", 1, 2**31 - 1, "rows of the table"),),
@@ -21,27 +24,13 @@ STREAM_ERROR = Interval.signed(32)
         "C1": "dtable[v, d] = sum of dy[..., d] over all places where ids[...] = v, exact",
         "C2": "an id outside [0, V - 1] is a DomainError",
     },
-    widths=lambda at: {"dtable": Width(STREAM_ERROR.sum(math.prod(at.leading)), "int64")},
+    backward_of="embedding",
+    widths=lambda at: {"dtable": Width(STREAM_GRADIENT.sum(math.prod(at.leading)), "int64")},
 )
-def embedding_backward(ids, dy, *, V):
-    """Return the sum of the errors at the places that read each row of the table (C1).
+def embedding_backward(ids: Int32Array, dy: Int32Array, /, *, V: int) -> Int64Array:
+    """Compute the gradient of the embedding table: ``dtable[v] = sum of dy where ids = v`` (C1).
 
     A row that no id names gets zeros. The sums are exact, so those of micro-batches add up to the whole batch's.
-
-    Parameters
-    ----------
-    ids : int32 array, any shape, in [0, V - 1]
-    dy : int32 array, shape (..., D), in [-(2**31 - 1), 2**31 - 1]
-    V : int in [1, 2**31 - 1]
-
-    Returns
-    -------
-    int64 array, shape (V, D).
-
-    Raises
-    ------
-    DomainError
-        An id outside the table (C2); dy holds -2**31; ids and dy of different leading dimensions; V outside its range.
 
     Examples
     --------

@@ -1,52 +1,46 @@
-"""What gradients need between the ops: sums, magnitudes, and fewer bits."""
+"""Gradients between the backward ops: their sums, their magnitudes, and their rounding to fewer bits."""
+
+from __future__ import annotations
 
 from math import prod
 
 import numpy as np
 
 from .. import integers
+from ..arrays import Int8Array, Int16Array, Int32Array, Int64Array
 from ..bounds import Interval, Width
-from ..contract import Parameter, Tensor, op
+from ..contract import Parameter, Tensor, VaryingResult, op
 from ..philox import MASK, rounding_words
 from .linear import LARGEST_ROW
 
-ERROR = Interval.signed(16)
+ACTIVATION_GRADIENT = Interval.signed(16)
 WORD = Interval.signed(32)
 # Sums of weight gradients, in int64: two of them can be added.
 GRADIENT_BITS = 63
 GRADIENT = Interval.signed(GRADIENT_BITS)
 LARGEST_EXPONENT = 15
 LARGEST_ROUNDING = 24
+FIRST_ROW = "number of the first row in the whole batch; (first + rows) * ceil(K / 4) is at most 2**32"
 
 
 @op(
     inputs=(
-        Tensor("a", "int16", "...", meaning="an error of x"),
-        Tensor("b", "int16", "...", meaning="another, at the same exponent"),
+        Tensor("a", "int16", "...", meaning="a gradient of x"),
+        Tensor("b", "int16", "...", meaning="another gradient of x, at the same exponent"),
     ),
-    outputs=(Tensor("y", "int16", "...", meaning="the error of x"),),
+    outputs=(Tensor("y", "int16", "...", meaning="the sum of both"),),
     clauses={"C1": "y = a + b, saturated to [-32767, 32767]"},
-    widths=lambda at: {"sum": Width(ERROR + ERROR, "int32"), "y": Width(ERROR, "int16")},
+    widths=lambda at: {
+        "sum": Width(ACTIVATION_GRADIENT + ACTIVATION_GRADIENT, "int32"),
+        "y": Width(ACTIVATION_GRADIENT, "int16"),
+    },
 )
-def error_add(a, b):
-    """Return the error of what two layers read: the sum of the errors that both send back, saturated (C1).
-
-    Parameters
-    ----------
-    a, b : int16 arrays of one shape, in [-32767, 32767]
-
-    Returns
-    -------
-    int16 array, the shape of a, in [-32767, 32767].
-
-    Raises
-    ------
-    DomainError
-        a or b holds -32768 or is not int16; their shapes differ.
+def saturating_add(a: Int16Array, b: Int16Array, /) -> Int16Array:
+    """Add two gradients of one activation and saturate: ``y = saturate(a + b, 16)`` (C1).
 
     Examples
     --------
-    >>> error_add(np.array([100, 32767], np.int16), np.array([-3, 9], np.int16)).tolist()
+    >>> saturating_add(np.array([100, 32767], np.int16), np.array([-3, 9], np.int16)).tolist()
     [97, 32767]
     """
     # ACCUMULATE
@@ -58,30 +52,16 @@ def error_add(a, b):
 @op(
     inputs=(
         Tensor("a", "int64", "...", low=GRADIENT.low, high=GRADIENT.high, meaning="sum over the batches so far"),
-        Tensor("b", "int64", "...", low=GRADIENT.low, high=GRADIENT.high, meaning="that of one more"),
+        Tensor("b", "int64", "...", low=GRADIENT.low, high=GRADIENT.high, meaning="sum over one more batch"),
     ),
-    outputs=(Tensor("y", "int64", "..."),),
+    outputs=(Tensor("y", "int64", "...", meaning="the sum of both"),),
     clauses={"C1": "y = a + b, exactly: batches may be summed in any order"},
     widths=lambda at: {"y": Width(GRADIENT + GRADIENT, "int64")},
 )
-def gradient_add(a, b):
-    """Return the sum of two weight gradients (C1): of micro-batches, or of the ranks of a parallel run.
+def gradient_add(a: Int64Array, b: Int64Array, /) -> Int64Array:
+    """Add two weight gradients exactly, ``y = a + b`` (C1): of micro-batches, or of the ranks of a parallel run.
 
-    It never saturates, for then the order of summation would matter; a sum that reaches 2**62 is no input again.
-
-    Parameters
-    ----------
-    a : int64 array, any shape, in [-(2**62 - 1), 2**62 - 1]
-    b : int64 array, the shape of a, in the same range
-
-    Returns
-    -------
-    int64 array, the shape of a.
-
-    Raises
-    ------
-    DomainError
-        a or b outside its range or of another type; their shapes differ.
+    The sum never saturates, for then the order of summation would matter. A sum that reaches 2**62 is no input again.
 
     Examples
     --------
@@ -93,26 +73,13 @@ def gradient_add(a, b):
 
 
 @op(
-    inputs=(Tensor("x", ("int64", "int32", "int16", "int8"), "..."),),
-    outputs=(Tensor("y", "int64", "1", low=0),),
+    inputs=(Tensor("x", ("int64", "int32", "int16", "int8"), "...", meaning="any array"),),
+    outputs=(Tensor("y", "int64", "1", low=0, meaning="the greatest magnitude"),),
     clauses={"C1": "y is the greatest |x|; 0 if there is no x"},
     widths=lambda at: {"y": Width(Interval(0, Interval.signed(64).high), "int64")},
 )
-def largest_magnitude(x):
-    """Return the greatest absolute value of an array (C1), from which exponents follow.
-
-    Parameters
-    ----------
-    x : int8, int16, int32 or int64 array, any shape, symmetric range
-
-    Returns
-    -------
-    int64 array, shape (1,), at least 0.
-
-    Raises
-    ------
-    DomainError
-        x holds its type's least value or is of another type.
+def largest_magnitude(x: Int64Array | Int32Array | Int16Array | Int8Array, /) -> Int64Array:
+    """Find the greatest absolute value of an array (C1), from which exponents follow.
 
     Examples
     --------
@@ -138,22 +105,8 @@ def round_to_int16_widths(at):
     },
     widths=round_to_int16_widths,
 )
-def round_to_int16(x, *, shift):
-    """Return ``saturate(shift_even(x, shift), 16)`` (C1, C2): errors, and master weights, as the ops take them.
-
-    Parameters
-    ----------
-    x : int32 array, any shape, Q.f, in [-(2**31 - 1), 2**31 - 1]
-    shift : int in [0, 31]
-
-    Returns
-    -------
-    int16 array, the shape of x, Q.(f - shift), in [-32767, 32767].
-
-    Raises
-    ------
-    DomainError
-        x holds -2**31 or is not int32; shift outside its range.
+def round_to_int16(x: Int32Array, /, *, shift: int) -> Int16Array:
+    """Round gradients or master weights to int16: ``y = saturate(shift_even(x, shift), 16)`` (C1, C2).
 
     Examples
     --------
@@ -173,42 +126,28 @@ def saturate_backward_widths(at):
 
 @op(
     inputs=(
-        Tensor("dy", ("int32", "int16"), "...", meaning="error of y, times 2**G"),
-        Tensor("y", ("int16", "int8"), "...", meaning="a result that an op saturated to its type's range"),
+        Tensor("dy", ("int32", "int16"), "...", meaning="gradient of y, times 2**G"),
+        Tensor("y", ("int16", "int8"), "...", meaning="a result that was saturated to its type's range"),
     ),
-    outputs=(Tensor("dx", "int16", "...", meaning="error of what was saturated, times 2**(G - shift)"),),
-    parameters=(Parameter("shift", 0, 31, "bits that the error loses"),),
+    outputs=(Tensor("dx", "int16", "...", meaning="gradient of what was saturated, times 2**(G - shift)"),),
+    parameters=(Parameter("shift", 0, 31, "bits that the gradient loses"),),
     clauses={
         "C1": "e = dy / 2**shift to the nearest integer, ties to the even one, saturated to [-32767, 32767]",
         "C2": "dx = max(e, 0) where y is the greatest of its type, min(e, 0) where it is the least, e elsewhere",
     },
     widths=saturate_backward_widths,
+    backward_of="saturate",
 )
-def saturate_backward(dy, y, *, shift):
-    """Return the error of a value from that of the value saturated, rounded to 16 bits (C1).
+def saturate_backward(dy: Int32Array | Int16Array, y: Int16Array | Int8Array, /, *, shift: int) -> Int16Array:
+    """Compute the gradient of a saturated value: dy rounded to 16 bits (C1), 0 where it pushes past an end (C2).
 
-    Inside the range the derivative is one. At an end of it, an error passes that asks for a value farther inside, and
-    none that asks for one farther outside (C2): descent goes against the error.
-
-    Parameters
-    ----------
-    dy : int32 or int16 array, any shape, symmetric range
-    y : int16 or int8 array, the shape of dy: 32767 or 127, and their negatives, are the ends
-    shift : int in [0, 31]
-
-    Returns
-    -------
-    int16 array, the shape of dy, in [-32767, 32767].
-
-    Raises
-    ------
-    DomainError
-        A value or type that is not as above; shapes that differ; shift outside its range.
+    Inside the range the derivative is one. At an end of the range, only a gradient that moves the value inside passes
+    (C2): descent goes against the gradient.
 
     Notes
     -----
-    If errors passed unhindered, a value beyond its range would be pushed on for ever: nothing that it does there
-    changes the loss. If none passed, it would stay there.
+    If all gradients passed, a value beyond its range would be pushed on for ever: its size there doesn't change the
+    loss. If no gradient passed, the value would stay there.
 
     Examples
     --------
@@ -225,12 +164,12 @@ def saturate_backward(dy, y, *, shift):
 
 
 def stochastic_round_rows_widths(at):
-    scaled = ERROR.union(ERROR << LARGEST_EXPONENT)
+    scaled = ACTIVATION_GRADIENT.union(ACTIVATION_GRADIENT << LARGEST_EXPONENT)
     noise = Interval(0, (1 << at.shift) - 1)
     raised = scaled + noise
     rounded = raised >> at.shift
     blocks, rows = -(-at.K // 4), prod(at.leading)
-    exact = at.shift <= LARGEST_EXPONENT  # the largest error is a multiple of what is dropped
+    exact = at.shift <= LARGEST_EXPONENT  # the largest gradient is a multiple of what is dropped
     return {
         "counter": Width(Interval(0, max(rows * blocks - 1, 0)) + at.first * blocks, "uint32"),
         "scaled": Width(scaled, "int32"),
@@ -244,17 +183,32 @@ def stochastic_round_rows_widths(at):
 
 @op(
     inputs=(
-        Tensor("x", "int16", "... K", meaning="errors, any exponent"),
-        Tensor("e", "int32", "...", low=0, high=LARGEST_EXPONENT, meaning="exponent that a row is multiplied by"),
+        Tensor("x", "int16", "... K", meaning="gradients, any exponent"),
+        Tensor(
+            "e",
+            "int32",
+            "...",
+            low=0,
+            high=LARGEST_EXPONENT,
+            meaning="exponents of the factors 2**e: for gradients of weights those of the layer's rows, else zeros",
+        ),
     ),
-    outputs=(Tensor("y", ("int16", "int8"), "... K", meaning="int8 if bits is at most 8"),),
+    outputs=(
+        VaryingResult(
+            "y",
+            ("int16", "int8"),
+            "... K",
+            meaning="int8 if bits is at most 8",
+            select=lambda at: "int8" if at.bits <= 8 else "int16",
+        ),
+    ),
     parameters=(
         Parameter("shift", 0, LARGEST_ROUNDING, "bits that are dropped"),
         Parameter("bits", 2, 16, "width of the result"),
-        Parameter("seed", 0, 2**64 - 1, "of the rounding"),
-        Parameter("step", 0, MASK, "of the training run"),
+        Parameter("seed", 0, 2**64 - 1, "key of the stochastic rounding"),
+        Parameter("step", 0, MASK, "step of the training run"),
         Parameter("stream", 0, MASK, "number of this tensor among those that are rounded in a step"),
-        Parameter("first", 0, MASK, "number of the first row in the whole batch"),
+        Parameter("first", 0, MASK, FIRST_ROW, numbers_rows=True),
     ),
     sizes={"K": (1, LARGEST_ROW)},
     clauses={
@@ -265,37 +219,18 @@ def stochastic_round_rows_widths(at):
     },
     widths=stochastic_round_rows_widths,
 )
-def stochastic_round_rows(x, e, *, shift, bits, seed, step, stream, first):
-    """Return each row times its ``2**e``, cut to ``bits`` bits: rounded up with the probability of its rest.
+def stochastic_round_rows(
+    x: Int16Array, e: Int32Array, /, *, shift: int, bits: int, seed: int, step: int, stream: int, first: int
+) -> Int16Array | Int8Array:
+    """Round rows to ``bits`` bits stochastically: ``x * 2**e / 2**shift``, up with the probability of its rest.
 
     A uniform u below ``2**shift`` is added before the shift (C1); the result is saturated (C2). A row's words belong to
     its number in the whole batch, which may be cut anywhere (C3).
 
-    Parameters
-    ----------
-    x : int16 array, shape (..., K), in [-32767, 32767], K in [1, 2**20]
-    e : int32 array, shape (...), in [0, 15]
-        For a gradient of weights the exponents of the rows that the layer was given, else zeros.
-    shift : int in [0, 24]
-    bits : int in [2, 16]
-    seed : int in [0, 2**64 - 1]
-    step, stream, first : int in [0, 2**32 - 1]
-        ``(first + rows) * ceil(K / 4)`` is at most 2**32.
-
-    Returns
-    -------
-    int16 array, or int8 if bits is at most 8, shape (..., K).
-
-    Raises
-    ------
-    DomainError
-        x or e outside its range or of another type; their leading shapes differ; rows of length 0; a parameter outside
-        its range; more rows than have words of their own.
-
     Notes
     -----
-    But for saturation the mean of y over all words is exactly ``x * 2**e / 2**shift``, and a multiple of ``2**shift``
-    meets no chance.
+    Without saturation, the mean of y over all words is exactly ``x * 2**e / 2**shift``. A multiple of ``2**shift`` is
+    never rounded.
 
     Examples
     --------
@@ -312,10 +247,10 @@ def stochastic_round_rows(x, e, *, shift, bits, seed, step, stream, first):
 
 
 __all__ = [
-    "error_add",
     "gradient_add",
     "largest_magnitude",
     "round_to_int16",
     "saturate_backward",
+    "saturating_add",
     "stochastic_round_rows",
 ]

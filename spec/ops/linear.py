@@ -1,8 +1,11 @@
 """Quantised rows times ternary weights: additions and subtractions, then one rounding."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from .. import integers
+from ..arrays import Int8Array, Int16Array, Int32Array, UInt8Array
 from ..bounds import Interval, Width
 from ..contract import PackedTernary, Parameter, Tensor, op
 from .packing import unpack_ternary
@@ -41,25 +44,11 @@ def quantised_widths(row: Width):
     },
     widths=lambda at: quantised_widths(Width(ACTIVATION, "int16")),
 )
-def quantize_rows(x):
-    """Return each row as int8 times a power of two of its own.
+def quantize_rows(x: Int16Array, /) -> tuple[Int8Array, Int32Array]:
+    """Quantise rows to int8 with one power of two per row: ``x ~ q * 2**e``.
 
     ``e`` is the least exponent with ``|x| < 2**(e + 7)`` in the row (C1), and ``q = saturate(shift_round(x, e), 8)``
     (C2, C3).
-
-    Parameters
-    ----------
-    x : int16 array, shape (..., K), in [-32767, 32767], K in [1, 2**20]
-
-    Returns
-    -------
-    q : int8 array, shape (..., K), in [-127, 127]
-    e : int32 array, shape (...), in [0, 8]
-
-    Raises
-    ------
-    DomainError
-        x holds -32768, is not int16, or has rows of length 0.
 
     Examples
     --------
@@ -87,7 +76,7 @@ def requantize_widths(at):
 
 @op(
     inputs=(Tensor("x", ("int32", "int16"), "...", meaning="any Q format"),),
-    outputs=(Tensor("q", "int8", "..."),),
+    outputs=(Tensor("q", "int8", "...", meaning="x over 2**shift"),),
     parameters=(Parameter("shift", 0, 31, "fraction bits that are dropped"),),
     clauses={
         "C1": "q = x / 2**shift to the nearest integer, ties toward plus infinity",
@@ -95,22 +84,8 @@ def requantize_widths(at):
     },
     widths=requantize_widths,
 )
-def requantize(x, *, shift):
-    """Return ``saturate(shift_round(x, shift), 8)``: int8 in a static format.
-
-    Parameters
-    ----------
-    x : int16 or int32 array, any shape, symmetric range
-    shift : int in [0, 31]
-
-    Returns
-    -------
-    int8 array, the shape of x, in [-127, 127].
-
-    Raises
-    ------
-    DomainError
-        x is of another dtype or holds its type's least value; shift outside its range.
+def requantize(x: Int32Array | Int16Array, /, *, shift: int) -> Int8Array:
+    """Quantise to int8 in a static format: ``q = saturate(shift_round(x, shift), 8)``.
 
     Examples
     --------
@@ -165,28 +140,11 @@ QUANTISED_ROWS = (
     },
     widths=ternary_linear_widths,
 )
-def ternary_linear(q, e, w, *, num, shift):
-    """Return ternary weights times quantised rows, scaled: a linear layer without a multiplication.
+def ternary_linear(q: Int8Array, e: Int32Array, w: UInt8Array, /, *, num: int, shift: int) -> Int16Array:
+    """Multiply quantised rows by ternary weights: ``y = (q * 2**e) @ w.T * num / 2**shift``, by additions alone.
 
     The sum (C1) is exact in int32, so its order is free. The row's exponent and the weights' Dyadic scale are applied
     in one rounding, ``shift_round((a * num) << e, shift)`` (C2), saturated to 16 bits (C3).
-
-    Parameters
-    ----------
-    q : int8 array, shape (..., K), in [-127, 127], K in [1, 2**20]
-    e : int32 array, shape (...), in [0, 15]
-    w : uint8 array, shape (N, ceil(K / 4)), 2-bit codes
-    num : int in [1, 2**15 - 1]
-    shift : int in [0, 47]
-
-    Returns
-    -------
-    int16 array, shape (..., N).
-
-    Raises
-    ------
-    DomainError
-        A value, dtype or shape that is not as above; an invalid code.
 
     Notes
     -----
@@ -210,32 +168,22 @@ def ternary_linear(q, e, w, *, num, shift):
 
 @op(
     inputs=QUANTISED_ROWS,
-    outputs=(Tensor("r", "int8", "... N"), Tensor("s", "int32", "...", low=0, high=8)),
+    outputs=(
+        Tensor("r", "int8", "... N", meaning="y over 2**s"),
+        Tensor("s", "int32", "...", low=0, high=8, meaning="the row's exponent"),
+    ),
     parameters=SCALE,
     sizes={"K": (1, LARGEST_ROW), "N": (1, LARGEST_ROW)},
     clauses={"C1": "(r, s) = quantize_rows(ternary_linear(q, e, w))"},
     widths=ternary_linear_requant_widths,
     composed_of=("ternary_linear", "quantize_rows"),
 )
-def ternary_linear_requant(q, e, w, *, num, shift):
-    """Return the rows of a ternary linear layer, quantised again for the next one.
+def ternary_linear_requant(
+    q: Int8Array, e: Int32Array, w: UInt8Array, /, *, num: int, shift: int
+) -> tuple[Int8Array, Int32Array]:
+    """Multiply quantised rows by ternary weights and quantise the result again: ``quantize_rows(ternary_linear)``.
 
     Exactly ``quantize_rows(ternary_linear(q, e, w, num=num, shift=shift))`` (C1).
-
-    Parameters
-    ----------
-    q, e, w, num, shift
-        As for `ternary_linear`.
-
-    Returns
-    -------
-    r : int8 array, shape (..., N)
-    s : int32 array, shape (...), in [0, 8]
-
-    Raises
-    ------
-    DomainError
-        As for `ternary_linear`; or w has no rows.
 
     Examples
     --------

@@ -1,27 +1,30 @@
-"""Backward of the ternary linear layer: with respect to its rows, and to its weights.
+"""Backward of the ternary linear layer: the gradients of its rows and of its weights.
 
-Rounding, saturation and the weights' projection to three values pass gradients as if they were not there
-(straight through). Errors are int16, or int8 where 8 bits are enough; their scale is their caller's to know.
+Gradients pass straight through rounding, saturation and the weights' projection to three values. They are int16, or
+int8 where 8 bits are enough. Their scale is known to the caller alone.
 """
+
+from __future__ import annotations
 
 from math import prod
 
 import numpy as np
 
 from .. import integers
+from ..arrays import Int8Array, Int16Array, Int64Array, UInt8Array
 from ..bounds import Interval, Width
 from ..contract import PackedTernary, Parameter, Tensor, op
 from .linear import LARGEST_ROW, QUANTISED, SCALE
 from .packing import unpack_ternary
 
-# The wider type stands for both: this many errors are summed exactly in int32.
-ERROR = Interval.signed(16)
-MOST_ERRORS = 2**16
-ERROR_TYPES = ("int16", "int8")
+# The wider type stands for both: this many gradients are summed exactly in int32.
+ACTIVATION_GRADIENT = Interval.signed(16)
+MOST_GRADIENTS = 2**16
+GRADIENT_TYPES = ("int16", "int8")
 
 
 def ternary_linear_backward_widths(at):
-    accumulator = (ERROR * Interval(-1, 1)).sum(at.N)
+    accumulator = (ACTIVATION_GRADIENT * Interval(-1, 1)).sum(at.N)
     scaled = accumulator * at.num
     rounded_sum = scaled.shift_round(at.shift)
     return {
@@ -34,42 +37,28 @@ def ternary_linear_backward_widths(at):
 
 @op(
     inputs=(
-        Tensor("dy", ERROR_TYPES, "... N", meaning="error of y, any scale"),
+        Tensor("dy", GRADIENT_TYPES, "... N", meaning="gradient of y, any scale"),
         PackedTernary("w", "uint8", "N K/4", meaning="the layer's weights"),
     ),
-    outputs=(Tensor("dx", "int16", "... K", meaning="error of x = q * 2**e, the scale of dy"),),
+    outputs=(Tensor("dx", "int16", "... K", meaning="gradient of x = q * 2**e, the scale of dy"),),
     parameters=(Parameter("K", 1, LARGEST_ROW, "digits in a row of w"), *SCALE),
-    sizes={"N": (1, MOST_ERRORS)},
+    sizes={"N": (1, MOST_GRADIENTS)},
     clauses={
         "C1": "a[k] = sum over n of dy[n] * w[n, k], exactly: additions and subtractions alone",
         "C2": "dx = a * num / 2**shift to the nearest integer, ties toward plus infinity, one rounding",
         "C3": "dx is saturated to [-32767, 32767]",
     },
     widths=ternary_linear_backward_widths,
+    backward_of="ternary_linear",
 )
-def ternary_linear_backward(dy, w, *, K, num, shift):
-    """Return the error of the rows ``x = q * 2**e`` that a ternary linear layer was given.
+def ternary_linear_backward(
+    dy: Int16Array | Int8Array, w: UInt8Array, /, *, K: int, num: int, shift: int
+) -> Int16Array:
+    """Compute the gradient of `ternary_linear` with respect to its rows: ``dx = dy @ w * num / 2**shift``.
 
-    The transposed weights times the errors (C1), exact in int32, then a Dyadic in one rounding,
+    The transposed weights times the gradients (C1), exact in int32, then a Dyadic in one rounding,
     ``shift_round(a * num, shift)`` (C2), saturated to 16 bits (C3). With the layer's own num and shift dx has the scale
     of dy; another shift moves its exponent. The row exponents don't enter: they belong to x.
-
-    Parameters
-    ----------
-    dy : int8 or int16 array, shape (..., N), symmetric range, N in [1, 65536]
-    w : uint8 array, shape (N, ceil(K / 4)), 2-bit codes
-    K : int in [1, 2**20]
-    num : int in [1, 2**15 - 1]
-    shift : int in [0, 47]
-
-    Returns
-    -------
-    int16 array, shape (..., K).
-
-    Raises
-    ------
-    DomainError
-        A value, dtype or shape that is not as above; an invalid code.
 
     Notes
     -----
@@ -104,11 +93,11 @@ def ternary_linear_backward_weight_widths(at):
     inputs=(
         Tensor(
             "dy",
-            ERROR_TYPES,
+            GRADIENT_TYPES,
             "... N",
-            low=lambda at: Interval.signed(at.bits).low,
-            high=lambda at: Interval.signed(at.bits).high,
-            meaning="error of y, each row times its 2**e",
+            low="-(2**(bits - 1) - 1)",
+            high="2**(bits - 1) - 1",
+            meaning="gradient of y, each row times its 2**e",
         ),
         Tensor("q", "int8", "... K", meaning="the rows that the layer was given"),
     ),
@@ -116,29 +105,15 @@ def ternary_linear_backward_weight_widths(at):
     parameters=(Parameter("bits", 2, 16, "width of dy: up to 8, one int8 product gives the result"),),
     clauses={"C1": "dw[n, k] = sum over all rows of dy[n] * q[k], exactly: nothing is rounded"},
     widths=ternary_linear_backward_weight_widths,
+    backward_of="ternary_linear",
 )
-def ternary_linear_backward_weight(dy, q, *, bits):
-    """Return the gradient of the weights of a ternary linear layer, summed over all rows.
+def ternary_linear_backward_weight(dy: Int16Array | Int8Array, q: Int8Array, /, *, bits: int) -> Int64Array:
+    """Compute the gradient of `ternary_linear` with respect to its weights: ``dw = dy.T @ q``, exactly.
 
-    The errors times the quantised rows (C1). The sum is exact, so rows may be cut into micro-batches and ranks at will
-    and their gradients added. The row exponents of ``x = q * 2**e`` must be in dy already: there they are rounded away
-    with the error's own low bits, and the product stays one of small integers. The weights' scale, one Dyadic for the
-    whole matrix, is left to the gradient's exponent.
-
-    Parameters
-    ----------
-    dy : int8 or int16 array, shape (..., N), in [-(2**(bits-1) - 1), 2**(bits-1) - 1]
-    q : int8 array, shape (..., K), in [-127, 127]
-    bits : int in [2, 16]
-
-    Returns
-    -------
-    int64 array, shape (N, K); zeros where there are no rows.
-
-    Raises
-    ------
-    DomainError
-        A value, dtype or shape that is not as above.
+    The gradients times the quantised rows, summed over all rows (C1). The sum is exact, so a batch may be cut into
+    micro-batches and ranks anywhere, and their gradients added. The row exponents of ``x = q * 2**e`` must be in dy
+    already: there they are rounded away with the gradient's own low bits, and the product stays one of small integers.
+    The weights' scale, one Dyadic for the whole matrix, is left to the gradient's exponent.
 
     Notes
     -----
@@ -152,9 +127,9 @@ def ternary_linear_backward_weight(dy, q, *, bits):
     [[13, 5, -3], [-20, -10, 0]]
     """
     rows = prod(dy.shape[:-1])
-    errors = dy.reshape(rows, dy.shape[-1]).astype(np.int64)
+    gradients = dy.reshape(rows, dy.shape[-1]).astype(np.int64)
     # ACCUMULATE
-    return errors.T @ q.reshape(rows, q.shape[-1]).astype(np.int64)
+    return gradients.T @ q.reshape(rows, q.shape[-1]).astype(np.int64)
 
 
 __all__ = ["ternary_linear_backward", "ternary_linear_backward_weight"]

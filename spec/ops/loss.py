@@ -1,8 +1,11 @@
 """Base-2 softmax and cross-entropy: the integer part of an exponent is a shift, its fraction a small polynomial."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from .. import integers
+from ..arrays import Int16Array, Int32Array
 from ..bounds import Interval, Width
 from ..contract import Parameter, Tensor, op
 
@@ -76,8 +79,8 @@ def softmax_pow2_widths(at):
 
 
 @op(
-    inputs=(Tensor("logits", "int16", "... V", meaning="logits, Q.f, to the base 2"),),
-    outputs=(Tensor("p", "int32", "... V", meaning="Q.q, in [0, 1]"),),
+    inputs=(Tensor("logits", "int16", "... V", meaning="logits to the base 2, Q.f: one more doubles the probability"),),
+    outputs=(Tensor("p", "int32", "... V", 0, "2**q", "probabilities, Q.q"),),
     parameters=(
         Parameter("f", 0, 8, "fraction bits of logits"),
         Parameter("q", 1, 30, "fraction bits of p"),
@@ -90,27 +93,11 @@ def softmax_pow2_widths(at):
     },
     widths=softmax_pow2_widths,
 )
-def softmax_pow2(logits, *, f, q):
-    """Return ``2**logits / sum(2**logits)`` of each row in Q.q.
+def softmax_pow2(logits: Int16Array, /, *, f: int, q: int) -> Int32Array:
+    """Apply the softmax to the base 2 along rows: ``p = 2**logits / sum(2**logits)``, in Q.q.
 
     With the distances ``d`` to the row's maximum (C1) and their weights ``e = pow2_weights(d)`` (C2),
     ``p = floor((e * 2**q + floor(S / 2)) / S)`` (C3). A row's probabilities sum to ``2**q`` within V/2.
-
-    Parameters
-    ----------
-    logits : int16 array, shape (..., V), Q.f, in [-32767, 32767], V in [1, 65536]
-        Logits to the base 2: one more bit doubles the probability.
-    f : int in [0, 8]
-    q : int in [1, 30]
-
-    Returns
-    -------
-    int32 array, shape (..., V), Q.q, in [0, 2**q].
-
-    Raises
-    ------
-    DomainError
-        logits holds -32768 or is not int16; V is 0 or above 65536; f or q outside its range.
 
     Notes
     -----
@@ -152,10 +139,10 @@ def cross_entropy_pow2_widths(at):
 
 @op(
     inputs=(
-        Tensor("logits", "int16", "... V", meaning="logits, Q.f, to the base 2"),
-        Tensor("target", "int32", "...", low=0, high=lambda at: at.V - 1, meaning="the right token"),
+        Tensor("logits", "int16", "... V", meaning="logits to the base 2, Q.f: one more doubles the probability"),
+        Tensor("target", "int32", "...", low=0, high="V - 1", meaning="the right token"),
     ),
-    outputs=(Tensor("loss", "int32", "...", meaning="bits, Q.16"),),
+    outputs=(Tensor("loss", "int32", "...", 0, meaning="bits, Q.16"),),
     parameters=(Parameter("f", 0, 8, "fraction bits of logits"),),
     sizes={"V": VOCABULARY},
     clauses={
@@ -166,28 +153,12 @@ def cross_entropy_pow2_widths(at):
     },
     widths=cross_entropy_pow2_widths,
 )
-def cross_entropy_pow2(logits, target, *, f):
-    """Return ``-log2`` of the target's probability: the loss in bits, Q.16.
+def cross_entropy_pow2(logits: Int16Array, target: Int32Array, /, *, f: int) -> Int32Array:
+    """Compute the cross-entropy of targets in bits: ``loss = -log2(softmax_pow2(logits)[target])``, in Q.16.
 
     With ``S`` the sum of the row's weights (C1) and ``L`` its logarithm in Q.16 (C2),
     ``loss = (d[target] << (16 - f)) + L - (16 << 16)`` (C3), saturated to 32 bits (C4). The distance enters
-    as it is, not through its weight, so that a target of weight zero still has its full loss. loss >= 0.
-
-    Parameters
-    ----------
-    logits : int16 array, shape (..., V), Q.f, in [-32767, 32767], V in [1, 65536]
-    target : int32 array, shape (...), in [0, V - 1]
-    f : int in [0, 8]
-
-    Returns
-    -------
-    int32 array, shape (...), bits in Q.16, in [0, 2**31 - 1].
-
-    Raises
-    ------
-    DomainError
-        logits holds -32768 or is not int16; a target is no token; their leading shapes differ; V is 0 or above 65536;
-        f outside its range.
+    itself, not through its weight, so that a target of weight zero still has its full loss. The loss is at least 0.
 
     Notes
     -----

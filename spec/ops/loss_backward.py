@@ -1,10 +1,13 @@
 """Backward of the cross-entropy: probabilities less the target, each rounded up with the probability of its rest."""
 
+from __future__ import annotations
+
 from math import prod
 
 import numpy as np
 
 from .. import integers
+from ..arrays import Int16Array, Int32Array
 from ..bounds import Interval, Width
 from ..contract import Parameter, Tensor, op
 from ..philox import rounding_words
@@ -13,6 +16,7 @@ from .loss import VOCABULARY, distance_range, pow2_weights, weight_range, weight
 FRACTION_BITS = 15
 CERTAIN = 1 << FRACTION_BITS
 LARGEST_WORD = 2**32 - 1
+FIRST_ROW = "number of the first row in the whole batch; (first + rows) * ceil(V / 4) is at most 2**32"
 
 
 def cross_entropy_pow2_backward_widths(at):
@@ -38,16 +42,16 @@ def cross_entropy_pow2_backward_widths(at):
 
 @op(
     inputs=(
-        Tensor("logits", "int16", "... V", meaning="logits, Q.f, to the base 2"),
-        Tensor("target", "int32", "...", low=0, high=lambda at: at.V - 1, meaning="the right token"),
+        Tensor("logits", "int16", "... V", meaning="logits to the base 2, Q.f"),
+        Tensor("target", "int32", "...", low=0, high="V - 1", meaning="the right token"),
     ),
-    outputs=(Tensor("dlogits", "int16", "... V", meaning="error of the logits, Q.15, in (-1, 1)"),),
+    outputs=(Tensor("dlogits", "int16", "... V", meaning="gradient of the logits, Q.15, in (-1, 1)"),),
     parameters=(
         Parameter("f", 0, 8, "fraction bits of logits"),
-        Parameter("seed", 0, 2**64 - 1, "of the rounding"),
-        Parameter("step", 0, LARGEST_WORD, "of the training run"),
+        Parameter("seed", 0, 2**64 - 1, "key of the stochastic rounding"),
+        Parameter("step", 0, LARGEST_WORD, "step of the training run"),
         Parameter("stream", 0, LARGEST_WORD, "number of this tensor among those that are rounded in a step"),
-        Parameter("first", 0, LARGEST_WORD, "number of the first row in the whole batch"),
+        Parameter("first", 0, LARGEST_WORD, FIRST_ROW, numbers_rows=True),
     ),
     sizes={"V": VOCABULARY},
     clauses={
@@ -59,33 +63,17 @@ def cross_entropy_pow2_backward_widths(at):
         " ((first + r) * ceil(V/4) + floor(n/4), step, stream, 3) under the key seed",
     },
     widths=cross_entropy_pow2_backward_widths,
+    backward_of="cross_entropy_pow2",
 )
-def cross_entropy_pow2_backward(logits, target, *, f, seed, step, stream, first):
-    """Return the error of the logits: each row's ``p - onehot``, in Q.15, stochastically rounded.
+def cross_entropy_pow2_backward(
+    logits: Int16Array, target: Int32Array, /, *, f: int, seed: int, step: int, stream: int, first: int
+) -> Int16Array:
+    """Compute the gradient of `cross_entropy_pow2`: ``dlogits = p - onehot(target)``, stochastically rounded to Q.15.
 
     With the weights ``e = pow2_weights(d)`` of `softmax_pow2`, their sum ``S`` (C1) and a uniform ``u`` in [0, S) (C2),
     ``p = floor((e * 2**15 + u) / S)`` (C3), less ``2**15`` at the target (C4). In a large vocabulary most probabilities
-    are below ``2**-16``: to the nearest they would all vanish; so they are right in the mean. A row's words belong to
-    its number in the whole batch, which may be cut anywhere (C5).
-
-    Parameters
-    ----------
-    logits : int16 array, shape (..., V), Q.f, in [-32767, 32767], V in [1, 65536]
-    target : int32 array, shape (...), in [0, V - 1]
-    f : int in [0, 8]
-    seed : int in [0, 2**64 - 1]
-    step, stream, first : int in [0, 2**32 - 1]
-        ``(first + rows) * ceil(V / 4)`` is at most 2**32.
-
-    Returns
-    -------
-    int16 array, shape (..., V), Q.15.
-
-    Raises
-    ------
-    DomainError
-        logits holds -32768 or is not int16; a target is no token; their leading shapes differ; V is 0 or above 65536;
-        a parameter outside its range; more rows than have words of their own.
+    are below ``2**-16``. Rounded to nearest they would all vanish; rounded stochastically they are right in the mean.
+    The words of a row follow from its number in the whole batch, which may be cut anywhere (C5).
 
     Notes
     -----

@@ -1,10 +1,13 @@
 """Normalisation by comparisons and shifts: no root, no logarithm, no table, one division (the mean's)."""
 
+from __future__ import annotations
+
 import math
 
 import numpy as np
 
 from .. import integers
+from ..arrays import Int8Array, Int16Array, Int32Array
 from ..bounds import Interval, Width
 from ..contract import Parameter, Tensor, op
 from ..integers import RESIDUAL_BITS
@@ -132,29 +135,13 @@ SCALE = (
     },
     widths=bitshift_norm_widths,
 )
-def bitshift_norm(x, gamma, *, b, s):
-    """Return each row centred, divided by about its standard deviation, and times gamma.
+def bitshift_norm(x: Int32Array, gamma: Int16Array, /, *, b: int, s: int) -> Int16Array:
+    """Normalise rows by shifts: ``y = (x - mean) * gamma / standard deviation``, to within the scale's bits.
 
     With the centred row c and its square sum S (C1), the scale ``sqrt(D / S)`` is approximated by ``m / 2**(k + b)``:
     k comes from comparing S with ``D * 4**k`` (C2), and m, in [2**b, 2**(b+1)], from comparing multiples of the mean
     square (C3), so that it is the nearest such number but for the bits cut from S; b = 0 leaves it at 1 (C4).
     Then ``y = saturate(shift_round(c * m * gamma, k + b + s), 16)`` (C5). A row of equal elements gives zeros.
-
-    Parameters
-    ----------
-    x : int32 array, shape (..., D), 1 <= D <= 2**14, any Q format, in [-(2**23 - 1), 2**23 - 1]
-    gamma : int16 array, shape (D,), Q.g, in [-32767, 32767]
-    b : int in [0, 4]
-    s : int in [0, 15]
-
-    Returns
-    -------
-    int16 array, shape (..., D), Q.(g - s).
-
-    Raises
-    ------
-    DomainError
-        x or gamma outside its range; D outside [1, 2**14]; b or s outside its range.
 
     Notes
     -----
@@ -192,25 +179,10 @@ def norm_quantize_widths(at):
     widths=norm_quantize_widths,
     composed_of=("bitshift_norm", "quantize_rows"),
 )
-def norm_quantize(x, gamma, *, b, s):
-    """Return each row normalised, as int8 times a power of two of its own: what a ternary layer reads.
+def norm_quantize(x: Int32Array, gamma: Int16Array, /, *, b: int, s: int) -> tuple[Int8Array, Int32Array]:
+    """Normalise rows and quantise them to int8: ``(q, e) = quantize_rows(bitshift_norm(x, gamma))``.
 
     Exactly ``quantize_rows(bitshift_norm(x, gamma, b=b, s=s))`` (C1), both roundings included.
-
-    Parameters
-    ----------
-    x, gamma, b, s
-        As for `bitshift_norm`.
-
-    Returns
-    -------
-    q : int8 array, shape (..., D), in [-127, 127]
-    e : int32 array, shape (...), in [0, 8]
-
-    Raises
-    ------
-    DomainError
-        As for `bitshift_norm`.
 
     Examples
     --------

@@ -1,19 +1,22 @@
-"""Backward of the normalisation, with both terms of its Jacobian: one rounded division a row besides the means."""
+"""Backward of the normalisation, with both terms of its Jacobian: one rounded division per row besides the means."""
+
+from __future__ import annotations
 
 import math
 
 import numpy as np
 
 from .. import integers
+from ..arrays import Int16Array, Int32Array, Int64Array
 from ..bounds import Interval, Width
 from ..contract import Parameter, Tensor, op
 from .norm import GAMMA, LARGEST_ROW, ROWS, row_scale, scale_widths
 
-ERROR = Interval.signed(16)
-STREAM_ERROR = Interval.signed(32)
+ACTIVATION_GRADIENT = Interval.signed(16)
+STREAM_GRADIENT = Interval.signed(32)
 # Fraction bits of the normalised row, in which its own direction is found and the gain's gradient is summed.
 UNIT_BITS = 12
-# Bits cut from dy * gamma, so that a row's sums stay below 2**53 and what is left of the error fits int32.
+# Bits cut from dy * gamma, so that a row's sums stay below 2**53 and what is left of the gradient fits int32.
 CUT_BITS = 8
 
 
@@ -22,7 +25,7 @@ def bitshift_norm_backward_widths(at):
     scale = scale_widths(D, b)
     m, k = scale["m"].range, scale["k"].range
     root = math.isqrt(4 * D) + 1
-    product = ERROR * GAMMA
+    product = ACTIVATION_GRADIENT * GAMMA
     g = product.shift_round(CUT_BITS)
     g_sum = g.sum(D)
     # |c| <= sqrt(D) * 2**k and m <= 2**(b+1): no element of the normalised row exceeds 2 sqrt(D), and by Cauchy and
@@ -39,8 +42,8 @@ def bitshift_norm_backward_widths(at):
     across = g - g_sum_mean(g_sum, D) - along.shift_round(UNIT_BITS)
     raised = across * m << up
     update = raised.shift_round(b + down).union(raised.shift_round(k.high + b + down))
-    total = STREAM_ERROR + update
-    gain = ERROR * unit
+    total = STREAM_GRADIENT + update
+    gain = ACTIVATION_GRADIENT * unit
     return scale | {
         "scaled": Width(scale["centred"].range * m, "int32", attained=False),
         "unit": Width(unit, "int32", attained=False),
@@ -75,16 +78,21 @@ def g_sum_mean(g_sum: Interval, D: int) -> Interval:
 @op(
     inputs=(
         *ROWS,
-        Tensor("dy", "int16", "... D", meaning="error of the norm's result, times 2**H"),
-        Tensor("dr", "int32", "... D", meaning="error that reaches x by another way, times 2**G"),
+        Tensor("dy", "int16", "... D", meaning="gradient of the norm's result, times 2**H"),
+        Tensor(
+            "dr",
+            "int32",
+            "... D",
+            meaning="gradient of the residual stream past the norm's block, times 2**G, or zeros",
+        ),
     ),
     outputs=(
-        Tensor("dx", "int32", "... D", meaning="error of x, times 2**G"),
+        Tensor("dx", "int32", "... D", meaning="gradient of x, times 2**G"),
         Tensor("dgamma", "int64", "D", meaning="gradient of gamma, times 2**(H + 12)"),
     ),
     parameters=(
         Parameter("b", 0, 4, "bits of the scale's mantissa"),
-        Parameter("e", -16, 31, "bits that the error loses"),
+        Parameter("e", -16, 31, "bits that the gradient loses: H - G + g - r for x in Q.r and gamma in Q.g"),
     ),
     sizes={"D": (1, LARGEST_ROW)},
     clauses={
@@ -98,37 +106,17 @@ def g_sum_mean(g_sum: Interval, D: int) -> Interval:
         "C6": "rounding and saturation of `bitshift_norm`, and its scale's grid, have derivative one",
     },
     widths=bitshift_norm_backward_widths,
+    backward_of="bitshift_norm",
 )
-def bitshift_norm_backward(x, gamma, dy, dr, *, b, e):
-    """Return the error of a normalised row's input, added to ``dr``, and the gradient of gamma.
+def bitshift_norm_backward(
+    x: Int32Array, gamma: Int16Array, dy: Int16Array, dr: Int32Array, /, *, b: int, e: int
+) -> tuple[Int32Array, Int64Array]:
+    """Compute the gradients of `bitshift_norm` with respect to x, added to ``dr``, and to gamma.
 
     The row is normalised again, to n in Q.12 (C1). Moving x along itself or by a constant doesn't change the norm's
-    result, so the error g, ``dy * gamma`` over 2**8, is made orthogonal to ones (C2) and to n (C3); what is left, times
-    the row's scale ``m / 2**(k + b)``, is the error of x (C4). The gain's gradient is the sum of ``dy * n`` (C5).
-
-    Parameters
-    ----------
-    x : int32 array, shape (..., D), 1 <= D <= 2**14, in [-(2**23 - 1), 2**23 - 1]
-        What `bitshift_norm` read.
-    gamma : int16 array, shape (D,), in [-32767, 32767]
-    dy : int16 array, the shape of x, in [-32767, 32767]
-    dr : int32 array, the shape of x, in [-(2**31 - 1), 2**31 - 1]
-        The error of the residual stream past the block that the norm begins, or zeros.
-    b : int in [0, 4]
-        As in `bitshift_norm`.
-    e : int in [-16, 31]
-        With x in Q.r, gamma in Q.g, and errors of real values times 2**G in dr and times 2**H in dy: H - G + g - r.
-
-    Returns
-    -------
-    dx : int32 array, the shape of x, the exponent of dr
-    dgamma : int64 array, shape (D,)
-        Exact sums, so those of micro-batches add up to the whole batch's.
-
-    Raises
-    ------
-    DomainError
-        x, gamma, dy or dr outside its range; shapes that differ; D outside [1, 2**14]; b or e outside its range.
+    result, so the gradient g, ``dy * gamma`` over 2**8, is made orthogonal to ones (C2) and to n (C3). The rest, times
+    the row's scale ``m / 2**(k + b)``, is the gradient of x (C4). The gradient of gamma is the exact sum of ``dy * n``
+    (C5), so those of micro-batches add up to the whole batch's.
 
     Notes
     -----
@@ -149,9 +137,9 @@ def bitshift_norm_backward(x, gamma, dy, dr, *, b, e):
     # ACCUMULATE
     centred, k, m = row_scale(x, b)
     unit = integers.shift_round((centred * m) << UNIT_BITS, k + b)
-    error = dy.astype(np.int64)
-    g = integers.shift_round(error * gamma, CUT_BITS)
-    dgamma = (error * unit).reshape(-1, D).sum(axis=0)
+    gradient = dy.astype(np.int64)
+    g = integers.shift_round(gradient * gamma, CUT_BITS)
+    dgamma = (gradient * unit).reshape(-1, D).sum(axis=0)
     # ROUND
     mean = integers.round_div(g.sum(axis=-1, keepdims=True), D)
     energy = (unit * unit).sum(axis=-1, keepdims=True)

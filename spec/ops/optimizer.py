@@ -3,9 +3,12 @@
 An integer at exponent G stands for itself over ``2**G``, so a greater exponent is a finer one.
 """
 
+from __future__ import annotations
+
 import numpy as np
 
 from .. import integers
+from ..arrays import Int32Array, Int64Array, UInt8Array
 from ..bounds import Interval, Width
 from ..contract import PackedTernary, Parameter, Tensor, op
 from .gradient import GRADIENT, GRADIENT_BITS
@@ -30,7 +33,9 @@ MOST_UP, MOST_DOWN = MOMENTUM_BITS - 1, GRADIENT_BITS - 1
 FEWEST_BITS, MOST_BITS = 21, MOMENTUM_BITS - 1
 MOMENTUM_EXPONENT = Interval(-100, 200)
 LARGEST_MOVE = MOMENTUM_EXPONENT.high - MOMENTUM_EXPONENT.low
-ERROR_EXPONENT = Interval(-40, 60)
+GRADIENT_EXPONENT = Interval(-40, 60)
+GRADIENT_EXPONENTS = GRADIENT_EXPONENT.low, GRADIENT_EXPONENT.high
+MOMENTUM_EXPONENTS = MOMENTUM_EXPONENT.low, MOMENTUM_EXPONENT.high
 
 
 def ternary_project_widths(at):
@@ -52,21 +57,8 @@ def ternary_project_widths(at):
     },
     widths=ternary_project_widths,
 )
-def ternary_project(w):
-    """Return a layer's ternary weights, packed (C2): the signs of the master weights above half their mean size (C1).
-
-    Parameters
-    ----------
-    w : int32 array, shape (N, K), in [-2**28, 2**28], N and K in [1, 2**20]
-
-    Returns
-    -------
-    uint8 array, shape (N, ceil(K / 4)).
-
-    Raises
-    ------
-    DomainError
-        w outside its range or not int32; N or K is 0; so many elements that twice their number times 2**28 is 2**63.
+def ternary_project(w: Int32Array, /) -> UInt8Array:
+    """Project master weights to packed ternary weights: ``t = sign(w)`` where ``|w| > mean |w| / 2``, else 0.
 
     Notes
     -----
@@ -120,14 +112,14 @@ def lion_update_widths(at):
 
 
 MOMENTA = Tensor("m", "int32", "...", low=MOMENTUM.low, high=MOMENTUM.high, meaning="momentum")
-WEIGHTS = Tensor("w", "int32", "...", low=lambda at: at.low, high=lambda at: at.high, meaning="master weights, Q.24")
+WEIGHTS = Tensor("w", "int32", "...", low="low", high="high", meaning="master weights, Q.24")
 
 
 @op(
     inputs=(
         WEIGHTS,
         MOMENTA,
-        Tensor("g", "int64", "...", low=GRADIENT.low, high=GRADIENT.high, meaning="gradient"),
+        Tensor("g", "int64", "...", low=GRADIENT.low, high=GRADIENT.high, meaning="gradients, any exponent"),
     ),
     outputs=(WEIGHTS, MOMENTA, Tensor("clipped", "int64", "1", low=0, meaning="number of weights that were clamped")),
     parameters=(
@@ -136,7 +128,7 @@ WEIGHTS = Tensor("w", "int32", "...", low=lambda at: at.low, high=lambda at: at.
         Parameter("g_up", 0, MOST_UP, "bits that the gradient gains"),
         Parameter("g_down", 0, MOST_DOWN, "bits that the gradient loses"),
         Parameter("low", -LARGEST_WEIGHT, LARGEST_WEIGHT, "least weight"),
-        Parameter("high", lambda at: at.low, LARGEST_WEIGHT, "greatest weight"),
+        Parameter("high", "low", LARGEST_WEIGHT, "greatest weight"),
         Parameter("decay", 0, LARGEST_DECAY, "weight decay, Q.16"),
     ),
     clauses={
@@ -149,39 +141,29 @@ WEIGHTS = Tensor("w", "int32", "...", low=lambda at: at.low, high=lambda at: at.
     },
     widths=lion_update_widths,
 )
-def lion_update(w, m, g, *, lr, m_shift, g_up, g_down, low, high, decay):
-    """Return weights and momentum after one step of Lion, and how many weights came to the end of their range.
+def lion_update(
+    w: Int32Array,
+    m: Int32Array,
+    g: Int64Array,
+    /,
+    *,
+    lr: int,
+    m_shift: int,
+    g_up: int,
+    g_down: int,
+    low: int,
+    high: int,
+    decay: int,
+) -> tuple[Int32Array, Int32Array, Int64Array]:
+    """Update master weights and momenta by one step of Lion: ``w -= lr * sign(7/8 m + 1/8 g) + decay * lr * w``.
 
     Momentum (C1) and gradient (C2), brought to one exponent, vote on the step's sign (C3); then the momentum goes a
     64th of the way to the gradient (C4). The weight loses its share ``lr * decay`` (C5) and moves by lr (C6).
 
-    Parameters
-    ----------
-    w : int32 array, any shape, in [low, high]
-    m : int32 array, the shape of w, in [-(2**27 - 1), 2**27 - 1]
-    g : int64 array, the shape of w, in [-(2**62 - 1), 2**62 - 1]
-    lr : int in [0, 2**24], in the units of w
-    m_shift : int in [-300, 300]
-    g_up : int in [0, 27]
-    g_down : int in [0, 62]
-    low, high : int in [-2**28, 2**28], low <= high
-    decay : int in [0, 2**16 - 1], Q.16
-
-    Returns
-    -------
-    w : int32 array, the shape of w, in [low, high]
-    m : int32 array, the shape of w, in [-(2**27 - 1), 2**27 - 1]
-    clipped : int64 array, shape (1,), at least 0
-
-    Raises
-    ------
-    DomainError
-        A value, type or shape that is not as above; a parameter outside its range.
-
     Notes
     -----
     X. Chen et al., "Symbolic discovery of optimization algorithms", 2023, with momentum factors 7/8 and 63/64. A sign
-    knows no scale: nothing is divided, and the gradient's exponent matters to the vote alone. Decay is rounded to
+    has no scale: nothing is divided, and the gradient's exponent matters to the vote alone. Decay is rounded to
     nearest, so a weight below ``2**31 / s`` units keeps what it has. `momentum_exponent` settles the shifts.
 
     Examples
@@ -221,12 +203,12 @@ def learning_rate_widths(at):
 
 @op(
     inputs=(Tensor("step", "int32", "...", low=0, high=2**31 - 2, meaning="steps done"),),
-    outputs=(Tensor("lr", "int32", "...", low=0, high=LARGEST_RATE, meaning="Q.24"),),
+    outputs=(Tensor("lr", "int32", "...", low=0, high=LARGEST_RATE, meaning="learning rates, Q.24"),),
     parameters=(
         Parameter("peak", 0, LARGEST_RATE, "greatest rate"),
-        Parameter("last", 0, lambda at: at.peak, "rate from step total on"),
+        Parameter("last", 0, "peak", "rate from step total on"),
         Parameter("warmup", 0, 2**31 - 2, "steps up to the greatest rate"),
-        Parameter("total", lambda at: at.warmup + 1, 2**31 - 1, "steps of the run"),
+        Parameter("total", "warmup + 1", 2**31 - 1, "steps of the run"),
     ),
     clauses={
         "C1": "before step warmup, lr = floor(peak * (step + 1) / warmup + 1/2)",
@@ -234,25 +216,8 @@ def learning_rate_widths(at):
     },
     widths=learning_rate_widths,
 )
-def learning_rate(step, *, peak, last, warmup, total):
-    """Return the learning rate of a step: in a straight line up to the peak (C1), then in another down to the end (C2).
-
-    Parameters
-    ----------
-    step : int32 array, any shape, in [0, 2**31 - 2]
-    peak : int in [0, 2**24]
-    last : int in [0, peak]
-    warmup : int in [0, 2**31 - 2]
-    total : int in [warmup + 1, 2**31 - 1]
-
-    Returns
-    -------
-    int32 array, the shape of step, in [0, peak].
-
-    Raises
-    ------
-    DomainError
-        step is negative or not int32; a parameter outside its range.
+def learning_rate(step: Int32Array, /, *, peak: int, last: int, warmup: int, total: int) -> Int32Array:
+    """Compute the learning rate of a step: linear warm-up to the peak (C1), then linear decay to the last rate (C2).
 
     Notes
     -----
@@ -272,64 +237,46 @@ def learning_rate(step, *, peak, last, warmup, total):
     return np.where(wide < warmup, up, down).astype(np.int32)
 
 
-def error_exponent_widths(at):
+def gradient_exponent_widths(at):
     rise = max((at.bits - 2) >> 1, 1)
     return {
         "used": Width(Interval(0, 63), "int32"),
-        "moved": Width(ERROR_EXPONENT + Interval(-1, rise), "int32"),
-        "y": Width(ERROR_EXPONENT, "int32"),
+        "moved": Width(GRADIENT_EXPONENT + Interval(-1, rise), "int32"),
+        "y": Width(GRADIENT_EXPONENT, "int32"),
     }
-
-
-ERROR_EXPONENTS = {"low": ERROR_EXPONENT.low, "high": ERROR_EXPONENT.high}
 
 
 @op(
     inputs=(
-        Tensor("exponent", "int32", "...", **ERROR_EXPONENTS, meaning="exponent of a tensor of errors in this step"),
-        Tensor("largest", "int64", "...", low=0, meaning="its largest magnitude"),
+        Tensor("exponent", "int32", "...", *GRADIENT_EXPONENTS, "exponents of gradient tensors in this step"),
+        Tensor("largest", "int64", "...", low=0, meaning="their largest magnitudes"),
     ),
-    outputs=(Tensor("y", "int32", "...", **ERROR_EXPONENTS, meaning="exponent that it wants in the next"),),
-    parameters=(Parameter("bits", 4, 32, "width that holds the errors"),),
+    outputs=(Tensor("y", "int32", "...", *GRADIENT_EXPONENTS, "exponents for the next step"),),
+    parameters=(Parameter("bits", 4, 32, "width that holds the gradients"),),
     clauses={
         "C1": "if largest >= 2**(bits-1) - 1, y = exponent - 1",
         "C2": "if 0 < largest < 2**(bits-3), y = exponent + floor((n + 1) / 2), n = bits - 2 - bit_length(largest)",
         "C3": "if largest = 0, y = exponent + 1",
         "C4": "else y = exponent; y is clamped to [-40, 60]",
     },
-    widths=error_exponent_widths,
+    widths=gradient_exponent_widths,
 )
-def error_exponent(exponent, largest, *, bits):
-    """Return the exponents that errors have in the next step: coarser if they saturated (C1), finer if they are small.
+def gradient_exponent(exponent: Int32Array, largest: Int64Array, /, *, bits: int) -> Int32Array:
+    """Choose the exponents of gradients for the next step: coarser if they saturated (C1), finer if they are small.
 
-    Known before a step begins, an exponent doesn't depend on how the step's batch is cut. Half of the unused bits but
-    one are taken up at a time (C2), so that one quiet batch doesn't make the next saturate.
-
-    Parameters
-    ----------
-    exponent : int32 array, any shape, in [-40, 60]
-    largest : int64 array, the shape of exponent, in [0, 2**63 - 1]
-    bits : int in [4, 32]
-
-    Returns
-    -------
-    int32 array, the shape of exponent, in [-40, 60].
-
-    Raises
-    ------
-    DomainError
-        A value, type or shape that is not as above; bits outside its range.
+    An exponent is known before its step begins, so it doesn't depend on how the step's batch is cut. A step takes up
+    half of the unused bits but one (C2), so that one quiet batch doesn't make the next saturate.
 
     Notes
     -----
-    An exponent rests while the largest error fills its width to within two bits (C4). Where all errors are zero, they
-    may have been rounded to it, so the exponent creeps up (C3). Else both moves end in that range, so an unchanging
-    error's exponent comes to rest.
+    An exponent rests while the largest gradient fills its width to within two bits (C4). Gradients that are all zero
+    may have been rounded to zero, so the exponent creeps up (C3). Else both moves end in that range, so the exponent of
+    an unchanging gradient comes to rest.
 
     Examples
     --------
     >>> largest = np.array([127, 126, 32, 31, 7, 0])
-    >>> error_exponent(np.full(6, 20, np.int32), largest, bits=8).tolist()
+    >>> gradient_exponent(np.full(6, 20, np.int32), largest, bits=8).tolist()
     [19, 20, 20, 21, 22, 21]
     """
     used = integers.bit_length(largest)
@@ -337,7 +284,7 @@ def error_exponent(exponent, largest, *, bits):
     rise = np.where(used > 0, np.maximum(bits - 1 - used, 0) >> 1, 1)
     moved = exponent.astype(np.int64) + rise - fall
     # SATURATE
-    return np.minimum(np.maximum(moved, ERROR_EXPONENT.low), ERROR_EXPONENT.high).astype(np.int32)
+    return np.minimum(np.maximum(moved, GRADIENT_EXPONENT.low), GRADIENT_EXPONENT.high).astype(np.int32)
 
 
 def momentum_exponent_widths(at):
@@ -350,17 +297,14 @@ def momentum_exponent_widths(at):
     }
 
 
-MOMENTUM_EXPONENTS = {"low": MOMENTUM_EXPONENT.low, "high": MOMENTUM_EXPONENT.high}
-
-
 @op(
     inputs=(
-        Tensor("exponent", "int32", "...", **MOMENTUM_EXPONENTS, meaning="of a momentum before this step"),
-        Tensor("g_exponent", "int32", "...", **MOMENTUM_EXPONENTS, meaning="of its gradient"),
-        Tensor("largest_g", "int64", "...", low=0, high=GRADIENT.high, meaning="the gradient's largest magnitude"),
-        Tensor("largest_m", "int64", "...", low=0, high=MOMENTUM.high, meaning="the momentum's largest magnitude"),
+        Tensor("exponent", "int32", "...", *MOMENTUM_EXPONENTS, "exponents of momenta before this step"),
+        Tensor("g_exponent", "int32", "...", *MOMENTUM_EXPONENTS, "exponents of their gradients"),
+        Tensor("largest_g", "int64", "...", low=0, high=GRADIENT.high, meaning="the gradients' largest magnitudes"),
+        Tensor("largest_m", "int64", "...", low=0, high=MOMENTUM.high, meaning="the momenta's largest magnitudes"),
     ),
-    outputs=(Tensor("y", "int32", "...", **MOMENTUM_EXPONENTS, meaning="of the momentum from this step on"),),
+    outputs=(Tensor("y", "int32", "...", *MOMENTUM_EXPONENTS, "exponents of the momenta from this step on"),),
     clauses={
         "C1": "top is the greater of bit_length(largest_m) - exponent and bit_length(largest_g) - g_exponent; "
         "a largest of 0 has none",
@@ -369,31 +313,18 @@ MOMENTUM_EXPONENTS = {"low": MOMENTUM_EXPONENT.low, "high": MOMENTUM_EXPONENT.hi
     },
     widths=momentum_exponent_widths,
 )
-def momentum_exponent(exponent, g_exponent, largest_g, largest_m):
-    """Return the exponents at which momenta meet their gradients in `lion_update`, and stay.
+def momentum_exponent(
+    exponent: Int32Array, g_exponent: Int32Array, largest_g: Int64Array, largest_m: Int64Array, /
+) -> Int32Array:
+    """Choose the exponents at which momenta meet their gradients in `lion_update`, and stay.
 
-    The larger of the two (C1) has from 21 to 27 bits there, so neither saturates and the smaller keeps most of what it
-    has; between, nothing moves (C2).
-
-    Parameters
-    ----------
-    exponent, g_exponent : int32 arrays of one shape, in [-100, 200]
-    largest_g : int64 array, the shape of exponent, in [0, 2**62 - 1]
-    largest_m : int64 array, the shape of exponent, in [0, 2**27 - 1]
-
-    Returns
-    -------
-    int32 array, the shape of exponent, in [-100, 200].
-
-    Raises
-    ------
-    DomainError
-        A value, type or shape that is not as above.
+    The larger of the two (C1) has from 21 to 27 bits there, so neither saturates, and the smaller keeps most of its
+    bits. While the larger has such a width, the exponent stays (C2).
 
     Notes
     -----
-    The momentum then loses ``exponent - y`` bits and the gradient ``g_exponent - y``; what gains bits gains at most 26,
-    unless it is all zeros.
+    The momentum then loses ``exponent - y`` bits and the gradient ``g_exponent - y``. A negative number is a gain. It
+    is at most 26 bits, unless the array is all zeros.
 
     Examples
     --------
@@ -411,4 +342,4 @@ def momentum_exponent(exponent, g_exponent, largest_g, largest_m):
     return np.minimum(np.maximum(y, MOMENTUM_EXPONENT.low), MOMENTUM_EXPONENT.high).astype(np.int32)
 
 
-__all__ = ["error_exponent", "learning_rate", "lion_update", "momentum_exponent", "ternary_project"]
+__all__ = ["gradient_exponent", "learning_rate", "lion_update", "momentum_exponent", "ternary_project"]

@@ -1,7 +1,10 @@
-"""Ternary weights as bytes: two bits a digit for computing, five digits a byte for files."""
+"""Ternary weights as bytes: two bits per digit for computing, five digits per byte for files."""
+
+from __future__ import annotations
 
 import numpy as np
 
+from ..arrays import Int8Array, UInt8Array
 from ..bounds import Interval, Width
 from ..contract import PackedTernary, PackedTrits, Parameter, Tensor, op
 
@@ -12,7 +15,7 @@ LENGTH = Parameter("K", 1, 2**24, "number of digits; the rest of the last byte i
 
 @op(
     inputs=(DIGITS,),
-    outputs=(PackedTernary("packed", "uint8", "... K/4"),),
+    outputs=(PackedTernary("packed", "uint8", "... K/4", meaning="packed digits"),),
     sizes=SIZES,
     clauses={
         "C1": "digit 0 is code 00, 1 is 01, -1 is 11: the low two bits of its two's complement",
@@ -21,21 +24,8 @@ LENGTH = Parameter("K", 1, 2**24, "number of digits; the rest of the last byte i
     },
     widths=lambda at: {"packed": Width(Interval(0, 4 ** min(at.K, 4) - 1), "uint8")},
 )
-def pack_ternary(w):
-    """Return ternary digits as 2-bit codes (C1), four a byte along the last dimension (C2), padded with zeros (C3).
-
-    Parameters
-    ----------
-    w : int8 array, shape (..., K), in [-1, 1], K >= 1
-
-    Returns
-    -------
-    uint8 array, shape (..., ceil(K / 4)). Code 10 never appears.
-
-    Raises
-    ------
-    DomainError
-        A digit outside [-1, 1], another dtype, or K = 0.
+def pack_ternary(w: Int8Array, /) -> UInt8Array:
+    """Pack ternary digits as 2-bit codes (C1), four per byte along the last dimension (C2), zero-padded (C3).
 
     Examples
     --------
@@ -50,28 +40,15 @@ def pack_ternary(w):
 
 
 @op(
-    inputs=(PackedTernary("packed", "uint8", "... K/4"),),
+    inputs=(PackedTernary("packed", "uint8", "... K/4", meaning="packed digits"),),
     outputs=(DIGITS,),
     parameters=(LENGTH,),
     clauses={"C1": "w is the only array of K digits with pack_ternary(w) = packed"},
     widths=lambda at: {"w": Width(Interval(-1, 1), "int8")},
+    inverse_of="pack_ternary",
 )
-def unpack_ternary(packed, *, K):
-    """Return the K digits that `pack_ternary` packed (C1).
-
-    Parameters
-    ----------
-    packed : uint8 array, shape (..., ceil(K / 4)); no code 10, zero codes after digit K - 1
-    K : int in [1, 2**24]
-
-    Returns
-    -------
-    int8 array, shape (..., K), in [-1, 1].
-
-    Raises
-    ------
-    DomainError
-        A byte with code 10, a padding code that is not zero, or a size that is not ceil(K / 4).
+def unpack_ternary(packed: UInt8Array, /, *, K: int) -> Int8Array:
+    """Unpack the K ternary digits that `pack_ternary` packed (C1).
 
     Examples
     --------
@@ -90,7 +67,7 @@ def pack_trits_widths(at):
     return {"packed": Width(Interval(padding, padding + 3**used - 1), "uint8")}
 
 
-TRITS = PackedTrits("packed", "uint8", "... K/5", high=242)
+TRITS = PackedTrits("packed", "uint8", "... K/5", high=242, meaning="packed digits")
 
 
 @op(
@@ -103,21 +80,8 @@ TRITS = PackedTrits("packed", "uint8", "... K/5", high=242)
     },
     widths=pack_trits_widths,
 )
-def pack_trits(w):
-    """Return ternary digits five a byte, in base 3 (C1), padded with zeros (C2): 1.6 bits a digit, for files.
-
-    Parameters
-    ----------
-    w : int8 array, shape (..., K), in [-1, 1], K >= 1
-
-    Returns
-    -------
-    uint8 array, shape (..., ceil(K / 5)), in [0, 242].
-
-    Raises
-    ------
-    DomainError
-        A digit outside [-1, 1], another dtype, or K = 0.
+def pack_trits(w: Int8Array, /) -> UInt8Array:
+    """Pack ternary digits in base 3, five per byte (C1), zero-padded (C2): 1.6 bits per digit, for files.
 
     Examples
     --------
@@ -137,23 +101,10 @@ def pack_trits(w):
     parameters=(LENGTH,),
     clauses={"C1": "w is the only array of K digits with pack_trits(w) = packed"},
     widths=lambda at: {"w": Width(Interval(-1, 1), "int8")},
+    inverse_of="pack_trits",
 )
-def unpack_trits(packed, *, K):
-    """Return the K digits that `pack_trits` packed (C1).
-
-    Parameters
-    ----------
-    packed : uint8 array, shape (..., ceil(K / 5)), in [0, 242], zero digits after digit K - 1
-    K : int in [1, 2**24]
-
-    Returns
-    -------
-    int8 array, shape (..., K), in [-1, 1].
-
-    Raises
-    ------
-    DomainError
-        A byte above 242, a padding digit that is not zero, or a size that is not ceil(K / 5).
+def unpack_trits(packed: UInt8Array, /, *, K: int) -> Int8Array:
+    """Unpack the K ternary digits that `pack_trits` packed (C1).
 
     Examples
     --------

@@ -1,8 +1,11 @@
 """The number system as ops, so that a stranger's implementation can be checked from the ground up."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from .. import integers
+from ..arrays import Int32Array
 from ..bounds import Interval, Width
 from ..contract import Parameter, Tensor, op
 
@@ -23,17 +26,8 @@ def shift_round_widths(at):
     clauses={"C1": "y = floor(x / 2**s + 1/2): ties toward plus infinity, for x of either sign"},
     widths=shift_round_widths,
 )
-def shift_round(x, *, s):
-    """Return x over ``2**s`` to the nearest integer, ties toward plus infinity (C1).
-
-    Parameters
-    ----------
-    x : int32 array, any shape, in [-(2**31 - 1), 2**31 - 1]
-    s : int in [0, 31]
-
-    Returns
-    -------
-    int32 array, the shape of x.
+def shift_round(x: Int32Array, /, *, s: int) -> Int32Array:
+    """Divide x by ``2**s`` and round to the nearest integer, ties toward plus infinity (C1).
 
     Examples
     --------
@@ -46,22 +40,13 @@ def shift_round(x, *, s):
 
 @op(
     inputs=(Tensor("x", "int32", "..."),),
-    outputs=(Tensor("y", "int32", "..."),),
+    outputs=(Tensor("y", "int32", "...", "-(2**(bits - 1) - 1)", "2**(bits - 1) - 1"),),
     parameters=(Parameter("bits", 2, 32, "width of the result, sign included"),),
     clauses={"C1": "y is the integer of [-(2**(bits-1) - 1), 2**(bits-1) - 1] nearest to x"},
     widths=lambda at: {"y": Width(Interval.signed(at.bits), "int32")},
 )
-def saturate(x, *, bits):
-    """Return x clamped to the symmetric range of ``bits`` bits (C1); ``-2**(bits-1)`` never appears.
-
-    Parameters
-    ----------
-    x : int32 array, any shape, in [-(2**31 - 1), 2**31 - 1]
-    bits : int in [2, 32]
-
-    Returns
-    -------
-    int32 array, the shape of x.
+def saturate(x: Int32Array, /, *, bits: int) -> Int32Array:
+    """Clamp x to the symmetric range of ``bits`` bits (C1); ``-2**(bits-1)`` never appears.
 
     Examples
     --------
@@ -74,20 +59,12 @@ def saturate(x, *, bits):
 
 @op(
     inputs=(Tensor("x", "int32", "..."),),
-    outputs=(Tensor("y", "int32", "..."),),
+    outputs=(Tensor("y", "int32", "...", 0, 31),),
     clauses={"C1": "y is the smallest b >= 0 with |x| < 2**b"},
     widths=lambda at: {"y": Width(Interval(0, 31), "int32")},
 )
-def bit_length(x):
-    """Return the smallest b with ``abs(x) < 2**b`` (C1).
-
-    Parameters
-    ----------
-    x : int32 array, any shape, in [-(2**31 - 1), 2**31 - 1]
-
-    Returns
-    -------
-    int32 array, the shape of x, in [0, 31].
+def bit_length(x: Int32Array, /) -> Int32Array:
+    """Count the bits of x: the smallest b with ``abs(x) < 2**b`` (C1).
 
     Examples
     --------
@@ -99,20 +76,12 @@ def bit_length(x):
 
 @op(
     inputs=(Tensor("v", "int32", "...", low=0),),
-    outputs=(Tensor("r", "int32", "..."),),
+    outputs=(Tensor("r", "int32", "...", 0, 46340),),
     clauses={"C1": "r is the largest integer with r*r <= v"},
     widths=lambda at: {"r": Width(Interval(0, 46340), "int32")},
 )
-def isqrt(v):
-    """Return the largest integer r with ``r * r <= v`` (C1).
-
-    Parameters
-    ----------
-    v : int32 array, any shape, in [0, 2**31 - 1]
-
-    Returns
-    -------
-    int32 array, the shape of v, in [0, 46340].
+def isqrt(v: Int32Array, /) -> Int32Array:
+    """Compute the integer square root: the largest r with ``r * r <= v`` (C1).
 
     Notes
     -----

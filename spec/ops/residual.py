@@ -1,8 +1,11 @@
-"""The residual stream: 24 bits in an int32, added to once a layer."""
+"""The residual stream: 24 bits in an int32, added to once per layer."""
+
+from __future__ import annotations
 
 import numpy as np
 
 from .. import integers
+from ..arrays import Int16Array, Int32Array
 from ..bounds import Interval, Width
 from ..contract import Parameter, Tensor, op
 from ..integers import RESIDUAL_BITS
@@ -41,26 +44,10 @@ def residual_add_widths(at):
     },
     widths=residual_add_widths,
 )
-def residual_add(r, x, *, num, shift):
-    """Return ``r + x * num / 2**shift``: a layer's result enters the residual stream through a dyadic gate.
+def residual_add(r: Int32Array, x: Int16Array, /, *, num: int, shift: int) -> Int32Array:
+    """Add a layer's result to the residual stream through a dyadic gate: ``y = r + x * num / 2**shift``.
 
     With ``u = shift_round(x * num, shift)`` (C1), ``y = saturate(r + u, 24)`` (C2).
-
-    Parameters
-    ----------
-    r : int32 array, any shape, Q.f, in [-(2**23 - 1), 2**23 - 1]
-    x : int16 array, the shape of r, in [-32767, 32767]
-    num : int in [-32767, 32767]
-    shift : int in [0, 30]
-
-    Returns
-    -------
-    int32 array, the shape and format of r, in [-(2**23 - 1), 2**23 - 1].
-
-    Raises
-    ------
-    DomainError
-        r or x outside its range; their shapes differ; num or shift outside its range.
 
     Notes
     -----

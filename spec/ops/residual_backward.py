@@ -1,16 +1,19 @@
 """Backward of the residual connection."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from .. import integers
+from ..arrays import Int16Array, Int32Array
 from ..bounds import Interval, Width
 from ..contract import Parameter, Tensor, op
 
-STREAM_ERROR = Interval.signed(32)
+STREAM_GRADIENT = Interval.signed(32)
 
 
 def residual_add_backward_widths(at):
-    product = STREAM_ERROR * at.num
+    product = STREAM_GRADIENT * at.num
     rounded = product.shift_round(at.shift)
     return {
         "product": Width(product, "int64"),
@@ -21,45 +24,31 @@ def residual_add_backward_widths(at):
 
 
 @op(
-    inputs=(Tensor("dy", "int32", "...", meaning="error of the residual stream after the sum, times 2**G"),),
-    outputs=(Tensor("dx", "int16", "...", meaning="error of the layer's result, times 2**(G - shift)"),),
+    inputs=(Tensor("dy", "int32", "...", meaning="gradient of the residual stream after the sum, times 2**G"),),
+    outputs=(Tensor("dx", "int16", "...", meaning="gradient of the layer's result, times 2**(G - shift)"),),
     parameters=(
         Parameter("num", -(2**15) + 1, 2**15 - 1, "numerator of the gate"),
-        Parameter("shift", 0, 47, "bits that the error loses"),
+        Parameter(
+            "shift", 0, 47, "the gate's shift, plus the bits by which the exponent of dx is less than that of dy"
+        ),
     ),
     clauses={
         "C1": "dx = floor(dy * num / 2**shift + 1/2), one rounding, saturated to [-32767, 32767]",
-        "C2": "the error of the stream before the sum is dy itself: the rounding and the saturation of `residual_add` "
-        "have derivative one",
+        "C2": "the gradient of the stream before the sum is dy itself: the rounding and the saturation of "
+        "`residual_add` have derivative one",
     },
     widths=residual_add_backward_widths,
+    backward_of="residual_add",
 )
-def residual_add_backward(dy, *, num, shift):
-    """Return the error of what `residual_add` added to the stream: dy times the gate, as int16.
+def residual_add_backward(dy: Int32Array, /, *, num: int, shift: int) -> Int16Array:
+    """Compute the gradient of `residual_add` with respect to x: ``dx = dy * num / 2**shift``, as int16.
 
-    ``dx = saturate(shift_round(dy * num, shift), 16)`` (C1). The stream's own error passes the sum unchanged, so it is
-    no result of this op (C2).
-
-    Parameters
-    ----------
-    dy : int32 array, any shape, in [-(2**31 - 1), 2**31 - 1]
-    num : int in [-32767, 32767]
-        The gate's numerator.
-    shift : int in [0, 47]
-        The gate's shift and the bits by which the exponent of dx is less than that of dy, together.
-
-    Returns
-    -------
-    int16 array, the shape of dy.
-
-    Raises
-    ------
-    DomainError
-        dy holds -2**31 or is not int32; num or shift outside its range.
+    ``dx = saturate(shift_round(dy * num, shift), 16)`` (C1). The gradient of the stream passes the sum unchanged, so it
+    is no result of this op (C2).
 
     Notes
     -----
-    Straight-through: a stream at its edge still gets the error that takes it back.
+    Straight-through: a stream at its edge still gets the gradient that takes it back.
 
     Examples
     --------

@@ -4,26 +4,28 @@ A shear adds to one coordinate a function of the other, so subtracting the same 
 rounding. The coefficients come from ``spec.tables``: see `rotation_coefficients` for what angle they turn.
 """
 
+from __future__ import annotations
+
 from itertools import product
 
 import numpy as np
 
+from ..arrays import Int8Array, Int16Array, Int32Array
 from ..bounds import Interval, Width
 from ..contract import Parameter, Tensor, op
+from ..formula import Formula
 
 DOMAIN = 3 * 2**28 - 1
 ROUND_TRIP = 2**28 - 1
 FORWARD, INVERSE = 1, -1
 
 
-def lam_limit(at) -> int:
-    """Return the least integer that is at least ``0.4143 * 2**s``; tan(pi/8) is 0.41421."""
-    return -(-4143 * 2**at.s // 10000)
+# The least integers that are at least 0.4143 * 2**s, where tan(pi/8) is 0.41421, and 0.7072 * 2**s, where sin(pi/4) is
+# 0.70711.
+LAM = "ceil_div(4143 * 2**s, 10000)"
+GAM = "ceil_div(7072 * 2**s, 10000)"
 
-
-def gam_limit(at) -> int:
-    """Return the least integer that is at least ``0.7072 * 2**s``; sin(pi/4) is 0.70711."""
-    return -(-7072 * 2**at.s // 10000)
+lam_limit, gam_limit = Formula(LAM), Formula(GAM)
 
 
 def quarter_turns(x, y, quadrant):
@@ -87,16 +89,14 @@ def inverse_widths(at):
 
 def coefficients(shape: str) -> tuple[Tensor, ...]:
     return (
-        Tensor(
-            "lam", "int32", shape, lambda at: -lam_limit(at), lam_limit, "-tan(r/2) in Q.s, r the rest of the angle"
-        ),
-        Tensor("gam", "int32", shape, lambda at: -gam_limit(at), gam_limit, "sin(r) in Q.s"),
-        Tensor("quadrant", "int8", shape, 0, 3, "right angles of the angle"),
+        Tensor("lam", "int32", shape, f"-{LAM}", LAM, "-tan(r/2) in Q.s, r the rest of the angle"),
+        Tensor("gam", "int32", shape, f"-{GAM}", GAM, "sin(r) in Q.s"),
+        Tensor("quadrant", "int8", shape, 0, 3, "number of right angles in the angle"),
     )
 
 
-def coordinates(shape: str) -> Tensor:
-    return Tensor("x", ("int32", "int16"), shape, -DOMAIN, DOMAIN, "pairs (x, y), any Q format")
+def coordinates(shape: str, meaning: str = "pairs (x, y), any Q format") -> Tensor:
+    return Tensor("x", ("int32", "int16"), shape, -DOMAIN, DOMAIN, meaning)
 
 
 SHIFT = Parameter("s", 2, 30, "fraction bits of lam and gam")
@@ -105,7 +105,7 @@ EXACT = "rotation and inverse undo each other wherever both results lie in the d
 
 @op(
     inputs=(coordinates("... P 2"), *coefficients("P")),
-    outputs=(Tensor("y", "int32", "... P 2"),),
+    outputs=(Tensor("y", "int32", "... P 2", meaning="rotated pairs, the format of x"),),
     parameters=(SHIFT,),
     clauses={
         "C1": "quadrant times, (x, y) becomes (-y, x)",
@@ -114,25 +114,10 @@ EXACT = "rotation and inverse undo each other wherever both results lie in the d
     },
     widths=forward_widths,
 )
-def dyadic_rotate(x, lam, gam, quadrant, *, s):
-    """Return each pair turned by its angle: quarter turns (C1), then three floored shears (C2).
-
-    Parameters
-    ----------
-    x : int32 or int16 array, shape (..., P, 2), in [-(3 * 2**28 - 1), 3 * 2**28 - 1]
-    lam : int32 array, shape (P,), Q.s, at most 0.4143 in magnitude (rounded up)
-    gam : int32 array, shape (P,), Q.s, at most 0.7072 in magnitude (rounded up)
-    quadrant : int8 array, shape (P,), in [0, 3]
-    s : int in [2, 30]
-
-    Returns
-    -------
-    int32 array, the shape of x.
-
-    Raises
-    ------
-    DomainError
-        An array or parameter outside its range.
+def dyadic_rotate(
+    x: Int32Array | Int16Array, lam: Int32Array, gam: Int32Array, quadrant: Int8Array, /, *, s: int
+) -> Int32Array:
+    """Rotate pairs of coordinates by an angle each: quarter turns (C1), then three floored shears (C2).
 
     Notes
     -----
@@ -154,7 +139,7 @@ def dyadic_rotate(x, lam, gam, quadrant, *, s):
 
 @op(
     inputs=(coordinates("... P 2"), *coefficients("P")),
-    outputs=(Tensor("y", "int32", "... P 2"),),
+    outputs=(Tensor("y", "int32", "... P 2", meaning="rotated pairs, the format of x"),),
     parameters=(SHIFT,),
     clauses={
         "C1": "x -= floor(y lam / 2**s), y -= floor(x gam / 2**s), x -= floor(y lam / 2**s), one after the other",
@@ -162,24 +147,13 @@ def dyadic_rotate(x, lam, gam, quadrant, *, s):
         "C3": EXACT,
     },
     widths=inverse_widths,
+    inverse_of="dyadic_rotate",
+    round_trip=ROUND_TRIP,
 )
-def dyadic_rotate_inverse(x, lam, gam, quadrant, *, s):
-    """Return the pairs that `dyadic_rotate` turns into x: the shears taken back (C1), then the quarter turns (C2).
-
-    Parameters
-    ----------
-    x : int32 or int16 array, shape (..., P, 2), in [-(3 * 2**28 - 1), 3 * 2**28 - 1]
-    lam, gam, quadrant : as for `dyadic_rotate`, shape (P,)
-    s : int in [2, 30]
-
-    Returns
-    -------
-    int32 array, the shape of x.
-
-    Raises
-    ------
-    DomainError
-        An array or parameter outside its range.
+def dyadic_rotate_inverse(
+    x: Int32Array | Int16Array, lam: Int32Array, gam: Int32Array, quadrant: Int8Array, /, *, s: int
+) -> Int32Array:
+    """Undo `dyadic_rotate` exactly: take back its shears (C1), then its quarter turns (C2).
 
     Examples
     --------
@@ -193,8 +167,8 @@ def dyadic_rotate_inverse(x, lam, gam, quadrant, *, s):
 
 
 @op(
-    inputs=(coordinates("B L 2*P"), *coefficients("L P")),
-    outputs=(Tensor("y", "int32", "B L 2*P"),),
+    inputs=(coordinates("B L 2*P", "channels, any Q format"), *coefficients("L P")),
+    outputs=(Tensor("y", "int32", "B L 2*P", meaning="rotated channels, the format of x"),),
     parameters=(SHIFT,),
     clauses={
         "C1": "channels 2i and 2i+1 of position l are a pair, turned as by dyadic_rotate with coefficients [l, i]",
@@ -202,25 +176,10 @@ def dyadic_rotate_inverse(x, lam, gam, quadrant, *, s):
     },
     widths=forward_widths,
     composed_of=("dyadic_rotate",),
+    composed_along="L",
 )
-def rope(x, lam, gam, quadrant, *, s):
-    """Return x with the pairs of neighbouring channels turned by an angle that depends on the position (C1).
-
-    Parameters
-    ----------
-    x : int32 or int16 array, shape (B, L, 2P), in [-(3 * 2**28 - 1), 3 * 2**28 - 1]
-    lam, gam, quadrant : as for `dyadic_rotate`, shape (L, P)
-        For the L positions of this call: `spec.tables.rotation_coefficients`, of the first position on.
-    s : int in [2, 30]
-
-    Returns
-    -------
-    int32 array, the shape of x.
-
-    Raises
-    ------
-    DomainError
-        An array or parameter outside its range; an odd number of channels.
+def rope(x: Int32Array | Int16Array, lam: Int32Array, gam: Int32Array, quadrant: Int8Array, /, *, s: int) -> Int32Array:
+    """Apply the rotary position embedding: rotate neighbouring channels by their position's angle (C1).
 
     Notes
     -----
@@ -239,8 +198,8 @@ def rope(x, lam, gam, quadrant, *, s):
 
 
 @op(
-    inputs=(coordinates("B L 2*P"), *coefficients("L P")),
-    outputs=(Tensor("y", "int32", "B L 2*P"),),
+    inputs=(coordinates("B L 2*P", "channels, any Q format"), *coefficients("L P")),
+    outputs=(Tensor("y", "int32", "B L 2*P", meaning="rotated channels, the format of x"),),
     parameters=(SHIFT,),
     clauses={
         "C1": "channels 2i and 2i+1 of position l are turned as by dyadic_rotate_inverse with coefficients [l, i]",
@@ -248,24 +207,14 @@ def rope(x, lam, gam, quadrant, *, s):
     },
     widths=inverse_widths,
     composed_of=("dyadic_rotate_inverse",),
+    composed_along="L",
+    inverse_of="rope",
+    round_trip=ROUND_TRIP,
 )
-def rope_inverse(x, lam, gam, quadrant, *, s):
-    """Return the array that `rope` turns into x (C1).
-
-    Parameters
-    ----------
-    x : int32 or int16 array, shape (B, L, 2P), in [-(3 * 2**28 - 1), 3 * 2**28 - 1]
-    lam, gam, quadrant : as for `rope`, shape (L, P)
-    s : int in [2, 30]
-
-    Returns
-    -------
-    int32 array, the shape of x.
-
-    Raises
-    ------
-    DomainError
-        An array or parameter outside its range; an odd number of channels.
+def rope_inverse(
+    x: Int32Array | Int16Array, lam: Int32Array, gam: Int32Array, quadrant: Int8Array, /, *, s: int
+) -> Int32Array:
+    """Undo `rope` exactly (C1).
 
     Examples
     --------

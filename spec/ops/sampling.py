@@ -1,8 +1,11 @@
 """Sampling: the greatest logit, a draw by counter, and the generator behind it."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from .. import integers
+from ..arrays import Int16Array, Int32Array
 from ..bounds import Interval, Width
 from ..contract import Parameter, Tensor, op
 from ..philox import MASK, MULTIPLIER_0, MULTIPLIER_1, philox_words
@@ -13,27 +16,14 @@ SAMPLING_DOMAIN = 1
 
 
 @op(
-    inputs=(Tensor("logits", "int16", "... V", meaning="logits"),),
-    outputs=(Tensor("token", "int32", "..."),),
+    inputs=(Tensor("logits", "int16", "... V", meaning="logits, any Q format"),),
+    outputs=(Tensor("token", "int32", "...", 0, "V - 1", "token number"),),
     sizes={"V": VOCABULARY},
     clauses={"C1": "token is the smallest index at which logits is greatest"},
     widths=lambda at: {"token": Width(Interval(0, at.V - 1), "int32")},
 )
-def argmax(logits):
-    """Return the smallest index of each row's maximum (C1).
-
-    Parameters
-    ----------
-    logits : int16 array, shape (..., V), in [-32767, 32767], V in [1, 65536]
-
-    Returns
-    -------
-    int32 array, shape (...), in [0, V - 1].
-
-    Raises
-    ------
-    DomainError
-        logits holds -32768 or is not int16; V is 0 or above 65536.
+def argmax(logits: Int16Array, /) -> Int32Array:
+    """Find each row's greatest logit; return the smallest index at which it stands (C1).
 
     Examples
     --------
@@ -53,30 +43,20 @@ def philox4x32_widths(at):
 
 
 @op(
-    inputs=(Tensor("counter", "int32", "... 4", low=-(1 << 31), meaning="bit patterns, least significant word first"),),
-    outputs=(Tensor("word", "int32", "... 4", low=-(1 << 31), meaning="bit patterns"),),
+    inputs=(
+        Tensor(
+            "counter", "int32", "... 4", low=-(1 << 31), meaning="counters, bit patterns, least significant word first"
+        ),
+    ),
+    outputs=(Tensor("word", "int32", "... 4", low=-(1 << 31), meaning="random words, bit patterns"),),
     parameters=(Parameter("key0", 0, MASK, "low key word"), Parameter("key1", 0, MASK, "high key word")),
     clauses={"C1": "word is Philox 4x32-10 of counter under (key0, key1), all as 32-bit patterns"},
     widths=philox4x32_widths,
 )
-def philox4x32(counter, *, key0, key1):
-    """Return the four words of Philox 4x32-10 for each counter (C1).
+def philox4x32(counter: Int32Array, /, *, key0: int, key1: int) -> Int32Array:
+    """Generate the four random words of Philox 4x32-10 for each counter (C1).
 
     All 2**32 patterns are words here, as two's complement int32: the one op whose domain is not symmetric.
-
-    Parameters
-    ----------
-    counter : int32 array, shape (..., 4), in [-2**31, 2**31 - 1]
-    key0, key1 : int in [0, 2**32 - 1]
-
-    Returns
-    -------
-    int32 array, shape (..., 4), in [-2**31, 2**31 - 1].
-
-    Raises
-    ------
-    DomainError
-        counter is not int32 or its last dimension is not 4; a key word outside its range.
 
     Notes
     -----
@@ -141,18 +121,18 @@ def sample_widths(at):
 
 @op(
     inputs=(
-        Tensor("logits", "int16", "R V", meaning="logits, Q.f, to the base 2"),
-        Tensor("stream", "int32", "R", low=0, meaning="which sequence a row belongs to"),
-        Tensor("position", "int32", "R", low=0, meaning="where in its sequence the row stands"),
+        Tensor("logits", "int16", "B V", meaning="logits, Q.f, to the base 2"),
+        Tensor("stream", "int32", "B", low=0, meaning="number of the sequence that a row belongs to"),
+        Tensor("position", "int32", "B", low=0, meaning="position of the row in its sequence"),
     ),
-    outputs=(Tensor("token", "int32", "R"),),
+    outputs=(Tensor("token", "int32", "B", 0, "V - 1", "token number"),),
     parameters=(
         Parameter("seed", 0, (1 << 64) - 1, "key of the generator"),
         Parameter("f", 0, 8, "fraction bits of logits"),
-        Parameter("num", 1, (1 << 15) - 1, "inverse temperature num / 2**shift"),
-        Parameter("shift", 0, 15, "inverse temperature num / 2**shift"),
-        Parameter("top_k", 1, 1 << 16, "how many tokens are kept at most"),
-        Parameter("top_p", 1, 1 << 16, "share of the weight that is kept, Q.16"),
+        Parameter("num", 1, (1 << 15) - 1, "numerator of the inverse temperature"),
+        Parameter("shift", 0, 15, "the inverse temperature is num / 2**shift"),
+        Parameter("top_k", 1, 1 << 16, "greatest number of tokens kept; 1 is argmax, V or more keeps all"),
+        Parameter("top_p", 1, 1 << 16, "share of the weight that is kept, Q.16; 65536 keeps all"),
     ),
     sizes={"V": VOCABULARY},
     clauses={
@@ -165,34 +145,24 @@ def sample_widths(at):
     },
     widths=sample_widths,
 )
-def sample(logits, stream, position, *, seed, f, num, shift, top_k, top_p):
-    """Return one token a row, drawn from ``2**(logits * num / 2**shift)`` over the tokens that top_k and top_p keep.
+def sample(
+    logits: Int16Array,
+    stream: Int32Array,
+    position: Int32Array,
+    /,
+    *,
+    seed: int,
+    f: int,
+    num: int,
+    shift: int,
+    top_k: int,
+    top_p: int,
+) -> Int32Array:
+    """Sample one token per row from ``2**(logits * num / 2**shift)``, over the tokens that top_k and top_p keep.
 
     The distances d to the maximum, times the inverse temperature, give the weights (C1). In the order of (d, index)
     the first top_k stay (C2), and of these the shortest prefix of share top_p or more (C3). A 31-bit word that
     depends on seed, stream and position alone (C4) falls on u in [0, S) (C5) and so on a token (C6).
-
-    Parameters
-    ----------
-    logits : int16 array, shape (R, V), Q.f, in [-32767, 32767], V in [1, 65536]
-    stream, position : int32 arrays, shape (R,), in [0, 2**31 - 1]
-    seed : int in [0, 2**64 - 1]
-    f : int in [0, 8]
-    num, shift : int in [1, 32767], int in [0, 15]
-    top_k : int in [1, 65536]
-        1 is argmax; V or more keeps every token.
-    top_p : int in [1, 65536]
-        Q.16; 65536 keeps every weight.
-
-    Returns
-    -------
-    int32 array, shape (R,), in [0, V - 1].
-
-    Raises
-    ------
-    DomainError
-        logits holds -32768 or is not int16; a stream or position is negative; shapes differ; V is 0 or above 65536;
-        a parameter outside its range.
 
     Notes
     -----

@@ -1,8 +1,24 @@
-"""The recurrence of a state-space layer: a decay of its own for each channel and state, or one for each head.
+"""The scans of state-space models: Mamba's selective scan, and Mamba-2's with one decay per head.
+
+| Mamba paper               | here                   | meaning                                                     |
+| ------------------------- | ---------------------- | ----------------------------------------------------------- |
+| h                         | ``h``                  | the state, int32                                            |
+| x, y                      | ``x``, ``y``           | input and output, int16                                     |
+| exp(delta A)              | ``n`` / 2**k           | the decay of a state in one step, an integer in [0, n_max]  |
+| A                         | ``base``               | the part of the decay that is a weight                      |
+| delta                     | ``mod``                | the part of the decay that depends on the token             |
+| delta B x                 | ``v``                  | the input to the state, ``x * b`` rounded                   |
+| B, C                      | ``b``, ``c``           | input and output mixture, int8                              |
+| D                         | ``skip``               | the weight of x in y                                        |
+| batch, length             | ``B``, ``L``           | sizes                                                       |
+| d_inner, d_state          | ``D``, ``N``           | sizes of `selective_scan`                                   |
+| nheads, headdim, d_state  | ``H``, ``P``, ``S``    | sizes of `ssd_scan`                                         |
 
 All the scans are one step, `advance`, on arrays of different shapes: ``ssd_scan`` is ``selective_scan`` of the channels
 (h, p) with base 0 and the head's decay as modulation.
 """
+
+from __future__ import annotations
 
 from functools import lru_cache
 from types import SimpleNamespace
@@ -10,8 +26,10 @@ from types import SimpleNamespace
 import numpy as np
 
 from .. import integers
+from ..arrays import Int8Array, Int16Array, Int32Array
 from ..bounds import Interval, Width
 from ..contract import Parameter, Tensor, op
+from ..formula import Formula
 
 ACTIVATION, MIXTURE = Interval.signed(16), Interval.signed(8)
 
@@ -21,24 +39,28 @@ def product_range(at) -> Interval:
     return (ACTIVATION * MIXTURE) << max(0, -at.s_v)
 
 
+# The least and the greatest v, the rounded product of x and b that a step adds to a state.
+LEAST_V = Formula("shift_round(-32767 * 127 * 2**max(0, -s_v), max(0, s_v))")
+GREATEST_V = Formula("shift_round(32767 * 127 * 2**max(0, -s_v), max(0, s_v))")
+
+# The least interval around 0 that no sequence leaves, whatever its length.
+#
+# A convex step ends between h and v, so it stays in v's range. An additive step from h <= H ends at
+# floor(H n_max / 2**k) + v at most, which is at most H just if H (2**k - n_max) > (v - 1) 2**k. From h >= -L it ends
+# at -ceil(L n_max / 2**k) - v at least, which is at least -L just if L (2**k - n_max) >= v 2**k. The least such H and L
+# are fixed points of the step, and a state that starts at 0 reaches them.
+LEAST_STATE = Formula("v_min if convex else v_min * 2**k // (2**k - n_max)", v_min=LEAST_V.text)
+GREATEST_STATE = Formula("v_max if convex else (v_max - 1) * 2**k // (2**k - n_max) + 1", v_max=GREATEST_V.text)
+
+
 def input_range(at) -> Interval:
     """Return the range of v, the rounded product of x and b that a step adds to a state."""
-    return product_range(at).shift_round(max(0, at.s_v))
+    return Interval(LEAST_V(at), GREATEST_V(at))
 
 
 def state_range(at) -> Interval:
-    """Return the least interval around 0 that no sequence leaves, whatever its length.
-
-    A convex step ends between h and v, so it stays in v's range. An additive step from h <= H ends at
-    ``floor(H n_max / 2**k) + v`` at most, which is at most H just if ``H (2**k - n_max) > (v - 1) 2**k``; from h >= -L
-    it ends at ``-ceil(L n_max / 2**k) - v`` at least, which is at least -L just if ``L (2**k - n_max) >= v 2**k``. The
-    least such H and L are fixed points of the step, and a state that starts at 0 reaches them.
-    """
-    v = input_range(at)
-    if at.convex:
-        return v
-    unit, lost = 1 << at.k, (1 << at.k) - at.n_max
-    return Interval(v.low * unit // lost, (v.high - 1) * unit // lost + 1)
+    """Return the domain of a state."""
+    return Interval(LEAST_STATE(at), GREATEST_STATE(at))
 
 
 def modulate_widths(at):
@@ -85,41 +107,42 @@ def ssd_widths(at):
 
 DECAY = (
     Parameter("k", 1, 15, "fraction bits of the decays"),
-    Parameter("n_max", 0, lambda at: (1 << at.k) - 1, "the slowest decay"),
+    Parameter("n_max", 0, "2**k - 1", "greatest decay, so the longest memory, Q.k"),
 )
 FORMATS = (
-    Parameter("s_v", -8, 22, "fraction bits of x * b below the state's; negative if the state has more"),
-    Parameter("s_h", 0, 30, "fraction bits of the state that the output leaves out"),
-    Parameter("s_y", 0, 30, "fraction bits of the sum below y's"),
-    Parameter("convex", 0, 1, "whether v is weighed by one minus the decay"),
+    Parameter("s_v", -8, 22, "fraction bits that x * b has more than the state; negative if it has fewer"),
+    Parameter("s_h", 0, 30, "fraction bits of the state that the output drops"),
+    Parameter("s_y", 0, 30, "fraction bits that the sum has more than y"),
+    Parameter("convex", 0, 1, "1 weighs v by one minus the decay, 0 by one"),
 )
-BASE = Tensor("base", "int16", "D N", 0, lambda at: (1 << at.k) - 1, "Q.k")
-MODULATION = Tensor("mod", "int16", "B L D", meaning="Q.k")
+BASE = Tensor("base", "int16", "D N", 0, "2**k - 1", "decays before modulation, Q.k")
+MODULATION = Tensor("mod", "int16", "B L D", meaning="modulation of the decays, Q.k")
 
 
 def state(shape: str) -> Tensor:
-    return Tensor("h", "int32", shape, lambda at: state_range(at).low, lambda at: state_range(at).high)
+    meaning = "state, as in C5; zeros at the start of a sequence"
+    return Tensor("h", "int32", shape, LEAST_STATE, GREATEST_STATE, meaning)
 
 
 def selective_inputs(time: str) -> tuple[Tensor, ...]:
     return (
-        Tensor("x", "int16", f"B {time} D", meaning="any Q format"),
-        Tensor("mod", "int16", f"B {time} D", meaning="Q.k"),
+        Tensor("x", "int16", f"B {time} D", meaning="inputs, any Q format"),
+        Tensor("mod", "int16", f"B {time} D", meaning="modulation of the decays, Q.k"),
         BASE,
-        Tensor("b", "int8", f"B {time} N", meaning="any Q format"),
-        Tensor("c", "int8", f"B {time} N", meaning="any Q format"),
-        Tensor("skip", "int16", "D", meaning="the format of the sum over that of x"),
+        Tensor("b", "int8", f"B {time} N", meaning="input mixture, any Q format"),
+        Tensor("c", "int8", f"B {time} N", meaning="output mixture, any Q format"),
+        Tensor("skip", "int16", "D", meaning="weight of x in y, in the format of the sum over that of x"),
         state("B D N"),
     )
 
 
 def ssd_inputs(time: str) -> tuple[Tensor, ...]:
     return (
-        Tensor("x", "int16", f"B {time} H P", meaning="any Q format"),
-        Tensor("n", "int16", f"B {time} H", 0, lambda at: at.n_max, "Q.k"),
-        Tensor("b", "int8", f"B {time} S", meaning="any Q format"),
-        Tensor("c", "int8", f"B {time} S", meaning="any Q format"),
-        Tensor("skip", "int16", "H", meaning="the format of the sum over that of x"),
+        Tensor("x", "int16", f"B {time} H P", meaning="inputs of each head, any Q format"),
+        Tensor("n", "int16", f"B {time} H", 0, "n_max", "decay of each head, Q.k"),
+        Tensor("b", "int8", f"B {time} S", meaning="input mixture, any Q format"),
+        Tensor("c", "int8", f"B {time} S", meaning="output mixture, any Q format"),
+        Tensor("skip", "int16", "H", meaning="weight of x in y, in the format of the sum over that of x"),
         state("B H P S"),
     )
 
@@ -152,29 +175,13 @@ def advance(h, n, x, b, c, skip, k, s_v, s_h, s_y, convex):
 
 @op(
     inputs=(BASE, MODULATION),
-    outputs=(Tensor("n", "int16", "B L D N", meaning="Q.k"),),
+    outputs=(Tensor("n", "int16", "B L D N", 0, "n_max", "decays, Q.k"),),
     parameters=DECAY,
     clauses={"C1": "n = base + mod, clamped to [0, n_max]"},
     widths=modulate_widths,
 )
-def decay_modulate(base, mod, *, k, n_max):
-    """Return the decays of every channel and state: their base, moved by the channel's modulation (C1).
-
-    Parameters
-    ----------
-    base : int16 array, shape (D, N), Q.k, in [0, 2**k - 1]
-    mod : int16 array, shape (B, L, D), Q.k, in [-32767, 32767]
-    k : int in [1, 15]
-    n_max : int in [0, 2**k - 1]
-
-    Returns
-    -------
-    int16 array, shape (B, L, D, N), Q.k, in [0, n_max].
-
-    Raises
-    ------
-    DomainError
-        An array or parameter outside its range, or of another shape or dtype.
+def decay_modulate(base: Int16Array, mod: Int16Array, /, *, k: int, n_max: int) -> Int16Array:
+    """Compute the decay of every channel and state, ``n = clamp(base + mod, 0, n_max)`` (C1).
 
     Examples
     --------
@@ -189,31 +196,33 @@ def decay_modulate(base, mod, *, k, n_max):
 
 @op(
     inputs=selective_inputs(""),
-    outputs=(Tensor("y", "int16", "B D"), state("B D N")),
+    outputs=(Tensor("y", "int16", "B D", meaning="output"), state("B D N")),
     parameters=DECAY + FORMATS,
     sizes={"N": (1, 1 << 16)},
     clauses=STEP | MODULATED,
     widths=selective_widths,
+    step_of="selective_scan",
 )
-def selective_scan_step(x, mod, base, b, c, skip, h, *, k, n_max, s_v, s_h, s_y, convex):
-    """Return one step of `selective_scan`: the next output and the state that continues it.
+def selective_scan_step(
+    x: Int16Array,
+    mod: Int16Array,
+    base: Int16Array,
+    b: Int8Array,
+    c: Int8Array,
+    skip: Int16Array,
+    h: Int32Array,
+    /,
+    *,
+    k: int,
+    n_max: int,
+    s_v: int,
+    s_h: int,
+    s_y: int,
+    convex: int,
+) -> tuple[Int16Array, Int32Array]:
+    """Run one step of the Mamba selective scan; return its output and the new state.
 
-    Parameters
-    ----------
-    x, mod : int16 arrays, shape (B, D)
-    b, c : int8 arrays, shape (B, N)
-    base, skip, h, k, n_max, s_v, s_h, s_y, convex
-        As in `selective_scan`.
-
-    Returns
-    -------
-    y : int16 array, shape (B, D)
-    h : int32 array, shape (B, D, N)
-
-    Raises
-    ------
-    DomainError
-        As for `selective_scan`.
+    The formulas are those of `selective_scan` (C1 to C4), for a single position.
 
     Examples
     --------
@@ -230,47 +239,38 @@ def selective_scan_step(x, mod, base, b, c, skip, h, *, k, n_max, s_v, s_h, s_y,
 
 @op(
     inputs=selective_inputs("L"),
-    outputs=(Tensor("y", "int16", "B L D"), state("B D N")),
+    outputs=(Tensor("y", "int16", "B L D", meaning="outputs"), state("B D N")),
     parameters=DECAY + FORMATS,
     sizes={"N": (1, 1 << 16)},
     clauses=STEP | WHOLE | MODULATED,
     widths=selective_widths,
 )
-def selective_scan(x, mod, base, b, c, skip, h, *, k, n_max, s_v, s_h, s_y, convex):
-    """Return the outputs of a sequence, and the state that continues it.
+def selective_scan(
+    x: Int16Array,
+    mod: Int16Array,
+    base: Int16Array,
+    b: Int8Array,
+    c: Int8Array,
+    skip: Int16Array,
+    h: Int32Array,
+    /,
+    *,
+    k: int,
+    n_max: int,
+    s_v: int,
+    s_h: int,
+    s_y: int,
+    convex: int,
+) -> tuple[Int16Array, Int32Array]:
+    """Run the Mamba selective scan over a sequence; return its outputs and final state.
 
-    Step by step, with ``n = decay_modulate(base, mod)`` (C8) and ``v = floor(x * b / 2**s_v + 1/2)`` (C1),
-    ``h = (h * n + v * 2**k) >> k`` (C2), or ``h = (h * n + v * (2**k - n)) >> k`` if convex (C3), and
-    ``y = saturate(shift_round(sum over N of (h >> s_h) * c + skip * x, s_y), 16)`` (C4).
-
-    Parameters
-    ----------
-    x : int16 array, shape (B, L, D), in [-32767, 32767]
-    mod : int16 array, shape (B, L, D), Q.k, in [-32767, 32767]
-    base : int16 array, shape (D, N), Q.k, in [0, 2**k - 1]
-    b, c : int8 arrays, shape (B, L, N), in [-127, 127]
-    skip : int16 array, shape (D,), in [-32767, 32767]
-    h : int32 array, shape (B, D, N), in `state_range` (C5); zero at the start of a sequence
-    k : int in [1, 15]
-    n_max : int in [0, 2**k - 1]
-    s_v : int in [-8, 22]
-    s_h, s_y : ints in [0, 30]
-    convex : 0 or 1
-
-    Returns
-    -------
-    y : int16 array, shape (B, L, D)
-    h : int32 array, shape (B, D, N)
-
-    Raises
-    ------
-    DomainError
-        An array or parameter outside its range, or of another shape or dtype; parameters for which a state
-        would not fit int32.
+    At each position, with ``n = decay_modulate(base, mod)`` (C8) and ``v = floor(x * b / 2**s_v + 1/2)`` (C1), the
+    state becomes ``h = (h * n + v * 2**k) >> k`` (C2), or ``h = (h * n + v * (2**k - n)) >> k`` if convex (C3), and the
+    output is ``y = saturate(shift_round(sum over N of (h >> s_h) * c + skip * x, s_y), 16)`` (C4).
 
     Notes
     -----
-    Nothing needs the decays as an array: of shape (B, L, D, N), they would be N times everything else that is read.
+    A backend needn't store the decays: an array of shape (B, L, D, N) would be N times larger than the other inputs.
 
     Let g be the recurrence without the floor, in rationals. A step's floor takes off f, ``0 <= f < 1``, so
     ``e = g - h`` becomes ``e n / 2**k + f``, in both forms. With ``d = 2**k / (2**k - n_max)``, ``0 <= e < d``
@@ -291,9 +291,9 @@ def selective_scan(x, mod, base, b, c, skip, h, *, k, n_max, s_v, s_h, s_y, conv
     0.999        0.48, 0.00      7.71, -0.01     123.64, 0.18    1895.36, 19.03
     ===========  ==============  ==============  ==============  ==============
 
-    So the floor stays, and s_v is to leave v in the thousands, as at s_v = 4, where the drift is under a hundredth up
-    to a decay of 0.999. A half added costs an addition for each state and step; at a decay of one half, where each
-    fraction is 0 or a tie, it errs as much upwards.
+    So the recurrence floors, and s_v is to leave v in the thousands, as at s_v = 4: there the drift is under a
+    hundredth up to a decay of 0.999. A half added would cost an addition for each state and step. At a decay of one
+    half, where each fraction is 0 or a tie, it would err as much upwards.
 
     Examples
     --------
@@ -314,32 +314,32 @@ def selective_scan(x, mod, base, b, c, skip, h, *, k, n_max, s_v, s_h, s_y, conv
 
 @op(
     inputs=ssd_inputs(""),
-    outputs=(Tensor("y", "int16", "B H P"), state("B H P S")),
+    outputs=(Tensor("y", "int16", "B H P", meaning="output"), state("B H P S")),
     parameters=DECAY + FORMATS,
     sizes={"S": (1, 1 << 16)},
     clauses=STEP,
     widths=ssd_widths,
+    step_of="ssd_scan",
 )
-def ssd_scan_step(x, n, b, c, skip, h, *, k, n_max, s_v, s_h, s_y, convex):
-    """Return one step of `ssd_scan`: the next output and the state that continues it.
+def ssd_scan_step(
+    x: Int16Array,
+    n: Int16Array,
+    b: Int8Array,
+    c: Int8Array,
+    skip: Int16Array,
+    h: Int32Array,
+    /,
+    *,
+    k: int,
+    n_max: int,
+    s_v: int,
+    s_h: int,
+    s_y: int,
+    convex: int,
+) -> tuple[Int16Array, Int32Array]:
+    """Run one step of the Mamba-2 scan; return its output and the new state.
 
-    Parameters
-    ----------
-    x : int16 array, shape (B, H, P)
-    n : int16 array, shape (B, H)
-    b, c : int8 arrays, shape (B, S)
-    skip, h, k, n_max, s_v, s_h, s_y, convex
-        As in `ssd_scan`.
-
-    Returns
-    -------
-    y : int16 array, shape (B, H, P)
-    h : int32 array, shape (B, H, P, S)
-
-    Raises
-    ------
-    DomainError
-        As for `ssd_scan`.
+    The formulas are those of `ssd_scan` (C1 to C4), for a single position.
 
     Examples
     --------
@@ -355,37 +355,31 @@ def ssd_scan_step(x, n, b, c, skip, h, *, k, n_max, s_v, s_h, s_y, convex):
 
 @op(
     inputs=ssd_inputs("L"),
-    outputs=(Tensor("y", "int16", "B L H P"), state("B H P S")),
+    outputs=(Tensor("y", "int16", "B L H P", meaning="outputs"), state("B H P S")),
     parameters=DECAY + FORMATS,
     sizes={"S": (1, 1 << 16)},
     clauses=STEP | WHOLE,
     widths=ssd_widths,
 )
-def ssd_scan(x, n, b, c, skip, h, *, k, n_max, s_v, s_h, s_y, convex):
-    """Return the outputs of a sequence under one decay a head, and the state that continues it.
+def ssd_scan(
+    x: Int16Array,
+    n: Int16Array,
+    b: Int8Array,
+    c: Int8Array,
+    skip: Int16Array,
+    h: Int32Array,
+    /,
+    *,
+    k: int,
+    n_max: int,
+    s_v: int,
+    s_h: int,
+    s_y: int,
+    convex: int,
+) -> tuple[Int16Array, Int32Array]:
+    """Run the Mamba-2 scan (SSD: one decay per head) over a sequence; return its outputs and final state.
 
-    The formulas are those of `selective_scan` (C1 to C4) with n given, for each channel p of each head h.
-
-    Parameters
-    ----------
-    x : int16 array, shape (B, L, H, P), in [-32767, 32767]
-    n : int16 array, shape (B, L, H), Q.k, in [0, n_max]
-    b, c : int8 arrays, shape (B, L, S), in [-127, 127]
-    skip : int16 array, shape (H,), in [-32767, 32767]
-    h : int32 array, shape (B, H, P, S), in `state_range` (C5); zero at the start of a sequence
-    k, n_max, s_v, s_h, s_y, convex
-        As in `selective_scan`.
-
-    Returns
-    -------
-    y : int16 array, shape (B, L, H, P)
-    h : int32 array, shape (B, H, P, S)
-
-    Raises
-    ------
-    DomainError
-        An array or parameter outside its range, or of another shape or dtype; parameters for which a state
-        would not fit int32.
+    The formulas are those of `selective_scan` (C1 to C4) for each channel p of each head, where n is an input.
 
     Examples
     --------

@@ -5,11 +5,15 @@ The shift of a few bits that enters at each step has its ties go to even, for th
 Both scans are one step, `retreat`, on arrays of different shapes.
 """
 
+from __future__ import annotations
+
 import numpy as np
 
 from .. import integers
+from ..arrays import Int8Array, Int16Array, Int32Array, Int64Array
 from ..bounds import Interval, Width
 from ..contract import Parameter, Tensor, op
+from ..formula import Formula
 from . import scan
 from .scan import ACTIVATION, BASE, DECAY, FORMATS, MIXTURE, MODULATION
 
@@ -22,26 +26,35 @@ def with_half(total: Interval, s: int) -> Interval:
     return total + ((1 << s) >> 1)
 
 
+# The greatest u, the rounded product of dy and c that an output adds to the gradient of its state. The least is -u.
+GREATEST_U = Formula("shift_even(32767 * 127, s_g)")
+
+# The least interval around 0 that lam, the gradient of a state, leaves in no sequence, whatever its length.
+#
+# From lam <= H a step back ends at shift_round(H n_max, k) + u at most, which is at most H just if
+# H (2**k - n_max) > (u - 1) 2**k + 2**(k-1). From lam >= -L it ends at shift_round(-L n_max, k) - u at least, which is
+# at least -L just if L (2**k - n_max) >= u 2**k - 2**(k-1). The least such H and L are fixed points.
+LEAST_LAM = Formula("-ceil_div(u * 2**k - 2**(k - 1), 2**k - n_max)", u=GREATEST_U.text)
+GREATEST_LAM = Formula("((u - 1) * 2**k + 2**(k - 1)) // (2**k - n_max) + 1", u=GREATEST_U.text)
+
+# The ends of dh: of lam without what its own step's output adds.
+LEAST_DH = Formula("lam_min + u", **LEAST_LAM.where, lam_min=LEAST_LAM.text)
+GREATEST_DH = Formula("lam_max - u", **GREATEST_LAM.where, lam_max=GREATEST_LAM.text)
+
+
 def output_range(at) -> Interval:
-    """Return the range of u, the rounded product of dy and c that a step's output adds to the gradient of its state."""
-    return (ACTIVATION * MIXTURE).shift_even(at.s_g)
+    """Return the range of u."""
+    return Interval.symmetric(GREATEST_U(at))
 
 
 def adjoint_range(at) -> Interval:
-    """Return the least interval around 0 that lam leaves in no sequence, whatever its length.
-
-    From lam <= H a step back ends at ``shift_round(H n_max, k) + u`` at most, which is at most H just if
-    ``H (2**k - n_max) > (u - 1) 2**k + 2**(k-1)``; from lam >= -L it ends at ``shift_round(-L n_max, k) - u`` at least,
-    which is at least -L just if ``L (2**k - n_max) >= u 2**k - 2**(k-1)``. The least such H and L are fixed points.
-    """
-    u, unit, half, lost = output_range(at), 1 << at.k, (1 << at.k) >> 1, (1 << at.k) - at.n_max
-    return Interval(-((-u.low * unit - half + lost - 1) // lost), ((u.high - 1) * unit + half) // lost + 1)
+    """Return the range of lam."""
+    return Interval(LEAST_LAM(at), GREATEST_LAM(at))
 
 
 def carried_range(at) -> Interval:
-    """Return the range of dh: of lam without what its own step's output adds."""
-    lam, u = adjoint_range(at), output_range(at)
-    return Interval(lam.low - u.low, lam.high - u.high)
+    """Return the domain of dh."""
+    return Interval(LEAST_DH(at), GREATEST_DH(at))
 
 
 def finer(at) -> int:
@@ -122,18 +135,23 @@ SHIFTS = (
 )
 
 
-def carried(shape: str) -> Tensor:
-    low, high = (lambda at: carried_range(at).low), (lambda at: carried_range(at).high)
-    return Tensor("dh", "int32", shape, low, high, "gradient of the state")
+def carried(shape: str, meaning: str) -> Tensor:
+    return Tensor("dh", "int32", shape, LEAST_DH, GREATEST_DH, meaning)
+
+
+BEFORE = "gradient of the state before the sequence"
 
 
 def scan_inputs(forward: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    dy = Tensor("dy", "int16", forward[0].shape, meaning="gradient of y, any unit")
-    return (dy, *forward, carried(forward[-1].shape))
+    dy = Tensor("dy", "int16", forward[0].shape, meaning="gradient of y, in any unit")
+    after = carried(
+        forward[-1].shape, "gradient of the state after the sequence, as in C9; zeros where nothing follows"
+    )
+    return (dy, *forward, after)
 
 
-def gradient(name: str, dtype: str, shape: str) -> Tensor:
-    return Tensor(name, dtype, shape, meaning="gradient")
+def gradient(name: str, dtype: str, shape: str, meaning: str) -> Tensor:
+    return Tensor(name, dtype, shape, meaning=f"gradient of {meaning}")
 
 
 RETREAT = {
@@ -158,8 +176,9 @@ PASSED = {"C12": "dmod and dbase are those of `decay_modulate_backward` of w, wh
 def retreat(lam, dy, x, n, b, c, skip, before, h, *, k, s_v, s_h, convex, s_g, s_w):
     """Return, of one step: lam before it, the sum of dx, w, and what it adds to db and dc.
 
-    The state is the last axis of lam, n, b, c, before and h; dy, x and skip lack it. All are int64.
+    The state is the last axis of lam, n, b, c, before and h; dy, x and skip lack it.
     """
+    lam, dy, x, n, b, c, skip, before, h = (a.astype(np.int64) for a in (lam, dy, x, n, b, c, skip, before, h))
     fine = s_v + s_h - s_g
     # ROUND
     lam = lam + integers.shift_even(dy[..., None] * c, s_g)
@@ -188,8 +207,11 @@ def passing(base, mod, n_max):
 
 
 @op(
-    inputs=(gradient("dn", "int32", "B L D N"), BASE, MODULATION),
-    outputs=(gradient("dbase", "int64", "D N"), gradient("dmod", "int32", "B L D")),
+    inputs=(gradient("dn", "int32", "B L D N", "the decays, in any unit"), BASE, MODULATION),
+    outputs=(
+        gradient("dbase", "int64", "D N", "base, in the unit of dn"),
+        gradient("dmod", "int32", "B L D", "mod, in 2**s_n units of dn"),
+    ),
     parameters=(*DECAY, MODULATION_SHIFT),
     clauses={
         "C1": "g = dn where 0 <= base + mod <= n_max, and 0 elsewhere",
@@ -197,31 +219,15 @@ def passing(base, mod, n_max):
         "C3": "dmod = saturate(floor(a / 2**s_n + 1/2), 32), a the sum of g over the states",
     },
     widths=decay_modulate_backward_widths,
+    backward_of="decay_modulate",
 )
-def decay_modulate_backward(dn, base, mod, *, k, n_max, s_n):
-    """Return the gradients of the base and of the modulation from that of the decays.
+def decay_modulate_backward(
+    dn: Int32Array, base: Int16Array, mod: Int16Array, /, *, k: int, n_max: int, s_n: int
+) -> tuple[Int64Array, Int32Array]:
+    """Compute the gradients of `decay_modulate` with respect to base and mod.
 
     A decay that was clamped passes no gradient (C1); the others add up exactly in ``dbase`` (C2), and over the states
     in ``dmod``, rounded once, ``saturate(shift_round(sum, s_n), 32)`` (C3).
-
-    Parameters
-    ----------
-    dn : int32 array, shape (B, L, D, N), in [-(2**31 - 1), 2**31 - 1]
-    base : int16 array, shape (D, N), Q.k, in [0, 2**k - 1]
-    mod : int16 array, shape (B, L, D), Q.k, in [-32767, 32767]
-    k : int in [1, 15]
-    n_max : int in [0, 2**k - 1]
-    s_n : int in [0, 47]
-
-    Returns
-    -------
-    dbase : int64 array, shape (D, N), in the unit of dn
-    dmod : int32 array, shape (B, L, D), in 2**s_n units of dn
-
-    Raises
-    ------
-    DomainError
-        An array or parameter outside its range, or of another shape or dtype.
 
     Examples
     --------
@@ -239,59 +245,55 @@ def decay_modulate_backward(dn, base, mod, *, k, n_max, s_n):
 @op(
     inputs=scan_inputs(scan.selective_inputs("L")),
     outputs=(
-        gradient("dx", "int32", "B L D"),
-        gradient("dmod", "int32", "B L D"),
-        gradient("dbase", "int64", "D N"),
-        gradient("db", "int32", "B L N"),
-        gradient("dc", "int32", "B L N"),
-        gradient("dskip", "int64", "D"),
-        carried("B D N"),
+        gradient("dx", "int32", "B L D", "x"),
+        gradient("dmod", "int32", "B L D", "mod"),
+        gradient("dbase", "int64", "D N", "base"),
+        gradient("db", "int32", "B L N", "b"),
+        gradient("dc", "int32", "B L N", "c"),
+        gradient("dskip", "int64", "D", "skip"),
+        carried("B D N", BEFORE),
     ),
     parameters=FORWARD + SHIFTS,
     sizes={"N": (1, 1 << 16)},
     clauses=RETREAT | PASSED,
     widths=selective_scan_backward_widths,
+    backward_of="selective_scan",
 )
 def selective_scan_backward(
-    dy, x, mod, base, b, c, skip, h, dh, *, k, n_max, s_v, s_h, convex, s_g, s_w, s_n, s_x, s_b, s_c
-):
-    """Return the gradients of all inputs of `selective_scan`, the last the gradient of the state before the sequence.
+    dy: Int16Array,
+    x: Int16Array,
+    mod: Int16Array,
+    base: Int16Array,
+    b: Int8Array,
+    c: Int8Array,
+    skip: Int16Array,
+    h: Int32Array,
+    dh: Int32Array,
+    /,
+    *,
+    k: int,
+    n_max: int,
+    s_v: int,
+    s_h: int,
+    convex: int,
+    s_g: int,
+    s_w: int,
+    s_n: int,
+    s_x: int,
+    s_b: int,
+    s_c: int,
+) -> tuple[Int32Array, Int32Array, Int64Array, Int32Array, Int32Array, Int64Array, Int32Array]:
+    """Compute the gradients of `selective_scan` with respect to all its arrays, back through time.
 
-    The states h are those of the forward op (C1). From the last step to the first, lam being the gradient of the state,
-    ``lam += shift_even(dy * c, s_g)``, and ``lam = shift_round(lam * n, k)`` goes to the step before (C2). With
-    ``dv = lam``, or ``shift_round(lam * (2**k - n), k)`` if convex (C3), ``e = s_v + s_h - s_g`` and
+    The states h are those of the forward op (C1). The steps run from the last to the first. With lam the gradient of
+    the state, ``lam += shift_even(dy * c, s_g)``, and ``lam = shift_round(lam * n, k)`` goes to the step before (C2).
+    With ``dv = lam``, or ``shift_round(lam * (2**k - n), k)`` if convex (C3), ``e = s_v + s_h - s_g`` and
     ``put(a, s) = saturate(shift_round(a, s), 32)``,
 
     ``dx = put((sum of dv * b << max(0, -e)) + (dy * skip << max(0, e)), s_x)`` (C4),
     ``w = shift_round(lam * h_before, s_w)``, of ``h_before - v`` if convex (C5),
     ``db = put(sum of dv * x, s_b)`` (C6), ``dc = put(sum of (h >> s_h) * dy, s_c)`` (C7) and
     ``dskip = sum of dy * x`` (C8); w goes to base and mod where their sum wasn't clamped (C12).
-
-    Parameters
-    ----------
-    dy : int16 array, shape (B, L, D), in [-32767, 32767]: the gradient of y, in any unit
-    x, mod, base, b, c, skip, h
-        The inputs of `selective_scan`.
-    dh : int32 array, shape (B, D, N), in `carried_range` (C9)
-        The gradient of the state after the sequence; zero where nothing follows.
-    k, n_max, s_v, s_h, convex
-        As in `selective_scan`.
-    s_g : int in [0, 22]
-    s_w, s_n, s_x, s_b, s_c : ints in [0, 47]
-
-    Returns
-    -------
-    dx, dmod : int32 arrays, shape (B, L, D)
-    dbase : int64 array, shape (D, N)
-    db, dc : int32 arrays, shape (B, L, N)
-    dskip : int64 array, shape (D,)
-    dh : int32 array, shape (B, D, N): the gradient of the state before the sequence
-
-    Raises
-    ------
-    DomainError
-        An array or parameter outside its range, or of another shape or dtype; parameters for which a gradient of the
-        state would not fit int32, or a sum int64.
 
     Notes
     -----
@@ -300,12 +302,12 @@ def selective_scan_backward(
     ``s_h + s_y + k - s_g - s_w`` for dbase and s_n less for dmod, ``s_y + e - s_b`` for db, ``s_y - s_c`` for dc, and
     s_y for dskip.
 
-    Straight-through: a saturated y still gets the error that takes it back (C11), while a clamped decay, which is as
+    Straight-through: a saturated y still gets the gradient that takes it back (C11), while a clamped decay, which is as
     its author meant it, passes none. Nothing needs every state at once: from the states at the start of each few steps
     those between are computed again, to the same integers.
 
     Against automatic differentiation of the same scan in floats, without roundings, each gradient has a cosine above
-    0.999 and 98 % of the signs (60 steps, errors of 9 bits, s_g = 2 and 9, k = 12, both forms).
+    0.999 and 98 % of the signs (60 steps, gradients of 9 bits, s_g = 2 and 9, k = 12, both forms).
 
     Examples
     --------
@@ -313,23 +315,21 @@ def selective_scan_backward(
     >>> b, c, skip = np.full((1, 2, 1), 2, np.int8), np.full((1, 2, 1), 4, np.int8), np.array([1], np.int16)
     >>> h, dh, dy = np.array([[[8]]], np.int32), np.array([[[0]]], np.int32), np.array([[[10], [-6]]], np.int16)
     >>> forward, backward = dict(k=8, n_max=255, s_v=0, s_h=0, convex=0), dict(s_g=0, s_w=0, s_n=0, s_x=0, s_b=0, s_c=0)
-    >>> dx, dmod, dbase, db, dc, dskip, dh = selective_scan_backward(
-    ...     dy, x, mod, base, b, c, skip, h, dh, **forward, **backward
-    ... )
+    >>> gradients = selective_scan_backward(dy, x, mod, base, b, c, skip, h, dh, **forward, **backward)
+    >>> dx, dmod, dbase, db, dc, dskip, dh = gradients
     >>> dx.ravel().tolist(), dmod.ravel().tolist(), dbase.tolist(), db.ravel().tolist(), dc.ravel().tolist()
     ([66, -54], [224, -240], [[-16]], [84, -120], [100, -90])
     >>> dskip.tolist(), dh.tolist()
     ([0], [[[14]]])
     """
-    steps, widened = range(x.shape[1]), (a.astype(np.int64) for a in (dy, x, mod, b, c, skip, h, dh))
-    dy, x, mod, b, c, skip, h, lam = widened
-    n = scan.decay_modulate.golden(base, mod, k=k, n_max=n_max).astype(np.int64)
+    steps, lam = range(x.shape[1]), dh
+    n = scan.decay_modulate.golden(base, mod, k=k, n_max=n_max)
     passes = passing(base, mod, n_max)
     forward = dict(k=k, s_v=s_v, s_h=s_h, convex=convex)
     states = [h]
     for t in steps:
         forth = (x[:, t], mod[:, t], base, b[:, t], c[:, t], skip, states[t])
-        states.append(scan.selective_scan_step.golden(*forth, **forward, n_max=n_max, s_y=0)[1].astype(np.int64))
+        states.append(scan.selective_scan_step.golden(*forth, **forward, n_max=n_max, s_y=0)[1])
     dx, dmod = np.empty(x.shape, np.int32), np.empty(x.shape, np.int32)
     db, dc = np.empty(b.shape, np.int32), np.empty(c.shape, np.int32)
     dbase = np.zeros(base.shape, np.int64)
@@ -341,52 +341,53 @@ def selective_scan_backward(
         dx[:, t], dmod[:, t] = put(into, s_x), put(w.sum(axis=-1), s_n)
         db[:, t], dc[:, t] = put(to_b.sum(axis=1), s_b), put(to_c.sum(axis=1), s_c)
         dbase += w.sum(axis=0)
-    return dx, dmod, dbase, db, dc, (dy * x).sum(axis=(0, 1)), lam.astype(np.int32)
+    dskip = (dy.astype(np.int64) * x).sum(axis=(0, 1))
+    return dx, dmod, dbase, db, dc, dskip, lam.astype(np.int32)
 
 
 @op(
     inputs=scan_inputs(scan.ssd_inputs("L")),
     outputs=(
-        gradient("dx", "int32", "B L H P"),
-        gradient("dn", "int32", "B L H"),
-        gradient("db", "int32", "B L S"),
-        gradient("dc", "int32", "B L S"),
-        gradient("dskip", "int64", "H"),
-        carried("B H P S"),
+        gradient("dx", "int32", "B L H P", "x"),
+        gradient("dn", "int32", "B L H", "n, in the unit of `selective_scan_backward`'s dmod"),
+        gradient("db", "int32", "B L S", "b"),
+        gradient("dc", "int32", "B L S", "c"),
+        gradient("dskip", "int64", "H", "skip"),
+        carried("B H P S", BEFORE),
     ),
     parameters=FORWARD + SHIFTS,
     sizes={"S": (1, 1 << 16)},
     clauses=RETREAT | {"C12": "dn = saturate(floor(a / 2**s_n + 1/2), 32), a the sum of w over the states of a head"},
     widths=ssd_scan_backward_widths,
+    backward_of="ssd_scan",
 )
-def ssd_scan_backward(dy, x, n, b, c, skip, h, dh, *, k, n_max, s_v, s_h, convex, s_g, s_w, s_n, s_x, s_b, s_c):
-    """Return the gradients of all inputs of `ssd_scan`, the last the gradient of the state before the sequence.
+def ssd_scan_backward(
+    dy: Int16Array,
+    x: Int16Array,
+    n: Int16Array,
+    b: Int8Array,
+    c: Int8Array,
+    skip: Int16Array,
+    h: Int32Array,
+    dh: Int32Array,
+    /,
+    *,
+    k: int,
+    n_max: int,
+    s_v: int,
+    s_h: int,
+    convex: int,
+    s_g: int,
+    s_w: int,
+    s_n: int,
+    s_x: int,
+    s_b: int,
+    s_c: int,
+) -> tuple[Int32Array, Int32Array, Int32Array, Int32Array, Int64Array, Int32Array]:
+    """Compute the gradients of `ssd_scan` with respect to all its arrays, back through time.
 
-    The formulas are those of `selective_scan_backward` (C1 to C11) with n given, for each channel p of each head h, and
-    ``dn = put(sum of w, s_n)`` over the states of all channels of a head (C12).
-
-    Parameters
-    ----------
-    dy : int16 array, shape (B, L, H, P), in [-32767, 32767]: the gradient of y, in any unit
-    x, n, b, c, skip, h
-        The inputs of `ssd_scan`.
-    dh : int32 array, shape (B, H, P, S), in `carried_range` (C9)
-        The gradient of the state after the sequence; zero where nothing follows.
-    k, n_max, s_v, s_h, convex, s_g, s_w, s_n, s_x, s_b, s_c
-        As in `selective_scan_backward`.
-
-    Returns
-    -------
-    dx : int32 array, shape (B, L, H, P)
-    dn : int32 array, shape (B, L, H), in the unit of `selective_scan_backward`'s dmod
-    db, dc : int32 arrays, shape (B, L, S)
-    dskip : int64 array, shape (H,)
-    dh : int32 array, shape (B, H, P, S): the gradient of the state before the sequence
-
-    Raises
-    ------
-    DomainError
-        As for `selective_scan_backward`.
+    The formulas are those of `selective_scan_backward` (C1 to C11) for each channel p of each head, where n is an
+    input. The gradient of n is ``dn = put(sum of w, s_n)`` over the states of all channels of a head (C12).
 
     Examples
     --------
@@ -400,23 +401,23 @@ def ssd_scan_backward(dy, x, n, b, c, skip, h, dh, *, k, n_max, s_v, s_h, convex
     >>> db.tolist(), dc.tolist(), dh.tolist()
     ([[[96], [-120]]], [[[112], [-84]]], [[[[14], [6]]]])
     """
-    steps, widened = range(x.shape[1]), (a.astype(np.int64) for a in (dy, x, n, b, c, skip[:, None], h, dh))
-    dy, x, n, b, c, skip, h, lam = widened
+    steps, lam = range(x.shape[1]), dh
     forward = dict(k=k, s_v=s_v, s_h=s_h, convex=convex)
     states = [h]
     for t in steps:
-        forth = (x[:, t], n[:, t], b[:, t], c[:, t], skip[:, 0], states[t])
-        states.append(scan.ssd_scan_step.golden(*forth, **forward, n_max=n_max, s_y=0)[1].astype(np.int64))
+        forth = (x[:, t], n[:, t], b[:, t], c[:, t], skip, states[t])
+        states.append(scan.ssd_scan_step.golden(*forth, **forward, n_max=n_max, s_y=0)[1])
     dx, dn = np.empty(x.shape, np.int32), np.empty(n.shape, np.int32)
     db, dc = np.empty(b.shape, np.int32), np.empty(c.shape, np.int32)
     for t in reversed(steps):
         mixtures, heads = (b[:, t, None, None], c[:, t, None, None]), n[:, t, :, None, None]
-        back = (dy[:, t], x[:, t], heads, *mixtures, skip, states[t], states[t + 1])
+        back = (dy[:, t], x[:, t], heads, *mixtures, skip[:, None], states[t], states[t + 1])
         lam, into, w, to_b, to_c = retreat(lam, *back, **forward, s_g=s_g, s_w=s_w)
         # ACCUMULATE
         dx[:, t], dn[:, t] = put(into, s_x), put(w.sum(axis=(2, 3)), s_n)
         db[:, t], dc[:, t] = put(to_b.sum(axis=(1, 2)), s_b), put(to_c.sum(axis=(1, 2)), s_c)
-    return dx, dn, db, dc, (dy * x).sum(axis=(0, 1, 3)), lam.astype(np.int32)
+    dskip = (dy.astype(np.int64) * x).sum(axis=(0, 1, 3))
+    return dx, dn, db, dc, dskip, lam.astype(np.int32)
 
 
 __all__ = ["decay_modulate_backward", "selective_scan_backward", "ssd_scan_backward"]

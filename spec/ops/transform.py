@@ -1,9 +1,12 @@
 """The spectral transform: a unitary discrete Fourier transform made of rotations, so it undoes itself bit for bit."""
 
+from __future__ import annotations
+
 from functools import cache
 
 import numpy as np
 
+from ..arrays import Int8Array, Int32Array
 from ..bounds import Interval, Width
 from ..contract import Constant, Parameter, Tensor, op
 from ..tables import eighth_turn, twiddles
@@ -38,19 +41,16 @@ def widths(at):
     }
 
 
+TWIDDLES = "twiddles: those of spec.tables.twiddles(2**m, s)"
 INPUTS = (
     Tensor("x", "int32", "... 2^m 2", -DOMAIN, DOMAIN, "complex numbers (real, imaginary), any Q format"),
-    Constant("lam", "int32", "2^m/2", meaning="twiddles", value=lambda at: cached_twiddles(2**at.m, at.s).lam),
-    Constant("gam", "int32", "2^m/2", meaning="twiddles", value=lambda at: cached_twiddles(2**at.m, at.s).gam),
-    Constant("quadrant", "int8", "2^m/2", meaning="twiddles", value=lambda at: cached_twiddles(2**at.m, at.s).quadrant),
+    Constant("lam", "int32", "2^m/2", meaning=TWIDDLES, value=lambda at: cached_twiddles(2**at.m, at.s).lam),
+    Constant("gam", "int32", "2^m/2", meaning=TWIDDLES, value=lambda at: cached_twiddles(2**at.m, at.s).gam),
+    Constant("quadrant", "int8", "2^m/2", meaning=TWIDDLES, value=lambda at: cached_twiddles(2**at.m, at.s).quadrant),
 )
-CONTRACT = {
-    "inputs": INPUTS,
-    "outputs": (Tensor("y", "int32", "... 2^m 2"),),
-    "parameters": (Parameter("s", 8, 30, "fraction bits of lam and gam"),),
-    "sizes": {"m": (1, 12)},
-    "widths": widths,
-}
+OUTPUTS = (Tensor("y", "int32", "... 2^m 2", meaning="complex numbers, the format of x"),)
+SHIFT = Parameter("s", 8, 30, "fraction bits of lam and gam")
+SIZES = {"m": (1, 12)}
 EXACT = "transform and inverse undo each other wherever both results lie in the domain; for |x| < 2**17 they always do"
 
 
@@ -85,7 +85,11 @@ def stage(z, half, lam, gam, quadrant, s, direction):
 
 
 @op(
-    **CONTRACT,
+    inputs=INPUTS,
+    outputs=OUTPUTS,
+    parameters=(SHIFT,),
+    sizes=SIZES,
+    widths=widths,
     clauses={
         "C1": "the points are put in bit-reversed order",
         "C2": "in stages of half = 1, 2, 4 ..: b is turned by the twiddle, (a, b) by -pi/4 in three shears, b negated",
@@ -93,26 +97,10 @@ def stage(z, half, lam, gam, quadrant, s, direction):
         "C4": "y is off the unitary DFT by at most m (6 + 2**(2-s) r), both as root mean square; r that of the |x|",
     },
 )
-def dyadic_transform(x, lam, gam, quadrant, *, s):
-    """Return the unitary discrete Fourier transform ``y[k] = sum_n x[n] e**(-2 pi i n k / N) / sqrt(N)``, N = 2**m.
+def dyadic_transform(x: Int32Array, lam: Int32Array, gam: Int32Array, quadrant: Int8Array, /, *, s: int) -> Int32Array:
+    """Transform rows by the unitary DFT: ``y[k] = sum_n x[n] e**(-2 pi i n k / N) / sqrt(N)``, N = 2**m.
 
     Points in bit-reversed order (C1) pass m stages of N/2 butterflies (C2): 3 N m / 2 shears in all.
-
-    Parameters
-    ----------
-    x : int32 array, shape (..., N, 2), N = 2**m, m in [1, 12], in [-(2**24 - 1), 2**24 - 1]
-    lam, gam, quadrant : int32, int32, int8 arrays, shape (N/2,)
-        The twiddles: exactly ``spec.tables.twiddles(N, s)``.
-    s : int in [8, 30]
-
-    Returns
-    -------
-    int32 array, the shape of x.
-
-    Raises
-    ------
-    DomainError
-        N is no power of two or above 4096; x outside its range; coefficients that are not the twiddles.
 
     Notes
     -----
@@ -138,7 +126,13 @@ def dyadic_transform(x, lam, gam, quadrant, *, s):
 
 
 @op(
-    **CONTRACT,
+    inputs=INPUTS,
+    outputs=OUTPUTS,
+    parameters=(SHIFT,),
+    sizes=SIZES,
+    widths=widths,
+    inverse_of="dyadic_transform",
+    round_trip=ROUND_TRIP,
     clauses={
         "C1": "in stages of half = N/2 .. 4, 2, 1: b is negated, (a, b) sheared back, b turned back by the twiddle",
         "C2": "the points are put in bit-reversed order",
@@ -146,24 +140,10 @@ def dyadic_transform(x, lam, gam, quadrant, *, s):
         "C4": "y is off the inverse DFT by at most m (6 + 2**(2-s) r), both as root mean square; r that of the |x|",
     },
 )
-def dyadic_transform_inverse(x, lam, gam, quadrant, *, s):
-    """Return the array that `dyadic_transform` turns into x: its stages taken back from the last (C1, C2).
-
-    Parameters
-    ----------
-    x : int32 array, shape (..., N, 2), N = 2**m, m in [1, 12], in [-(2**24 - 1), 2**24 - 1]
-    lam, gam, quadrant : int32, int32, int8 arrays, shape (N/2,)
-        The twiddles: exactly ``spec.tables.twiddles(N, s)``.
-    s : int in [8, 30]
-
-    Returns
-    -------
-    int32 array, the shape of x.
-
-    Raises
-    ------
-    DomainError
-        N is no power of two or above 4096; x outside its range; coefficients that are not the twiddles.
+def dyadic_transform_inverse(
+    x: Int32Array, lam: Int32Array, gam: Int32Array, quadrant: Int8Array, /, *, s: int
+) -> Int32Array:
+    """Undo `dyadic_transform` exactly: take back its stages from the last (C1, C2).
 
     Examples
     --------

@@ -26,7 +26,7 @@ def rotation_coefficients(positions, pairs: int, *, base: int = 10000, s: int) -
 
     Parameters
     ----------
-    positions : int array, shape (L,), each in [0, 2**20]
+    positions : int array, shape (L,), each in [0, 2**30]
     pairs : int, at least 1
         Coordinate pairs of a row, half its channels.
     base : int, at least 2
@@ -50,21 +50,21 @@ def rotation_coefficients(positions, pairs: int, *, base: int = 10000, s: int) -
     ([[0, 0], [4807, -82], [-3571, -164]], [[0, 0], [-8852, 164], [6818, 328]], [[0, 0], [1, 0], [1, 0]])
     """
     places = np.asarray(positions).astype(object)[:, None]
-    if not (np.all(places >= 0) and np.all(places <= 1 << 20) and pairs >= 1 and base >= 2 and 2 <= s <= 30):
+    if not (np.all(places >= 0) and np.all(places <= 1 << 30) and pairs >= 1 and base >= 2 and 2 <= s <= 30):
         raise ValueError(
             f"rotation_coefficients: {pairs} pairs, base {base}, s {s}, positions {positions}; "
-            "needs pairs >= 1, base >= 2, s in [2, 30], positions in [0, 2**20]"
+            "needs pairs >= 1, base >= 2, s in [2, 30], positions in [0, 2**30]"
         )
 
     def angles(bits: int):
-        # A frequency within 3 units of 2**-(bits + 21), times a position up to 2**20, is within 2 units of 2**-bits.
-        exponents = -np.arange(pairs).astype(object) * log(base, bits + 21) // pairs
-        return places * exp(exponents, bits + 21) >> 21
+        # A frequency within 3 units of 2**-(bits + 31), times a position up to 2**30, is within 2 units of 2**-bits.
+        exponents = -np.arange(pairs).astype(object) * log(base, bits + 31) // pairs
+        return places * exp(exponents, bits + 31) >> 31
 
     quadrant = nearest_integers(lambda bits: (angles(2 * bits) << bits + 1) // pi(2 * bits))
 
     def half_rest(bits: int):
-        return (angles(bits) - (quadrant * pi(bits + 21) >> 22)) >> 1
+        return (angles(bits) - (quadrant * pi(bits + 31) >> 32)) >> 1
 
     return _rotation(half_rest, quadrant, s)
 

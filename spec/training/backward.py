@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..model.blocks import HEAD, Block, Network, Observe
+from ..model.blocks import HEAD, Block, Mamba1Block, Network, Observe
 from ..model.config import MAMBA1, ModelConfig
-from ..ops.optimizer import ERROR_EXPONENT
+from ..ops.optimizer import GRADIENT_EXPONENT
 
 RESIDUAL_EXPONENT = 24
 LOGITS_EXPONENT = 15
@@ -21,7 +21,7 @@ NARROWING_SHIFT = 31  # the largest of the ops that make int16 of wider errors
 STATE_SHIFT = 2  # of what enters the reversed recurrence: with it, its state fits int32
 ROTATION_BITS = 8  # that an error of B or C gains while it is turned back
 LARGEST_SHIFT = 47
-HIGHEST = ERROR_EXPONENT.high
+HIGHEST = GRADIENT_EXPONENT.high
 LARGEST_ROUNDING = 24
 # What the norm may be told that its error's exponent is over the residual stream's.
 NORM_EXPONENTS = (-16, 31)
@@ -132,19 +132,19 @@ class Pass:
 
     def rounded(self, name: str, array: Any, e: Any) -> Any:
         """Return rows cut to the width of an operand."""
-        how = dict(self.rounding, shift=self.exponents.shifts[name], bits=self.exponents.bits)
-        return self.see(name, self.ops.stochastic_round_rows(array, e, stream=self.streams[name], **how))
+        rounding = dict(self.rounding, shift=self.exponents.shifts[name], bits=self.exponents.bits)
+        return self.see(name, self.ops.stochastic_round_rows(array, e, stream=self.streams[name], **rounding))
 
     def linear(self, layer: str, shift: str, weight: Any, scale: Mapping[str, int], dy: Any, q: Any, e: Any) -> Any:
         """Note the gradient of a ternary layer's weights; return the error of its input, shifted."""
-        own, error = operands(layer)
+        weight_operand, error_operand = operands(layer)
         bits = self.exponents.bits
-        gradient = self.ops.ternary_linear_backward_weight(self.rounded(own, dy, e), q, bits=bits)
-        self.note(layer, gradient, self.exponents.used[own])
+        gradient = self.ops.ternary_linear_backward_weight(self.rounded(weight_operand, dy, e), q, bits=bits)
+        self.note(layer, gradient, self.exponents.used[weight_operand])
         if bits < 16:
-            dy = self.rounded(error, dy, self.zeros_like(e))
-        how = {"K": q.shape[-1], "num": scale["num"], "shift": self.exponents.shifts[shift]}
-        return self.ops.ternary_linear_backward(dy, weight, **how)
+            dy = self.rounded(error_operand, dy, self.zeros_like(e))
+        parameters = {"K": q.shape[-1], "num": scale["num"], "shift": self.exponents.shifts[shift]}
+        return self.ops.ternary_linear_backward(dy, weight, **parameters)
 
 
 class BlockBackward:
@@ -163,7 +163,7 @@ class BlockBackward:
     def shift(self, name: str) -> int:
         return self.exponents.shifts[self.name(name)]
 
-    def own(self, name: str, most: int = LARGEST_SHIFT, /, **raw: int) -> int:
+    def settle_error(self, name: str, most: int = LARGEST_SHIFT, /, **raw: int) -> int:
         """Settle an error of this block; the keywords name the shifts."""
         return self.exponents.settle(self.name(name), {self.name(shift): before for shift, before in raw.items()}, most)
 
@@ -174,16 +174,16 @@ class BlockBackward:
         """Settle the exponents of all errors, in the order in which they arise."""
         f, gate = self.formats, self.block.gate
         scan = f.scan
-        out = self.own("out", out=RESIDUAL_EXPONENT + gate["shift"] + f.residual - f.activation)
-        gated = self.own("gated", gated=self.product("out_proj", out))
-        y = self.own("scan", NARROWING_SHIFT, scan=gated)
+        out = self.settle_error("out", out=RESIDUAL_EXPONENT + gate["shift"] + f.residual - f.activation)
+        gated = self.settle_error("gated", gated=self.product("out_proj", out))
+        y = self.settle_error("scan", NARROWING_SHIFT, scan=gated)
         # dL/dh of the integer h is lam * 2**-state; b and c have the mixture's format, decays are plain integers.
         state = y + f.activation + scan["s_y"] + scan["s_h"] - STATE_SHIFT
         mixture = {"b": state + scan["s_v"] - f.mixture, "c": y + f.activation + scan["s_y"] - f.mixture}
-        projected = self.own("projected", **self.settle_modulation(state - f.activation), **mixture)
+        projected = self.settle_error("projected", **self.settle_modulation(state - f.activation), **mixture)
         read = state + max(scan["s_v"], STATE_SHIFT - scan["s_h"]) - f.activation
-        x = self.own("x", x=read, x_proj=self.product("x_proj", projected))
-        xz = self.own("xz", NARROWING_SHIFT, conv=x, z=gated)
+        x = self.settle_error("x", x=read, x_proj=self.product("x_proj", projected))
+        xz = self.settle_error("xz", NARROWING_SHIFT, conv=x, z=gated)
         raw = self.product("in_proj", xz)
         self.exponents.normalised(self.name("u"), raw)
 
@@ -222,8 +222,8 @@ class BlockBackward:
         return dr
 
     def linear(self, run: Pass, layer: str, shift: str, dy: Any, q: Any, e: Any) -> Any:
-        own = (self.block.weights[layer], self.block.scales[layer])
-        return run.linear(self.name(layer), self.name(shift), *own, dy, q, e)
+        constants = (self.block.weights[layer], self.block.scales[layer])
+        return run.linear(self.name(layer), self.name(shift), *constants, dy, q, e)
 
     def narrow(self, run: Pass, error: Any, shift: str | None = None) -> Any:
         """Return an error of 32 bits in 16, shifted if its op didn't."""
@@ -232,12 +232,12 @@ class BlockBackward:
     def scan(self, run: Pass, name: str, dy: Any, arrays: tuple[Any, ...], modulation: str):
         """Run the scan backwards and note the gradient of the skip; return the other gradients."""
         scan = self.formats.scan
-        how = {name: scan[name] for name in ("k", "n_max", "s_v", "s_h", "convex")}
-        how |= {"s_g": STATE_SHIFT, "s_w": scan["k"], "s_n": self.shift(modulation)}
-        how |= {"s_x": self.shift("x"), "s_b": self.shift("b"), "s_c": self.shift("c")}
-        *found, d_skip, _ = getattr(run.ops, name)(dy, *arrays, run.zeros_like(arrays[-1]), **how)
+        parameters = {name: scan[name] for name in ("k", "n_max", "s_v", "s_h", "convex")}
+        parameters |= {"s_g": STATE_SHIFT, "s_w": scan["k"], "s_n": self.shift(modulation)}
+        parameters |= {"s_x": self.shift("x"), "s_b": self.shift("b"), "s_c": self.shift("c")}
+        *gradients, d_skip, _ = getattr(run.ops, name)(dy, *arrays, run.zeros_like(arrays[-1]), **parameters)
         run.note(self.name("skip"), d_skip, self.used("scan"))
-        return found
+        return gradients
 
     def mix(self, run: Pass, tape: Tape, state: Mapping[str, Any], dy: Any) -> Any:
         """Return the error of what the scan and the projection before it read."""
@@ -247,12 +247,12 @@ class BlockBackward:
         """Return the error of x, from the scan and from the projection."""
         d_projected = run.see(self.name("projected"), d_projected)
         read = self.linear(run, "x_proj", "x_proj", d_projected, *run.ops.quantize_rows(x))
-        return run.ops.error_add(self.narrow(run, dx), read)
+        return run.ops.saturating_add(self.narrow(run, dx), read)
 
 
 class Mamba1Backward(BlockBackward):
     def settle_modulation(self, raw):
-        return {"dt": self.product("dt_proj", self.own("modulation", modulation=raw))}
+        return {"dt": self.product("dt_proj", self.settle_error("modulation", modulation=raw))}
 
     def mix(self, run, tape, state, dy):
         x, projected, b, c, modulation = (
@@ -300,7 +300,7 @@ class Mamba2Backward(BlockBackward):
 
 
 def block_backward(block: Block, exponents: Exponents) -> BlockBackward:
-    kind = Mamba1Backward if "dt_proj" in block.weights else Mamba2Backward
+    kind = Mamba1Backward if isinstance(block, Mamba1Block) else Mamba2Backward
     return kind(block, exponents)
 
 

@@ -56,8 +56,8 @@ def master(name: str, format: Format) -> Master:
         return Master((format.shape[0], format.digits), "ternary_project", 0, -LARGEST, LARGEST, 0, True)
     shift = MASTER_BITS - int(format.q.removeprefix("Q."))
     low, high = (max(-LARGEST, min(LARGEST, bound << shift)) for bound in (format.low, format.high))
-    own = role(name)
-    return Master(format.shape, PROJECTIONS[format.dtype], shift, low, high, RATE_DOUBLINGS[own], own in DECAYING)
+    kind = role(name)
+    return Master(format.shape, PROJECTIONS[format.dtype], shift, low, high, RATE_DOUBLINGS[kind], kind in DECAYING)
 
 
 def masters_of(config: ModelConfig, formats: Formats = FORMATS) -> dict[str, Master]:
@@ -69,28 +69,28 @@ def initial_masters(config: ModelConfig, seed: int, formats: Formats = FORMATS) 
     """Return the masters of a fresh model: a function of the sizes and the seed alone."""
     parameters = initial_parameters(config, seed, formats)
     result = {}
-    for index, (name, how) in enumerate(masters_of(config, formats).items()):
-        if how.projection == "ternary_project":
-            words = random_words(seed, (MASTER_DOMAIN << 32) | index, int(np.prod(how.shape)))
-            result[name] = (below(words, 2 * TERNARY_LIMIT + 1) - TERNARY_LIMIT).reshape(how.shape).astype(np.int32)
+    for index, (name, rule) in enumerate(masters_of(config, formats).items()):
+        if rule.projection == "ternary_project":
+            words = random_words(seed, (MASTER_DOMAIN << 32) | index, int(np.prod(rule.shape)))
+            result[name] = (below(words, 2 * TERNARY_LIMIT + 1) - TERNARY_LIMIT).reshape(rule.shape).astype(np.int32)
         else:
-            result[name] = lifted(parameters[name], how)
+            result[name] = lifted(parameters[name], rule)
     return result
 
 
-def lifted(parameter: np.ndarray, how: Master) -> np.ndarray:
+def lifted(parameter: np.ndarray, rule: Master) -> np.ndarray:
     """Return the master that is projected to this parameter."""
-    if how.projection == "ternary_project":
-        digits = find_op("unpack_ternary").golden(parameter, K=how.shape[1])
+    if rule.projection == "ternary_project":
+        digits = find_op("unpack_ternary").golden(parameter, K=rule.shape[1])
         return digits.astype(np.int32) * np.int32(TERNARY_ROOT)
-    return np.clip(parameter.astype(np.int64) << how.shift, how.low, how.high).astype(np.int32)
+    return np.clip(parameter.astype(np.int64) << rule.shift, rule.low, rule.high).astype(np.int32)
 
 
-def project(ops: Any, masters: Mapping[str, Any], how: Mapping[str, Master]) -> dict[str, Any]:
+def project(ops: Any, masters: Mapping[str, Any], rules: Mapping[str, Master]) -> dict[str, Any]:
     """Return the parameters of a model from its masters, on one backend."""
     result = {}
     for name, array in masters.items():
-        own = how[name]
-        shift = {"shift_round": {"s": own.shift}, "ternary_project": {}}.get(own.projection, {"shift": own.shift})
-        result[name] = getattr(ops, own.projection)(array, **shift)
+        rule = rules[name]
+        shift = {"shift_round": {"s": rule.shift}, "ternary_project": {}}.get(rule.projection, {"shift": rule.shift})
+        result[name] = getattr(ops, rule.projection)(array, **shift)
     return result

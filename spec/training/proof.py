@@ -44,15 +44,15 @@ def prove_step(config: ModelConfig, options: Options, formats: Formats = FORMATS
     rounding = {"seed": options.seed, "step": 0, "first": 0}
     d_logits = ops.cross_entropy_pow2_backward(logits, ids, f=formats.activation, stream=len(names), **rounding)
     streams = {name: i for i, name in enumerate(names)}
-    found = Pass(ops, joined, zeros_like, exponents, rounding, streams, rotation)
-    backward(found, tape, ids, start, d_logits)
+    backward_pass = Pass(ops, joined, zeros_like, exponents, rounding, streams, rotation)
+    backward(backward_pass, tape, ids, start, d_logits)
     for exponent in NORM_EXPONENTS:
         r, d = (
             tape["embedding", "residual"],
             Abstract(tape["embedding", "residual"].shape, "int16", Interval.signed(16)),
         )
         ops.bitshift_norm_backward(r, weights["norm"], d, zeros_like(r), b=formats.mantissa, e=exponent)
-    bounds = {name: gradient.range for name, gradient in found.gradients.items()}
+    bounds = {name: gradient.range for name, gradient in backward_pass.gradients.items()}
     for name, bound in bounds.items():
         if bound.low not in GRADIENT or bound.high not in GRADIENT:
             raise ProofError(f"{name}: the gradient of a batch may be in {bound}, allowed {GRADIENT}")

@@ -194,12 +194,12 @@ def _train_step(run: Run, state: State, ids: np.ndarray, first: int, observe: Ob
     network = Network(run.config, run.formats, run.kernels, project(run.kernels, state.masters, run.masters))
     exponents = Exponents(state.error_exponents, run.options.error_bits)
     backward = NetworkBackward(network, exponents)
-    found = Found(run)
+    sums = BatchSums(run)
     for start in range(0, len(ids), run.micro_batch):
         rows = ids[start : start + run.micro_batch]
-        found.add(*one_pass(run, network, backward, exponents, rows, state.step, first + start, observe))
-    found.exchange()
-    return update(run, state, exponents, found)
+        sums.add(*one_pass(run, network, backward, exponents, rows, state.step, first + start, observe))
+    sums.exchange()
+    return update(run, state, exponents, sums)
 
 
 def one_pass(run, network, backward, exponents, ids, step, first, observe=None):
@@ -220,12 +220,12 @@ def one_pass(run, network, backward, exponents, ids, step, first, observe=None):
     losses = ops.cross_entropy_pow2(logits, target, f=f)
     stream = len(run.streams)
     d_logits = ops.cross_entropy_pow2_backward(logits, target, f=f, stream=stream, **rounding)
-    found = Pass(ops, run.join, run.zeros_like, exponents, rounding, run.streams, rotation, observe)
-    backward(found, tape, read, start, d_logits)
-    return found, losses
+    backward_pass = Pass(ops, run.join, run.zeros_like, exponents, rounding, run.streams, rotation, observe)
+    backward(backward_pass, tape, read, start, d_logits)
+    return backward_pass, losses
 
 
-class Found:
+class BatchSums:
     """Gradients, largest errors and losses, summed over the passes of a step and then over the ranks."""
 
     def __init__(self, run: Run):
@@ -235,14 +235,16 @@ class Found:
         self.largest = np.zeros(len(run.error_names), np.int64)
         self.totals = np.zeros(2, np.int64)
 
-    def add(self, found: Pass, losses: Any) -> None:
+    def add(self, backward_pass: Pass, losses: Any) -> None:
         run = self.run
-        for name, gradient in found.gradients.items():
+        for name, gradient in backward_pass.gradients.items():
             held = self.gradients.get(name)
             self.gradients[name] = gradient if held is None else run.kernels.gradient_add(held, gradient)
-        self.scales |= found.scales
-        places = [run.streams[name] for name in found.largest]
-        self.largest[places] = np.maximum(self.largest[places], run.store(run.join(list(found.largest.values()), 0)))
+        self.scales |= backward_pass.scales
+        places = [run.streams[name] for name in backward_pass.largest]
+        self.largest[places] = np.maximum(
+            self.largest[places], run.store(run.join(list(backward_pass.largest.values()), 0))
+        )
         losses = run.store(losses)
         self.totals += losses.sum(dtype=np.int64), losses.size
 
@@ -254,40 +256,38 @@ class Found:
             self.largest, self.totals = exchange.max(self.largest), exchange.sum([self.totals])[0]
 
 
-def update(run: Run, state: State, exponents: Exponents, found: Found) -> tuple[State, Metrics]:
+def update(run: Run, state: State, exponents: Exponents, sums: BatchSums) -> tuple[State, Metrics]:
     """Return the state after the optimizer's step."""
-    ops, how, options = run.kernels, run.masters, run.options
+    ops, rules, options = run.kernels, run.masters, run.options
     rate = int(golden.learning_rate(np.array(state.step, np.int32), **options.schedule))
     names = list(state.masters)
-    magnitudes = [ops.largest_magnitude(found.gradients[name]) for name in names]
+    magnitudes = [ops.largest_magnitude(sums.gradients[name]) for name in names]
     magnitudes += [ops.largest_magnitude(state.momenta[name]) for name in names]
     gradient, momentum = run.store(run.join(magnitudes, 0)).reshape(2, len(names))
-    before, scale = (
-        np.array([table[n] for n in names], np.int32) for table in (state.momentum_exponents, found.scales)
-    )
+    before, scale = (np.array([table[n] for n in names], np.int32) for table in (state.momentum_exponents, sums.scales))
     after = golden.momentum_exponent(before, scale, gradient, momentum)
     masters, momenta, clipped = {}, {}, []
     for i, name in enumerate(names):
-        own, up = how[name], int(after[i] - scale[i])
+        rule, up = rules[name], int(after[i] - scale[i])
         # A gradient of zeros has no magnitude that would keep the shift in its range.
         shifts = {"m_shift": int(before[i] - after[i]), "g_up": min(max(up, 0), 27), "g_down": min(max(-up, 0), 62)}
-        limits = {"low": own.low, "high": own.high, "decay": options.decay if own.decays else 0}
-        arrays = (state.masters[name], state.momenta[name], found.gradients[name])
-        masters[name], momenta[name], cut = ops.lion_update(*arrays, lr=own.rate(rate), **shifts, **limits)
+        limits = {"low": rule.low, "high": rule.high, "decay": options.decay if rule.decays else 0}
+        arrays = (state.masters[name], state.momenta[name], sums.gradients[name])
+        masters[name], momenta[name], cut = ops.lion_update(*arrays, lr=rule.rate(rate), **shifts, **limits)
         clipped.append(cut)
-    loss, tokens = found.totals.tolist()
+    loss, tokens = sums.totals.tolist()
     metrics = Metrics(loss, tokens, int(run.store(run.join(clipped, 0)).sum()), rate)
     exponents_after = dict(zip(names, after.tolist(), strict=True))
     return State(
-        state.step + 1, masters, momenta, next_exponents(run, state, exponents, found), exponents_after
+        state.step + 1, masters, momenta, next_exponents(run, state, exponents, sums), exponents_after
     ), metrics
 
 
-def next_exponents(run: Run, state: State, exponents: Exponents, found: Found) -> dict[str, int]:
-    """Return the exponents that the errors of the next step want; an error that this step had none of keeps its own."""
+def next_exponents(run: Run, state: State, exponents: Exponents, sums: BatchSums) -> dict[str, int]:
+    """Return the exponents that the errors of the next step want; an error that this step lacked keeps its own."""
     used = np.array([exponents.used.get(name, wanted) for name, wanted in state.error_exponents.items()], np.int32)
-    of_errors = golden.error_exponent(used, found.largest, bits=16).tolist()
-    of_operands = golden.error_exponent(used, found.largest, bits=run.options.error_bits).tolist()
+    of_errors = golden.gradient_exponent(used, sums.largest, bits=16).tolist()
+    of_operands = golden.gradient_exponent(used, sums.largest, bits=run.options.error_bits).tolist()
     result = dict(state.error_exponents)
     for name, error, operand in zip(run.error_names, of_errors, of_operands, strict=True):
         if name in exponents.used:

@@ -4,8 +4,6 @@ import json
 import os
 import shlex
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,48 +12,35 @@ import pytest
 from mamba_integer import spec
 from mamba_integer.backends import BackendError, load
 from mamba_integer.backends.app import terminal
-from mamba_integer.backends.files.atomic import write_atomically
-from mamba_integer.conformance import commands as cli
+from mamba_integer.backends.files.atomic import write_json
+from mamba_integer.conformance import commands
 from mamba_integer.conformance.engine import replay as repeat
 from mamba_integer.conformance.engine import run as conformance_run
 from mamba_integer.conformance.report import Report, Result
 
 BROKEN = "mamba_integer.conformance.mutants.forward"
 PARTIAL = "mamba_integer.spec.ops.activation"
-COMMAND = [sys.executable, "-c", "from mamba_integer.backends.app.main import main; main()"]
-
-
-def run(*arguments: str, **options) -> subprocess.CompletedProcess:
-    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, **options)
-
-
-def in_process(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["mamba-integer", *arguments])
-    with pytest.raises(SystemExit) as exit:
-        cli.main()
-    out, err = capsys.readouterr()
-    return exit.value.code, out, err
 
 
 @pytest.mark.parametrize("command", [("conform",), ("compare", "--backends", "golden,quitting")])
-def test_a_backend_that_exits_is_no_verdict(command, monkeypatch, capsys):
+def test_a_backend_that_exits_is_no_verdict(command, monkeypatch, cli):
     def exits(name, device):
         raise SystemExit(0)
 
     monkeypatch.setattr(terminal, "load", exits)
-    code, out, err = in_process(monkeypatch, capsys, *command, "--op", "isqrt")
+    code, out, err = cli(*command, "--op", "isqrt")
     assert code == 2 and not out and "SystemExit" in err
 
 
-def test_exit_codes_of_processes():
-    equal = run("conform", "--backend", PARTIAL, "--op", "squareplus", "--json")
-    assert equal.returncode == 0, equal.stderr
-    assert json.loads(equal.stdout)["complete"] is True
-    wrong = run("conform", "--backend", f"{BROKEN}:half_away", "--op", "shift_round")
-    assert wrong.returncode == 1 and "mamba-integer compare --op shift_round" in wrong.stdout
-    unknown = run("conform", "--backend", "nowhere")
-    assert unknown.returncode == 2 and not unknown.stdout
-    assert unknown.stderr.count("\n") == 1 and "Traceback" not in unknown.stderr
+def test_exit_codes_of_processes(run_cli):
+    equal = run_cli("conform", "--backend", PARTIAL, "--op", "squareplus", "--json")
+    assert equal.code == 0, equal.err
+    assert json.loads(equal.out)["complete"] is True
+    wrong = run_cli("conform", "--backend", f"{BROKEN}:half_away", "--op", "shift_round")
+    assert wrong.code == 1 and "mamba-integer compare --op shift_round" in wrong.out
+    unknown = run_cli("conform", "--backend", "nowhere")
+    assert unknown.code == 2 and not unknown.out
+    assert unknown.err.count("\n") == 1 and "Traceback" not in unknown.err
 
 
 def test_a_module_that_is_no_package_is_a_backend(monkeypatch, tmp_path):
@@ -97,15 +82,15 @@ def test_a_module_that_is_no_package_is_a_backend(monkeypatch, tmp_path):
         ("ops", "--op", "sqrt"),
     ],
 )
-def test_usage_error_is_one_line_and_code_2(arguments, monkeypatch, capsys):
-    code, out, err = in_process(monkeypatch, capsys, *arguments)
+def test_usage_error_is_one_line_and_code_2(arguments, cli):
+    code, out, err = cli(*arguments)
     assert code == 2 and not out
     assert err.startswith("mamba-integer: ") and err.count("\n") == 1 and "internal" not in err
 
 
-def test_partial_backend_is_no_pass(monkeypatch, capsys, tmp_path):
+def test_partial_backend_is_no_pass(cli, tmp_path):
     path = tmp_path / "report.json"
-    code, out, _ = in_process(monkeypatch, capsys, "conform", "--backend", PARTIAL, "--report", str(path), "--json")
+    code, out, _ = cli("conform", "--backend", PARTIAL, "--report", str(path), "--json")
     report = json.loads(out)
     assert code == report["exit_code"] == 1
     assert report["passed"] and not report["complete"]
@@ -120,26 +105,24 @@ def test_partial_backend_is_no_pass(monkeypatch, capsys, tmp_path):
     assert {"date", "commit", "modified", "python", "machine", "devices", "versions"} == report["environment"].keys()
 
 
-def test_zero_cases_fail(monkeypatch, capsys):
-    code, out, _ = in_process(
-        monkeypatch, capsys, "compare", "--op", "isqrt", "--backends", "golden,numba", "--cases", "0"
-    )
+def test_zero_cases_fail(cli):
+    code, out, _ = cli("compare", "--op", "isqrt", "--backends", "golden,numba", "--cases", "0")
     assert code == 1 and "nothing was compared" in out
-    code, out, _ = in_process(monkeypatch, capsys, "conform", "--backend", PARTIAL, "--op", "isqrt")
+    code, out, _ = cli("conform", "--backend", PARTIAL, "--op", "isqrt")
     assert code == 1 and "nothing was compared" in out
     assert Report().exit_code == 1
     assert not Report([Result("isqrt", "x", status="passed")]).passed
 
 
-def test_interrupted_run_reports_what_it_did(monkeypatch, capsys):
+def test_interrupted_run_reports_what_it_did(monkeypatch, cli):
     def interrupt(backends, ops, examples, seed, progress, exhaustive, report, jobs):
         report.results += [Result("isqrt", "numba"), Result("saturate", "numba")]
         report.results[0].status = "passed"
         report.results[0].count("drawn", 5)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "conform", interrupt)
-    code, out, _ = in_process(monkeypatch, capsys, "conform", "--backend", "numba", "--json")
+    monkeypatch.setattr(conformance_run, "conform", interrupt)
+    code, out, _ = cli("conform", "--backend", "numba", "--json")
     report = json.loads(out)
     assert code == 130 and report["interrupted"] and not report["complete"]
     assert [entry["status"] for entry in report["results"]] == ["passed", "not run"]
@@ -148,7 +131,7 @@ def test_interrupted_run_reports_what_it_did(monkeypatch, capsys):
 def stranger(folder: Path, source: str) -> dict[str, str]:
     """Write the module ``stranger``, a backend that other processes find too; return their environment."""
     (folder / "stranger.py").write_text(f"from mamba_integer.spec import *\nfrom mamba_integer import spec\n{source}")
-    return os.environ | {"PYTHONPATH": str(folder)}
+    return os.environ | {"PYTHONPATH": os.pathsep.join((str(folder), os.environ.get("PYTHONPATH", "")))}
 
 
 HANGING = """
@@ -161,22 +144,21 @@ def isqrt(v):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_run_takes_its_processes_with_it(number, code, tmp_path):
+def test_a_stopped_run_takes_its_processes_with_it(number, code, start_cli, tmp_path):
     environment = stranger(tmp_path, HANGING)
     arguments = ["conform", "--backend", "stranger", "--op", "isqrt", "--op", "saturate", "--jobs", "2"]
     path = tmp_path / "report.json"
-    command = [*COMMAND, *arguments, "--preset", "full", "--report", str(path)]
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, process_group=0) as process:
-        while len(found := [int(file.name) for file in tmp_path.iterdir() if file.name.isdigit()]) < 2:
+    with start_cli(*arguments, "--preset", "full", "--report", path, env=environment) as process:
+        while len(workers := [int(file.name) for file in tmp_path.iterdir() if file.name.isdigit()]) < 2:
             assert process.poll() is None
             time.sleep(0.01)
         os.killpg(process.pid, number)
-        _, err = process.communicate(timeout=20)
-    assert process.returncode == code and not err.strip()
-    assert json.loads(path.read_text())["interrupted"]
-    for worker in found:
-        with pytest.raises(ProcessLookupError):
-            os.kill(worker, 0)
+        _, err = process.communicate()
+        assert process.returncode == code and not err.strip()
+        assert json.loads(path.read_text())["interrupted"]
+        for worker in workers:
+            with pytest.raises(ProcessLookupError):
+                os.kill(worker, 0)
 
 
 CRASHING = """
@@ -190,13 +172,13 @@ def bit_length(x):
 """
 
 
-def test_an_op_that_ends_its_process_has_failed_and_the_others_go_on(tmp_path):
+def test_an_op_that_ends_its_process_has_failed_and_the_others_go_on(run_cli, tmp_path):
     environment = stranger(tmp_path, CRASHING)
     ops = ("isqrt", "saturate", "bit_length", "shift_round")
     selected = [word for op in ops for word in ("--op", op)]
-    done = run("conform", "--backend", "stranger", *selected, "--jobs", "2", "--json", env=environment)
-    results = {entry["op"]: entry for entry in json.loads(done.stdout)["results"]}
-    assert done.returncode == 1 and not done.stderr.strip()
+    done = run_cli("conform", "--backend", "stranger", *selected, "--jobs", "2", "--json", env=environment)
+    results = {entry["op"]: entry for entry in json.loads(done.out)["results"]}
+    assert done.code == 1 and not done.err.strip()
     assert [results[op]["status"] for op in ops] == ["passed", "failed", "failed", "passed"]
     failure = results["saturate"]["failure"]
     assert failure["kind"] == "crash" and "signal 11" in failure["message"]
@@ -226,66 +208,66 @@ import os
 
 
 @pytest.mark.parametrize("command", [("conform",), ("conform", "--jobs", "2"), ("compare",)])
-def test_json_is_alone_on_stdout(command, tmp_path):
+def test_json_is_alone_on_stdout(command, run_cli, tmp_path):
     chosen = ("--backends", "golden,stranger") if command == ("compare",) else ("--backend", "stranger")
-    done = run(*command, *chosen, "--op", "saturate", "--json", env=stranger(tmp_path, PRINTING))
-    assert done.returncode == 0 and json.loads(done.stdout)
-    assert all(printed in done.stderr for printed in ("a banner", "cycle 1", "straight to", "from C"))
+    done = run_cli(*command, *chosen, "--op", "saturate", "--json", env=stranger(tmp_path, PRINTING))
+    assert done.code == 0 and json.loads(done.out)
+    assert all(printed in done.err for printed in ("a banner", "cycle 1", "straight to", "from C"))
 
 
-def test_killed_run_leaves_what_it_found(monkeypatch, capsys, tmp_path):
+def test_killed_run_leaves_what_it_found(monkeypatch, cli, tmp_path):
     """A kill lets no code run, so what was there before the last op is what stays."""
     path, seen = tmp_path / "report.json", []
 
     def keep(path, fields):
         seen.append(fields)
-        write_atomically(path, fields)
+        write_json(path, fields)
 
-    monkeypatch.setattr(cli, "write_atomically", keep)
+    monkeypatch.setattr(commands, "write_json", keep)
     selected = ("--backend", "numba", "--op", "isqrt", "--op", "saturate")
-    in_process(monkeypatch, capsys, "conform", *selected, "--report", str(path))
+    cli("conform", *selected, "--report", str(path))
     statuses = [[entry["status"] for entry in fields["results"]] for fields in seen]
     assert statuses == [["passed", "not run"], ["passed", "passed"], ["passed", "passed"]]
     assert [fields["interrupted"] for fields in seen] == [True, True, False]
     assert json.loads(path.read_text()) == seen[-1]
 
 
-def test_printed_command_repeats_the_failure(monkeypatch, capsys):
+def test_printed_command_repeats_the_failure(cli):
     name = f"{BROKEN}:half_away"
-    _, out, _ = in_process(monkeypatch, capsys, "conform", "--backend", name, "--op", "sigmoid_gate")
+    _, out, _ = cli("conform", "--backend", name, "--op", "sigmoid_gate")
     command = next(line for line in out.splitlines() if line.startswith("mamba-integer compare"))
-    code, out, _ = in_process(monkeypatch, capsys, *shlex.split(command)[1:], "--json")
+    code, out, _ = cli(*shlex.split(command)[1:], "--json")
     repeated = json.loads(out)
     assert code == 1 and not repeated["equal"]
     assert repeated["failure"]["op"] == "sigmoid_gate" and repeated["failure"]["repeat"] == command
 
 
-def test_compare_takes_any_reference(monkeypatch, capsys):
+def test_compare_takes_any_reference(cli):
     names = f"{BROKEN}:half_away,golden"
-    code, out, _ = in_process(monkeypatch, capsys, "compare", "--op", "shift_round", "--backends", names, "--json")
+    code, out, _ = cli("compare", "--op", "shift_round", "--backends", names, "--json")
     failure = json.loads(out)["failure"]
     assert code == 1
     assert (failure["backend"], failure["reference"]) == ("golden", f"{BROKEN}:half_away")
 
 
-def test_ops_lists_every_clause(monkeypatch, capsys):
-    code, out, _ = in_process(monkeypatch, capsys, "ops", "--json")
+def test_ops_lists_every_clause(cli):
+    code, out, _ = cli("ops", "--json")
     assert code == 0
     listed = {name: entry["clauses"] for name, entry in json.loads(out)["ops"].items()}
     assert listed == {name: dict(op.clauses) for name, op in spec.OPS.items()}
-    code, out, _ = in_process(monkeypatch, capsys, "ops")
+    code, out, _ = cli("ops")
     assert code == 0 and all(clause.split()[0] in out for o in spec.OPS.values() for clause in o.clauses.values())
 
 
 @pytest.mark.parametrize("command", [("conform",), ("compare",), ("ops",)])
-def test_help_has_an_example(command, monkeypatch, capsys):
-    code, out, _ = in_process(monkeypatch, capsys, *command, "--help")
+def test_help_has_an_example(command, cli):
+    code, out, _ = cli(*command, "--help")
     assert code == 0 and f"mamba-integer {command[0]} -" in " ".join(out.split())
 
 
 def test_report_is_written_whole_or_not_at_all(tmp_path):
     path = tmp_path / "report.json"
-    write_atomically(path, {"a": 1})
+    write_json(path, {"a": 1})
     with pytest.raises(TypeError):
-        write_atomically(path, {"a": object()})
+        write_json(path, {"a": object()})
     assert json.loads(path.read_text()) == {"a": 1}

@@ -330,12 +330,14 @@ def test_every_relation_is_used():
     """Each relation says something of an op; sequences are cut and stepped, batches cut, composites composed."""
     used = {name: [op for op in spec.OPS if relation.needs(op) is not None] for name, relation in RELATIONS.items()}
     assert all(used.values())
-    backward = {name for name in spec.OPS if "_backward" in name}
+    backward = {name for name, op in spec.OPS.items() if op.backward_of}
     assert backward <= set(used["micro-batches"])
-    timed = {name: op for name, op in spec.OPS.items() if any("L" in tensor.shape.split() for tensor in op.inputs)}
+    timed = {name: op for name, op in spec.OPS.items() if any(t.time_axis is not None for t in op.inputs)}
     stateful = {name for name, op in timed.items() if len(op.outputs) > 1} - backward
     assert set(used["chunks"]) == set(used["steps"]) == stateful
-    assert set(used["backward chunks"]) == {f"{name}_backward" for name in stateful if name.endswith("scan")}
+    assert set(used["backward chunks"]) == {
+        name for name in backward if timed.keys() & {name} and spec.OPS[name].carried
+    }
     assert set(used["composite"]) == {name for name, op in spec.OPS.items() if op.composed_of}
 
 

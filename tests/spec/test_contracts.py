@@ -74,6 +74,19 @@ def test_drawn_cases_stay_within_every_width(op):
 
 
 @every_op
+def test_results_of_drawn_cases_stay_within_their_domain(op):
+    import random
+
+    contract, source = spec.OPS[op], random.Random(2)
+    for _ in range(20):
+        case = draw_case(op, source)
+        results = contract.golden(*case.arrays, **case.parameters)
+        for tensor, result in zip(contract.outputs, results if isinstance(results, tuple) else (results,), strict=True):
+            if result.size:
+                tensor.check_values(op, result, case.at)
+
+
+@every_op
 def test_large_cases_take_the_sizes_that_are_listed(op):
     """A misspelled size would be drawn, and no case be large."""
     plan = PLANS[op]
@@ -153,3 +166,11 @@ def test_every_face_exists(op):
         assert load(backend).has(op), f"{backend} lacks {op}"
     assert op in PLANS
     assert spec.OPS[op].clauses
+
+
+@every_op
+def test_arrays_by_keyword_are_refused(op):
+    contract, case = spec.OPS[op], a_case(op)
+    last = contract.inputs[-1].name
+    with pytest.raises(DomainError, match="found a keyword argument, allowed an array by position"):
+        contract(*case.arrays[:-1], **{last: case.arrays[-1]}, **case.parameters)

@@ -81,7 +81,7 @@ def test_decays():
 @pytest.mark.parametrize("s", [2, 8, 15, 30])
 def test_rotation_coefficients(s):
     random = Random(s)
-    positions = np.array([0, 1, 2**20, *(random.randrange(2**20 + 1) for _ in range(60))])
+    positions = np.array([0, 1, 2**20, 2**30, *(random.randrange(2**30 + 1) for _ in range(60))])
     for pairs, base in ((1, 10000), (7, 10000), (12, 500000)):
         turn = spec.tables.rotation_coefficients(positions, pairs, base=base, s=s)
         for row, position in enumerate(positions.tolist()):
@@ -118,7 +118,7 @@ def test_a_model_sized_table_takes_seconds():
 
 
 @pytest.mark.parametrize(
-    "change", [{"positions": [-1]}, {"positions": [2**20 + 1]}, {"pairs": 0}, {"base": 1}, {"s": 1}, {"s": 31}]
+    "change", [{"positions": [-1]}, {"positions": [2**30 + 1]}, {"pairs": 0}, {"base": 1}, {"s": 1}, {"s": 31}]
 )
 def test_arguments_outside_raise(change):
     arguments = {"positions": [1], "pairs": 2, "base": 10000, "s": 15} | change

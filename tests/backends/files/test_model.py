@@ -200,9 +200,10 @@ def test_state_round_trip(checkpoint, tmp_path):
     edit_header(path, lambda header: header["__metadata__"].update(positions="[4]"))
     with pytest.raises(CheckpointError, match="altered"):
         load_state(path, checkpoint.sha256)
-    edit_header(path, lambda header: header["__metadata__"].update(positions="[-4]"))
-    with pytest.raises(CheckpointError, match="positions"):
-        load_state(path, checkpoint.sha256)
+    for positions in ("[-4]", "[]", "4", "[true]", f"[{(1 << 30) + 1}]", f"[{10**30}]", "null"):
+        edit_header(path, lambda header, positions=positions: header["__metadata__"].update(positions=positions))
+        with pytest.raises(CheckpointError, match="positions: found"):
+            load_state(path, checkpoint.sha256)
     with pytest.raises(CheckpointError, match="no mamba-integer/model file"):
         load_checkpoint(path)
 

@@ -1,8 +1,7 @@
 """Tokenizers: exact round trips, whole characters when streaming, hostile files refused."""
 
-import json
-
 import pytest
+import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,10 +19,8 @@ TEXT = "the cat sat on the mat; the rat sat on the cat. Ünïcödé \U0001f43e\n
 
 
 @pytest.fixture(scope="module")
-def bpe(tmp_path_factory):
-    path = tmp_path_factory.mktemp("text") / "text.txt"
-    path.write_text(TEXT)
-    return BpeTokenizer.train([path], 280)
+def bpe():
+    return BpeTokenizer.train(TEXT, 280)
 
 
 @given(text=st.text())
@@ -64,10 +61,8 @@ def test_save_and_load(bpe, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["tokenizer.json"]
 
 
-def test_training_is_reproducible(bpe, tmp_path):
-    path = tmp_path / "text.txt"
-    path.write_text(TEXT)
-    assert tokenizer_hash(BpeTokenizer.train([path], 280)) == tokenizer_hash(bpe)
+def test_training_is_reproducible(bpe):
+    assert tokenizer_hash(BpeTokenizer.train(TEXT, 280)) == tokenizer_hash(bpe)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b'{"type": "pickle"}', b"\xff\xfe", b'{"model": 3}'])
@@ -78,19 +73,22 @@ def test_hostile_files(tmp_path, content):
         load_tokenizer(path)
 
 
-def test_foreign_tokenizer_is_refused(bpe, tmp_path):
-    fields = json.loads(bpe.to_json())
-    fields["model"]["vocab"]["日"] = bpe.vocab_size
+def test_the_library_reads_the_files(bpe, tmp_path):
     path = tmp_path / "tokenizer.json"
-    path.write_text(json.dumps(fields))
-    with pytest.raises(TokenizerError, match="not a byte-level BPE"):
-        load_tokenizer(path)
+    for tokenizer in (ByteTokenizer(), bpe):
+        save_tokenizer(tokenizer, path)
+        theirs = tokenizers.Tokenizer.from_file(str(path))
+        for text in (TEXT, "", "\0\r\n \u2028", "  two  blanks "):
+            assert theirs.encode(text).ids == tokenizer.encode(text)
+            assert theirs.decode(tokenizer.encode(text)) == text
+    save_tokenizer(ByteTokenizer(), path)
+    assert tokenizers.Tokenizer.from_file(str(path)).encode(TEXT).ids == list(TEXT.encode())
+    assert isinstance(load_tokenizer(path), ByteTokenizer)
 
 
-def test_text_too_short(tmp_path):
-    path = tmp_path / "text.txt"
-    path.write_text("ab")
+def test_text_too_short():
     with pytest.raises(TokenizerError, match=r"25\d tokens, 300 were asked for"):
-        BpeTokenizer.train([path], 300)
-    with pytest.raises(TokenizerError, match="found 255"):
-        BpeTokenizer.train([path], 255)
+        BpeTokenizer.train("ab", 300)
+    for size in (255, 65537):
+        with pytest.raises(TokenizerError, match=f"found {size}, allowed 256 to 65536"):
+            BpeTokenizer.train("ab", size)

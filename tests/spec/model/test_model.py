@@ -250,7 +250,7 @@ def test_bad_tokens_and_states_are_named():
     with pytest.raises(DomainError, match=name):
         model.state_from_numpy(too_large)
     with pytest.raises(DomainError, match="position"):
-        model.step(IDS[:, 0], replace(state, positions=(0, (1 << 20) + 1)))
+        model.step(IDS[:, 0], replace(state, positions=(0, 1 << 30)))
 
 
 def test_configs_are_validated_and_survive_plain_data():
@@ -270,6 +270,7 @@ def test_configs_are_validated_and_survive_plain_data():
         ("mamba2_d_state", good | {"mamba2_d_state": 15}),
         ("rotate", good | {"rotate": 1}),
         ("name", good | {"name": 7}),
+        ("name", good | {"name": "a\x1b[2J"}),
     ):
         with pytest.raises(ConfigError) as error:
             ModelConfig.from_dict(bad)

@@ -9,7 +9,7 @@ import pytest
 from mamba_integer import spec
 from mamba_integer.backends import load
 from mamba_integer.conformance.engine.patterns import draw
-from mamba_integer.spec.ops.linear_backward import MOST_ERRORS
+from mamba_integer.spec.ops.linear_backward import MOST_GRADIENTS
 
 BACKENDS = ("golden", "numba", "torch", "triton")
 every_backend = pytest.mark.parametrize("name", BACKENDS)
@@ -54,10 +54,10 @@ def test_ties_go_up(name, num, shift, want):
 @every_backend
 def test_deepest_sum_is_exact(name):
     """`ternary_linear_backward.C1`: one short of a tie, at the end of int32, where a limb's part of the sum wraps."""
-    dy = np.full((1, MOST_ERRORS), -32767, np.int16)
+    dy = np.full((1, MOST_GRADIENTS), -32767, np.int16)
     dy[0, 0] += 1
     assert dy.sum(dtype=np.int64) == 1 - 16383 * 2**17 - 2**16
-    w = np.repeat(np.array([[0b1101]], np.uint8), MOST_ERRORS, 0)
+    w = np.repeat(np.array([[0b1101]], np.uint8), MOST_GRADIENTS, 0)
     assert run(name, "ternary_linear_backward", dy, w, K=2, num=1, shift=17).tolist() == [[-16383, 16383]]
 
 

@@ -91,11 +91,11 @@ def test_clipped_counts_what_the_clamp_changes():
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize("start", [0, 14, 60])
 def test_error_exponent_comes_to_rest(bits, start):
-    """`error_exponent.C1` to `C3`: for an unchanging error, without saturation and with few bits unused."""
+    """`gradient_exponent.C1` to `C3`: for an unchanging error, without saturation and with few bits unused."""
     error, exponent = 3, np.array([start], np.int32)
     for _ in range(200):
         largest = min(error << int(exponent[0]), (1 << (bits - 1)) - 1)
-        before, exponent = exponent, spec.error_exponent(exponent, np.array([largest]), bits=bits)
+        before, exponent = exponent, spec.gradient_exponent(exponent, np.array([largest]), bits=bits)
     assert exponent[0] == before[0] and bits - 2 <= largest.bit_length() and largest < (1 << (bits - 1)) - 1
 
 

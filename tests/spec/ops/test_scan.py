@@ -155,7 +155,7 @@ def drift_table() -> list[str]:
             power += (h + e) ** 2
     thousandths = np.round(1000 * drift.mean(-1) / np.sqrt(power.mean(-1) * (length // 2)), 2) + 0.0
     return [
-        f"    {name:<11}  " + "  ".join(f"{f'{floor:.2f}, {rounded:.2f}':<14}" for floor, rounded in row).rstrip()
+        f"{name:<11}  " + "  ".join(f"{f'{floor:.2f}, {rounded:.2f}':<14}" for floor, rounded in row).rstrip()
         for name, row in zip(DECAYS, thousandths, strict=True)
     ]
 

@@ -1,0 +1,55 @@
+"""The commands, and the errors that each of them may end with.
+
+Other packages add commands through the entry-point group ``mamba_integer.commands``: each entry is a function that is
+given the Typer application.
+"""
+
+from importlib.metadata import entry_points
+
+import typer
+
+from mamba_integer.spec.contract import UnknownOpError
+
+from ..protocol import BackendError
+from . import generate_command, model_commands, ops_command, train_commands
+from .main import INTERRUPTED, complain
+from .terminal import UsageError
+
+COMMANDS = "mamba_integer.commands"
+
+app = typer.Typer(
+    name="mamba-integer",
+    help="Run, train and check integer-only state-space language models. Backends are compared bit for bit.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+for extension in sorted(entry_points(group=COMMANDS), key=lambda point: point.name):
+    extension.load()(app)
+for module in (ops_command, generate_command, model_commands, train_commands):
+    module.attach(app)
+
+ERRORS = (UsageError, UnknownOpError, BackendError, *train_commands.ERRORS)
+
+
+def run() -> int:
+    """Run the command that the process was started with; return its exit code."""
+    try:
+        return app(standalone_mode=False) or 0
+    except ERRORS as error:
+        return complain(str(error))
+    except (ModuleNotFoundError, BrokenPipeError):
+        raise
+    except OSError as error:
+        return complain(f"{error.filename or 'input or output'}: {error.strerror or error}")
+    except (typer.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except BaseException as error:  # SystemExit too: code 0 is for a verdict, not for a backend that gives up
+        if isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError):
+            raise BrokenPipeError from error  # rich ends a process so
+        # Typer's own errors have this method, whichever version of click they come from.
+        usage = getattr(error, "format_message", None)
+        if usage:
+            return complain(f"{usage().rstrip('.')}; see mamba-integer --help")
+        return complain(f"internal error: {type(error).__name__}: {error}")

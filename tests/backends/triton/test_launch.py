@@ -1,0 +1,84 @@
+"""Kernels are launched on dense inputs, over grids that every size of the domain fits."""
+
+from random import Random
+
+import pytest
+import torch
+
+from mamba_integer import spec
+from mamba_integer.backends import BackendError, load
+from mamba_integer.backends.triton.launch import MOST_PROGRAMS, dense, launch, words
+from mamba_integer.backends.triton.primitives import saturate_kernel
+from mamba_integer.conformance.engine.cases import draw_case
+from mamba_integer.conformance.plans import PLANS
+from mamba_integer.spec.contract import DomainError, trusted_values
+
+# Of one dimension, the others being small: the longest of them that the op allows.
+LENGTHS = ((1 << 28) + 1, (1 << 23) + 1, (1 << 20) + 1, 70_000)
+SHORT_AXIS = 65_535
+
+
+def extreme_call(op, name, small):
+    """Return a call on tensors without memory, dimension ``name`` the longest that the op allows."""
+    contract = spec.OPS[op]
+    highest = contract.sizes.get(name, (0, LENGTHS[0]))[1]
+    for length in sorted({min(highest, length) for length in LENGTHS}, reverse=True):
+        case = draw_case(op, Random(0), small | {name: length})
+        arrays = [
+            torch.empty(case._shape(t), dtype=getattr(torch, t.dtypes[0]), device="meta") for t in contract.inputs
+        ]
+        try:
+            contract.check(arrays, case.parameters)
+        except DomainError:
+            continue
+        return arrays, case.parameters
+    raise AssertionError(f"{op}: no length of {name} is allowed")
+
+
+@pytest.mark.parametrize("op", spec.OPS)
+def test_grids_hold_every_size(op, monkeypatch):
+    grids = []
+
+    def note(kernel, *arguments, grid, **constants):
+        grids.append((kernel.__name__, grid))
+
+    monkeypatch.setattr(type(saturate_kernel), "run", note)
+    small = {name: min(n for n in plan if n > 0) for name, plan in PLANS[op].sizes.items()}
+    rows = {"...": 1} if any("..." in tensor.shape for tensor in spec.OPS[op].inputs) else {}
+    backend = load("triton", "meta")
+    with trusted_values():
+        for name in small | rows:
+            backend.call(op, *extreme_call(op, name, small | rows))
+    assert grids
+    for kernel, (programs, *short) in grids:
+        assert 0 < programs <= MOST_PROGRAMS, kernel
+        assert all(axis <= SHORT_AXIS for axis in short), kernel
+
+
+def test_more_programs_than_a_grid_holds_are_refused():
+    with pytest.raises(BackendError, match=f"saturate_kernel: {MOST_PROGRAMS + 1} programs, at most {MOST_PROGRAMS}"):
+        launch(saturate_kernel, MOST_PROGRAMS + 1, (), ())
+
+
+def test_dense_inputs_are_not_copied():
+    array = torch.arange(24).reshape(4, 6)
+    assert dense(array)[0].data_ptr() == array.data_ptr()
+    assert dense(array[1:3])[0].data_ptr() == array[1:].data_ptr()
+    assert dense(array[:, 1:3], array.t())[1].is_contiguous()
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda flat: flat[:8].view(2, 4),
+        lambda flat: flat[1:9].view(2, 4),
+        lambda flat: flat.view(4, 8)[1:2, :4],
+        lambda flat: flat.view(4, 8)[:1, 3:7],
+        lambda flat: flat.view(4, 8).t()[:3],
+        lambda flat: flat[:0].view(0, 4),
+    ],
+    ids=["dense", "shifted", "one row", "one row, shifted", "transposed", "empty"],
+)
+def test_bytes_are_read_as_words(view):
+    array = view(torch.arange(32, dtype=torch.int8))
+    assert words(array).tolist() == [int.from_bytes(bytes(row), "little") for row in array.tolist()]

@@ -1,0 +1,182 @@
+"""Commands as tests run them: in this process, or in processes that can neither hang a test nor outlive it."""
+
+import contextlib
+import functools
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pytest
+
+LONGEST_WAIT = 300  # seconds: much, for a busy machine; then a process is killed with all that it started
+
+# A test run may have been started with SIGINT ignored (nohup, a background job), which children inherit.
+DEFAULTS = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+COMMAND = f"{DEFAULTS}; from mamba_integer.backends.app.main import main; main()"
+
+
+# A process beside the tests: when they end, even by a kill, it reads the end of its input and kills what they left.
+REAPER = """
+import contextlib, os, signal, sys
+groups = set()
+for line in sys.stdin:
+    (groups.add if line[0] == "+" else groups.discard)(int(line[1:]))
+for group in groups:
+    with contextlib.suppress(OSError):
+        os.killpg(group, signal.SIGKILL)
+"""
+
+
+@functools.cache
+def reaper() -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, "-c", REAPER], stdin=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def tell_reaper(line: str) -> None:
+    pipe = reaper().stdin
+    pipe.write(f"{line}\n")
+    pipe.flush()
+
+
+class Done(NamedTuple):
+    """A command that ended."""
+
+    code: int
+    out: str
+    err: str
+
+    def json(self):
+        """Return the last line of stdout of a command that succeeded, as JSON."""
+        assert self.code == 0, self.err
+        return json.loads(self.out.splitlines()[-1])
+
+
+@contextlib.contextmanager
+def started(command, seconds: float = LONGEST_WAIT, **options) -> Iterator[subprocess.Popen]:
+    """Start a process in a group of its own; kill the group after ``seconds``, and at the end of the block."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
+    process = subprocess.Popen([*map(str, command)], text=True, start_new_session=True, **(pipes | options))
+    tell_reaper(f"+{process.pid}")
+    guard = threading.Timer(seconds, kill_group, [process])
+    guard.start()
+    try:
+        yield process
+    finally:
+        guard.cancel()
+        kill_group(process)
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream:
+                stream.close()
+        process.wait()
+        tell_reaper(f"-{process.pid}")
+
+
+def kill_group(process: subprocess.Popen) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="session")
+def start_process():
+    """A function that starts a process as `started` does: ``with start_process(command) as process:``."""
+    return started
+
+
+@pytest.fixture(scope="session")
+def run_process():
+    """A function that runs a process to its end: ``run_process(command).code``."""
+
+    def run(command, seconds: float = LONGEST_WAIT, **options) -> Done:
+        with started(command, seconds, **options) as process:
+            out, err = process.communicate()
+        return Done(process.returncode, out or "", err or "")
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def start_cli():
+    """A function that starts ``mamba-integer`` with arguments, as `start_process`."""
+    return lambda *arguments, **options: started([sys.executable, "-c", COMMAND, *arguments], **options)
+
+
+@pytest.fixture(scope="session")
+def run_cli(run_process):
+    """A function that runs ``mamba-integer`` with arguments in a process of its own, to its end."""
+    return lambda *arguments, **options: run_process([sys.executable, "-c", COMMAND, *arguments], **options)
+
+
+@pytest.fixture
+def cli(monkeypatch, capsys):
+    """A function that runs ``mamba-integer`` with arguments in this process, which is quicker."""
+    from mamba_integer.backends.app.main import main
+
+    def run(*arguments, stdin: bytes = b"") -> Done:
+        monkeypatch.setattr(sys, "argv", ["mamba-integer", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        with pytest.raises(SystemExit) as exit:
+            main()
+        return Done(exit.value.code, *capsys.readouterr())
+
+    return run
+
+
+class Micro:
+    """A run that takes a moment: two layers, six steps, one sentence."""
+
+    TEXT = "It was the best of times, it was the worst of times, it was the age of wisdom …\n" * 12
+
+    def __init__(self, folder):
+        from mamba_integer.backends.files.corpus import prepare_corpus
+        from mamba_integer.backends.files.tokenizer import ByteTokenizer
+        from mamba_integer.spec.model import ModelConfig
+        from mamba_integer.spec.training import Options
+
+        sizes = {"d_model": 8, "d_inner": 16, "n_layer": 2, "nheads": 2, "headdim": 8, "dt_rank": 2}
+        self.config = ModelConfig("micro", 256, mamba1_d_state=2, mamba2_d_state=4, **sizes)
+        self.options = Options(steps=6, batch=3, length=8, seed=5, warmup=1)
+        self.tokenizer = ByteTokenizer()
+        self.text = folder / "book.txt"
+        self.text.write_text(self.TEXT, "utf-8")
+        self.corpus = prepare_corpus([self.text], self.tokenizer, folder / "corpus")
+
+    def training(self, options=None):
+        """Return the description of the run, as its checkpoints hold it."""
+        from mamba_integer.backends.files.tokenizer import tokenizer_hash
+        from mamba_integer.backends.files.training import Training
+
+        return Training(self.config, options or self.options, tokenizer_hash(self.tokenizer), self.corpus.sha256)
+
+    def trained(self, options=None, steps=None, ops=None, **fields):
+        """Return the run and its state after some steps, or after all."""
+        from mamba_integer.backends import load
+        from mamba_integer.spec.training import Run, initial_state, train_step
+
+        options = options or self.options
+        run = Run(self.config, options, ops or load("golden"), **fields)
+        state = initial_state(run)
+        for step in range(steps or options.steps):
+            ids = self.corpus.batch(options.seed, step, range(options.batch), options.length)
+            state, _ = train_step(run, state, ids)
+        return run, state
+
+    def hash_of(self, options=None, **fields):
+        from mamba_integer.backends.files.training import training_hash
+
+        return training_hash(self.training(options), *self.trained(options, **fields))
+
+    @functools.cached_property
+    def golden_hash(self) -> str:
+        """The hash of the whole run by the golden ops."""
+        return self.hash_of()
+
+
+@pytest.fixture(scope="session")
+def micro(tmp_path_factory) -> Micro:
+    return Micro(tmp_path_factory.mktemp("micro"))

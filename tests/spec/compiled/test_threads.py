@@ -1,0 +1,87 @@
+"""Compiled kernels load or say why not, and survive Python threads, forks and folders that can't be written."""
+
+import os
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+from numba.core import caching
+
+from mamba_integer.spec.compiled import threads
+
+SECONDS = 120
+
+THREADED = """
+import threading
+import numpy as np
+from mamba_integer import spec
+from mamba_integer.spec import compiled
+
+x = np.arange(-40000, 40000, dtype=np.int32)
+want = spec.saturate.golden(x, bits=16)
+wrong = []
+
+def work():
+    for _ in range(50):
+        if not np.array_equal(compiled.saturate(x, bits=16), want):
+            wrong.append(1)
+
+pool = [threading.Thread(target=work) for _ in range(4)]
+for thread in pool:
+    thread.start()
+for thread in pool:
+    thread.join()
+print("wrong" if wrong else "equal")
+"""
+
+FORKED = """
+import os
+import numpy as np
+from mamba_integer import spec
+from mamba_integer.spec import compiled
+
+x = np.arange(-40000, 40000, dtype=np.int32)
+want = spec.saturate.golden(x, bits=16)
+compiled.saturate(x, bits=16)
+if (child := os.fork()) == 0:
+    os._exit(0 if np.array_equal(compiled.saturate(x, bits=16), want) else 3)
+code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+print("equal" if code == 0 and np.array_equal(compiled.saturate(x, bits=16), want) else f"child ended with {code}")
+"""
+
+
+def run(code, **environment):
+    environment = os.environ | {"NUMBA_NUM_THREADS": "2"} | environment
+    return subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=SECONDS
+    )
+
+
+@pytest.mark.parametrize("layer", ["workqueue", "omp"])
+@pytest.mark.parametrize("code", [THREADED, FORKED], ids=["threads", "fork"])
+def test_threads_and_forks_end_no_process(code, layer):
+    done = run(code, NUMBA_THREADING_LAYER=layer)
+    assert (done.returncode, done.stdout) == (0, "equal\n"), done.stderr
+
+
+def test_uncompiled_kernels_are_refused():
+    done = run("from mamba_integer.backends import load; load('numba')", NUMBA_DISABLE_JIT="1")
+    assert done.returncode == 1
+    assert "BackendError: backend 'numba' can't be loaded: NUMBA_DISABLE_JIT is set." in done.stderr.splitlines()[-1]
+
+
+def double(x):
+    return 2 * x
+
+
+def test_kernels_run_without_a_cache(monkeypatch):
+    monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
+    threads.warn_of_no_cache.cache_clear()
+    with pytest.warns(RuntimeWarning, match="NUMBA_CACHE_DIR"):
+        kernel = threads.compiled(double)
+    assert kernel(np.int32(21)) == 42
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        threads.compiled(double)
