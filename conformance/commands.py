@@ -8,6 +8,7 @@ import contextlib
 import json
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Annotated, Any
@@ -33,9 +34,11 @@ from mamba_integer.backends.files.atomic import write_json
 from mamba_integer.backends.files.source import Source
 from mamba_integer.spec.contract import find_op
 
-from .presets import PRESETS
+from .presets import PRESETS, TIMEOUT
 
-JOBS = "How many processes share the ops; with 2 or more, a run survives a backend that ends its process."
+JOBS = "How many processes share the ops."
+LIMIT = "Seconds that one case may take: an op that takes more has failed, and its process is ended."
+CASE = "One case as JSON, a list of cases that run one after the other, or a file that holds either."
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the drawn cases.")]
 
 
@@ -67,6 +70,7 @@ def conform_command(
     exhaustive: Annotated[bool, typer.Option("--exhaustive", help="Also every input, where they are finite.")] = False,
     text: Annotated[Path | None, typer.Option(help="File of real text for the block run stage by stage.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help=JOBS)] = 1,
+    timeout: Annotated[float, typer.Option(min=0.1, help=LIMIT)] = TIMEOUT,
     as_json: Json = False,
     report_file: Annotated[Path | None, typer.Option("--report", help="Write the report to this JSON file.")] = None,
 ) -> None:
@@ -109,12 +113,13 @@ def conform_command(
 
             try:
                 with interrupted_by_sigterm():
-                    conform(backends, selected, PRESETS[preset], seed, advance, exhaustive, report, jobs)
+                    conform(backends, selected, preset, seed, advance, exhaustive, report, jobs, timeout)
                     if source:
-                        report.texts += run_texts(backends, jobs, source.name, real_text.run, source)
+                        chain = partial(run_texts, backends, jobs, timeout=timeout)
+                        report.texts += chain(source.name, real_text.run, source)
                         full = preset == "full"
-                        report.models += run_texts(backends, jobs, "models", model.run_all, source, full)
-                        report.models += run_texts(backends, jobs, "training", training.run_all, source, full)
+                        report.models += chain("models", model.run_all, source, full)
+                        report.models += chain("training", training.run_all, source, full)
                 interrupted = False
             except Terminated:
                 stopped = TERMINATED
@@ -134,14 +139,17 @@ def compare_command(
     backends: Annotated[str, typer.Option(help="Names separated by commas; the first is the reference.")],
     seed: Seed = 0,
     cases: Annotated[int, typer.Option(min=0, help="How many cases are drawn.")] = 100,
-    case: Annotated[str | None, typer.Option(help="One case as JSON, as a failure card prints it.")] = None,
+    case: Annotated[str | None, typer.Option(help=CASE)] = None,
+    variant: Annotated[str, typer.Option(help="The paths of the backends to take, as a failure card names them.")] = "",
     device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Compare one op on two or more backends, on drawn cases or on one given case."""
     from .engine import replay
+    from .engine.calls import Caller
     from .engine.cases import draw_case
     from .engine.comparison import AnyCase, Failure
+    from .engine.judge import variant_of, variants
     from .render import show_failure
 
     contract = find_op(op)
@@ -157,13 +165,15 @@ def compare_command(
         chosen: list[AnyCase] = [draw_case(contract.name, source) for _ in range(0 if case else cases)]
         if case:
             try:
-                chosen = [replay.parse(case, op)]
+                chosen = replay.parse_sequence(_written(case), op)
             except replay.CaseError as error:
                 raise UsageError(str(error)) from error
         compared, failure = 0, None
         try:
-            for one in chosen:
-                compared += sum(replay.check(other, one, reference) for other in others)
+            for other in others:
+                caller, wanted = Caller(other), Caller(reference)
+                with variant_of(other, variant if variant in variants(other) else ""):
+                    compared += sum(replay.check(caller, one, wanted) for one in chosen)
         except Failure as found:
             failure = found
     if as_json:
@@ -179,6 +189,16 @@ def compare_command(
         else:
             console.print(f"FAILED: {op}: nothing was compared in {len(chosen)} cases", style="bold red")
     raise typer.Exit(EQUAL if compared and not failure else MISMATCH)
+
+
+def _written(case: str) -> str:
+    """Return cases as JSON, from a file where they are no JSON themselves."""
+    if case.lstrip().startswith(("{", "[")):
+        return case
+    try:
+        return Path(case).read_text()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--case: neither JSON nor a file: {error}") from error
 
 
 def _text(path: Path | None) -> Source:

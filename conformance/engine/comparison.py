@@ -59,7 +59,8 @@ class Failure(Exception):
         """The command that repeats this case, after those that must run before it."""
         names = f"{self.reference},{self.backend.name}"
         command = ["mamba-integer", "compare", "--op", self.case.op, "--backends", names]
-        return shlex.join([*command, "--device", self.backend.device, "--case", self.sequence])
+        variant = ["--variant", self.variant] if self.variant else []
+        return shlex.join([*command, "--device", self.backend.device, *variant, "--case", self.sequence])
 
     @property
     def sequence(self) -> str:

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 from mamba_integer.spec.contract import Packed, Parameter, Tensor, find_op
 
 ROWS = "..."  # the number of rows that leading dimensions make
-TILES = (4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
+TILES = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
+FAR = (2049, 4096, 4097, 8193, 16385, 65536, 65537)
 BETWEEN = (48, 96, 192, 320, 640)  # multiples of a tile that are no power of two
 
 
@@ -67,7 +68,7 @@ def turning(op: str, dimension: str) -> list[int]:
     low, high = allowed(op, dimension)
     if dimension in exponents(op):
         return list(range(low, high + 1))
-    sizes = {0, *BETWEEN, *(tile + beside for tile in TILES for beside in (-1, 0, 1)), high}
+    sizes = {0, *BETWEEN, *FAR, *(tile + beside for tile in TILES for beside in (-1, 0, 1)), high}
     return sorted(size for size in sizes if low <= size <= high)
 
 

@@ -10,9 +10,9 @@ from functools import cache
 from random import Random
 from zlib import crc32
 
-from mamba_integer.spec.contract import Constant, find_op
+from mamba_integer.spec.contract import Constant, Packed, find_op
 
-from ..presets import Preset
+from ..presets import PRESETS, Preset
 from .cases import Case
 from .costs import cost
 from .dimensions import ROWS, axis_of, dimensions, settings, small, turning
@@ -25,6 +25,7 @@ ODD, EVEN = (3, 5, 4, 7, 6), (4, 8, 4, 12, 16)
 FEW = (2, 3, 1)  # of the sizes beside one that is taken
 LEADING = ((1,), (2, 1, 3), (2, 0, 3), (0,), (2, 1, 1, 2), ())
 TRIED = 12  # other parameters, where a case isn't sensitive
+SETTLING = 60  # where it is outside the domain
 WORK = 1 << 15  # of the tries for one case: a large one is taken as it is
 
 
@@ -38,13 +39,11 @@ class Listed:
     make: Callable[[], Case | None]
 
 
-def listed_cases(op: str, preset: Preset) -> Iterator[tuple[Listed, Case]]:
-    """Yield an op's cases of up to the preset's cost, in an order that begins with what is small."""
+def listed_cases(op: str, preset: Preset) -> Iterator[tuple[Listed, Case | None]]:
+    """Yield an op's cases of up to the preset's cost; None where the domain has no such case."""
     for listed in plans(op, preset.line):
         if listed.cost <= preset.cost and (not preset.thin or thin(listed)):
-            case = made(listed)
-            if case is not None:
-                yield listed, case
+            yield listed, made(listed)
 
 
 @cache
@@ -67,9 +66,10 @@ def plans(op: str, line: int) -> tuple[Listed, ...]:
 
 
 @cache
-def points_of(op: str, preset: Preset) -> tuple[str, ...]:
-    """Return all that the cases of a preset cover."""
-    listed = (one for one in plans(op, preset.line) if one.cost <= preset.cost and (not preset.thin or thin(one)))
+def points_of(op: str) -> tuple[str, ...]:
+    """Return all that the cases of the full preset cover."""
+    full = PRESETS["full"]
+    listed = (one for one in plans(op, full.line) if one.cost <= full.cost)
     return tuple(dict.fromkeys(point for one in listed for point in one.points))
 
 
@@ -89,18 +89,19 @@ def layout_plans(op: str) -> Iterator[Listed]:
     names = [name for name in LAYOUTS if name != CONTIGUOUS]
     leading = (2, 3) if ROWS in dimensions(op) else ()
 
-    def case(options: tuple[int, ...], layouts: list[str]) -> Case:
+    def case(options: tuple[int, ...], layouts: list[str]) -> Case | None:
         seed = number(op, *layouts)
-        return replace(sized(base(op, options), small(op, options), leading, seed), layouts=tuple(layouts))
+        plain = settled(sized(base(op, options), small(op, options), leading, seed))
+        return plain and replace(plain, layouts=tuple(layouts))
 
     def one(options: tuple[int, ...], chosen: Mapping[int, str]) -> Callable[[], Case | None]:
         def make() -> Case | None:
-            plain = case(options, [CONTIGUOUS] * len(inputs))
             seen = case(options, [chosen.get(i, CONTIGUOUS) for i in range(len(inputs))])
+            if seen is None:
+                return None
             fits = [LAYOUTS[layout].fits(array) for layout, array in zip(seen.layouts, seen.arrays, strict=True)]
-            # A layout that an array can't have is left out, and the case with it where no other is in it.
             layouts = [layout if fit else CONTIGUOUS for layout, fit in zip(seen.layouts, fits, strict=True)]
-            return replace(seen, layouts=tuple(layouts)) if layouts != list(plain.layouts) else None
+            return replace(seen, layouts=tuple(layouts)) if set(layouts) != {CONTIGUOUS} else None
 
         return make
 
@@ -110,8 +111,8 @@ def layout_plans(op: str) -> Iterator[Listed]:
         )
 
     def has(i: int, layout: str) -> bool:
-        constant = isinstance(inputs[i], Constant) and LAYOUTS[layout].repeats is not None
-        return dimensions_of(i) >= LAYOUTS[layout].dimensions and not constant
+        fixed = isinstance(inputs[i], Constant | Packed) and LAYOUTS[layout].repeats is not None
+        return dimensions_of(i) >= LAYOUTS[layout].dimensions and not fixed
 
     for options, kind in ((ODD, ""), (EVEN, ", even sizes")):
         for name in names:
@@ -136,8 +137,18 @@ def leading_plans(op: str) -> Iterator[Listed]:
             yield Listed("leading", (f"leading {leading}",), 0, with_leading(op, leading))
 
 
-def with_leading(op: str, leading: tuple[int, ...]) -> Callable[[], Case]:
-    return lambda: sized(base(op, ODD), small(op, ODD), leading, number(op, leading))
+def with_leading(op: str, leading: tuple[int, ...]) -> Callable[[], Case | None]:
+    return lambda: settled(sized(base(op, ODD), small(op, ODD), leading, number(op, leading)))
+
+
+def settled(case: Case) -> Case | None:
+    """Return the case, with other parameters where these are outside the domain at its sizes; None if none are inside.
+
+    A case without elements needs no other parameters to be sensitive.
+    """
+    if not in_domain(case):
+        case = improved(case, kinds="alive", most=SETTLING)
+    return case if in_domain(case) else None
 
 
 def beside(op: str, dimension: str, size: int) -> dict[str, int]:
@@ -151,11 +162,16 @@ def beside(op: str, dimension: str, size: int) -> dict[str, int]:
 def size_plans(op: str, line: int) -> Iterator[Listed]:
     """Yield each size of each dimension at which a kernel may turn, the other sizes small."""
     for dimension in dimensions(op):
-        for size in turning(op, dimension):
+        for size in alternating(turning(op, dimension)):
             sizes = beside(op, dimension, size)
             point = (f"size {dimension}={size}",)
             work = cost(op, sizes, line)
             yield Listed("sizes", point, work, with_sizes(op, dimension, sizes, WORK // max(1, work)))
+
+
+def alternating(sizes: list[int]) -> list[int]:
+    """Return sizes from either end in turn: what a large call leaves in a workspace meets a small one."""
+    return [size for pair in zip(sizes, reversed(sizes), strict=True) for size in pair][: len(sizes)]
 
 
 def with_sizes(op: str, dimension: str, sizes: Mapping[str, int], most: int) -> Callable[[], Case | None]:
@@ -165,7 +181,7 @@ def with_sizes(op: str, dimension: str, sizes: Mapping[str, int], most: int) -> 
         case = sized(base(op, ODD), sizes, leading, seed)
         if most and 0 not in sizes.values():
             case = improved(case, kinds="alive", most=min(TRIED, most))
-        return case if in_domain(case) else None
+        return settled(case)
 
     return make
 
@@ -183,7 +199,7 @@ def far_plans(op: str, line: int) -> Iterator[Listed]:
                 yield Listed("far", point, work, at_the_far_place(op, dimension, chosen, most))
 
 
-FAR = (5, 33, 129, 320, 1025, 4097, 16385)
+FAR = (33, 320, 1025, 4097, 16385)
 
 
 def at_the_far_place(op: str, dimension: str, sizes: Mapping[str, int], most: int) -> Callable[[], Case | None]:
@@ -198,7 +214,7 @@ def at_the_far_place(op: str, dimension: str, sizes: Mapping[str, int], most: in
         case = replace(case, patterns=tuple(patterns))
         if most:
             case = improved(case, kinds="felt", most=min(TRIED, most))
-        return case if in_domain(case) else None
+        return settled(case)
 
     return make
 
@@ -211,9 +227,10 @@ def pair_plans(op: str) -> Iterator[Listed]:
         yield Listed("pairs", points, 0, with_parameters(op, values))
 
 
-def with_parameters(op: str, values: Mapping[str, int]) -> Callable[[], Case]:
-    def make() -> Case:
+def with_parameters(op: str, values: Mapping[str, int]) -> Callable[[], Case | None]:
+    def make() -> Case | None:
         case = replace(base(op, ODD), parameters=dict(values), seed=number(op, *values.items()))
-        return improved(case, fixed=values, kinds="alive", most=TRIED)
+        case = improved(case, fixed=values, kinds="alive", most=TRIED)
+        return case if in_domain(case) else None
 
     return make

@@ -82,7 +82,7 @@ def meaning(code: int | None) -> str:
 @contextlib.contextmanager
 def processes(jobs: int) -> Iterator[ProcessPoolExecutor]:
     """Give a pool of fresh processes that share the processors out among them, and that end with the block."""
-    threads = str(max(1, cores() // jobs))
+    threads = str(max(2, cores() // jobs))  # with one thread no kernel could race
     os.environ |= {"NUMBA_NUM_THREADS": threads, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _serve)
     try:

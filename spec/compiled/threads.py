@@ -1,7 +1,8 @@
 """When a kernel uses more than one thread."""
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FunctionType
 
 import numpy as np
@@ -9,6 +10,19 @@ from numba import njit
 
 # Elements of the largest array below which waking the other threads, and waiting for the last of them, saves no time.
 WORTH_SPREADING = 1 << 16
+
+_least = WORTH_SPREADING
+
+
+@contextlib.contextmanager
+def spreading_from(elements: int) -> Iterator[None]:
+    """Use more than one thread from this many elements on, in this process: tests run the parallel kernels so."""
+    global _least
+    before, _least = _least, elements
+    try:
+        yield
+    finally:
+        _least = before
 
 
 def spread(kernel: Callable) -> Callable:
@@ -18,7 +32,7 @@ def spread(kernel: Callable) -> Callable:
     @functools.wraps(kernel)
     def call(*arguments):
         for argument in arguments:
-            if type(argument) is np.ndarray and argument.size >= WORTH_SPREADING:
+            if type(argument) is np.ndarray and argument.size >= _least:
                 return together(*arguments)
         return alone(*arguments)
 
