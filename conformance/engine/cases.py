@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cache, cached_property
 from random import Random
 from types import MappingProxyType, SimpleNamespace
@@ -16,7 +16,6 @@ from ..plans import PLANS
 from ..plans.plan import Extreme
 from .layouts import CONTIGUOUS, LAYOUTS
 from .patterns import DRAWN, PATTERNS, draw
-
 
 # Drawn layouts keep the integers that were drawn, so not those of stride 0.
 SEEN = (CONTIGUOUS, *(name for name, layout in LAYOUTS.items() if layout.repeats is None and name != CONTIGUOUS))
@@ -39,7 +38,8 @@ class Case:
 
     @cached_property
     def _json(self) -> str:
-        return json.dumps(asdict(self), separators=(",", ":"))
+        # Not by asdict, which copies all: a run writes each of its cases down.
+        return json.dumps({field.name: getattr(self, field.name) for field in fields(self)}, separators=(",", ":"))
 
     @cached_property
     def at(self) -> SimpleNamespace:
@@ -130,11 +130,11 @@ def parse_case(text: str) -> Case | ExtremeCase:
         The text is no JSON object with exactly the fields of a case.
     """
     try:
-        fields = json.loads(text)
-        if "entry" in fields:
-            return ExtremeCase(**fields)
-        tuples = {name: tuple(fields[name]) for name in ("leading", "patterns", "layouts") if name in fields}
-        case = Case(**fields | tuples)
+        written = json.loads(text)
+        if "entry" in written:
+            return ExtremeCase(**written)
+        tuples = {name: tuple(written[name]) for name in ("leading", "patterns", "layouts") if name in written}
+        case = Case(**written | tuples)
     except (TypeError, KeyError, json.JSONDecodeError) as error:
         raise ValueError(f"not a case: {error}") from error
     if unknown := [p for p in case.patterns if p not in PATTERNS]:

@@ -15,6 +15,7 @@ from .sensitivity import sized, typical
 
 SIZES = (3, 5, 4, 7, 6)
 FURTHER = 4
+SPEC = find_op("isqrt").golden.__module__.rpartition(".")[0]
 
 
 @cache
@@ -41,7 +42,7 @@ def lines(case: Any) -> int:
     def trace(frame, event, argument):
         nonlocal count
         count += event == "line"
-        return trace
+        return trace if frame.f_globals["__name__"].startswith(SPEC) else None
 
     before = sys.gettrace()
     sys.settrace(trace)

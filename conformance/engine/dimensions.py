@@ -1,6 +1,7 @@
 """The dimensions of an op, read from its contract: their names, their ranges, and the sizes at which kernels turn."""
 
 from collections.abc import Iterator
+from functools import cache
 from types import SimpleNamespace
 
 from mamba_integer.spec.contract import Packed, Parameter, Tensor, find_op
@@ -20,23 +21,28 @@ def units(shape: str) -> Iterator[str]:
                 yield unit
 
 
-def dimensions(op: str) -> list[str]:
+@cache
+def dimensions(op: str) -> tuple[str, ...]:
     """Return the names of an op's sizes, each once; "..." for its rows."""
     contract = find_op(op)
-    return list(dict.fromkeys(unit for tensor in (*contract.inputs, *contract.outputs) for unit in units(tensor.shape)))
+    tensors = (*contract.inputs, *contract.outputs)
+    return tuple(dict.fromkeys(unit for tensor in tensors for unit in units(tensor.shape)))
 
 
-def exponents(op: str) -> set[str]:
+@cache
+def exponents(op: str) -> frozenset[str]:
+    """Return the dimensions that are powers of two, by the names of their exponents."""
     contract = find_op(op)
     names = [name for tensor in contract.inputs for name in tensor.shape.split()]
-    return {name.split("/")[0].removeprefix("2^") for name in names if "^" in name}
+    return frozenset(name.split("/")[0].removeprefix("2^") for name in names if "^" in name)
 
 
-def packed(op: str) -> set[str]:
+@cache
+def packed(op: str) -> frozenset[str]:
     """Return the dimensions along which a byte holds several digits."""
     contract = find_op(op)
     tensors = (*contract.inputs, *contract.outputs)
-    return {tensor.packed for tensor in tensors if isinstance(tensor, Packed)}
+    return frozenset(tensor.packed for tensor in tensors if isinstance(tensor, Packed))
 
 
 def allowed(op: str, dimension: str) -> tuple[int, int]:

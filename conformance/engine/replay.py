@@ -6,8 +6,8 @@ from mamba_integer.backends import Backend
 from mamba_integer.spec import DomainError
 from mamba_integer.spec.contract import find_op
 
-from .cases import Case, parse_case
 from .calls import Caller, as_caller, check_case
+from .cases import Case, parse_case
 from .comparison import AnyCase
 from .exhaustive import GROUPS, ExhaustiveCase
 from .relations import RELATIONS, RelationCase

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from random import Random
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
