@@ -7,8 +7,8 @@ from dataclasses import dataclass
 class Preset:
     """How many cases a run takes for each op; ``cost`` bounds a listed case, in products of all its sizes.
 
-    ``line`` is what one line of Python in a loop of the golden code costs. ``thin`` takes a part of what is listed, and ``extremes`` is
-    how many extremes are taken.
+    ``line`` is what one line of Python in a loop of the golden code costs. ``thin`` takes a part of what is listed, and
+    ``extremes`` is how many extremes are taken.
     """
 
     drawn: int

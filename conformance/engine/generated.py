@@ -199,7 +199,7 @@ def with_sizes(op: str, dimension: str, sizes: Mapping[str, int], most: int) -> 
 
 
 def far_plans(op: str, line: int) -> Iterator[Listed]:
-    """Yield arrays that are zero but for the last place of an axis, which decides alone: a size small, middle, large."""
+    """Yield arrays that are zero but for the last place of an axis, which decides alone, at sizes of every order."""
     for dimension in dimensions(op):
         sizes = [size for size in turning(op, dimension) if size > 1]
         for size in sizes:

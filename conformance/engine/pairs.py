@@ -1,4 +1,4 @@
-"""Pairwise covering: few choices of parameters in which each two meet at both ends of each, as far as a domain has it."""
+"""Pairwise covering: few choices of parameters in which each two meet at both ends of each, where a domain has it."""
 
 from collections.abc import Iterator, Mapping
 from copy import copy
@@ -18,7 +18,7 @@ Levels = dict[str, str]
 
 
 def assignments(case: Case) -> Iterator[tuple[dict[str, int], tuple[str, ...]]]:
-    """Yield parameters of an op and the points that they cover, at the sizes of a case, whose parameters are typical."""
+    """Yield parameters and the points that they cover, at the sizes of a case; its own parameters are typical."""
     names = [parameter.name for parameter in settings(case.op)]
     random = Random(f"pairs {case.op}")
     wanted = {pair for pair in pairs_of(names)}

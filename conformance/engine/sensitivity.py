@@ -1,7 +1,7 @@
 """Sensitive cases: results that are neither zero nor at an end, and that every input has a part in.
 
-At most parameters an op says little: everything is shifted out or saturated. So parameters are looked for, by the golden
-results of a case, at which a tenth of each result is alive and each input is felt.
+At most parameters an op says little: everything is shifted out or saturated. So parameters are looked for, by the
+golden results of a case, at which a part of each result is alive and each input is felt.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
