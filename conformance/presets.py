@@ -13,18 +13,18 @@ class Preset:
 
     drawn: int
     cost: int
-    line: int = 5
+    line: int = 3
     thin: bool = False
     extremes: int | None = None
     repetitions: int = 1  # of each listed case in a variant of a backend, which may race
 
 
 SMOKE = Preset(5, 1 << 9, thin=True, extremes=8)
-PRESETS = {"smoke": SMOKE, "minimal": Preset(25, 1 << 18), "full": Preset(150, 1 << 20, repetitions=3)}
+PRESETS = {"smoke": SMOKE, "minimal": Preset(25, 140_000), "full": Preset(150, 1 << 20, repetitions=3)}
 # Backends that say of themselves that they are interpreted take these cases under the preset of the same name.
 INTERPRETED = {
     "smoke": SMOKE,
     "minimal": Preset(6, 1 << 11, line=1, thin=True, extremes=24),
-    "full": Preset(60, 1 << 13, line=1),
+    "full": Preset(60, 1 << 13, line=1, repetitions=4),
 }
 TIMEOUT = 120.0  # seconds for one case, of which a compiler may take most

@@ -10,10 +10,9 @@ from typing import Any
 
 from mamba_integer.spec.contract import find_op
 
-from .dimensions import ROWS, allowed, dimensions, exponents, small
+from .dimensions import ROWS, allowed, dimensions, exponents, few
 from .sensitivity import sized, typical
 
-SIZES = (3, 5, 4, 7, 6)
 FURTHER = 4
 SPEC = find_op("isqrt").golden.__module__.rpartition(".")[0]
 
@@ -21,7 +20,7 @@ SPEC = find_op("isqrt").golden.__module__.rpartition(".")[0]
 @cache
 def loops(op: str) -> Mapping[str, int]:
     """Return how many lines the golden code runs for each further unit of a size."""
-    sizes = small(op, SIZES)
+    sizes = few(op)
     case = typical(op, tuple(sizes.items()))
     counted = {}
     for name in dimensions(op):

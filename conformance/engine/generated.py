@@ -15,16 +15,18 @@ from mamba_integer.spec.contract import Constant, Packed, find_op
 from ..presets import PRESETS, Preset
 from .cases import Case
 from .costs import cost
-from .dimensions import ROWS, axis_of, dimensions, settings, small, turning
+from .dimensions import ODD, ROWS, axis_of, dimensions, few, settings, small, turning
 from .layouts import CONTIGUOUS, LAYOUTS
 from .pairs import assignments
 from .patterns import LAST
-from .sensitivity import improved, in_domain, sized, typical
+from .sensitivity import improved, in_domain, score, sized, typical
 
-ODD, EVEN = (3, 5, 4, 7, 6), (4, 8, 4, 12, 16)
+MIXED, EVENLY = "mixed layouts", ", even sizes"
+EVEN = (4, 8, 4, 12, 16)
 FEW = (2, 3, 1)  # of the sizes beside one that is taken
 LEADING = ((1,), (2, 1, 3), (2, 0, 3), (0,), (2, 1, 1, 2), ())
 TRIED = 12  # other parameters, where a case isn't sensitive
+DTYPES = (1 << 16) - 1  # the bits of a seed that choose the dtypes of inputs
 SETTLING = 60  # where it is outside the domain
 WORK = 1 << 15  # of the tries for one case: a large one is taken as it is
 
@@ -51,12 +53,18 @@ def made(listed: Listed) -> Case | None:
     return listed.make()
 
 
+KEPT = {"layouts": 16, "sizes": 3, "far": 3, "pairs": 3}  # one of so many
+
+
 def thin(listed: Listed) -> bool:
-    """Return whether a case is kept where cases are slow: a part of each group, the same in every run."""
-    return listed.group not in KEPT or crc32("".join(listed.points).encode()) % KEPT[listed.group] == 0
+    """Return whether a case is kept where cases are slow: a part of each group, the same in every run.
 
-
-KEPT = {"layouts": 4, "sizes": 3, "far": 3, "pairs": 2}
+    Of layouts the mixed ones stay, in which each argument has each layout once.
+    """
+    name = "".join(listed.points)
+    if name.startswith(MIXED):
+        return EVENLY not in name
+    return crc32(name.encode()) % KEPT.get(listed.group, 1) == 0
 
 
 @cache
@@ -81,10 +89,13 @@ def number(*names: object) -> int:
 @cache
 def base(op: str, options: tuple[int, ...]) -> Case:
     """Return a sensitive case of small sizes."""
-    case = typical(op, tuple(small(op, ODD).items()))
+    case = typical(op, tuple(few(op).items()))
     if options != ODD:
         leading = (options[0],) if case.leading else ()
-        case = improved(sized(case, small(op, options), leading))
+        other = case.seed ^ DTYPES  # the other dtypes, where an input may have several
+        case = improved(sized(case, small(op, options), leading, other))
+        if score(case) < 1.0:
+            case = typical(op, tuple(small(op, options).items()))
     return case
 
 
@@ -104,7 +115,7 @@ def layout_plans(op: str) -> Iterator[Listed]:
     def case(options: tuple[int, ...], layouts: list[str]) -> Case | None:
         seed = number(op, *layouts)
         case = plain(op, options)
-        return case and replace(case, seed=seed, layouts=tuple(layouts))
+        return case and replace(case, seed=seed & ~DTYPES | case.seed & DTYPES, layouts=tuple(layouts))
 
     def one(options: tuple[int, ...], chosen: Mapping[int, str]) -> Callable[[], Case | None]:
         def make() -> Case | None:
@@ -126,7 +137,7 @@ def layout_plans(op: str) -> Iterator[Listed]:
         fixed = isinstance(inputs[i], Constant | Packed) and LAYOUTS[layout].repeats is not None
         return dimensions_of(i) >= LAYOUTS[layout].dimensions and not fixed
 
-    for options, kind in ((ODD, ""), (EVEN, ", even sizes")):
+    for options, kind in ((ODD, ""), (EVEN, EVENLY)):
         for name in names:
             chosen = {i: name for i in range(len(inputs)) if has(i, name)}
             if chosen:
@@ -134,8 +145,8 @@ def layout_plans(op: str) -> Iterator[Listed]:
         for shift in range(len(names)):
             mixed = {i: names[(i * 5 + shift) % len(names)] for i in range(len(inputs))}
             mixed = {i: name for i, name in mixed.items() if has(i, name)}
-            if len(mixed) > 1:
-                yield Listed("layouts", (f"mixed layouts {shift}{kind}",), 0, one(options, mixed))
+            if mixed:
+                yield Listed("layouts", (f"{MIXED} {shift}{kind}",), 0, one(options, mixed))
         for i, tensor in enumerate(inputs):
             for name in names:
                 if has(i, name):

@@ -56,9 +56,12 @@ def run_task(task: Task, journal: Journal, title: str = "") -> list[Result]:
 
 
 def preset_for(backend: Backend, preset: str) -> Preset:
-    """Return a preset, with fewer and smaller cases for a backend that says it is interpreted."""
-    interpreted = bool(getattr(backend.ops, "interpreted", False))
-    return (INTERPRETED if interpreted else PRESETS)[preset]
+    """Return a preset, with fewer and smaller cases for a backend that says it is interpreted, and up to which cost."""
+    largest = int(getattr(backend.ops, "interpreted", 0))
+    if not largest:
+        return PRESETS[preset]
+    few = INTERPRETED[preset]
+    return replace(few, cost=min(few.cost, largest * few.repetitions))
 
 
 def variants(backend: Backend) -> tuple[str, ...]:

@@ -52,6 +52,12 @@ def small(words, low, high):
     return np.clip((words % np.uint64(9)).astype(np.int64) - 4, low, high)
 
 
+def scaled(words, low, high):
+    """Rows of every magnitude: exponents and scales that are neither the least nor the greatest."""
+    first = words[..., :1] if words.ndim else words
+    return np.clip(uniform(words, low, high) >> _below(first >> np.uint64(20), _bits(low, high)), low, high)
+
+
 def last_along(axis):
     """Return the pattern of arrays that are zero but for the last place of an axis: a far value decides alone."""
 
@@ -67,7 +73,7 @@ def last_along(axis):
 
 
 PATTERNS: dict[str, Callable] = {
-    pattern.__name__: pattern for pattern in (uniform, extremes, ties, walking, runs, small, highest, lowest)
+    pattern.__name__: pattern for pattern in (uniform, extremes, ties, walking, runs, small, highest, lowest, scaled)
 }
 DRAWN = tuple(PATTERNS)
 LAST = {axis: f"last along {axis}" for axis in (-1, -2, -3, -4)}
