@@ -28,9 +28,9 @@ def loops(op: str) -> Mapping[str, int]:
         if name in exponents(op) or size > allowed(op, name)[1]:
             continue
         more = sizes | {name: size}
-        few, many = (sized(case, s, (s[ROWS],) if ROWS in s else ()) for s in (sizes, more))
-        lines(many), lines(few)  # what they remember is not counted
-        counted[name] = max(0, lines(many) - lines(few)) // FURTHER
+        less, much = (sized(case, s, (s[ROWS],) if ROWS in s else ()) for s in (sizes, more))
+        lines(much), lines(less)  # what they remember is not counted
+        counted[name] = max(0, lines(much) - lines(less)) // FURTHER
     return counted
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from mamba_integer.spec.contract import Packed, Parameter, Tensor, find_op
 
 ROWS = "..."  # the number of rows that leading dimensions make
-ODD = (3, 5, 4, 7, 6)
+ODD = (2, 3, 5, 4, 7)
 TILES = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
 FAR = (4097, 16385, 65537)
 BETWEEN = (48, 96, 192, 320, 640)  # multiples of a tile that are no power of two

@@ -22,7 +22,7 @@ from .patterns import LAST
 from .sensitivity import improved, in_domain, score, sized, typical
 
 MIXED, EVENLY = "mixed layouts", ", even sizes"
-EVEN = (4, 8, 4, 12, 16)
+EVEN = (2, 8, 4, 12, 16)
 FEW = (2, 3, 1)  # of the sizes beside one that is taken
 LEADING = ((1,), (2, 1, 3), (2, 0, 3), (0,), (2, 1, 1, 2), ())
 TRIED = 12  # other parameters, where a case isn't sensitive

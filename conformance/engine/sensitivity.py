@@ -7,6 +7,7 @@ golden results of a case, at which a part of each result is alive and each input
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+from itertools import chain
 from random import Random
 from typing import Any
 
@@ -23,7 +24,7 @@ LIVELY, STRONG = 0.3, 0.05  # what is looked for
 DRAWN, LEVELS = 8, 8
 FEW = 8
 PATTERNS = ("uniform", "scaled", "small", "walking", "runs", "extremes")
-STARTS = 4  # of the drawn cases, from which a better one is looked for
+STARTS = 3  # of the drawn cases, from which a better one is looked for
 
 Arrays = tuple[np.ndarray, ...]
 
@@ -150,7 +151,8 @@ def typical(op: str, sizes: tuple[tuple[str, int], ...]) -> Case:
     cases = [replace(draw_case(op, random, given), layouts=()) for _ in range(DRAWN)]
     plain = [replace(case, patterns=("uniform",) * len(case.patterns)) for case in cases]
     reached: list[Case] = []
-    for case in sorted([*plain, *cases], key=score, reverse=True)[:STARTS]:
+    best = (sorted(group, key=score, reverse=True)[:STARTS] for group in (plain, cases))
+    for case in chain.from_iterable(best):
         reached.append(improved(case))
         if score(reached[-1]) >= 1.0:
             break

@@ -42,7 +42,7 @@ def test_golden_passes_everything():
     assert not report.failures
     assert report.exit_code == 0 and report.complete
     groups = {group for result in report.results for group in result.groups}
-    assert groups == {"drawn", "extremes", "large", "layouts", "leading", "sizes", "far", "pairs", *RELATIONS}
+    assert groups == {"drawn", "extremes", "again", "large", "layouts", "leading", "sizes", "far", "pairs", *RELATIONS}
 
 
 @pytest.mark.parametrize("name", broken.NULL)
