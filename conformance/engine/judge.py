@@ -161,8 +161,8 @@ def _conform(judge: Judge, op: str, preset: str, run_seed: int, exhaustive: bool
         for large in large_cases(op, run_seed):
             for _ in range(1 if backend.device == "cpu" else LARGE_RUNS):
                 judge.check_list("large", large)
-        for listed, case in listed_cases(op, numbers):
-            judge.check_generated(listed, case)
+        for listed, generated in listed_cases(op, numbers):
+            judge.check_generated(listed, generated)
         for case in islice(extreme_cases(op, numbers.extremes), AGAIN):
             judge.check_list("again", case)
         for name in variants(backend):
@@ -184,9 +184,9 @@ def _conform_variant(judge: Judge, op: str, numbers: Preset, name: str) -> None:
             for _ in range(numbers.repetitions):
                 for case in extreme_cases(op, numbers.extremes):
                     judge.check_list(f"extremes, {name}", case)
-                for listed, case in listed_cases(op, numbers):
+                for listed, generated in listed_cases(op, numbers):
                     if listed.group not in SAME_IN_VARIANTS or numbers.repetitions > 1:
-                        judge.check_generated(listed, case, f", {name}")
+                        judge.check_generated(listed, generated, f", {name}")
     except Failure as failure:
         failure.variant = name
         raise

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from mamba_integer import spec
 from mamba_integer.backends import Backend, load
+from mamba_integer.backends.files.source import LONGEST
 from mamba_integer.conformance.chains import model as model_cases
 from mamba_integer.conformance.chains import text as real_text
 from mamba_integer.conformance.engine import drawing, exhaustive, relations
@@ -357,7 +358,7 @@ def test_real_text_stages_carry_information():
 def test_real_text_from_a_file(tmp_path):
     path = tmp_path / "text"
     path.write_bytes(b"To be, or not to be" * 100)
-    assert real_text.Source.of_file(path).data == path.read_bytes()[: real_text.LONGEST]
+    assert real_text.Source.of_file(path).data == path.read_bytes()[:LONGEST]
     path.write_bytes(b"")
     with pytest.raises(ValueError, match="empty"):
         real_text.Source.of_file(path)
