@@ -8,6 +8,13 @@ It sees NumPy arrays, unless it also has ``from_numpy(array, device)`` and ``to_
 Arrays may be strided views, not contiguous: an op that reads memory by its address must look at their strides or copy
 them first. What ``from_numpy`` returns has ``shape`` and can be sliced as NumPy arrays can.
 
+A result is fresh and the caller's: it shares memory with no input, no other result and no later call, and an op writes
+neither to its inputs nor beside them.
+
+For the suite a backend may also have ``variants()``, the names of paths that it doesn't take by itself at small sizes,
+with ``variant(name)``, a context in which it takes them; and ``interpreted``, about how many elements a case may have
+where it runs a program at a time.
+
 Names come from the entry-point group ``mamba_integer.backends``; ``module`` and ``module:attribute`` work without one.
 """
 

@@ -10,6 +10,7 @@ from mamba_integer.backends import Backend, load
 from mamba_integer.conformance.engine.cases import draw_case
 from mamba_integer.conformance.engine.dimensions import dimensions, settings
 from mamba_integer.conformance.engine.generated import EVEN, ODD, base, listed_cases, plans, points_of
+from mamba_integer.conformance.engine.judge import conform_op
 from mamba_integer.conformance.engine.layouts import CONTIGUOUS, LAYOUTS, has_layout, place
 from mamba_integer.conformance.engine.pairs import ENDS
 from mamba_integer.conformance.engine.sensitivity import ALIVE, alive, felt, results_of
@@ -78,3 +79,14 @@ def test_listed_cases_do_not_depend_on_what_ran_before():
     base.cache_clear()
     draw_case("ssd_scan", Random(1))
     assert [one.make().to_json() for one in plans("ssd_scan", 1)[:5]] == before
+
+
+@pytest.mark.parametrize("op", ["isqrt", "requantize"])
+def test_the_full_preset_hits_every_point(op):
+    result = conform_op(Backend("golden", spec), op, "full")
+    assert result.status == "passed" and result.points and not result.missed
+
+
+def test_variants_run_and_are_counted():
+    result = conform_op(load("numba"), "isqrt", "smoke")
+    assert result.status == "passed" and result.groups["extremes, parallel"] and result.groups["sizes, parallel"]
