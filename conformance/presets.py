@@ -13,14 +13,14 @@ class Preset:
 
     drawn: int
     cost: int
-    line: int = 3
+    line: int = 6
     thin: bool = False
     extremes: int | None = None
     repetitions: int = 1  # of each listed case in a variant of a backend, which may race
 
 
 SMOKE = Preset(5, 1 << 9, thin=True, extremes=8)
-PRESETS = {"smoke": SMOKE, "minimal": Preset(25, 140_000), "full": Preset(150, 1 << 20, repetitions=3)}
+PRESETS = {"smoke": SMOKE, "minimal": Preset(25, 340_000), "full": Preset(150, 1 << 20, repetitions=3)}
 # Backends that say of themselves that they are interpreted take these cases under the preset of the same name.
 INTERPRETED = {
     "smoke": SMOKE,

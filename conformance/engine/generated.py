@@ -23,7 +23,9 @@ from .sensitivity import improved, in_domain, score, sized, typical
 
 MIXED, EVENLY = "mixed layouts", ", even sizes"
 EVEN = (2, 8, 4, 12, 16)
+TWO = {ODD: (2, 3), EVEN: (4,)}  # leading dimensions: a kernel may see rows only where there is one
 FEW = (2, 3, 1)  # of the sizes beside one that is taken
+HUGE = 1 << 14  # from this size on the others are 1
 LEADING = ((1,), (2, 1, 3), (2, 0, 3), (0,), (2, 1, 1, 2), ())
 TRIED = 12  # other parameters, where a case isn't sensitive
 DTYPES = (1 << 16) - 1  # the bits of a seed that choose the dtypes of inputs
@@ -101,8 +103,8 @@ def base(op: str, options: tuple[int, ...]) -> Case:
 
 @cache
 def plain(op: str, options: tuple[int, ...]) -> Case | None:
-    """Return such a case with two leading dimensions, where the op has any."""
-    leading = (2, 3) if ROWS in dimensions(op) else ()
+    """Return such a case with one or two leading dimensions, where the op has any."""
+    leading = TWO[options] if ROWS in dimensions(op) else ()
     return settled(sized(base(op, options), small(op, options), leading))
 
 
@@ -110,7 +112,7 @@ def layout_plans(op: str) -> Iterator[Listed]:
     """Yield each layout of each argument alone, and of all arguments; the sizes odd, and even as vectors like them."""
     inputs = find_op(op).inputs
     names = [name for name in LAYOUTS if name != CONTIGUOUS]
-    leading = (2, 3) if ROWS in dimensions(op) else ()
+    leading = TWO[ODD] if ROWS in dimensions(op) else ()
 
     def case(options: tuple[int, ...], layouts: list[str]) -> Case | None:
         seed = number(op, *layouts)
@@ -177,7 +179,7 @@ def settled(case: Case) -> Case | None:
 def beside(op: str, dimension: str, size: int) -> dict[str, int]:
     """Return one size that is taken, and few of all the others."""
     random = Random(f"{op} {dimension} {size}")
-    options = tuple(random.choice(FEW) for _ in dimensions(op))
+    options = tuple(random.choice(FEW) if size < HUGE else 1 for _ in dimensions(op))
     sizes = small(op, options)
     return sizes | {name: options[0] for name in (ROWS,) if name in sizes} | {dimension: size}
 
