@@ -12,6 +12,10 @@ nothing that a later call writes to. Results of one call don't overlap.
 
 ``from_numpy`` copies, takes views of any layout, and returns what has ``shape`` and can be sliced as NumPy arrays can.
 
+For the suite a backend may also have ``variants()``, the names of paths that it doesn't take by itself at small sizes,
+with ``variant(name)``, a context in which it takes them; and ``interpreted``, about how many elements a case may have
+where it runs a program at a time.
+
 Names come from the entry-point group ``mamba_integer.backends``; ``module`` and ``module:attribute`` work without one,
 and ``command:./mine`` starts a program that speaks JSON lines, in any language (see ``conformance/PROTOCOL.md``).
 A name alone proves nothing: many libraries have an ``argmax``. So a module that is no entry point counts as a backend

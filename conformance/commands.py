@@ -11,6 +11,7 @@ import re
 import signal
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Annotated, Any
@@ -35,19 +36,20 @@ from mamba_integer.backends.app.terminal import (
 )
 from mamba_integer.backends.files.atomic import write_atomically, write_json
 from mamba_integer.backends.files.source import Source
-from mamba_integer.backends.programs.ops import DEFAULT_TIMEOUT, TIMEOUT
+from mamba_integer.backends.programs import ops as programs
 from mamba_integer.backends.protocol import COMMAND
 from mamba_integer.spec.contract import find_op
 
-from .presets import PRESETS
+from .presets import PRESETS, TIMEOUT
 from .vectors.commands import app as vectors
 
 if TYPE_CHECKING:
     from .report import Report
     from .reports.known import Known
 
-JOBS = "Number of processes that share the ops. With 2 or more, the run survives a backend that ends its process."
-TIMEOUT_HELP = "Seconds that a program of --command has to answer one case; then it is ended, and the case has failed."
+JOBS = "Number of processes that share the ops."
+LIMIT = "Seconds that one case may take. An op that takes more has failed, and its process is ended."
+CASE = "One case as JSON, a list of cases that run one after the other, or a file that holds either."
 SECONDS_TO_EXPLAIN = 60.0
 KNOWN_HELP = "File of ops that needn't pass, with reasons. One that passes all the same fails the run."
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the drawn cases.")]
@@ -78,7 +80,6 @@ def conform_command(
         list[str] | None,
         typer.Option(help="Program that speaks JSON lines (conformance/PROTOCOL.md), started once. May be repeated."),
     ] = None,
-    timeout: Annotated[float, typer.Option(min=0.01, help=TIMEOUT_HELP)] = DEFAULT_TIMEOUT,
     op: Annotated[list[str] | None, typer.Option(help="Check only this op. May be repeated.")] = None,
     implemented: Annotated[
         bool, typer.Option("--implemented", help="Check only the ops that the backends have.")
@@ -93,6 +94,7 @@ def conform_command(
         Path | None, typer.Option(help="Text file that the block and the models read. Default: the Zen of Python.")
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help=JOBS)] = 1,
+    timeout: Annotated[float, typer.Option(min=0.1, help=LIMIT)] = TIMEOUT,
     explain: Annotated[bool, typer.Option(help="Make failing cases small and look for known mistakes.")] = True,
     as_json: Json = False,
     report_file: Annotated[Path | None, typer.Option("--report", help="Write the report to this JSON file.")] = None,
@@ -127,9 +129,10 @@ def conform_command(
     known = _known(known_failures) if known_failures else []
     source = _text(text) if text or not (op or implemented or preset == "smoke") else None
     with backends_on_stderr(as_json):
-        os.environ[TIMEOUT] = str(timeout)
-        programs = [f"{COMMAND}{line}" for line in command or ()]
-        named: list[str | None] = list(dict.fromkeys([*(backend or ()), *programs])) or [None]
+        # A program is ended a little before the process that asks it would be: so it costs no more than its case.
+        os.environ[programs.TIMEOUT] = str(0.9 * timeout)
+        lines = [f"{COMMAND}{line}" for line in command or ()]
+        named: list[str | None] = list(dict.fromkeys([*(backend or ()), *lines])) or [None]
         backends = [find_backend(name, device) for name in named]
         if implemented:
             selected = [name for name in selected if any(tested.has(name) for tested in backends)]
@@ -149,14 +152,15 @@ def conform_command(
 
             try:
                 with interrupted_by_sigterm():
-                    conform(backends, selected, PRESETS[preset], seed, advance, exhaustive, report, jobs)
+                    conform(backends, selected, preset, seed, advance, exhaustive, report, jobs, timeout)
                     if explain:
                         explain_failures(report)
                     if source:
-                        report.texts += run_texts(backends, jobs, source.name, real_text.run, source)
+                        chain = partial(run_texts, backends, jobs, timeout=timeout)
+                        report.texts += chain(source.name, real_text.run, source)
                         full = preset == "full"
-                        report.models += run_texts(backends, jobs, "models", model.run_all, source, full)
-                        report.models += run_texts(backends, jobs, "training", training.run_all, source, full)
+                        report.models += chain("models", model.run_all, source, full)
+                        report.models += chain("training", training.run_all, source, full)
                 interrupted = False
             except Terminated:
                 stopped = TERMINATED
@@ -185,7 +189,8 @@ def compare_command(
     ],
     seed: Seed = 0,
     cases: Annotated[int, typer.Option(min=0, help="Number of drawn cases.")] = 100,
-    case: Annotated[str | None, typer.Option(help="Check this one case instead: JSON, as a failure prints it.")] = None,
+    case: Annotated[str | None, typer.Option(help=CASE)] = None,
+    variant: Annotated[str, typer.Option(help="The paths of the backends to take, as a failure card names them.")] = "",
     device: Device = None,
     as_json: Json = False,
 ) -> None:
@@ -195,9 +200,11 @@ def compare_command(
     """
     from .diagnosis.explanation import explain
     from .engine import replay
+    from .engine.calls import Caller
     from .engine.cases import draw_case
     from .engine.comparison import AnyCase, Failure
     from .engine.exhaustive import ExhaustiveCase
+    from .engine.judge import variant_of, variants
     from .engine.relations import RelationCase
     from .maps import maps
     from .render import show_failure
@@ -215,13 +222,15 @@ def compare_command(
         chosen: list[AnyCase] = [draw_case(contract.name, source) for _ in range(0 if case else cases)]
         if case:
             try:
-                chosen = [replay.parse(case, op)]
+                chosen = replay.parse_sequence(_written(case), op)
             except replay.CaseError as error:
                 raise UsageError(str(error)) from error
         compared, failure = 0, None
         try:
-            for one in chosen:
-                compared += sum(replay.check(other, one, reference) for other in others)
+            for other in others:
+                caller, wanted = Caller(other), Caller(reference)
+                with variant_of(other, variant if variant in variants(other) else ""):
+                    compared += sum(replay.check(caller, one, wanted) for one in chosen)
         except Failure as error:
             failure = error
     if as_json:
@@ -271,6 +280,16 @@ def _known(path: Path) -> "list[Known]":
         return read_known(path)
     except KnownFailuresError as error:
         raise UsageError(f"--known-failures: {error}") from error
+
+
+def _written(case: str) -> str:
+    """Return cases as JSON, from a file where they are no JSON themselves."""
+    if case.lstrip().startswith(("{", "[")):
+        return case
+    try:
+        return Path(case).read_text()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--case: neither JSON nor a file: {error}") from error
 
 
 def _text(path: Path | None) -> Source:

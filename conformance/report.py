@@ -30,6 +30,8 @@ class Result:
     explanation: Explanation | None = None
     known: str = ""  # why this op needn't pass
     shares: int = 0
+    points: Counter[str] = field(default_factory=Counter)  # what the listed cases cover, and how often
+    lacking: set[str] = field(default_factory=set)  # points of layouts that the backend's arrays don't have
 
     @property
     def cases(self) -> int:
@@ -41,6 +43,8 @@ class Result:
         self.groups += share.groups
         self.integers += share.integers
         self.skipped += share.skipped
+        self.points.update(share.points)
+        self.lacking |= share.lacking
         self.failure = self.failure or share.failure
         if self.status != "failed":
             ended = share.status if share.status in ("failed", "missing") else self.verdict
@@ -52,6 +56,11 @@ class Result:
         if self.skipped:
             return "partial" if self.integers else "skipped"
         return "passed" if self.integers else "failed"
+
+    @property
+    def missed(self) -> list[str]:
+        """The points that no case covered, but for layouts that the backend's arrays don't have."""
+        return [point for point, count in self.points.items() if not count and point not in self.lacking]
 
     def count(self, group: str, integers: int | None) -> None:
         """Count one case; None for its integers says that it was skipped."""
@@ -74,6 +83,8 @@ class Result:
             "integers": self.integers,
             "skipped": dict(self.skipped),
             "known": self.known,
+            "coverpoints": dict(self.points),
+            "layouts_lacking": sorted(self.lacking),
             "failure": self.failure.to_dict() if self.failure else None,
             "explanation": self.explanation.to_dict() if self.explanation else None,
         }
@@ -146,6 +157,8 @@ class Report:
                 "ops": len(selected),
                 "ops_of_specification": len(spec.OPS),
                 "cases": sum(result.cases for result in self.results),
+                "coverpoints": sum(len(result.points) - len(result.lacking) for result in self.results),
+                "coverpoints_missed": sum(len(result.missed) for result in self.results),
                 "integers": self.compared + sum(text.integers for text in (*self.texts, *self.models)),
                 "statuses": dict(Counter(self.statuses)),
             },

@@ -1,13 +1,11 @@
 """A program that is kept alive and asked one line at a time; whatever it does, an answer or an error comes in time."""
 
 import contextlib
-import ctypes
 import os
 import selectors
 import shlex
 import signal
 import subprocess
-import sys
 import time
 import weakref
 from collections.abc import Callable, Mapping
@@ -19,8 +17,8 @@ from .wire import LONGEST_LINE, WireError, format_line, parse_line, shown
 CHUNK = 1 << 16
 KEPT = 4096  # last bytes of what a program writes to stderr
 SECONDS_TO_END = 1.0  # that a program has to end itself
-DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
-libc = ctypes.CDLL(None)
+# Waits for the end of its stdin, which comes when this process is gone, however it went, and kills the program's group.
+WATCH = 'read -r line; kill -9 "-$1"'
 
 
 class ProgramError(BackendError):
@@ -53,7 +51,6 @@ class Program:
                 stderr=subprocess.PIPE,
                 bufsize=0,
                 start_new_session=True,
-                preexec_fn=_end_with_parent,
             )
         except (ValueError, IndexError) as error:
             raise ProgramError("crash", f"bad command {self.command!r}: {error}") from error
@@ -62,7 +59,10 @@ class Program:
         for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
             os.set_blocking(stream.fileno(), False)  # type: ignore[union-attr]
         self._answers, self._errors = bytearray(), bytearray()
-        self._finalizer = weakref.finalize(self, _kill, self._process)
+        command = ["sh", "-c", WATCH, "sh", str(self._process.pid)]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        watcher = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, **quiet)
+        self._finalizer = weakref.finalize(self, _kill, self._process, watcher)
 
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Write one line and return the one that answers it.
@@ -166,16 +166,12 @@ def shown_line(line: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line[:300])
 
 
-def _kill(process: subprocess.Popen) -> None:
+def _kill(process: subprocess.Popen, watcher: subprocess.Popen) -> None:
+    watcher.kill()
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    for stream in (process.stdin, process.stdout, process.stderr):
+    for stream in (watcher.stdin, process.stdin, process.stdout, process.stderr):
         with contextlib.suppress(OSError):
             stream.close()  # type: ignore[union-attr]
+    watcher.wait()
     process.wait()
-
-
-def _end_with_parent() -> None:
-    """Let Linux kill the program if this process is killed before it can do so itself."""
-    if sys.platform == "linux":
-        libc.prctl(DEATH_SIGNAL, signal.SIGKILL)

@@ -14,10 +14,11 @@ import numpy as np
 from hypothesis import assume
 
 from mamba_integer.backends import Backend
+from mamba_integer.backends.programs.wire import result_forms
 from mamba_integer.spec.contract import BATCH, LEADING, Tensor, find_op, known_size
 
 from .cases import Case, draw_case
-from .comparison import compare, crashes_as_failures, forms, in_form
+from .comparison import compare, crashes_as_failures, in_form
 
 Arrays = tuple[np.ndarray, ...]
 Call = Callable[[str, Sequence[np.ndarray], Mapping[str, int]], Arrays]
@@ -351,7 +352,7 @@ def check_relation(backend: Backend, case: RelationCase) -> int:
         says = f"{relation.says}; {op}: "
         with crashes_as_failures(backend, case, says):
             results = backend.run(op, arrays, parameters)
-        return in_form(backend, case, results, forms(op, arrays, parameters), says)
+        return in_form(backend, case, results, result_forms(op, arrays, parameters), says)
 
     # Results in form may still hold integers that the relation can't go on with.
     with crashes_as_failures(backend, case, f"{relation.says}; "):

@@ -119,7 +119,7 @@ def vectors_of(op: str, preset: str, seed: int) -> Iterator[Vector]:
     """Return the vectors of an op: those that its plan lists, then as many drawn ones as the preset has."""
     for listed in extreme_cases(op):
         yield as_vector(listed)
-    for i in range(PRESETS[preset]):
+    for i in range(PRESETS[preset].drawn):
         yield as_vector(draw_case(op, Random(f"{seed} {op} {i}")))
 
 

@@ -1,10 +1,11 @@
 """How a kernel is compiled, and when it uses more than one thread."""
 
+import contextlib
 import functools
 import os
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FunctionType
 from typing import Any
 
@@ -19,6 +20,19 @@ if config.DISABLE_JIT:  # type: ignore[attr-defined]
 
 # Elements of the largest array below which waking the other threads, and waiting for the last of them, saves no time.
 WORTH_SPREADING = 1 << 16
+
+_least = WORTH_SPREADING
+
+
+@contextlib.contextmanager
+def spreading_from(elements: int) -> Iterator[None]:
+    """Use more than one thread from this many elements on, in this process: tests run the parallel kernels so."""
+    global _least
+    before, _least = _least, elements
+    try:
+        yield
+    finally:
+        _least = before
 
 
 class Threads:
@@ -58,7 +72,7 @@ def spread(kernel: Callable) -> Callable:
     @functools.wraps(kernel)
     def call(*arguments):
         for argument in arguments:
-            if type(argument) is np.ndarray and argument.size >= WORTH_SPREADING and THREADS.usable:
+            if type(argument) is np.ndarray and argument.size >= _least and THREADS.usable:
                 return THREADS.run(together, arguments)
         return alone(*arguments)
 

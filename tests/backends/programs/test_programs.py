@@ -1,11 +1,12 @@
 """Programs as backends: whatever one does, a verdict comes in time, costs one case, and leaves nothing running."""
 
 import importlib.util
-import os
 import pickle
 import re
+import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,6 @@ from mamba_integer import spec
 from mamba_integer.backends import BackendError, UnsupportedError, load
 from mamba_integer.backends.programs import ProgramError, WireError, wire
 from mamba_integer.backends.programs.ops import TIMEOUT
-from mamba_integer.backends.programs.process import _end_with_parent as end_with_parent
 from mamba_integer.conformance.engine.comparison import Failure, crashes_as_failures
 
 STRANGER = Path(__file__).parent / "stranger.py"
@@ -151,28 +151,34 @@ def test_a_program_that_does_not_start_is_no_backend(command, says, monkeypatch)
         load(f"command:{command}")
 
 
+PARENT = """
+import sys, numpy as np
+from mamba_integer.backends import load
+backend = load(sys.argv[1])
+print(backend.ops.program._process.pid, flush=True)
+backend.run("isqrt", [np.array([int(sys.argv[2])], np.int32)], {})
+"""
+
+
 def test_a_program_dies_with_its_parent():
     """Where the suite's own process is killed, nobody is left to end a program that hangs."""
-    reading, writing = os.pipe()
-    parent = os.fork()
-    if parent == 0:
-        child = os.fork()
-        if child == 0:
-            end_with_parent()
-            os.write(writing, f"{os.getpid()}\n".encode())
-            time.sleep(60)
-            os._exit(0)
-        time.sleep(60)
-        os._exit(0)
-    child = os.read(reading, 20).decode().strip()
-    assert running(child)
-    os.kill(parent, 9)
-    os.waitpid(parent, 0)
-    for _ in range(100):
+    hanging = str(stranger.FIRST + stranger.MODES.index("hang"))
+    command = [sys.executable, "-c", PARENT, f"command:{sys.executable} {STRANGER}", hanging]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        child = parent.stdout.readline().strip()
+        assert running(child)
+        parent.kill()
+    for _ in range(200):
         if not running(child):
             return
         time.sleep(0.05)
     raise AssertionError("the program still runs")
+
+
+def test_a_program_outlives_the_thread_that_started_it(backend):
+    with ThreadPoolExecutor(1) as pool:
+        again = pool.submit(load, backend.name).result()
+    assert roots(again, 25) == [5]
 
 
 @pytest.mark.parametrize("dtype", wire.DTYPES)

@@ -21,8 +21,8 @@ from mamba_integer.conformance.diagnosis.relation import calls_of
 from mamba_integer.conformance.diagnosis.shrink import shrink
 from mamba_integer.conformance.engine.cases import draw_case, extreme_cases
 from mamba_integer.conformance.engine.comparison import Failure
+from mamba_integer.conformance.engine.judge import conform_op
 from mamba_integer.conformance.engine.relations import RelationCase, draw_relation
-from mamba_integer.conformance.engine.run import conform_op
 from mamba_integer.conformance.engine.vector import Vector, as_vector
 from mamba_integer.spec import integers
 
@@ -194,7 +194,7 @@ def test_a_crash_tells_the_backends_line(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     import crashing
 
-    failure = conform_op(Backend("crashing", crashing), "isqrt", 3).failure
+    failure = conform_op(Backend("crashing", crashing), "isqrt").failure
     assert failure is not None and failure.kind == "crash"
     assert failure.message.endswith(f"(at {Path(crashing.__file__)}:2: return v.no_such_thing)")
     assert explain(failure) is None
@@ -214,7 +214,7 @@ def test_a_failure_that_does_not_come_back_is_not_explained():
     ],
 )
 def test_a_state_lost_between_chunks_is_named(says):
-    failure = conform_op(Backend("mistaken", Mistaken("selective_scan", says)), "selective_scan", 10).failure
+    failure = conform_op(Backend("mistaken", Mistaken("selective_scan", says)), "selective_scan").failure
     assert failure is not None
     found = explain(failure, LONG)
     assert found is not None and says in found.mistakes

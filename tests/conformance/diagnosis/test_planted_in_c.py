@@ -8,7 +8,7 @@ import pytest
 
 from mamba_integer.backends import load
 from mamba_integer.conformance.diagnosis.explanation import explain
-from mamba_integer.conformance.engine.run import conform_op
+from mamba_integer.conformance.engine.judge import conform_op
 
 SOURCES = Path(__file__).parents[3] / "conformance/examples/c"
 COMPILE = ["cc", "-std=c99", "-O0", f"-I{SOURCES}"]
@@ -153,7 +153,7 @@ def test_each_gets_its_diagnosis(bug, harness, tmp_path):
     )
     (tmp_path / "ops.c").write_text(source.replace(bug.right, bug.wrong))
     subprocess.run([*COMPILE, harness, tmp_path / "ops.c", "-o", tmp_path / "mine"], check=True)
-    failure = conform_op(load(f"command:{tmp_path}/mine"), bug.op, examples=25).failure
+    failure = conform_op(load(f"command:{tmp_path}/mine"), bug.op).failure
     assert failure is not None
     found = explain(failure, seconds=LONG)
     assert found is not None

@@ -16,6 +16,12 @@ ROOT = Path(__file__).parents[3]
 EXAMPLES = ROOT / "conformance/examples"
 README = EXAMPLES / "README.md"
 STRICT = ["-std=c99", "-O1", "-Wall", "-Wextra", "-Werror"]
+MAIN = """
+from mamba_integer.backends.app.main import main
+
+if __name__ == "__main__":
+    main()
+"""
 C_OPS = {
     "bitshift_norm",
     "dyadic_rotate",
@@ -40,7 +46,7 @@ def run_shown(language: str, place: Path) -> subprocess.CompletedProcess:
     (place / "conformance").symlink_to(ROOT / "conformance")
     shim = place / "bin/mamba-integer"
     shim.parent.mkdir()
-    shim.write_text(f"#!{sys.executable}\nfrom mamba_integer.backends.app.main import main\nmain()\n")
+    shim.write_text(f"#!{sys.executable}\n{MAIN}")
     shim.chmod(0o755)
     command = command_of(language).replace("PYTHONPATH=", f"PYTHONPATH={os.environ.get('PYTHONPATH', '')}:")
     environment = os.environ | {"PATH": f"{shim.parent}:{os.environ['PATH']}"}
