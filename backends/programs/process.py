@@ -60,8 +60,8 @@ class Program:
             os.set_blocking(stream.fileno(), False)  # type: ignore[union-attr]
         self._answers, self._errors = bytearray(), bytearray()
         command = ["sh", "-c", WATCH, "sh", str(self._process.pid)]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        watcher = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, **quiet)
+        none = subprocess.DEVNULL
+        watcher = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=none, stderr=none, start_new_session=True)
         self._finalizer = weakref.finalize(self, _kill, self._process, watcher)
 
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
