@@ -23,10 +23,8 @@ from .sensitivity import improved, in_domain, reseeded, score, sized, typical
 
 MIXED, EVENLY = "mixed layouts", ", even sizes"
 EVEN = (2, 8, 4, 12, 16)
-TWO: dict[tuple[int, ...], tuple[int, ...]] = {
-    ODD: (2, 3),
-    EVEN: (4,),
-}  # leading dimensions: a kernel may see rows only where there is one
+# Leading dimensions of views: a kernel may see rows only where there is one.
+TWO: dict[tuple[int, ...], tuple[int, ...]] = {ODD: (2, 3), EVEN: (4,)}
 FEW = (2, 3, 1)  # of the sizes beside one that is taken
 HUGE = 1 << 14  # from this size on the others are 1
 LEADING = ((1,), (2, 1, 3), (2, 0, 3), (0,), (2, 1, 1, 2), ())
