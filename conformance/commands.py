@@ -8,6 +8,7 @@ import contextlib
 import json
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Annotated, Any
@@ -33,9 +34,11 @@ from mamba_integer.backends.files.atomic import write_json
 from mamba_integer.backends.files.source import Source
 from mamba_integer.spec.contract import find_op
 
-from .presets import PRESETS
+from .presets import PRESETS, TIMEOUT
 
-JOBS = "Number of processes that share the ops. With 2 or more, the run survives a backend that ends its process."
+JOBS = "Number of processes that share the ops."
+LIMIT = "Seconds that one case may take. An op that takes longer has failed, and its process is ended."
+CASE = "Check this case instead: JSON as a failure prints it, a list of cases that run one after the other, or a file."
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the drawn cases.")]
 
 
@@ -71,6 +74,7 @@ def conform_command(
         Path | None, typer.Option(help="Text file that the block and the models read. Default: the Zen of Python.")
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help=JOBS)] = 1,
+    timeout: Annotated[float, typer.Option(min=0.1, help=LIMIT)] = TIMEOUT,
     as_json: Json = False,
     report_file: Annotated[Path | None, typer.Option("--report", help="Write the report to this JSON file.")] = None,
 ) -> None:
@@ -112,12 +116,13 @@ def conform_command(
 
             try:
                 with interrupted_by_sigterm():
-                    conform(backends, selected, PRESETS[preset], seed, advance, exhaustive, report, jobs)
+                    conform(backends, selected, preset, seed, advance, exhaustive, report, jobs, timeout)
                     if source:
-                        report.texts += run_texts(backends, jobs, source.name, real_text.run, source)
+                        chain = partial(run_texts, backends, jobs, timeout=timeout)
+                        report.texts += chain(source.name, real_text.run, source)
                         full = preset == "full"
-                        report.models += run_texts(backends, jobs, "models", model.run_all, source, full)
-                        report.models += run_texts(backends, jobs, "training", training.run_all, source, full)
+                        report.models += chain("models", model.run_all, source, full)
+                        report.models += chain("training", training.run_all, source, full)
                 interrupted = False
             except Terminated:
                 stopped = TERMINATED
@@ -137,7 +142,8 @@ def compare_command(
     backends: Annotated[str, typer.Option(help="Backends, separated by commas; the first is the reference.")],
     seed: Seed = 0,
     cases: Annotated[int, typer.Option(min=0, help="Number of drawn cases.")] = 100,
-    case: Annotated[str | None, typer.Option(help="Check this one case instead: JSON, as a failure prints it.")] = None,
+    case: Annotated[str | None, typer.Option(help=CASE)] = None,
+    variant: Annotated[str, typer.Option(help="Paths of the backends to take, as a failure card names them.")] = "",
     device: Device = None,
     as_json: Json = False,
 ) -> None:
@@ -146,8 +152,10 @@ def compare_command(
     Exit code 0: every integer was equal, 1: an integer differs or nothing was compared, 2: a usage error.
     """
     from .engine import replay
+    from .engine.calls import Caller
     from .engine.cases import draw_case
     from .engine.comparison import AnyCase, Failure
+    from .engine.judge import variant_of, variants
     from .render import show_failure
 
     contract = find_op(op)
@@ -163,13 +171,15 @@ def compare_command(
         chosen: list[AnyCase] = [draw_case(contract.name, source) for _ in range(0 if case else cases)]
         if case:
             try:
-                chosen = [replay.parse(case, op)]
+                chosen = replay.parse_sequence(_written(case), op)
             except replay.CaseError as error:
                 raise UsageError(str(error)) from error
         compared, failure = 0, None
         try:
-            for one in chosen:
-                compared += sum(replay.check(other, one, reference) for other in others)
+            for other in others:
+                caller, wanted = Caller(other), Caller(reference)
+                with variant_of(other, variant if variant in variants(other) else ""):
+                    compared += sum(replay.check(caller, one, wanted) for one in chosen)
         except Failure as error:
             failure = error
     if as_json:
@@ -185,6 +195,16 @@ def compare_command(
         else:
             console.print(f"FAILED: {op}: nothing was compared in {len(chosen)} cases", style="bold red")
     raise typer.Exit(EQUAL if compared and not failure else MISMATCH)
+
+
+def _written(case: str) -> str:
+    """Return cases as JSON, from a file where they are no JSON themselves."""
+    if case.lstrip().startswith(("{", "[")):
+        return case
+    try:
+        return Path(case).read_text()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--case: neither JSON nor a file: {error}") from error
 
 
 def _text(path: Path | None) -> Source:

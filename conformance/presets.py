@@ -1,3 +1,30 @@
-"""The presets of the suite: how many cases are drawn for each op."""
+"""The presets of the suite: how many cases each op gets, and how large they may be."""
 
-PRESETS = {"minimal": 25, "full": 150}
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How many cases a run takes for each op; ``cost`` bounds a listed case, in products of all its sizes.
+
+    ``line`` is what one line of Python in a loop of the golden code costs. ``thin`` takes a part of what is listed, and
+    ``extremes`` is how many extremes are taken.
+    """
+
+    drawn: int
+    cost: int
+    line: int = 6
+    thin: bool = False
+    extremes: int | None = None
+    repetitions: int = 1  # of each listed case in a variant of a backend, which may race
+
+
+SMOKE = Preset(5, 1 << 9, thin=True, extremes=8)
+PRESETS = {"smoke": SMOKE, "minimal": Preset(25, 340_000), "full": Preset(150, 1 << 20, repetitions=3)}
+# Backends that say of themselves that they are interpreted take these cases under the preset of the same name.
+INTERPRETED = {
+    "smoke": SMOKE,
+    "minimal": Preset(5, 1 << 11, line=1, thin=True, extremes=12),
+    "full": Preset(60, 1 << 13, line=1, repetitions=4),
+}
+TIMEOUT = 120.0  # seconds for one case, of which a compiler may take most

@@ -8,6 +8,7 @@ from rich.text import Text as Line
 from mamba_integer.spec.contract import find_op
 
 from .engine.comparison import Failure, hexadecimal
+from .engine.layouts import CONTIGUOUS
 from .report import Report, Result, Text
 
 STYLES = {"passed": "green", "failed": "bold red", "missing": "yellow", "not run": "yellow"}
@@ -21,9 +22,16 @@ def failure_card(failure: Failure) -> Panel:
     for label, clause in contract.clauses.items():
         rows.add_row(label, Line(clause))
     shapes = [(t.name, f"{a.dtype}{list(a.shape)}") for t, a in zip(contract.inputs, case.arrays, strict=True)]
-    views = "; strided views, each second element of a larger array" if getattr(case, "strided", False) else ""
-    rows.add_row("inputs", Line(", ".join(f"{name} {shape}" for name, shape in shapes) + views))
+    rows.add_row("inputs", Line(", ".join(f"{name} {shape}" for name, shape in shapes)))
+    layouts = zip(contract.inputs, getattr(case, "layouts", ()), strict=False)
+    views = [f"{tensor.name}: {layout}" for tensor, layout in layouts if layout != CONTIGUOUS]
+    if views:
+        rows.add_row("views", Line("; ".join(views)))
     rows.add_row("parameters", Line(", ".join(f"{n}={v}" for n, v in case.parameters.items()) or "none"))
+    if failure.variant:
+        rows.add_row("variant", Line(failure.variant))
+    if failure.before:
+        rows.add_row("calls", Line(f"it fails after {len(failure.before)} other calls, which the command repeats too"))
     rows.add_row(failure.kind, Line(failure.message, style="bold red"))
     if failure.differs:
         first = ", ".join(map(str, failure.index))
@@ -89,6 +97,14 @@ def verdict(report: Report) -> Line:
     return Line(f"equal: {what}", style="bold green")
 
 
+def coverpoints(report: Report) -> Line:
+    """Return the line that says how much of what the preset lists was run."""
+    total = report.to_dict()["total"]
+    points, missed = total["coverpoints"], total["coverpoints_missed"]
+    percent = 100 * (points - missed) // points if points else 0
+    return Line(f"coverpoints: {percent} % of {points:,} layouts, sizes and pairs of parameters")
+
+
 def show_report(console: Console, report: Report) -> None:
     for failure in report.failures:
         show_failure(console, failure)
@@ -100,6 +116,7 @@ def show_report(console: Console, report: Report) -> None:
     console.print(table(report))
     for source in dict.fromkeys(text.source for text in texts):
         console.print(text_table([text for text in texts if text.source == source]))
+    console.print(coverpoints(report))
     console.print(verdict(report))
 
 

@@ -23,6 +23,8 @@ class Result:
     integers: int = 0
     failure: Failure | None = None
     shares: int = 0
+    points: Counter[str] = field(default_factory=Counter)  # what the listed cases cover, and how often
+    lacking: set[str] = field(default_factory=set)  # points of layouts that the backend's arrays don't have
 
     @property
     def cases(self) -> int:
@@ -33,9 +35,16 @@ class Result:
         self.shares -= 1
         self.groups += share.groups
         self.integers += share.integers
+        self.points.update(share.points)
+        self.lacking |= share.lacking
         self.failure = self.failure or share.failure
         if self.status != "failed":
             self.status = share.status if share.status == "failed" or not self.shares else "not run"
+
+    @property
+    def missed(self) -> list[str]:
+        """The points that no case covered, but for layouts that the backend's arrays don't have."""
+        return [point for point, count in self.points.items() if not count and point not in self.lacking]
 
     def count(self, group: str, integers: int) -> None:
         self.groups[group] += 1
@@ -50,6 +59,8 @@ class Result:
             "cases": self.cases,
             "groups": dict(self.groups),
             "integers": self.integers,
+            "coverpoints": dict(self.points),
+            "layouts_lacking": sorted(self.lacking),
             "failure": self.failure.to_dict() if self.failure else None,
         }
 
@@ -121,6 +132,8 @@ class Report:
                 "ops": len(selected),
                 "ops_of_specification": len(spec.OPS),
                 "cases": sum(result.cases for result in self.results),
+                "coverpoints": sum(len(result.points) - len(result.lacking) for result in self.results),
+                "coverpoints_missed": sum(len(result.missed) for result in self.results),
                 "integers": self.compared + sum(text.integers for text in (*self.texts, *self.models)),
                 "statuses": dict(Counter(self.statuses)),
             },

@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cache, cached_property
 from random import Random
 from types import MappingProxyType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -13,12 +14,16 @@ from mamba_integer.spec.contract import Constant, Packed, Tensor, find_op, known
 
 from ..plans import PLANS
 from ..plans.plan import Extreme
-from .patterns import PATTERNS, draw
+from .layouts import CONTIGUOUS, LAYOUTS
+from .patterns import DRAWN, PATTERNS, draw
+
+# Drawn layouts keep the integers that were drawn, so not those of stride 0.
+SEEN = (CONTIGUOUS, *(name for name, layout in LAYOUTS.items() if layout.repeats is None and name != CONTIGUOUS))
 
 
 @dataclass(frozen=True)
 class Case:
-    """One call of an op. ``strided`` passes every array as each second element of a larger one."""
+    """One call of an op. ``layouts`` says how each argument lies in memory; without them all are contiguous."""
 
     op: str
     sizes: Mapping[str, int]
@@ -26,10 +31,15 @@ class Case:
     parameters: Mapping[str, int]
     patterns: tuple[str, ...]
     seed: int
-    strided: bool = False
+    layouts: tuple[str, ...] = ()
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), separators=(",", ":"))
+        return self._json
+
+    @cached_property
+    def _json(self) -> str:
+        # Not by asdict, which copies all: a run writes each of its cases down.
+        return json.dumps({field.name: getattr(self, field.name) for field in fields(self)}, separators=(",", ":"))
 
     @cached_property
     def at(self) -> SimpleNamespace:
@@ -39,15 +49,16 @@ class Case:
     def arrays(self) -> tuple[np.ndarray, ...]:
         """The input arrays, contiguous."""
         inputs = find_op(self.op).inputs
-        return tuple(self._array(i, tensor) for i, tensor in enumerate(inputs))
+        arrays = (self.array(i, tensor) for i, tensor in enumerate(inputs))
+        return tuple(map(with_equal_rows, arrays, self.layouts)) if self.layouts else tuple(arrays)
 
-    def _array(self, stream: int, tensor: Tensor) -> np.ndarray:
+    def array(self, stream: int, tensor: Tensor, dtype: str = "") -> np.ndarray:
         if isinstance(tensor, Constant):
             return tensor.value(self.at).copy()
         if isinstance(tensor, Packed):
             digits = (*self._shape(tensor)[:-1], getattr(self.at, tensor.packed))
             return find_op(tensor.packer)(self._draw(stream, digits, -1, 1).astype(np.int8))
-        dtype = tensor.dtypes[(self.seed >> stream) % len(tensor.dtypes)]
+        dtype = dtype or tensor.dtypes[(self.seed >> stream) % len(tensor.dtypes)]
         allowed = tensor.range(self.at, dtype)
         return np.asarray(self._draw(stream, self._shape(tensor), allowed.low, allowed.high), dtype)
 
@@ -67,7 +78,6 @@ class ExtremeCase:
     op: str
     entry: int
     call: int
-    strided: bool = False
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), separators=(",", ":"))
@@ -90,18 +100,25 @@ def listed(op: str) -> list[Extreme]:
     return [*PLANS[op].extremes(), *PLANS[op].edges()]
 
 
-def extreme_cases(op: str) -> Iterator[ExtremeCase]:
-    """Return one case for each call that the op's plan lists, of its extremes and its edges."""
-    for entry, extreme in enumerate(listed(op)):
-        for call in range(len(extreme.calls)):
-            yield ExtremeCase(op, entry, call)
+def extreme_cases(op: str, most: int | None = None) -> Iterator[ExtremeCase]:
+    """Yield one case for each call that the op's plan lists, of its extremes and its edges.
+
+    Of the extremes, which are many calls of the same sizes, ``most`` are taken, evenly spaced; of the edges all.
+    """
+    first_edge = len(list(PLANS[op].extremes()))
+    calls = [(entry, call) for entry, extreme in enumerate(listed(op)) for call in range(len(extreme.calls))]
+    extremes, edges = ([c for c in calls if (c[0] < first_edge) is inside] for inside in (True, False))
+    if most and len(extremes) > most:
+        extremes = [extremes[i * len(extremes) // most] for i in range(most)]
+    for entry, call in (*extremes, *edges):
+        yield ExtremeCase(op, entry, call)
 
 
 def large_cases(op: str, seed: int) -> Iterator[Case]:
-    """Return one case of ordinary values for each of the large sizes that the op's plan lists."""
+    """Yield one case of ordinary values for each of the large sizes that the op's plan lists."""
     for i, sizes in enumerate(PLANS[op].large):
         case = draw_case(op, Random(f"{seed} {i}"), sizes)
-        yield replace(case, patterns=("uniform",) * len(case.patterns), strided=False)
+        yield replace(case, patterns=("uniform",) * len(case.patterns), layouts=())
 
 
 def parse_case(text: str) -> Case | ExtremeCase:
@@ -113,27 +130,39 @@ def parse_case(text: str) -> Case | ExtremeCase:
         The text is no JSON object with exactly the fields of a case.
     """
     try:
-        fields = json.loads(text)
-        if "entry" in fields:
-            return ExtremeCase(**fields)
-        case = Case(**fields | {"leading": tuple(fields["leading"]), "patterns": tuple(fields["patterns"])})
+        written = json.loads(text)
+        if "entry" in written:
+            return ExtremeCase(**written)
+        tuples = {name: tuple(written[name]) for name in ("leading", "patterns", "layouts") if name in written}
+        case = Case(**written | tuples)
     except (TypeError, KeyError, json.JSONDecodeError) as error:
         raise ValueError(f"not a case: {error}") from error
     if unknown := [p for p in case.patterns if p not in PATTERNS]:
         raise ValueError(f"case: unknown pattern {unknown[0]!r}; known: {', '.join(PATTERNS)}")
+    if unknown := [layout for layout in case.layouts if layout not in LAYOUTS]:
+        raise ValueError(f"case: unknown layout {unknown[0]!r}; known: {', '.join(LAYOUTS)}")
     return case
 
 
-def draw_case(op: str, random: Random, given: Mapping[str, int] = MappingProxyType({})) -> Case:
+def with_equal_rows(array: np.ndarray, layout: str) -> np.ndarray:
+    """Return an array that a layout of stride 0 allows: its first row, or column, in the place of each."""
+    axis = LAYOUTS[layout].repeats
+    if axis is None or array.ndim < LAYOUTS[layout].dimensions or not array.size:
+        return array
+    return np.repeat(array.take([0], axis), array.shape[axis], axis)
+
+
+def draw_case(op: str, random: Random, given: Mapping[str, Any] = MappingProxyType({})) -> Case:
     """Draw a case from the op's plan; ``random`` may be hypothesis' source, which then shrinks failures.
 
-    ``given`` are sizes and parameters that aren't drawn, and as "..." the number of rows.
+    ``given`` are sizes and parameters that aren't drawn, and as "..." the number of rows or the leading dimensions.
     """
     contract, plan = find_op(op), PLANS[op]
     sizes = {name: given[name] if name in given else random.choice(options) for name, options in plan.sizes.items()}
     leading: tuple[int, ...] = ()
     if any("..." in tensor.shape for tensor in contract.inputs):
-        leading = (given["..."],) if "..." in given else random.choice(plan.leading)
+        rows = given.get("...")
+        leading = random.choice(plan.leading) if rows is None else (rows,) if isinstance(rows, int) else rows
     at = SimpleNamespace(leading=leading, **sizes)
     for name, choice in plan.parameters.items():
         drawn = choice(random, at) if callable(choice) else random.choice(choice)
@@ -143,7 +172,7 @@ def draw_case(op: str, random: Random, given: Mapping[str, int] = MappingProxyTy
         sizes=sizes,
         leading=leading,
         parameters={name: getattr(at, name) for name in plan.parameters},
-        patterns=tuple(random.choice(list(PATTERNS)) for _ in contract.inputs),
+        patterns=tuple(random.choice(DRAWN) for _ in contract.inputs),
         seed=random.randrange(1 << 32),
-        strided=random.choice((False, True)),
+        layouts=tuple(random.choice(SEEN) for _ in contract.inputs) if random.choice((False, True)) else (),
     )

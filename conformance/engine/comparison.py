@@ -30,7 +30,7 @@ class Failure(Exception):
 
     backend: Backend
     case: AnyCase
-    kind: str  # crash, result, dtype, shape, value, mutation, accepted, unstable
+    kind: str  # crash, timeout, result, dtype, shape, value, mutation, memory, accepted, unstable
     message: str
     output: str = ""
     count: int = 0
@@ -39,6 +39,9 @@ class Failure(Exception):
     got: int = 0
     want: int = 0
     reference: str = "golden"
+    before: tuple[str, ...] = ()  # the JSON of the cases that must run before this one for it to fail
+    history: tuple[str, ...] = ()  # of all that ran before it
+    variant: str = ""  # of the backend
 
     def __reduce__(self):
         return Failure, tuple(getattr(self, field.name) for field in fields(self))
@@ -53,10 +56,17 @@ class Failure(Exception):
 
     @property
     def repeat(self) -> str:
-        """The command that repeats this case."""
+        """The command that repeats this case, after those that must run before it."""
         names = f"{self.reference},{self.backend.name}"
         command = ["mamba-integer", "compare", "--op", self.case.op, "--backends", names]
-        return shlex.join([*command, "--device", self.backend.device, "--case", self.case.to_json()])
+        variant = ["--variant", self.variant] if self.variant else []
+        return shlex.join([*command, "--device", self.backend.device, *variant, "--case", self.sequence])
+
+    @property
+    def sequence(self) -> str:
+        """The case as JSON; where it fails only after others, a list of all of them."""
+        case = self.case.to_json()
+        return f"[{','.join([*self.before, case])}]" if self.before else case
 
     def to_dict(self) -> dict[str, Any]:
         found: dict[str, Any] = {
@@ -70,6 +80,7 @@ class Failure(Exception):
             "shapes": [list(array.shape) for array in self.case.arrays],
             "parameters": dict(self.case.parameters),
             "case": self.case.to_json(),
+            "cases_before": len(self.before),
             "repeat": self.repeat,
         }
         if self.differs:
@@ -91,41 +102,6 @@ def hexadecimal(value: int) -> str:
     """Return the two's complement bits of value: 32 of them, or 64 where it needs more."""
     bits = 32 if -(1 << 31) <= value < 1 << 32 else 64
     return f"0x{value & ((1 << bits) - 1):0{bits // 4}x}"
-
-
-def check_case(backend: Backend, case: AnyCase, reference: Backend | None = None) -> int:
-    """Run a case on a backend and on the reference (the golden op); return how many integers were compared.
-
-    Raises
-    ------
-    Failure
-        The backend crashed, changed an input, or returned anything but the reference's result.
-    """
-    if reference is None:
-        want = _as_tuple(find_op(case.op)(*case.arrays, **case.parameters))
-        return compare(backend, case, run_case(backend, case), want)
-    try:
-        got, want = run_case(backend, case), run_case(reference, case)
-        want = in_form(reference, case, want, forms(case.op, case.arrays, case.parameters))
-        return compare(backend, case, got, want)
-    except Failure as failure:
-        failure.reference = reference.name
-        raise
-
-
-def run_case(backend: Backend, case: AnyCase) -> tuple[Any, ...]:
-    """Run a case on a backend; return its results as NumPy arrays (whatever it returned, where they are none)."""
-    strided = getattr(case, "strided", False)
-    passed = [_spread(array) if strided else array for array in case.arrays]
-    with crashes_as_failures(backend, case):
-        loaded = [backend.load(array.copy()) for array in passed]
-        views = [array[..., ::2] if strided and array.shape else array for array in loaded]
-        got = tuple(backend.store(result) for result in backend.call(case.op, views, case.parameters))
-        after = [backend.store(array) for array in loaded]
-    for tensor, before, now in zip(find_op(case.op).inputs, passed, after, strict=True):
-        if not np.array_equal(now, before):
-            raise Failure(backend, case, "mutation", f"the op changed its input {tensor.name}")
-    return got
 
 
 @contextlib.contextmanager
@@ -210,19 +186,6 @@ def compare(
     return compared
 
 
-def _spread(array: np.ndarray) -> np.ndarray:
-    """Return an array whose every second element along the last axis is ``array``."""
-    if array.ndim == 0:
-        return array.copy()
-    spread = np.full((*array.shape[:-1], 2 * array.shape[-1]), 1, array.dtype)
-    spread[..., ::2] = array
-    return spread
-
-
 def _as_array(result: Any) -> Any:
     """Return NumPy's scalars as arrays: its functions turn arrays without dimensions into them."""
     return np.asarray(result) if isinstance(result, np.generic) else result
-
-
-def _as_tuple(result: Any) -> tuple[Any, ...]:
-    return result if isinstance(result, tuple) else (result,)

@@ -13,7 +13,8 @@ from mamba_integer.backends import Backend
 from mamba_integer.spec.contract import find_op
 
 from ..plans.activation import offsets
-from .comparison import Failure, check_case, crashes_as_failures
+from .calls import check_case
+from .comparison import Failure, crashes_as_failures
 
 BLOCK = 1 << 26
 INT16 = np.arange(-32767, 32768, dtype=np.int16)

@@ -52,9 +52,32 @@ def small(words, low, high):
     return np.clip((words % np.uint64(9)).astype(np.int64) - 4, low, high)
 
 
+def scaled(words, low, high):
+    """Rows of every magnitude: exponents and scales that are neither the least nor the greatest."""
+    first = words[..., :1] if words.ndim else words
+    return np.clip(uniform(words, low, high) >> _below(first >> np.uint64(20), _bits(low, high)), low, high)
+
+
+def last_along(axis):
+    """Return the pattern of arrays that are zero but for the last place of an axis: a far value decides alone."""
+
+    def pattern(words, low, high):
+        values = uniform(words, low, high)
+        if words.ndim < -axis:
+            return values
+        kept = np.zeros(words.shape[axis], bool)
+        kept[-1:] = True
+        return np.where(kept.reshape((-1,) + (1,) * (-1 - axis)), values, np.clip(0, low, high))
+
+    return pattern
+
+
 PATTERNS: dict[str, Callable] = {
-    pattern.__name__: pattern for pattern in (uniform, extremes, ties, walking, runs, small, highest, lowest)
+    pattern.__name__: pattern for pattern in (uniform, extremes, ties, walking, runs, small, highest, lowest, scaled)
 }
+DRAWN = tuple(PATTERNS)
+LAST = {axis: f"last along {axis}" for axis in (-1, -2, -3, -4)}
+PATTERNS |= {name: last_along(axis) for axis, name in LAST.items()}
 
 
 def draw(pattern: str, seed: int, stream: int, shape: tuple[int, ...], low: int, high: int) -> np.ndarray:

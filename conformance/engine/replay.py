@@ -6,8 +6,9 @@ from mamba_integer.backends import Backend
 from mamba_integer.spec import DomainError
 from mamba_integer.spec.contract import find_op
 
+from .calls import Caller, as_caller, check_case
 from .cases import Case, parse_case
-from .comparison import AnyCase, check_case
+from .comparison import AnyCase
 from .exhaustive import GROUPS, ExhaustiveCase
 from .relations import RELATIONS, RelationCase
 
@@ -53,8 +54,28 @@ def _parse(text: str) -> AnyCase:
     return parse_case(text)
 
 
-def check(backend: Backend, case: AnyCase, reference: Backend | None = None) -> int:
+def parse_sequence(text: str, op: str) -> list[AnyCase]:
+    """Parse one case, or a list of cases that run one after the other.
+
+    Raises
+    ------
+    CaseError
+        As for `parse`.
+    """
+    if not text.lstrip().startswith("["):
+        return [parse(text, op)]
+    try:
+        cases = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise CaseError(f"bad case: {error}") from error
+    if not cases:
+        raise CaseError("bad case: an empty list of cases")
+    return [parse(json.dumps(case), op) for case in cases]
+
+
+def check(backend: Caller | Backend, case: AnyCase, reference: Caller | Backend | None = None) -> int:
     """Check a case of any kind; a relation and an exhaustive group need no reference but the specification."""
+    caller = as_caller(backend)
     if isinstance(case, RelationCase | ExhaustiveCase):
-        return case.check(backend)
-    return check_case(backend, case, reference)
+        return case.check(caller.backend)
+    return check_case(caller, case, reference)

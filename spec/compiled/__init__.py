@@ -4,6 +4,8 @@ They may be called from several Python threads, and in forked children; see `thr
 while NUMBA_DISABLE_JIT is set.
 """
 
+from contextlib import AbstractContextManager
+
 from .activation import *
 from .activation_backward import *
 from .conv import *
@@ -26,4 +28,15 @@ from .rotation import *
 from .sampling import *
 from .scan import *
 from .scan_backward import *
+from .threads import spreading_from
 from .transform import *
+
+
+def variants() -> tuple[str, ...]:
+    """Return the names of the paths that small arrays don't take by themselves."""
+    return ("parallel",)
+
+
+def variant(name: str) -> AbstractContextManager[None]:
+    """Return a context in which arrays of any size take the paths of a variant."""
+    return {"parallel": spreading_from}[name](1)

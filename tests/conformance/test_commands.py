@@ -115,7 +115,7 @@ def test_zero_cases_fail(cli):
 
 
 def test_interrupted_run_reports_what_it_did(monkeypatch, cli):
-    def interrupt(backends, ops, examples, seed, progress, exhaustive, report, jobs):
+    def interrupt(backends, ops, preset, seed, progress, exhaustive, report, jobs, timeout):
         report.results += [Result("isqrt", "numba"), Result("saturate", "numba")]
         report.results[0].status = "passed"
         report.results[0].count("drawn", 5)

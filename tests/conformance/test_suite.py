@@ -12,31 +12,21 @@ from rich.console import Console
 
 from mamba_integer import spec
 from mamba_integer.backends import Backend, load
-from mamba_integer.conformance.chains import (
-    model as model_cases,
-)
-from mamba_integer.conformance.chains import (
-    text as real_text,
-)
-from mamba_integer.conformance.engine import (
-    exhaustive,
-    relations,
-)
-from mamba_integer.conformance.engine import (
-    replay as repeat,
-)
-from mamba_integer.conformance.engine import run as conformance_run
+from mamba_integer.backends.files.source import LONGEST
+from mamba_integer.conformance.chains import model as model_cases
+from mamba_integer.conformance.chains import text as real_text
+from mamba_integer.conformance.engine import drawing, exhaustive, relations
+from mamba_integer.conformance.engine import replay as repeat
+from mamba_integer.conformance.engine.calls import check_case
 from mamba_integer.conformance.engine.cases import Case, draw_case, extreme_cases
-from mamba_integer.conformance.engine.comparison import Failure, check_case, forms, hexadecimal, in_form
+from mamba_integer.conformance.engine.comparison import Failure, forms, hexadecimal, in_form
+from mamba_integer.conformance.engine.drawing import check_drawn
 from mamba_integer.conformance.engine.exhaustive import CHOSEN, POSTCONDITIONS, ExhaustiveCase
+from mamba_integer.conformance.engine.judge import conform_op
 from mamba_integer.conformance.engine.relations import RELATIONS, check_relation, draw_relation
-from mamba_integer.conformance.engine.run import check_drawn, conform, conform_op
-from mamba_integer.conformance.mutants import (
-    forward as broken,
-)
-from mamba_integer.conformance.mutants import (
-    training as broken_training,
-)
+from mamba_integer.conformance.engine.run import conform
+from mamba_integer.conformance.mutants import forward as broken
+from mamba_integer.conformance.mutants import training as broken_training
 from mamba_integer.conformance.render import failure_card
 
 BROKEN = "mamba_integer.conformance.mutants.forward"
@@ -48,11 +38,18 @@ def card_text(failure: Failure) -> str:
     return console.export_text()
 
 
-def test_golden_passes_everything():
-    report = conform(load("golden"))
+@pytest.mark.parametrize("op", spec.OPS)
+def test_golden_passes_every_op(op):
+    report = conform(load("golden"), [op], preset="smoke")
     assert not report.failures
     assert report.exit_code == 0 and report.complete
-    assert {group for result in report.results for group in result.groups} == {"drawn", "extremes", "large", *RELATIONS}
+
+
+def test_every_group_of_cases_is_counted():
+    ops = ("causal_conv1d", "selective_scan_backward", "norm_quantize", "pack_ternary", "stochastic_round_rows")
+    report = conform(load("golden"), ops, preset="smoke")
+    groups = {group for result in report.results for group in result.groups}
+    assert groups == {"drawn", "extremes", "again", "large", "layouts", "leading", "sizes", "far", "pairs", *RELATIONS}
 
 
 @pytest.mark.parametrize("name", broken.NULL)
@@ -131,7 +128,7 @@ def test_failing_case_is_shrunk():
 
 @pytest.mark.parametrize("seconds", [0, 0.05, 0.2])
 def test_shrinking_that_is_stopped_is_not_reported_as_unstable(seconds, monkeypatch):
-    monkeypatch.setattr(conformance_run, "SHRINKING_SECONDS", seconds)
+    monkeypatch.setattr(drawing, "SHRINKING_SECONDS", seconds)
     backend = load(f"{BROKEN}:half_away")
     with pytest.raises(Failure) as found:
         check_drawn(100, 0, partial(draw_case, "sigmoid_gate"), partial(check_case, backend))
@@ -146,9 +143,9 @@ def test_what_is_right_most_times_is_found_on_a_gpu():
         return result ^ (calls.count(70001) == 2 and arrays[0].size == 70001)
 
     ops = broken.Golden(bit_length=broken.after("bit_length", rarely_wrong))
-    assert conform_op(Backend("sound", ops), "bit_length", 5).status == "passed"
+    assert conform_op(Backend("sound", ops), "bit_length", "smoke").status == "passed"
     calls.clear()
-    result = conform_op(Backend("racing", ops, "gpu"), "bit_length", 5)
+    result = conform_op(Backend("racing", ops, "gpu"), "bit_length", "smoke")
     assert result.status == "failed" and result.failure.kind == "unstable"
 
 
@@ -369,7 +366,7 @@ def test_real_text_stages_carry_information():
 def test_real_text_from_a_file(tmp_path):
     path = tmp_path / "text"
     path.write_bytes(b"To be, or not to be" * 100)
-    assert real_text.Source.of_file(path).data == path.read_bytes()[: real_text.LONGEST]
+    assert real_text.Source.of_file(path).data == path.read_bytes()[:LONGEST]
     path.write_bytes(b"")
     with pytest.raises(ValueError, match="empty"):
         real_text.Source.of_file(path)
@@ -380,7 +377,7 @@ def test_inputs_are_arrays_even_without_dimensions():
     for op in (name for name, op in spec.OPS.items() if any(tensor.shape == "..." for tensor in op.inputs)):
         cases = [*(draw_case(op, source) for _ in range(20)), *itertools.islice(extreme_cases(op), 5)]
         assert all(type(array) is np.ndarray for case in cases for array in case.arrays), op
-    case = Case("saturate", {}, (), {"bits": 8}, ("uniform",), 1, strided=True)
+    case = Case("saturate", {}, (), {"bits": 8}, ("uniform",), 1, ("each second element",))
     kinds = []
     check_case(
         Backend("kinds", broken.Golden(saturate=lambda x, bits: kinds.append(type(x)) or x.clip(-127, 127))), case
@@ -388,10 +385,11 @@ def test_inputs_are_arrays_even_without_dimensions():
     assert kinds == [np.ndarray]
 
 
-def test_card_says_that_inputs_are_views():
-    for strided in (False, True):
-        case = Case("saturate", {}, (2,), {"bits": 8}, ("uniform",), 1, strided)
-        assert ("strided views" in card_text(Failure(load("golden"), case, "value", "differs"))) == strided
+def test_card_says_how_inputs_are_seen():
+    for layouts in ((), ("each second element",)):
+        case = Case("saturate", {}, (2,), {"bits": 8}, ("uniform",), 1, layouts)
+        card = card_text(Failure(load("golden"), case, "value", "differs"))
+        assert ("x: each second element" in card) == bool(layouts)
 
 
 def test_case_survives_json():

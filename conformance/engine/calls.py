@@ -1,0 +1,131 @@
+"""Calls of a backend's ops, and what they do to memory: a result is fresh, an input stays as it was, margins too."""
+
+import contextlib
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mamba_integer.backends import Backend
+from mamba_integer.spec.contract import find_op
+
+from .comparison import AnyCase, Failure, compare, crashes_as_failures, forms, in_form
+from .golden import golden_results
+from .layouts import CANARY, CONTIGUOUS, Placed, place
+
+HELD = 6  # calls whose results are looked at again after each later call
+HELD_BYTES = 1 << 26
+OVERWRITTEN = CANARY ^ 0x2A
+
+
+@dataclass
+class Returned:
+    """The results of one call: as the backend returned them, and as they were then."""
+
+    results: Sequence[Any]
+    copies: Sequence[Any]
+
+
+@dataclass
+class Caller:
+    """Calls one backend, and holds on to the results of its last calls to see whether a later one changes them."""
+
+    backend: Backend
+    held: deque[Returned] = field(default_factory=deque)
+
+    def run(self, case: AnyCase) -> tuple[Any, ...]:
+        """Run a case; return its results as NumPy arrays (whatever the backend returned, where they are none).
+
+        Raises
+        ------
+        Failure
+            The backend crashed, wrote to an input or beside it, or returned memory that isn't the caller's alone.
+        """
+        backend, layouts = self.backend, getattr(case, "layouts", ())
+        chosen = layouts or (CONTIGUOUS,) * len(case.arrays)
+        with crashes_as_failures(backend, case):
+            placed = [place(backend, array, layout) for array, layout in zip(case.arrays, chosen, strict=True)]
+            results = backend.call(case.op, [argument.view for argument in placed], case.parameters)
+            returned = Returned(results, self._copies(results))
+            after = [np.asarray(backend.store(argument.loaded)) for argument in placed]
+        self._check_inputs(case, placed, after)
+        with crashes_as_failures(backend, case):
+            self._check_results(case, placed, returned)
+        return tuple(returned.copies)
+
+    def _copies(self, results: Sequence[Any]) -> list[Any]:
+        stored = (self.backend.store(result) for result in results)
+        return [array.copy() if isinstance(array, np.ndarray) else array for array in stored]
+
+    def _check_inputs(self, case: AnyCase, placed: Sequence[Placed], after: Sequence[np.ndarray]) -> None:
+        for tensor, argument, now in zip(find_op(case.op).inputs, placed, after, strict=True):
+            if not np.array_equal(now, argument.buffer):
+                with crashes_as_failures(self.backend, case):
+                    view = self.backend.store(argument.view)
+                inside = tensor.name if not np.array_equal(view, case.arrays[self._position(case, tensor.name)]) else ""
+                wrote = f"changed its input {tensor.name}" if inside else f"wrote beside its input {tensor.name}"
+                raise Failure(self.backend, case, "mutation", f"the op {wrote}")
+
+    def _position(self, case: AnyCase, name: str) -> int:
+        return [tensor.name for tensor in find_op(case.op).inputs].index(name)
+
+    def _check_results(self, case: AnyCase, placed: Sequence[Placed], returned: Returned) -> None:
+        """Overwrite the inputs, look at all results that are held, and overwrite those that no longer are."""
+        overwrite(argument.loaded for argument in placed)
+        self._look(case, returned, "a result shares memory with an input")
+        for earlier in self.held:
+            self._look(case, earlier, "the call changed the result of an earlier call")
+        self.held.append(returned)
+        while len(self.held) > HELD or sum(size(held) for held in self.held) > HELD_BYTES:
+            oldest = self.held.popleft()
+            for i, result in enumerate(oldest.results):
+                overwrite([result])
+                rest = Returned(oldest.results[i + 1 :], oldest.copies[i + 1 :])
+                self._look(case, rest, "two results of one call share memory")
+            for held in self.held:
+                self._look(case, held, "results of two calls share memory")
+
+    def _look(self, case: AnyCase, returned: Returned, says: str) -> None:
+        for now, then in zip(self._copies(returned.results), returned.copies, strict=True):
+            if isinstance(then, np.ndarray) and not np.array_equal(now, then):
+                raise Failure(self.backend, case, "memory", f"{says}: it isn't fresh and the caller's")
+
+
+def overwrite(arrays: Any) -> None:
+    """Fill arrays with other integers where they can be written to."""
+    for array in arrays:
+        with contextlib.suppress(Exception):  # arrays that can't be written to can't be changed by others either
+            array[...] = OVERWRITTEN
+
+
+def size(returned: Returned) -> int:
+    return sum(array.nbytes for array in returned.copies if isinstance(array, np.ndarray))
+
+
+def check_case(caller: Caller | Backend, case: AnyCase, reference: Caller | Backend | None = None) -> int:
+    """Run a case on a backend and on the reference (the golden op); return how many integers were compared.
+
+    A Caller also looks again at what its backend returned for earlier cases.
+
+    Raises
+    ------
+    Failure
+        The backend crashed, or returned anything but the reference's result in memory that is the caller's alone.
+    """
+    caller = as_caller(caller)
+    if reference is None:
+        return compare(caller.backend, case, caller.run(case), golden_results(case))
+    reference = as_caller(reference)
+    try:
+        got, want = caller.run(case), reference.run(case)
+        want = in_form(reference.backend, case, want, forms(case.op, case.arrays, case.parameters))
+        return compare(caller.backend, case, got, want)
+    except Failure as failure:
+        failure.reference = reference.backend.name
+        raise
+
+
+def as_caller(backend: Caller | Backend) -> Caller:
+    return backend if isinstance(backend, Caller) else Caller(backend)

@@ -1,0 +1,99 @@
+"""The dimensions of an op, read from its contract: their names, their ranges, and the sizes at which kernels turn."""
+
+from collections.abc import Iterator
+from functools import cache
+from types import SimpleNamespace
+
+from mamba_integer.spec.contract import Packed, Parameter, Tensor, find_op
+
+ROWS = "..."  # the number of rows that leading dimensions make
+ODD = (2, 3, 5, 4, 7)
+TILES = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
+FAR = (4097, 16385, 65537)
+BETWEEN = (48, 96, 192, 320, 640)  # multiples of a tile that are no power of two
+
+
+def units(shape: str) -> Iterator[str]:
+    """Yield the sizes that a shape is made of: K of "K/4", P of "2*P", m of "2^m"."""
+    for name in shape.split():
+        for divided in name.split("/")[:1]:
+            unit = divided.split("*")[-1].split("^")[-1]
+            if not unit.isdigit():
+                yield unit
+
+
+@cache
+def dimensions(op: str) -> tuple[str, ...]:
+    """Return the names of an op's sizes, each once; "..." for its rows."""
+    contract = find_op(op)
+    tensors = (*contract.inputs, *contract.outputs)
+    return tuple(dict.fromkeys(unit for tensor in tensors for unit in units(tensor.shape)))
+
+
+@cache
+def exponents(op: str) -> frozenset[str]:
+    """Return the dimensions that are powers of two, by the names of their exponents."""
+    contract = find_op(op)
+    names = [name for tensor in contract.inputs for name in tensor.shape.split()]
+    return frozenset(name.split("/")[0].removeprefix("2^") for name in names if "^" in name)
+
+
+@cache
+def packed(op: str) -> frozenset[str]:
+    """Return the dimensions along which a byte holds several digits."""
+    contract = find_op(op)
+    tensors = (*contract.inputs, *contract.outputs)
+    return frozenset(tensor.packed for tensor in tensors if isinstance(tensor, Packed))
+
+
+def allowed(op: str, dimension: str) -> tuple[int, int]:
+    """Return the least and the greatest size of a dimension that the contract allows."""
+    contract = find_op(op)
+    for parameter in contract.parameters:
+        if parameter.name == dimension:
+            interval = parameter.range(SimpleNamespace())
+            return interval.low, interval.high
+    return contract.sizes.get(dimension, (0, 1 << 31))
+
+
+def small(op: str, options: tuple[int, ...]) -> dict[str, int]:
+    """Return small sizes, taken from the options in turn; four times as many where a byte holds four digits."""
+    sizes = {}
+    for i, name in enumerate(dimensions(op)):
+        size = options[i % len(options)]
+        if name in exponents(op):
+            size = 1 + i % 2
+        elif name in packed(op):
+            size = 4 * size + options[0] % 2
+        low, high = allowed(op, name)
+        sizes[name] = min(max(low, size), high)
+    return sizes
+
+
+def few(op: str) -> dict[str, int]:
+    """Return small sizes, but rows enough that no result is alive by luck."""
+    sizes = small(op, ODD)
+    return sizes | {ROWS: 4 * sizes[ROWS]} if ROWS in sizes else sizes
+
+
+def turning(op: str, dimension: str) -> list[int]:
+    """Return the sizes of a dimension at and beside which a kernel may go another way, in rising order."""
+    low, high = allowed(op, dimension)
+    if dimension in exponents(op):
+        return list(range(low, high + 1))
+    sizes = {0, *BETWEEN, *FAR, *(tile + beside for tile in TILES for beside in (-1, 0, 1)), high}
+    return sorted(size for size in sizes if low <= size <= high)
+
+
+def axis_of(tensor: Tensor, dimension: str) -> int | None:
+    """Return the axis of a dimension in a tensor, counted from its last."""
+    names = tensor.shape.split()
+    for i, name in enumerate(names):
+        if dimension in units(name):
+            return i - len(names)
+    return None
+
+
+def settings(op: str) -> list[Parameter]:
+    """Return the parameters that are no sizes."""
+    return [parameter for parameter in find_op(op).parameters if parameter.name not in dimensions(op)]

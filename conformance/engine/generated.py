@@ -1,0 +1,262 @@
+"""Listed cases that are made from an op's contract alone, so that an op has them from the day it is written.
+
+Every layout of every argument, every size at which a kernel may turn, every pair of ends of two parameters, values that
+decide alone at the far place of an axis, and leading dimensions of every kind; at parameters at which states matter.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from random import Random
+from zlib import crc32
+
+from mamba_integer.spec.contract import Constant, Packed, find_op
+
+from ..presets import PRESETS, Preset
+from .cases import Case
+from .costs import cost
+from .dimensions import ODD, ROWS, axis_of, dimensions, few, settings, small, turning
+from .layouts import CONTIGUOUS, LAYOUTS
+from .pairs import assignments
+from .patterns import LAST
+from .sensitivity import improved, in_domain, reseeded, score, sized, typical
+
+MIXED, EVENLY = "mixed layouts", ", even sizes"
+EVEN = (2, 8, 4, 12, 16)
+# Leading dimensions of views: a kernel may see rows only where there is one.
+TWO: dict[tuple[int, ...], tuple[int, ...]] = {ODD: (2, 3), EVEN: (4,)}
+FEW = (2, 3, 1)  # of the sizes beside one that is taken
+HUGE = 1 << 14  # from this size on the others are 1
+LEADING = ((1,), (2, 1, 3), (2, 0, 3), (0,), (2, 1, 1, 2), ())
+TRIED = 12  # other parameters, where a case isn't sensitive
+DTYPES = (1 << 16) - 1  # the bits of a seed that choose the dtypes of inputs
+SETTLING = 60  # where it is outside the domain
+WORK = 1 << 15  # of the tries for one case: a large one is taken as it is
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A case to be made: its group, what it covers, and what it costs."""
+
+    group: str
+    points: tuple[str, ...]
+    cost: int
+    make: Callable[[], Case | None]
+
+
+def listed_cases(op: str, preset: Preset) -> Iterator[tuple[Listed, Case | None]]:
+    """Yield an op's cases of up to the preset's cost; None where the domain has no such case."""
+    for listed in plans(op, preset.line):
+        if listed.cost <= preset.cost and (not preset.thin or thin(listed)):
+            yield listed, made(listed)
+
+
+@cache
+def made(listed: Listed) -> Case | None:
+    return listed.make()
+
+
+KEPT = {"layouts": 48, "sizes": 4, "far": 4, "pairs": 6}  # one of so many
+
+
+def thin(listed: Listed) -> bool:
+    """Return whether a case is kept where cases are slow: a part of each group, the same in every run.
+
+    Of layouts the mixed ones stay, in which each argument has each layout once.
+    """
+    name = "".join(listed.points)
+    if name.startswith(MIXED):
+        return EVENLY not in name
+    return crc32(name.encode()) % KEPT.get(listed.group, 1) == 0
+
+
+@cache
+def plans(op: str, line: int) -> tuple[Listed, ...]:
+    """Return all that the suite lists for an op, of any cost."""
+    return (*layout_plans(op), *leading_plans(op), *size_plans(op, line), *far_plans(op, line), *pair_plans(op))
+
+
+@cache
+def points_of(op: str) -> tuple[str, ...]:
+    """Return all that the cases of the full preset cover."""
+    full = PRESETS["full"]
+    listed = (one for one in plans(op, full.line) if one.cost <= full.cost)
+    return tuple(dict.fromkeys(point for one in listed for point in one.points))
+
+
+def number(*names: object) -> int:
+    """Return a seed that a case has by its name."""
+    return crc32(" ".join(map(str, names)).encode())
+
+
+@cache
+def base(op: str, options: tuple[int, ...]) -> Case:
+    """Return a sensitive case of small sizes."""
+    case = typical(op, tuple(few(op).items()))
+    if options != ODD:
+        leading = (options[0],) if case.leading else ()
+        other = case.seed ^ DTYPES  # the other dtypes, where an input may have several
+        case = improved(sized(case, small(op, options), leading, other))
+        if score(case) < 1.0:
+            case = typical(op, tuple(small(op, options).items()))
+    return case
+
+
+@cache
+def plain(op: str, options: tuple[int, ...]) -> Case | None:
+    """Return such a case with one or two leading dimensions, where the op has any."""
+    leading = TWO[options] if ROWS in dimensions(op) else ()
+    return settled(sized(base(op, options), small(op, options), leading))
+
+
+def layout_plans(op: str) -> Iterator[Listed]:
+    """Yield each layout of each argument alone, and of all arguments; the sizes odd, and even as vectors like them."""
+    inputs = find_op(op).inputs
+    names = [name for name in LAYOUTS if name != CONTIGUOUS]
+    leading = TWO[ODD] if ROWS in dimensions(op) else ()
+
+    def case(options: tuple[int, ...], layouts: list[str]) -> Case | None:
+        seed = number(op, *layouts)
+        case = plain(op, options)
+        return case and replace(case, seed=seed & ~DTYPES | case.seed & DTYPES, layouts=tuple(layouts))
+
+    def one(options: tuple[int, ...], chosen: Mapping[int, str]) -> Callable[[], Case | None]:
+        def make() -> Case | None:
+            seen = case(options, [chosen.get(i, CONTIGUOUS) for i in range(len(inputs))])
+            if seen is None:
+                return None
+            fits = [LAYOUTS[layout].fits(array) for layout, array in zip(seen.layouts, seen.arrays, strict=True)]
+            layouts = [layout if fit else CONTIGUOUS for layout, fit in zip(seen.layouts, fits, strict=True)]
+            return reseeded(replace(seen, layouts=tuple(layouts))) if set(layouts) != {CONTIGUOUS} else None
+
+        return make
+
+    def dimensions_of(i: int) -> int:
+        return len([name for name in inputs[i].shape.split() if name != ROWS]) + len(leading) * (
+            ROWS in inputs[i].shape
+        )
+
+    def has(i: int, layout: str) -> bool:
+        fixed = isinstance(inputs[i], Constant | Packed) and LAYOUTS[layout].repeats is not None
+        return dimensions_of(i) >= LAYOUTS[layout].dimensions and not fixed
+
+    for options, kind in ((ODD, ""), (EVEN, EVENLY)):
+        for name in names:
+            chosen = {i: name for i in range(len(inputs)) if has(i, name)}
+            if chosen:
+                yield Listed("layouts", (f"all arguments: {name}{kind}",), 0, one(options, chosen))
+        for shift in range(len(names)):
+            mixed = {i: names[(i * 5 + shift) % len(names)] for i in range(len(inputs))}
+            mixed = {i: name for i, name in mixed.items() if has(i, name)}
+            if mixed:
+                yield Listed("layouts", (f"{MIXED} {shift}{kind}",), 0, one(options, mixed))
+        for i, tensor in enumerate(inputs):
+            for name in names:
+                if has(i, name):
+                    yield Listed("layouts", (f"{tensor.name}: {name}{kind}",), 0, one(options, {i: name}))
+
+
+def leading_plans(op: str) -> Iterator[Listed]:
+    """Yield leading dimensions of every kind, and every size that may be empty."""
+    if ROWS in dimensions(op):
+        for leading in LEADING:
+            yield Listed("leading", (f"leading {leading}",), 0, with_leading(op, leading))
+
+
+def with_leading(op: str, leading: tuple[int, ...]) -> Callable[[], Case | None]:
+    return lambda: settled(reseeded(sized(base(op, ODD), small(op, ODD), leading, number(op, leading))))
+
+
+def settled(case: Case) -> Case | None:
+    """Return the case, with other parameters where these are outside the domain at its sizes; None if none are inside.
+
+    A case without elements needs no other parameters to be sensitive.
+    """
+    if not in_domain(case):
+        case = improved(case, kinds="alive", most=SETTLING)
+    return case if in_domain(case) else None
+
+
+def beside(op: str, dimension: str, size: int) -> dict[str, int]:
+    """Return one size that is taken, and few of all the others."""
+    random = Random(f"{op} {dimension} {size}")
+    options = tuple(random.choice(FEW) if size < HUGE else 1 for _ in dimensions(op))
+    sizes = small(op, options)
+    return sizes | {name: options[0] for name in (ROWS,) if name in sizes} | {dimension: size}
+
+
+def size_plans(op: str, line: int) -> Iterator[Listed]:
+    """Yield each size of each dimension at which a kernel may turn, the other sizes small."""
+    for dimension in dimensions(op):
+        for size in alternating(turning(op, dimension)):
+            sizes = beside(op, dimension, size)
+            point = (f"size {dimension}={size}",)
+            work = cost(op, sizes, line)
+            yield Listed("sizes", point, work, with_sizes(op, dimension, sizes, WORK // max(1, work)))
+
+
+def alternating(sizes: list[int]) -> list[int]:
+    """Return sizes from either end in turn: what a large call leaves in a workspace meets a small one."""
+    return [size for pair in zip(sizes, reversed(sizes), strict=True) for size in pair][: len(sizes)]
+
+
+def with_sizes(op: str, dimension: str, sizes: Mapping[str, int], most: int) -> Callable[[], Case | None]:
+    def make() -> Case | None:
+        leading = (sizes[ROWS],) if ROWS in sizes else ()
+        seed = number(op, dimension, sizes[dimension])
+        case = reseeded(sized(base(op, ODD), sizes, leading, seed))
+        if most and 0 not in sizes.values():
+            case = improved(case, kinds="alive", most=min(TRIED, most))
+        return settled(case)
+
+    return make
+
+
+def far_plans(op: str, line: int) -> Iterator[Listed]:
+    """Yield arrays that are zero but for the last place of an axis, which decides alone, at sizes of every order."""
+    for dimension in dimensions(op):
+        sizes = [size for size in turning(op, dimension) if size > 1]
+        for size in sizes:
+            if size in FAR or size == sizes[-1]:
+                chosen = beside(op, dimension, size)
+                point = (f"far {dimension}={size}",)
+                work = cost(op, chosen, line)
+                most = WORK // max(1, work)
+                yield Listed("far", point, work, at_the_far_place(op, dimension, chosen, most))
+
+
+FAR = (33, 320, 1025, 4097, 16385)
+
+
+def at_the_far_place(op: str, dimension: str, sizes: Mapping[str, int], most: int) -> Callable[[], Case | None]:
+    def make() -> Case | None:
+        leading = (sizes[ROWS],) if ROWS in sizes else ()
+        case = sized(base(op, ODD), sizes, leading, number(op, dimension, sizes[dimension], "far"))
+        patterns = list(case.patterns)
+        for i, tensor in enumerate(find_op(op).inputs):
+            axis = axis_of(tensor, dimension)
+            if axis is not None:
+                patterns[i] = LAST[axis]
+        case = replace(case, patterns=tuple(patterns))
+        if most:
+            case = improved(case, kinds="felt", most=min(TRIED, most))
+        return settled(case)
+
+    return make
+
+
+def pair_plans(op: str) -> Iterator[Listed]:
+    """Yield parameters at their ends, so that each two meet at both ends of each; outside the domain there are none."""
+    if not settings(op):
+        return
+    for values, points in assignments(base(op, ODD)):
+        yield Listed("pairs", points, 0, with_parameters(op, values))
+
+
+def with_parameters(op: str, values: Mapping[str, int]) -> Callable[[], Case | None]:
+    def make() -> Case | None:
+        case = replace(base(op, ODD), parameters=dict(values), seed=number(op, *values.items()))
+        case = improved(case, fixed=values, kinds="alive", most=TRIED)
+        return case if in_domain(case) else None
+
+    return make

@@ -1,0 +1,33 @@
+"""Results of the golden code, computed once per case for all backends that a process judges."""
+
+from collections import OrderedDict
+
+import numpy as np
+
+from mamba_integer.spec.contract import find_op
+
+from .comparison import AnyCase
+
+REMEMBERED_BYTES = 1 << 28
+
+Arrays = tuple[np.ndarray, ...]
+
+_results: OrderedDict[str, Arrays] = OrderedDict()
+_bytes = 0
+
+
+def golden_results(case: AnyCase) -> Arrays:
+    """Return what the golden op gives for a case, which it checks as well; nobody may write to it."""
+    global _bytes
+    key = case.to_json()
+    if key not in _results:
+        results = find_op(case.op)(*case.arrays, **case.parameters)
+        arrays = tuple(np.array(result) for result in (results if isinstance(results, tuple) else (results,)))
+        for array in arrays:
+            array.setflags(write=False)
+        _results[key] = arrays
+        _bytes += sum(array.nbytes for array in arrays)
+        while _bytes > REMEMBERED_BYTES and len(_results) > 1:
+            _, oldest = _results.popitem(last=False)
+            _bytes -= sum(array.nbytes for array in oldest)
+    return _results[key]

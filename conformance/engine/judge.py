@@ -1,0 +1,201 @@
+"""One op of one backend: every kind of case that it has, until one fails."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+from typing import Any
+
+from mamba_integer.backends import Backend
+
+from ..presets import INTERPRETED, PRESETS, Preset
+from ..report import Result
+from . import replay
+from .calls import Caller
+from .cases import Case, draw_case, extreme_cases, large_cases
+from .comparison import AnyCase, Failure
+from .drawing import check_drawn, check_listed
+from .exhaustive import exhaustive_cases
+from .generated import Listed, listed_cases, points_of
+from .journal import Journal
+from .layouts import CONTIGUOUS, has_layout
+from .relations import RELATIONS, draw_relation
+
+SHARE, SHARE_BITS = 30, 16  # examples that run in one go, and bits of a seed that number them
+CASES_A_RELATION_CASE = 6
+SAME_IN_VARIANTS = ("layouts", "pairs")  # groups that the full preset alone runs again there
+AGAIN = 3  # cases that run again after all: a result that a backend remembers has been overwritten since
+LARGE_RUNS = 3  # of each large case, in the full preset of each listed one, where it may race: anywhere but on a CPU
+
+
+@dataclass(frozen=True)
+class Task:
+    """One share of an op's cases, for one backend after the other: the golden results are computed once.
+
+    Each ``share`` of an op draws cases of its own; share 0 also has what isn't drawn.
+    """
+
+    op: str
+    backends: tuple[Backend, ...]
+    preset: str = "minimal"
+    seed: int = 0
+    exhaustive: bool = False
+    share: int = 0
+
+    def only(self, backends: Iterable[Backend]) -> "Task":
+        return replace(self, backends=tuple(backends))
+
+
+def run_task(task: Task, journal: Journal, title: str = "") -> list[Result]:
+    """Run a task; return a result for each of its backends."""
+    results = []
+    for position, backend in enumerate(task.backends):
+        journal.start(f"{title} {position}")
+        results.append(conform_op(backend, task.op, task.preset, task.seed, task.exhaustive, task.share, journal))
+    return results
+
+
+def preset_for(backend: Backend, preset: str) -> Preset:
+    """Return a preset, with fewer and smaller cases for a backend that says it is interpreted, and up to which cost."""
+    largest = int(getattr(backend.ops, "interpreted", 0))
+    if not largest:
+        return PRESETS[preset]
+    few = INTERPRETED[preset]
+    return replace(few, cost=min(few.cost, largest * few.repetitions))
+
+
+def variants(backend: Backend) -> tuple[str, ...]:
+    """Return the names of the paths that a backend doesn't take by itself at the sizes of the suite."""
+    return tuple(getattr(backend.ops, "variants", tuple)())
+
+
+def variant_of(backend: Backend, name: str) -> AbstractContextManager[Any]:
+    """Return the context in which a backend takes the paths of a variant; without a name, those it always takes."""
+    return backend.ops.variant(name) if name else nullcontext()
+
+
+@dataclass
+class Judge:
+    """What checks the cases of one op on one backend, and counts them."""
+
+    backend: Backend
+    result: Result
+    journal: Journal
+
+    def __post_init__(self) -> None:
+        self.caller = Caller(self.backend)
+
+    def check(self, case: AnyCase) -> int:
+        with self.journal.running(case):
+            return replay.check(self.caller, case)
+
+    def check_and_count(self, group: str, case: AnyCase) -> None:
+        self.result.count(group, self.check(case))
+
+    def check_list(self, group: str, case: AnyCase) -> None:
+        """Check a case that isn't drawn."""
+        try:
+            self.result.count(group, check_listed(self.check, case))
+        except Failure as failure:
+            self.result.count(group, failure.compared)
+            raise
+
+    def draw(self, group: str, examples: int, seed: int, make: Callable[..., AnyCase]) -> None:
+        try:
+            check_drawn(examples, seed, make, partial(self.check_and_count, group))
+        except Failure as failure:
+            self.result.count(group, failure.compared)
+            raise
+
+    def check_generated(self, listed: Listed, case: Case | None, variant: str = "") -> None:
+        """Check a case made from the contract, and note what it covers: nothing where the arrays lack a layout."""
+        if case is None:
+            for point in listed.points:
+                self.result.points.pop(point, None)
+            return
+        lacking = [name for name in case.layouts if not has_layout(self.backend, name)]
+        if len(lacking) == len([name for name in case.layouts if name != CONTIGUOUS]) > 0:
+            for point in listed.points:
+                self.result.lacking.add(point)
+            return
+        self.check_list(listed.group + variant, case)
+        self.result.points.update(listed.points)
+
+
+def conform_op(
+    backend: Backend,
+    op: str,
+    preset: str = "minimal",
+    run_seed: int = 0,
+    exhaustive: bool = False,
+    share: int = 0,
+    journal: Journal | None = None,
+) -> Result:
+    """Hold a backend's op against the golden op on listed and drawn cases, and against itself."""
+    result = Result(op, backend.name, backend.device)
+    if not backend.has(op):
+        result.status = "missing"
+        return result
+    judge = Judge(backend, result, journal or Journal())
+    try:
+        _conform(judge, op, preset, run_seed, exhaustive, share)
+    except Failure as failure:
+        failure.history = tuple(judge.journal.cases)
+        result.status, result.failure = "failed", failure
+    else:
+        # A later share may have nothing left to draw; the first always compares something.
+        result.status = "passed" if result.integers or share else "failed"
+    return result
+
+
+def _conform(judge: Judge, op: str, preset: str, run_seed: int, exhaustive: bool, share: int) -> None:
+    backend = judge.backend
+    numbers = preset_for(backend, preset)
+    own_seed = (run_seed << SHARE_BITS) + share
+    examples = min(SHARE, numbers.drawn - share * SHARE)
+    if share == 0:
+        judge.result.points = Counter(dict.fromkeys(points_of(op), 0))
+        for case in extreme_cases(op, numbers.extremes):
+            judge.check_list("extremes", case)
+        for large in large_cases(op, run_seed):
+            for _ in range(1 if backend.device == "cpu" else LARGE_RUNS):
+                judge.check_list("large", large)
+        again = preset == "full" and backend.device != "cpu"
+        for _ in range(LARGE_RUNS if again else 1):
+            for listed, generated in listed_cases(op, numbers):
+                judge.check_generated(listed, generated)
+        for case in islice(extreme_cases(op, numbers.extremes), AGAIN):
+            judge.check_list("again", case)
+        for name in variants(backend):
+            _conform_variant(judge, op, numbers, name)
+    if examples > 0:
+        _draw(judge, op, examples, own_seed)
+    for every in exhaustive_cases(op, backend) if exhaustive and share == 0 else ():
+        judge.check_list(f"exhaustive {every.exhaustive}", every)
+
+
+def _draw(judge: Judge, op: str, examples: int, own_seed: int) -> None:
+    backend = judge.backend
+    judge.draw("drawn", examples, own_seed, partial(draw_case, op))
+    for name, relation in RELATIONS.items():
+        needed = relation.needs(op)
+        if needed is not None and all(backend.has(other) for other in needed):
+            few = -(-examples // CASES_A_RELATION_CASE)
+            judge.draw(name, few, own_seed, partial(draw_relation, name, op))
+
+
+def _conform_variant(judge: Judge, op: str, numbers: Preset, name: str) -> None:
+    """Check the listed cases again where the backend takes other paths, more than once where they may race."""
+    try:
+        with variant_of(judge.backend, name):
+            for _ in range(numbers.repetitions):
+                for case in extreme_cases(op, numbers.extremes):
+                    judge.check_list(f"extremes, {name}", case)
+                for listed, generated in listed_cases(op, numbers):
+                    if listed.group not in SAME_IN_VARIANTS or numbers.repetitions > 1:
+                        judge.check_generated(listed, generated, f", {name}")
+    except Failure as failure:
+        failure.variant = name
+        raise

@@ -1,0 +1,172 @@
+"""Sensitive cases: results that are neither zero nor at an end, and that every input has a part in.
+
+At most parameters an op says little: everything is shifted out or saturated. So parameters are looked for, by the
+golden results of a case, at which a part of each result is alive and each input is felt.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from itertools import chain
+from random import Random
+from typing import Any
+
+import numpy as np
+
+from mamba_integer.spec.contract import Constant, DomainError, Packed, Parameter, find_op
+
+from .cases import Case, draw_case
+from .dimensions import settings
+from .golden import golden_results
+
+ALIVE, FELT = 0.1, 0.0  # what is asked of a case: at least, and more than
+LIVELY, STRONG = 0.3, 0.05  # what is looked for
+DRAWN, LEVELS = 8, 8
+FEW = 8
+SEEDS = 6
+PATTERNS = ("uniform", "scaled", "small", "walking", "runs", "extremes")
+STARTS = 3  # of the drawn cases, from which a better one is looked for
+
+Arrays = tuple[np.ndarray, ...]
+
+
+def results_of(case: Case, arrays: Sequence[np.ndarray]) -> Arrays:
+    results = find_op(case.op).golden(*arrays, **case.parameters)
+    return tuple(map(np.asarray, results if isinstance(results, tuple) else (results,)))
+
+
+def alive(case: Case, results: Sequence[np.ndarray]) -> list[float]:
+    """Return which part of each result is neither zero nor an end of its range or dtype."""
+    parts = []
+    for tensor, result in zip(find_op(case.op).outputs, results, strict=True):
+        allowed, limit = tensor.range(case.at, str(result.dtype)), np.iinfo(result.dtype).max
+        ends = np.array([0, allowed.low, allowed.high, -limit, limit]).astype(np.int64)
+        ends = ends[:1] if allowed.high - allowed.low < FEW else ends  # of digits, each is an end
+        parts.append(1.0 if not result.size else float((~np.isin(result, ends)).mean()))
+    return parts
+
+
+def redrawn(case: Case, argument: int) -> np.ndarray:
+    """Return other integers for one argument, of the same pattern and dtype."""
+    tensor, array = find_op(case.op).inputs[argument], case.arrays[argument]
+    other = replace(case, seed=case.seed + (1 << 40), layouts=())
+    if isinstance(tensor, Packed):
+        return other.array(argument, tensor)
+    return other.array(argument, tensor, str(array.dtype))
+
+
+def felt(case: Case, results: Sequence[np.ndarray]) -> list[float]:
+    """Return for each input which part of a result changes with it, of the result that changes most."""
+    parts = []
+    for i, tensor in enumerate(find_op(case.op).inputs):
+        if isinstance(tensor, Constant) or not case.arrays[i].size:
+            parts.append(1.0)
+            continue
+        arrays = (*case.arrays[:i], redrawn(case, i), *case.arrays[i + 1 :])
+        changed = results_of(case, arrays)
+        parts.append(max(float((a != b).mean()) if a.size else 1.0 for a, b in zip(results, changed, strict=True)))
+    return parts
+
+
+def in_domain(case: Case) -> bool:
+    try:
+        find_op(case.op).check(case.arrays, case.parameters)
+    except (DomainError, ValueError):
+        return False
+    return True
+
+
+def score(case: Case, kinds: str = "alive felt") -> float:
+    """Return how sensitive a case is, below 0 where it is outside the domain and 1 where it is wholly so.
+
+    ``kinds`` says what counts: whether results are alive, whether inputs are felt, or both.
+    """
+    try:
+        results = golden_results(case)
+    except (DomainError, ValueError):
+        return -1.0
+    parts = [min(part / LIVELY, 1.0) for part in alive(case, results)] if "alive" in kinds else []
+    parts += [min(part / STRONG, 1.0) for part in felt(case, results)] if "felt" in kinds else []
+    return sum(parts) / len(parts)
+
+
+def reseeded(case: Case) -> Case:
+    """Return the case, with another seed where its results are dead by ill luck."""
+    for attempt in range(SEEDS):
+        other = replace(case, seed=case.seed + (attempt << 32))
+        try:
+            if min(alive(other, golden_results(other))) >= ALIVE:
+                return other
+        except (DomainError, ValueError):
+            break
+    return case
+
+
+def levels(parameter: Parameter, at: Any) -> list[int]:
+    """Return a few values of a parameter, both ends among them."""
+    allowed = parameter.range(at)
+    size = allowed.high - allowed.low
+    return sorted({allowed.low + i * size // LEVELS for i in range(LEVELS + 1)})
+
+
+def neighbours(case: Case) -> Iterator[Case]:
+    """Yield the cases that differ in one parameter or one pattern."""
+    for parameter in settings(case.op):
+        for value in levels(parameter, case.at):
+            if value != case.parameters[parameter.name]:
+                yield replace(case, parameters={**case.parameters, parameter.name: value})
+    for i, pattern in enumerate(case.patterns):
+        if pattern in PATTERNS:
+            for other in PATTERNS:
+                if other != pattern:
+                    yield replace(case, patterns=(*case.patterns[:i], other, *case.patterns[i + 1 :]))
+
+
+def improved(case: Case, fixed: Iterable[str] = (), kinds: str = "alive felt", most: int = 1 << 30) -> Case:
+    """Return the case, or one with other parameters and patterns that is more sensitive.
+
+    The parameters in ``fixed`` stay; ``most`` is how many others are tried.
+    """
+    best, kept = score(case, kinds), {name: case.parameters[name] for name in fixed}
+    tried: set[str] = set()
+    found = True
+    while found and best < 1.0:
+        found = False
+        for other in neighbours(case):
+            key = other.to_json()
+            if key in tried or any(other.parameters[name] != value for name, value in kept.items()):
+                continue
+            if len(tried) == most:
+                return case
+            tried.add(key)
+            reached = score(other, kinds)
+            if reached > best:
+                case, best, found = other, reached, True
+                break
+    return case
+
+
+def sized(case: Case, sizes: Mapping[str, int], leading: tuple[int, ...] | None = None, seed: int = 0) -> Case:
+    """Return the case with other sizes, some of which are parameters."""
+    return replace(
+        case,
+        sizes={name: sizes[name] for name in case.sizes},
+        leading=case.leading if leading is None else leading,
+        parameters={name: sizes.get(name, value) for name, value in case.parameters.items()},
+        seed=seed or case.seed,
+    )
+
+
+@cache
+def typical(op: str, sizes: tuple[tuple[str, int], ...]) -> Case:
+    """Return a sensitive case of an op at the given small sizes, which a random source and no clock decides."""
+    random, given = Random(f"typical {op}"), dict(sizes)
+    cases = [replace(draw_case(op, random, given), layouts=()) for _ in range(DRAWN)]
+    plain = [replace(case, patterns=("uniform",) * len(case.patterns)) for case in cases]
+    reached: list[Case] = []
+    best = (sorted(group, key=score, reverse=True)[:STARTS] for group in (plain, cases))
+    for case in chain.from_iterable(best):
+        reached.append(improved(case))
+        if score(reached[-1]) >= 1.0:
+            break
+    return max(reached, key=score)

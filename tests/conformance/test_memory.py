@@ -1,0 +1,77 @@
+"""What ops do to memory: results are fresh and the caller's, inputs and what lies beside them stay as they were."""
+
+import numpy as np
+import pytest
+
+from mamba_integer import spec
+from mamba_integer.backends import Backend, load
+from mamba_integer.conformance.engine.run import conform
+from mamba_integer.conformance.mutants import forward as broken
+
+BUFFERS: dict[tuple[int, ...], np.ndarray] = {}
+
+
+def into_one_buffer(v):
+    result = BUFFERS.setdefault(v.shape, np.empty(v.shape, np.int32))
+    result[...] = spec.isqrt.golden(v)
+    return result
+
+
+def input_where_nothing_changes(x, *, bits):
+    y = spec.saturate.golden(x, bits=bits)
+    return x if np.array_equal(x, y) else y
+
+
+def remembered():
+    calls: dict[tuple, np.ndarray] = {}
+
+    def bit_length(x):
+        return calls.setdefault((x.shape, x.tobytes()), spec.bit_length.golden(x))
+
+    return bit_length
+
+
+def beside(x, *, s):
+    if isinstance(x.base, np.ndarray) and x.base.ndim == 1 and x.base.size > x.size:
+        x.base[-1] ^= 1
+    return spec.shift_round.golden(x, s=s)
+
+
+BUGS = {
+    "the call changed the result of an earlier call": ("isqrt", into_one_buffer),
+    "a result shares memory with an input": ("saturate", input_where_nothing_changes),
+    "wrote beside its input x": ("shift_round", beside),
+}
+
+
+@pytest.mark.parametrize("says", BUGS)
+def test_memory_that_is_not_the_callers_is_a_failure(says):
+    op, wrong = BUGS[says]
+    (failure,) = conform(Backend("wrong", broken.Golden(**{op: wrong})), [op], preset="smoke").failures
+    assert failure.kind in ("memory", "mutation") and says in failure.message
+
+
+def test_a_result_that_is_remembered_and_returned_again_is_a_failure():
+    backend = Backend("wrong", broken.Golden(bit_length=remembered()))
+    (failure,) = conform(backend, ["bit_length"], preset="smoke").failures
+    assert failure.kind in ("memory", "value")
+
+
+def test_a_partial_backend_is_held_to_it_as_well():
+    class Partial:
+        isqrt = staticmethod(into_one_buffer)
+
+    (failure,) = conform(Backend("partial", Partial()), ["isqrt"], preset="smoke").failures
+    assert failure.kind == "memory"
+
+
+@pytest.mark.parametrize("name", ["golden", "numba", "torch"])
+def test_results_of_our_backends_are_fresh(name):
+    ops = ["causal_conv1d", "saturate", "residual_add", "rope"]
+    assert not conform(load(name, "cpu"), ops, preset="smoke").failures
+
+
+def test_a_sole_failing_case_is_counted():
+    wrong = broken.after("isqrt", lambda result, *_: result + 1)
+    (result,) = conform(Backend("wrong", broken.Golden(isqrt=wrong)), ["isqrt"], preset="smoke").results
+    assert result.status == "failed" and result.cases == 1 and result.integers > 0

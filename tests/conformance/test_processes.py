@@ -1,0 +1,66 @@
+"""Processes of a run: a hang or a crash costs one op, and a card repeats the calls that its failure needs."""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mamba_integer.conformance.engine.journal import Journal, read
+from mamba_integer.conformance.engine.replay import CaseError, parse_sequence
+
+COMMAND = [sys.executable, "-c", "from mamba_integer.backends.app.main import main; main()"]
+
+SOURCE = """
+from mamba_integer.spec import *
+from mamba_integer import spec
+import time
+def shift_round(x, *, s):
+    time.sleep(1000)
+longest = 0
+def bit_length(x):
+    global longest
+    before, longest = longest, max(longest, x.size)
+    return spec.bit_length.golden(x) + np.int32(before > 256 >= x.size > 0)
+import numpy as np
+"""
+
+
+def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess:
+    (folder / "stateful.py").write_text(SOURCE)
+    path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"PYTHONPATH": path}
+    return subprocess.run([*COMMAND, *arguments], env=environment, capture_output=True, text=True, timeout=120)
+
+
+def test_a_hang_ends_and_a_card_repeats_the_calls_that_a_failure_needs(tmp_path):
+    selected = ("--op", "shift_round", "--op", "bit_length", "--op", "isqrt")
+    arguments = ("--backend", "stateful", *selected, "--preset", "smoke", "--timeout", "2", "--json")
+    done = run("conform", *arguments, folder=tmp_path)
+    results = {entry["op"]: entry for entry in json.loads(done.stdout)["results"]}
+    assert done.returncode == 1 and results["isqrt"]["status"] == "passed"
+    assert results["shift_round"]["failure"]["kind"] == "timeout"
+    failure = results["bit_length"]["failure"]
+    assert failure["kind"] == "value" and failure["cases_before"] >= 1
+    again = run(*shlex.split(failure["repeat"])[1:], "--json", folder=tmp_path)
+    assert again.returncode == 1 and json.loads(again.stdout)["failure"]["kind"] == "value"
+
+
+def test_a_sequence_of_cases_is_parsed_whole():
+    case = {"op": "isqrt", "entry": 0, "call": 0}
+    assert len(parse_sequence(json.dumps([case, case]), "isqrt")) == 2
+    assert len(parse_sequence(json.dumps(case), "isqrt")) == 1
+    for wrong in ("[]", "[1]", "[{}]", "["):
+        with pytest.raises(CaseError):
+            parse_sequence(wrong, "isqrt")
+
+
+def test_a_journal_that_was_cut_keeps_its_whole_lines(tmp_path):
+    path = tmp_path / "journal"
+    Journal(path).start("3 1")
+    with path.open("a") as file:
+        file.write('{"op":"isqrt","entry":0,"call":0}\n{"op":"isq')
+    assert read(path) == ("3 1", ['{"op":"isqrt","entry":0,"call":0}'])

@@ -1,0 +1,92 @@
+"""What the suite lists says something: results are alive, inputs are felt, every layout and pair of ends is there."""
+
+from random import Random
+
+import numpy as np
+import pytest
+
+from mamba_integer import spec
+from mamba_integer.backends import Backend, load
+from mamba_integer.conformance.engine.cases import draw_case
+from mamba_integer.conformance.engine.dimensions import dimensions, settings
+from mamba_integer.conformance.engine.generated import EVEN, ODD, base, listed_cases, plans, points_of
+from mamba_integer.conformance.engine.judge import conform_op
+from mamba_integer.conformance.engine.layouts import CONTIGUOUS, LAYOUTS, has_layout, place
+from mamba_integer.conformance.engine.pairs import ENDS
+from mamba_integer.conformance.engine.sensitivity import ALIVE, alive, felt, results_of
+from mamba_integer.conformance.presets import PRESETS
+
+SMOKE = PRESETS["smoke"]
+
+
+@pytest.mark.parametrize("op", spec.OPS)
+def test_a_tenth_of_each_result_is_alive_and_each_input_is_felt(op):
+    for options in (ODD, EVEN):
+        case = base(op, options)
+        results = results_of(case, case.arrays)
+        assert min(alive(case, results)) >= ALIVE
+        assert min(felt(case, results)) > 0
+
+
+@pytest.mark.parametrize("op", spec.OPS)
+def test_every_listed_case_is_in_the_domain_and_most_are_alive(op):
+    """Sizes and layouts keep the parameters alive; at a far place, or at ends of parameters, little can be."""
+    counted, vivid = 0, 0
+    for listed, case in listed_cases(op, SMOKE):
+        if case is None:
+            continue
+        spec.OPS[op].check(case.arrays, case.parameters)
+        if listed.group in ("layouts", "sizes", "leading") and all(array.size for array in case.arrays):
+            counted += 1
+            vivid += min(alive(case, results_of(case, case.arrays))) >= ALIVE
+    assert counted and vivid >= 0.8 * counted, (vivid, counted)
+
+
+@pytest.mark.parametrize("name", ["golden", "torch"])
+def test_a_layout_keeps_the_integers_and_hides_them_in_a_margin(name):
+    backend = load(name, "cpu")
+    for layout in LAYOUTS:
+        for shape in ((), (5,), (2, 3), (2, 3, 4), (2, 3, 4, 5)):
+            array = np.arange(np.prod(shape, dtype=int), dtype=np.int32).reshape(shape)
+            array = array if LAYOUTS[layout].repeats is None else np.full_like(array, 7)
+            placed = place(backend, array, layout)
+            assert np.array_equal(backend.store(placed.view), array) and tuple(placed.view.shape) == shape
+            strides = LAYOUTS[layout].fits(array) and has_layout(backend, layout) and array.ndim == 4
+            if strides and layout not in (CONTIGUOUS, "one element in"):
+                assert not np.asarray(backend.store(placed.view)).flags.c_contiguous, (layout, shape)
+
+
+def test_a_layout_that_the_arrays_lack_is_counted_as_lacking():
+    torch = load("torch", "cpu")
+    assert {name for name in LAYOUTS if not has_layout(torch, name)} == {"columns backwards", "rows backwards"}
+    assert all(has_layout(Backend("golden", spec), name) for name in LAYOUTS)
+
+
+@pytest.mark.parametrize("op", spec.OPS)
+def test_points_name_every_dimension_argument_and_pair_of_parameters(op):
+    points = points_of(op)
+    assert len(points) == len(set(points))
+    assert all(any(point.startswith(f"size {name}=") for point in points) for name in dimensions(op))
+    arrays = [tensor for tensor in spec.OPS[op].inputs if tensor.shape]
+    assert all(any(point.startswith(f"{tensor.name}: ") for point in points) for tensor in arrays)
+    names = [parameter.name for parameter in settings(op)]
+    for name in names:
+        assert all(any(f"{name} {end}" in point for point in points) for end in ENDS)
+
+
+def test_listed_cases_do_not_depend_on_what_ran_before():
+    before = [one.make().to_json() for one in plans("ssd_scan", 1)[:5]]
+    base.cache_clear()
+    draw_case("ssd_scan", Random(1))
+    assert [one.make().to_json() for one in plans("ssd_scan", 1)[:5]] == before
+
+
+@pytest.mark.parametrize("op", ["isqrt", "requantize"])
+def test_the_full_preset_hits_every_point(op):
+    result = conform_op(Backend("golden", spec), op, "full")
+    assert result.status == "passed" and result.points and not result.missed
+
+
+def test_variants_run_and_are_counted():
+    result = conform_op(load("numba"), "isqrt", "smoke")
+    assert result.status == "passed" and result.groups["extremes, parallel"] and result.groups["sizes, parallel"]
