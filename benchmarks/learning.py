@@ -1,9 +1,9 @@
 """How well integers learn: all-integer training beside its float32 twins, ternary and dense, each at its best rate.
 
 ``python -m benchmarks.learning --text FILE --json FILE``. Every kind of training gets the same data, tokens and
-schedule family; every peak rate is run with every seed, and the best of a kind has the lowest mean. 8-bit errors take
-the rate of 16-bit ones. Bits a byte of the whole validation text, in windows of the training length. Runs that the file
-already has are not repeated, so a study that was stopped goes on.
+schedule family. Every peak rate is run with every seed, and the best rate of a kind has the lowest mean; 8-bit
+gradients take the rate of 16-bit ones. Scores are bits per byte of the whole validation text, in windows of the
+training length. Runs that the file already has are not repeated, so a study that was stopped goes on.
 """
 
 import json
@@ -45,7 +45,7 @@ STUDY = replace(find_config("verse"), name="study", pattern=("mamba2",))
 SMALL = replace(find_config("tiny"), name="small study", pattern=("mamba2",), n_layer=4, mamba2_d_state=32)
 STUDIES = {"study": STUDY, "small": SMALL}
 KINDS = ("integer", "float ternary", "float dense")
-NARROW = "integer, 8-bit errors"
+NARROW = "integer, 8-bit gradients"
 CURVE_POINTS = 10
 WHOLE = 1 << 30
 
@@ -106,7 +106,7 @@ def run_one(
     backend: str,
     gpu: int | None,
 ) -> dict:
-    """Train once; return what was trained, the curve, and the bits a byte at its end."""
+    """Train once; return what was trained, the curve, and the bits per byte at its end."""
     if gpu is not None:
         # A process stays on the GPU of its first run.
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", str(gpu))
@@ -114,7 +114,7 @@ def run_one(
     started = time.monotonic()
     if kind.startswith("integer"):
         bits = 8 if kind == NARROW else 16
-        curve = train_integer(config, replace(options, error_bits=bits), corpus, device, backend)
+        curve = train_integer(config, replace(options, gradient_bits=bits), corpus, device, backend)
     else:
         curve = train_float(config, options, corpus, device, ternary=kind == "float ternary")
     seconds = time.monotonic() - started

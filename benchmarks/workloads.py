@@ -57,7 +57,7 @@ def ternary_linear(rows: int, k: int, n: int, everywhere: bool) -> Workload:
 
 
 def ternary_linear_backward(rows: int, k: int, n: int) -> Workload:
-    limbs = 2 * rows * k * n  # errors of 16 bits are two products of int8
+    limbs = 2 * rows * k * n  # gradients of 16 bits are two products of int8
     sizes, parameters = {"N": n}, {"K": k, "num": 23170, "shift": 20}
     name = f"ternary_linear_backward {rows} K{k} N{n}"
     return Workload("ternary_linear_backward", sizes, parameters, (rows,), limbs, 0, False, name)

@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     from .reports.known import Known
 
 JOBS = "Number of processes that share the ops."
-LIMIT = "Seconds that one case may take. An op that takes more has failed, and its process is ended."
-CASE = "One case as JSON, a list of cases that run one after the other, or a file that holds either."
+LIMIT = "Seconds that one case may take. An op that takes longer has failed, and its process is ended."
+CASE = "Check this case instead: JSON as a failure prints it, a list of cases that run one after the other, or a file."
 SECONDS_TO_EXPLAIN = 60.0
 KNOWN_HELP = "File of ops that needn't pass, with reasons. One that passes all the same fails the run."
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the drawn cases.")]
@@ -190,7 +190,7 @@ def compare_command(
     seed: Seed = 0,
     cases: Annotated[int, typer.Option(min=0, help="Number of drawn cases.")] = 100,
     case: Annotated[str | None, typer.Option(help=CASE)] = None,
-    variant: Annotated[str, typer.Option(help="The paths of the backends to take, as a failure card names them.")] = "",
+    variant: Annotated[str, typer.Option(help="Paths of the backends to take, as a failure card names them.")] = "",
     device: Device = None,
     as_json: Json = False,
 ) -> None:

@@ -67,6 +67,8 @@ def explained(explanation: Explanation) -> Iterator[tuple[str, str]]:
         yield "side", explanation.side
     if explanation.common:
         yield "fails", explanation.common
+    if not explanation.failing:
+        return
     for label, (name, array) in zip(chain(["smallest"], repeat("")), vector.inputs.items(), strict=False):
         yield label, f"{name} = {numbers(array.tolist())}"
     if vector.parameters:
@@ -98,7 +100,7 @@ def show_failure(console: Console, failure: Failure, explanation: Explanation | 
     console.print(failure_card(failure, explanation))
     console.print("repeat:", style="bold")
     console.print(Line(failure.repeat), soft_wrap=True)
-    if explanation:
+    if explanation and explanation.failing:
         case, backend = explanation.vector.to_json(), failure.backend.name
         command = ["mamba-integer", "vectors", "reproduce", "--backend", backend, "--case", case]
         console.print("write a script that shows it (and with promote, keep it as a vector):", style="bold")

@@ -53,7 +53,7 @@ Decay = Annotated[str, typer.Option(help="Weight decay of the ternary masters an
 Warmup = Annotated[
     int | None, typer.Option(min=0, help="Number of steps to the peak rate. Default: a twentieth of the steps.")
 ]
-ErrorBits = Annotated[int, typer.Option(help="Width of the gradients that enter matrix products: 16 or 8 bits.")]
+GradientBits = Annotated[int, typer.Option(help="Width of the gradients that enter matrix products: 16 or 8 bits.")]
 MicroBatch = Annotated[
     int | None, typer.Option(min=1, help="Number of sequences computed at once; it doesn't change the result.")
 ]
@@ -104,7 +104,7 @@ def train_command(
     last_rate: LastRate = None,
     decay: Decay = "0.5",
     warmup: Warmup = None,
-    error_bits: ErrorBits = 16,
+    gradient_bits: GradientBits = 16,
     tokenizer: Annotated[Path | None, typer.Option(help="Tokenizer file. Default: one token per byte.")] = None,
     backend: BackendName = None,
     device: Device = None,
@@ -121,7 +121,7 @@ def train_command(
     The same command ends at the same hash on every backend and with any number of ranks. Several text files are joined,
     with a newline where one doesn't end with it; the last tenth of the text is for validation.
     """
-    options = make_options(steps, batch, length, seed, rate, last_rate, decay, warmup, error_bits)
+    options = make_options(steps, batch, length, seed, rate, last_rate, decay, warmup, gradient_bits)
     habits = Habits(save_every, validate_every, windows)
     where = (micro_batch or batch, backend_name(backend), device)
     start(Job(read_config(config), options, tokenizer, tuple(text), out, habits, *where, None, resume, ranks, as_json))
@@ -139,7 +139,7 @@ def finetune_command(
     last_rate: LastRate = None,
     decay: Decay = "0.5",
     warmup: Warmup = None,
-    error_bits: ErrorBits = 16,
+    gradient_bits: GradientBits = 16,
     backend: BackendName = None,
     device: Device = None,
     ranks: RanksWanted = 1,
@@ -157,7 +157,7 @@ def finetune_command(
     path = TRAINED.get(model, Path(model))
     held = load_model(path)
     folder = path if path.is_dir() else path.parent
-    options = make_options(steps, batch, length, seed, rate, last_rate, decay, warmup, error_bits)
+    options = make_options(steps, batch, length, seed, rate, last_rate, decay, warmup, gradient_bits)
     habits = Habits(save_every, validate_every, windows)
     where = (micro_batch or batch, backend_name(backend), device)
     sizes = held.checkpoint.config
@@ -175,7 +175,7 @@ def attach(app: typer.Typer) -> None:
         app.command(name, epilog=f"Example: {examples[name]}")(command)
 
 
-def make_options(steps, batch, length, seed, rate, last_rate, decay, warmup, error_bits) -> Options:
+def make_options(steps, batch, length, seed, rate, last_rate, decay, warmup, gradient_bits) -> Options:
     peak = decimal("--rate", rate, ONE, ONE >> 3)
     warmup = steps // 20 if warmup is None else warmup
     more = {
@@ -184,7 +184,7 @@ def make_options(steps, batch, length, seed, rate, last_rate, decay, warmup, err
         "warmup": warmup,
         "decay": decimal("--decay", decay, 1 << 16, (1 << 16) - 1),
     }
-    return Options(steps=steps, batch=batch, length=length, seed=seed, error_bits=error_bits, **more)
+    return Options(steps=steps, batch=batch, length=length, seed=seed, gradient_bits=gradient_bits, **more)
 
 
 def decimal(option: str, text: str, unit: int, most: int) -> int:

@@ -16,7 +16,7 @@ from mamba_integer.spec.contract import DomainError
 from mamba_integer.spec.model.config import ConfigError, ModelConfig
 from mamba_integer.spec.model.formats import Format, check_arrays
 from mamba_integer.spec.ops.optimizer import GRADIENT_EXPONENT, MOMENTUM, MOMENTUM_EXPONENT
-from mamba_integer.spec.training.backward import error_names
+from mamba_integer.spec.training.backward import gradient_names
 from mamba_integer.spec.training.masters import Master, lifted, masters_of, project
 from mamba_integer.spec.training.options import Options, OptionsError
 from mamba_integer.spec.training.step import Run, State
@@ -70,7 +70,7 @@ class Training:
 
 def arrays_of(run: Run, state: State) -> dict[str, np.ndarray]:
     """Return a state as NumPy arrays by name."""
-    tables = {"error_exponents": state.error_exponents, "momentum_exponents": state.momentum_exponents}
+    tables = {"gradient_exponents": state.gradient_exponents, "momentum_exponents": state.momentum_exponents}
     return (
         {f"master.{name}": run.store(array) for name, array in state.masters.items()}
         | {f"momentum.{name}": run.store(array) for name, array in state.momenta.items()}
@@ -82,7 +82,7 @@ def array_formats(config: ModelConfig) -> dict[str, Format]:
     """Return the format of each array of a training checkpoint."""
     masters = masters_of(config)
     tables = {
-        "error_exponents": (len(error_names(config)), GRADIENT_EXPONENT),
+        "gradient_exponents": (len(gradient_names(config)), GRADIENT_EXPONENT),
         "momentum_exponents": (len(masters), MOMENTUM_EXPONENT),
     }
     return (
@@ -154,9 +154,9 @@ def load_training(path: Path, training: Training, run: Run) -> State:
     check_schedule(path, stored.options, training.options, step)
     masters = {name: run.load(arrays[f"master.{name}"]) for name in run.masters}
     momenta = {name: run.load(arrays[f"momentum.{name}"]) for name in run.masters}
-    tables = arrays["error_exponents"].tolist(), arrays["momentum_exponents"].tolist()
+    tables = arrays["gradient_exponents"].tolist(), arrays["momentum_exponents"].tolist()
     errors, momentum = (
-        dict(zip(n, t, strict=True)) for n, t in zip((run.error_names, run.masters), tables, strict=True)
+        dict(zip(n, t, strict=True)) for n, t in zip((run.gradient_names, run.masters), tables, strict=True)
     )
     return State(step, masters, momenta, errors, momentum)
 

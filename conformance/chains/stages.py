@@ -33,12 +33,12 @@ def observed(
 ) -> Generator[Stage, None, T]:
     """Yield what ``compute`` shows of each layer, and return its result; a crash is raised after the layers before it.
 
-    What a backward pass shows of a layer, an error or a gradient, is a stage of its own.
+    The gradients that a backward pass shows of a layer are a stage of their own.
     """
     seen: dict[str, Stage] = {}
 
     def keep(layer: str, name: str, array: Any) -> None:
-        stage = f"{prefix}{layer} backwards" if " of " in name else prefix + layer
+        stage = f"{prefix}{layer} backwards" if name.startswith("gradient of ") else prefix + layer
         seen.setdefault(stage, Stage(stage, by(layer), {})).arrays[name] = store(array)
 
     crash: BaseException | None = None

@@ -1,4 +1,4 @@
-"""Whole training steps: each layer's tensors, errors and gradients, then the masters and momenta after the update."""
+"""Whole training steps: each layer's tensors and gradients, then the masters and momenta after the update."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,23 +19,23 @@ from .text import SEED
 
 @dataclass(frozen=True)
 class Case:
-    """A model takes ``steps`` steps on ``rows`` sequences of ``length`` tokens, its errors cut to ``error_bits``."""
+    """A model takes ``steps`` steps on ``rows`` sequences of ``length`` tokens, with gradients of ``gradient_bits``."""
 
     config: ModelConfig
     rows: int
     length: int
     steps: int
-    error_bits: int = 16
+    gradient_bits: int = 16
     reference: str = "golden"
 
     @property
     def name(self) -> str:
         steps = f"{self.steps} step{'s' * (self.steps > 1)} of {self.rows} x {self.length}"
-        return f"training {self.config.name}, {steps}, errors of {self.error_bits} bits"
+        return f"training {self.config.name}, {steps}, gradients of {self.gradient_bits} bits"
 
     def run(self, backend: Backend) -> Run:
         options = Options(
-            steps=self.steps, batch=self.rows, length=self.length, seed=SEED, warmup=0, error_bits=self.error_bits
+            steps=self.steps, batch=self.rows, length=self.length, seed=SEED, warmup=0, gradient_bits=self.gradient_bits
         )
         return Run(self.config, options, backend)
 
@@ -50,7 +50,7 @@ MINUTE = replace(
     CONFIGS["tiny"], name="minute", d_model=16, d_inner=32, mamba1_d_state=4, mamba2_d_state=8, nheads=4, headdim=8
 )
 SMALL = Case(MINUTE, 2, 6, 2)
-NARROW = Case(MINUTE, 1, 5, 1, error_bits=8)
+NARROW = Case(MINUTE, 1, 5, 1, gradient_bits=8)
 LARGE = Case(CONFIGS["verse"], 2, 200, 2, reference="numba")
 
 
@@ -70,7 +70,7 @@ def stages(run: Run, batches: np.ndarray) -> Iterator[Stage]:
 def arrays_of(run: Run, state: State) -> dict[str, np.ndarray]:
     found = {f"master of {name}": run.store(array) for name, array in state.masters.items()}
     found |= {f"momentum of {name}": run.store(array) for name, array in state.momenta.items()}
-    exponents = {"exponents of errors": state.error_exponents, "exponents of momenta": state.momentum_exponents}
+    exponents = {"exponents of gradients": state.gradient_exponents, "exponents of momenta": state.momentum_exponents}
     return found | {name: np.array([*table.values()]) for name, table in exponents.items()}
 
 
@@ -90,14 +90,14 @@ def run(backends: Sequence[Backend], source: Source, case: Case = SMALL) -> list
 
 def difference_on_few(case: Case, source: Source) -> str:
     """Return how a case's reference differs from the golden ops on a few tokens, or nothing."""
-    few = Case(case.config, 1, 4, 1, case.error_bits)
+    few = Case(case.config, 1, 4, 1, case.gradient_bits)
     batches = few.batches(source)
     found, expected = (stages(few.run(load(name)), batches) for name in (case.reference, "golden"))
     return first_difference(found, expected)
 
 
 def run_all(backends: Sequence[Backend], source: Source, full: bool) -> list[Text]:
-    """Train the small model on all backends; in a full run with narrow errors too, and the large one on a GPU."""
+    """Train the small model on all backends; in a full run with narrow gradients too, and the large one on a GPU."""
     texts = run(backends, source)
     large = [backend for backend in backends if backend.device.startswith("cuda")]
     if full:

@@ -77,7 +77,7 @@ def explain(failure: Failure, seconds: float = SECONDS) -> Explanation | None:
         first = [as_vector(failure.case), *(others(failure.case.op) if failure.kind == "protocol" else ())]
         known = next((vector for vector in first if fails(backend, vector)), None)
         if known is None:
-            return None
+            return passing_alone(backend, first[0])
         original = known
     vector = shrink(original, lambda smaller: fails(backend, smaller), time.monotonic() + seconds / 2)
     got = answer(backend, vector)
@@ -88,6 +88,14 @@ def explain(failure: Failure, seconds: float = SECONDS) -> Explanation | None:
     if found.mistakes:
         found.diverges = first_divergence(vector, found.mistakes[0], islice(others(vector.op), NAMING))
     return found
+
+
+def passing_alone(backend: Backend, vector: Vector) -> Explanation | None:
+    """Return what is known of a call that fails in its case alone: not its integers make it fail."""
+    got = answer(backend, vector)
+    if got is None or sum(array.size for array in vector.arrays) > SMALL:
+        return None
+    return Explanation(vector, got, common="not with these integers in contiguous arrays, in a call by itself")
 
 
 def answer(backend: Backend, vector: Vector) -> Arrays | None:

@@ -13,7 +13,7 @@ from ..report import Report, Result, Text
 from .journal import Journal, alarm
 from .judge import SHARE, Task, run_task
 from .sequences import confirm
-from .workers import processes, run_in_processes, workers
+from .workers import ENDED, processes, run_in_processes, workers
 
 CASES_A_CHAIN = 10  # the time limits of so many cases are that of a chain of ops
 
@@ -52,7 +52,7 @@ def conform(
 
     def finish(task: Task, backend: Backend, share: Result) -> None:
         result = of(task, backend)
-        if share.failure and "ended its process" in share.groups:
+        if ENDED in share.groups:
             result.shares = 1  # the op's other shares would end their processes as well
         result.add(share)
         if not result.shares:

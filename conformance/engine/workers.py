@@ -19,6 +19,7 @@ from . import journal, replay
 from .comparison import Failure
 from .judge import Task, run_task
 
+ENDED = "until its process ended"  # the group of cases of which only that is known
 SECONDS_TO_END = 5  # that a process has to end itself when it is told to
 
 Finish = Callable[[Task, Backend, Result], None]
@@ -52,7 +53,7 @@ def run_in_processes(tasks: list[Task], jobs: int, timeout: float, finish: Finis
             backend = task.backends[position]
             failure = ended(backend, task.op, cases, died[path], timeout)
             result = Result(task.op, backend.name, backend.device, "failed", failure=failure)
-            result.count("ended its process", 0)
+            result.groups[ENDED] = len(cases)
             finish(task, backend, result)
             left[number] = task.only(other for other in task.backends if other is not backend)
     return [task for task in left.values() if task.backends]

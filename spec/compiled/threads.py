@@ -5,6 +5,7 @@ import functools
 import os
 import threading
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from types import FunctionType
 from typing import Any
@@ -18,21 +19,23 @@ if config.DISABLE_JIT:  # type: ignore[attr-defined]
         "results would be wrong. Unset it, or use the golden ops of mamba_integer.spec"
     )
 
+ENVIRONMENT = "MAMBA_INTEGER_PARALLEL_FROM"
 # Elements of the largest array below which waking the other threads, and waiting for the last of them, saves no time.
-WORTH_SPREADING = 1 << 16
-
-_least = WORTH_SPREADING
+WORTH_SPREADING = int(os.environ.get(ENVIRONMENT) or 1 << 16)
+# How often each version of each kernel ran. The suite must run both of all: a race hides in only one.
+RUNS: Counter[tuple[str, str]] = Counter()
+VERSIONS = "serial", "parallel"
 
 
 @contextlib.contextmanager
 def spreading_from(elements: int) -> Iterator[None]:
-    """Use more than one thread from this many elements on, in this process: tests run the parallel kernels so."""
-    global _least
-    before, _least = _least, elements
+    """Run kernels on all threads from this many elements of an array on: 0 for all calls, as the suite does."""
+    global WORTH_SPREADING
+    usual, WORTH_SPREADING = WORTH_SPREADING, elements
     try:
         yield
     finally:
-        _least = before
+        WORTH_SPREADING = usual
 
 
 class Threads:
@@ -68,12 +71,16 @@ THREADS = Threads()
 def spread(kernel: Callable) -> Callable:
     """Compile a kernel twice: its ``prange`` loops run on all threads if one of its arrays is large, else on one."""
     alone, together = compiled(renamed(kernel)), compiled(kernel, parallel=True)
+    serial, parallel = ((f"{kernel.__module__}.{kernel.__name__}", version) for version in VERSIONS)
+    RUNS[serial] = RUNS[parallel] = 0
 
     @functools.wraps(kernel)
     def call(*arguments):
         for argument in arguments:
-            if type(argument) is np.ndarray and argument.size >= _least and THREADS.usable:
+            if type(argument) is np.ndarray and argument.size >= WORTH_SPREADING and THREADS.usable:
+                RUNS[parallel] += 1
                 return THREADS.run(together, arguments)
+        RUNS[serial] += 1
         return alone(*arguments)
 
     return call

@@ -1,9 +1,9 @@
-"""The network backwards, written once: from the logits' error to the gradient of every parameter.
+"""The backward pass of the network, written once: from the gradient of the logits to that of every parameter.
 
-Nothing here computes: ops are composed, arrays sliced, reshaped and joined. The error of a tensor is ``dL/dy * 2**G``
-for the real value y that its Q format gives it; the exponent G is an integer that `Exponents` settles before the pass,
-so that every op is only told a shift, and no cut of the batch changes an integer. Rounding has derivative one; what
-saturation and the clamp of a decay do is on the pages of `saturate_backward` and of the ops' own backward.
+Nothing here computes: ops are composed, arrays sliced, reshaped and joined. The gradient of an activation is
+``dL/dy * 2**G`` for the real value y that its Q format gives it. `Exponents` settles the integer exponent G before the
+pass, so that every op is only told a shift, and no cut of the batch changes an integer. Rounding has derivative one.
+The pages of `saturate_backward` and of the backward ops say how saturation and clamped decays pass gradients on.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,59 +17,61 @@ from ..ops.optimizer import GRADIENT_EXPONENT
 RESIDUAL_EXPONENT = 24
 LOGITS_EXPONENT = 15
 FIRST_EXPONENT = 14
-NARROWING_SHIFT = 31  # the largest of the ops that make int16 of wider errors
+NARROWING_SHIFT = 31  # the largest of the ops that narrow gradients to int16
 STATE_SHIFT = 2  # of what enters the reversed recurrence: with it, its state fits int32
-ROTATION_BITS = 8  # that an error of B or C gains while it is turned back
+ROTATION_BITS = 8  # that a gradient of B or C gains while it is rotated back
 LARGEST_SHIFT = 47
 HIGHEST = GRADIENT_EXPONENT.high
 LARGEST_ROUNDING = 24
-# What the norm may be told that its error's exponent is over the residual stream's.
+# Allowed differences between the exponents of a norm's gradient and of the residual stream's.
 NORM_EXPONENTS = (-16, 31)
 
-# The errors of a block in the order in which they arise, and its ternary layers.
-ERRORS = ("out", "gated", "scan", "projected", "x", "xz", "u")
+# The activations of a block in the order in which their gradients arise, and its ternary layers.
+ACTIVATIONS = ("out", "gated", "scan", "projected", "x", "xz", "u")
 LAYERS = ("out_proj", "x_proj", "in_proj")
 
 Tape = Mapping[tuple[str, str], Any]
 
 
 class ExponentError(ArithmeticError):
-    """Exponents of errors that lie too far apart for any shift: the gradients grew or shrank beyond measure."""
+    """Exponents of gradients lie too far apart for any shift: the gradients grew or shrank beyond measure."""
 
 
 def operands(layer: str) -> tuple[str, str]:
-    """Return the names of what a ternary layer's error is cut to, for its weights' gradient and for its input's."""
-    return f"{layer}.weight", f"{layer}.error"
+    """Return the names of a ternary layer's two narrowed gradients: for its weights and for its input."""
+    return f"{layer}.weight", f"{layer}.input"
 
 
 def is_operand(name: str) -> bool:
-    return name.endswith((".weight", ".error"))
+    return name.endswith((".weight", ".input"))
 
 
 def layer_of(name: str) -> str:
-    """Return the layer that an error or a parameter is of: ``layers.3``, or the first part of another name."""
+    """Return the layer of an activation or a parameter: ``layers.3``, or the first part of another name."""
     first, _, rest = name.partition(".")
     return f"{first}.{rest.partition('.')[0]}" if first == "layers" else first
 
 
 def first_exponent(name: str, bits: int) -> int:
-    """Return the exponent that an error wants in the first step: near what fresh models have, for the width it gets."""
+    """Return the exponent of a gradient in the first step: near that of fresh models, for the gradient's width."""
     return FIRST_EXPONENT - (16 - bits if is_operand(name) else 0)
 
 
-def error_names(config: ModelConfig) -> list[str]:
-    """Return the names of the errors that have an exponent; a name's place is its stream of rounding words."""
+def gradient_names(config: ModelConfig) -> list[str]:
+    """Return the names of the gradients that have an exponent; a name's place is its stream of rounding words."""
     names = ["head.u", *operands(HEAD)]
     for i, kind in enumerate(config.kinds):
-        errors, layers = (ERRORS, LAYERS) if kind != MAMBA1 else ((*ERRORS, "modulation"), (*LAYERS, "dt_proj"))
-        names += [f"layers.{i}.{name}" for name in errors]
+        activations, layers = list(ACTIVATIONS), list(LAYERS)
+        if kind == MAMBA1:
+            activations, layers = [*activations, "modulation"], [*layers, "dt_proj"]
+        names += [f"layers.{i}.{name}" for name in activations]
         names += [name for layer in layers for name in operands(f"layers.{i}.{layer}")]
     return names
 
 
 @dataclass
 class Exponents:
-    """The exponent that each error has in a step, and the shifts that lead there."""
+    """The exponent of each gradient in a step, and the shifts that lead there."""
 
     wanted: Mapping[str, int]
     bits: int
@@ -77,7 +79,7 @@ class Exponents:
     shifts: dict[str, int] = field(default_factory=dict)
 
     def settle(self, name: str, raw: Mapping[str, int], most: int = LARGEST_SHIFT, highest: int = HIGHEST) -> int:
-        """Return the exponent of an error: the wanted one, or the nearest to which shifts of 0 to ``most`` lead.
+        """Return the exponent of a gradient: the wanted one, or the nearest to which shifts of 0 to ``most`` lead.
 
         ``raw`` holds the exponents before the shifts, by the names of the shifts.
         """
@@ -90,22 +92,22 @@ class Exponents:
         return used
 
     def normalised(self, name: str, raw: int) -> None:
-        """Settle the error of a norm's result, not farther from the residual stream's than the norm's shifts lead."""
+        """Settle the gradient of a norm's result, no farther from the residual stream's than the norm's shifts lead."""
         low, high = (RESIDUAL_EXPONENT + exponent for exponent in NORM_EXPONENTS)
         self.settle(name, {name: raw}, min(LARGEST_SHIFT, raw - low), high)
 
     def linear(self, layer: str, exponent: int, scale: Mapping[str, int]) -> int:
         """Settle the operands of a ternary layer backwards; return the exponent of its product before the shift."""
-        weight, error = operands(layer)
+        weight, layer_input = operands(layer)
         self.settle(weight, {weight: exponent}, LARGEST_ROUNDING)
         if self.bits < 16:
-            exponent = self.settle(error, {error: exponent}, LARGEST_ROUNDING)
+            exponent = self.settle(layer_input, {layer_input: exponent}, LARGEST_ROUNDING)
         return exponent + scale["shift"]
 
 
 @dataclass
 class Pass:
-    """One backward pass over some rows of a batch: what it needs, the largest errors that it saw, what it found."""
+    """One backward pass over some rows of a batch: its ops and constants, the largest gradients and the results."""
 
     ops: Any
     join: Callable
@@ -122,7 +124,7 @@ class Pass:
     def see(self, name: str, array: Any) -> Any:
         self.largest[name] = self.ops.largest_magnitude(array)
         if self.observe:
-            self.observe(layer_of(name), f"error of {name}", array)
+            self.observe(layer_of(name), f"gradient of {name}", array)
         return array
 
     def note(self, name: str, gradient: Any, scale: int) -> None:
@@ -136,13 +138,13 @@ class Pass:
         return self.see(name, self.ops.stochastic_round_rows(array, e, stream=self.streams[name], **rounding))
 
     def linear(self, layer: str, shift: str, weight: Any, scale: Mapping[str, int], dy: Any, q: Any, e: Any) -> Any:
-        """Note the gradient of a ternary layer's weights; return the error of its input, shifted."""
-        weight_operand, error_operand = operands(layer)
+        """Note the gradient of a ternary layer's weights; return the gradient of its input, shifted."""
+        weight_operand, input_operand = operands(layer)
         bits = self.exponents.bits
         gradient = self.ops.ternary_linear_backward_weight(self.rounded(weight_operand, dy, e), q, bits=bits)
         self.note(layer, gradient, self.exponents.used[weight_operand])
         if bits < 16:
-            dy = self.rounded(error_operand, dy, self.zeros_like(e))
+            dy = self.rounded(input_operand, dy, self.zeros_like(e))
         parameters = {"K": q.shape[-1], "num": scale["num"], "shift": self.exponents.shifts[shift]}
         return self.ops.ternary_linear_backward(dy, weight, **parameters)
 
@@ -163,27 +165,27 @@ class BlockBackward:
     def shift(self, name: str) -> int:
         return self.exponents.shifts[self.name(name)]
 
-    def settle_error(self, name: str, most: int = LARGEST_SHIFT, /, **raw: int) -> int:
-        """Settle an error of this block; the keywords name the shifts."""
+    def settle_gradient(self, name: str, most: int = LARGEST_SHIFT, /, **raw: int) -> int:
+        """Settle a gradient of this block; the keywords name the shifts."""
         return self.exponents.settle(self.name(name), {self.name(shift): before for shift, before in raw.items()}, most)
 
     def product(self, layer: str, exponent: int) -> int:
         return self.exponents.linear(self.name(layer), exponent, self.block.scales[layer])
 
     def settle(self) -> None:
-        """Settle the exponents of all errors, in the order in which they arise."""
+        """Settle the exponents of all gradients, in the order in which they arise."""
         f, gate = self.formats, self.block.gate
         scan = f.scan
-        out = self.settle_error("out", out=RESIDUAL_EXPONENT + gate["shift"] + f.residual - f.activation)
-        gated = self.settle_error("gated", gated=self.product("out_proj", out))
-        y = self.settle_error("scan", NARROWING_SHIFT, scan=gated)
+        out = self.settle_gradient("out", out=RESIDUAL_EXPONENT + gate["shift"] + f.residual - f.activation)
+        gated = self.settle_gradient("gated", gated=self.product("out_proj", out))
+        y = self.settle_gradient("scan", NARROWING_SHIFT, scan=gated)
         # dL/dh of the integer h is lam * 2**-state; b and c have the mixture's format, decays are plain integers.
         state = y + f.activation + scan["s_y"] + scan["s_h"] - STATE_SHIFT
         mixture = {"b": state + scan["s_v"] - f.mixture, "c": y + f.activation + scan["s_y"] - f.mixture}
-        projected = self.settle_error("projected", **self.settle_modulation(state - f.activation), **mixture)
+        projected = self.settle_gradient("projected", **self.settle_modulation(state - f.activation), **mixture)
         read = state + max(scan["s_v"], STATE_SHIFT - scan["s_h"]) - f.activation
-        x = self.settle_error("x", x=read, x_proj=self.product("x_proj", projected))
-        xz = self.settle_error("xz", NARROWING_SHIFT, conv=x, z=gated)
+        x = self.settle_gradient("x", x=read, x_proj=self.product("x_proj", projected))
+        xz = self.settle_gradient("xz", NARROWING_SHIFT, conv=x, z=gated)
         raw = self.product("in_proj", xz)
         self.exponents.normalised(self.name("u"), raw)
 
@@ -192,9 +194,9 @@ class BlockBackward:
         raise NotImplementedError
 
     def __call__(self, run: Pass, tape: Tape, r: Any, state: Mapping[str, Any], dr: Any) -> Any:
-        """Note the gradients of the block's parameters; return the error of the residual stream before it.
+        """Note the gradients of the block's parameters; return the gradient of the residual stream before it.
 
-        ``r`` is the residual stream before the block, ``dr`` the error of the stream after it, ``state`` where the
+        ``r`` is the residual stream before the block, ``dr`` the gradient of the stream after it, ``state`` where the
         block began.
         """
         ops, weights, f = run.ops, self.block.weights, self.formats
@@ -225,9 +227,9 @@ class BlockBackward:
         constants = (self.block.weights[layer], self.block.scales[layer])
         return run.linear(self.name(layer), self.name(shift), *constants, dy, q, e)
 
-    def narrow(self, run: Pass, error: Any, shift: str | None = None) -> Any:
-        """Return an error of 32 bits in 16, shifted if its op didn't."""
-        return run.ops.round_to_int16(error, shift=self.shift(shift) if shift else 0)
+    def narrow(self, run: Pass, gradient: Any, shift: str | None = None) -> Any:
+        """Return a gradient of 32 bits in 16, shifted if its op didn't."""
+        return run.ops.round_to_int16(gradient, shift=self.shift(shift) if shift else 0)
 
     def scan(self, run: Pass, name: str, dy: Any, arrays: tuple[Any, ...], modulation: str):
         """Run the scan backwards and note the gradient of the skip; return the other gradients."""
@@ -240,11 +242,11 @@ class BlockBackward:
         return gradients
 
     def mix(self, run: Pass, tape: Tape, state: Mapping[str, Any], dy: Any) -> Any:
-        """Return the error of what the scan and the projection before it read."""
+        """Return the gradient of the input of the scan and of the projection before it."""
         raise NotImplementedError
 
     def read(self, run: Pass, x: Any, dx: Any, d_projected: Any) -> Any:
-        """Return the error of x, from the scan and from the projection."""
+        """Return the gradient of x, from the scan and from the projection."""
         d_projected = run.see(self.name("projected"), d_projected)
         read = self.linear(run, "x_proj", "x_proj", d_projected, *run.ops.quantize_rows(x))
         return run.ops.saturating_add(self.narrow(run, dx), read)
@@ -252,7 +254,7 @@ class BlockBackward:
 
 class Mamba1Backward(BlockBackward):
     def settle_modulation(self, raw):
-        return {"dt": self.product("dt_proj", self.settle_error("modulation", modulation=raw))}
+        return {"dt": self.product("dt_proj", self.settle_gradient("modulation", modulation=raw))}
 
     def mix(self, run, tape, state, dy):
         x, projected, b, c, modulation = (
@@ -265,7 +267,7 @@ class Mamba1Backward(BlockBackward):
         d_modulation = run.see(self.name("modulation"), self.narrow(run, d_modulation))
         rows = run.ops.quantize_rows(projected[..., :rank])
         d_low = self.linear(run, "dt_proj", "dt", d_modulation, *rows)
-        db, dc = (run.ops.saturate_backward(error, q, shift=0) for error, q in ((db, b), (dc, c)))
+        db, dc = (run.ops.saturate_backward(gradient, q, shift=0) for gradient, q in ((db, b), (dc, c)))
         return self.read(run, x, dx, run.join([d_low, db, dc], -1))
 
 
@@ -283,19 +285,19 @@ class Mamba2Backward(BlockBackward):
         modulated = (dn.reshape(*dn.shape, 1), weights["decay"], projected[..., :heads])
         d_decay, d_low = run.ops.decay_modulate_backward(*modulated, **f.modulation, s_n=0)
         run.note(self.name("decay"), d_decay, self.used("projected"))
-        mixtures = (self.mixture(run, error, q) for error, q in ((db, b), (dc, c)))
+        mixtures = (self.mixture(run, gradient, q) for gradient, q in ((db, b), (dc, c)))
         d_projected = run.join([self.narrow(run, d_low), *mixtures], -1)
         return self.read(run, x, dx.reshape(*x.shape), d_projected)
 
-    def mixture(self, run, error, q):
-        """Return the error of B or C, which are q, turned back: a rotation's transpose is its inverse."""
-        rotation, error = run.rotation, run.ops.saturate_backward(error, q, shift=0)
+    def mixture(self, run, gradient, q):
+        """Return the gradient of B or C, which are q, rotated back: a rotation's transpose is its inverse."""
+        rotation, gradient = run.rotation, run.ops.saturate_backward(gradient, q, shift=0)
         if rotation is None:
-            return error
-        # The rotation floors: in units far below the error's, that moves nothing.
-        fine = run.ops.residual_add(run.zeros_like(error), error, num=1 << ROTATION_BITS, shift=0)
-        rows = fine.reshape(1, rotation[0].shape[0], error.shape[-1])
-        turned = run.ops.rope_inverse(rows, *rotation, s=self.formats.rotation).reshape(*error.shape)
+            return gradient
+        # The rotation floors: in units far below the gradient's, that moves nothing.
+        fine = run.ops.residual_add(run.zeros_like(gradient), gradient, num=1 << ROTATION_BITS, shift=0)
+        rows = fine.reshape(1, rotation[0].shape[0], gradient.shape[-1])
+        turned = run.ops.rope_inverse(rows, *rotation, s=self.formats.rotation).reshape(*gradient.shape)
         return run.ops.round_to_int16(turned, shift=ROTATION_BITS)
 
 

@@ -34,8 +34,9 @@ class Options:
         Steps until the peak.
     decay : int
         Weight decay of the ternary masters and the embedding, Q.16.
-    error_bits : int
-        Width of the errors as operands of the matrix products: 16, or 8 for one int8 product instead of two.
+    gradient_bits : int
+        Width of the gradients of activations as operands of the matrix products: 16, or 8 for one int8 product
+        instead of two.
     """
 
     steps: int
@@ -46,7 +47,7 @@ class Options:
     last_rate: int = 1 << 9
     warmup: int = 20
     decay: int = 1 << 15
-    error_bits: int = 16
+    gradient_bits: int = 16
 
     def __post_init__(self):
         allowed = {
@@ -63,8 +64,8 @@ class Options:
             value = getattr(self, name)
             if type(value) is not int or not low <= value <= high:
                 raise OptionsError(name, value, f"an integer from {low} to {high}")
-        if self.error_bits not in (8, 16):
-            raise OptionsError("error_bits", self.error_bits, "8 or 16")
+        if self.gradient_bits not in (8, 16):
+            raise OptionsError("gradient_bits", self.gradient_bits, "8 or 16")
 
     @property
     def schedule(self) -> dict[str, int]:

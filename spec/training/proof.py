@@ -12,7 +12,7 @@ from ..model.config import ModelConfig
 from ..model.formats import FORMATS, Formats, parameter_formats, state_formats
 from ..model.proof import Abstract, AbstractOps, ProofError, abstract_rotation
 from ..ops.gradient import GRADIENT
-from .backward import NORM_EXPONENTS, Exponents, NetworkBackward, Pass, error_names, first_exponent
+from .backward import NORM_EXPONENTS, Exponents, NetworkBackward, Pass, first_exponent, gradient_names
 from .options import Options
 
 
@@ -29,8 +29,8 @@ def prove_step(config: ModelConfig, options: Options, formats: Formats = FORMATS
     ops, shape = AbstractOps(), (options.batch, options.length)
     weights = {name: Abstract.of(format) for name, format in parameter_formats(config, formats).items()}
     network = Network(config, formats, ops, weights)
-    names = error_names(config)
-    exponents = Exponents({name: first_exponent(name, options.error_bits) for name in names}, options.error_bits)
+    names = gradient_names(config)
+    exponents = Exponents({name: first_exponent(name, options.gradient_bits) for name in names}, options.gradient_bits)
     backward = NetworkBackward(network, exponents)
     start = {
         name: replace(Abstract.of(format), range=Interval(0, 0))

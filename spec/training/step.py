@@ -13,7 +13,7 @@ from ..model.blocks import Call, Network, Observe
 from ..model.config import MAMBA2, ModelConfig
 from ..model.formats import FORMATS, Formats, state_formats
 from ..model.language_model import attach, joiner, rotations
-from .backward import Exponents, NetworkBackward, Pass, error_names, first_exponent, is_operand
+from .backward import Exponents, NetworkBackward, Pass, first_exponent, gradient_names, is_operand
 from .masters import Master, initial_masters, masters_of, project
 from .options import Options
 from .proof import prove_step
@@ -29,7 +29,7 @@ class State:
     step: int
     masters: Mapping[str, Any]
     momenta: Mapping[str, Any]
-    error_exponents: Mapping[str, int]
+    gradient_exponents: Mapping[str, int]
     momentum_exponents: Mapping[str, int]
 
 
@@ -93,12 +93,12 @@ class Run:
         return masters_of(self.config, self.formats)
 
     @cached_property
-    def error_names(self) -> list[str]:
-        return error_names(self.config)
+    def gradient_names(self) -> list[str]:
+        return gradient_names(self.config)
 
     @cached_property
     def streams(self) -> dict[str, int]:
-        return {name: i for i, name in enumerate(self.error_names)}
+        return {name: i for i, name in enumerate(self.gradient_names)}
 
     @cached_property
     def _made(self) -> dict[Any, Any]:
@@ -140,7 +140,7 @@ def initial_state(run: Run, masters: Mapping[str, np.ndarray] | None = None) -> 
         0,
         {name: run.load(array) for name, array in masters.items()},
         {name: run.load(np.zeros(array.shape, np.int32)) for name, array in masters.items()},
-        {name: first_exponent(name, run.options.error_bits) for name in run.error_names},
+        {name: first_exponent(name, run.options.gradient_bits) for name in run.gradient_names},
         dict.fromkeys(masters, FIRST_MOMENTUM_EXPONENT),
     )
 
@@ -161,7 +161,7 @@ def train_step(
     first : int
         The number of this rank's first row in the whole batch.
     observe : callable, optional
-        Is shown each tensor of the forward pass as by `LanguageModel.prefill`, and each error and gradient of the
+        Is shown each tensor of the forward pass as by `LanguageModel.prefill`, and each gradient of the
         backward pass, of every micro-batch: ``observe(layer, name, array)``.
 
     Raises
@@ -171,7 +171,7 @@ def train_step(
     ProofError
         A batch of this size may leave an op's domain.
     ExponentError
-        The errors grew or shrank beyond measure.
+        The gradients grew or shrank beyond measure.
     """
     run.prove()
     check_ids(run, ids, first)
@@ -192,7 +192,7 @@ def check_ids(run: Run, ids: np.ndarray, first: int) -> None:
 
 def _train_step(run: Run, state: State, ids: np.ndarray, first: int, observe: Observe | None) -> tuple[State, Metrics]:
     network = Network(run.config, run.formats, run.kernels, project(run.kernels, state.masters, run.masters))
-    exponents = Exponents(state.error_exponents, run.options.error_bits)
+    exponents = Exponents(state.gradient_exponents, run.options.gradient_bits)
     backward = NetworkBackward(network, exponents)
     sums = BatchSums(run)
     for start in range(0, len(ids), run.micro_batch):
@@ -226,13 +226,13 @@ def one_pass(run, network, backward, exponents, ids, step, first, observe=None):
 
 
 class BatchSums:
-    """Gradients, largest errors and losses, summed over the passes of a step and then over the ranks."""
+    """Gradients, their largest magnitudes and losses, summed over the passes of a step and then over the ranks."""
 
     def __init__(self, run: Run):
         self.run = run
         self.gradients: dict[str, Any] = {}
         self.scales: dict[str, int] = {}
-        self.largest = np.zeros(len(run.error_names), np.int64)
+        self.largest = np.zeros(len(run.gradient_names), np.int64)
         self.totals = np.zeros(2, np.int64)
 
     def add(self, backward_pass: Pass, losses: Any) -> None:
@@ -284,12 +284,12 @@ def update(run: Run, state: State, exponents: Exponents, sums: BatchSums) -> tup
 
 
 def next_exponents(run: Run, state: State, exponents: Exponents, sums: BatchSums) -> dict[str, int]:
-    """Return the exponents that the errors of the next step want; an error that this step lacked keeps its own."""
-    used = np.array([exponents.used.get(name, wanted) for name, wanted in state.error_exponents.items()], np.int32)
-    of_errors = golden.gradient_exponent(used, sums.largest, bits=16).tolist()
-    of_operands = golden.gradient_exponent(used, sums.largest, bits=run.options.error_bits).tolist()
-    result = dict(state.error_exponents)
-    for name, error, operand in zip(run.error_names, of_errors, of_operands, strict=True):
+    """Return the exponents of the next step's gradients; a gradient that this step lacked keeps its own."""
+    used = np.array([exponents.used.get(name, wanted) for name, wanted in state.gradient_exponents.items()], np.int32)
+    of_activations = golden.gradient_exponent(used, sums.largest, bits=16).tolist()
+    of_operands = golden.gradient_exponent(used, sums.largest, bits=run.options.gradient_bits).tolist()
+    result = dict(state.gradient_exponents)
+    for name, exponent, operand in zip(run.gradient_names, of_activations, of_operands, strict=True):
         if name in exponents.used:
-            result[name] = operand if is_operand(name) else error
+            result[name] = operand if is_operand(name) else exponent
     return result

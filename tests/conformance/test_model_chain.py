@@ -44,8 +44,8 @@ def off_by_one(result, arrays, parameters):
 @pytest.mark.parametrize(
     ("op", "stage", "tensor"),
     [
-        ("selective_scan", "layers.0 (channel block)", "scan"),
-        ("ssd_scan", "layers.1 (heads block)", "scan"),
+        ("selective_scan", "layers.0 (mamba1 block)", "scan"),
+        ("ssd_scan", "layers.1 (mamba2 block)", "scan"),
         ("argmax", "greedy (head)", "tokens"),
         ("sample", "sampled (head)", "tokens"),
         ("conv1d_step", "greedy (head)", "logits"),
@@ -77,7 +77,7 @@ def test_a_lost_state_is_found_at_the_end():
 def test_a_crash_is_a_failure_and_names_its_layer():
     text = run_one(Backend("crashing", broken.Golden(ssd_scan=broken.crashing)))
     assert text.status == "failed"
-    assert text.message == "stage layers.1 (heads block): crash: RuntimeError: out of shared memory"
+    assert text.message == "stage layers.1 (mamba2 block): crash: RuntimeError: out of shared memory"
 
 
 def test_a_missing_op_is_missing():

@@ -39,10 +39,16 @@ def card_text(failure: Failure) -> str:
     return console.export_text()
 
 
-def test_golden_passes_everything():
-    report = conform(load("golden"), preset="smoke")
+@pytest.mark.parametrize("op", spec.OPS)
+def test_golden_passes_every_op(op):
+    report = conform(load("golden"), [op], preset="smoke")
     assert not report.failures
     assert report.exit_code == 0 and report.complete
+
+
+def test_every_group_of_cases_is_counted():
+    ops = ("causal_conv1d", "selective_scan_backward", "norm_quantize", "pack_ternary", "stochastic_round_rows")
+    report = conform(load("golden"), ops, preset="smoke")
     groups = {group for result in report.results for group in result.groups}
     assert groups == {"drawn", "extremes", "again", "large", "layouts", "leading", "sizes", "far", "pairs", *RELATIONS}
 

@@ -24,6 +24,7 @@ from mamba_integer.conformance.engine.comparison import Failure
 from mamba_integer.conformance.engine.judge import conform_op
 from mamba_integer.conformance.engine.relations import RelationCase, draw_relation
 from mamba_integer.conformance.engine.vector import Vector, as_vector
+from mamba_integer.conformance.render import explained
 from mamba_integer.spec import integers
 
 ARITHMETIC = [*REPLACED, *RULES]
@@ -200,9 +201,12 @@ def test_a_crash_tells_the_backends_line(tmp_path, monkeypatch):
     assert explain(failure) is None
 
 
-def test_a_failure_that_does_not_come_back_is_not_explained():
-    case = draw_case("isqrt", Random(1))
-    assert explain(Failure(Backend("golden", spec), case, "value", "")) is None
+def test_a_call_that_passes_by_itself_says_so():
+    failure = Failure(Backend("golden", spec), draw_case("isqrt", Random(1)), "value", "isqrt is wrong in a view")
+    found = explain(failure)
+    assert found is not None and not found.failing and not found.mistakes
+    (label, text) = list(explained(found))[-1]
+    assert label == "fails" and text.startswith("not with these integers in contiguous arrays")
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ from mamba_integer.spec.training.step import one_pass
 @pytest.mark.parametrize("backend", ["numba", "torch"])
 @pytest.mark.parametrize("bits", [16, 8])
 def test_one_hash_on_every_backend(backend, bits, micro):
-    options = replace(micro.options, error_bits=bits)
+    options = replace(micro.options, gradient_bits=bits)
     assert micro.hash_of(options, ops=load(backend, "cpu")) == micro.hash_of(options)
 
 
@@ -54,7 +54,7 @@ def test_micro_batches_change_nothing(size, micro):
 
 def test_hash_depends_on_everything(micro):
     hashes = {micro.golden_hash, micro.hash_of(steps=5)}
-    for change in ({"seed": 6}, {"rate": 4096}, {"batch": 2}, {"error_bits": 8}, {"decay": 0}, {"length": 9}):
+    for change in ({"seed": 6}, {"rate": 4096}, {"batch": 2}, {"gradient_bits": 8}, {"decay": 0}, {"length": 9}):
         hashes.add(micro.hash_of(replace(micro.options, **change)))
     assert len(hashes) == 8
 
@@ -153,7 +153,7 @@ def test_gradients_are_those_of_other_formats(bits, micro):
         run = Run(micro.config, replace(micro.options, batch=8, length=24), load("numba"), formats=formats)
         state = initial_state(run)
         network = Network(run.config, run.formats, run.kernels, project(run.kernels, state.masters, run.masters))
-        exponents = Exponents(state.error_exponents, 16)
+        exponents = Exponents(state.gradient_exponents, 16)
         ids = micro.corpus.batch(5, 0, range(8), 24)
         found.append(one_pass(run, network, NetworkBackward(network, exponents), exponents, ids, 0, 0)[0])
     for name in found[0].gradients:
@@ -199,7 +199,7 @@ def test_gradients_point_where_float_autograd_does(micro, monkeypatch):
     run, state = micro.trained(steps=12, options=replace(micro.options, steps=20, length=48))
     ids = micro.corpus.batch(5, 12, range(3), 48)
     network = Network(micro.config, run.formats, run.kernels, project(run.kernels, state.masters, run.masters))
-    exponents = Exponents(state.error_exponents, 16)
+    exponents = Exponents(state.gradient_exponents, 16)
     found, _ = one_pass(run, network, NetworkBackward(network, exponents), exponents, ids, 12, 0)
     twin = FloatTraining(micro.config, run.options, ternary=True, device="cpu")
     twin.masters = {
@@ -223,9 +223,9 @@ def test_a_step_of_every_config_is_proved():
 
 @pytest.mark.parametrize("bits", [16, 8])
 def test_what_a_pass_finds_lies_within_the_proof(bits, micro):
-    options = replace(micro.options, error_bits=bits)
+    options = replace(micro.options, gradient_bits=bits)
     run, state = micro.trained(options, steps=3)
-    bounds, exponents = prove_step(micro.config, options), Exponents(state.error_exponents, bits)
+    bounds, exponents = prove_step(micro.config, options), Exponents(state.gradient_exponents, bits)
     network = Network(micro.config, run.formats, run.kernels, project(run.kernels, state.masters, run.masters))
     ids = micro.corpus.batch(5, 3, range(3), 8)
     found, _ = one_pass(run, network, NetworkBackward(network, exponents), exponents, ids, 3, 0)
@@ -242,7 +242,7 @@ def test_a_batch_that_may_overflow_is_refused(size, message, micro):
         prove_step(find_config("tiny"), replace(micro.options, **size))
 
 
-@pytest.mark.parametrize("change", [{"steps": 0}, {"batch": True}, {"rate": -1}, {"warmup": 9}, {"error_bits": 12}])
+@pytest.mark.parametrize("change", [{"steps": 0}, {"batch": True}, {"rate": -1}, {"warmup": 9}, {"gradient_bits": 12}])
 def test_options_are_validated(change, micro):
     with pytest.raises(OptionsError, match=next(iter(change))):
         replace(micro.options, **change)
