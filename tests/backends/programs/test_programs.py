@@ -1,5 +1,6 @@
 """Programs as backends: whatever one does, a verdict comes in time, costs one case, and leaves nothing running."""
 
+import contextlib
 import importlib.util
 import pickle
 import re
@@ -48,7 +49,7 @@ SAYS = {
     "errored": r"it answered errored: not today\x1b[2J",
     "crash": "signal 6",
     "quit": "exit code 3; its last line on stderr: going wrong",
-    "hang": "no answer within 0.3 s; its last line on stderr: going wrong",
+    "hang": "no answer within 0.3 s",
     "hang_of_a_child": "no answer within 0.3 s",
     "close": "it closed its stdout",
     "garbage": "'Segmentation fault'",
@@ -68,9 +69,19 @@ KINDS = {"crash": "crash", "quit": "crash", "close": "crash", "errored": "crash"
 
 @pytest.fixture(scope="module")
 def backend():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(TIMEOUT, "0.3")
-        return load(f"command:{sys.executable} {STRANGER}")
+    return load(f"command:{sys.executable} {STRANGER}")
+
+
+@contextlib.contextmanager
+def impatient(backend, seconds: float = 0.3):
+    """Wait so long for an answer that never comes; a program that starts, or answers, has all the time it needs."""
+    assert roots(backend, 0) == [0]
+    program = backend.ops.program
+    patient, program.timeout = program.timeout, seconds
+    try:
+        yield
+    finally:
+        program.timeout = patient
 
 
 class Case:
@@ -90,7 +101,8 @@ def test_the_ops_are_those_that_it_names(backend):
 
 @pytest.mark.parametrize("mode", [mode for mode in stranger.MODES if mode not in ("shape", "dtype")])
 def test_each_way_to_go_wrong_costs_one_case(backend, mode):
-    with pytest.raises(Failure) as raised, crashes_as_failures(backend, Case()):
+    waiting = impatient(backend) if "hang" in mode else contextlib.nullcontext()
+    with waiting, pytest.raises(Failure) as raised, crashes_as_failures(backend, Case()):
         roots(backend, stranger.FIRST + stranger.MODES.index(mode))
     assert SAYS.get(mode, "") in raised.value.message
     assert raised.value.kind == KINDS.get(mode, "protocol")
@@ -110,9 +122,14 @@ def test_a_skipped_case_tells_its_reason(backend):
 
 
 def test_what_a_program_started_ends_with_it(backend):
-    with pytest.raises(ProgramError, match=r"last line on stderr: ([0-9]+)") as raised:
-        roots(backend, stranger.FIRST + stranger.MODES.index("hang_of_a_child"))
-    number = re.findall("stderr: ([0-9]+)", str(raised.value))[0]
+    number = ""
+    for seconds in (0.3, 1, 3, 9, 27):
+        with impatient(backend, seconds), pytest.raises(ProgramError) as raised:
+            roots(backend, stranger.FIRST + stranger.MODES.index("hang_of_a_child"))
+        if told := re.findall("stderr: ([0-9]+)", str(raised.value)):
+            number = told[0]
+            break
+    assert number
     for _ in range(100):
         if not running(number):
             return
@@ -146,7 +163,8 @@ def running(number: str) -> bool:
     ],
 )
 def test_a_program_that_does_not_start_is_no_backend(command, says, monkeypatch):
-    monkeypatch.setenv(TIMEOUT, "0.3")
+    if command.startswith("sleep"):
+        monkeypatch.setenv(TIMEOUT, "0.3")
     with pytest.raises(BackendError, match=says):
         load(f"command:{command}")
 
