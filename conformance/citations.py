@@ -254,6 +254,12 @@ def missing(op: str, root: Path) -> Iterator[str]:
     yield from (f"{op} {label}: no listed vector shows '{text}'" for label, text in mistakes.items() if text in unseen)
 
 
+def clauses_broken(op: str, mistakes: Sequence[str]) -> list[str]:
+    """Return the labels of the clauses for which one of some mistakes is the evidence."""
+    cited = CITATIONS.get(op, {})
+    return [label for label, text in cited.items() if any(text in mistake for mistake in mistakes)]
+
+
 def unshown(op: str, texts: list[str]) -> list[str]:
     """Return those of some mistakes that no listed vector of an op shows."""
     for case in extreme_cases(op):

@@ -14,6 +14,7 @@ from rich.text import Text as Line
 
 from mamba_integer.spec.contract import find_op
 
+from .citations import clauses_broken
 from .diagnosis.explanation import Explanation
 from .engine.comparison import Failure, hexadecimal
 from .engine.layouts import CONTIGUOUS
@@ -86,6 +87,8 @@ def explained(explanation: Explanation) -> Iterator[tuple[str, str]]:
         yield "", f"this returns the same integers in {explanation.explained} of {explanation.failing} failing calls"
     else:
         yield "looks like", "none of the known mistakes"
+    if broken := clauses_broken(vector.op, explanation.mistakes[:1]):
+        yield "breaks", ", ".join(f"{label}: {find_op(vector.op).clauses[label]}" for label in broken)
     if explanation.diverges:
         yield "begins at", explanation.diverges
 

@@ -15,6 +15,11 @@ def test_every_clause_has_evidence(op):
     assert list(citations.missing(op, ROOT)) == []
 
 
+def test_a_mistake_names_the_clause_that_it_breaks():
+    assert citations.clauses_broken("bitshift_norm", ["the floor division truncates toward zero"]) == ["C1"]
+    assert citations.clauses_broken("bitshift_norm", ["the moon is made of cheese"]) == []
+
+
 def test_evidence_is_for_ops_that_exist():
     assert set(citations.CITATIONS) <= set(OPS)
 
