@@ -1,8 +1,8 @@
 """Mutation testing: each mutant of the specification must be told from the original by what is listed.
 
 ``python -m mamba_integer.conformance.mutants.mutation`` judges mutants of the golden ops and their contracts, the
-number system, the tables, the Numba twins and the suite's own comparison. A mutant survives if nothing that judges it fails.
-One that ``survivors.json`` doesn't explain fails the run, and so does an entry of that file that is killed.
+number system, the tables, the Numba twins and the suite's own comparison. A mutant survives if nothing that judges it
+fails. One that ``survivors.json`` doesn't explain fails the run, and so does an entry of that file that is killed.
 """
 
 import json
