@@ -25,7 +25,7 @@ import numpy as np
 from mamba_integer.spec.contract import OPS
 
 from .. import oracle
-from ..engine.cases import extreme_cases, large_cases
+from ..engine.listed import listed
 from ..oracle.observe import recording
 from ..plans import PLANS
 from ..plans.plan import Extreme
@@ -128,7 +128,7 @@ class Listed(dict[str, tuple[list[Call], list[Extent]]]):
     """What judges an op: its listed calls, the small ones first, and its extents. It is made once, in the parent."""
 
     def __missing__(self, op: str) -> tuple[list[Call], list[Extent]]:
-        calls = [call_of(op, case) for case in (*extreme_cases(op), *large_cases(op, 0))]
+        calls = [call_of(op, case) for case in listed(op)]
         calls.sort(key=lambda call: sum(array.size for array in (*call.arrays, *call.want)))
         self[op] = calls, [extent_of(op, extreme) for extreme in PLANS[op].extremes()]
         return self[op]

@@ -1,8 +1,6 @@
 """The slips are wrong where they say, and what is listed finds them, whatever the seed."""
 
 from collections import Counter
-from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -10,8 +8,8 @@ import pytest
 from mamba_integer import spec
 from mamba_integer.backends import Backend, load
 from mamba_integer.conformance.engine import replay
-from mamba_integer.conformance.engine.cases import extreme_cases, large_cases
-from mamba_integer.conformance.engine.comparison import AnyCase, Failure
+from mamba_integer.conformance.engine.comparison import Failure
+from mamba_integer.conformance.engine.listed import listed
 from mamba_integer.conformance.mutants import slips
 from mamba_integer.conformance.mutants.slip import SLIPS, Slip
 
@@ -35,11 +33,6 @@ def test_slips_are_on_most_ops_and_found_by_name():
     assert max(Counter(slip.op for slip in SLIPS.values()).values()) < 10
     name = "rows_k_apart"
     assert load(f"{slips.__name__}:{name}").names == [SLIPS[name].op]
-
-
-def listed(op: str) -> Iterator[AnyCase]:
-    """Yield the cases of an op that no seed decides."""
-    return chain(extreme_cases(op), large_cases(op, 0))
 
 
 def missed(op: str, mistakes: list[Slip]) -> set[str]:
