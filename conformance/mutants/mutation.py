@@ -28,7 +28,11 @@ SHOWN_EVERY = 100
 def explained(path: Path) -> dict[tuple[str, ...], str]:
     """Return the survivors that are listed, each with the reason that no call can tell it from the original."""
     entries = json.loads(path.read_text()) if path.exists() else []
-    return {tuple(entry[name] for name in FIELDS): entry["reason"] for entry in entries}
+    return {key_of(entry): entry["reason"] for entry in entries}
+
+
+def key_of(entry: dict[str, str]) -> tuple[str, ...]:
+    return tuple(entry[name] for name in FIELDS)
 
 
 def as_entry(verdict: Verdict) -> dict[str, str | int]:
@@ -51,6 +55,7 @@ def summary(results: list[Verdict]) -> str:
 def main(
     target: Annotated[list[str] | None, typer.Option(help=f"Judge these alone: {', '.join(TARGETS)}.")] = None,
     match: Annotated[str, typer.Option(help="Judge the mutants that are printed with this text.")] = "",
+    again: Annotated[Path | None, typer.Option(help="Judge those that survived in this file of verdicts.")] = None,
     sample: Annotated[int, typer.Option(min=0, help="Judge so many, drawn by the seed; 0 is all.")] = 0,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     jobs: Annotated[int, typer.Option(min=1, help="How many mutants are judged at a time.")] = 1,
@@ -60,10 +65,13 @@ def main(
     """Judge mutants; exit with 1 if one survives that isn't explained, or an explained one doesn't survive."""
     chosen = [TARGETS[name] for name in target or TARGETS]
     work = [(each, mutant) for each in chosen for mutant in each.mutants if match in str(mutant)]
+    if again:
+        survivors_then = {key_of(entry) for entry in json.loads(again.read_text()) if entry["status"] == "survived"}
+        work = [(each, mutant) for each, mutant in work if mutant.key in survivors_then]
     if sample:
         work = random.Random(seed).sample(work, min(sample, len(work)))
     if not work:
-        sys.exit("mutation: no mutant was chosen; see --target and --match")
+        sys.exit("mutation: no mutant was chosen; see --target, --match and --again")
     check_originals(chosen, jobs)
     reasons, start = explained(survivors), time.monotonic()
     results: list[Verdict] = []

@@ -100,7 +100,7 @@ def mutants(module: str, source: str) -> Iterator[Mutant]:
             after = "pass" if statement is node else headline(statement)
             replace(*place, right)
             mutant = Mutant(module, function, node.lineno, before, after, tree, (*place, new))
-            if (statement.lineno, after) not in known:
+            if after != before and (statement.lineno, after) not in known:
                 known.add((statement.lineno, after))
                 yield mutant
 

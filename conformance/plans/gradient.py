@@ -52,7 +52,7 @@ def wide_sums() -> Iterator[Extreme]:
 
 
 def wide_magnitudes() -> Iterator[Extreme]:
-    yield Extreme([(np.array([3, 2**53 + 1]),), (np.array([-(2**61) - 1]),)])
+    yield Extreme([(np.array([3, 2**53 + 1]),), (np.array([-(2**61) - 1]),), (np.zeros(0, np.int64),)])
 
 
 def narrow_errors() -> Iterator[Extreme]:
@@ -85,10 +85,12 @@ def stochastic_extremes() -> Iterator[Extreme]:
 
 
 def long_shifts() -> Iterator[Extreme]:
-    """Every bit of the rounding words' last 24 counts."""
+    """Every bit of the rounding words' last 24 counts; at 8 bits a result is int8, at 9 no longer."""
     x = ((np.arange(8 * 33).reshape(8, 33) * 509) % 65535 - 32767).astype(np.int16)
     parameters = {"shift": 24, "bits": 16, "seed": 5, "step": 1, "stream": 2, "first": 3}
     yield Extreme([(x, np.full(8, 15, np.int32))], parameters)
+    for bits in (8, 9):
+        yield Extreme([(x, np.zeros(8, np.int32))], parameters | {"shift": 5, "bits": bits})
 
 
 PLANS = {
