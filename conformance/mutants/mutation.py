@@ -18,7 +18,8 @@ import typer
 
 from mamba_integer.backends.files.atomic import write_json
 
-from .verdicts import TARGETS, Target, Verdict, original, verdicts
+from .mutator import Mutant
+from .verdicts import TARGETS, Target, Verdict, originals, verdicts
 
 SURVIVORS = Path(__file__).with_name("survivors.json")
 FIELDS = "module", "function", "before", "after"
@@ -40,9 +41,9 @@ def as_entry(verdict: Verdict) -> dict[str, str | int]:
     return entry | {"line": verdict.mutant.line, "status": verdict.status, "reason": verdict.reason}
 
 
-def check_originals(targets: Iterable[Target], jobs: int) -> None:
-    """End the program unless each target survives as it is: else it is the judge that is broken."""
-    for verdict in verdicts([(target, original(target)) for target in targets], jobs):
+def check_originals(work: Iterable[tuple[Target, Mutant]], jobs: int) -> None:
+    """End the program unless each module survives as it is."""
+    for verdict in verdicts(originals(work), jobs):
         if verdict.status != "survived":
             sys.exit(f"mutation: {verdict.mutant.module} fails unchanged: {verdict.status} {verdict.reason}")
 
@@ -66,13 +67,13 @@ def main(
     chosen = [TARGETS[name] for name in target or TARGETS]
     work = [(each, mutant) for each in chosen for mutant in each.mutants if match in str(mutant)]
     if again:
-        survivors_then = {key_of(entry) for entry in json.loads(again.read_text()) if entry["status"] == "survived"}
-        work = [(each, mutant) for each, mutant in work if mutant.key in survivors_then]
+        alive = {key_of(entry) for entry in json.loads(again.read_text()) if entry["status"] == "survived"}
+        work = [(each, mutant) for each, mutant in work if mutant.key in alive]
     if sample:
         work = random.Random(seed).sample(work, min(sample, len(work)))
     if not work:
         sys.exit("mutation: no mutant was chosen; see --target, --match and --again")
-    check_originals(chosen, jobs)
+    check_originals(work, jobs)
     reasons, start = explained(survivors), time.monotonic()
     results: list[Verdict] = []
     unexplained = 0

@@ -31,7 +31,7 @@ from ..oracle.observe import recording
 from ..plans import PLANS
 from ..plans.plan import Extreme
 from .layer import Layer, closure, loaded
-from .mutator import MODULE, Mutant, mutants, place_of
+from .mutator import Mutant, mutants, place_of
 
 SPEC, COMPILED = "mamba_integer.spec", "mamba_integer.spec.compiled"
 ENGINE = "mamba_integer.conformance.engine"
@@ -40,6 +40,7 @@ COMPOSING = f"{SPEC}.model", f"{SPEC}.training"
 TESTS = Path(__file__).resolve().parents[2] / "tests"
 LARGEST_MEMORY = 8 << 30
 PATIENCE = 20  # how many times as long as its processor time a mutant may take on a busy machine
+UNCHANGED = "(unchanged)"
 PYTEST = ("-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist")
 
 
@@ -94,12 +95,12 @@ TARGETS = {
 }
 
 
-def original(target: Target) -> Mutant:
-    """Return a mutant that changes nothing, which must survive: else what judges is broken, not what is judged."""
-    first = target.mutants[0]
-    parent, name, index, _ = first.change
-    right = place_of(parent, name, index)
-    return replace(first, function=MODULE, before="", after="", change=(parent, name, index, right))
+def originals(work: Iterable[tuple[Target, Mutant]]) -> Iterator[tuple[Target, Mutant]]:
+    """Yield a mutant of each module that changes nothing, which must survive: else it is the judge that is broken."""
+    for target, mutant in {(target, mutant.module): (target, mutant) for target, mutant in work}.values():
+        parent, name, index, _ = mutant.change
+        right = place_of(parent, name, index)
+        yield target, replace(mutant, function=UNCHANGED, before="", after="", change=(parent, name, index, right))
 
 
 @dataclass(frozen=True)
@@ -213,8 +214,10 @@ def ops_of(target: Target, mutant: Mutant) -> list[str]:
     """Return the ops that a mutant may change, those of its own module first."""
     if not target.implementation:
         return []
-    reached = target.reach.reached(mutant)
     family = mutant.module.rsplit(".", 1)[-1]
+    if mutant.function == UNCHANGED:
+        return [op for op in OPS if OPS[op].family == family]
+    reached = target.reach.reached(mutant)
     return sorted((op for op in OPS if {op, f"@{op}"} & reached), key=lambda op: OPS[op].family != family)
 
 
