@@ -36,7 +36,7 @@ from .mutator import Mutant, mutants, place_of
 SPEC, COMPILED = "mamba_integer.spec", "mamba_integer.spec.compiled"
 ENGINE = "mamba_integer.conformance.engine"
 COMPARISON = f"{ENGINE}.comparison"
-COMPOSING = f"{SPEC}.model", f"{SPEC}.training"
+BUILT_ON = f"{SPEC}.model", f"{SPEC}.training", COMPILED
 TESTS = Path(__file__).resolve().parents[2] / "tests"
 LARGEST_MEMORY = 8 << 30
 PATIENCE = 20  # how many times as long as its processor time a mutant may take on a busy machine
@@ -57,11 +57,16 @@ class Target:
 
     @cached_property
     def reach(self) -> Layer:
-        """The layer, all of it loaded."""
+        """The layer, all of it loaded, but for what is built on it."""
         package = importlib.import_module(self.layer)
         for found in pkgutil.walk_packages(package.__path__, f"{self.layer}."):
-            importlib.import_module(found.name)
-        return Layer(module for module in loaded(self.layer) if not module.__name__.startswith(COMPOSING))
+            if not found.name.startswith(self.beyond):
+                importlib.import_module(found.name)
+        return Layer(module for module in loaded(self.layer) if not module.__name__.startswith(self.beyond))
+
+    @property
+    def beyond(self) -> tuple[str, ...]:
+        return tuple(name for name in BUILT_ON if not self.layer.startswith(name))
 
     @cached_property
     def mutants(self) -> list[Mutant]:
