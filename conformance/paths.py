@@ -46,10 +46,10 @@ def numba_paths(ops: Iterable[str], repetitions: int = REPETITIONS) -> dict[tupl
     backend = load("numba")
     before = dict(threads.RUNS)
     for op in ops:
-        with threads.parallel_from(sys.maxsize):
+        with threads.spreading_from(sys.maxsize):
             for case in listed(op):
                 replay.check(backend, case)
-        with threads.parallel_from(0):
+        with threads.spreading_from(0):
             for _ in range(repetitions):
                 for case in listed(op):
                     replay.check(backend, case)

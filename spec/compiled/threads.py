@@ -19,7 +19,7 @@ VERSIONS = "serial", "parallel"
 
 
 @contextlib.contextmanager
-def parallel_from(elements: int) -> Iterator[None]:
+def spreading_from(elements: int) -> Iterator[None]:
     """Run kernels on all threads if one of their arrays has so many elements: 0 for all calls, as the tests do."""
     global WORTH_SPREADING
     usual, WORTH_SPREADING = WORTH_SPREADING, elements
