@@ -5,6 +5,7 @@ in milliseconds, and kernels that Numba compiles must be compiled again with no 
 """
 
 import ast
+import types
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -147,9 +148,9 @@ def places(tree: ast.Module) -> Iterator[tuple[str, Any, tuple[Any, str, int | N
 
 
 def is_prose(node: Any) -> bool:
-    """Tell docstrings, and the list of a module's names: nothing that they say is computed."""
+    """Tell docstrings, bodies of dots, and the list of a module's names: nothing that they say is computed."""
     match node:
-        case ast.Expr(ast.Constant(str())) | ast.Assign([ast.Name("__all__")]):
+        case ast.Expr(ast.Constant(str() | types.EllipsisType())) | ast.Assign([ast.Name("__all__")]):
             return True
     return False
 

@@ -71,6 +71,9 @@ def test_forms_of_results():
     assert "MaskedArray, want a numpy.ndarray" in failure_of(np.ma.masked_array(Q), E).message
     kinds = [failure_of(*got).kind for got in ((Q,), (Q.astype(np.int16), E), (Q, E[None]), (Q.tolist(), E))]
     assert kinds == ["result", "dtype", "shape", "result"]
+    shapeless = failure_of(Q)
+    assert (shapeless.count, shapeless.compared, shapeless.index, shapeless.got, shapeless.want) == (0, 0, (), 0, 0)
+    assert (shapeless.output, shapeless.reference) == ("", "golden")
     assert not failure_of(Q).differs and "got_hex" not in failure_of(Q).to_dict()
 
 
