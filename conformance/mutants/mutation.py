@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -36,8 +36,8 @@ def key_of(entry: dict[str, str]) -> tuple[str, ...]:
     return tuple(entry[name] for name in FIELDS)
 
 
-def as_entry(verdict: Verdict) -> dict[str, str | int]:
-    entry = dict(zip(FIELDS, verdict.mutant.key, strict=True))
+def as_entry(verdict: Verdict) -> dict[str, Any]:
+    entry: dict[str, Any] = dict(zip(FIELDS, verdict.mutant.key, strict=True))
     return entry | {"line": verdict.mutant.line, "status": verdict.status, "reason": verdict.reason}
 
 

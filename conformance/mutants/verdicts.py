@@ -238,12 +238,12 @@ def judge(target: Target, mutant: Mutant, ops: Sequence[str]) -> str:
 
 def uncached_kernels() -> None:
     """Let kernels be compiled without the cache, which knows a kernel by its place in the file on disk."""
-    compile_kernel = numba.njit
+    compile_kernel: Any = numba.njit
 
     def njit(*functions: Callable, cache: bool = False, **options: Any) -> Any:
         return compile_kernel(*functions, **options)
 
-    numba.njit = njit
+    numba.njit = njit  # type: ignore[assignment]
     if f"{COMPILED}.threads" in sys.modules:
         sys.modules[f"{COMPILED}.threads"].njit = njit  # type: ignore[attr-defined]
 
