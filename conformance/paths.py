@@ -92,7 +92,8 @@ def listed_launches(op: str) -> set[Launch]:
     backend = load("triton")
     with launches(op) as taken, trusted_values():
         for case in listed(op):
-            backend.call(op, [backend.load(np.array(array)) for array in case.arrays], case.parameters)
+            with contextlib.suppress(Exception):  # a call that can't be launched is the suite's to report
+                backend.call(op, [backend.load(np.array(array)) for array in case.arrays], case.parameters)
     return taken
 
 
