@@ -54,7 +54,9 @@ def wide_sums() -> Iterator[Extreme]:
 def wide_magnitudes() -> Iterator[Extreme]:
     last = np.zeros(70001, np.int8)
     last[-1] = -3
-    yield Extreme([(np.array([3, 2**53 + 1]),), (np.array([-(2**61) - 1]),), (np.zeros(0, np.int64),), (last,)])
+    yield Extreme(
+        [(np.array([3, 2**53 + 1]),), (np.array([-(2**61) - 1]),), (np.zeros(0, np.int64),), (last,), (last * 0,)]
+    )
 
 
 def narrow_errors() -> Iterator[Extreme]:

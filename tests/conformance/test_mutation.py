@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from mamba_integer.conformance.mutants.mutator import mutants
 
 MUTATION = "mamba_integer.conformance.mutants.mutation"
@@ -66,9 +64,9 @@ def test_a_mutant_is_undone_after_it_is_compiled():
 
 
 def test_a_sample_of_the_golden_code_is_killed_or_explained():
-    done = judge("--target", "golden", "--sample", "14", "--seed", "7")
+    done = judge("--target", "golden", "--match", "ops.linear:", "--sample", "12", "--seed", "7")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.startswith("14 of 14")
+    assert done.stdout.startswith("12 of 12")
 
 
 def test_a_write_past_the_end_of_a_result_is_seen():
@@ -117,9 +115,8 @@ def test_a_judge_that_fails_the_original_judges_nothing():
     assert done.returncode == 1 and "fails unchanged: killed" in done.stderr, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("arguments", [("--match", "no such text"), ("--target", "golden", "--match", "no such text")])
-def test_no_mutant_is_a_failure(arguments: tuple[str, ...]):
-    done = judge(*arguments)
+def test_no_mutant_is_a_failure():
+    done = judge("--target", "philox", "--match", "no such text")
     assert done.returncode == 1 and "no mutant was chosen" in done.stderr
 
 
