@@ -1,5 +1,6 @@
 """What the comparison says of results: their number, types, dtypes, shapes, and each integer of them."""
 
+import json
 import pickle
 import sys
 
@@ -77,6 +78,18 @@ def test_forms_of_results():
     assert not failure_of(Q).differs and "got_hex" not in failure_of(Q).to_dict()
 
 
+def test_each_result_has_a_name():
+    with pytest.raises(ValueError, match="argument"):
+        compare(BACKEND, CASE, (Q, E), (Q, E), ["q"])
+
+
+def test_a_failure_is_plain():
+    """Its numbers can be written as JSON, and it can be kept in a set, as exceptions can."""
+    failure = failure_of(changed(Q, (0, 0), 1), E)
+    assert json.loads(json.dumps(failure.to_dict())) == failure.to_dict()
+    assert len({failure, failure_of(changed(Q, (0, 0), 1), E)}) == 2
+
+
 def test_a_relation_says_what_it_is():
     failure = failure_of(changed(Q, (0, 0), 1), E, names=["left", "right"], relation="whole = parts")
     assert failure.output == "left" and failure.message.startswith("whole = parts; left: 1 of 6")
@@ -87,6 +100,9 @@ def test_forms_are_those_of_the_contract():
     assert forms("quantize_rows", arrays, {}) == [Form("q", ("int8",), (2, 3)), Form("e", ("int32",), (2,))]
     arrays = (np.zeros((2, 5), np.int8),)
     assert forms("pack_ternary", arrays, {}) == [Form("packed", ("uint8",), (2, 2))]
+    drawn = np.zeros((2, 5), np.int16), np.zeros(2, np.int32), np.zeros(2, np.int32)
+    sampling = {"seed": 0, "f": 0, "num": 1, "shift": 0, "top_k": 1, "top_p": 1}
+    assert {*forms("sample", drawn, sampling)} == {Form("token", ("int32",), (2,))}
     either = [Form("y", ("int16", "int8"), (2,))]
     for dtype in (np.int16, np.int8):
         assert in_form(BACKEND, CASE, [np.zeros(2, dtype)], either)[0].dtype == dtype
