@@ -98,7 +98,7 @@ def mutants(module: str, source: str) -> Iterator[Mutant]:
             ast.fix_missing_locations(new)
             before = headline(statement)
             right = replace(*place, new)
-            after = "pass" if statement is node else headline(statement)
+            after = headline(new if statement is node else statement)
             replace(*place, right)
             mutant = Mutant(module, function, node.lineno, before, after, tree, (*place, new))
             if after != before and (statement.lineno, after) not in known:

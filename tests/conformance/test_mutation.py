@@ -53,6 +53,13 @@ def test_every_slip_of_the_hand_is_made_once():
     }
 
 
+def test_a_statement_is_dropped_or_turned():
+    source = "def count(x):\n    n = 0\n    if x:\n        n += 1\n    return n\n"
+    changes = {f"{mutant.before}  ->  {mutant.after}" for mutant in mutants("counted", source)}
+    wanted = {"if x  ->  if True", "if x  ->  if False", "n += 1  ->  pass", "n += 1  ->  n -= 1", "n = 0  ->  pass"}
+    assert wanted <= changes
+
+
 def test_a_mutant_is_undone_after_it_is_compiled():
     every = list(mutants("clamped", SOURCE))
     results = []
