@@ -41,7 +41,7 @@ def lines(case: Any) -> int:
     def trace(frame, event, argument):
         nonlocal count
         count += event == "line"
-        return trace if frame.f_globals["__name__"].startswith(SPEC) else None
+        return trace if frame.f_globals.get("__name__", "").startswith(SPEC) else None
 
     before = sys.gettrace()
     sys.settrace(trace)

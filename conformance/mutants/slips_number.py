@@ -227,7 +227,7 @@ rare(
 )
 rare(
     "widest_error",
-    "error_exponent",
+    "gradient_exponent",
     "a mask of bits - 1 places shifted by 31",
     when=when(bits=32),
     gives={"y": lambda y, c: c.exponent},

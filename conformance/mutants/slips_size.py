@@ -285,7 +285,7 @@ tile(
 )
 tile(
     "error_block",
-    "error_add",
+    "saturating_add",
     "the last of whole blocks of 512 added twice",
     when=whole("size", 512),
     sees={

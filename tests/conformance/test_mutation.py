@@ -83,7 +83,7 @@ def test_a_write_past_the_end_of_a_result_is_seen():
 
 
 def test_an_unexplained_survivor_and_a_stale_explanation_fail(tmp_path: Path):
-    match = ["--target", "golden", "--match", "error_exponent: rise = "]
+    match = ["--target", "golden", "--match", "gradient_exponent: rise = "]
     listed, report = tmp_path / "listed.json", tmp_path / "verdicts.json"
     listed.write_text("[]")
     done = judge(*match, "--survivors", str(listed), "--json", str(report))
