@@ -6,13 +6,21 @@ RUN ?= runs/speedrun
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: conformance test bench check clean speedrun
+.PHONY: conformance test bench check clean speedrun mutation
 
 conformance: $(READY)  ## every op: unbounded integers, Numba, Torch and Triton against the golden specification
 	$(BIN)/mamba-integer conform --backend unbounded --backend numba --backend torch --backend triton --jobs $(JOBS)
 
 test: $(READY) check  ## our own tests, the suite's tests of itself included
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+# Alone, since a kernel that was cached without these checks would be run without them.
+CHECKED := NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$(VENV)/checked MAMBA_INTEGER_PARALLEL_FROM=9223372036854775807
+
+mutation: $(READY)  ## what judges the specification, judged: kernels inside their arrays, every path taken, each mutant found
+	$(CHECKED) $(BIN)/mamba-integer conform --backend numba --jobs $(JOBS)
+	$(BIN)/python -m mamba_integer.conformance.paths
+	$(BIN)/python -m mamba_integer.conformance.mutants.mutation --jobs $(JOBS) --json $(VENV)/mutation.json
 
 speedrun: $(READY)  ## train a small model on Shakespeare with integers alone, on this CPU, then let it write
 	$(BIN)/mamba-integer train --config tiny --text benchmarks/data/shakespeare.txt.gz --steps 2000 --batch 8 \

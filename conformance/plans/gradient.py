@@ -52,15 +52,22 @@ def wide_sums() -> Iterator[Extreme]:
 
 
 def wide_magnitudes() -> Iterator[Extreme]:
-    yield Extreme([(np.array([3, 2**53 + 1]),), (np.array([-(2**61) - 1]),)])
+    last = np.zeros(70001, np.int8)
+    last[-1] = -3
+    yield Extreme(
+        [(np.array([3, 2**53 + 1]),), (np.array([-(2**61) - 1]),), (np.zeros(0, np.int64),), (last,), (last * 0,)]
+    )
 
 
 def narrow_errors() -> Iterator[Extreme]:
-    """Errors of 16 bits, ties and ends among them, at the ends of either type."""
+    """Errors of 16 bits, ties and ends among them, at the ends of either type; ties of long shifts."""
     for shift in (0, 1, 3):
         for ends in (np.array([-127, 0, 127], np.int8), np.array([-32767, 0, 32767], np.int16)):
             dy, y = np.meshgrid(np.array([-32767, -12, -4, -3, -1, 0, 1, 3, 4, 12, 32767], np.int16), ends)
             yield Extreme([(np.ascontiguousarray(dy), np.ascontiguousarray(y))], {"shift": shift})
+    for shift in (15, 16, 17, 24):
+        dy = ties(shift, 32767, 2**31 - 1).astype(np.int32)
+        yield Extreme([(dy, np.ones(dy.shape, np.int16))], {"shift": shift})
 
 
 def first_row(random: Random, at: Any) -> int:
@@ -85,10 +92,14 @@ def stochastic_extremes() -> Iterator[Extreme]:
 
 
 def long_shifts() -> Iterator[Extreme]:
-    """Every bit of the rounding words' last 24 counts."""
+    """Every bit of the rounding words' last 24 counts; at 8 bits a result is int8, at 9 no longer."""
     x = ((np.arange(8 * 33).reshape(8, 33) * 509) % 65535 - 32767).astype(np.int16)
     parameters = {"shift": 24, "bits": 16, "seed": 5, "step": 1, "stream": 2, "first": 3}
     yield Extreme([(x, np.full(8, 15, np.int32))], parameters)
+    # Nine blocks of words a row: past 2**31 of them the counter needs its sign bit.
+    yield Extreme([(x, np.full(8, 15, np.int32))], parameters | {"first": 2**28})
+    for bits in (8, 9):
+        yield Extreme([(x, np.zeros(8, np.int32))], parameters | {"shift": 5, "bits": bits})
 
 
 PLANS = {

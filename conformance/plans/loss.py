@@ -72,7 +72,7 @@ def softmax_edges() -> Iterator[Extreme]:
 
 
 def cross_entropy_edges() -> Iterator[Extreme]:
-    """Every fraction of a weight, sums whose logarithms are hard, and the loss about its end."""
+    """Every fraction of a weight, sums whose logarithms are hard, the loss about its end, a target anywhere."""
     logits = two_logits(5)
     yield Extreme([(logits, np.arange(len(logits), dtype=np.int32) % 2)], {"f": 5})
     nearly_equal = ALL_EQUAL.copy()
@@ -81,6 +81,9 @@ def cross_entropy_edges() -> Iterator[Extreme]:
     calls += [(a, np.array([40000], np.int32)) for a in (ALL_EQUAL, nearly_equal)]
     calls += [(np.array([[0, d, b]], np.int16), np.array([1], np.int32)) for d in (-END, 1 - END) for b in (0, -1, d)]
     yield Extreme(calls, {"f": 0})
+    # The target is each of the lanes of a whole tile, no two of which have the same logit.
+    every = np.tile(np.arange(128, dtype=np.int16) * 3, (128, 1))
+    yield Extreme([(every, np.arange(128, dtype=np.int32))], {"f": 4})
 
 
 PLANS = {

@@ -34,7 +34,7 @@ ABOVE_A_THIRD, BELOW_A_THIRD = 159388254, 85883646
 
 
 def backward_edges() -> Iterator[Extreme]:
-    """Every fraction of a weight, words at which p turns, rows whose counters pass 2**31, sums past int32."""
+    """Every fraction of a weight, words at which p turns, rows whose counters pass 2**31, sums past int32, 3 axes."""
     logits = two_logits(5)[::2]
     target = np.arange(len(logits), dtype=np.int32) % 2
     yield Extreme([(logits, target)], {"f": 5, "first": 2**31 - 9} | KEYS)
@@ -42,6 +42,8 @@ def backward_edges() -> Iterator[Extreme]:
     for first in (ABOVE_A_THIRD, BELOW_A_THIRD):
         yield Extreme([(np.zeros((1, 3), np.int16), np.array([0], np.int32))], {"f": 8, "first": first} | KEYS)
     yield Extreme([(ALL_EQUAL, np.array([40000], np.int32))], {"f": 0, "first": 0} | KEYS)
+    small = (np.arange(2 * 2 * 3 * 7) ** 2 % 61 - 30).astype(np.int16).reshape(2, 2, 3, 7)
+    yield Extreme([(small, np.arange(12, dtype=np.int32).reshape(2, 2, 3) % 7)], {"f": 4, "first": 5} | KEYS)
 
 
 PLANS = {

@@ -36,11 +36,16 @@ def sum_edges() -> Iterator[Extreme]:
 
 
 def rounding_edges() -> Iterator[Extreme]:
-    """Ordinary small rows, among whose quotients are ties, and updates that two roundings would round elsewhere."""
+    """Ordinary small rows, among whose quotients are ties, and updates that two roundings would round elsewhere.
+
+    Some have three leading dimensions.
+    """
     i = np.arange(64 * 33).reshape(64, 33)
     rows, dy = ((i * i * 7 + i // 3) % 61 - 30).astype(np.int32), ((i * i * 11 + i // 5) % 601 - 300).astype(np.int16)
     for b, e in ((3, 0), (3, 9), (1, 10)):
         yield Extreme([(rows, np.full(33, 256, np.int16), dy, np.zeros_like(rows))], {"b": b, "e": e})
+    few, few_dy = rows[:12].reshape(2, 2, 3, 33), dy[:12].reshape(2, 2, 3, 33)
+    yield Extreme([(few, np.full(33, 256, np.int16), few_dy, np.zeros_like(few))], {"b": 3, "e": 0})
 
 
 def edges() -> Iterator[Extreme]:

@@ -60,6 +60,9 @@ def lion_edges() -> Iterator[Extreme]:
     yield Extreme([(np.zeros(2, np.int32), m, g)], whole | {"lr": 8192, "decay": 0, "g_down": 0})
     g = np.array([63 * 2**55 - 1, 63 * 2**55, 1 - 63 * 2**55])
     yield Extreme([(np.zeros(3, np.int32), np.zeros(3, np.int32), g)], whole | {"lr": 0, "decay": 0, "g_down": 56})
+    # The share lost is 7.5 of 2**32, rounded to 8, half of which the heaviest weight loses.
+    heaviest = np.array([LARGEST_WEIGHT, -LARGEST_WEIGHT, 0, 1], np.int32)
+    yield Extreme([(heaviest, *still)], whole | {"lr": 15, "decay": 128, "g_down": 0})
 
 
 def last_rate(random: Random, at: Any) -> int:
@@ -78,10 +81,12 @@ def rate_extremes() -> Iterator[Extreme]:
 
 
 def rate_edges() -> Iterator[Extreme]:
-    """Ties on the way up and down."""
+    """Ties on the way up and down, and steps after the last, at which a steep schedule must not fall on."""
     for peak, last in ((9, 0), (9, 2), (9, 4)):
         steps = np.arange(7, dtype=np.int32)
         yield Extreme([(steps,)], {"peak": peak, "last": last, "warmup": 2, "total": 6})
+    steps = np.array([9, 10, 11, 12, 2**31 - 2], np.int32)
+    yield Extreme([(steps,)], {"peak": 2**24, "last": 100, "warmup": 0, "total": 10})
 
 
 def error_edges() -> Iterator[Extreme]:

@@ -167,12 +167,25 @@ def wide_totals(op: str, sizes: dict[str, int]) -> Extreme:
     return Extreme([tuple(arrays)], WIDE_FORMAT)
 
 
+def many_states(op: str, sizes: dict[str, int]) -> Extreme:
+    """Return a sequence whose states' low halves of 16 bits, times c, add up past int32 among 300 states."""
+    sizes = {name: {"L": 2, "N": 300, "S": 300}.get(name, 1) for name in sizes}
+    values = {"x": 32767, "b": 2, "c": 127}
+    parameters = {"k": 15, "n_max": 0, "s_v": 0, "s_h": 0, "s_y": 17, "convex": 0}
+    arrays = tuple(
+        np.full([sizes[name] for name in tensor.shape.split()], values.get(tensor.name, 0), tensor.dtypes[0])
+        for tensor in find_op(op).inputs
+    )
+    return Extreme([arrays], parameters)
+
+
 def scan_edges(op: str, sizes: dict[str, int], wide: dict[str, int]) -> Iterator[Extreme]:
     """Small values that meet every tie, in sequences past a tile, shorter and empty; sums that no float32 holds."""
     lengths: tuple[tuple[dict[str, int], ...], ...] = (({}, {"L": 0}), ({"L": 19},)) if "L" in sizes else (({},), ({},))
     for parameters, shorter in zip(SMALL_FORMATS, lengths, strict=True):
         yield Extreme([varied(op, sizes | length, parameters, SMALL) for length in shorter], parameters)
     yield wide_totals(op, wide)
+    yield many_states(op, sizes)
 
 
 def modulation_edges() -> Iterator[Extreme]:

@@ -97,7 +97,7 @@ def test_a_schedule_may_change_ahead_alone(micro, tmp_path):
         ({"warmup": 2}, f"its step 0 had learning rate {rates[0]}, by the options asked for it has {rates[0] // 2}"),
         ({"warmup": 0}, f"its step 1 had learning rate {rates[1]}"),
         ({"steps": 600, "decay": 0}, "option decay"),
-        ({"steps": 600, "error_bits": 8}, "option error_bits"),
+        ({"steps": 600, "gradient_bits": 8}, "option gradient_bits"),
     ):
         with pytest.raises(TrainingError, match=message):
             load_training(tmp_path / "t", micro.training(replace(micro.options, **change)), run)

@@ -28,7 +28,7 @@ TRITON, NUMBA = load("triton"), load("numba")
 
 def uniform_case(op: str, sizes: dict[str, int]) -> Case:
     case = draw_case(op, Random(0), sizes)
-    return replace(case, patterns=("uniform",) * len(case.patterns), strided=False)
+    return replace(case, patterns=("uniform",) * len(case.patterns))
 
 
 def row_dimension(op: str) -> str | None:

@@ -1,0 +1,17 @@
+"""All that is listed for an op: what no seed decides, so that it finds the same mistakes in every run."""
+
+from collections.abc import Iterator
+
+from ..presets import PRESETS
+from .cases import extreme_cases, large_cases
+from .comparison import AnyCase
+from .generated import listed_cases
+
+
+def listed(op: str, preset: str = "minimal") -> Iterator[AnyCase]:
+    """Yield the calls that the op's plan lists, those that its contract gives, and one at each of its large sizes."""
+    yield from extreme_cases(op)
+    for _, case in listed_cases(op, PRESETS[preset]):
+        if case is not None:
+            yield case
+    yield from large_cases(op, 0)

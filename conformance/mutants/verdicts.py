@@ -1,0 +1,327 @@
+"""Whether a mutant is told from the original: it takes the original's place in a process of its own, and is judged."""
+
+import contextlib
+import fnmatch
+import importlib
+import os
+import pkgutil
+import select
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+# Before Numba is imported: a kernel that is compiled from a mutant raises where it reads or writes past an array.
+os.environ["NUMBA_BOUNDSCHECK"] = "1"
+
+import numba
+import numpy as np
+
+from mamba_integer.spec.bounds import Interval
+from mamba_integer.spec.contract import OPS, Parameter, Tensor
+
+from .. import oracle
+from ..engine.listed import listed
+from ..oracle.observe import recording
+from ..plans import PLANS
+from ..plans.plan import Extreme
+from .layer import Layer, closure, loaded
+from .mutator import Mutant, mutants, place_of
+
+SPEC, COMPILED = "mamba_integer.spec", "mamba_integer.spec.compiled"
+ENGINE = "mamba_integer.conformance.engine"
+COMPARISON = f"{ENGINE}.comparison"
+BUILT_ON = f"{SPEC}.model", f"{SPEC}.training", COMPILED
+TESTS = Path(__file__).resolve().parents[2] / "tests"
+LARGEST_MEMORY = 8 << 30
+PATIENCE = 20  # how many times as long as its processor time a mutant may take on a busy machine
+UNCHANGED = "(unchanged)"
+PYTEST = ("-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist")
+
+
+@dataclass(frozen=True)
+class Target:
+    """Modules whose mutants are judged in one way: by the ops that a package implements, by tests, or by both."""
+
+    modules: tuple[str, ...]
+    layer: str
+    implementation: str = ""
+    tests: tuple[str, ...] = ()
+    part: str = ""
+    seconds: int = 20  # of a processor's time that a mutant may take
+
+    @cached_property
+    def reach(self) -> Layer:
+        """The layer, all of it loaded, but for what is built on it."""
+        package = importlib.import_module(self.layer)
+        for found in pkgutil.walk_packages(package.__path__, f"{self.layer}."):
+            if not found.name.startswith(self.beyond):
+                importlib.import_module(found.name)
+        return Layer(module for module in loaded(self.layer) if not module.__name__.startswith(self.beyond))
+
+    @property
+    def beyond(self) -> tuple[str, ...]:
+        return tuple(name for name in BUILT_ON if not self.layer.startswith(name))
+
+    @cached_property
+    def mutants(self) -> list[Mutant]:
+        chosen = [n for n in self.reach.modules if any(fnmatch.fnmatch(n, pattern) for pattern in self.modules)]
+        every = [mutant for name in sorted(chosen) for mutant in mutants(name, self.reach.sources[name])]
+        return [mutant for mutant in every if not self.part or (self.part == "computed") == self.is_computed(mutant)]
+
+    @cached_property
+    def computed(self) -> set[str]:
+        """The functions and constants that the bodies of ops use; the others only say what an op promises."""
+        return closure(set(OPS), lambda name: {other for other in self.reach.used[name] if not self.promises(other)})
+
+    def promises(self, name: str) -> bool:
+        """Tell whether a name stands for a part of a contract, or parts."""
+        values = [vars(module)[name] for module in self.reach.modules.values() if name in vars(module)]
+        parts = [part for value in values for part in (value if isinstance(value, tuple) else (value,))]
+        return any(isinstance(part, Parameter | Tensor | Interval) for part in parts)
+
+    def is_computed(self, mutant: Mutant) -> bool:
+        return bool(self.reach.changed(mutant) & self.computed)
+
+
+TARGETS = {
+    "integers": Target((f"{SPEC}.integers",), SPEC, f"{SPEC}.ops", ("spec/test_number_system.py",)),
+    "golden": Target((f"{SPEC}.ops.*",), SPEC, f"{SPEC}.ops", part="computed"),
+    "contracts": Target((f"{SPEC}.ops.*",), SPEC, f"{SPEC}.ops", part="promised"),
+    "philox": Target((f"{SPEC}.philox",), SPEC, f"{SPEC}.ops", ("spec/test_philox.py",)),
+    "tables": Target((f"{SPEC}.tables.*",), SPEC, tests=("spec/test_tables.py",), seconds=60),
+    "numba": Target((f"{COMPILED}.*",), COMPILED, COMPILED, seconds=120),
+    "comparison": Target((COMPARISON,), ENGINE, tests=("conformance/test_comparison.py",), seconds=60),
+}
+
+
+def originals(work: Iterable[tuple[Target, Mutant]]) -> Iterator[tuple[Target, Mutant]]:
+    """Yield a mutant of each module that changes nothing, which must survive: else it is the judge that is broken."""
+    for target, mutant in {(target, mutant.module): (target, mutant) for target, mutant in work}.values():
+        parent, name, index, _ = mutant.change
+        right = place_of(parent, name, index)
+        yield target, replace(mutant, function=UNCHANGED, before="", after="", change=(parent, name, index, right))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """``killed`` by a difference, ``crashed`` or out of time (killed as well), or ``survived``."""
+
+    mutant: Mutant
+    status: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A listed call of an op, and its results by the specification as it is."""
+
+    arrays: tuple[np.ndarray, ...]
+    parameters: dict[str, int]
+    want: tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Calls that together attain the bounds of an op, and the ends that each intermediate has in them."""
+
+    extreme: Extreme
+    record: dict[str, tuple[int, int]]
+
+
+def as_tuple(result: Any) -> tuple[Any, ...]:
+    return result if isinstance(result, tuple) else (result,)
+
+
+class Listed(dict[str, tuple[list[Call], list[Extent]]]):
+    """What judges an op: its listed calls, the small ones first, and its extents. It is made once, in the parent."""
+
+    def __missing__(self, op: str) -> tuple[list[Call], list[Extent]]:
+        calls = [call_of(op, case) for case in listed(op)]
+        calls.sort(key=lambda call: sum(array.size for array in (*call.arrays, *call.want)))
+        self[op] = calls, [extent_of(op, extreme) for extreme in PLANS[op].extremes()]
+        return self[op]
+
+
+def call_of(op: str, case: Any) -> Call:
+    for array in case.arrays:
+        array.flags.writeable = False
+    return Call(case.arrays, dict(case.parameters), as_tuple(OPS[op].golden(*case.arrays, **case.parameters)))
+
+
+def extent_of(op: str, extreme: Extreme) -> Extent:
+    with recording() as record:
+        for arrays in extreme.calls:
+            getattr(oracle, op)(*arrays, **extreme.parameters)
+    return Extent(extreme, record)
+
+
+LISTED = Listed()
+
+
+def judge_ops(ops: Sequence[str], package: str) -> str:
+    """Run the listed calls of ops as their modules stand now; return what differs first, or nothing."""
+    contracts = sys.modules[f"{SPEC}.contract"].OPS
+    for op in ops:
+        contract, (calls, extents) = contracts[op], LISTED[op]
+        function = vars(sys.modules[f"{package}.{contract.family}"])[op]
+        for i, call in enumerate(calls):
+            contract.check(call.arrays, call.parameters)
+            results = as_tuple(getattr(function, "golden", function)(*call.arrays, **call.parameters))
+            if difference := differs(results, call):
+                return f"{op}, call {i}: {difference}"
+        for extent in extents:
+            at = contract.check(extent.extreme.calls[0], extent.extreme.parameters)
+            if name := unattained(contract.widths(at), extent.record):
+                return f"{op}: width of {name}"
+    return ""
+
+
+def differs(results: tuple[Any, ...], call: Call) -> str:
+    if len(results) != len(call.want):
+        return f"{len(results)} results"
+    for result, want in zip(results, call.want, strict=True):
+        if type(result) is not np.ndarray or result.dtype != want.dtype or result.shape != want.shape:
+            return f"{type(result).__name__} {getattr(result, 'dtype', '')} {getattr(result, 'shape', '')}"
+        if not np.array_equal(result, want):
+            return f"{int((result != want).sum())} of {want.size} integers"
+        if any(np.may_share_memory(result, array) for array in call.arrays):
+            return "a result that shares its memory with an input"
+    return ""
+
+
+def unattained(widths: Any, record: dict[str, tuple[int, int]]) -> str:
+    """Return the first intermediate whose proved range isn't what was seen, or nothing."""
+    if widths.keys() != record.keys():
+        return f"{widths.keys() ^ record.keys()}"
+    for name, ends in record.items():
+        proved = widths[name].range
+        exact = ends == (proved.low, proved.high)
+        if not (exact if widths[name].attained else all(end in proved for end in ends)):
+            return name
+    return ""
+
+
+def judge_tests(files: Sequence[str]) -> str:
+    """Run files of tests in this process; return how they ended, or nothing if they passed."""
+    import pytest
+
+    status = pytest.main([*PYTEST, *(str(TESTS / file) for file in files)]) if files else pytest.ExitCode.OK
+    return "" if status == pytest.ExitCode.OK else f"tests: {pytest.ExitCode(status).name}"
+
+
+def ops_of(target: Target, mutant: Mutant) -> list[str]:
+    """Return the ops that a mutant may change, those of its own module first."""
+    if not target.implementation:
+        return []
+    family = mutant.module.rsplit(".", 1)[-1]
+    if mutant.function == UNCHANGED:
+        return [op for op in OPS if OPS[op].family == family]
+    reached = target.reach.reached(mutant)
+    return sorted((op for op in OPS if {op, f"@{op}"} & reached), key=lambda op: OPS[op].family != family)
+
+
+def judge(target: Target, mutant: Mutant, ops: Sequence[str]) -> str:
+    """Install a mutant and judge it; nothing else may run in this process after that."""
+    uncached_kernels()
+    stale = target.reach.stale(mutant.module)
+    for op in [name for name, contract in OPS.items() if contract.golden.__module__ in stale]:
+        del OPS[op]  # its module defines it anew
+    target.reach.install(mutant)
+    return judge_ops(ops, target.implementation) or judge_tests(target.tests)
+
+
+def uncached_kernels() -> None:
+    """Let kernels be compiled without the cache, which knows a kernel by its place in the file on disk."""
+    compile_kernel: Any = numba.njit
+
+    def njit(*functions: Callable, cache: bool = False, **options: Any) -> Any:
+        return compile_kernel(*functions, **options)
+
+    numba.njit = njit  # type: ignore[assignment]
+    if f"{COMPILED}.threads" in sys.modules:
+        sys.modules[f"{COMPILED}.threads"].njit = njit  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A process that judges a mutant."""
+
+    process: int
+    mutant: Mutant
+    deadline: float
+
+    def end(self) -> bool:
+        """End the process if it hasn't ended; return whether its time was up."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.process, signal.SIGKILL)
+        _, status = os.waitpid(self.process, 0)
+        return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU
+
+
+def verdicts(work: Iterable[tuple[Target, Mutant]], jobs: int) -> Iterator[Verdict]:
+    """Judge mutants, ``jobs`` of them at a time; one that takes too long is ended."""
+    trials: dict[int, Trial] = {}
+    waiting = iter(work)
+    try:
+        while True:
+            while len(trials) < jobs and (next_one := next(waiting, None)):
+                reading, trial = start(*next_one)
+                trials[reading] = trial
+            if not trials:
+                return
+            patience = max(0, min(trial.deadline for trial in trials.values()) - time.monotonic())
+            ready, _, _ = select.select(list(trials), [], [], patience)
+            late = [r for r, trial in trials.items() if trial.deadline <= time.monotonic() and r not in ready]
+            for reading in (*ready, *late):
+                status, _, reason = (os.read(reading, 4096) if reading in ready else b"").decode().partition(" ")
+                trial = trials.pop(reading)
+                os.close(reading)
+                if trial.end() or reading in late:
+                    status = "timeout"
+                yield Verdict(trial.mutant, status or "crashed", reason)
+    finally:
+        for trial in trials.values():
+            trial.end()
+
+
+def start(target: Target, mutant: Mutant) -> tuple[int, Trial]:
+    """Start a process that judges a mutant; return where its verdict can be read, and the process."""
+    ops = ops_of(target, mutant)
+    for op in ops:
+        LISTED[op]
+    reading, writing = os.pipe()
+    process = os.fork()
+    if process == 0:
+        serve(target, mutant, ops, writing)
+    os.close(writing)
+    return reading, Trial(process, mutant, time.monotonic() + PATIENCE * target.seconds)
+
+
+def serve(target: Target, mutant: Mutant, ops: Sequence[str], writing: int) -> None:
+    """Judge in this process, write the verdict and end it, whatever happens."""
+    import resource
+
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        resource.setrlimit(resource.RLIMIT_DATA, (LARGEST_MEMORY, LARGEST_MEMORY))
+        resource.setrlimit(resource.RLIMIT_CPU, (target.seconds, target.seconds + 5))
+        warnings.simplefilter("ignore")
+        np.seterr(divide="raise")
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+        try:
+            reason = judge(target, mutant, ops)
+            said = f"killed {reason}" if reason else "survived"
+        except BaseException as error:
+            said = f"crashed {type(error).__name__}: {error}"
+        os.write(writing, said.encode("ascii", "replace")[:4096])
+    finally:
+        os._exit(0)

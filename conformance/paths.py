@@ -1,0 +1,187 @@
+"""Which paths of our own backends the listed cases take: each that a call may take must be run by one of them.
+
+``python -m mamba_integer.conformance.paths`` runs the Numba backend twice, each kernel on one thread and on all of
+them, and compares the results every time, the second way more than once: a race shows in few runs. Of the Triton
+backend it takes down how kernels would be launched (tiles, warps, constants that a size decides) without running them,
+for the listed cases and for sizes from all over the domain. It exits with 1 if a path is taken by no listed case.
+"""
+
+import contextlib
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import product
+from types import SimpleNamespace
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from mamba_integer.backends import load
+from mamba_integer.spec.contract import OPS, DomainError, Op, known_size, trusted_values
+
+from .engine import replay
+from .engine.comparison import Failure
+from .engine.listed import listed
+
+REPETITIONS = 3  # of the cases on all threads
+FAR = 1 << 16  # the largest size that is tried where the contract has no bound
+COARSE = (1, 20, 600)
+# Constants of a kernel that follow from a parameter or are a size: each value is no path of its own.
+NO_CHOICE = {"WIDTH", "up", "down", "fine", "coarse", "limit"}
+
+Launch = tuple[str, tuple[tuple[str, Any], ...]]
+
+
+def numba_paths(ops: Iterable[str], repetitions: int = REPETITIONS) -> dict[tuple[str, str], int]:
+    """Run the listed cases of ops on one thread, and then on all; return how often each version of each kernel ran.
+
+    Raises
+    ------
+    Failure
+        A result isn't the specification's.
+    """
+    from mamba_integer.spec.compiled import threads
+
+    backend = load("numba")
+    before = dict(threads.RUNS)
+    for op in ops:
+        with threads.spreading_from(sys.maxsize):
+            for case in listed(op):
+                replay.check(backend, case)
+        with threads.spreading_from(0):
+            for _ in range(repetitions):
+                for case in listed(op):
+                    replay.check(backend, case)
+    return {path: runs - before.get(path, 0) for path, runs in threads.RUNS.items()}
+
+
+@contextlib.contextmanager
+def launches(op: str) -> Iterator[set[Launch]]:
+    """Take down what would be launched inside the block, and launch nothing."""
+    from triton.runtime.jit import KernelInterface
+
+    taken: set[Launch] = set()
+
+    def launch(kernel: Any, grid: Any) -> Any:
+        return lambda *arguments, **options: taken.add((kernel.__name__, chosen(OPS[op], kernel, options)))
+
+    right = KernelInterface.__getitem__
+    KernelInterface.__getitem__ = launch  # type: ignore[method-assign, assignment]
+    try:
+        yield taken
+    finally:
+        KernelInterface.__getitem__ = right  # type: ignore[method-assign]
+
+
+def chosen(contract: Op, kernel: Any, options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """Return the constants of a launch that neither a parameter nor a size of the op is."""
+    arguments = set(kernel.arg_names)
+    constants = {name for name, kind in kernel.fn.__annotations__.items() if "constexpr" in str(kind)}
+    known = {p.name for p in contract.parameters} | {name for t in contract.inputs for name in names_of(t.shape)}
+    known |= NO_CHOICE | (arguments - constants)
+    return tuple(sorted((name, value) for name, value in options.items() if name not in known))
+
+
+def names_of(shape: str) -> list[str]:
+    return re.findall(r"[A-Za-z]+", shape)
+
+
+def listed_launches(op: str) -> set[Launch]:
+    """Return how kernels are launched for the listed cases of an op."""
+    backend = load("triton")
+    with launches(op) as taken, trusted_values():
+        for case in listed(op):
+            with contextlib.suppress(Exception):  # a call that can't be launched is the suite's to report
+                backend.call(op, [backend.load(np.array(array)) for array in case.arrays], case.parameters)
+    return taken
+
+
+def possible_launches(op: str) -> set[Launch]:
+    """Return how kernels are launched for sizes and parameters from all over the domain, on arrays without memory."""
+    import torch
+
+    contract, backend = OPS[op], load("triton")
+    with launches(op) as taken, trusted_values():
+        for at, dtypes in calls_of(contract):
+            arrays = [
+                torch.empty(shape_of(tensor.shape, at), dtype=getattr(torch, dtype), device="meta")
+                for tensor, dtype in zip(contract.inputs, dtypes, strict=True)
+            ]
+            with contextlib.suppress(DomainError):
+                backend.call(op, arrays, {p.name: getattr(at, p.name) for p in contract.parameters})
+    return taken
+
+
+def calls_of(contract: Op) -> Iterator[tuple[Any, tuple[str, ...]]]:
+    """Yield sizes and parameters of calls, with the dtypes of their inputs."""
+    names = sorted({name for tensor in contract.inputs for name in names_of(tensor.shape)})
+    names += ["..."] if any("..." in tensor.shape for tensor in contract.inputs) else []
+    bounds = {name: bound_of(contract, name) for name in names}
+    grids = [dict(zip(names, sizes, strict=True)) for sizes in product(COARSE, repeat=len(names))]
+    grids += [{n: size if n == name else 3 for n in names} for name in names for size in powers(bounds[name])]
+    for sizes in grids:
+        if all(sizes[name] <= bounds[name] for name in names):
+            for end in ("low", "high"):
+                at = SimpleNamespace(**{name: size for name, size in sizes.items() if name != "..."})
+                at.leading = (sizes.get("...", 1),)
+                for parameter in contract.parameters:
+                    if parameter.name not in sizes:
+                        setattr(at, parameter.name, getattr(parameter.range(at), end))
+                yield from ((at, dtypes) for dtypes in product(*(tensor.dtypes for tensor in contract.inputs)))
+
+
+def bound_of(contract: Op, name: str) -> int:
+    if f"2^{name}" in " ".join(tensor.shape for tensor in contract.inputs):
+        return min(contract.sizes.get(name, (0, 12))[1], 12)
+    return min(contract.sizes.get(name, (0, FAR))[1], FAR)
+
+
+def powers(bound: int) -> list[int]:
+    """Return powers of two and their neighbours, up to a bound."""
+    return [size for j in range(18) for size in (2**j - 1, 2**j, 2**j + 1) if 0 < size <= bound]
+
+
+def shape_of(shape: str, at: Any) -> tuple[int, ...]:
+    names = shape.split()
+    leading = at.leading if "..." in names else ()
+    return (*leading, *(known_size(name, at) for name in names if name != "..."))
+
+
+def shown(launch: Launch) -> str:
+    name, constants = launch
+    return f"{name}({', '.join(f'{key}={value}' for key, value in constants)})"
+
+
+def untaken_numba(ops: Iterable[str]) -> list[str]:
+    return [f"{kernel}, {version}" for (kernel, version), runs in numba_paths(ops).items() if not runs]
+
+
+def untaken_triton(ops: Iterable[str]) -> list[str]:
+    missing = {f"{op}: {shown(launch)}" for op in ops for launch in possible_launches(op) - listed_launches(op)}
+    return sorted(missing)
+
+
+BACKENDS = {"numba": untaken_numba, "triton": untaken_triton}
+
+
+def main(
+    backend: Annotated[list[str] | None, typer.Option(help=f"Of these alone: {', '.join(BACKENDS)}.")] = None,
+    op: Annotated[list[str] | None, typer.Option(help="Run these ops alone.")] = None,
+) -> None:
+    """Exit with 1 if a path of a backend is taken by no listed case, or a result is wrong."""
+    wrong = 0
+    for name in backend or BACKENDS:
+        try:
+            untaken = BACKENDS[name](op or list(OPS))
+        except Failure as failure:
+            print(failure)
+            sys.exit(1)
+        wrong += len(untaken)
+        print(f"{name}: {len(untaken)} paths are taken by no listed case", *untaken, sep="\n  ")
+    if wrong:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,65 @@
+"""The slips are wrong where they say, and what is listed finds them, whatever the seed."""
+
+from collections import Counter
+
+import pytest
+
+from mamba_integer import spec
+from mamba_integer.backends import Backend, load
+from mamba_integer.conformance.engine import replay
+from mamba_integer.conformance.engine.calls import Caller
+from mamba_integer.conformance.engine.comparison import Failure
+from mamba_integer.conformance.engine.listed import listed
+from mamba_integer.conformance.mutants import slips
+from mamba_integer.conformance.mutants.slip import SLIPS, Slip
+
+OPS = sorted({slip.op for slip in SLIPS.values()})
+
+
+@pytest.mark.parametrize("name", SLIPS)
+def test_a_slip_is_wrong_at_its_witness(name):
+    assert SLIPS[name].is_wrong()
+
+
+def test_a_slip_that_is_right_is_noticed():
+    right = Slip("right", "saturate", "nothing", {"leading": (3,), "bits": 8}, gives={"y": lambda y, call: y})
+    assert not right.is_wrong()
+
+
+def test_slips_are_on_most_ops_and_found_by_name():
+    assert len(SLIPS) >= 150 and len(OPS) >= 50
+    assert max(Counter(slip.op for slip in SLIPS.values()).values()) < 10
+    name = "rows_k_apart"
+    assert load(f"{slips.__name__}:{name}").names == [SLIPS[name].op]
+
+
+def missed(op: str, mistakes: list[Slip]) -> set[str]:
+    """Return the mistakes that no listed case of an op finds; each is run until it fails."""
+    waiting = {mistake.name: Caller(Backend(mistake.name, mistake.forgetful())) for mistake in mistakes}
+    for case in listed(op):
+        for name, caller in list(waiting.items()):
+            try:
+                replay.check(caller, case)
+            except Failure:
+                del waiting[name]
+        if not waiting:
+            break
+    return set(waiting)
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_listed_cases_find_every_slip(op):
+    mistakes = [slip for slip in SLIPS.values() if slip.op == op]
+    assert missed(op, mistakes) == set()
+
+
+def test_a_slip_that_no_case_shows_is_reported():
+    op = "saturate"
+    hidden = Slip(
+        "hidden", op, "a size that nobody lists", {"leading": (3,), "bits": 8}, when=lambda call: call.size == 99991
+    )
+    assert missed(op, [hidden]) == {"hidden"}
+
+
+def test_every_slip_is_of_an_op():
+    assert all(slip.op in spec.OPS for slip in SLIPS.values())

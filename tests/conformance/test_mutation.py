@@ -1,0 +1,137 @@
+"""Mutation testing judges mutants, and can fail: unexplained survivors, stale explanations, loops, a broken judge."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from mamba_integer.conformance.mutants.mutator import mutants
+
+MUTATION = "mamba_integer.conformance.mutants.mutation"
+SOURCE = '''"""A module."""
+LIMIT = 7
+
+
+def clamp(x, s):
+    """Return x, at most the limit."""
+    x = x.astype(int) >> s
+    return min(x, LIMIT) if s > 0 else -x
+'''
+
+
+def run(*arguments: str, seconds: int = 300, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=seconds, env=os.environ | environment)
+
+
+def judge(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return run("-m", MUTATION, *arguments)
+
+
+def test_every_slip_of_the_hand_is_made_once():
+    changes = {f"{mutant.before}  ->  {mutant.after}" for mutant in mutants("clamped", SOURCE)}
+    shift, result = "x = x.astype(int) >> s", "return min(x, LIMIT) if s > 0 else -x"
+    assert changes == {
+        "LIMIT = 7  ->  pass",
+        "LIMIT = 7  ->  LIMIT = 8",
+        "LIMIT = 7  ->  LIMIT = 6",
+        f"{shift}  ->  pass",
+        f"{shift}  ->  x = x.astype(int) << s",
+        f"{shift}  ->  x = s >> x.astype(int)",
+        f"{shift}  ->  x = x.astype(int) >> s + 1",
+        f"{shift}  ->  x = x.astype(int) >> s - 1",
+        f"{shift}  ->  x = x >> s",
+        f"{result}  ->  return min(x, LIMIT)",
+        f"{result}  ->  return -x",
+        f"{result}  ->  return max(x, LIMIT) if s > 0 else -x",
+        f"{result}  ->  return min(x, LIMIT) if s >= 0 else -x",
+        f"{result}  ->  return min(x, LIMIT) if s <= 0 else -x",
+        f"{result}  ->  return min(x, LIMIT) if s > 1 else -x",
+        f"{result}  ->  return min(x, LIMIT) if s > -1 else -x",
+        f"{result}  ->  return min(x, LIMIT) if s > 0 else x",
+    }
+
+
+def test_a_statement_is_dropped_or_turned():
+    source = "def count(x):\n    n = 0\n    if x:\n        n += 1\n    return n\n"
+    changes = {f"{mutant.before}  ->  {mutant.after}" for mutant in mutants("counted", source)}
+    wanted = {"if x  ->  if True", "if x  ->  if False", "n += 1  ->  pass", "n += 1  ->  n -= 1", "n = 0  ->  pass"}
+    assert wanted <= changes
+
+
+def test_a_mutant_is_undone_after_it_is_compiled():
+    every = list(mutants("clamped", SOURCE))
+    results = []
+    for mutant in [every[1], *every]:
+        scope: dict = {}
+        exec(mutant.code("clamped.py"), scope)
+        results.append(scope.get("LIMIT"))
+    assert results == [8, None, 8, 6] + [7] * (len(every) - 3)
+
+
+def test_a_sample_of_the_golden_code_is_killed_or_explained():
+    done = judge("--target", "golden", "--match", "ops.linear:", "--sample", "12", "--seed", "7")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("12 of 12")
+
+
+def test_a_write_past_the_end_of_a_result_is_seen():
+    """``max`` for ``min`` fills the bytes after a row: no comparison sees it, bounds that are checked do."""
+    done = judge("--target", "numba", "--match", "max(4 * j + 4, w.shape[1])")
+    assert done.returncode == 0 and "1 crashed" in done.stdout, done.stdout + done.stderr
+
+
+def test_an_unexplained_survivor_and_a_stale_explanation_fail(tmp_path: Path):
+    match = ["--target", "golden", "--match", "gradient_exponent: rise = "]
+    listed, report = tmp_path / "listed.json", tmp_path / "verdicts.json"
+    listed.write_text("[]")
+    done = judge(*match, "--survivors", str(listed), "--json", str(report))
+    assert done.returncode == 1 and "survived: mamba_integer.spec.ops.optimizer" in done.stdout
+    verdicts = json.loads(report.read_text())
+    survivors = [verdict for verdict in verdicts if verdict["status"] == "survived"]
+    killed = [verdict for verdict in verdicts if verdict["status"] == "killed"]
+    assert len(survivors) == 1 and len(killed) > 5
+    listed.write_text(json.dumps([*survivors, killed[0]]))
+    done = judge(*match, "--survivors", str(listed))
+    assert done.returncode == 1 and done.stdout.count("though explained") == 1
+
+
+ENDLESS = """
+from dataclasses import replace
+from mamba_integer.conformance.mutants import verdicts
+target = replace(verdicts.TARGETS["golden"], seconds=1)
+endless = [m for m in target.mutants if m.module.endswith("transform") and m.before == "half *= 2"]
+print(*(verdict.status for verdict in verdicts.verdicts([(target, endless[0])], 1)))
+"""
+BROKEN = """
+from mamba_integer.conformance.mutants import mutation, verdicts
+call = verdicts.LISTED["saturate"][0][-1]
+call.want[0][...] ^= 1
+mutation.main(["golden"], "saturate: ", survivors=mutation.SURVIVORS)
+"""
+
+
+def test_a_loop_without_an_end_is_ended():
+    done = run("-c", ENDLESS)
+    assert done.stdout.split() == ["timeout"], done.stdout + done.stderr
+
+
+def test_a_judge_that_fails_the_original_judges_nothing():
+    done = run("-c", BROKEN)
+    assert done.returncode == 1 and "fails unchanged: killed" in done.stderr, done.stdout + done.stderr
+
+
+def test_no_mutant_is_a_failure():
+    done = judge("--target", "philox", "--match", "no such text")
+    assert done.returncode == 1 and "no mutant was chosen" in done.stderr
+
+
+def test_kernels_stay_inside_their_arrays(tmp_path: Path):
+    """The listed cases of some ops, with each index of each kernel checked; `make mutation` has all ops."""
+    environment = {"NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(tmp_path)}
+    environment["MAMBA_INTEGER_PARALLEL_FROM"] = str(sys.maxsize)
+    ops = [word for op in ("pack_ternary", "unpack_trits", "embedding_backward") for word in ("--op", op)]
+    command = "from mamba_integer.backends.app.main import main; main()"
+    done = run("-c", command, "conform", "--backend", "numba", *ops, **environment)
+    assert done.returncode == 0, done.stdout + done.stderr
