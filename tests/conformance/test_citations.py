@@ -1,10 +1,11 @@
 """Every clause of every contract has evidence, and the evidence holds."""
 
+import re
 from pathlib import Path
 
 import pytest
 
-from mamba_integer.conformance import citations
+from mamba_integer.conformance import citations, evidence
 from mamba_integer.spec import OPS
 
 ROOT = Path(__file__).parents[2]
@@ -39,3 +40,9 @@ def test_a_gap_is_told(cited, says, monkeypatch):
     monkeypatch.setitem(citations.CITATIONS, "saturate", cited)
     (found,) = citations.missing("saturate", ROOT)
     assert found.startswith(says)
+
+
+def test_the_page_is_current():
+    assert evidence.PAGE.read_text() == evidence.text(), "run python -m mamba_integer.conformance.evidence"
+    for path in re.findall(r"\]\((\.\./[^)#]+)\)", evidence.PAGE.read_text()):
+        assert (evidence.PAGE.parent.resolve() / path).is_file(), path
