@@ -74,7 +74,12 @@ class Relation:
         return [tensor.name for tensor in find_op(op).outputs]
 
 
-STEPS = {"causal_conv1d": "conv1d_step", "selective_scan": "selective_scan_step", "ssd_scan": "ssd_scan_step"}
+STEPS = {
+    "causal_conv1d": "conv1d_step",
+    "selective_scan": "selective_scan_step",
+    "ssd_scan": "ssd_scan_step",
+    "ssd_chunk_scan": "ssd_chunk_scan_step",
+}
 
 
 def time_axis(tensor: Tensor) -> int | None:
@@ -92,21 +97,22 @@ def between(tensors: Sequence[Tensor], arrays: Arrays, steps: int | slice) -> di
     return found
 
 
-def carried(op: str) -> str:
-    """Return the name of what goes from one piece of a sequence to the next."""
+def carried(op: str) -> list[str]:
+    """Return the names of what goes from one piece of a sequence to the next."""
     contract = find_op(op)
-    return next(t.name for t in contract.inputs if t.name in {o.name for o in contract.outputs})
+    return [t.name for t in contract.inputs if t.name in {o.name for o in contract.outputs}]
 
 
 def pieces(case: RelationCase, bounds: Sequence[int], run: Callable[[Arrays], Arrays], step: bool) -> Arrays:
     """Run a sequence op piece by piece, the state carried over; a step has no time axis."""
-    contract, name = find_op(case.op), carried(case.op)
-    state = dict(zip((t.name for t in contract.inputs), case.arrays, strict=True))[name]
+    contract, names = find_op(case.op), carried(case.op)
+    inputs = dict(zip((t.name for t in contract.inputs), case.arrays, strict=True))
+    state = {name: inputs[name] for name in names}
     found: list[list[np.ndarray]] = []
     for start, stop in pairwise(bounds):
-        given = between(contract.inputs, case.arrays, start if step else slice(start, stop)) | {name: state}
+        given = between(contract.inputs, case.arrays, start if step else slice(start, stop)) | state
         results = run(tuple(given.values()))
-        state = next(r for r, tensor in zip(results, contract.outputs, strict=True) if tensor.name == name)
+        state = {t.name: r for t, r in zip(contract.outputs, results, strict=True) if t.name in names}
         axes = [time_axis(tensor) if step else None for tensor in contract.outputs]
         found.append([r if a is None else np.expand_dims(r, a) for r, a in zip(results, axes, strict=True)])
     return tuple(
@@ -154,7 +160,7 @@ class BackwardChunks(Chunks):
 
     def cut(self, call, case, bounds):
         contract, forward = find_op(case.op), find_op(FORTH[case.op])
-        error, state = carried(case.op), carried(forward.name)
+        (error,), (state,) = carried(case.op), carried(forward.name)
         # What the forward op's y loses, the one parameter that its backward lacks, plays no part in its states.
         parameters = {"s_y": 0} | case.parameters
         parameters = {parameter.name: parameters[parameter.name] for parameter in forward.parameters}

@@ -23,6 +23,7 @@ from . import (
     sampling,
     scan,
     scan_backward,
+    ssd_chunk,
     transform,
 )
 from .plan import Plan
@@ -50,5 +51,6 @@ PLANS: dict[str, Plan] = (
     | sampling.PLANS
     | scan.PLANS
     | scan_backward.PLANS
+    | ssd_chunk.PLANS
     | transform.PLANS
 )
