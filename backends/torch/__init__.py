@@ -23,4 +23,5 @@ from .rotation import *
 from .sampling import *
 from .scan import *
 from .scan_backward import *
+from .ssd_chunk import *
 from .transform import *
