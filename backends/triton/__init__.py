@@ -36,4 +36,5 @@ from .rotation import *
 from .sampling import *
 from .scan import *
 from .scan_backward import *
+from .ssd_chunk import *
 from .transform import *
