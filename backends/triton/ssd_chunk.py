@@ -55,16 +55,12 @@ def power(z, bits: tl.constexpr):
 
 
 @triton.jit
-def largest(a, b):
-    return tl.maximum(a, b)
-
-
-@triton.jit
 def exponent_sums(d, q):
     """Return the sums of a chunk's exponents: less the fraction that the last position which forgets had."""
     sums = tl.cumsum(d, 0)
     forgot = tl.where(d == LARGEST_EXPONENT, ((q + 1) << FRACTION_BITS) + (sums & (ONE - 1)), 0)
-    return sums - (tl.associative_scan(forgot, 0, largest) & (ONE - 1))
+    latest = tl.max(tl.where(q[:, None] >= q[None, :], forgot[None, :], 0), 1)
+    return sums - (latest & (ONE - 1))
 
 
 @triton.jit

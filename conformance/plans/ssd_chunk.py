@@ -1,6 +1,7 @@
 """Plans of ``spec.ops.ssd_chunk``."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from math import prod
 from types import SimpleNamespace
 from typing import Any
@@ -8,24 +9,24 @@ from typing import Any
 import numpy as np
 
 from mamba_integer.spec.contract import find_op, known_size
-from mamba_integer.spec.ops.ssd_chunk import LARGEST_EXPONENT, ONE, state_limit, weight_bits
+from mamba_integer.spec.ops.ssd_chunk import LARGEST_EXPONENT, ONE, state_limit
 from mamba_integer.spec.philox import random_words
 
-from .plan import BATCH_SIZES, Choice, Extreme, Plan, ties
+from .plan import BATCH_SIZES, Choice, Extreme, Plan
 
 SIZES = {
     "B": BATCH_SIZES,
-    "L": (1, 2, 3, 5, 9, 17, 33, 0),
-    "H": (1, 2, 3, 0),
+    "L": (1, 2, 3, 5, 9, 0),
+    "H": (1, 2, 0),
     "P": (1, 2, 5, 0),
     "S": (1, 2, 4, 17),
-    "q": (2, 3, 4, 5, 6),
+    "q": (2, 3, 5),
 }
 FORMATS: dict[str, Choice] = {"s_h": (16, 12, *range(12, 17)), "s_y": (0, 8, 11, 24, *range(25))}
 # Past the positions, channels and states of one tile, and the longest chunk.
 LARGE = (
-    {"B": 2, "L": 135, "H": 2, "P": 3, "S": 33, "q": 6},
-    {"B": 1, "L": 9, "H": 2, "P": 66, "S": 130, "q": 3},
+    {"B": 2, "L": 135, "H": 1, "P": 3, "S": 33, "q": 6},
+    {"B": 1, "L": 9, "H": 1, "P": 66, "S": 130, "q": 3},
     {"B": 1, "L": 300, "H": 1, "P": 2, "S": 3, "q": 8},
 )
 
@@ -72,43 +73,39 @@ def extremes(op: str) -> Iterator[Extreme]:
     """Whole chunks whose exponents are all 0 or the largest, with all signs of x, b, c, skip and h at their ends."""
     whole = timed(op)
     for s_h, s_y in ((16, 0), (12, 0), (14, 24)):
-        sizes = {"B": 2, "H": 1, "P": 2, "S": 3, "q": 2} | ({"L": Q} if whole else {})
+        sizes = {"B": 1, "H": 2, "P": 1, "S": 3, "q": 2} | ({"L": Q} if whole else {})
         limit, calls = state_limit(Q), []
         for d in (0, LARGEST_EXPONENT):
-            for sign in (1, -1):
-                values = {"x": 127, "d": d, "b": 127, "c": sign * 127, "skip": sign * 32767, "h": limit}
-                values |= {"open_x": 127, "open_d": d, "open_b": 127, "fill": 0 if whole else Q - 1}
-                calls.append(filled(op, sizes, **values))
-                calls.append(filled(op, sizes, **values | {"h": -limit}))
-                # A score of 127, alone in its row.
-                calls.append(filled(op, sizes, **values | {"c": [sign, 0, 0]}))
+            values = {"x": 127, "d": d, "b": 127, "c": 127, "skip": 32767, "h": [[[limit]], [[-limit]]]}
+            values |= {"open_x": 127, "open_d": d, "open_b": 127, "fill": 0 if whole else Q - 1}
+            calls.append(filled(op, sizes, **values))
+            calls.append(filled(op, sizes, **values | {"c": -127, "skip": -32767}))
+            # Scores of 127, alone in their rows.
+            calls += [filled(op, sizes, **values | {"c": [sign, 0, 0]}) for sign in (1, -1)]
         yield Extreme(calls, {"s_h": s_h, "s_y": s_y})
 
 
 # --- edges ---
 
 
-def states_at(op: str, q: int, **values: Any) -> Iterator[tuple[np.ndarray, ...]]:
+def states_at(op: str, lengths: Iterable[int], **values: Any) -> Iterator[tuple[np.ndarray, ...]]:
     """Yield calls whose rows have every fill, and which end before, at and after a boundary."""
-    chunk = 1 << q
-    sizes = {"B": chunk, "H": 2, "P": 3, "S": 3, "q": q}
-    for length in (0, 1, chunk - 1, chunk, chunk + 2) if timed(op) else (None,):
-        full = sizes if length is None else sizes | {"L": length}
-        *arrays, fill = varied(op, full, **values)
-        yield *arrays, np.arange(chunk, dtype=fill.dtype)
+    sizes = {"B": Q, "H": 1, "P": 3, "S": 3, "q": 2}
+    for length in lengths if timed(op) else (None,):
+        *arrays, fill = varied(op, sizes if length is None else sizes | {"L": length}, **values)
+        yield *arrays, np.arange(Q, dtype=fill.dtype)
 
 
 def output_ties(op: str) -> Iterator[Extreme]:
     """Outputs at and beside ties and where they saturate: of the skip alone, and of the state alone."""
+    skip = np.array([1, 3, -1, -3, 2, 63, 64, 65, 32767])
+    sizes = {"B": 1, "H": skip.size, "P": 6, "S": 1, "q": 2} | ({"L": 1} if timed(op) else {})
     for s_y in (1, 7):
-        skip = ties(s_y, 32767, 32767)
-        sizes = {"B": 1, "H": skip.size, "P": 2, "S": 1, "q": 2} | ({"L": 1} if timed(op) else {})
-        x = np.array([1, -1])
-        yield Extreme([filled(op, sizes, x=x, skip=skip), filled(op, sizes, x=127 * x, skip=skip)], {"s_h": 16, "s_y": s_y})
+        yield Extreme([filled(op, sizes, x=[1, -1, 3, 64, -64, 127], skip=skip)], {"s_h": 16, "s_y": s_y})
     for s_h in (12, 16):
         seen = np.array([-32640, -32639, -32638, -3, -2, -1, 0, 1, 2, 3, 32638, 32639, 32640])
-        h = (seen[:, None] << s_h) + (1 << (s_h - 1)) + np.array([-1, 0, 1])
-        h = h.ravel()[np.abs(h.ravel()) <= state_limit(Q)]
+        h = ((seen[:, None] << s_h) + (1 << (s_h - 1)) + np.array([-1, 0, 1])).ravel()
+        h = h[np.abs(h) <= state_limit(Q)]
         sizes = {"B": 1, "H": 1, "P": h.size, "S": 1, "q": 2} | ({"L": 1} if timed(op) else {})
         yield Extreme([filled(op, sizes, h=h[:, None], c=c) for c in (1, 2, 127)], {"s_h": s_h, "s_y": 0})
 
@@ -118,49 +115,40 @@ def row_exponents(op: str) -> Iterator[Extreme]:
 
     After the largest exponent a position's weight is 2**(t - 1), so that its product is its score times that.
     """
-    scores = np.array([1, 2, 126, 127, 128, 129, 253, 254, 255, 256, 257, 508, 509, 510, 511, 512, 1019, 1020, 1021])
-    scores = np.concatenate([scores, -scores])
-    b = np.clip(scores[:, None] - 127 * np.arange(9), 0, 127) - np.clip(-scores[:, None] - 127 * np.arange(9), 0, 127)
-    sizes = {"B": scores.size, "H": 2, "P": 3, "S": 9, "q": 2} | ({"L": 1} if timed(op) else {})
-    b = b[:, None] if timed(op) else b
-    calls = []
-    for d in (LARGEST_EXPONENT, ONE, 3):
-        for fill in (0, 2):
-            values = {"x": [1, -2, 127], "d": d, "b": b, "c": 1, "open_x": [5, 1, -1], "open_d": [7, 900]}
-            calls.append(filled(op, sizes, **values, open_b=[1, -1, 2, 0, 0, 0, 0, 0, 0], fill=fill))
+    scores = np.array([1, 127, 128, 254, 255, 256, 509, 510, 511, 1019, 1020, -127, -128, -254, -255, -256, -510])
+    size = np.abs(scores)[:, None] - 127 * np.arange(9)
+    b, calls = np.clip(size, 0, 127) * np.sign(scores)[:, None], []
+    rows = {"B": 1, "L": scores.size, "q": 5} if timed(op) else {"B": scores.size, "q": 2}
+    for d, fill in ((LARGEST_EXPONENT, 0), (ONE, 2)):
+        values = {"x": [1, -2, 127], "d": d, "b": b, "c": 1, "open_x": [5, 1, -1], "open_d": 900}
+        sizes = rows | {"H": 1, "P": 3, "S": 9}
+        calls.append(filled(op, sizes, **values, open_b=[1, -1, 2, 0, 0, 0, 0, 0, 0], fill=fill))
     yield Extreme(calls, {"s_h": 16, "s_y": 0})
 
 
 def lags(op: str) -> Iterator[Extreme]:
     """Exponents at and beside those that leave nothing of a position, for the row, the state and the weights."""
-    whole = np.array([1, 7, 8, 9, 14, 15, 16, 17, 22, 23, 24, 28, 29, 30, 31])
-    d = np.unique(np.clip((whole[:, None] * ONE + np.array([-1, 0, 1])).ravel(), 0, LARGEST_EXPONENT))
-    sizes = {"B": 2, "H": d.size, "P": 2, "S": 2, "q": 2} | ({"L": 2} if timed(op) else {})
-    for scale in (1, 127):
-        calls = []
-        for fill in (1, 2, 3):
-            values = {"x": [scale, -scale], "d": d, "b": [scale, 0], "c": [[[1]], [[-1]]] if timed(op) else [[1], [-1]]}
-            values |= {"open_x": [scale, -127], "open_d": 3, "open_b": [scale, scale], "h": -(1 << 30) + 1}
-            calls.append(filled(op, sizes, **values, fill=fill))
-        yield Extreme(calls, {"s_h": 16, "s_y": 0})
+    d = (np.array([1, 14, 15, 16, 29, 30])[:, None] * ONE + np.array([-1, 0, 1])).ravel()
+    d = np.concatenate([d, [LARGEST_EXPONENT - 1, LARGEST_EXPONENT]])
+    sizes = {"B": 1, "H": d.size, "P": 2, "S": 2, "q": 2} | ({"L": 2} if timed(op) else {})
+    for scale, fill in ((1, 2), (127, 3)):
+        values = {"x": [scale, -scale], "d": d, "b": [scale, 0], "c": [-1, 1], "open_x": [scale, -127], "open_d": 3}
+        values |= {"open_b": [scale, scale], "h": -(1 << 30) + 1}
+        yield Extreme([filled(op, sizes, **values, fill=fill)], {"s_h": 16, "s_y": 0})
 
 
 def forgetting(op: str) -> Iterator[Extreme]:
     """The largest exponent at every place of a chunk, the rows with fractions of their own before it."""
-    q, calls = 3, []
-    for arrays in states_at(op, q, x=20, d=900, b=9, c=9, skip=20, h=1 << 20):
-        *rest, opened, open_b, fill = arrays
-        place = np.arange(len(fill))
-        opened = opened.copy()
-        opened[place, (3 * place + 1) % (1 << q), 0] = LARGEST_EXPONENT
-        opened[place, (5 * place) % (1 << q), 1] = LARGEST_EXPONENT
-        calls.append((*rest, opened, open_b, fill))
-        if timed(op) and rest[0].shape[1]:
+    for *rest, opened, open_b, fill in states_at(op, (6,), x=20, d=900, b=9, c=9, skip=20, h=1 << 20):
+        place = np.arange(Q)
+        reset = opened.copy()
+        reset[place, (3 * place + 1) % Q, 0] = LARGEST_EXPONENT
+        calls = [(*rest, reset, open_b, fill)]
+        if timed(op):
             d = rest[1].copy()
-            d[place, place % d.shape[1], 0] = LARGEST_EXPONENT
+            d[place, place, 0] = d[place, place + 2, 0] = LARGEST_EXPONENT
             calls.append((rest[0], d, *rest[2:], opened, open_b, fill))
-    for call in calls:
-        yield Extreme([call], {"s_h": 12, "s_y": 0})
+        yield Extreme(calls, {"s_h": 12, "s_y": 0})
 
 
 def edges(op: str) -> Iterator[Extreme]:
@@ -170,34 +158,37 @@ def edges(op: str) -> Iterator[Extreme]:
     yield from forgetting(op)
     ordinary = {"x": 127, "d": 700, "b": 127, "c": 127, "skip": 3000, "h": 1 << 27}
     small = {"x": 9, "d": 40, "b": 9, "c": 9, "skip": 9, "h": 1 << 19}
-    # Chunks of one half, so that an odd state is a tie; states that are clamped; slow decays and fast ones.
-    for values, s_h, s_y in ((ordinary, 16, 8), (small, 12, 0), (ordinary | {"d": 9000}, 12, 11), (small | {"d": 1}, 14, 3)):
-        for call in states_at(op, 3, **values):
-            yield Extreme([call], {"s_h": s_h, "s_y": s_y})
-    halves = {"B": Q, "H": 1, "P": 5, "S": 3, "q": 2} | ({"L": Q} if timed(op) else {})
+    # States that are clamped; slow decays and fast ones.
+    for values, s_h, s_y, lengths in (
+        (ordinary, 16, 8, (0, 1, 2, 6)),
+        (small, 12, 0, (6,)),
+        (ordinary | {"d": 9000, "h": 1 << 29}, 12, 11, (6,)),
+        (small | {"d": 1}, 14, 3, (6,)),
+    ):
+        yield Extreme(list(states_at(op, lengths, **values)), {"s_h": s_h, "s_y": s_y})
+    # A chunk that decays to one half, so that an odd state is a tie.
+    halves = {"B": 1, "H": 1, "P": 5, "S": 3, "q": 2} | ({"L": Q} if timed(op) else {})
     *arrays, opened, open_b, fill = varied(op, halves, x=127, d=0, b=127, c=127, skip=9, h=1 << 26)
     arrays[1] = np.full_like(arrays[1], ONE // (Q if timed(op) else 1))
     fill = np.full_like(fill, 0 if timed(op) else Q - 1)
     yield Extreme([(*arrays, opened, open_b, fill)], {"s_h": 16, "s_y": 8})
-    long = {"B": 2, "L": 150, "H": 2, "P": 3, "S": 5, "q": 6}
+    long = {"B": 1, "L": 150, "H": 1, "P": 3, "S": 5, "q": 6}
     long = long if timed(op) else without_time(long)
     yield Extreme([varied(op, long, **ordinary | {"d": 60})], {"s_h": 16, "s_y": 10})
     yield Extreme([varied(op, long | {"q": 8}, **ordinary | {"d": 9})], {"s_h": 15, "s_y": 11})
     # As many states as the domain has: the widest scores, and the weights of fewest bits.
     wide = {"B": 1, "L": 9, "H": 1, "P": 2, "S": 512, "q": 3}
     wide = wide if timed(op) else without_time(wide)
-    assert weight_bits(512) < weight_bits(64)
-    for sign in (1, -1):
-        values = {"x": [127, -127], "d": [3], "b": 127, "c": sign * 127, "open_x": 127, "open_d": 5, "open_b": 127}
-        yield Extreme([filled(op, wide, **values, h=state_limit(8), fill=5)], {"s_h": 16, "s_y": 15})
+    values = {"x": [127, -127], "d": 3, "b": 127, "open_x": 127, "open_d": 5, "open_b": 127, "h": state_limit(8)}
+    yield Extreme([filled(op, wide, **values, c=c, fill=5) for c in (127, -127)], {"s_h": 16, "s_y": 15})
 
 
 PLANS = {
     op: Plan(
         SIZES if timed(op) else without_time(SIZES),
         FORMATS,
-        extremes=lambda op=op: extremes(op),  # type: ignore[misc]
-        edges=lambda op=op: edges(op),  # type: ignore[misc]
+        extremes=partial(extremes, op),
+        edges=partial(edges, op),
         large=LARGE if timed(op) else tuple(map(without_time, LARGE)),
     )
     for op in ("ssd_chunk_scan", "ssd_chunk_scan_step")
