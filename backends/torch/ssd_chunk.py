@@ -62,7 +62,7 @@ def row_exponent(largest):
 
 def chunk_outputs(x, d, b, c, skip, h, s_h, s_y):
     """Return y of all positions of a chunk: x (B, H, Q, P), d (B, H, Q), b and c (B, Q, S), h (B, H, P, S); int64."""
-    chunk, states = b.shape[-2:]
+    states = b.shape[-1]
     sums = exponent_sums(d)
     whole, fraction = sums >> FRACTION_BITS, sums & (ONE - 1)
     gain = power(ONE - fraction, POWER_BITS) - power(ONE - fraction + d, POWER_BITS)
@@ -95,7 +95,9 @@ def next_boundary(x, d, b, h):
 
 def places(fill, length):
     """Return the indices of a call's positions on the grid."""
-    return torch.arange(len(fill), device=fill.device)[:, None], fill[:, None] + torch.arange(length, device=fill.device)
+    return torch.arange(len(fill), device=fill.device)[:, None], fill[:, None] + torch.arange(
+        length, device=fill.device
+    )
 
 
 def on_grid(before, after, fill, size):

@@ -1,8 +1,8 @@
 """Triton versions of ``spec.ops.ssd_chunk``.
 
 Small kernels first lay positions out on the grid, in tiles of one chunk each: what depends on a position and head alone
-is computed once for each, b is stored a second time with time contiguous, and slots that no position fills are such that
-they change nothing. Then a program for each head walks through the chunks with its state in registers; each product is
+is computed once for each, b is stored a second time with time contiguous, and slots that no position fills change
+nothing. Then a program for each head walks through the chunks with its state in registers; each product is
 one of int8 on the tensor cores, states and weighed inputs being two limbs.
 """
 
@@ -343,7 +343,10 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
     factors = empty(2, batch * heads * chunks, dtype=torch.int32)
     keys, turned, queries = (empty(batch * chunks, tile * padded, dtype=torch.int8) for _ in range(3))
     bits = dict(
-        WEIGHT_BITS=definition.weight_bits(states), CARRIED_BITS=definition.carried_bits(states, s_h), Q=chunk, TILE=tile
+        WEIGHT_BITS=definition.weight_bits(states),
+        CARRIED_BITS=definition.carried_bits(states, s_h),
+        Q=chunk,
+        TILE=tile,
     )
     strides = planes.shape[1], factors.shape[1]
     exponents_kernel[(factors.shape[1],)](planes, factors, d, open_d, fill, length, heads, chunks, *strides, **bits)

@@ -1,6 +1,7 @@
 """``spec.ops.ssd_chunk`` on unbounded integers: one channel of one head at a time, position by position."""
 
 from fractions import Fraction
+from itertools import pairwise
 from math import floor
 
 import numpy as np
@@ -79,7 +80,7 @@ def boundary(x, d, b, h):
     """Return one channel's states after a whole chunk."""
     sums = exponent_sums(d)
     decays = [see("decay", power(sums[-1] - total, 15)) for total in (0, *sums)]
-    weights = [after - before for before, after in zip(decays, decays[1:], strict=False)]
+    weights = [after - before for before, after in pairwise(decays)]
     r = max(0, max(weights).bit_length() - 8)
     weighed = [see("weighed", shift_round(value * weight, r)) for value, weight in zip(x, weights, strict=True)]
     new = []
@@ -95,7 +96,9 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
     size, t = open_x.shape[1], definition.weight_bits(b.shape[-1])
     for row in range(len(x)):
         before = int(fill[row])
-        known = [np.concatenate([o[row, :before], a[row]]) for o, a in zip((open_x, open_d, open_b), (x, d, b), strict=True)]
+        known = [
+            np.concatenate([o[row, :before], a[row]]) for o, a in zip((open_x, open_d, open_b), (x, d, b), strict=True)
+        ]
         length = before + x.shape[1]
         filled[row] = length % size
         for array, into in zip(known, opened, strict=True):

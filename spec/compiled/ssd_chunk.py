@@ -138,15 +138,19 @@ def _scan(x, d, bt, c, scores, skip, h, first, stop, chunk, t, u, k, s_h, s_y):
                     y[row, start + i, head, p] = saturate(shift_round(total, u + s_y), 16)
             if size == chunk:
                 inside = slice(start, start + chunk)
-                _boundary(x[row, head, :, inside], d[row, head, inside], sums, bt[row, :, inside], state, weighed, weights)
+                _boundary(
+                    x[row, head, :, inside], d[row, head, inside], sums, bt[row, :, inside], state, weighed, weights
+                )
     return y, end
 
 
 def on_grid(before, after, fill, chunk, axes):
-    """Return (B, T, ...) arrays, T whole chunks: each row the first ``fill`` of ``before``, then ``after``; transposed."""
+    """Return (B, T, ...) arrays of whole chunks, transposed: each row the first ``fill`` of ``before``, then ``after``."""
     length = after.shape[1]
     last = int(fill.max(initial=0)) + length
-    whole = np.zeros((len(after), -(-last // chunk) * chunk, *after.shape[2:]), np.int32 if after.itemsize > 1 else np.int16)
+    whole = np.zeros(
+        (len(after), -(-last // chunk) * chunk, *after.shape[2:]), np.int32 if after.itemsize > 1 else np.int16
+    )
     for row, filled in enumerate(fill):
         whole[row, :filled] = before[row, :filled]
         whole[row, filled : filled + length] = after[row]

@@ -188,7 +188,9 @@ def sequence(time: str) -> tuple[Tensor, ...]:
 
 
 STATE = (
-    Tensor("h", "int32", "B H P S", lambda at: state_range(at).low, lambda at: state_range(at).high, "17 more than b x"),
+    Tensor(
+        "h", "int32", "B H P S", lambda at: state_range(at).low, lambda at: state_range(at).high, "17 more than b x"
+    ),
     Tensor("open_x", "int8", "B 2^q H P", meaning="x of the open chunk"),
     exponents("open_d", "B 2^q H"),
     Tensor("open_b", "int8", "B 2^q S", meaning="b of the open chunk"),
@@ -196,24 +198,24 @@ STATE = (
 )
 
 RULES = {
-    "C1": "a chunk is the positions n Q to n Q + Q - 1 of a row's sequence, Q = 2**q; the first `fill` of them are in the"
-    " open chunk, those of the call follow; D_j = 4096 I_j + f_j is the exact sum of d from the chunk's start to j; where"
-    " d is 31 * 4096, the sum is floored to a multiple of 4096, and goes on from there",
+    "C1": "a chunk is the positions n Q to n Q + Q - 1 of a row's sequence, Q = 2**q; the first `fill` of them are in"
+    " the open chunk, those of the call follow; D_j = 4096 I_j + f_j is the exact sum of d from the chunk's start to j;"
+    " where d is 31 * 4096, the sum is floored to a multiple of 4096, and goes on from there",
     "C2": "2**-z in Q.k, z in Q.12 with integer part Z and fraction f, is floor(p(f) / 2**(30 - k + min(Z, 32)) + 1/2),"
-    " p the polynomial of `POWER`, each product with f floored",
-    "C3": "the gain of j is 2**-(4096 - f_j) - 2**-(4096 - f_j + d_j) in Q.30; n_j is its bit length; its weight is the"
+    " p the polynomial `POWER`, each product with f floored",
+    "C3": "the gain of j is 2**-(4096 - f_j) - 2**-(4096 - f_j + d_j) in Q.30; n_j is its bit length; weight_j is the"
     " gain over 2**max(0, n_j - t), rounded, t = `weight_bits(S)`",
-    "C4": "mixed = floor(c_i . b_j weight_j / 2**min(I_i - I_j + 30 - n_j, 31)) for j <= i, then over 2**e_i, rounded; e_i"
-    " is the least e >= 1 with which the row's largest magnitude is rounded to at most 127",
+    "C4": "for j <= i, mixed is floor(c_i . b_j weight_j / 2**min(I_i - I_j + 30 - n_j, 31)), over 2**e_i, rounded;"
+    " e_i is the least e >= 1 with which the largest magnitude of row i is rounded to at most 127",
     "C5": "seen = floor(h / 2**s_h + 1/2), clamped to two limbs, [-32639, 32639]",
     "C6": "y = saturate(floor(a / 2**(u + s_y) + 1/2), 16), u = t + 5, a the sum of (sum over j of mixed x_j) times"
     " floor(p(f_i) / 2**(24 - e_i) + 1/2), of (c . seen) times 2**-D_i in Q.(u + s_h - 17), and of skip x 2**u",
     "C7": "after a chunk's last position h becomes floor(h E_0 / 2**15 + 1/2) + 2**(r + 2) times the sum over j of b_j"
     " floor(x_j W_j / 2**r + 1/2); W_j = E_j - E_(j-1), E_j = 2**-(D_Q - D_j) in Q.15 and E_0 that of all of D_Q;"
     " r = max(0, n - 8), n the bit length of the largest W_j",
-    "C8": "the new open chunk holds the positions after the last boundary, and zeros at and beyond the new fill; what an"
-    " open chunk holds at and beyond its fill is not read",
-    "C9": "a position whose d is 31 * 4096, the largest, makes all results from there on independent of what was before",
+    "C8": "the new open chunk holds the positions after the last boundary, and zeros at and beyond the new fill; what"
+    " an open chunk holds at and beyond its fill is not read",
+    "C9": "a position whose d is 31 * 4096, the largest, makes y and h from there on independent of what was before",
     "C10": "the domain of h holds every state that a sequence of any length reaches from 0",
 }
 WHOLE = {
