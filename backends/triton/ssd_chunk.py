@@ -24,7 +24,7 @@ PLANES = 6  # of integers that the scan reads for each position and head
 
 DECAY_BITS = tl.constexpr(definition.DECAY_BITS)
 DECAY_ONE = tl.constexpr(1 << definition.DECAY_BITS)
-DECAY_HALF = tl.constexpr(1 << (definition.DECAY_BITS - 1))
+MOST_SKIP_BITS = tl.constexpr(15)  # with which a skip of 16 bits still fits int32
 FRACTION_BITS = tl.constexpr(definition.FRACTION_BITS)
 LARGEST_EXPONENT = tl.constexpr(definition.LARGEST_EXPONENT)
 LARGEST_ROW_EXPONENT = tl.constexpr(definition.LARGEST_ROW_EXPONENT)
@@ -181,17 +181,18 @@ def open_kernel(
 
 
 @triton.jit
-def limbs(x):
-    """Return the signed bytes of integers of two limbs."""
-    return ((x + 128) >> 8).to(tl.int8), x.to(tl.int8)
-
-
-@triton.jit
 def seen_limbs(state, s_h: tl.constexpr):
-    seen = (state + (1 << (s_h - 1))) >> s_h
+    """Return the high and the low signed byte of what the output sees of a state.
+
+    With s_h = 16 nothing is clamped, and both are bytes of the state with a constant added, which still fits.
+    """
+    low = (state + (1 << (s_h - 1))) >> s_h
     if s_h < 16:
-        seen = tl.minimum(tl.maximum(seen, -LARGEST_TWO_LIMBS), LARGEST_TWO_LIMBS)
-    return limbs(seen)
+        low = tl.minimum(tl.maximum(low, -LARGEST_TWO_LIMBS), LARGEST_TWO_LIMBS)
+        high = (low + 128) >> 8
+    else:
+        high = (state + ((1 << (s_h - 1)) + (128 << s_h))) >> (s_h + 8)
+    return high.to(tl.int8), low.to(tl.int8)
 
 
 @triton.jit
@@ -206,7 +207,8 @@ def mix(scores, whole, column, weight, i, q):
     return e, ((mixed + half[:, None]) >> e[:, None]).to(tl.int8)
 
 
-@triton.jit
+# The halves stay variables: the compiler adds constants last, which takes an addition of 64 bits from each product.
+@triton.jit(do_not_specialize=["half_y", "half_h"])
 def scan_kernel(
     y_pointer,
     end_pointer,
@@ -227,9 +229,12 @@ def scan_kernel(
     chunks,
     plane,
     chunk_plane,
+    half_y,
+    half_h,
     s_h: tl.constexpr,
     s_y: tl.constexpr,
     SUM_BITS: tl.constexpr,
+    WIDE: tl.constexpr,
     Q: tl.constexpr,
     TILE: tl.constexpr,
     ROWS: tl.constexpr,
@@ -241,7 +246,7 @@ def scan_kernel(
     block, head, row = program % blocks, program // blocks % heads, (program // blocks // heads).to(tl.int64)
     q, s, p = tl.arange(0, TILE), tl.arange(0, STATES), block * CHANNELS + tl.arange(0, CHANNELS)
     fill = tl.load(fill_pointer + row)
-    skip = tl.load(skip_pointer + head).to(tl.int64) << SUM_BITS
+    skip = tl.load(skip_pointer + head).to(tl.int32)
     channel = p < width
     place = ((row * heads + head) * width + p)[:, None] * states + s[None, :]
     known = channel[:, None] & (s < states)[None, :]
@@ -281,7 +286,7 @@ def scan_kernel(
             within_factor = round_by(tl.load(at + 3 * plane), -e + LARGEST_ROW_EXPONENT)
             before = tl.dot(queries, tl.trans(low), out_dtype=tl.int32)
             before += tl.dot(queries, tl.trans(high), out_dtype=tl.int32) << 8
-            total = within.to(tl.int64) * within_factor[:, None]
+            total = half_y + within.to(tl.int64) * within_factor[:, None]
             total += before.to(tl.int64) * tl.load(at + 4 * plane)[:, None]
             # Of several parts, each reads its rows of x again: a slice of registers is none that Triton has.
             if TILE == ROWS:
@@ -293,8 +298,11 @@ def scan_kernel(
                     mask=stored[:, None] & channel[None, :],
                     other=0,
                 )
-            total += own.to(tl.int64) * skip
-            y = integers.saturate(integers.shift_round(total, SUM_BITS + s_y), 16).to(tl.int16)
+            if SUM_BITS > MOST_SKIP_BITS:
+                total += (own.to(tl.int32) * skip).to(tl.int64) << SUM_BITS
+            else:
+                total += own.to(tl.int64) * (skip << SUM_BITS)
+            y = integers.saturate((total >> (SUM_BITS + s_y)).to(WIDE), 16).to(tl.int16)
             tl.store(
                 y_pointer + (first + i)[:, None].to(tl.int64) * (heads * width),
                 y,
@@ -303,11 +311,14 @@ def scan_kernel(
         r = tl.load(chunks_pointer + chunk_plane + n)
         kept = tl.load(chunks_pointer + n).to(tl.int64)
         factor = tl.load(planes_pointer + n * TILE + 5 * plane + q)
-        weighed = (x.to(tl.int32) * factor[:, None] + ((1 << r) >> 1)) >> r
-        high, low = limbs(weighed)
+        # The high byte of the rounded product, and the low one, straight from the product.
+        product = x.to(tl.int32) * factor[:, None]
+        half = (1 << r) >> 1
+        low = ((product + half) >> r).to(tl.int8)
+        high = ((product + half + (128 << r)) >> (r + 8)).to(tl.int8)
         added = tl.dot(tl.trans(low), tl.trans(turned), out_dtype=tl.int32)
         added += tl.dot(tl.trans(high), tl.trans(turned), out_dtype=tl.int32) << 8
-        state = ((state.to(tl.int64) * kept + DECAY_HALF) >> DECAY_BITS).to(tl.int32) + (added << (r + 2))
+        state = ((half_h + state.to(tl.int64) * kept) >> DECAY_BITS).to(tl.int32) + added * (4 << r)
     tl.store(end_pointer + place, state, mask=known)
 
 
@@ -358,9 +369,11 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
     scan_kernel[(batch * heads * triton.cdiv(width, block),)](
         *(y, end, x, open_x, keys, turned, queries, planes, factors, skip, h, fill),
         *(length, heads, width, states, chunks, *strides),
+        *((1 << (definition.sum_bits(states) + s_y)) >> 1, 1 << (definition.DECAY_BITS - 1)),
         s_h=s_h,
         s_y=s_y,
         SUM_BITS=definition.sum_bits(states),
+        WIDE=tl.int32 if definition.rounded_sum(states, chunk, s_h, s_y).fits("int32") else tl.int64,
         Q=chunk,
         TILE=tile,
         ROWS=min(ROWS, tile),

@@ -145,7 +145,7 @@ def _scan(x, d, bt, c, scores, skip, h, first, stop, chunk, t, u, k, s_h, s_y):
 
 
 def on_grid(before, after, fill, chunk, axes):
-    """Return (B, T, ...) arrays of whole chunks, transposed: each row the first ``fill`` of ``before``, then ``after``."""
+    """Return whole chunks on the grid, transposed: of each row the first ``fill`` of ``before``, then ``after``."""
     length = after.shape[1]
     last = int(fill.max(initial=0)) + length
     whole = np.zeros(

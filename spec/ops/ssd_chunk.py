@@ -129,20 +129,34 @@ def state_range(at) -> Interval:
     return Interval.symmetric(state_limit(1 << at.q))
 
 
+def seen_range(chunk: int, s_h: int) -> Interval:
+    seen = Interval.symmetric(state_limit(chunk)).shift_round(s_h)
+    return Interval(max(seen.low, -LARGEST_TWO_LIMBS), min(seen.high, LARGEST_TWO_LIMBS))
+
+
+def sum_range(states: int, chunk: int, s_h: int, s_y: int) -> Interval:
+    """Return the range of an output's sum with its half added."""
+    inside = (BYTE * BYTE).sum(chunk) * Interval(0, 1 << POWER_BITS)
+    before = (BYTE * seen_range(chunk, s_h)).sum(states) * Interval(0, 1 << carried_bits(states, s_h))
+    past = (BYTE * Interval.signed(16)) << sum_bits(states)
+    return inside + before + past + ((1 << (sum_bits(states) + s_y)) >> 1)
+
+
+def rounded_sum(states: int, chunk: int, s_h: int, s_y: int) -> Interval:
+    """Return the range of an output before it is saturated."""
+    return sum_range(states, chunk, s_h, s_y) >> (sum_bits(states) + s_y)
+
+
 def chunk_widths(at):
     chunk, t, h = 1 << at.q, weight_bits(at.S), state_range(at)
     exponent = Interval(0, chunk * LARGEST_EXPONENT)
     decay, weight = Interval(0, 1 << DECAY_BITS), Interval(0, 1 << t)
     score = (BYTE * BYTE).sum(at.S)
     product = score * weight
-    seen = h.shift_round(at.s_h)
-    seen = Interval(max(seen.low, -LARGEST_TWO_LIMBS), min(seen.high, LARGEST_TWO_LIMBS))
+    seen, total = seen_range(chunk, at.s_h), sum_range(at.S, chunk, at.s_h, at.s_y)
     inside, before = (BYTE * BYTE).sum(chunk), (BYTE * seen).sum(at.S)
     inside_factor = Interval(0, 1 << POWER_BITS)
     before_factor = Interval(0, 1 << carried_bits(at.S, at.s_h))
-    past = (BYTE * Interval.signed(16)) << sum_bits(at.S)
-    s = sum_bits(at.S) + at.s_y
-    total = inside * inside_factor + before * before_factor + past + ((1 << s) >> 1)
     weighed = Interval.symmetric(127 * 256)
     return {
         "exponent": Width(exponent, "int32"),
@@ -158,7 +172,7 @@ def chunk_widths(at):
         "before": Width(before, "int32"),
         "before factor": Width(before_factor, "int32"),
         "sum": Width(total, "int64", attained=False),
-        "y": Width((total >> s).saturate(16), "int16", attained=False),
+        "y": Width(rounded_sum(at.S, chunk, at.s_h, at.s_y).saturate(16), "int16", attained=False),
         "decay": Width(decay, "int32"),
         "weighed": Width(weighed, "int16", attained=False),
         "added": Width((weighed * BYTE).sum(chunk), "int32", attained=False),
