@@ -19,7 +19,7 @@ SHAPE = dict(batch=8, length=2048, heads=24, width=64, states=128, chunk=64)
 
 
 def inputs(device: str, batch: int, length: int, heads: int, width: int, states: int, chunk: int, fill: bool = False):
-    """Return arrays of `ssd_chunk_scan`: half-lives from ten positions to thousands, the grid's start or open chunks."""
+    """Return arrays of `ssd_chunk_scan`: half-lives from ten positions to thousands, open chunks empty or not."""
     source = np.random.default_rng(1)
 
     def byte(*shape: int) -> np.ndarray:

@@ -145,7 +145,11 @@ class Chunks(Relation):
         return pieces(case, bounds, lambda arrays: call(case.op, arrays, case.parameters), step=False)
 
 
-FORTH = {"selective_scan_backward": "selective_scan", "ssd_scan_backward": "ssd_scan"}
+FORTH = {
+    "selective_scan_backward": "selective_scan",
+    "ssd_scan_backward": "ssd_scan",
+    "ssd_chunk_scan_backward": "ssd_chunk_scan",
+}
 
 
 class BackwardChunks(Chunks):
@@ -156,11 +160,16 @@ class BackwardChunks(Chunks):
 
     def place(self, random, case):
         assume(case.sizes["L"] > 0)
-        return (random.randrange(case.sizes["L"] + 1),)
+        grid = 1 << case.parameters.get("q", 0)
+        return (grid * random.randrange(case.sizes["L"] // grid + 1),)
 
     def cut(self, call, case, bounds):
         contract, forward = find_op(case.op), find_op(FORTH[case.op])
-        (error,), (state,) = carried(case.op), carried(forward.name)
+        (error,) = carried(case.op)
+        known = {tensor.name for tensor in contract.inputs}
+        (state,) = (name for name in carried(forward.name) if name in known)
+        # On the grid nothing is open: what the backward op lacks of the forward op's state is zero.
+        fresh = {t.name: np.zeros(case.case.shape(t), t.dtypes[0]) for t in forward.inputs if t.name not in known}
         # What the forward op's y loses, the one parameter that its backward lacks, plays no part in its states.
         parameters = {"s_y": 0} | case.parameters
         parameters = {parameter.name: parameters[parameter.name] for parameter in forward.parameters}
@@ -168,8 +177,9 @@ class BackwardChunks(Chunks):
         after: dict[str, np.ndarray] = {}
         for start, stop in pairwise(bounds):
             parts.append(between(contract.inputs, case.arrays, slice(start, stop)) | after)
-            *_, h = call(forward.name, [parts[-1][tensor.name] for tensor in forward.inputs], parameters)
-            after = {state: h}
+            given = parts[-1] | fresh
+            results = call(forward.name, [given[tensor.name] for tensor in forward.inputs], parameters)
+            after = {state: next(r for t, r in zip(forward.outputs, results, strict=True) if t.name == state)}
         before: dict[str, np.ndarray] = {}
         found: list[Arrays] = []
         for part in reversed(parts):

@@ -24,6 +24,7 @@ from . import (
     scan,
     scan_backward,
     ssd_chunk,
+    ssd_chunk_backward,
     transform,
 )
 from .plan import Plan
@@ -52,5 +53,6 @@ PLANS: dict[str, Plan] = (
     | scan.PLANS
     | scan_backward.PLANS
     | ssd_chunk.PLANS
+    | ssd_chunk_backward.PLANS
     | transform.PLANS
 )
