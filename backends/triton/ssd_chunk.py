@@ -202,9 +202,21 @@ def mix(scores, whole, column, weight, i, q):
     mixed = tl.where(i[:, None] >= q[None, :], (scores * weight[None, :]) >> lag, 0)
     highest = tl.max(tl.abs(mixed), 1)
     e = tl.maximum(integers.bit_length(highest) - 7, 1)
-    e += (round_by(highest, e) > 127).to(tl.int32)
+    e += (round_by(highest, e) > 127).to(e.dtype)
     half = (tl.zeros_like(e) + 1) << (e - 1)
     return e, ((mixed + half[:, None]) >> e[:, None]).to(tl.int8)
+
+
+@triton.jit
+def next_state(state, x, factor, turned, r, kept, half):
+    """Return the state after a chunk: x (time, channel), its weights, and b (state, time)."""
+    # The high byte of the rounded product, and the low one, straight from the product.
+    product = x.to(tl.int32) * factor[:, None] + ((1 << r) >> 1)
+    low = (product >> r).to(tl.int8)
+    high = ((product + (128 << r)) >> (r + 8)).to(tl.int8)
+    added = tl.dot(tl.trans(low), tl.trans(turned), out_dtype=tl.int32)
+    added += tl.dot(tl.trans(high), tl.trans(turned), out_dtype=tl.int32) << 8
+    return ((half + state.to(tl.int64) * kept) >> DECAY_BITS).to(tl.int32) + added * (4 << r)
 
 
 # The halves stay variables: the compiler adds constants last, which takes an addition of 64 bits from each product.
@@ -309,16 +321,9 @@ def scan_kernel(
                 mask=stored[:, None] & channel[None, :],
             )
         r = tl.load(chunks_pointer + chunk_plane + n)
-        kept = tl.load(chunks_pointer + n).to(tl.int64)
+        kept = tl.load(chunks_pointer + n)
         factor = tl.load(planes_pointer + n * TILE + 5 * plane + q)
-        # The high byte of the rounded product, and the low one, straight from the product.
-        product = x.to(tl.int32) * factor[:, None]
-        half = (1 << r) >> 1
-        low = ((product + half) >> r).to(tl.int8)
-        high = ((product + half + (128 << r)) >> (r + 8)).to(tl.int8)
-        added = tl.dot(tl.trans(low), tl.trans(turned), out_dtype=tl.int32)
-        added += tl.dot(tl.trans(high), tl.trans(turned), out_dtype=tl.int32) << 8
-        state = ((half_h + state.to(tl.int64) * kept) >> DECAY_BITS).to(tl.int32) + added * (4 << r)
+        state = next_state(state, x, factor, turned, r, kept, half_h)
     tl.store(end_pointer + place, state, mask=known)
 
 
