@@ -123,16 +123,16 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
     length, chunk = x.shape[1], open_x.shape[1]
     size = -(-(length + chunk - 1) // chunk) * chunk
     pairs = (open_x, x), (open_d, d), (open_b, b), (torch.zeros_like(open_b), c)
-    x_grid, d_grid, b_grid, c_grid = (on_grid(*pair, fill, size) for pair in pairs)
-    stop, y, state, skip = fill + length, [], h.long(), skip.long()
+    x_grid, d_grid, b_grid, c_grid = (on_grid(before, after, fill, size) for before, after in pairs)
+    stop, chunks, state, skip = fill + length, [], h.long(), skip.long()
     for start in range(0, size, chunk):
         at = slice(start, start + chunk)
         inside = x_grid[:, at].transpose(1, 2), d_grid[:, at].mT, b_grid[:, at]
-        y.append(chunk_outputs(*inside, c_grid[:, at], skip, state, s_h, s_y).transpose(1, 2).to(torch.int16))
+        chunks.append(chunk_outputs(*inside, c_grid[:, at], skip, state, s_h, s_y).transpose(1, 2).to(torch.int16))
         passed = (stop >= start + chunk)[:, None, None, None]
         state = torch.where(passed, next_boundary(*inside, state), state)
     rest = stop % chunk
-    y = torch.cat(y, 1)[places(fill, length)]
+    y = torch.cat(chunks, 1)[places(fill, length)]
     opened = (open_chunk(g, a, stop - rest, rest) for g, a in ((x_grid, open_x), (d_grid, open_d), (b_grid, open_b)))
     return y, state.int(), *opened, rest.int()
 

@@ -113,7 +113,8 @@ def ssd_chunk_scan_backward(dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_
     pieces = [slice(start, min(start + chunk, length)) for start in range(0, length, chunk)]
 
     def inside(at):
-        return *(a[:, :, at] for a in across[:3]), *(a[:, at] for a in across[3:])
+        errors, values, exponents, keys, queries = across
+        return errors[:, :, at], values[:, :, at], exponents[:, :, at], keys[:, at], queries[:, at]
 
     for at in pieces[: length // chunk]:
         _, values, exponents, keys, _ = inside(at)
@@ -122,7 +123,9 @@ def ssd_chunk_scan_backward(dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_
     db, dc = torch.zeros_like(across[3]), torch.zeros_like(across[4])
     for number in reversed(range(len(pieces))):
         at = pieces[number]
-        parts = chunk_backward(*inside(at), skip, states[number], lam, at.stop - at.start == chunk, s_h, s_g)
+        whole, (errors, values, exponents, keys, queries) = at.stop - at.start == chunk, inside(at)
+        known = states[number], lam, whole, s_h, s_g
+        parts = chunk_backward(errors, values, exponents, keys, queries, skip, *known)
         dx[:, :, at], dd[:, :, at], db[:, at], dc[:, at], lam = parts
     dd = integers.shift_round(put(dd.mT, s_d).long() * LN2, DECAY_BITS).int()
     dskip = (across[0] * across[1]).sum((0, 2, 3))

@@ -19,9 +19,13 @@ def integers(array) -> Matrix:
     return np.array(array.tolist(), dtype=object).reshape(array.shape)
 
 
+def rounded(values: Matrix, s: int) -> Matrix:
+    return shift_round(values, s)
+
+
 def over(values: Matrix, s: int) -> Matrix:
     """Return values over 2**s, rounded, for an s of either sign."""
-    return values * 2**-s if s < 0 else shift_round(values, s)
+    return values * 2**-s if s < 0 else rounded(values, s)
 
 
 def seen_as(name: str, values: Matrix) -> Matrix:
@@ -85,7 +89,7 @@ def chunk(dy, x, d, b, c, skip, h, lam, whole, s_h, s_g):
     db = over(slopes.T @ shift_round(c * factors, q), 17 - q)
     dc = dc + shift_round((dy @ seen) * decays, 8)
     carried = seen_as("carried", (dy * (c @ seen.T)).sum(1, keepdims=True))
-    carried = shift_round(seen_as("moved", shift_round(carried, 15) * decays), u - 3)[:, 0]
+    carried = rounded(seen_as("moved", rounded(carried, 15) * decays), u - 3)[:, 0]
 
     weights, kept = column(0 for _ in d), 2**15
     if whole:
@@ -95,7 +99,7 @@ def chunk(dy, x, d, b, c, skip, h, lam, whole, s_h, s_g):
     k, slope = limbs(lam)
     k += s_g
     into = seen_as("into", (b @ slope.T) * weights)
-    stored = shift_round(seen_as("stored", (into * x).sum(1)), 42 - k)
+    stored = rounded(seen_as("stored", (into * x).sum(1)), 42 - k)
     past = shift_round((slope * seen).sum(), 15) * kept * whole
     past = see("past", over(past, 44 - s_h - k))
 
@@ -152,7 +156,7 @@ def ssd_chunk_scan_backward(dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_
         start[row, head] = lam
         dskip[head] += (errors * inputs).sum()
     seen_as("dskip", dskip)
-    dd = shift_round(put("dd", dd, s_d).astype(object) * 22713, 15).astype("int32")
+    dd = rounded(put("dd", dd, s_d).astype(object) * 22713, 15).astype("int32")
     return put("dx", dx, s_x), dd, put("db", db, s_b), put("dc", dc, s_c), dskip.astype("int64"), start
 
 

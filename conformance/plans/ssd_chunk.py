@@ -179,8 +179,8 @@ def edges(op: str) -> Iterator[Extreme]:
     # As many states as the domain has: the widest scores, and the weights of fewest bits.
     wide = {"B": 1, "L": 9, "H": 1, "P": 2, "S": 512, "q": 3}
     wide = wide if timed(op) else without_time(wide)
-    values = {"x": [127, -127], "d": 3, "b": 127, "open_x": 127, "open_d": 5, "open_b": 127, "h": state_limit(8)}
-    yield Extreme([filled(op, wide, **values, c=c, fill=5) for c in (127, -127)], {"s_h": 16, "s_y": 15})
+    values = {"d": 3, "b": 127, "open_x": 127, "open_d": 5, "open_b": 127, "h": state_limit(8), "fill": 5}
+    yield Extreme([filled(op, wide, **values, x=[127, -127], c=c) for c in (127, -127)], {"s_h": 16, "s_y": 15})
 
 
 PLANS = {

@@ -323,11 +323,12 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
         state = h[row].astype(np.int64)
         for start in range(0, filled + length, chunk):
             stop = min(start + chunk, filled + length)
-            inside = [array[start:stop] for array in positions]
+            inputs, exponents, keys = (array[start:stop] for array in positions)
             new = slice(max(start - filled, 0), stop - filled)
-            y[row, new] = chunk_outputs(*inside, c[row, new].astype(np.int64), skip.astype(np.int64), state, s_h, s_y)
+            queries, past = c[row, new].astype(np.int64), skip.astype(np.int64)
+            y[row, new] = chunk_outputs(inputs, exponents, keys, queries, past, state, s_h, s_y)
             if stop - start == chunk:
-                state = next_boundary(*inside, state)
+                state = next_boundary(inputs, exponents, keys, state)
         rest = (filled + length) % chunk
         for array, into in zip(positions, opened, strict=True):
             into[row, :rest] = array[filled + length - rest :]
