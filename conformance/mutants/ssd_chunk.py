@@ -10,7 +10,7 @@ import numpy as np
 
 from mamba_integer import spec
 from mamba_integer.spec.integers import bit_length, saturate, shift_floor, shift_round
-from mamba_integer.spec.ops import ssd_chunk
+from mamba_integer.spec.ops import ssd_chunk, ssd_chunk_backward
 
 from .harness import Golden, after, replaced, under
 
@@ -211,3 +211,70 @@ fill_of_first_row = plant("fill_of_first_row", partial(with_fill, change=first_f
 fill_one_more = plant("fill_one_more", partial(with_fill, change=late_fill))
 open_chunk_not_cleared = plant("open_chunk_not_cleared", lambda op: after(op, not_cleared))
 fill_not_wrapped = plant("fill_not_wrapped", lambda op: after(op, fill_unwrapped))
+
+
+# --- the backward op ---
+
+BACK = ("ssd_chunk_scan_backward",)
+CHUNK_BACKWARD = ssd_chunk_backward.chunk_backward
+
+
+def plant_back(bug: str, name: str, replacement: object) -> Golden:
+    """Plant a bug in the place of one name of the backward op's module."""
+    return plant(bug, lambda op: under(name, replacement, op, ssd_chunk_backward), BACK)
+
+
+def up_to(steps):
+    return np.cumsum(steps, axis=1)
+
+
+def always_whole(dy, x, d, b, c, skip, h, lam, whole, s_h, s_g):
+    return CHUNK_BACKWARD(dy, x, d, b, c, skip, h, lam, True, s_h, s_g)
+
+
+def from_later_state(dy, x, d, b, c, skip, h, lam, whole, s_h, s_g):
+    """Take the state after the chunk for the one before it."""
+    if whole:
+        h = ssd_chunk.next_boundary(x.swapaxes(0, 1), d.T, b, h)
+    return CHUNK_BACKWARD(dy, x, d, b, c, skip, h, lam, whole, s_h, s_g)
+
+
+def chunks_apart(dy, x, d, b, c, skip, h, lam, whole, s_h, s_g):
+    *parts, start = CHUNK_BACKWARD(dy, x, d, b, c, skip, h, lam, whole, s_h, s_g)
+    return *parts, start - shift_round(lam, 1)
+
+
+def one_limb(largest):
+    return np.maximum(bit_length(largest) - 7, 0)
+
+
+def limbs_uncorrected(largest):
+    """Take an exponent with which a high limb may be 128, and wrap."""
+    return np.maximum(bit_length(largest) - 15, 0)
+
+
+def rescale_floored(x, s):
+    return (x << np.maximum(-s, 0)) >> np.maximum(s, 0)
+
+
+def mix_by_columns(scores, weight, lag):
+    """Cut the factors by the exponents of columns, on whose axis the transposed product doesn't sum."""
+    mixed = np.tril((scores * weight[:, None, :]) >> lag)
+    e = ROW_EXPONENT(np.abs(mixed).max(axis=1))
+    return e, shift_round(mixed, e[:, None, :])
+
+
+def gate_as_decay(z, bits):
+    return POWER(z + (bits == ssd_chunk.POWER_BITS), bits)
+
+
+crossing_itself = plant_back("crossing_itself", "before", up_to)
+tail_whole = plant_back("tail_whole", "chunk_backward", always_whole)
+later_state = plant_back("later_state", "chunk_backward", from_later_state)
+adjoint_lost = plant_back("adjoint_lost", "chunk_backward", chunks_apart)
+single_limb = plant_back("single_limb", "limb_exponent", one_limb)
+limb_uncorrected = plant_back("limb_uncorrected", "limb_exponent", limbs_uncorrected)
+back_floored = plant_back("back_floored", "rescale", rescale_floored)
+columns_cut = plant_back("columns_cut", "mix", mix_by_columns)
+gate_late = plant_back("gate_late", "power", gate_as_decay)
+natural_exponent = plant_back("natural_exponent", "LN2", 1 << 15)
