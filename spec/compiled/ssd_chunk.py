@@ -87,18 +87,18 @@ def _exponents(d, sums, gains, lengths, t):
 
 
 @njit
-def _boundary(x, d, sums, bt, state, weighed, weights):
-    """Move a head's states over a whole chunk: x is (P, Q), bt (S, Q), state (P, S)."""
-    last, largest = sums[-1], np.int64(0)
-    for j in range(len(d)):
-        weights[j] = power(last - sums[j], DECAY_BITS) - power(last - sums[j] + d[j], DECAY_BITS)
+def _boundary(x, d, sums, bt, start, state, weighed, weights):
+    """Move a head's states over the whole chunk that starts at ``start``: x is (P, T), bt (S, T), state (P, S)."""
+    n, last, largest = len(sums), sums[-1], np.int64(0)
+    for j in range(n):
+        weights[j] = power(last - sums[j], DECAY_BITS) - power(last - sums[j] + d[start + j], DECAY_BITS)
         largest = max(largest, weights[j])
     r, kept = max(bit_length(largest) - 8, 0), power(last, DECAY_BITS)
     for p in range(len(x)):
-        for j in range(len(d)):
-            weighed[j] = shift_round(x[p, j] * weights[j], r)
+        for j in range(n):
+            weighed[j] = shift_round(x[p, start + j] * weights[j], r)
         for s in range(len(bt)):
-            added = np.int64(dot(weighed, bt[s], len(d)))
+            added = np.int64(dot(weighed, bt[s, start : start + n], n))
             state[p, s] = shift_round(np.int64(state[p, s]) * kept, DECAY_BITS) + (added << (r + 2))
 
 
@@ -137,10 +137,7 @@ def _scan(x, d, bt, c, scores, skip, h, first, stop, chunk, t, u, k, s_h, s_y):
                     total += (np.int64(x[row, head, p, start + i]) * skip[head]) << u
                     y[row, start + i, head, p] = saturate(shift_round(total, u + s_y), 16)
             if size == chunk:
-                inside = slice(start, start + chunk)
-                _boundary(
-                    x[row, head, :, inside], d[row, head, inside], sums, bt[row, :, inside], state, weighed, weights
-                )
+                _boundary(x[row, head], d[row, head], sums, bt[row], start, state, weighed, weights)
     return y, end
 
 

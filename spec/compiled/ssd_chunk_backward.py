@@ -76,18 +76,26 @@ def _chunk(dy, x, d, b, bt, c, ct, scores, skip, state, lam, db, dc, whole, t, u
     """
     width, n = x.shape
     states = b.shape[1]
+    inputs, high, low = np.empty((n, width), np.int16), np.empty((n, width), np.int16), np.empty((n, width), np.int16)
+    for p in range(width):
+        for i in range(n):
+            inputs[i, p] = x[p, i]
+            high[i, p] = (dy[p, i] + 128) >> 8
+            low[i, p] = dy[p, i] - (high[i, p] << 8)
     sums, weights, lengths = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64)
     _exponents(d, sums, weights, lengths, t)
     down, factors, exponents = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64)
     mixed, turned = np.zeros((n, n), np.int16), np.zeros((n, n), np.int16)
     errors, slope = np.empty((width, n), np.int16), np.empty((width, states), np.int16)
-    seen, slope_turned = np.empty((width, states), np.int16), np.empty((states, width), np.int16)
+    seen, seen_turned = np.empty((width, states), np.int16), np.empty((states, width), np.int16)
+    slope_turned = np.empty((states, width), np.int16)
     dx, dd = np.empty((n, width), np.int64), np.empty(n, np.int64)
     largest, past = np.int64(0), np.int64(0)
     for p in range(width):
         for s in range(states):
             value = shift_round(np.int64(state[p, s]), s_h)
             seen[p, s] = min(max(value, -LARGEST_TWO_LIMBS), LARGEST_TWO_LIMBS)
+            seen_turned[s, p] = seen[p, s]
             largest = max(largest, abs(np.int64(lam[p, s])))
     k = limb_exponent(largest)
     for p in range(width):
@@ -136,7 +144,7 @@ def _chunk(dy, x, d, b, bt, c, ct, scores, skip, state, lam, db, dc, whole, t, u
         stream += stored - carried
         arrived += carried
         for s in range(states):
-            db[i, s] += rescale(np.int64(dot(x[:, i], slope_turned[s], width)) * weight, 2 * DECAY_BITS - g - k)
+            db[i, s] += rescale(np.int64(dot(inputs[i], slope_turned[s], width)) * weight, 2 * DECAY_BITS - g - k)
     for i in range(n):
         dd[i] -= arrived
 
@@ -144,7 +152,7 @@ def _chunk(dy, x, d, b, bt, c, ct, scores, skip, state, lam, db, dc, whole, t, u
     product = np.zeros((n, n), np.int32)
     for i in range(n):
         for j in range(i + 1):
-            product[i, j] = dot(dy[:, i], x[:, j], width)
+            product[i, j] = (dot(high[i], inputs[j], width) << 8) + dot(low[i], inputs[j], width)
     _mix(product, sums, lengths, weights, mixed, turned, exponents)
     most = np.int64(0)
     for i in range(n):
@@ -159,9 +167,7 @@ def _chunk(dy, x, d, b, bt, c, ct, scores, skip, state, lam, db, dc, whole, t, u
         for s in range(states):
             db[i, s] += rescale(np.int64(dot(turned[i, i:], queries[s, i:], n - i)), 17 - q)
             dc[i, s] += rescale(np.int64(dot(mixed[i], bt[s], i + 1)) * down[i], 17 - exponents[i])
-            total = np.int64(0)
-            for p in range(width):
-                total += np.int64(dy[p, i]) * np.int64(seen[p, s])
+            total = (np.int64(dot(high[i], seen_turned[s], width)) << 8) + dot(low[i], seen_turned[s], width)
             dc[i, s] += shift_round(total * power(sums[i], k_bits), u - g)
 
     for i in range(n):
@@ -188,20 +194,20 @@ def _back(dy, x, d, b, bt, c, ct, scores, skip, h, dh, chunk, t, u, g, k_bits, s
         for head in range(heads):
             kept[0] = h[row, head]
             for n in range(length // chunk):
-                at = slice(n * chunk, n * chunk + chunk)
+                first = n * chunk
                 kept[n + 1] = kept[n]
-                _exponents(d[row, head, at], sums, weights, lengths, t)
-                _boundary(x[row, head, :, at], d[row, head, at], sums, bt[row, :, at], kept[n + 1], weighed, weights)
+                _exponents(d[row, head, first : first + chunk], sums, weights, lengths, t)
+                _boundary(x[row, head], d[row, head], sums, bt[row], first, kept[n + 1], weighed, weights)
             for n in range(chunks - 1, -1, -1):
                 at = slice(n * chunk, min(n * chunk + chunk, length))
                 part_x, part_d = _chunk(
-                    dy[row, head, :, at],
-                    x[row, head, :, at],
+                    np.ascontiguousarray(dy[row, head, :, at]),
+                    np.ascontiguousarray(x[row, head, :, at]),
                     d[row, head, at],
                     b[row, at],
-                    bt[row, :, at],
+                    np.ascontiguousarray(bt[row, :, at]),
                     c[row, at],
-                    ct[row, :, at],
+                    np.ascontiguousarray(ct[row, :, at]),
                     scores[row, at],
                     skip[head],
                     kept[n],
