@@ -88,7 +88,7 @@ def exponents_kernel(
     TILE: tl.constexpr,
 ):
     """Compute a chunk's powers of two for one head; a chunk that isn't whole leaves the state as it is."""
-    program = tl.program_id(0)
+    program, plane = tl.program_id(0), tl.cast(plane, tl.int64)
     n, head, row = program % chunks, program // chunks % heads, (program // chunks // heads).to(tl.int64)
     q = tl.arange(0, TILE)
     fill = tl.load(fill_pointer + row)
@@ -253,7 +253,7 @@ def scan_kernel(
     CHANNELS: tl.constexpr,
     STATES: tl.constexpr,
 ):
-    program = tl.program_id(0)
+    program, plane = tl.program_id(0), tl.cast(plane, tl.int64)
     blocks = tl.cdiv(width, CHANNELS)
     block, head, row = program % blocks, program // blocks % heads, (program // blocks // heads).to(tl.int64)
     q, s, p = tl.arange(0, TILE), tl.arange(0, STATES), block * CHANNELS + tl.arange(0, CHANNELS)

@@ -89,7 +89,7 @@ def states_kernel(
     STATES: tl.constexpr,
 ):
     """Keep the state at the start of each chunk."""
-    program = tl.program_id(0)
+    program, plane = tl.program_id(0), tl.cast(plane, tl.int64)
     head, row = program % heads, (program // heads).to(tl.int64)
     q, s, p = tl.arange(0, TILE), tl.arange(0, STATES), tl.arange(0, CHANNELS)
     channel = p < width
@@ -145,7 +145,7 @@ def back_kernel(
     CHANNELS: tl.constexpr,
     STATES: tl.constexpr,
 ):
-    program = tl.program_id(0)
+    program, plane = tl.program_id(0), tl.cast(plane, tl.int64)
     head, row = program % heads, (program // heads).to(tl.int64)
     q, s, p = tl.arange(0, TILE), tl.arange(0, STATES), tl.arange(0, CHANNELS)
     channel, mixture = p < width, s < states
