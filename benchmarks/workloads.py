@@ -23,6 +23,7 @@ class Workload:
     instructions: int = 0
     everywhere: bool = True  # False: too long for the golden NumPy and the eager loops
     label: str = field(default="")
+    patterns: Mapping[str, str] = field(default_factory=dict)  # of inputs that aren't uniform
 
     @property
     def name(self) -> str:
@@ -31,7 +32,7 @@ class Workload:
 
     @cached_property
     def arrays(self) -> tuple[np.ndarray, ...]:
-        patterns = ("uniform",) * len(find_op(self.op).inputs)
+        patterns = tuple(self.patterns.get(tensor.name, "uniform") for tensor in find_op(self.op).inputs)
         return Case(self.op, self.sizes, self.leading, self.parameters, patterns, seed=0).arrays
 
 
@@ -50,6 +51,15 @@ def scan(op: str, everywhere: bool, **sizes: int) -> Workload:
     instructions = SCAN_BACKWARD_INSTRUCTIONS if backward else SCAN_INSTRUCTIONS
     work = math.prod(sizes.values()) * instructions
     return Workload(op, sizes, SCAN_BACKWARD if backward else SCAN, (), 0, work, everywhere)
+
+
+def chunk_scan(everywhere: bool, **sizes: int) -> Workload:
+    """The products inside a chunk, before it (two limbs) and of its state (two limbs); from the grid, slow decays."""
+    chunk, name = 1 << sizes["q"], " ".join(f"{k}{v}" for k, v in sizes.items() if k != "q")
+    work = sizes["B"] * sizes["L"] * sizes["H"] * (chunk * (sizes["S"] + sizes["P"]) + 4 * sizes["P"] * sizes["S"])
+    patterns = {"d": "small", "fill": "lowest"}
+    label = f"ssd_chunk_scan {name} Q{chunk}"
+    return Workload("ssd_chunk_scan", sizes, {"s_h": 16, "s_y": 10}, (), work, 0, everywhere, label, patterns)
 
 
 def ternary_linear(rows: int, k: int, n: int, everywhere: bool) -> Workload:
@@ -78,6 +88,7 @@ WORKLOADS = [
     scan("selective_scan", True, B=2, L=512, D=1536, N=16),
     ternary_linear(1024, 1536, 3072, True),
     scan("ssd_scan", True, B=1, L=64, H=24, P=64, S=64),
+    chunk_scan(True, B=1, L=64, H=24, P=64, S=64, q=6),
     Workload("causal_conv1d", {"B": 2, "L": 512, "D": 1536}, {"s": 6}),
     rows("norm_quantize", 1024, "D", 1536, b=3, s=4),
     Workload("squareplus", {}, {"f": 8, "offset": 256}, (2, 512, 1536)),
@@ -90,6 +101,8 @@ WORKLOADS = [
     rows("cross_entropy_pow2", 1024, "V", 4096, f=8),
     scan("selective_scan", False, B=8, L=2048, D=1536, N=16),
     scan("ssd_scan", False, B=8, L=2048, H=24, P=64, S=128),
+    chunk_scan(False, B=8, L=2048, H=24, P=64, S=128, q=6),
+    chunk_scan(False, B=32, L=2048, H=24, P=64, S=128, q=6),
     ternary_linear(4096, 4096, 8192, False),
     ternary_linear(1, 4096, 8192, False),
     Workload("causal_conv1d", {"B": 8, "L": 2048, "D": 1536}, {"s": 6}, everywhere=False),

@@ -27,4 +27,6 @@ from .rotation import *
 from .sampling import *
 from .scan import *
 from .scan_backward import *
+from .ssd_chunk import *
+from .ssd_chunk_backward import *
 from .transform import *

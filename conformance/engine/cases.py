@@ -56,16 +56,16 @@ class Case:
         if isinstance(tensor, Constant):
             return tensor.value(self.at).copy()
         if isinstance(tensor, Packed):
-            digits = (*self._shape(tensor)[:-1], getattr(self.at, tensor.packed))
+            digits = (*self.shape(tensor)[:-1], getattr(self.at, tensor.packed))
             return find_op(tensor.packer)(self._draw(stream, digits, -1, 1).astype(np.int8))
         dtype = dtype or tensor.dtypes[(self.seed >> stream) % len(tensor.dtypes)]
         allowed = tensor.range(self.at, dtype)
-        return np.asarray(self._draw(stream, self._shape(tensor), allowed.low, allowed.high), dtype)
+        return np.asarray(self._draw(stream, self.shape(tensor), allowed.low, allowed.high), dtype)
 
     def _draw(self, stream: int, shape: tuple[int, ...], low: int, high: int) -> np.ndarray:
         return draw(self.patterns[stream], self.seed, stream, shape, low, high)
 
-    def _shape(self, tensor: Tensor) -> tuple[int, ...]:
+    def shape(self, tensor: Tensor) -> tuple[int, ...]:
         names = tensor.shape.split()
         leading = self.leading if names[:1] == ["..."] else ()
         return leading + tuple(known_size(name, self.at) for name in names if name != "...")

@@ -140,19 +140,25 @@ class BackwardChunks(Chunks):
 
     def place(self, random, case):
         assume(case.sizes["L"] > 0)
-        return (random.randrange(case.sizes["L"] + 1),)
+        grid = 1 << case.parameters.get("q", 0)
+        return (grid * random.randrange(case.sizes["L"] // grid + 1),)
 
     def cut(self, call, case, bounds):
         contract, forward = find_op(case.op), find_op(find_op(case.op).backward_of)
-        (error,), (state,) = carried(case.op), carried(forward.name)
+        (error,) = carried(case.op)
+        known = {tensor.name for tensor in contract.inputs}
+        (state,) = (name for name in carried(forward.name) if name in known)
+        # On the grid nothing is open: the part of the forward op's state that the backward op lacks is zero.
+        fresh = {t.name: np.zeros(case.case.shape(t), t.dtypes[0]) for t in forward.inputs if t.name not in known}
         # A parameter that the backward op lacks plays no part in the forward op's states.
         parameters = {p.name: case.parameters.get(p.name, p.range(case.case.at).low) for p in forward.parameters}
         parts: list[dict[str, np.ndarray]] = []
         after: dict[str, np.ndarray] = {}
         for start, stop in pairwise(bounds):
             parts.append(between(contract.inputs, case.arrays, slice(start, stop)) | after)
-            *_, h = call(forward.name, [parts[-1][tensor.name] for tensor in forward.inputs], parameters)
-            after = {state: h}
+            given = parts[-1] | fresh
+            results = call(forward.name, [given[tensor.name] for tensor in forward.inputs], parameters)
+            after = {state: next(r for t, r in zip(forward.outputs, results, strict=True) if t.name == state)}
         before: dict[str, np.ndarray] = {}
         found: list[Arrays] = []
         for part in reversed(parts):

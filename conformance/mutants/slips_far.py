@@ -113,7 +113,7 @@ far(
     "sample",
     "a token past 2,047 never drawn",
     sees={"logits": lambda logits, c: np.where(np.arange(c.V) < 2048, logits, -32767).astype(np.int16)},
-    at={"R": 2, "V": 2049, "seed": 0, "f": 0, "num": 1, "shift": 0, "top_k": 1, "top_p": 65536},
+    at={"B": 2, "V": 2049, "seed": 0, "f": 0, "num": 1, "shift": 0, "top_k": 1, "top_p": 65536},
     values={"logits": lambda at: np.tile((np.arange(at.V) == 2048).astype(np.int16), (2, 1))},
 )
 far(

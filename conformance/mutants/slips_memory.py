@@ -117,7 +117,7 @@ def sorts_in_place(op: str, arrays: tuple[Array, ...], parameters: dict[str, int
 
 
 PACKED = {"leading": (2,), "K": 8}
-SAMPLE = {"R": 3, "V": 9, "seed": 1, "f": 8, "num": 1, "shift": 3, "top_k": 2, "top_p": 65536}
+SAMPLE = {"B": 3, "V": 9, "seed": 1, "f": 8, "num": 1, "shift": 3, "top_k": 2, "top_p": 65536}
 
 
 def keeps(name: str, op: str, says: str, makes: Callable[[], Any], at: dict[str, Any]) -> None:

@@ -139,7 +139,7 @@ rare(
     "sample",
     "a seed of 63 bits",
     takes=lambda c: {"seed": c.seed % (1 << 63)},
-    at={"R": 9, "V": 99, "seed": 1 << 63, "f": 8, "num": 1, "shift": 8, "top_k": 99, "top_p": 65536},
+    at={"B": 9, "V": 99, "seed": 1 << 63, "f": 8, "num": 1, "shift": 8, "top_k": 99, "top_p": 65536},
 )
 rare(
     "signed_key",
@@ -214,7 +214,7 @@ rare(
     "top_p = 65536 cuts the last token",
     when=lambda c: c.top_p == 65536 and c.top_k == c.V,
     takes=lambda c: {"top_k": c.V - 1},
-    at={"R": 40, "V": 3, "seed": 1, "f": 8, "num": 1, "shift": 8, "top_k": 3, "top_p": 65536},
+    at={"B": 40, "V": 3, "seed": 1, "f": 8, "num": 1, "shift": 8, "top_k": 3, "top_p": 65536},
     values={"logits": lambda at: np.zeros((40, 3), np.int16)},
 )
 rare(

@@ -25,6 +25,8 @@ from .rotation import *
 from .sampling import *
 from .scan import *
 from .scan_backward import *
+from .ssd_chunk import *
+from .ssd_chunk_backward import *
 from .transform import *
 
 # Integers without a width are slow: the suite takes fewer cases, each of about so many elements.

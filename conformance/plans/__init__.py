@@ -23,6 +23,8 @@ from . import (
     sampling,
     scan,
     scan_backward,
+    ssd_chunk,
+    ssd_chunk_backward,
     transform,
 )
 from .plan import Plan
@@ -50,5 +52,7 @@ PLANS: dict[str, Plan] = (
     | sampling.PLANS
     | scan.PLANS
     | scan_backward.PLANS
+    | ssd_chunk.PLANS
+    | ssd_chunk_backward.PLANS
     | transform.PLANS
 )

@@ -28,6 +28,8 @@ from .rotation import *
 from .sampling import *
 from .scan import *
 from .scan_backward import *
+from .ssd_chunk import *
+from .ssd_chunk_backward import *
 from .threads import spreading_from
 from .transform import *
 

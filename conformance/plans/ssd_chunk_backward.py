@@ -1,0 +1,79 @@
+"""Plans of ``spec.ops.ssd_chunk_backward``."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from mamba_integer.spec.ops.ssd_chunk import LARGEST_EXPONENT, ONE, state_limit
+
+from .plan import BATCH_SIZES, Choice, Extreme, Plan
+from .ssd_chunk import Q, filled, varied
+
+OP = "ssd_chunk_scan_backward"
+SIZES = {"B": BATCH_SIZES, "L": (1, 2, 3, 5, 9, 0), "H": (1, 2, 0), "P": (1, 2, 5, 0), "S": (1, 2, 4, 17)}
+SHIFTS = (0, 8, 20, 47, *range(48))
+FORMATS: dict[str, Choice] = {
+    "q": (2, 3, 5),
+    "s_h": (16, 12, *range(12, 17)),
+    "s_g": (0, 15, *range(16)),
+    "s_x": SHIFTS,
+    "s_d": SHIFTS,
+    "s_b": SHIFTS,
+    "s_c": SHIFTS,
+}
+LARGE = (
+    {"B": 1, "L": 135, "H": 1, "P": 3, "S": 33, "q": 6},
+    {"B": 1, "L": 9, "H": 1, "P": 66, "S": 130, "q": 3},
+    {"B": 1, "L": 260, "H": 1, "P": 2, "S": 3, "q": 8},
+)
+WORD = 2**31 - 1
+
+
+def formats(s_h: int = 16, s_g: int = 8, **shifts: int) -> dict[str, int]:
+    return {"q": 2, "s_h": s_h, "s_g": s_g} | {name: shifts.get(name, 0) for name in ("s_x", "s_d", "s_b", "s_c")}
+
+
+def extremes() -> Iterator[Extreme]:
+    """Errors and inputs at their ends, the state too: with signs with which dskip's terms all have one."""
+    sizes, limit = {"B": 2, "L": Q, "H": 1, "P": 2, "S": 2, "q": 2}, state_limit(Q)
+    for parameters in (formats(), formats(12, 0, s_x=9, s_d=8, s_b=9, s_c=9), formats(16, 15, s_x=47, s_d=47)):
+        calls = []
+        for d in (0, LARGEST_EXPONENT):
+            for sign in (1, -1):
+                values = {"dy": 32767, "x": sign * 127, "d": d, "b": 127, "c": 127, "skip": 32767}
+                calls.append(filled(OP, sizes, **values, h=[[limit], [-limit]], dh=sign * WORD))
+        yield Extreme(calls, parameters)
+
+
+def edges() -> Iterator[Extreme]:
+    """Small and wide errors with slow and fast decays, over whole chunks and a shorter last one; single positions."""
+    sizes = {"B": 1, "L": 2 * Q + 3, "H": 2, "P": 3, "S": 3, "q": 2}
+    ordinary = {"dy": 32767, "x": 127, "d": 700, "b": 127, "c": 127, "skip": 3000, "h": 1 << 27, "dh": 1 << 24}
+    small = {"dy": 5, "x": 9, "d": 40, "b": 9, "c": 9, "skip": 9, "h": 1 << 19, "dh": 1 << 9}
+    middle = {"s_x": 12, "s_d": 6, "s_b": 12, "s_c": 12}
+    for values, parameters in (
+        (ordinary, formats(**middle)),
+        (ordinary | {"dy": 127, "d": 9000}, formats(12, 2, **middle)),
+        (ordinary | {"d": 3, "dh": WORD}, formats(16, 15, s_x=20, s_d=14, s_b=20, s_c=20)),
+        (small, formats(16, 0, s_x=2, s_d=1, s_b=1, s_c=3)),
+        (small | {"d": 1}, formats(12, 0, s_x=1, s_b=3)),
+    ):
+        calls = [varied(OP, sizes | {"L": length}, **values) for length in (2 * Q + 3, Q, 1, 0)]
+        yield Extreme(calls, parameters)
+    # The largest exponent and none at all, at every place; gradients of the state that saturate.
+    dy, x, d, *rest = varied(OP, sizes | {"L": 4 * Q}, **ordinary)
+    place = np.arange(4 * Q)
+    d[0, place % 5 == 0, 0] = LARGEST_EXPONENT
+    d[0, place % 3 == 0, 1] = 0
+    d[0, place % 7 == 1, 1] = ONE
+    yield Extreme([(dy, x, d, *rest)], formats(**middle))
+    values = {"dy": 32767, "x": 127, "d": 1, "b": 127, "c": 127, "skip": 32767, "h": 1 << 30, "dh": WORD}
+    sums = filled(OP, sizes | {"L": 2 * Q}, **values), filled(OP, sizes | {"L": 2 * Q}, **values | {"dy": -32767})
+    yield Extreme(sums, formats(16, 0))
+    # Ties of dx by its skip alone, and of the gradient of the state.
+    alone = {"B": 1, "L": 1, "H": 5, "P": 4, "S": 1, "q": 2}
+    ties = filled(OP, alone, dy=[1, -1, 3, -3], x=1, skip=[1, -1, 3, 64, -64], c=[[1]])
+    yield Extreme([ties], formats(16, 15, s_x=10))
+
+
+PLANS = {OP: Plan(SIZES, FORMATS, extremes=extremes, edges=edges, large=LARGE)}
