@@ -8,6 +8,7 @@ anywhere gives the same integers.
 import numpy as np
 
 from .. import integers
+from ..arrays import Int8Array, Int16Array, Int32Array
 from ..bounds import Interval, Width
 from ..contract import Parameter, Tensor, op
 
@@ -35,6 +36,10 @@ def sum_bits(states: int) -> int:
 def carried_bits(states: int, s_h: int) -> int:
     """Return the fraction bits of the factor of a state's output, which brings it to the unit of the sum."""
     return sum_bits(states) + s_h - STATE_BITS
+
+
+# `state_limit` of 2**q positions, as the contract states it.
+STATE_LIMIT = "4 * 127 * (127 * 256 + 2**q) * 2**7 + 2**14"
 
 
 def state_limit(chunk: int) -> int:
@@ -203,12 +208,12 @@ def sequence(time: str) -> tuple[Tensor, ...]:
 
 STATE = (
     Tensor(
-        "h", "int32", "B H P S", lambda at: state_range(at).low, lambda at: state_range(at).high, "17 more than b x"
+        "h", "int32", "B H P S", f"-({STATE_LIMIT})", STATE_LIMIT, "state at the last boundary, 17 bits finer than b x"
     ),
     Tensor("open_x", "int8", "B 2^q H P", meaning="x of the open chunk"),
     exponents("open_d", "B 2^q H"),
     Tensor("open_b", "int8", "B 2^q S", meaning="b of the open chunk"),
-    Tensor("fill", "int32", "B", 0, lambda at: (1 << at.q) - 1, "positions of the open chunk"),
+    Tensor("fill", "int32", "B", 0, "2**q - 1", "positions of the open chunk"),
 )
 
 RULES = {
@@ -240,14 +245,29 @@ WHOLE = {
 
 @op(
     inputs=sequence("L") + STATE,
-    outputs=(Tensor("y", "int16", "B L H P"), *STATE),
+    outputs=(Tensor("y", "int16", "B L H P", meaning="outputs"), *STATE),
     parameters=PARAMETERS,
     sizes=SIZES,
     clauses=RULES | WHOLE,
     widths=chunk_widths,
 )
-def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_y):
-    """Return the outputs of a sequence under one decay per head and position, and the state that continues it.
+def ssd_chunk_scan(
+    x: Int8Array,
+    d: Int32Array,
+    b: Int8Array,
+    c: Int8Array,
+    skip: Int16Array,
+    h: Int32Array,
+    open_x: Int8Array,
+    open_d: Int32Array,
+    open_b: Int8Array,
+    fill: Int32Array,
+    /,
+    *,
+    s_h: int,
+    s_y: int,
+) -> tuple[Int16Array, Int32Array, Int8Array, Int32Array, Int8Array, Int32Array]:
+    """Run the chunked Mamba-2 scan over a sequence; return its outputs and the state that continues it.
 
     In exact numbers, with ``D_i`` the sum of d / 4096 from the chunk's start to position i, and h at its start,
 
@@ -255,33 +275,6 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
 
     which is the recurrence ``h = 2**-d h + (1 - 2**-d) x b``, ``y = c . h + skip x``, rounded as C2 to C7 say: the sum
     over j is a product of int8 matrices with an exponent per row, and h is rounded once per chunk.
-
-    Parameters
-    ----------
-    x : int8 array, shape (B, L, H, P), in [-127, 127]
-    d : int32 array, shape (B, L, H), Q.12, in [0, 31 * 4096]
-        Decay exponents: the state decays by ``2**(-d / 4096)``; the largest forgets it (C9).
-    b, c : int8 arrays, shape (B, L, S), in [-127, 127]: shared by the heads
-    skip : int16 array, shape (H,), in [-32767, 32767]
-    h : int32 array, shape (B, H, P, S), in `state_limit` (C10): the state at the last boundary; zero at the start
-    open_x, open_d, open_b : arrays like x, d and b, with Q in place of L
-        The positions since the last boundary: the open chunk (C8).
-    fill : int32 array, shape (B,), in [0, Q - 1]
-        How many positions each row's open chunk has; a row of a batch has its own.
-    s_h : int in [12, 16]
-        With 16 no state is clamped; less keeps more of small states.
-    s_y : int in [0, 24]
-
-    Returns
-    -------
-    y : int16 array, shape (B, L, H, P)
-    h, open_x, open_d, open_b, fill
-        The state that continues the sequence.
-
-    Raises
-    ------
-    DomainError
-        An array or parameter outside its range, or of another shape or dtype; Q no power of two from 4 to 256.
 
     Notes
     -----
@@ -313,7 +306,7 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
     batch, length = x.shape[:2]
     chunk = open_x.shape[1]
     y, end = np.empty(x.shape, np.int16), h.copy()
-    opened = np.zeros_like(open_x), np.zeros_like(open_d), np.zeros_like(open_b)
+    rest_x, rest_d, rest_b = np.zeros_like(open_x), np.zeros_like(open_d), np.zeros_like(open_b)
     for row in range(batch):
         filled = int(fill[row])
         positions = [
@@ -329,42 +322,38 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
             y[row, new] = chunk_outputs(inputs, exponents, keys, queries, past, state, s_h, s_y)
             if stop - start == chunk:
                 state = next_boundary(inputs, exponents, keys, state)
-        rest = (filled + length) % chunk
-        for array, into in zip(positions, opened, strict=True):
-            into[row, :rest] = array[filled + length - rest :]
+        left = (filled + length) % chunk
+        rest_x[row, :left], rest_d[row, :left], rest_b[row, :left] = (a[filled + length - left :] for a in positions)
         end[row] = state
-    return y, end, *opened, ((fill + length) % chunk).astype(np.int32)
+    return y, end, rest_x, rest_d, rest_b, ((fill + length) % chunk).astype(np.int32)
 
 
 @op(
     inputs=sequence("") + STATE,
-    outputs=(Tensor("y", "int16", "B H P"), *STATE),
+    outputs=(Tensor("y", "int16", "B H P", meaning="output"), *STATE),
     parameters=PARAMETERS,
     sizes=SIZES,
     clauses=RULES,
     widths=chunk_widths,
+    step_of="ssd_chunk_scan",
 )
-def ssd_chunk_scan_step(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_y):
-    """Return one step of `ssd_chunk_scan`: the next output and the state that continues it.
-
-    Parameters
-    ----------
-    x : int8 array, shape (B, H, P)
-    d : int32 array, shape (B, H)
-    b, c : int8 arrays, shape (B, S)
-    skip, h, open_x, open_d, open_b, fill, s_h, s_y
-        As in `ssd_chunk_scan`.
-
-    Returns
-    -------
-    y : int16 array, shape (B, H, P)
-    h, open_x, open_d, open_b, fill
-        The state that continues the sequence: h changes only where the step fills a chunk.
-
-    Raises
-    ------
-    DomainError
-        As for `ssd_chunk_scan`.
+def ssd_chunk_scan_step(
+    x: Int8Array,
+    d: Int32Array,
+    b: Int8Array,
+    c: Int8Array,
+    skip: Int16Array,
+    h: Int32Array,
+    open_x: Int8Array,
+    open_d: Int32Array,
+    open_b: Int8Array,
+    fill: Int32Array,
+    /,
+    *,
+    s_h: int,
+    s_y: int,
+) -> tuple[Int16Array, Int32Array, Int8Array, Int32Array, Int8Array, Int32Array]:
+    """Run one step of `ssd_chunk_scan`; return the next output and the state that continues it.
 
     Examples
     --------
@@ -381,10 +370,10 @@ def ssd_chunk_scan_step(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_
     >>> y.tolist(), (h >> 17).tolist(), fill.tolist()
     ([[[20800]]], [[[[5200]]]], [0])
     """
-    y, *state = ssd_chunk_scan.golden(
+    y, h, open_x, open_d, open_b, fill = ssd_chunk_scan.golden(
         x[:, None], d[:, None], b[:, None], c[:, None], skip, h, open_x, open_d, open_b, fill, s_h=s_h, s_y=s_y
     )
-    return y[:, 0], *state
+    return y[:, 0], h, open_x, open_d, open_b, fill
 
 
 __all__ = ["ssd_chunk_scan", "ssd_chunk_scan_step"]

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from .. import integers
+from ..arrays import Int8Array, Int16Array, Int32Array, Int64Array
 from ..bounds import Interval, Width
 from ..contract import Parameter, Tensor, op
 from . import ssd_chunk
@@ -246,11 +247,11 @@ def word(name: str, shape: str) -> Tensor:
         word("dh", "B H P S"),
     ),
     outputs=(
-        gradient("dx", "int32", "B L H P"),
-        gradient("dd", "int32", "B L H"),
-        gradient("db", "int32", "B L S"),
-        gradient("dc", "int32", "B L S"),
-        gradient("dskip", "int64", "H"),
+        gradient("dx", "int32", "B L H P", "x"),
+        gradient("dd", "int32", "B L H", "d"),
+        gradient("db", "int32", "B L S", "b"),
+        gradient("dc", "int32", "B L S", "c"),
+        gradient("dskip", "int64", "H", "skip"),
         word("dh", "B H P S"),
     ),
     parameters=(
@@ -265,41 +266,33 @@ def word(name: str, shape: str) -> Tensor:
     sizes={"S": (1, 512), "P": (0, 512)},
     clauses=RULES,
     widths=backward_widths,
+    backward_of="ssd_chunk_scan",
 )
-def ssd_chunk_scan_backward(dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b, s_c):
-    """Return the gradients of all inputs of `ssd_chunk_scan`, of a sequence that starts on the grid.
+def ssd_chunk_scan_backward(
+    dy: Int16Array,
+    x: Int8Array,
+    d: Int32Array,
+    b: Int8Array,
+    c: Int8Array,
+    skip: Int16Array,
+    h: Int32Array,
+    dh: Int32Array,
+    /,
+    *,
+    q: int,
+    s_h: int,
+    s_g: int,
+    s_x: int,
+    s_d: int,
+    s_b: int,
+    s_c: int,
+) -> tuple[Int32Array, Int32Array, Int32Array, Int32Array, Int64Array, Int32Array]:
+    """Compute the gradients of all inputs of `ssd_chunk_scan` for a sequence that starts on the grid.
 
     In exact numbers, with the decays ``a_ij = 2**(D_j - D_i) - 2**(D_(j-1) - D_i)`` of the forward op and lam the
     gradient of the state after a chunk, ``dx_j = sum over i >= j of (c_i . b_j) a_ij dy_i + W_j lam b_j + skip dy_j``,
     and so on by the chain rule; the gradient of a decay exponent is what its gate lets through, less what crosses its
     decay: all that left earlier positions, or the state before, and reaches later ones (C9, C10).
-
-    Parameters
-    ----------
-    dy : int16 array, shape (B, L, H, P), in [-32767, 32767]: the gradient of y, in any unit
-    x, d, b, c, skip
-        As in `ssd_chunk_scan`.
-    h : int32 array, shape (B, H, P, S): the state at the boundary where the sequence starts
-    dh : int32 array, shape (B, H, P, S), in [-(2**31 - 1), 2**31 - 1]
-        The gradient of the state that `ssd_chunk_scan` returns; zero where nothing follows.
-    q : int in [2, 8]
-    s_h : int in [12, 16]
-    s_g : int in [0, 15]
-    s_x, s_d, s_b, s_c : ints in [0, 47]
-
-    Returns
-    -------
-    dx : int32 array, shape (B, L, H, P)
-    dd : int32 array, shape (B, L, H)
-    db, dc : int32 arrays, shape (B, L, S)
-    dskip : int64 array, shape (H,)
-    dh : int32 array, shape (B, H, P, S): the gradient of the state before the sequence
-
-    Raises
-    ------
-    DomainError
-        An array or parameter outside its range, or of another shape or dtype; sizes with which a sum wouldn't fit
-        int64.
 
     Notes
     -----
