@@ -43,6 +43,40 @@ BACKWARD = {
     "C11": f"{SCAN_BACKWARD}::test_the_direction_is_that_of_the_smooth_gradient",
 }
 INVERSE = "relation inverse"
+CHUNKED = "test tests/spec/ops/test_ssd_chunk.py"
+CHUNKED_BACKWARD = "test tests/spec/ops/test_ssd_chunk_backward.py"
+CHUNK = {
+    "C1": "fill is taken as zero",
+    "C2": "the rounding shift adds no half: it is a floor, in `return integers.shift_round(p,",
+    "C3": "MOST_WEIGHT_BITS is 11 in place of 12",
+    "C4": "the rounding shift adds no half: it is a floor, in `mixed =",
+    "C5": "a value above the high end isn't clamped",
+    "C6": "s_y is taken as s_y + 1",
+    "C7": "DECAY_BITS is 16 in place of 15",
+    "C8": "open_x is returned as it came",
+    "C9": f"{CHUNKED}::test_the_largest_exponent_forgets",
+    "C10": f"{CHUNKED}::test_the_worst_sequence_stays_within_the_bound",
+}
+CHUNK_WHOLE = {
+    "C11": "relation chunks",
+    "C12": f"{CHUNKED}::test_a_smaller_fill_takes_positions_back",
+}
+CHUNK_BACKWARD = {
+    "C1": "q is taken as q + 1",
+    "C2": "a value above the high end isn't clamped",
+    "C3": "dy is taken as zero",
+    "C4": "MOST_WEIGHT_BITS is 11 in place of 12",
+    "C5": "dh is taken as zero",
+    "C6": "s_x is taken as s_x + 1",
+    "C7": "db is written as zero",
+    "C8": "dc is written as zero",
+    "C9": "h is taken as zero",
+    "C10": f"{CHUNKED_BACKWARD}::test_a_forgotten_past_gets_no_gradient",
+    "C11": f"{CHUNKED_BACKWARD}::test_the_direction_is_that_of_the_smooth_gradient",
+    "C12": "dskip is written as zero",
+    "C13": "relation backward chunks",
+    "C14": f"{CHUNKED_BACKWARD}::test_a_forgotten_past_gets_no_gradient",
+}
 
 CITATIONS: dict[str, dict[str, str]] = {
     "squareplus": {"C1": "the root is rounded to nearest", "C2": "offset is ignored", "C3": ENDS},
@@ -201,6 +235,9 @@ CITATIONS: dict[str, dict[str, str]] = {
     "selective_scan": STEP | {"C7": "relation chunks", "C8": "a value below the low end isn't clamped"},
     "ssd_scan_step": STEP,
     "ssd_scan": STEP | {"C7": "relation chunks"},
+    "ssd_chunk_scan": CHUNK | CHUNK_WHOLE,
+    "ssd_chunk_scan_step": CHUNK,
+    "ssd_chunk_scan_backward": CHUNK_BACKWARD,
     "decay_modulate_backward": {
         "C1": "a comparison with >= doesn't take equality",
         "C2": "dbase is written as zero",
