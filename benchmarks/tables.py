@@ -116,7 +116,7 @@ def learning_table(report: dict[str, Any]) -> str:
     note = (
         f"Bits per byte of the whole validation text, {report['text']}; {report['parameters']:,} parameters, "
         f"{config['n_layer']} layers, {options['steps']} steps of {options['batch']} x {options['length']} tokens, "
-        f"Lion, on {device}, {report['date'][:10]}, {commits}."
+        f"Lion, on {device}, specification {report['spec_version']}, {report['date'][:10]}, {commits}."
     )
     return "\n".join([*head, "", note])
 
@@ -133,8 +133,8 @@ def one_hash_table(report: dict[str, Any]) -> str:
     options = report["options"]
     note = (
         f"`{report['config']}`, {options['steps']} steps of {options['batch']} x {options['length']} tokens, "
-        f"{report['machine']}, {report['devices'].get('triton', 'cpu')}, {report['date'][:10]}, commit "
-        f"{report['commit'][:10]}."
+        f"{report['machine']}, {report['devices'].get('triton', 'cpu')}, specification {report['spec_version']}, "
+        f"{report['date'][:10]}, commit {report['commit'][:10]}."
     )
     return "\n".join([*head, "", note])
 

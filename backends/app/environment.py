@@ -9,6 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from mamba_integer.spec.version import SPEC_VERSION
+
 from ..processors import cores
 from ..protocol import Backend
 
@@ -18,6 +20,7 @@ PACKAGES = ("mamba-integer", "numpy", "numba", "torch", "triton", "hypothesis")
 def environment(backends: Sequence[Backend], packages: Sequence[str] = ()) -> dict[str, Any]:
     """Return the versions (of ``packages`` too), devices, commit and date, so that a reader can repeat the run."""
     return {
+        "spec_version": SPEC_VERSION,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **commit_here(),
         "python": platform.python_version(),
