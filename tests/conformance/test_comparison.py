@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from mamba_integer.backends import Backend
+from mamba_integer.backends.programs.wire import result_forms
 from mamba_integer.conformance.engine.cases import Case
 from mamba_integer.conformance.engine.comparison import (
     Failure,
     Form,
     compare,
     crashes_as_failures,
-    forms,
     hexadecimal,
     in_form,
 )
@@ -51,8 +51,8 @@ def test_one_wrong_integer_anywhere_is_found(index, by):
     assert failure.differs and "1 of 6 integers differ" in str(failure)
     assert f"first at {index}: got {int(Q[index]) + by}, want {int(Q[index])}" in failure.message
     shown = failure.to_dict()
-    assert shown["got_hex"] == hexadecimal(failure.got) and shown["want_hex"] == hexadecimal(failure.want)
-    assert shown["xor_hex"] == hexadecimal(failure.got ^ failure.want)
+    assert shown["got_hex"] == hexadecimal(failure.got, 8) and shown["want_hex"] == hexadecimal(failure.want, 8)
+    assert shown["xor_hex"] == hexadecimal(failure.got ^ failure.want, 8)
     assert (shown["index"], shown["count"], shown["compared"]) == (list(index), 1, 6)
 
 
@@ -97,12 +97,12 @@ def test_a_relation_says_what_it_is():
 
 def test_forms_are_those_of_the_contract():
     arrays = (np.zeros((2, 3), np.int16),)
-    assert forms("quantize_rows", arrays, {}) == [Form("q", ("int8",), (2, 3)), Form("e", ("int32",), (2,))]
+    assert result_forms("quantize_rows", arrays, {}) == [Form("q", ("int8",), (2, 3)), Form("e", ("int32",), (2,))]
     arrays = (np.zeros((2, 5), np.int8),)
-    assert forms("pack_ternary", arrays, {}) == [Form("packed", ("uint8",), (2, 2))]
+    assert result_forms("pack_ternary", arrays, {}) == [Form("packed", ("uint8",), (2, 2))]
     drawn = np.zeros((2, 5), np.int16), np.zeros(2, np.int32), np.zeros(2, np.int32)
     sampling = {"seed": 0, "f": 0, "num": 1, "shift": 0, "top_k": 1, "top_p": 1}
-    assert {*forms("sample", drawn, sampling)} == {Form("token", ("int32",), (2,))}
+    assert {*result_forms("sample", drawn, sampling)} == {Form("token", ("int32",), (2,))}
     either = [Form("y", ("int16", "int8"), (2,))]
     for dtype in (np.int16, np.int8):
         assert in_form(BACKEND, CASE, [np.zeros(2, dtype)], either)[0].dtype == dtype
@@ -111,19 +111,18 @@ def test_forms_are_those_of_the_contract():
 
 
 @pytest.mark.parametrize(
-    ("value", "text"),
+    ("value", "bits", "text"),
     [
-        (0, "0x00000000"),
-        (-1, "0xffffffff"),
-        (2**32 - 1, "0xffffffff"),
-        (2**32, "0x0000000100000000"),
-        (-(2**31), "0x80000000"),
-        (-(2**31) - 1, "0xffffffff7fffffff"),
-        (2**63 - 1, "0x7fffffffffffffff"),
+        (0, 8, "0x00"),
+        (-1, 8, "0xff"),
+        (-1, 32, "0xffffffff"),
+        (127, 16, "0x007f"),
+        (-(1 << 31), 32, "0x80000000"),
+        ((1 << 63) - 1, 64, "0x7fffffffffffffff"),
     ],
 )
-def test_hexadecimal(value, text):
-    assert hexadecimal(value) == text
+def test_hexadecimal_has_the_width_of_the_type(value, bits, text):
+    assert hexadecimal(value, bits) == text
 
 
 def test_crashes_become_failures_and_interrupts_do_not():

@@ -3,8 +3,9 @@
 import pytest
 
 from mamba_integer.backends import load
+from mamba_integer.conformance.engine.calls import check_case
 from mamba_integer.conformance.engine.cases import extreme_cases
-from mamba_integer.conformance.engine.comparison import Failure, check_case
+from mamba_integer.conformance.engine.comparison import Failure
 from mamba_integer.conformance.mutants import ssd_chunk as broken
 
 

@@ -369,7 +369,7 @@ def test_real_text_from_a_file(tmp_path):
     path.write_bytes(b"To be, or not to be" * 100)
     assert real_text.Source.of_file(path).data == path.read_bytes()[:LONGEST]
     path.write_bytes(b"")
-    with pytest.raises(ValueError, match="empty"):
+    with pytest.raises(ValueError, match="no text"):
         real_text.Source.of_file(path)
 
 
