@@ -24,7 +24,7 @@ PRESETS = {"smoke": SMOKE, "minimal": Preset(25, 340_000), "full": Preset(150, 1
 # Backends that say of themselves that they are interpreted take these cases under the preset of the same name.
 INTERPRETED = {
     "smoke": SMOKE,
-    "minimal": Preset(5, 1 << 11, line=1, thin=True, extremes=12),
+    "minimal": Preset(3, 1 << 11, line=1, thin=True, extremes=8),
     "full": Preset(60, 1 << 13, line=1, repetitions=4),
 }
 TIMEOUT = 120.0  # seconds for one case, of which a compiler may take most

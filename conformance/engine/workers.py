@@ -83,8 +83,10 @@ def meaning(code: int | None) -> str:
 @contextlib.contextmanager
 def processes(jobs: int) -> Iterator[ProcessPoolExecutor]:
     """Give a pool of fresh processes that share the processors out among them, and that end with the block."""
-    threads = str(max(2, cores() // jobs))  # with one thread no kernel could race
-    os.environ |= {"NUMBA_NUM_THREADS": threads, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
+    threads = max(1, cores() // jobs)
+    racing = max(2, threads)  # with one thread no kernel could race
+    numbers = {"NUMBA_NUM_THREADS": racing, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
+    os.environ |= {name: str(number) for name, number in numbers.items()}
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _serve)
     try:
         # Workers start one a call, and as deaf to Ctrl-C as we are; each hears again when it knows what to do then.
