@@ -51,7 +51,7 @@ def beyond_fill(name: str) -> Change:
 
 def boundary_of_first_row(op: str, arrays: tuple[Array, ...], parameters: dict[str, int]) -> Any:
     """Pass the boundary in every row where the first row passes it, and in no row where it doesn't."""
-    y, h, *rest = OPS[op].golden(*arrays, **parameters)
+    y, _, *rest = OPS[op].golden(*arrays, **parameters)
     last = arrays[6].shape[1] - 1
     full = np.full_like(arrays[9], last)
     everywhere = OPS[op].golden(*arrays[:9], full, **parameters)[1]
@@ -145,7 +145,7 @@ slip(
     "boundaries_past_eight",
     BACKWARD,
     "room for the states of eight boundaries",
-    when=lambda c: c.L > 8 << c.q,
+    when=lambda c: (c.L - 1) >> c.q >= 8,
     gives={"dc": unwritten(lambda c: late(1, 8 << c.q))},
     at=GRADIENTS | {"L": 36},
 )
