@@ -22,13 +22,15 @@ from mamba_integer.spec.contract import OPS, DomainError, Op, known_size, truste
 
 from .engine import replay
 from .engine.comparison import Failure
+from .engine.judge import variant_of, variants
 from .engine.listed import listed
 
 REPETITIONS = 3  # of the cases on all threads
 FAR = 1 << 16  # the largest size that is tried where the contract has no bound
 COARSE = (1, 20, 600)
 # Constants of a kernel that follow from a parameter or are a size: each value is no path of its own.
-NO_CHOICE = {"WIDTH", "up", "down", "fine", "coarse", "limit"}
+NO_CHOICE = {"WIDTH", "up", "down", "fine", "coarse", "limit", "Q"}
+NO_CHOICE |= {"WEIGHT_BITS", "CARRIED_BITS", "SUM_BITS", "GRADIENT_BITS"}
 
 Launch = tuple[str, tuple[tuple[str, Any], ...]]
 
@@ -91,9 +93,11 @@ def listed_launches(op: str) -> set[Launch]:
     """Return how kernels are launched for the listed cases of an op."""
     backend = load("triton")
     with launches(op) as taken, trusted_values():
-        for case in listed(op):
-            with contextlib.suppress(Exception):  # a call that can't be launched is the suite's to report
-                backend.call(op, [backend.load(np.array(array)) for array in case.arrays], case.parameters)
+        for name in ("", *variants(backend)):
+            with variant_of(backend, name):
+                for case in listed(op):
+                    with contextlib.suppress(Exception):  # a call that can't be launched is the suite's to report
+                        backend.call(op, [backend.load(np.array(array)) for array in case.arrays], case.parameters)
     return taken
 
 

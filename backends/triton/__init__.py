@@ -39,6 +39,7 @@ from .scan_backward import *
 from .ssd_chunk import *
 from .ssd_chunk_backward import *
 from .transform import *
+from .variants import variant, variants
 
 # Where kernels are interpreted, a program at a time, the suite takes fewer cases, each of about so many elements.
 interpreted = 140 if os.environ.get("TRITON_INTERPRET") == "1" else 0

@@ -28,7 +28,7 @@ class Layer:
 
     def imports(self, name: str) -> set[str]:
         module, wanted = self.modules[name], set()
-        for node in ast.walk(self.trees[name]):
+        for node in executed(self.trees[name]):
             if isinstance(node, ast.ImportFrom):
                 origin = resolve_name("." * node.level + (node.module or ""), module.__package__ or "")
                 paths = [f"{origin}.{alias.name}" for alias in node.names]
@@ -93,6 +93,14 @@ class Layer:
     def reached(self, mutant: Mutant) -> set[str]:
         """Return the functions and constants that a mutant may change."""
         return closure(self.changed(mutant), lambda name: self.users[name.removeprefix("@")])
+
+
+def executed(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield the nodes of a tree but for the blocks that only a type checker reads, which may import in a circle."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING"):
+            yield from executed(child)
 
 
 def closure(names: set[str], following: Callable[[str], set[str]]) -> set[str]:

@@ -141,6 +141,6 @@ PLANS = {
         },
         extremes=sample_extremes,
         edges=sample_edges,
-        large=({"B": 2, "V": 4097}, {"B": 66, "V": 65}),
+        large=({"B": 2, "V": 4097}, {"B": 2, "V": 4000}, {"B": 1, "V": 12000}, {"B": 66, "V": 65}),
     ),
 }

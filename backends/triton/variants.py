@@ -1,0 +1,29 @@
+"""The launches that a kernel's tables choose for large arrays alone, forced at any size: what the suite runs as well."""
+
+import contextlib
+from collections.abc import Iterator
+
+from . import linear_backward, scan
+
+# What each variant sets in which module, instead of what it is there.
+VARIANTS = {
+    "16 states a program": [(scan, {"PROGRAMS": 0})],
+    "8 states a program": [(scan, {"PROGRAMS": 0, "SLICES": (8, 4)})],
+    "large tiles": [(linear_backward, {"SMALL_TILE": linear_backward.LARGE_TILE})],
+}
+
+
+def variants() -> tuple[str, ...]:
+    """Return the names of the launches that small arrays don't have by themselves."""
+    return tuple(VARIANTS)
+
+
+@contextlib.contextmanager
+def variant(name: str) -> Iterator[None]:
+    """Launch kernels inside the block, for arrays of any size, as a variant says."""
+    with contextlib.ExitStack() as stack:
+        for module, changes in VARIANTS[name]:
+            usual = {key: vars(module)[key] for key in changes}
+            stack.callback(vars(module).update, usual)
+            vars(module).update(changes)
+        yield
