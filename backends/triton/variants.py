@@ -1,4 +1,4 @@
-"""The launches that a kernel's tables choose for large arrays alone, forced at any size: what the suite runs as well."""
+"""Launches that a kernel's tables choose for large arrays alone, forced at any size so that the suite runs them too."""
 
 import contextlib
 from collections.abc import Iterator
