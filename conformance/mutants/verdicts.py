@@ -186,7 +186,7 @@ def differs(results: tuple[Any, ...], call: Call) -> str:
     if len(results) != len(call.want):
         return f"{len(results)} results"
     for result, want in zip(results, call.want, strict=True):
-        if type(result) is not np.ndarray or result.dtype != want.dtype or result.shape != want.shape:
+        if not isinstance(result, np.ndarray | np.generic) or result.dtype != want.dtype or result.shape != want.shape:
             return f"{type(result).__name__} {getattr(result, 'dtype', '')} {getattr(result, 'shape', '')}"
         if not np.array_equal(result, want):
             return f"{int((result != want).sum())} of {want.size} integers"

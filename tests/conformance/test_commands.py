@@ -102,7 +102,9 @@ def test_partial_backend_is_no_pass(cli, tmp_path):
     assert report == json.loads(path.read_text())
     assert list(tmp_path.iterdir()) == [path]
     assert report["spec_version"] == spec.SPEC_VERSION
-    assert {"date", "commit", "modified", "python", "machine", "devices", "versions"} == report["environment"].keys()
+    assert {"spec_version", "date", "commit", "modified", "python", "machine", "devices", "versions"} == report[
+        "environment"
+    ].keys()
 
 
 def test_zero_cases_fail(cli):
