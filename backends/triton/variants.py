@@ -2,11 +2,13 @@
 
 import contextlib
 from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
 
 from . import linear_backward, scan
 
 # What each variant sets in which module, instead of what it is there.
-VARIANTS = {
+VARIANTS: dict[str, list[tuple[ModuleType, dict[str, Any]]]] = {
     "16 states a program": [(scan, {"PROGRAMS": 0})],
     "8 states a program": [(scan, {"PROGRAMS": 0, "SLICES": (8, 4)})],
     "large tiles": [(linear_backward, {"SMALL_TILE": linear_backward.LARGE_TILE})],
