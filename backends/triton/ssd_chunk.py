@@ -18,7 +18,6 @@ from . import integers
 from .launch import launch
 from .ssd_chunk_factors import (
     DECAY_BITS,
-    DECAY_ONE,
     LARGEST_ROW_EXPONENT,
     LARGEST_TWO_LIMBS,
     exponent_sums,
