@@ -59,19 +59,19 @@ def mix(scores, whole, column, weight):
 @triton.jit
 def state_order(s, STATES: tl.constexpr):
     """Return where the walk has state s in a sum over states: those of one thread of a tensor core side by side."""
-    if STATES < 64:
-        return s
-    parts: tl.constexpr = STATES // 64
-    return (((s // 16) % 4 * 8 + s % 8) * parts + s // 64) * 2 + s // 8 % 2
+    if STATES >= 64:
+        parts: tl.constexpr = STATES // 64
+        s = (((s // 16) % 4 * 8 + s % 8) * parts + s // 64) * 2 + s // 8 % 2
+    return s
 
 
 @triton.jit
 def in_state_order(tile, STATES: tl.constexpr, CHANNELS: tl.constexpr):
     """Return a tile (state, channel) in that order."""
-    if STATES < 64:
-        return tile
-    parts = tl.reshape(tile, [STATES // 64, 4, 2, 8, CHANNELS])
-    return tl.reshape(tl.permute(parts, [1, 3, 0, 2, 4]), [STATES, CHANNELS])
+    if STATES >= 64:
+        parts = tl.reshape(tile, [STATES // 64, 4, 2, 8, CHANNELS])
+        tile = tl.reshape(tl.permute(parts, [1, 3, 0, 2, 4]), [STATES, CHANNELS])
+    return tile
 
 
 @triton.jit
