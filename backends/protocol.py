@@ -15,9 +15,9 @@ nothing that a later call writes to. Results of one call don't overlap.
 A result is fresh and the caller's: it shares memory with no input, no other result and no later call, and an op writes
 neither to its inputs nor beside them.
 
-For the suite a backend may also have ``variants()``, the names of paths that it doesn't take by itself at small sizes,
-with ``variant(name)``, a context in which it takes them; and ``interpreted``, about how many elements a case may have
-where it runs a program at a time.
+For the suite a backend may also have ``variants(op)``, the names of an op's paths that it doesn't take by itself at
+small sizes, with ``variant(name)``, a context in which it takes them; and ``interpreted``, about how many elements a
+case may have where it runs a program at a time.
 
 Names come from the entry-point group ``mamba_integer.backends``; ``module`` and ``module:attribute`` work without one.
 A name alone proves nothing: many libraries have an ``argmax``. So a module that is no entry point counts as a backend
