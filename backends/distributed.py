@@ -31,7 +31,7 @@ class RankError(BackendError):
 
 
 class Ranks:
-    """What the ranks of a run exchange: sums and maxima of integers. Arrays are NumPy's or Torch's."""
+    """The exchange of integers between the ranks of a run: sums and maxima of NumPy or Torch arrays."""
 
     def __init__(self, device: str):
         self.rank, self.ranks = dist.get_rank(), dist.get_world_size()

@@ -1,4 +1,4 @@
-"""What a backend is, and how one is found.
+"""The protocol of backends, and the search for one by name.
 
 A backend is any object (a module, a class instance, a namespace) whose attributes bear the ops' names. Each takes the
 op's arrays by position and its parameters by keyword and returns an array or a tuple of arrays, as the golden op does.

@@ -206,7 +206,7 @@ def main(
     together([(name, peak, seed) for seed in range(seeds) for peak in rates for name in KINDS])
     best = next(line["rate"] for line in summary(runs) if line["kind"] == "integer")
     together([(NARROW, best, seed) for seed in range(seeds)])
-    shown = Table("kind", "best rate", "seeds", "bits a byte", "spread", title=f"{about['parameters']:,} parameters")
+    shown = Table("kind", "best rate", "seeds", "bits per byte", "spread", title=f"{about['parameters']:,} parameters")
     for line in summary(runs):
         rate = f"{line['rate'] / ONE:.5f}"
         shown.add_row(line["kind"], rate, str(line["seeds"]), f"{line['mean']:.4f}", f"{line['spread']:.4f}")

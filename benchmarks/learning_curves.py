@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 
 def draw(study: dict[str, Any], path: Path) -> None:
-    """Draw bits a byte over the steps, each kind of training at its best rate: its seeds' mean and span."""
+    """Draw bits per byte over the steps, each kind of training at its best rate: its seeds' mean and span."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     for best in study["summary"]:
@@ -25,7 +25,9 @@ def draw(study: dict[str, Any], path: Path) -> None:
     options = study["options"]
     tokens = f"{options['batch']} x {options['length']} tokens"
     axes.set(
-        xlabel=f"step of {tokens}", ylabel="bits a byte of validation text", title=f"{study['parameters']:,} parameters"
+        xlabel=f"step of {tokens}",
+        ylabel="bits per byte of validation text",
+        title=f"{study['parameters']:,} parameters",
     )
     axes.legend()
     axes.grid(alpha=0.3)

@@ -1,4 +1,4 @@
-"""What is timed: one call of an op at a size that matters, with the work it can't avoid."""
+"""Workloads: one call of an op at a size that matters, with the work it can't avoid."""
 
 import math
 from collections.abc import Mapping

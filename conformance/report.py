@@ -1,4 +1,4 @@
-"""What a run found, complete or partial, and where it ran."""
+"""Report of a run: its results, complete or partial, and the machine."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ MOST_REASONS = 20  # different ones that are kept of an op's skipped cases
 
 @dataclass
 class Result:
-    """What one op did on one backend; ``groups`` counts its cases by kind, ``shares`` what of it hasn't run."""
+    """Result of one op on one backend; ``groups`` counts its cases by kind, ``shares`` the parts still to run."""
 
     op: str
     backend: str

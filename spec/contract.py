@@ -1,4 +1,4 @@
-"""What an op promises: shapes, dtypes, domain, labelled clauses, widths; and the check at its edge."""
+"""The contract of an op: shapes, dtypes, domain, labelled clauses, widths; and the check at its edge."""
 
 import contextlib
 import contextvars
@@ -163,6 +163,10 @@ class Op(Called[P, R]):
     def row_number(self) -> Parameter | None:
         """The parameter that says where a call's rows stand in a larger batch, where results depend on it."""
         return next((parameter for parameter in self.parameters if parameter.numbers_rows), None)
+
+    def grid(self, parameters: Mapping[str, int]) -> int:
+        """Return the distance between the positions at which a sequence of this op may be cut."""
+        return next((1 << parameters[p.name] for p in self.parameters if p.sets_grid), 1)
 
     def __repr__(self) -> str:
         arguments = [*(t.name for t in self.inputs), "/", *(["*"] if self.parameters else [])]

@@ -1,4 +1,4 @@
-"""What an op takes and returns: tensors and parameters, with the shapes and the values that they may have.
+"""Inputs and results of an op: tensors and parameters, with the shapes and the values that they may have.
 
 The checks work on anything with ``dtype``, ``shape``, ``min`` and ``max`` (NumPy and Torch arrays alike), so every
 backend raises the same error for the same input.
@@ -199,7 +199,8 @@ class Parameter:
     """A static integer of an op, from ``low`` to ``high``: integers, or formulas or functions as those of a `Tensor`.
 
     A formula may use the sizes and the parameters before this one. ``numbers_rows`` marks the number of a call's first
-    row in a larger batch: the results depend on where its rows stand in that batch.
+    row in a larger batch: the results depend on where its rows stand in that batch. ``sets_grid`` marks the logarithm
+    of the distance between the positions at which a sequence may be cut.
     """
 
     name: str
@@ -207,6 +208,7 @@ class Parameter:
     high: Bound
     meaning: str = ""
     numbers_rows: bool = False
+    sets_grid: bool = False
 
     def __post_init__(self):
         _compile_bounds(self)

@@ -1,4 +1,4 @@
-"""What the file of a byte-level BPE tokenizer may hold, in the format of the `tokenizers` library.
+"""The allowed content of a byte-level BPE tokenizer's file, in the format of the `tokenizers` library.
 
 That format can also say things that lose text or let chance decide: truncation, a normalizer, dropout, tokens that
 strip the blanks beside them. Only fields whose effect is a byte-level BPE are accepted, and every byte must be a token.

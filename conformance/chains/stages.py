@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Stage:
-    """What one stage computed: its arrays by name, and what computed them."""
+    """The result of one stage: its arrays by name, and the op or block that computed them."""
 
     name: str
     by: str

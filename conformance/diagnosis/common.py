@@ -1,4 +1,4 @@
-"""What the calls on which a backend fails have in common, and those on which it doesn't lack."""
+"""Traits that every failing call of a backend has and every passing call lacks."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 

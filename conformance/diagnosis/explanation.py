@@ -1,4 +1,4 @@
-"""What a failure tells: a small call that fails, which known mistake returns the same, and where it begins."""
+"""Explanation of a failure: a small call that fails, which known mistake returns the same, and where it begins."""
 
 import time
 from collections import Counter

@@ -19,7 +19,7 @@ OURS = str(Path(__file__).parents[2])  # what a crash is never blamed on: the su
 
 
 class AnyCase(Protocol):
-    """What every kind of case has: the op, its inputs and its JSON, from which it can be rebuilt."""
+    """Common part of all kinds of cases: the op, its inputs and the JSON that rebuilds the case."""
 
     @property
     def op(self) -> str: ...
@@ -32,7 +32,7 @@ class AnyCase(Protocol):
 
 @dataclass(eq=False)
 class Failure(Exception):
-    """What a backend did wrong in one case."""
+    """A mistake of a backend in one case."""
 
     backend: Backend
     case: AnyCase

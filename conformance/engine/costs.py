@@ -1,4 +1,4 @@
-"""What a case costs the golden code: its elements, and the lines of Python that a loop runs for each unit of a size.
+"""Cost of a case to the golden code: its elements, and the lines of Python that a loop runs for each unit of a size.
 
 Lines are counted, not timed, so that the same cases are listed on every machine.
 """

@@ -78,7 +78,7 @@ def variant_of(backend: Backend, name: str) -> AbstractContextManager[Any]:
 
 @dataclass
 class Judge:
-    """What checks the cases of one op on one backend, and counts them."""
+    """Checker of the cases of one op on one backend; it counts them."""
 
     backend: Backend
     result: Result

@@ -140,7 +140,7 @@ class BackwardChunks(Chunks):
 
     def place(self, random, case):
         assume(case.sizes["L"] > 0)
-        grid = 1 << case.parameters.get("q", 0)
+        grid = find_op(case.op).grid(case.parameters)
         return (grid * random.randrange(case.sizes["L"] // grid + 1),)
 
     def cut(self, call, case, bounds):

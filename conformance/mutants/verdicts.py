@@ -139,7 +139,7 @@ def as_tuple(result: Any) -> tuple[Any, ...]:
 
 
 class Listed(dict[str, tuple[list[Call], list[Extent]]]):
-    """What judges an op: its listed calls, the small ones first, and its extents. It is made once, in the parent."""
+    """Judge of an op: its listed calls, the small ones first, and its extents. It is made once, in the parent."""
 
     def __missing__(self, op: str) -> tuple[list[Call], list[Extent]]:
         calls = [call_of(op, case) for case in listed(op)]

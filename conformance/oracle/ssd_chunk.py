@@ -30,7 +30,7 @@ def exponent_sums(d: list[int]) -> list[int]:
 
 
 class Gains:
-    """What the factor of each position of a chunk is made of: the exponents' sums, and the weights of a head."""
+    """Parts of the factor of each position of a chunk: the exponents' sums, and the weights of a head."""
 
     def __init__(self, d: list[int], t: int):
         self.sums, self.lengths, self.weights = exponent_sums(d), [], []

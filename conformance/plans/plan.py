@@ -1,4 +1,4 @@
-"""What a plan says: the sizes and parameters that the cases of one op are drawn from."""
+"""Plans: the sizes and parameters that the cases of one op are drawn from."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,1 +1,1 @@
-"""What a run leaves for others to read: known failures, a badge, JUnit for CI, and one page of HTML."""
+"""Reports of a run for others to read: known failures, a badge, JUnit for CI, and one page of HTML."""

@@ -21,7 +21,7 @@ MANIFEST = "vectors.json"
 
 @dataclass
 class Check:
-    """What a folder holds: right vectors, and answers to them."""
+    """Content of a folder: right vectors, and answers to them."""
 
     vectors: int = 0
     right: int = 0

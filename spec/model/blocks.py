@@ -18,7 +18,7 @@ EMBEDDING, HEAD = "embedding", "head"
 
 @dataclass(frozen=True)
 class Call:
-    """What one call of the model shares among its layers."""
+    """Arguments that all layers of one model call share."""
 
     sequence: bool  # else one step
     rotation: tuple[Any, Any, Any] | None  # of every row and position, [B*L pairs]

@@ -107,7 +107,7 @@ def _parameters(scale: Dyadic) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Format:
-    """What one stored array is. ``digits`` is the number of columns of a packed ternary matrix, else 0."""
+    """Format of one stored array. ``digits`` is the number of columns of a packed ternary matrix, else 0."""
 
     shape: tuple[int, ...]
     dtype: str

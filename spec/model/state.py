@@ -1,4 +1,4 @@
-"""What a model remembers between calls: an immutable value."""
+"""The memory of a model between calls: an immutable value."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -255,7 +255,7 @@ def word(name: str, shape: str) -> Tensor:
         word("dh", "B H P S"),
     ),
     parameters=(
-        Parameter("q", 2, 8, "a chunk has 2**q positions"),
+        Parameter("q", 2, 8, "a chunk has 2**q positions", sets_grid=True),
         ssd_chunk.PARAMETERS[0],
         Parameter("s_g", 0, 15, "by how many bits the unit of dh is coarser than 2**-15 of c dy"),
         shift("s_x", "fraction bits that the sum loses in dx"),

@@ -150,7 +150,7 @@ class Pass:
 
 
 class BlockBackward:
-    """What a `Block` does, backwards."""
+    """The backward pass of a `Block`."""
 
     def __init__(self, block: Block, exponents: Exponents):
         self.block, self.formats, self.exponents = block, block.formats, exponents
@@ -307,7 +307,7 @@ def block_backward(block: Block, exponents: Exponents) -> BlockBackward:
 
 
 class NetworkBackward:
-    """What a `Network` does, backwards."""
+    """The backward pass of a `Network`."""
 
     def __init__(self, network: Network, exponents: Exponents):
         self.network, self.exponents = network, exponents

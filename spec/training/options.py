@@ -1,4 +1,4 @@
-"""What a training run is told, as validated data. Everything here determines the checkpoint's hash."""
+"""Options of a training run, as validated data. Everything here determines the checkpoint's hash."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields

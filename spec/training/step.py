@@ -35,7 +35,7 @@ class State:
 
 @dataclass(frozen=True)
 class Metrics:
-    """What a step saw on all ranks: the summed loss in bits, Q.16; tokens; masters stopped at an end of their range."""
+    """Metrics of a step over all ranks: summed loss in bits, Q.16; tokens; masters stopped at an end of their range."""
 
     loss: int
     tokens: int
@@ -57,7 +57,7 @@ class Alone:
 
 @dataclass(frozen=True)
 class Run:
-    """What a step needs beside its state: the model's config, the options, a backend, and the other ranks.
+    """Constants of a step: the model's config, the options, a backend, and the other ranks.
 
     ``micro_batch`` is how many sequences are computed at once; it changes no integer.
     """

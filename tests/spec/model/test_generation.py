@@ -200,7 +200,7 @@ def test_a_score_depends_on_no_chunk_and_no_backend(backend, chunk):
 
 
 def test_a_score_is_near_what_the_logits_say():
-    """A fresh model predicts nothing: about 8 bits a byte, which a float cross-entropy confirms."""
+    """A fresh model predicts nothing: about 8 bits per byte, which a float cross-entropy confirms."""
     golden = model_on("golden")
     logits, _ = golden.prefill(np.array([TEXT[:-1]], np.int32), golden.new_state(1))
     exact = logits[0] / 256
