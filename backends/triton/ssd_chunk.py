@@ -94,9 +94,9 @@ def exponents_kernel(
     fill = tl.load(fill_pointer + row)
     position = n * Q + q
     inside = (q < Q) & (position < fill + length)
-    before = tl.load(open_pointer + (row * Q + q) * heads + head, mask=inside & (position < fill), other=0)
+    before = tl.load(open_pointer + (row * Q + q) * heads + head, mask=inside & (position < fill), other=0).to(tl.int32)
     place = (row * length + position - fill) * heads + head
-    d = before + tl.load(d_pointer + place, mask=inside & (position >= fill), other=0)
+    d = tl.load(d_pointer + place, mask=inside & (position >= fill), other=0).to(tl.int32) + before
     sums = exponent_sums(d, q)
     last = tl.max(sums, 0)
     rest = -(sums & (ONE - 1)) + ONE

@@ -164,7 +164,7 @@ def back_kernel(
         dy = tl.load(dy_pointer + across, mask=inside, other=0).to(tl.int32)
         bytes_x = tl.load(x_pointer + across, mask=inside, other=0)
         x = bytes_x.to(tl.int64)
-        d = tl.load(d_pointer + (row * length + time) * heads + head, mask=there, other=0)
+        d = tl.load(d_pointer + (row * length + time) * heads + head, mask=there, other=0).to(tl.int32)
         tile = (row * chunks + n) * TILE * STATES + q[:, None] * STATES + s[None, :]
         keys, queries = tl.load(keys_pointer + tile), tl.load(queries_pointer + tile)
         at = planes_pointer + (first * chunks + n) * TILE + q
@@ -269,7 +269,7 @@ def ssd_chunk_scan_backward(dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_
     dy, x, d, b, c, skip, h, dh = (a.contiguous() for a in (dy, x, d, b, c, skip, h, dh))
     batch, length, heads, width = x.shape
     states, chunk, device = h.shape[-1], 1 << q, x.device
-    dx, dd = torch.zeros_like(x, dtype=torch.int32), torch.zeros_like(d)
+    dx, dd = torch.zeros_like(x, dtype=torch.int32), torch.zeros_like(d, dtype=torch.int32)
     db, dc = torch.zeros_like(b, dtype=torch.int64), torch.zeros_like(c, dtype=torch.int64)
     dskip, start = torch.zeros_like(skip, dtype=torch.int64), dh.clone()
     if batch * length * heads:

@@ -237,7 +237,7 @@ def ssd_chunk_scan_backward(dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_
     whole = [np.pad(a, ((0, 0), (0, -length % chunk), (0, 0))) for a in rows]
     scores = _scores(*whole, zeros, ends, chunk)
     bits = weight_bits(states), sum_bits(states), gradient_bits(states), carried_bits(states, s_h)
-    exponents = np.ascontiguousarray(d.transpose(0, 2, 1))
+    exponents = np.ascontiguousarray(d.transpose(0, 2, 1), np.int32)
     arrays = (*across, exponents, rows[0], turned[0], rows[1], turned[1], scores, np.ascontiguousarray(skip))
     totals = _back(*arrays, *map(np.ascontiguousarray, (h, dh)), chunk, *bits, s_h, s_g)
     dx, dd, db, dc, start = totals

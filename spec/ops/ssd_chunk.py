@@ -192,14 +192,14 @@ PARAMETERS = (
 SIZES = {"S": (1, 512), "q": (2, 8)}
 
 
-def exponents(name: str, shape: str) -> Tensor:
-    return Tensor(name, "int32", shape, 0, LARGEST_EXPONENT, "decay exponents, Q.12")
+def exponents(name: str, dtype: str | tuple[str, ...], shape: str) -> Tensor:
+    return Tensor(name, dtype, shape, 0, LARGEST_EXPONENT, "decay exponents, Q.12")
 
 
 def sequence(time: str) -> tuple[Tensor, ...]:
     return (
         Tensor("x", "int8", f"B {time} H P", meaning="any Q format"),
-        exponents("d", f"B {time} H"),
+        exponents("d", ("int32", "int16"), f"B {time} H"),
         Tensor("b", "int8", f"B {time} S", meaning="any Q format"),
         Tensor("c", "int8", f"B {time} S", meaning="any Q format"),
         Tensor("skip", "int16", "H", meaning="the format of c b"),
@@ -211,7 +211,7 @@ STATE = (
         "h", "int32", "B H P S", f"-({STATE_LIMIT})", STATE_LIMIT, "state at the last boundary, 17 bits finer than b x"
     ),
     Tensor("open_x", "int8", "B 2^q H P", meaning="x of the open chunk"),
-    exponents("open_d", "B 2^q H"),
+    exponents("open_d", "int32", "B 2^q H"),
     Tensor("open_b", "int8", "B 2^q S", meaning="b of the open chunk"),
     Tensor("fill", "int32", "B", 0, "2**q - 1", "positions of the open chunk"),
 )
@@ -253,7 +253,7 @@ WHOLE = {
 )
 def ssd_chunk_scan(
     x: Int8Array,
-    d: Int32Array,
+    d: Int32Array | Int16Array,
     b: Int8Array,
     c: Int8Array,
     skip: Int16Array,
@@ -339,7 +339,7 @@ def ssd_chunk_scan(
 )
 def ssd_chunk_scan_step(
     x: Int8Array,
-    d: Int32Array,
+    d: Int32Array | Int16Array,
     b: Int8Array,
     c: Int8Array,
     skip: Int16Array,

@@ -271,7 +271,7 @@ def word(name: str, shape: str) -> Tensor:
 def ssd_chunk_scan_backward(
     dy: Int16Array,
     x: Int8Array,
-    d: Int32Array,
+    d: Int32Array | Int16Array,
     b: Int8Array,
     c: Int8Array,
     skip: Int16Array,
