@@ -106,8 +106,9 @@ class FloatModel:
         modulation, b, c_ = F.linear(x, w[prefix + "x_proj"]).split([c.nheads, c.mamba2_d_state, c.mamba2_d_state], -1)
         if turn is not None:
             b, c_ = rotate(b, *turn), rotate(c_, *turn)
-        modulation = modulation * 2.0 ** (FORMATS.activation - FORMATS.decay)
-        decay = (w[prefix + "decay"][:, 0] + modulation).clamp(2.0**-FORMATS.decay, self.longest)
+        modulation = modulation * 2.0 ** (FORMATS.activation - FORMATS.exponent)
+        largest = FORMATS.chunk_decay["n_max"] / (1 << FORMATS.exponent)
+        decay = torch.exp2(-(w[prefix + "decay"][:, 0] + modulation).clamp(0, largest))
         x = x.reshape(batch, length, c.nheads, c.headdim)
         y, h = ssd(x * (1 - decay)[..., None], decay, b, c_, h, min(self.chunk, length))
         y = y + x * w[prefix + "skip"][:, None]

@@ -139,7 +139,7 @@ class Micro:
         from mamba_integer.spec.training import Options
 
         sizes = {"d_model": 8, "d_inner": 16, "n_layer": 2, "nheads": 2, "headdim": 8, "dt_rank": 2}
-        self.config = ModelConfig("micro", 256, mamba1_d_state=2, mamba2_d_state=4, **sizes)
+        self.config = ModelConfig("micro", 256, mamba1_d_state=2, mamba2_d_state=4, chunk_size=4, **sizes)
         self.options = Options(steps=6, batch=3, length=8, seed=5, warmup=1)
         self.tokenizer = ByteTokenizer()
         self.text = folder / "book.txt"

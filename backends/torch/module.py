@@ -172,7 +172,7 @@ class IntegerMamba(nn.Module):
         steps = positions[:, None] + torch.arange(ids.shape[1] if sequence else 1, dtype=torch.int32, device=ids.device)
         if self.config.rotates:
             check_values(POSITIONS, steps, self.max_positions - 1)
-        call = Call(sequence, self._rotation(steps), None)
+        call = Call(sequence, self._rotation(steps), positions % self.config.chunk_size, None)
         logits, after = self.network(call, ids, state, last_only and sequence)
         return logits, after | {POSITIONS: positions + steps.shape[1]}
 

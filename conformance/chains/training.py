@@ -47,7 +47,15 @@ class Case:
 
 # Both kinds of block, a few hundred weights each: interpreters of kernels are slow.
 MINUTE = replace(
-    CONFIGS["tiny"], name="minute", d_model=16, d_inner=32, mamba1_d_state=4, mamba2_d_state=8, nheads=4, headdim=8
+    CONFIGS["tiny"],
+    name="minute",
+    d_model=16,
+    d_inner=32,
+    mamba1_d_state=4,
+    mamba2_d_state=8,
+    nheads=4,
+    headdim=8,
+    chunk_size=4,
 )
 SMALL = Case(MINUTE, 2, 6, 2)
 NARROW = Case(MINUTE, 1, 5, 1, gradient_bits=8)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .config import MAMBA1, MAMBA2, ModelConfig
-from .formats import DOUBLINGS, Formats
+from .formats import CHUNK_STATE, DOUBLINGS, Formats
 
 Observe = Callable[[str, str, Any], None]
 
@@ -22,6 +22,7 @@ class Call:
 
     sequence: bool  # else one step
     rotation: tuple[Any, Any, Any] | None  # of every row and position, [B*L pairs]
+    fill: Any  # how far each row is in its chunk, [B]
     observe: Observe | None
 
 
@@ -38,6 +39,8 @@ class LayerWeights:
 class Block:
     """Norm, projection to x and z, convolution, squareplus, the mixing of a subclass, gate, projection, residual."""
 
+    scan_arrays: tuple[str, ...] = ("scan",)  # what its scan carries from call to call, by name
+
     def __init__(self, label: str, config: ModelConfig, formats: Formats, ops: Any, weights: LayerWeights):
         self.label, self.config, self.formats, self.ops, self.weights = label, config, formats, ops, weights
         self.scales = {
@@ -48,22 +51,27 @@ class Block:
         }
         self.gate = formats.gate(config.n_layer)
 
-    def __call__(self, call: Call, r, conv, scan):
-        """Return the residual stream after this block, and the states of its convolution and scan."""
+    def __call__(self, call: Call, r, state: Mapping[str, Any]):
+        """Return the residual stream after this block, and the arrays of its state by name."""
         ops, weights, f = self.ops, self.weights, self.formats
         inner = self.config.d_inner
         u, e = ops.norm_quantize(r, weights["norm"], **f.norm)
         xz = self.see(call, "xz", self.project("in_proj", u, e))
         convolve = ops.causal_conv1d if call.sequence else ops.conv1d_step
-        x, conv = convolve(xz[..., :inner], weights["conv_weight"], weights["conv_bias"], conv, **f.conv)
+        x, conv = convolve(
+            xz[..., :inner], weights["conv_weight"], weights["conv_bias"], state[f"{self.label}.conv"], **f.conv
+        )
         self.see(call, "conv", x)
         x = self.see(call, "x", ops.squareplus(x, **f.squareplus))
-        y, scan = self.mix(call, x, scan)
+        y, *scan = self.mix(call, x, *(state[f"{self.label}.{name}"] for name in self.scan_arrays))
         self.see(call, "scan", y)
         y = self.see(call, "gated", ops.silu_gate(y, xz[..., inner:], f=f.activation))
         o = self.see(call, "out", self.project("out_proj", *ops.quantize_rows(y)))
         r = self.see(call, "residual", ops.residual_add(r, o, **self.gate))
-        return r, self.see(call, "conv_state", conv), self.see(call, "scan_state", scan)
+        self.see(call, "conv_state", conv)
+        self.see(call, "scan_state", scan[0])
+        after = zip(("conv", *self.scan_arrays), (conv, *scan), strict=True)
+        return r, {f"{self.label}.{name}": array for name, array in after}
 
     def project(self, name: str, q, e):
         return self.ops.ternary_linear(q, e, self.weights[name], **self.scales[name])
@@ -73,15 +81,15 @@ class Block:
             call.observe(self.label, name, array)
         return array
 
-    def mix(self, call: Call, x, scan):
-        """Return the scan's output, of the shape of x, and its new state."""
+    def mix(self, call: Call, x, *scan):
+        """Return the scan's output, of the shape of x, and the arrays of its new state."""
         raise NotImplementedError
 
 
 class Mamba1Block(Block):
     """A scan of its own for each channel, its decays modulated through a bottleneck."""
 
-    def mix(self, call, x, scan):
+    def mix(self, call, x, *scan):
         ops, weights, f = self.ops, self.weights, self.formats
         rank, state = self.config.dt_rank, self.config.mamba1_d_state
         projected = self.see(call, "projected", self.project("x_proj", *ops.quantize_rows(x)))
@@ -90,13 +98,18 @@ class Mamba1Block(Block):
         modulation = self.project("dt_proj", *ops.quantize_rows(projected[..., :rank]))
         self.see(call, "modulation", modulation)
         run = ops.selective_scan if call.sequence else ops.selective_scan_step
-        return run(x, modulation, weights["decay"], b, c, weights["skip"], scan, **f.scan)
+        return run(x, modulation, weights["decay"], b, c, weights["skip"], *scan, **f.scan)
 
 
 class Mamba2Block(Block):
-    """One decay a head for a state of ``headdim`` by ``mamba2_d_state``; B and C may be rotated by their position."""
+    """One decay per head for a state of ``headdim`` by ``mamba2_d_state``, which is rounded once per chunk.
 
-    def mix(self, call, x, scan):
+    B and C may be rotated by their position. A head whose decay exponent is clamped to 0 neither reads nor forgets.
+    """
+
+    scan_arrays = CHUNK_STATE
+
+    def mix(self, call, x, *scan):
         ops, weights, f, config = self.ops, self.weights, self.formats, self.config
         heads, state = config.nheads, config.mamba2_d_state
         projected = self.see(call, "projected", self.project("x_proj", *ops.quantize_rows(x)))
@@ -105,12 +118,12 @@ class Mamba2Block(Block):
         leading = tuple(x.shape[:-1])
         steps = leading if call.sequence else (*leading, 1)
         modulation = projected[..., :heads].reshape(*steps, heads)
-        decay = ops.decay_modulate(weights["decay"], modulation, **f.modulation).reshape(*leading, heads)
+        decay = ops.decay_modulate(weights["decay"], modulation, **f.chunk_decay).reshape(*leading, heads)
         self.see(call, "decay", decay)
-        run = ops.ssd_scan if call.sequence else ops.ssd_scan_step
-        x = x.reshape(*leading, heads, config.headdim)
-        y, scan = run(x, decay, b, c, weights["skip"], scan, **f.scan)
-        return y.reshape(*leading, config.d_inner), scan
+        run = ops.ssd_chunk_scan if call.sequence else ops.ssd_chunk_scan_step
+        x = self.see(call, "scan_input", ops.requantize(x, **f.chunk_input)).reshape(*leading, heads, config.headdim)
+        y, *after, _ = run(x, decay, b, c, weights["skip"], *scan, call.fill, **f.chunk_scan)
+        return y.reshape(*leading, config.d_inner), *after
 
     def mixture(self, call, array):
         if call.rotation:
@@ -140,10 +153,10 @@ class Network:
         r = self.ops.embedding(ids, self.weights["embedding"], shift=0)
         if call.observe:
             call.observe(EMBEDDING, "residual", r)
-        after = {}
+        after: dict[str, Any] = {}
         for block in self.blocks:
-            conv, scan = f"{block.label}.conv", f"{block.label}.scan"
-            r, after[conv], after[scan] = block(call, r, state[conv], state[scan])
+            r, arrays = block(call, r, state)
+            after |= arrays
         u, e = self.ops.norm_quantize(r[:, -1] if last_only else r, self.weights["norm"], **self.formats.norm)
         logits = self.ops.ternary_linear(u, e, self.weights["head"], **self.head_scale)
         if call.observe:

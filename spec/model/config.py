@@ -6,6 +6,7 @@ from typing import Any
 
 MAMBA1, MAMBA2 = "mamba1", "mamba2"
 KINDS = (MAMBA1, MAMBA2)
+CHUNK_SIZES = tuple(1 << q for q in range(2, 9))
 
 # What an integer field may be: from 1 on, as far as the ops go.
 LARGEST = {"vocab_size": 65536, "d_model": 2**14, "d_inner": 2**15, "dt_rank": 2**14, "n_layer": 1024}
@@ -41,6 +42,8 @@ class ModelConfig:
         Width of the bottleneck before the decay modulation of a "mamba1" block.
     rotate : bool
         Whether B and C of a "mamba2" block are rotated by their position; ``mamba2_d_state`` is then even.
+    chunk_size : int, a power of two from 4 to 256
+        Positions of a chunk of a "mamba2" block, whose state is rounded once per chunk.
     """
 
     name: str
@@ -55,6 +58,7 @@ class ModelConfig:
     headdim: int = 64
     dt_rank: int = 48
     rotate: bool = True
+    chunk_size: int = 64
 
     def __post_init__(self):
         for field in fields(self):
@@ -73,6 +77,8 @@ class ModelConfig:
             raise ConfigError(
                 "nheads", self.nheads, f"nheads * headdim ({self.headdim}) equal to d_inner ({self.d_inner})"
             )
+        if self.chunk_size not in CHUNK_SIZES:
+            raise ConfigError("chunk_size", self.chunk_size, f"one of {', '.join(map(str, CHUNK_SIZES))}")
         if self.rotate and self.mamba2_d_state % 2:
             raise ConfigError("mamba2_d_state", self.mamba2_d_state, "an even number, because rotate is true")
 
@@ -124,6 +130,7 @@ CONFIGS = {
             nheads=4,
             headdim=32,
             dt_rank=4,
+            chunk_size=16,
         ),
         ModelConfig("verse", 256, d_model=256, d_inner=768, n_layer=8, nheads=12, dt_rank=16),
         ModelConfig("small", 4096, d_model=384, d_inner=768, n_layer=8, nheads=12, dt_rank=24),

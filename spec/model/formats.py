@@ -10,11 +10,14 @@ from math import isqrt, prod
 from types import SimpleNamespace
 from typing import Any
 
-from ..contract import DomainError, PackedTernary, Tensor, dtype_name, find_op
+from ..contract import DomainError, PackedTernary, Tensor, dtype_name, find_op, known_size
 from ..integers import Dyadic
+from ..ops.ssd_chunk import STATE_BITS
 from .config import MAMBA1, ModelConfig
 
 KERNEL = 4
+# The arrays that a "mamba2" block's scan carries beside its fill: the boundary state, and x, d and b of the open chunk.
+CHUNK_STATE = ("scan", "open_x", "open_d", "open_b")
 LARGEST_FACTOR = 2**15 - 1
 LARGEST_SHIFT = 30
 DTYPE_BYTES = {"uint8": 1, "int8": 1, "int16": 2, "int32": 4}
@@ -34,6 +37,9 @@ class Formats:
     mantissa: int = 3  # of the norms' scale
     kernel: int = 6  # weights of the convolution
     mixture: int = 5  # B and C, int8
+    exponent: int = 12  # decay exponents of the chunked scan
+    scan_input: int = 4  # x of the chunked scan, int8: nearly 8, which few activations pass
+    boundary: int = 12  # the chunked scan's state, as its output reads it
     decay: int = 15
     margin: int = 5  # decays are at most 1 - 2**(margin - decay)
     state: int = 21  # in a convex step a floor costs up to 2**(decay - margin) units of the state
@@ -42,7 +48,7 @@ class Formats:
 
     @property
     def skip(self) -> int:
-        """Fraction bits of the skip weights: skip * x has the format of the scan's sum."""
+        """Fraction bits of a "mamba1" block's skip weights: skip * x has the format of the scan's sum."""
         return self.read + self.mixture - self.activation
 
     @property
@@ -71,6 +77,32 @@ class Formats:
         """A state is a mean of what came before, so that it stays within the range of one step's input."""
         shifts = {"s_v": self.activation + self.mixture - self.state, "s_h": self.state - self.read, "s_y": self.skip}
         return self.modulation | shifts | {"convex": 1}
+
+    @property
+    def chunk_skip(self) -> int:
+        """Fraction bits of a "mamba2" block's skip weights: the format of c b."""
+        return 2 * self.mixture
+
+    @property
+    def chunk_state(self) -> int:
+        """Fraction bits of the chunked scan's state."""
+        return STATE_BITS + self.mixture + self.scan_input
+
+    @property
+    def chunk_input(self) -> dict[str, int]:
+        return {"shift": self.activation - self.scan_input}
+
+    @property
+    def chunk_decay(self) -> dict[str, int]:
+        """Exponents fill int16: a head may forget all but 2**-8 in a step, and reads nothing where its exponent is 0."""
+        return {"k": 15, "n_max": (1 << 15) - 1}
+
+    @property
+    def chunk_scan(self) -> dict[str, int]:
+        return {
+            "s_h": self.chunk_state - self.boundary,
+            "s_y": self.chunk_skip + self.scan_input - self.activation,
+        }
 
     def linear(self, width: int, doublings: int = 0) -> dict[str, int]:
         """Return the scale of a ternary matrix of ``width`` columns, a third of them zero: ``1/sqrt(2 width / 3)``.
@@ -142,25 +174,30 @@ def signed(dtype: str, q: int, *shape: int, limit: int | None = None) -> Format:
     return Format(shape, dtype, f"Q.{q}", -limit, limit)
 
 
+def decays(q: int, *shape: int) -> Format:
+    """Return the format of the part of decays, or of their exponents, that is a weight."""
+    return Format(shape, "int16", f"Q.{q}", 0, (1 << 15) - 1)
+
+
 def parameter_formats(config: ModelConfig, formats: Formats = FORMATS) -> dict[str, Format]:
     """Return what each parameter of a model is, by name, in the order in which they are stored and drawn."""
     d, inner, f = config.d_model, config.d_inner, formats
     result = {"embedding": signed("int16", f.residual, config.vocab_size, d)}
     for i, kind in enumerate(config.kinds):
         if kind == MAMBA1:
-            state, lanes = config.mamba1_d_state, inner
-            projected, decays = config.dt_rank + 2 * state, (inner, state)
+            state, skip = config.mamba1_d_state, signed("int16", f.skip, inner)
+            projected, decay = config.dt_rank + 2 * state, decays(f.decay, inner, state)
         else:
-            state, lanes = config.mamba2_d_state, config.nheads
-            projected, decays = config.nheads + 2 * state, (config.nheads, 1)
+            state, skip = config.mamba2_d_state, signed("int16", f.chunk_skip, config.nheads)
+            projected, decay = config.nheads + 2 * state, decays(f.exponent, config.nheads, 1)
         block = {
             "norm": signed("int16", f.gain, d),
             "in_proj": ternary(2 * inner, d),
             "conv_weight": signed("int8", f.kernel, inner, KERNEL),
             "conv_bias": signed("int32", f.kernel + f.activation, inner, limit=1 << 24),
             "x_proj": ternary(projected, inner),
-            "decay": Format(decays, "int16", f"Q.{f.decay}", 0, (1 << f.decay) - 1),
-            "skip": signed("int16", f.skip, lanes),
+            "decay": decay,
+            "skip": skip,
             "out_proj": ternary(d, inner),
         }
         if kind == MAMBA1:
@@ -174,16 +211,36 @@ def parameter_formats(config: ModelConfig, formats: Formats = FORMATS) -> dict[s
 def state_formats(config: ModelConfig, batch: int, formats: Formats = FORMATS) -> dict[str, Format]:
     """Return what each array of a state is, by name. The bound of the scans' states holds for every length."""
     result = {}
-    shape: tuple[int, ...]
-    at = SimpleNamespace(**formats.scan)
     for i, kind in enumerate(config.kinds):
-        if kind == MAMBA1:
-            op, shape = "selective_scan", (batch, config.d_inner, config.mamba1_d_state)
-        else:
-            op, shape = "ssd_scan", (batch, config.nheads, config.headdim, config.mamba2_d_state)
-        bound = next(tensor for tensor in find_op(op).inputs if tensor.name == "h").range(at)
         result[f"layers.{i}.conv"] = signed("int16", formats.activation, batch, KERNEL - 1, config.d_inner)
-        result[f"layers.{i}.scan"] = Format(shape, "int32", f"Q.{formats.state}", bound.low, bound.high)
+        arrays = channel_state(config, batch, formats) if kind == MAMBA1 else chunk_state(config, batch, formats)
+        result |= {f"layers.{i}.{name}": format for name, format in arrays.items()}
+    return result
+
+
+def channel_state(config: ModelConfig, batch: int, formats: Formats) -> dict[str, Format]:
+    """Return the state of a "mamba1" block's scan."""
+    (h,) = find_op("selective_scan").carried
+    bound = h.range(SimpleNamespace(**formats.scan))
+    shape = batch, config.d_inner, config.mamba1_d_state
+    return {"scan": Format(shape, h.dtypes[0], f"Q.{formats.state}", bound.low, bound.high)}
+
+
+def chunk_state(config: ModelConfig, batch: int, formats: Formats) -> dict[str, Format]:
+    """Return the state of a "mamba2" block's scan, in the order of the op; the fill follows from the position."""
+    at = SimpleNamespace(
+        B=batch,
+        H=config.nheads,
+        P=config.headdim,
+        S=config.mamba2_d_state,
+        q=config.chunk_size.bit_length() - 1,
+        **formats.chunk_scan,
+    )
+    bits = formats.chunk_state, formats.scan_input, formats.exponent, formats.mixture
+    result = {}
+    for name, q, tensor in zip(CHUNK_STATE, bits, find_op("ssd_chunk_scan").carried, strict=False):
+        shape, bound = tuple(known_size(size, at) for size in tensor.dimensions), tensor.range(at)
+        result[name] = Format(shape, tensor.dtypes[0], f"Q.{q}", bound.low, bound.high)
     return result
 
 

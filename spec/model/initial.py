@@ -1,12 +1,13 @@
 """The parameters of a fresh model: integers drawn from the counter RNG, the same on every machine."""
 
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 
 from ..contract import find_op
 from ..philox import random_words
-from ..tables import hippo_decays
+from ..tables import hippo_decays, hippo_exponents
 from .config import ModelConfig
 from .formats import FORMATS, Format, Formats, parameter_formats
 
@@ -36,11 +37,11 @@ def _initial(role: str, format: Format, stream: int, seed: int, formats: Formats
     if role == "norm":
         return np.full(format.shape, 1 << formats.gain, np.int16)
     if role == "skip":
-        return np.full(format.shape, 1 << formats.skip, np.int16)
+        return np.full(format.shape, 1 << int(format.q.removeprefix("Q.")), np.int16)
     if role == "conv_bias":
         return np.zeros(format.shape, np.int32)
     if role == "decay":
-        return decays(seed, stream, format.shape, formats.decay)
+        return decays(seed, stream, format, formats)
     # Uniform on [-a, a] has the deviation a / sqrt(3): 1 for a row of the table, 1/2 for each of 4 taps.
     one = 1 << (formats.residual if role == "embedding" else formats.kernel - 1)
     limit = 7 * one // 4
@@ -62,12 +63,14 @@ def ternary_digits(seed: int, stream: int, count: int) -> np.ndarray:
     return digits.reshape(-1)[:count]
 
 
-def decays(seed: int, stream: int, shape: tuple[int, ...], k: int) -> np.ndarray:
-    """Return HiPPO decays in Q.k, one row a channel or head, each with its own step."""
-    exponents = CHANNEL_EXPONENTS if shape[1] > 1 else HEAD_EXPONENTS
+def decays(seed: int, stream: int, format: Format, formats: Formats) -> np.ndarray:
+    """Return HiPPO decays of channels, or decay exponents of heads: a row of each, with its own step."""
+    rows, states = format.shape
+    heads = format.q == f"Q.{formats.exponent}"
+    table = partial(hippo_exponents, k=formats.exponent) if heads else partial(hippo_decays, k=formats.decay)
     choices = [
-        hippo_decays(shape[1], Fraction(STEP_SIXTEENTHS + j, STEP_SIXTEENTHS << e), k)
-        for e in exponents
+        table(states, Fraction(STEP_SIXTEENTHS + j, STEP_SIXTEENTHS << e))
+        for e in (HEAD_EXPONENTS if heads else CHANNEL_EXPONENTS)
         for j in range(STEP_SIXTEENTHS)
     ]
-    return np.stack(choices)[below(random_words(seed, stream, shape[0]), len(choices))]
+    return np.stack(choices)[below(random_words(seed, stream, rows), len(choices))]

@@ -7,7 +7,7 @@
 Reading a sequence whole, token by token, or in any pieces gives the same integers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
 from types import SimpleNamespace
 from typing import Any
@@ -115,7 +115,9 @@ class LanguageModel:
         return self._run(False, self._accept("step", ids, "B", state), 1, state, False, observe)
 
     def _run(self, sequence: bool, ids, length: int, state: State, last_only: bool, observe: Observe | None):
-        call = Call(sequence, self._rotation(state, length), observe)
+        call = Call(
+            sequence, self._rotation(state, length), self.from_numpy(fills(self.config, state.positions)), observe
+        )
         with trusted_values():
             logits, arrays = self.network(call, ids, state.arrays, last_only)
         return logits, State(arrays, tuple(position + length for position in state.positions))
@@ -146,6 +148,11 @@ class LanguageModel:
             return None
         positions = (np.array(state.positions, np.int64)[:, None] + np.arange(length)).reshape(-1)
         return tuple(map(self.from_numpy, rotations(positions, self.config.mamba2_d_state // 2, self.formats.rotation)))
+
+
+def fills(config: ModelConfig, positions: Sequence[int]) -> np.ndarray:
+    """Return how many positions the open chunk of each row holds: a text starts on the grid of chunks."""
+    return np.array([position % config.chunk_size for position in positions], np.int32)
 
 
 def rotations(positions: np.ndarray, pairs: int, s: int) -> tuple[np.ndarray, ...]:

@@ -16,7 +16,7 @@ import numpy as np
 from ..bounds import Interval
 from ..contract import PackedTernary, find_op, known_size, trusted_values
 from .blocks import Call, Network
-from .config import ModelConfig
+from .config import MAMBA1, ModelConfig
 from .formats import FORMATS, Format, Formats, parameter_formats, state_formats
 
 ROWS, LENGTH = 1, 2
@@ -106,16 +106,19 @@ def prove(config: ModelConfig, formats: Formats = FORMATS) -> list[Row]:
         The formats ask an op for a parameter that it doesn't have, or for an intermediate that no dtype holds.
     """
     rows: list[Row] = []
+    kinds = {f"layers.{i}": kind for i, kind in enumerate(config.kinds)}
 
     def note(layer: str, tensor: str, array: Abstract) -> None:
-        rows.append(Row(layer, tensor, array.shape, array.dtype, q_format(tensor, formats), array.range))
+        rows.append(
+            Row(layer, tensor, array.shape, array.dtype, q_format(kinds.get(layer), tensor, formats), array.range)
+        )
 
     weights = {name: Abstract.of(format) for name, format in parameter_formats(config, formats).items()}
     before = {name: Abstract.of(format) for name, format in state_formats(config, ROWS, formats).items()}
     network = Network(config, formats, AbstractOps(), weights)
     token = Interval(0, config.vocab_size - 1)
     for sequence, shape, observe in ((True, (ROWS, LENGTH), note), (False, (ROWS,), None)):
-        call = Call(sequence, abstract_rotation(config, formats, shape), observe)
+        call = Call(sequence, abstract_rotation(config, formats, shape), abstract_fill(config, ROWS), observe)
         _, after = network(call, Abstract(shape, "int32", token), before)
         for name, array in after.items():
             allowed = before[name].range
@@ -136,15 +139,21 @@ def abstract_rotation(config: ModelConfig, formats: Formats, shape: tuple[int, .
     )
 
 
-def q_format(tensor: str, formats: Formats) -> str:
-    """Return the Q format of an observed tensor."""
+def abstract_fill(config: ModelConfig, rows: int) -> Abstract:
+    """Return the range of what `language_model.fills` returns."""
+    return Abstract((rows,), "int32", Interval(0, config.chunk_size - 1))
+
+
+def q_format(kind: str | None, tensor: str, formats: Formats) -> str:
+    """Return the Q format of an observed tensor in a block of that kind."""
     special = {
         "residual": formats.residual,
         "b": formats.mixture,
         "c": formats.mixture,
-        "decay": formats.decay,
+        "decay": formats.exponent,
         "modulation": formats.decay,
-        "scan_state": formats.state,
+        "scan_input": formats.scan_input,
+        "scan_state": formats.state if kind == MAMBA1 else formats.chunk_state,
     }
     return f"Q.{special.get(tensor, formats.activation)}"
 

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from .fixed_point import exp, nearest_integers
+from .fixed_point import exp, log, nearest_integers
 
 
 def hippo_decays(states: int, dt: Fraction, k: int) -> np.ndarray:
@@ -44,3 +44,43 @@ def hippo_decays(states: int, dt: Fraction, k: int) -> np.ndarray:
         return exp((-order * exact.numerator << (bits + k)) // exact.denominator, bits + k)
 
     return np.minimum(nearest_integers(approximate), (1 << k) - 1).astype(np.int16)
+
+
+def hippo_exponents(states: int, dt: Fraction, k: int) -> np.ndarray:
+    """Return the exponents of those decays: ``2**k * log2(e) * (n + 1) dt``, to the nearest integer, at most 32767.
+
+    State n then decays by ``2**(-exponent / 2**k)`` per step.
+
+    Parameters
+    ----------
+    states : int, at least 1
+    dt : Fraction (or int), positive
+        The step of the discretisation.
+    k : int in [1, 15]
+        Fraction bits of the exponent.
+
+    Returns
+    -------
+    int16 array of ``states`` integers, not decreasing, in [0, 32767].
+
+    Raises
+    ------
+    ValueError
+        An argument outside its range.
+
+    Examples
+    --------
+    >>> hippo_exponents(4, Fraction(1, 16), 12).tolist()
+    [369, 739, 1108, 1477]
+    """
+    if not (states >= 1 and dt > 0 and 1 <= k <= 15):
+        raise ValueError(f"hippo_exponents: states {states}, dt {dt}, k {k}; needs states >= 1, dt > 0, k in [1, 15]")
+    exact = Fraction(dt)
+    order = np.arange(1, states + 1).astype(object)
+
+    def approximate(bits: int):
+        fine = bits + exact.numerator.bit_length() + int(states).bit_length() + k
+        unit = (1 << 2 * fine) // log(2, fine)
+        return (order * exact.numerator * unit << k) // (exact.denominator << (fine - bits))
+
+    return np.minimum(nearest_integers(approximate), (1 << 15) - 1).astype(np.int16)

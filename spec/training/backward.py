@@ -13,12 +13,14 @@ from typing import Any
 from ..model.blocks import HEAD, Block, Mamba1Block, Network, Observe
 from ..model.config import MAMBA1, ModelConfig
 from ..ops.optimizer import GRADIENT_EXPONENT
+from ..ops.ssd_chunk_backward import gradient_bits
 
 RESIDUAL_EXPONENT = 24
 LOGITS_EXPONENT = 15
 FIRST_EXPONENT = 14
 NARROWING_SHIFT = 31  # the largest of the ops that narrow gradients to int16
 STATE_SHIFT = 2  # of what enters the reversed recurrence: with it, its state fits int32
+CHUNK_SHIFT = 12  # likewise for the chunked scan, whose gradient of a state has 15 fraction bits of c dy
 ROTATION_BITS = 8  # that a gradient of B or C gains while it is rotated back
 LARGEST_SHIFT = 47
 HIGHEST = GRADIENT_EXPONENT.high
@@ -175,19 +177,20 @@ class BlockBackward:
     def settle(self) -> None:
         """Settle the exponents of all gradients, in the order in which they arise."""
         f, gate = self.formats, self.block.gate
-        scan = f.scan
         out = self.settle_gradient("out", out=RESIDUAL_EXPONENT + gate["shift"] + f.residual - f.activation)
         gated = self.settle_gradient("gated", gated=self.product("out_proj", out))
         y = self.settle_gradient("scan", NARROWING_SHIFT, scan=gated)
-        # dL/dh of the integer h is lam * 2**-state; b and c have the mixture's format, decays are plain integers.
-        state = y + f.activation + scan["s_y"] + scan["s_h"] - STATE_SHIFT
-        mixture = {"b": state + scan["s_v"] - f.mixture, "c": y + f.activation + scan["s_y"] - f.mixture}
-        projected = self.settle_gradient("projected", **self.settle_modulation(state - f.activation), **mixture)
-        read = state + max(scan["s_v"], STATE_SHIFT - scan["s_h"]) - f.activation
+        raw = self.scan_exponents(y)
+        decay, read = self.settle_modulation(raw.pop("decay")), raw.pop("x")
+        projected = self.settle_gradient("projected", **decay, **raw)
         x = self.settle_gradient("x", x=read, x_proj=self.product("x_proj", projected))
         xz = self.settle_gradient("xz", NARROWING_SHIFT, conv=x, z=gated)
         raw = self.product("in_proj", xz)
         self.exponents.normalised(self.name("u"), raw)
+
+    def scan_exponents(self, y: int) -> dict[str, int]:
+        """Return the exponents, before their shifts, of the scan's gradients of x, b, c and decay; y is that of dy."""
+        raise NotImplementedError
 
     def settle_modulation(self, raw: int) -> dict[str, int]:
         """Return the exponent, before its shift, of the decays' part of what was projected, by the shift's name."""
@@ -231,12 +234,9 @@ class BlockBackward:
         """Return a gradient of 32 bits in 16, shifted if its op didn't."""
         return run.ops.round_to_int16(gradient, shift=self.shift(shift) if shift else 0)
 
-    def scan(self, run: Pass, name: str, dy: Any, arrays: tuple[Any, ...], modulation: str):
+    def scan(self, run: Pass, name: str, dy: Any, arrays: tuple[Any, ...], parameters: Mapping[str, int]):
         """Run the scan backwards and note the gradient of the skip; return the other gradients."""
-        scan = self.formats.scan
-        parameters = {name: scan[name] for name in ("k", "n_max", "s_v", "s_h", "convex")}
-        parameters |= {"s_g": STATE_SHIFT, "s_w": scan["k"], "s_n": self.shift(modulation)}
-        parameters |= {"s_x": self.shift("x"), "s_b": self.shift("b"), "s_c": self.shift("c")}
+        parameters = {**parameters, "s_x": self.shift("x"), "s_b": self.shift("b"), "s_c": self.shift("c")}
         *gradients, d_skip, _ = getattr(run.ops, name)(dy, *arrays, run.zeros_like(arrays[-1]), **parameters)
         run.note(self.name("skip"), d_skip, self.used("scan"))
         return gradients
@@ -246,13 +246,24 @@ class BlockBackward:
         raise NotImplementedError
 
     def read(self, run: Pass, x: Any, dx: Any, d_projected: Any) -> Any:
-        """Return the gradient of x, from the scan and from the projection."""
+        """Return the gradient of x, from the scan, in 16 bits, and from the projection."""
         d_projected = run.see(self.name("projected"), d_projected)
         read = self.linear(run, "x_proj", "x_proj", d_projected, *run.ops.quantize_rows(x))
-        return run.ops.saturating_add(self.narrow(run, dx), read)
+        return run.ops.saturating_add(dx, read)
 
 
 class Mamba1Backward(BlockBackward):
+    def scan_exponents(self, y):
+        f, scan = self.formats, self.formats.scan
+        # dL/dh of the integer h is lam * 2**-state; b and c have the mixture's format, decays are plain integers.
+        state = y + f.activation + scan["s_y"] + scan["s_h"] - STATE_SHIFT
+        return {
+            "x": state + max(scan["s_v"], STATE_SHIFT - scan["s_h"]) - f.activation,
+            "decay": state - f.activation,
+            "b": state + scan["s_v"] - f.mixture,
+            "c": y + f.activation + scan["s_y"] - f.mixture,
+        }
+
     def settle_modulation(self, raw):
         return {"dt": self.product("dt_proj", self.settle_gradient("modulation", modulation=raw))}
 
@@ -262,32 +273,46 @@ class Mamba1Backward(BlockBackward):
         )
         weights, rank = self.block.weights, self.block.config.dt_rank
         before = (x, modulation, weights["decay"], b, c, weights["skip"], state[self.name("scan")])
-        dx, d_modulation, d_decay, db, dc = self.scan(run, "selective_scan_backward", dy, before, "modulation")
+        scan = self.formats.scan
+        parameters = {name: scan[name] for name in ("k", "n_max", "s_v", "s_h", "convex")}
+        parameters |= {"s_g": STATE_SHIFT, "s_w": scan["k"], "s_n": self.shift("modulation")}
+        dx, d_modulation, d_decay, db, dc = self.scan(run, "selective_scan_backward", dy, before, parameters)
         run.note(self.name("decay"), d_decay, self.used("scan"))
         d_modulation = run.see(self.name("modulation"), self.narrow(run, d_modulation))
         rows = run.ops.quantize_rows(projected[..., :rank])
         d_low = self.linear(run, "dt_proj", "dt", d_modulation, *rows)
         db, dc = (run.ops.saturate_backward(gradient, q, shift=0) for gradient, q in ((db, b), (dc, c)))
-        return self.read(run, x, dx, run.join([d_low, db, dc], -1))
+        return self.read(run, x, self.narrow(run, dx), run.join([d_low, db, dc], -1))
 
 
 class Mamba2Backward(BlockBackward):
+    def scan_exponents(self, y):
+        f, config = self.formats, self.block.config
+        # The op's page says what its results are, in integers of y; decay exponents are plain integers.
+        sums = y + f.activation + f.chunk_scan["s_y"] + gradient_bits(config.mamba2_d_state)
+        decay = y + f.chunk_scan["s_y"]
+        return {"x": sums - f.scan_input, "decay": decay, "b": sums - f.mixture, "c": sums - f.mixture}
+
     def settle_modulation(self, raw):
         return {"decay": raw}
 
     def mix(self, run, tape, state, dy):
-        x, projected, b, c, decay = (tape[self.block.label, name] for name in ("x", "projected", "b", "c", "decay"))
+        names = "x", "scan_input", "projected", "b", "c", "decay"
+        x, read, projected, b, c, decay = (tape[self.block.label, name] for name in names)
         weights, config, f = self.block.weights, self.block.config, self.formats
         heads = config.nheads
         split = (*x.shape[:-1], heads, config.headdim)
-        before = (x.reshape(*split), decay, b, c, weights["skip"], state[self.name("scan")])
-        dx, dn, db, dc = self.scan(run, "ssd_scan_backward", dy.reshape(*split), before, "decay")
+        before = (read.reshape(*split), decay, b, c, weights["skip"], state[self.name("scan")])
+        parameters = {"q": config.chunk_size.bit_length() - 1, "s_h": f.chunk_scan["s_h"]}
+        parameters |= {"s_g": CHUNK_SHIFT, "s_d": self.shift("decay")}
+        dx, dn, db, dc = self.scan(run, "ssd_chunk_scan_backward", dy.reshape(*split), before, parameters)
         modulated = (dn.reshape(*dn.shape, 1), weights["decay"], projected[..., :heads])
-        d_decay, d_low = run.ops.decay_modulate_backward(*modulated, **f.modulation, s_n=0)
+        d_decay, d_low = run.ops.decay_modulate_backward(*modulated, **f.chunk_decay, s_n=0)
         run.note(self.name("decay"), d_decay, self.used("projected"))
         mixtures = (self.mixture(run, gradient, q) for gradient, q in ((db, b), (dc, c)))
         d_projected = run.join([self.narrow(run, d_low), *mixtures], -1)
-        return self.read(run, x, dx.reshape(*x.shape), d_projected)
+        dx = run.ops.saturate_backward(dx.reshape(*x.shape), read, shift=0)
+        return self.read(run, x, dx, d_projected)
 
     def mixture(self, run, gradient, q):
         """Return the gradient of B or C, which are q, rotated back: a rotation's transpose is its inverse."""

@@ -40,7 +40,7 @@ def prove_step(config: ModelConfig, options: Options, formats: Formats = FORMATS
     keep = lambda layer, name, array: tape.__setitem__((layer, name), array)  # noqa: E731
     ids = Abstract(shape, "int32", Interval(0, config.vocab_size - 1))
     rotation = abstract_rotation(config, formats, shape)
-    logits, _ = network(Call(True, rotation, keep), ids, start)
+    logits, _ = network(Call(True, rotation, Abstract((options.batch,), "int32", Interval(0, 0)), keep), ids, start)
     rounding = {"seed": options.seed, "step": 0, "first": 0}
     d_logits = ops.cross_entropy_pow2_backward(logits, ids, f=formats.activation, stream=len(names), **rounding)
     streams = {name: i for i, name in enumerate(names)}

@@ -128,6 +128,10 @@ class Run:
         make = lambda: tuple(map(self.load, rotations(positions, pairs, self.formats.rotation)))  # noqa: E731
         return self.once(("rotation", batch, length), make)
 
+    def fill(self, batch: int) -> Any:
+        """Return the open chunks of sequences that have read nothing."""
+        return self.once(("fill", batch), lambda: self.load(np.zeros(batch, np.int32)))
+
     def zeros_like(self, array: Any) -> Any:
         shape = tuple(array.shape)
         return self.once(("zeros", shape), lambda: self.load(np.zeros(shape, np.int32)))
@@ -214,7 +218,7 @@ def one_pass(run, network, backward, exponents, ids, step, first, observe=None):
         if observe:
             observe(layer, name, array)
 
-    logits, _ = network(Call(True, rotation, keep), read, start)
+    logits, _ = network(Call(True, rotation, run.fill(len(ids)), keep), read, start)
     rounding = {"seed": run.options.seed, "step": step, "first": first * length}
     f = run.formats.activation
     losses = ops.cross_entropy_pow2(logits, target, f=f)

@@ -22,7 +22,7 @@ from mamba_integer.spec.model import (
     state_formats,
 )
 
-TINY = CONFIGS["tiny"]
+TINY = replace(CONFIGS["tiny"], chunk_size=4)
 PARAMETERS = initial_parameters(TINY, seed=1)
 BATCH, LENGTH = 2, 11
 IDS = np.random.default_rng(0).integers(0, TINY.vocab_size, (BATCH, LENGTH)).astype(np.int32)
@@ -269,6 +269,7 @@ def test_configs_are_validated_and_survive_plain_data():
         ("pattern", good | {"pattern": []}),
         ("mamba2_d_state", good | {"mamba2_d_state": 15}),
         ("rotate", good | {"rotate": 1}),
+        ("chunk_size", good | {"chunk_size": 48}),
         ("name", good | {"name": 7}),
         ("name", good | {"name": "a\x1b[2J"}),
     ):

@@ -68,7 +68,7 @@ WRONG = {
     "silu_gate_backward": 1,
     "causal_conv1d_backward": 1,
     "selective_scan_backward": 2,
-    "ssd_scan_backward": 1,
+    "ssd_chunk_scan_backward": 1,
     "decay_modulate_backward": 0,
     "embedding_backward": 0,
     "cross_entropy_pow2_backward": 0,
