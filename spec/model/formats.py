@@ -94,7 +94,7 @@ class Formats:
 
     @property
     def chunk_decay(self) -> dict[str, int]:
-        """Exponents fill int16: a head may forget all but 2**-8 in a step, and reads nothing where its exponent is 0."""
+        """Exponents fill int16: a step keeps 2**-8 at least, and one whose exponent is 0 reads nothing."""
         return {"k": 15, "n_max": (1 << 15) - 1}
 
     @property

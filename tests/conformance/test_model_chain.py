@@ -45,7 +45,7 @@ def off_by_one(result, arrays, parameters):
     ("op", "stage", "tensor"),
     [
         ("selective_scan", "layers.0 (mamba1 block)", "scan"),
-        ("ssd_scan", "layers.1 (mamba2 block)", "scan"),
+        ("ssd_chunk_scan", "layers.1 (mamba2 block)", "scan"),
         ("argmax", "greedy (head)", "tokens"),
         ("sample", "sampled (head)", "tokens"),
         ("conv1d_step", "greedy (head)", "logits"),
@@ -69,20 +69,20 @@ def test_a_lost_state_is_found_at_the_end():
         y, h = result
         return y, h ^ np.int32(len(calls) == 2)  # the last of the two steps
 
-    text = run_one(wrong("ssd_scan_step", last_state))
+    text = run_one(wrong("ssd_chunk_scan_step", last_state))
     assert text.message.startswith("stage state (model) is the first that differs")
     assert "layers.1.scan[" in text.message
 
 
 def test_a_crash_is_a_failure_and_names_its_layer():
-    text = run_one(Backend("crashing", broken.Golden(ssd_scan=broken.crashing)))
+    text = run_one(Backend("crashing", broken.Golden(ssd_chunk_scan=broken.crashing)))
     assert text.status == "failed"
     assert text.message == "stage layers.1 (mamba2 block): crash: RuntimeError: out of shared memory"
 
 
 def test_a_missing_op_is_missing():
     text = run_one(load("mamba_integer.spec.ops.activation"))
-    assert text.status == "missing" and "ssd_scan_step" in text.message and "squareplus" not in text.message
+    assert text.status == "missing" and "ssd_chunk_scan_step" in text.message and "squareplus" not in text.message
 
 
 def test_a_fast_reference_is_held_against_the_golden_one():

@@ -39,7 +39,7 @@ def last_bit_flipped(result, arrays, parameters):
     ("op", "stage", "tensor"),
     [
         ("selective_scan", "step 1 layers.0 (mamba1 block)", "scan"),
-        ("ssd_scan_backward", "step 1 layers.1 backwards (mamba2 block)", "gradient of layers.1.x"),
+        ("ssd_chunk_scan_backward", "step 1 layers.1 backwards (mamba2 block)", "gradient of layers.1.x"),
         ("silu_gate_backward", "step 1 layers.1 backwards (mamba2 block)", "gradient of layers.1.scan"),
         ("causal_conv1d_backward", "step 1 layers.1 backwards (mamba2 block)", "gradient of layers.1.xz"),
         ("ternary_linear_backward_weight", "step 1 head backwards (model)", "gradient of head"),
@@ -64,7 +64,7 @@ def test_what_only_a_second_step_shows_is_found():
 
 
 def test_a_crash_is_a_failure_and_names_its_layer():
-    text = run_one(Backend("crashing", broken.Golden(ssd_scan_backward=broken.crashing)))
+    text = run_one(Backend("crashing", broken.Golden(ssd_chunk_scan_backward=broken.crashing)))
     assert text.status == "failed"
     assert text.message == "stage step 1 layers.1 backwards (mamba2 block): crash: RuntimeError: out of shared memory"
 

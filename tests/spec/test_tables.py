@@ -76,6 +76,10 @@ def test_decays():
         real = [mp.exp(-(n + 1) * mp.mpf(dt.numerator) / dt.denominator) * 2**k for n in range(states)]
         assert table.dtype == np.int16
         assert table.tolist() == [min(nearest(r), 2**k - 1) for r in real], (states, dt, k)
+        exponents = [(n + 1) * mp.mpf(dt.numerator) / dt.denominator * 2**k / mp.log(2) for n in range(states)]
+        table = spec.tables.hippo_exponents(states, dt, k)
+        assert table.dtype == np.int16
+        assert table.tolist() == [min(nearest(r), 2**15 - 1) for r in exponents], (states, dt, k)
 
 
 @pytest.mark.parametrize("s", [2, 8, 15, 30])
