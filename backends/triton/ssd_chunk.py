@@ -1,9 +1,9 @@
-"""Triton versions of ``spec.ops.ssd_chunk``.
+"""Triton versions of ``spec.ops.ssd_chunk``: two kernels.
 
-Small kernels first lay positions out on the grid, in tiles of one chunk each: what depends on a position and head alone
-is computed once for each, b is stored a second time with time contiguous, and slots that no position fills change
-nothing. Then a program for each head walks through the chunks with its state in registers; each product is
-one of int8 on the tensor cores, states and weighed inputs being two limbs.
+The first lays positions out on the grid, a program for each chunk and a few heads: what no state changes is computed
+there, with every processor busy: the int8 factors inside a chunk, the factors of each position, x and b with time
+contiguous, and the open chunk that the call leaves. The second walks through the chunks of a head with its state in
+registers; each product is one of int8 on the tensor cores, states and weighed inputs being two limbs.
 """
 
 import torch
@@ -15,52 +15,25 @@ from mamba_integer.spec.contract import implements
 from mamba_integer.spec.ops import ssd_chunk as definition
 
 from . import integers
+from .launch import launch
+from .ssd_chunk_factors import (
+    DECAY_BITS,
+    LARGEST_ROW_EXPONENT,
+    LARGEST_TWO_LIMBS,
+    exponent_sums,
+    fraction_power,
+    gains,
+    input_weights,
+    rounded_power,
+)
 
 LEAST_TILE = 32  # of an int8 product
-CHANNELS, ROWS = 64, 64
-WIDE_STATES = 128  # above, a program has fewer channels
-WARPS, STAGES = 4, 3
-PLANES = 6  # of integers that the scan reads for each position and head
+CHANNELS = 32  # of a program that walks: few, for more programs than processors balance them
+GRID_CHANNELS, GROUP = 64, 4  # of a program that lays out: channels at once, and heads
+STAGES = 2
+FACTORS = 4  # rows of a chunk's factors: inside, before, of inputs, and of the whole chunk
 
-DECAY_BITS = tl.constexpr(definition.DECAY_BITS)
-DECAY_ONE = tl.constexpr(1 << definition.DECAY_BITS)
 MOST_SKIP_BITS = tl.constexpr(15)  # with which a skip of 16 bits still fits int32
-FRACTION_BITS = tl.constexpr(definition.FRACTION_BITS)
-LARGEST_EXPONENT = tl.constexpr(definition.LARGEST_EXPONENT)
-LARGEST_ROW_EXPONENT = tl.constexpr(definition.LARGEST_ROW_EXPONENT)
-LARGEST_TWO_LIMBS = tl.constexpr(definition.LARGEST_TWO_LIMBS)
-ONE = tl.constexpr(definition.ONE)
-POWER_BITS = tl.constexpr(definition.POWER_BITS)
-C0, C1, C2, C3, C4, C5, C6 = (tl.constexpr(c) for c in definition.POWER)
-
-
-@triton.jit
-def fraction_power(f):
-    """Return 2**(-f / 4096) in Q.30, int64, for a fraction."""
-    f = f.to(tl.int64)
-    p = ((f * C6) >> FRACTION_BITS) + C5
-    p = ((p * f) >> FRACTION_BITS) + C4
-    p = ((p * f) >> FRACTION_BITS) + C3
-    p = ((p * f) >> FRACTION_BITS) + C2
-    p = ((p * f) >> FRACTION_BITS) + C1
-    return ((p * f) >> FRACTION_BITS) + C0
-
-
-@triton.jit
-def power(z, bits: tl.constexpr):
-    s = (tl.minimum(z >> FRACTION_BITS, 32) + (POWER_BITS - bits)).to(tl.int64)
-    p = fraction_power(z & (ONE - 1))
-    half = ((tl.zeros_like(s) + 1) << s) >> 1
-    return ((p + half) >> s).to(tl.int32)
-
-
-@triton.jit
-def exponent_sums(d, q):
-    """Return the sums of a chunk's exponents: less the fraction that the last position which forgets had."""
-    sums = tl.cumsum(d, 0)
-    forgot = tl.where(d == LARGEST_EXPONENT, ((q + 1) << FRACTION_BITS) + (sums & (ONE - 1)), 0)
-    latest = tl.max(tl.where(q[:, None] >= q[None, :], forgot[None, :], 0), 1)
-    return sums - (latest & (ONE - 1))
 
 
 @triton.jit
@@ -71,113 +44,124 @@ def round_by(x, s):
 
 
 @triton.jit
-def exponents_kernel(
-    planes_pointer,
-    chunks_pointer,
+def mix(scores, whole, column, weight):
+    """Return the row exponents and the int8 factors of a chunk, of scores that are 0 above the diagonal."""
+    # Below 0 above the diagonal alone: unsigned, such a lag is a large one.
+    lag = tl.minimum((whole[:, None] - column[None, :]).to(tl.uint32), 31).to(tl.int32)
+    mixed = (scores * weight[None, :]) >> lag
+    highest = tl.max(tl.abs(mixed), 1)
+    e = tl.maximum(integers.bit_length(highest) - 7, 1)
+    e += (round_by(highest, e) > 127).to(e.dtype)
+    half = (tl.zeros_like(e) + 1) << (e - 1)
+    return e, ((mixed + half[:, None]) >> e[:, None]).to(tl.int8)
+
+
+@triton.jit
+def state_order(s, STATES: tl.constexpr):
+    """Return where the walk has state s in a sum over states: those of one thread of a tensor core side by side."""
+    if STATES < 64:
+        return s
+    parts: tl.constexpr = STATES // 64
+    return (((s // 16) % 4 * 8 + s % 8) * parts + s // 64) * 2 + s // 8 % 2
+
+
+@triton.jit
+def in_state_order(tile, STATES: tl.constexpr, CHANNELS: tl.constexpr):
+    """Return a tile (state, channel) in that order."""
+    if STATES < 64:
+        return tile
+    parts = tl.reshape(tile, [STATES // 64, 4, 2, 8, CHANNELS])
+    return tl.reshape(tl.permute(parts, [1, 3, 0, 2, 4]), [STATES, CHANNELS])
+
+
+@triton.jit
+def grid_kernel(
+    mixed_pointer,
+    inputs_pointer,
+    turned_pointer,
+    queries_pointer,
+    factors_pointer,
+    rest_x_pointer,
+    rest_d_pointer,
+    rest_b_pointer,
+    rest_pointer,
+    x_pointer,
     d_pointer,
-    open_pointer,
+    b_pointer,
+    c_pointer,
+    open_x_pointer,
+    open_d_pointer,
+    open_b_pointer,
     fill_pointer,
     length,
     heads,
+    width,
+    states,
     chunks,
-    plane,
-    chunk_plane,
     WEIGHT_BITS: tl.constexpr,
     CARRIED_BITS: tl.constexpr,
     Q: tl.constexpr,
     TILE: tl.constexpr,
-):
-    """Compute a chunk's powers of two for one head; a chunk that isn't whole leaves the state as it is."""
-    program, plane = tl.program_id(0), tl.cast(plane, tl.int64)
-    n, head, row = program % chunks, program // chunks % heads, (program // chunks // heads).to(tl.int64)
-    q = tl.arange(0, TILE)
-    fill = tl.load(fill_pointer + row)
-    position = n * Q + q
-    inside = (q < Q) & (position < fill + length)
-    before = tl.load(open_pointer + (row * Q + q) * heads + head, mask=inside & (position < fill), other=0).to(tl.int32)
-    place = (row * length + position - fill) * heads + head
-    d = tl.load(d_pointer + place, mask=inside & (position >= fill), other=0).to(tl.int32) + before
-    sums = exponent_sums(d, q)
-    last = tl.max(sums, 0)
-    rest = -(sums & (ONE - 1)) + ONE
-    gain = power(rest, POWER_BITS) - power(rest + d, POWER_BITS)
-    bits = integers.bit_length(gain)
-    whole = n * Q + Q <= fill + length
-    weight = power(last - sums, DECAY_BITS) - power(last - sums + d, DECAY_BITS)
-    weight = tl.where(whole, weight, 0)
-    r = tl.maximum(integers.bit_length(tl.max(weight, 0)) - 8, 0)
-    kept = tl.where(whole, power(last, DECAY_BITS), DECAY_ONE)
-
-    planes_pointer += program.to(tl.int64) * TILE + q
-    tl.store(planes_pointer, sums >> FRACTION_BITS)
-    tl.store(planes_pointer + plane, (sums >> FRACTION_BITS) + bits - POWER_BITS)
-    tl.store(planes_pointer + 2 * plane, round_by(gain, tl.maximum(bits - WEIGHT_BITS, 0)))
-    tl.store(planes_pointer + 3 * plane, fraction_power(sums & (ONE - 1)).to(tl.int32))
-    tl.store(planes_pointer + 4 * plane, power(sums, CARRIED_BITS))
-    tl.store(planes_pointer + 5 * plane, weight)
-    tl.store(chunks_pointer + program, kept)
-    tl.store(chunks_pointer + chunk_plane + program, r)
-
-
-@triton.jit
-def mixtures_kernel(
-    keys_pointer,
-    turned_pointer,
-    queries_pointer,
-    b_pointer,
-    c_pointer,
-    open_pointer,
-    fill_pointer,
-    length,
-    chunks,
-    states,
-    Q: tl.constexpr,
-    TILE: tl.constexpr,
+    GROUP: tl.constexpr,
+    CHANNELS: tl.constexpr,
     STATES: tl.constexpr,
 ):
-    """Lay a chunk's b out on the grid, (time, state) and (state, time), and its c, (time, state)."""
+    """Compute a chunk's factors for a few heads; the chunk after the last whole one is the open one that is left."""
     program = tl.program_id(0)
-    n, row = program % chunks, (program // chunks).to(tl.int64)
-    q, s = tl.arange(0, TILE), tl.arange(0, STATES)
-    fill = tl.load(fill_pointer + row)
-    position = n * Q + q
-    inside = (q < Q) & (position < fill + length)
-    old, new = inside & (position < fill), inside & (position >= fill)
-    known = (s < states)[None, :]
-    place = (row * length + position - fill)[:, None] * states + s[None, :]
-    b = tl.load(open_pointer + (row * Q + q)[:, None] * states + s[None, :], mask=old[:, None] & known, other=0)
-    b += tl.load(b_pointer + place, mask=new[:, None] & known, other=0)
-    c = tl.load(c_pointer + place, mask=new[:, None] & known, other=0)
-    tile = program.to(tl.int64) * TILE * STATES
-    tl.store(keys_pointer + tile + q[:, None] * STATES + s[None, :], b)
-    tl.store(queries_pointer + tile + q[:, None] * STATES + s[None, :], c)
-    tl.store(turned_pointer + tile + s[:, None] * TILE + q[None, :], tl.trans(b))
-
-
-@triton.jit
-def open_kernel(
-    open_pointer,
-    before_pointer,
-    after_pointer,
-    fill_pointer,
-    length,
-    width,
-    Q: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    """Write a position of the open chunk that the call leaves: of ``width`` elements, zeros beyond its fill."""
-    blocks = tl.cdiv(width, BLOCK)
-    program = tl.program_id(0)
-    part, q, row = program % blocks, program // blocks % Q, (program // blocks // Q).to(tl.int64)
+    groups = tl.maximum(tl.cdiv(heads, GROUP), 1)
+    group, n, row = program % groups, program // groups % chunks, (program // groups // chunks).to(tl.int64)
     fill = tl.load(fill_pointer + row)
     stop = fill + length
-    position = stop // Q * Q + q
-    i = part * BLOCK + tl.arange(0, BLOCK)
-    old = i < tl.where(position < fill, width, 0)
-    new = i < tl.where((position >= fill) & (position < stop), width, 0)
-    value = tl.load(before_pointer + (row * Q + q) * width + i, mask=old, other=0)
-    value += tl.load(after_pointer + (row * length + position - fill) * width + i, mask=new, other=0)
-    tl.store(open_pointer + (row * Q + q) * width + i, value, mask=i < width)
+    if n * Q <= stop:
+        q, s = tl.arange(0, TILE), tl.arange(0, STATES)
+        position = n * Q + q
+        inside = (q < Q) & (position < stop)
+        old, new = inside & (position < fill), inside & (position >= fill)
+        left = q < tl.where(n == stop // Q, Q, 0)
+        time, slot = row * length + (position - fill), row * Q + q
+        known = (s < states)[None, :]
+        place = time[:, None] * states + s[None, :]
+        opened = slot[:, None] * states + s[None, :]
+        keys = tl.load(open_b_pointer + opened, mask=old[:, None] & known, other=0)
+        keys += tl.load(b_pointer + place, mask=new[:, None] & known, other=0)
+        queries = tl.load(c_pointer + place, mask=new[:, None] & known, other=0)
+        tile = (row * chunks + n) * TILE * STATES
+        if group == 0:
+            tl.store(queries_pointer + tile + q[:, None] * STATES + state_order(s, STATES)[None, :], queries)
+            tl.store(turned_pointer + tile + s[:, None] * TILE + q[None, :], tl.trans(keys))
+            tl.store(rest_b_pointer + opened, keys, mask=left[:, None] & known)
+            if n == 0:
+                tl.store(rest_pointer + row, stop % Q)
+        scores = tl.dot(queries, tl.trans(keys), out_dtype=tl.int32)
+        scores = tl.where(q[:, None] >= q[None, :], scores, 0)
+        whole = n * Q + Q <= stop
+        for head in range(group * GROUP, tl.minimum(group * GROUP + GROUP, heads)):
+            d = tl.load(open_d_pointer + slot * heads + head, mask=old, other=0).to(tl.int32)
+            d += tl.load(d_pointer + time * heads + head, mask=new, other=0)
+            tl.store(rest_d_pointer + slot * heads + head, d, mask=left)
+            sums = exponent_sums(d)
+            power_of_fraction = fraction_power(sums)
+            exponent, column, weight = gains(sums, d, WEIGHT_BITS)
+            e, mixed = mix(scores, exponent, column, weight)
+            weights, r, kept = input_weights(sums, d, whole)
+            at = (row * heads + head) * chunks + n
+            tl.store(mixed_pointer + at * (TILE * TILE) + q[:, None] * TILE + q[None, :], mixed)
+            factors = factors_pointer + at * (4 * TILE)
+            tl.store(factors + q, round_by(power_of_fraction, -e + LARGEST_ROW_EXPONENT))
+            tl.store(factors + TILE + q, rounded_power(power_of_fraction, sums, CARRIED_BITS))
+            tl.store(factors + 2 * TILE + q, weights)
+            tl.store(factors + 3 * TILE, kept)
+            tl.store(factors + 3 * TILE + 1, r)
+            for block in range(0, tl.cdiv(width, CHANNELS)):
+                p = block * CHANNELS + tl.arange(0, CHANNELS)
+                channel = (p < width)[None, :]
+                opened_x = (slot * heads + head)[:, None] * width + p[None, :]
+                x = tl.load(open_x_pointer + opened_x, mask=old[:, None] & channel, other=0)
+                place_x = (time * heads + head)[:, None] * width + p[None, :]
+                x += tl.load(x_pointer + place_x, mask=new[:, None] & channel, other=0)
+                turned = at * width * TILE + p[:, None].to(tl.int64) * TILE + q[None, :]
+                tl.store(inputs_pointer + turned, tl.trans(x), mask=(p < width)[:, None])
+                tl.store(rest_x_pointer + opened_x, x, mask=left[:, None] & channel)
 
 
 @triton.jit
@@ -196,26 +180,14 @@ def seen_limbs(state, s_h: tl.constexpr):
 
 
 @triton.jit
-def mix(scores, whole, column, weight, i, q):
-    """Return the row exponents and the int8 factors of a tile's rows i."""
-    lag = tl.minimum(whole[:, None] - column[None, :], 31)
-    mixed = tl.where(i[:, None] >= q[None, :], (scores * weight[None, :]) >> lag, 0)
-    highest = tl.max(tl.abs(mixed), 1)
-    e = tl.maximum(integers.bit_length(highest) - 7, 1)
-    e += (round_by(highest, e) > 127).to(e.dtype)
-    half = (tl.zeros_like(e) + 1) << (e - 1)
-    return e, ((mixed + half[:, None]) >> e[:, None]).to(tl.int8)
-
-
-@triton.jit
-def next_state(state, x, factor, turned, r, kept, half):
-    """Return the state after a chunk: x (time, channel), its weights, and b (state, time)."""
+def next_state(state, inputs, weights, turned, r, kept, half):
+    """Return the state (state, channel) after a chunk: x (channel, time), its weights, and b (state, time)."""
     # The high byte of the rounded product, and the low one, straight from the product.
-    product = x.to(tl.int32) * factor[:, None] + ((1 << r) >> 1)
+    product = inputs.to(tl.int32) * weights[None, :] + ((1 << r) >> 1)
     low = (product >> r).to(tl.int8)
     high = ((product + (128 << r)) >> (r + 8)).to(tl.int8)
-    added = tl.dot(tl.trans(low), tl.trans(turned), out_dtype=tl.int32)
-    added += tl.dot(tl.trans(high), tl.trans(turned), out_dtype=tl.int32) << 8
+    added = tl.dot(turned, tl.trans(high), out_dtype=tl.int32) << 8
+    added = tl.dot(turned, tl.trans(low), added, out_dtype=tl.int32)
     return ((half + state.to(tl.int64) * kept) >> DECAY_BITS).to(tl.int32) + added * (4 << r)
 
 
@@ -225,12 +197,11 @@ def scan_kernel(
     y_pointer,
     end_pointer,
     x_pointer,
-    open_pointer,
-    keys_pointer,
+    mixed_pointer,
+    inputs_pointer,
     turned_pointer,
     queries_pointer,
-    planes_pointer,
-    chunks_pointer,
+    factors_pointer,
     skip_pointer,
     h_pointer,
     fill_pointer,
@@ -239,8 +210,6 @@ def scan_kernel(
     width,
     states,
     chunks,
-    plane,
-    chunk_plane,
     half_y,
     half_h,
     s_h: tl.constexpr,
@@ -249,143 +218,105 @@ def scan_kernel(
     WIDE: tl.constexpr,
     Q: tl.constexpr,
     TILE: tl.constexpr,
-    ROWS: tl.constexpr,
     CHANNELS: tl.constexpr,
     STATES: tl.constexpr,
 ):
-    program, plane = tl.program_id(0), tl.cast(plane, tl.int64)
+    program = tl.program_id(0)
     blocks = tl.cdiv(width, CHANNELS)
     block, head, row = program % blocks, program // blocks % heads, (program // blocks // heads).to(tl.int64)
     q, s, p = tl.arange(0, TILE), tl.arange(0, STATES), block * CHANNELS + tl.arange(0, CHANNELS)
     fill = tl.load(fill_pointer + row)
     skip = tl.load(skip_pointer + head).to(tl.int32)
     channel = p < width
-    place = ((row * heads + head) * width + p)[:, None] * states + s[None, :]
-    known = channel[:, None] & (s < states)[None, :]
+    place = ((row * heads + head) * width + p)[None, :] * states + s[:, None]
+    known = channel[None, :] & (s < states)[:, None]
     state = tl.load(h_pointer + place, mask=known, other=0)
-    x_pointer += row * length * heads * width + head * width + p[None, :]
-    y_pointer += row * length * heads * width + head * width + p[None, :]
-    open_pointer += row * Q * heads * width + head * width + p[None, :]
-    planes_pointer += (row * heads + head) * chunks * TILE
-    chunks_pointer += (row * heads + head) * chunks
+    across = ((row * length * heads + head) * width + p)[None, :]
+    first, tile_of_inputs = (row * heads + head) * chunks, tl.cast(width, tl.int64) * TILE
+    inputs_pointer += first * width * TILE + p[:, None].to(tl.int64) * TILE + q[None, :]
+    mixed_pointer += first * (TILE * TILE) + q[:, None] * TILE + q[None, :]
+    factors_pointer += first * (4 * TILE)
     tiles = row * chunks * TILE * STATES
-    keys_pointer += tiles + q[:, None] * STATES + s[None, :]
     turned_pointer += tiles + s[:, None] * TILE + q[None, :]
-    queries_pointer += tiles
+    queries_pointer += tiles + q[:, None] * STATES + s[None, :]
 
     for n in range(0, (fill + length + Q - 1) // Q):
-        first = n * Q - fill
-        time = first + q
-        inside = (q < Q) & (time >= 0) & (time < length)
-        x = tl.load(
-            x_pointer + time[:, None].to(tl.int64) * (heads * width), mask=inside[:, None] & channel[None, :], other=0
-        )
-        if n == 0:
-            old = (q < fill)[:, None] & channel[None, :]
-            x += tl.load(open_pointer + q[:, None] * (heads * width), mask=old, other=0)
-        keys = tl.load(keys_pointer + n * (TILE * STATES))
+        time = n * Q - fill + q
+        inside = ((q < Q) & (time >= 0) & (time < length))[:, None] & channel[None, :]
+        outputs = across + time[:, None].to(tl.int64) * (heads * width)
+        x = tl.load(x_pointer + outputs, mask=inside, other=0)
+        inputs = tl.load(inputs_pointer + n * tile_of_inputs, mask=channel[:, None], other=0)
+        mixed = tl.load(mixed_pointer + n * (TILE * TILE))
+        queries = tl.load(queries_pointer + n * (TILE * STATES))
         turned = tl.load(turned_pointer + n * (TILE * STATES))
-        column = tl.load(planes_pointer + n * TILE + plane + q)
-        weight = tl.load(planes_pointer + n * TILE + 2 * plane + q)
+        factors = factors_pointer + n * (4 * TILE)
         high, low = seen_limbs(state, s_h)
-        for part in tl.static_range(TILE // ROWS):
-            i = part * ROWS + tl.arange(0, ROWS)
-            at = planes_pointer + n * TILE + i
-            queries = tl.load(queries_pointer + n * (TILE * STATES) + i[:, None] * STATES + s[None, :])
-            scores = tl.dot(queries, tl.trans(keys), out_dtype=tl.int32)
-            e, mixed = mix(scores, tl.load(at), column, weight, i, q)
-            within = tl.dot(mixed, x, out_dtype=tl.int32)
-            within_factor = round_by(tl.load(at + 3 * plane), -e + LARGEST_ROW_EXPONENT)
-            before = tl.dot(queries, tl.trans(low), out_dtype=tl.int32)
-            before += tl.dot(queries, tl.trans(high), out_dtype=tl.int32) << 8
-            total = half_y + within.to(tl.int64) * within_factor[:, None]
-            total += before.to(tl.int64) * tl.load(at + 4 * plane)[:, None]
-            # Of several parts, each reads its rows of x again: a slice of registers is none that Triton has.
-            if TILE == ROWS:
-                own, stored = x, inside
-            else:
-                stored = (i < Q) & (first + i >= 0) & (first + i < length)
-                own = tl.load(
-                    x_pointer + (first + i)[:, None].to(tl.int64) * (heads * width),
-                    mask=stored[:, None] & channel[None, :],
-                    other=0,
-                )
-            if SUM_BITS > MOST_SKIP_BITS:
-                total += (own.to(tl.int32) * skip).to(tl.int64) << SUM_BITS
-            else:
-                total += own.to(tl.int64) * (skip << SUM_BITS)
-            y = integers.saturate((total >> (SUM_BITS + s_y)).to(WIDE), 16).to(tl.int16)
-            tl.store(
-                y_pointer + (first + i)[:, None].to(tl.int64) * (heads * width),
-                y,
-                mask=stored[:, None] & channel[None, :],
-            )
-        r = tl.load(chunks_pointer + chunk_plane + n)
-        kept = tl.load(chunks_pointer + n)
-        factor = tl.load(planes_pointer + n * TILE + 5 * plane + q)
-        state = next_state(state, x, factor, turned, r, kept, half_h)
+        before = tl.dot(queries, in_state_order(high, STATES, CHANNELS), out_dtype=tl.int32) << 8
+        before = tl.dot(queries, in_state_order(low, STATES, CHANNELS), before, out_dtype=tl.int32)
+        within = tl.dot(mixed, tl.trans(inputs), out_dtype=tl.int32)
+        total = half_y + within.to(tl.int64) * tl.load(factors + q)[:, None]
+        total += before.to(tl.int64) * tl.load(factors + TILE + q)[:, None]
+        if SUM_BITS > MOST_SKIP_BITS:
+            total += (x.to(tl.int32) * skip).to(tl.int64) << SUM_BITS
+        else:
+            total += x.to(tl.int64) * (skip << SUM_BITS)
+        y = integers.saturate((total >> (SUM_BITS + s_y)).to(WIDE), 16).to(tl.int16)
+        tl.store(y_pointer + outputs, y, mask=inside)
+        weights = tl.load(factors + 2 * TILE + q)
+        kept, r = tl.load(factors + 3 * TILE), tl.load(factors + 3 * TILE + 1)
+        state = next_state(state, inputs, weights, turned, r, kept, half_h)
     tl.store(end_pointer + place, state, mask=known)
-
-
-def open_chunk(before, after, fill, length):
-    opened = torch.empty_like(before, memory_format=torch.contiguous_format)
-    batch, chunk = before.shape[:2]
-    width = before[0, 0].numel() if batch else 0
-    if width:
-        block = min(1024, triton.next_power_of_2(width))
-        grid = (batch * chunk * triton.cdiv(width, block),)
-        open_kernel[grid](opened, before, after, fill, length, width, Q=chunk, BLOCK=block)
-    return opened
 
 
 @implements(ops.ssd_chunk_scan)
 def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_y):
-    x, d, b, c, skip, h, open_x, open_d, open_b, fill = (
-        a.contiguous() for a in (x, d, b, c, skip, h, open_x, open_d, open_b, fill)
-    )
     batch, length, heads, width = x.shape
     states, chunk = h.shape[-1], open_x.shape[1]
-    opened = [open_chunk(*pair, fill, length) for pair in ((open_x, x), (open_d, d), (open_b, b))]
-    y, end, rest = torch.empty_like(x, dtype=torch.int16), torch.empty_like(h), (fill + length) % chunk
-    if 0 in x.shape:
-        return y, h.clone(), *opened, rest
-    chunks = triton.cdiv(length + chunk - 1, chunk)
+    chunks = (length + chunk - 1) // chunk + 1  # of the fullest row, and the empty one that it may leave
     tile, padded = max(chunk, LEAST_TILE), max(triton.next_power_of_2(states), LEAST_TILE)
 
-    def empty(*shape, dtype):
+    def empty(*shape, dtype=torch.int8):
         return torch.empty(shape, dtype=dtype, device=x.device)
 
-    planes = empty(PLANES, batch * heads * chunks * tile, dtype=torch.int32)
-    factors = empty(2, batch * heads * chunks, dtype=torch.int32)
-    keys, turned, queries = (empty(batch * chunks, tile * padded, dtype=torch.int8) for _ in range(3))
-    bits = dict(
+    y, end, rest = (
+        empty(*x.shape, dtype=torch.int16),
+        empty(*h.shape, dtype=torch.int32),
+        empty(batch, dtype=torch.int32),
+    )
+    opened = [empty(*a.shape, dtype=a.dtype) for a in (open_x, open_d, open_b)]
+    mixed, inputs = empty(batch * heads * chunks, tile * tile), empty(batch * heads * chunks, width * tile)
+    turned, queries = empty(batch * chunks, padded * tile), empty(batch * chunks, tile * padded)
+    factors = empty(batch * heads * chunks, FACTORS * tile, dtype=torch.int32)
+    sizes = length, heads, width, states, chunks
+    tiles = dict(Q=chunk, TILE=tile, STATES=padded)
+    launch(
+        grid_kernel,
+        batch * chunks * max(triton.cdiv(heads, GROUP), 1),
+        (mixed, inputs, turned, queries, factors, *opened, rest),
+        (x, d, b, c, open_x, open_d, open_b, fill),
+        *sizes,
         WEIGHT_BITS=definition.weight_bits(states),
         CARRIED_BITS=definition.carried_bits(states, s_h),
-        Q=chunk,
-        TILE=tile,
+        GROUP=GROUP,
+        CHANNELS=GRID_CHANNELS,
+        num_warps=max(tile // 16, 4),
+        **tiles,
     )
-    strides = planes.shape[1], factors.shape[1]
-    exponents_kernel[(factors.shape[1],)](planes, factors, d, open_d, fill, length, heads, chunks, *strides, **bits)
-    mixtures_kernel[(len(keys),)](
-        keys, turned, queries, b, c, open_b, fill, length, chunks, states, Q=chunk, TILE=tile, STATES=padded
-    )
-    block = CHANNELS if padded <= WIDE_STATES else CHANNELS // 2
-    block = min(block, max(triton.next_power_of_2(width), LEAST_TILE))
-    scan_kernel[(batch * heads * triton.cdiv(width, block),)](
-        *(y, end, x, open_x, keys, turned, queries, planes, factors, skip, h, fill),
-        *(length, heads, width, states, chunks, *strides),
-        *((1 << (definition.sum_bits(states) + s_y)) >> 1, 1 << (definition.DECAY_BITS - 1)),
+    launch(
+        scan_kernel,
+        batch * heads * triton.cdiv(width, CHANNELS),
+        (y, end),
+        (x, mixed, inputs, turned, queries, factors, skip, h, fill),
+        *sizes,
+        (1 << (definition.sum_bits(states) + s_y)) >> 1,
+        1 << (definition.DECAY_BITS - 1),
         s_h=s_h,
         s_y=s_y,
         SUM_BITS=definition.sum_bits(states),
         WIDE=tl.int32 if definition.rounded_sum(states, chunk, s_h, s_y).fits("int32") else tl.int64,
-        Q=chunk,
-        TILE=tile,
-        ROWS=min(ROWS, tile),
-        CHANNELS=block,
-        STATES=padded,
-        num_warps=WARPS,
-        num_stages=STAGES,
+        CHANNELS=CHANNELS,
+        num_stages=STAGES if tile <= 64 else 1,
+        **tiles,
     )
     return y, end, *opened, rest
 

@@ -17,20 +17,21 @@ from mamba_integer.spec.ops import ssd_chunk_backward as backward
 
 from . import integers
 from .launch import elementwise
-from .ssd_chunk import (
+from .ssd_chunk import LEAST_TILE, mix, seen_limbs
+from .ssd_chunk_factors import (
     DECAY_BITS,
     LARGEST_TWO_LIMBS,
-    LEAST_TILE,
-    PLANES,
     POWER_BITS,
-    WARPS,
-    exponents_kernel,
-    mix,
-    mixtures_kernel,
-    next_state,
+    exponent_sums,
+    fraction_power,
+    gains,
+    input_weights,
     power,
-    seen_limbs,
+    rounded_power,
 )
+
+PLANES = 6  # of integers for each position and head
+WARPS = 4
 
 ENERGY_BITS = tl.constexpr(backward.ENERGY_BITS)
 STATE_BITS = tl.constexpr(definition.STATE_BITS)
@@ -65,6 +66,96 @@ def cut(values):
 @triton.jit
 def joined(high, low):
     return (high << 8) + low
+
+
+@triton.jit
+def exponents_kernel(
+    planes_pointer,
+    chunks_pointer,
+    d_pointer,
+    open_pointer,
+    fill_pointer,
+    length,
+    heads,
+    chunks,
+    plane,
+    chunk_plane,
+    WEIGHT_BITS: tl.constexpr,
+    CARRIED_BITS: tl.constexpr,
+    Q: tl.constexpr,
+    TILE: tl.constexpr,
+):
+    """Compute a chunk's powers of two for one head; a chunk that isn't whole leaves the state as it is."""
+    program, plane = tl.program_id(0), tl.cast(plane, tl.int64)
+    n, head, row = program % chunks, program // chunks % heads, (program // chunks // heads).to(tl.int64)
+    q = tl.arange(0, TILE)
+    fill = tl.load(fill_pointer + row)
+    position = n * Q + q
+    inside = (q < Q) & (position < fill + length)
+    before = tl.load(open_pointer + (row * Q + q) * heads + head, mask=inside & (position < fill), other=0).to(tl.int32)
+    place = (row * length + position - fill) * heads + head
+    d = before + tl.load(d_pointer + place, mask=inside & (position >= fill), other=0)
+    sums = exponent_sums(d)
+    power_of_fraction = fraction_power(sums)
+    exponent, column, gain = gains(sums, d, WEIGHT_BITS)
+    weight, r, kept = input_weights(sums, d, n * Q + Q <= fill + length)
+
+    planes_pointer += program.to(tl.int64) * TILE + q
+    tl.store(planes_pointer, exponent)
+    tl.store(planes_pointer + plane, column)
+    tl.store(planes_pointer + 2 * plane, gain)
+    tl.store(planes_pointer + 3 * plane, power_of_fraction)
+    tl.store(planes_pointer + 4 * plane, rounded_power(power_of_fraction, sums, CARRIED_BITS))
+    tl.store(planes_pointer + 5 * plane, weight)
+    tl.store(chunks_pointer + program, kept)
+    tl.store(chunks_pointer + chunk_plane + program, r)
+
+
+@triton.jit
+def mixtures_kernel(
+    keys_pointer,
+    turned_pointer,
+    queries_pointer,
+    b_pointer,
+    c_pointer,
+    open_pointer,
+    fill_pointer,
+    length,
+    chunks,
+    states,
+    Q: tl.constexpr,
+    TILE: tl.constexpr,
+    STATES: tl.constexpr,
+):
+    """Lay a chunk's b out on the grid, (time, state) and (state, time), and its c, (time, state)."""
+    program = tl.program_id(0)
+    n, row = program % chunks, (program // chunks).to(tl.int64)
+    q, s = tl.arange(0, TILE), tl.arange(0, STATES)
+    fill = tl.load(fill_pointer + row)
+    position = n * Q + q
+    inside = (q < Q) & (position < fill + length)
+    old, new = inside & (position < fill), inside & (position >= fill)
+    known = (s < states)[None, :]
+    place = (row * length + position - fill)[:, None] * states + s[None, :]
+    b = tl.load(open_pointer + (row * Q + q)[:, None] * states + s[None, :], mask=old[:, None] & known, other=0)
+    b += tl.load(b_pointer + place, mask=new[:, None] & known, other=0)
+    c = tl.load(c_pointer + place, mask=new[:, None] & known, other=0)
+    tile = program.to(tl.int64) * TILE * STATES
+    tl.store(keys_pointer + tile + q[:, None] * STATES + s[None, :], b)
+    tl.store(queries_pointer + tile + q[:, None] * STATES + s[None, :], c)
+    tl.store(turned_pointer + tile + s[:, None] * TILE + q[None, :], tl.trans(b))
+
+
+@triton.jit
+def next_state(state, x, factor, turned, r, kept, half):
+    """Return the state after a chunk: x (time, channel), its weights, and b (state, time)."""
+    # The high byte of the rounded product, and the low one, straight from the product.
+    product = x.to(tl.int32) * factor[:, None] + ((1 << r) >> 1)
+    low = (product >> r).to(tl.int8)
+    high = ((product + (128 << r)) >> (r + 8)).to(tl.int8)
+    added = tl.dot(tl.trans(low), tl.trans(turned), out_dtype=tl.int32)
+    added += tl.dot(tl.trans(high), tl.trans(turned), out_dtype=tl.int32) << 8
+    return ((half + state.to(tl.int64) * kept) >> DECAY_BITS).to(tl.int32) + added * (4 << r)
 
 
 @triton.jit
@@ -155,6 +246,7 @@ def back_kernel(
     skip = tl.load(skip_pointer + head).to(tl.int64)
     lam = tl.load(dh_pointer + first * width * states + place, mask=known, other=0).to(tl.int64)
     passed = tl.zeros([CHANNELS], tl.int64)
+    past_or_now = q[:, None] >= q[None, :]
     for m in range(0, chunks):
         n = chunks - 1 - m
         time = n * Q + q
@@ -182,7 +274,7 @@ def back_kernel(
 
         # Inside the chunk: errors, aligned along time, through the forward factors and back.
         scores = tl.dot(queries, tl.trans(keys), out_dtype=tl.int32)
-        e, mixed = mix(scores, whole, column, weight, q, q)
+        e, mixed = mix(tl.where(past_or_now, scores, 0), whole, column, weight)
         r, errors, high, low = cut(dy.to(tl.int64) * (down << e)[:, None])
         forth = tl.dot(mixed, bytes_x, out_dtype=tl.int32).to(tl.int64)
         back = tl.trans(mixed)
@@ -191,7 +283,7 @@ def back_kernel(
         turned_x = tl.trans(bytes_x)
         products = joined(tl.dot(dy_high, turned_x, out_dtype=tl.int32), tl.dot(dy_low, turned_x, out_dtype=tl.int32))
         products += (tl.sum(bytes_x.to(tl.int32), 1) * 128)[None, :]
-        e, slopes = mix(products.to(tl.int64), whole, column, weight.to(tl.int64), q, q)
+        e, slopes = mix(tl.where(past_or_now, products, 0).to(tl.int64), whole, column, weight.to(tl.int64))
         factor = down << e
         cut_by = tl.maximum(integers.bit_length(tl.max(factor, 0)) - 8, 0)
         short = rescale(queries.to(tl.int64) * factor[:, None], cut_by).to(tl.int32)

@@ -1,0 +1,87 @@
+"""The powers of two of a chunk in kernels: ``spec.ops.ssd_chunk``, C1 to C3 and the weights of C7."""
+
+import triton
+import triton.language as tl
+
+from mamba_integer.spec.ops import ssd_chunk as definition
+
+from . import integers
+
+DECAY_BITS = tl.constexpr(definition.DECAY_BITS)
+DECAY_ONE = tl.constexpr(1 << definition.DECAY_BITS)
+FRACTION_BITS = tl.constexpr(definition.FRACTION_BITS)
+LARGEST_EXPONENT = tl.constexpr(definition.LARGEST_EXPONENT)
+LARGEST_ROW_EXPONENT = tl.constexpr(definition.LARGEST_ROW_EXPONENT)
+LARGEST_TWO_LIMBS = tl.constexpr(definition.LARGEST_TWO_LIMBS)
+ONE = tl.constexpr(definition.ONE)
+POWER_BITS = tl.constexpr(definition.POWER_BITS)
+C0, C1, C2, C3, C4, C5, C6 = (tl.constexpr(c) for c in definition.POWER)
+
+
+@triton.jit
+def times_fraction(p, f):
+    """Return (p * f) >> 12: narrowed at once, it is one product and one shift."""
+    return ((p.to(tl.int64) * f) >> FRACTION_BITS).to(tl.int32)
+
+
+@triton.jit
+def fraction_power(z):
+    """Return 2**(-f / 4096) in Q.30 for the fraction f of z: every step of the polynomial fits int32."""
+    f = (z & (ONE - 1)).to(tl.int64)
+    p = times_fraction(tl.zeros_like(z) + C6, f) + C5
+    p = times_fraction(p, f) + C4
+    p = times_fraction(p, f) + C3
+    p = times_fraction(p, f) + C2
+    p = times_fraction(p, f) + C1
+    return times_fraction(p, f) + C0
+
+
+@triton.jit
+def rounded_power(p, z, bits: tl.constexpr):
+    """Return 2**(-z / 4096) in Q.bits of p, the power of its fraction: at most 2**30, so a shift by 32 leaves 0."""
+    s = tl.minimum(z >> FRACTION_BITS, 32) + (POWER_BITS - bits)
+    shift = tl.minimum(s, 31).to(tl.uint32)
+    half = ((tl.zeros_like(shift) + 1) << shift) >> 1
+    return tl.where(s < 32, ((p.to(tl.uint32) + half) >> shift).to(tl.int32), 0)
+
+
+@triton.jit
+def power(z, bits: tl.constexpr):
+    return rounded_power(fraction_power(z), z, bits)
+
+
+@triton.jit
+def larger(a, b):
+    return tl.maximum(a, b)
+
+
+@triton.jit
+def exponent_sums(d):
+    """Return the sums of a chunk's exponents: less the fraction that the last position which forgets had."""
+    sums = tl.cumsum(d, 0)
+    order = (tl.arange(0, d.shape[0]) + 1) << FRACTION_BITS
+    forgot = tl.where(d == LARGEST_EXPONENT, order + (sums & (ONE - 1)), 0)
+    return sums - (tl.associative_scan(forgot, 0, larger) & (ONE - 1))
+
+
+@triton.jit
+def gains(sums, d, bits: tl.constexpr):
+    """Return the integer parts of the sums, those of columns with the gains' lengths added, and the weights."""
+    rest = -(sums & (ONE - 1)) + ONE
+    gain = power(rest, POWER_BITS) - power(rest + d, POWER_BITS)
+    length = integers.bit_length(gain)
+    s = tl.maximum(length - bits, 0)
+    weight = (gain + (((tl.zeros_like(s) + 1) << s) >> 1)) >> s
+    whole = sums >> FRACTION_BITS
+    return whole, whole + length - POWER_BITS, weight
+
+
+@triton.jit
+def input_weights(sums, d, whole):
+    """Return the weights of a chunk's inputs, their exponent r and the decay; a chunk not whole changes no state."""
+    last = tl.max(sums, 0)
+    left = last - sums
+    weight = power(left, DECAY_BITS) - power(left + d, DECAY_BITS)
+    weight = tl.where(whole, weight, 0)
+    r = tl.maximum(integers.bit_length(tl.max(weight, 0)) - 8, 0)
+    return weight, r, tl.where(whole, power(last, DECAY_BITS), DECAY_ONE)
