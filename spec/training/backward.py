@@ -185,8 +185,8 @@ class BlockBackward:
         projected = self.settle_gradient("projected", **decay, **raw)
         x = self.settle_gradient("x", x=read, x_proj=self.product("x_proj", projected))
         xz = self.settle_gradient("xz", NARROWING_SHIFT, conv=x, z=gated)
-        raw = self.product("in_proj", xz)
-        self.exponents.normalised(self.name("u"), raw)
+        product = self.product("in_proj", xz)
+        self.exponents.normalised(self.name("u"), product)
 
     def scan_exponents(self, y: int) -> dict[str, int]:
         """Return the exponents, before their shifts, of the scan's gradients of x, b, c and decay; y is that of dy."""
