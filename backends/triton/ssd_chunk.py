@@ -20,18 +20,15 @@ from .ssd_chunk_factors import (
     DECAY_BITS,
     LARGEST_ROW_EXPONENT,
     LARGEST_TWO_LIMBS,
-    exponent_sums,
-    fraction_power,
-    gains,
-    input_weights,
-    rounded_power,
+    factors_kernel,
 )
 
 LEAST_TILE = 32  # of an int8 product
 CHANNELS = 32  # of a program that walks: few, for more programs than processors balance them
 GRID_CHANNELS, GROUP = 64, 4  # of a program that lays out: channels at once, and heads
 STAGES = 2
-FACTORS = 4  # rows of a chunk's factors: inside, before, of inputs, and of the whole chunk
+FACTOR_ROWS = 8  # those of `factors_kernel`, and the factor of what is inside the chunk
+FACTOR_HEADS = 8  # of a program
 
 MOST_SKIP_BITS = tl.constexpr(15)  # with which a skip of 16 bits still fits int32
 
@@ -59,19 +56,19 @@ def mix(scores, whole, column, weight):
 @triton.jit
 def state_order(s, STATES: tl.constexpr):
     """Return where the walk has state s in a sum over states: those of one thread of a tensor core side by side."""
-    if STATES < 64:
-        return s
-    parts: tl.constexpr = STATES // 64
-    return (((s // 16) % 4 * 8 + s % 8) * parts + s // 64) * 2 + s // 8 % 2
+    if STATES >= 64:
+        parts: tl.constexpr = STATES // 64
+        s = (((s // 16) % 4 * 8 + s % 8) * parts + s // 64) * 2 + s // 8 % 2
+    return s
 
 
 @triton.jit
 def in_state_order(tile, STATES: tl.constexpr, CHANNELS: tl.constexpr):
     """Return a tile (state, channel) in that order."""
-    if STATES < 64:
-        return tile
-    parts = tl.reshape(tile, [STATES // 64, 4, 2, 8, CHANNELS])
-    return tl.reshape(tl.permute(parts, [1, 3, 0, 2, 4]), [STATES, CHANNELS])
+    if STATES >= 64:
+        parts = tl.reshape(tile, [STATES // 64, 4, 2, 8, CHANNELS])
+        tile = tl.reshape(tl.permute(parts, [1, 3, 0, 2, 4]), [STATES, CHANNELS])
+    return tile
 
 
 @triton.jit
@@ -82,15 +79,12 @@ def grid_kernel(
     queries_pointer,
     factors_pointer,
     rest_x_pointer,
-    rest_d_pointer,
     rest_b_pointer,
     rest_pointer,
     x_pointer,
-    d_pointer,
     b_pointer,
     c_pointer,
     open_x_pointer,
-    open_d_pointer,
     open_b_pointer,
     fill_pointer,
     length,
@@ -98,10 +92,9 @@ def grid_kernel(
     width,
     states,
     chunks,
-    WEIGHT_BITS: tl.constexpr,
-    CARRIED_BITS: tl.constexpr,
     Q: tl.constexpr,
     TILE: tl.constexpr,
+    ROWS: tl.constexpr,
     GROUP: tl.constexpr,
     CHANNELS: tl.constexpr,
     STATES: tl.constexpr,
@@ -134,24 +127,14 @@ def grid_kernel(
                 tl.store(rest_pointer + row, stop % Q)
         scores = tl.dot(queries, tl.trans(keys), out_dtype=tl.int32)
         scores = tl.where(q[:, None] >= q[None, :], scores, 0)
-        whole = n * Q + Q <= stop
         for head in range(group * GROUP, tl.minimum(group * GROUP + GROUP, heads)):
-            d = tl.load(open_d_pointer + slot * heads + head, mask=old, other=0).to(tl.int32)
-            d += tl.load(d_pointer + time * heads + head, mask=new, other=0)
-            tl.store(rest_d_pointer + slot * heads + head, d, mask=left)
-            sums = exponent_sums(d)
-            power_of_fraction = fraction_power(sums)
-            exponent, column, weight = gains(sums, d, WEIGHT_BITS)
-            e, mixed = mix(scores, exponent, column, weight)
-            weights, r, kept = input_weights(sums, d, whole)
             at = (row * heads + head) * chunks + n
+            factors = factors_pointer + at * (ROWS * TILE) + q
+            whole, column, gain = tl.load(factors), tl.load(factors + TILE), tl.load(factors + 2 * TILE)
+            e, mixed = mix(scores, whole, column, gain)
             tl.store(mixed_pointer + at * (TILE * TILE) + q[:, None] * TILE + q[None, :], mixed)
-            factors = factors_pointer + at * (4 * TILE)
-            tl.store(factors + q, round_by(power_of_fraction, -e + LARGEST_ROW_EXPONENT))
-            tl.store(factors + TILE + q, rounded_power(power_of_fraction, sums, CARRIED_BITS))
-            tl.store(factors + 2 * TILE + q, weights)
-            tl.store(factors + 3 * TILE, kept)
-            tl.store(factors + 3 * TILE + 1, r)
+            inside_factor = round_by(tl.load(factors + 3 * TILE), -e + LARGEST_ROW_EXPONENT)
+            tl.store(factors + 7 * TILE, inside_factor)
             for block in range(0, tl.cdiv(width, CHANNELS)):
                 p = block * CHANNELS + tl.arange(0, CHANNELS)
                 channel = (p < width)[None, :]
@@ -218,6 +201,7 @@ def scan_kernel(
     WIDE: tl.constexpr,
     Q: tl.constexpr,
     TILE: tl.constexpr,
+    ROWS: tl.constexpr,
     CHANNELS: tl.constexpr,
     STATES: tl.constexpr,
 ):
@@ -235,7 +219,7 @@ def scan_kernel(
     first, tile_of_inputs = (row * heads + head) * chunks, tl.cast(width, tl.int64) * TILE
     inputs_pointer += first * width * TILE + p[:, None].to(tl.int64) * TILE + q[None, :]
     mixed_pointer += first * (TILE * TILE) + q[:, None] * TILE + q[None, :]
-    factors_pointer += first * (4 * TILE)
+    factors_pointer += first * (ROWS * TILE)
     tiles = row * chunks * TILE * STATES
     turned_pointer += tiles + s[:, None] * TILE + q[None, :]
     queries_pointer += tiles + q[:, None] * STATES + s[None, :]
@@ -249,21 +233,21 @@ def scan_kernel(
         mixed = tl.load(mixed_pointer + n * (TILE * TILE))
         queries = tl.load(queries_pointer + n * (TILE * STATES))
         turned = tl.load(turned_pointer + n * (TILE * STATES))
-        factors = factors_pointer + n * (4 * TILE)
+        factors = factors_pointer + n * (ROWS * TILE)
         high, low = seen_limbs(state, s_h)
         before = tl.dot(queries, in_state_order(high, STATES, CHANNELS), out_dtype=tl.int32) << 8
         before = tl.dot(queries, in_state_order(low, STATES, CHANNELS), before, out_dtype=tl.int32)
         within = tl.dot(mixed, tl.trans(inputs), out_dtype=tl.int32)
-        total = half_y + within.to(tl.int64) * tl.load(factors + q)[:, None]
-        total += before.to(tl.int64) * tl.load(factors + TILE + q)[:, None]
+        total = half_y + within.to(tl.int64) * tl.load(factors + 7 * TILE + q)[:, None]
+        total += before.to(tl.int64) * tl.load(factors + 4 * TILE + q)[:, None]
         if SUM_BITS > MOST_SKIP_BITS:
             total += (x.to(tl.int32) * skip).to(tl.int64) << SUM_BITS
         else:
             total += x.to(tl.int64) * (skip << SUM_BITS)
         y = integers.saturate((total >> (SUM_BITS + s_y)).to(WIDE), 16).to(tl.int16)
         tl.store(y_pointer + outputs, y, mask=inside)
-        weights = tl.load(factors + 2 * TILE + q)
-        kept, r = tl.load(factors + 3 * TILE), tl.load(factors + 3 * TILE + 1)
+        weights = tl.load(factors + 5 * TILE + q)
+        kept, r = tl.load(factors + 6 * TILE), tl.load(factors + 6 * TILE + 1)
         state = next_state(state, inputs, weights, turned, r, kept, half_h)
     tl.store(end_pointer + place, state, mask=known)
 
@@ -286,17 +270,28 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
     opened = [empty(*a.shape, dtype=a.dtype) for a in (open_x, open_d, open_b)]
     mixed, inputs = empty(batch * heads * chunks, tile * tile), empty(batch * heads * chunks, width * tile)
     turned, queries = empty(batch * chunks, padded * tile), empty(batch * chunks, tile * padded)
-    factors = empty(batch * heads * chunks, FACTORS * tile, dtype=torch.int32)
+    factors = empty(batch * heads * chunks, FACTOR_ROWS * tile, dtype=torch.int32)
     sizes = length, heads, width, states, chunks
-    tiles = dict(Q=chunk, TILE=tile, STATES=padded)
+    tiles = dict(Q=chunk, TILE=tile, ROWS=FACTOR_ROWS)
+    rest_x, rest_d, rest_b = opened
+    launch(
+        factors_kernel,
+        batch * chunks * triton.cdiv(heads, FACTOR_HEADS),
+        (factors, rest_d),
+        (d, open_d, fill),
+        *(length, heads, chunks),
+        WEIGHT_BITS=definition.weight_bits(states),
+        CARRIED_BITS=definition.carried_bits(states, s_h),
+        HEADS=FACTOR_HEADS,
+        **tiles,
+    )
     launch(
         grid_kernel,
         batch * chunks * max(triton.cdiv(heads, GROUP), 1),
-        (mixed, inputs, turned, queries, factors, *opened, rest),
-        (x, d, b, c, open_x, open_d, open_b, fill),
+        (mixed, inputs, turned, queries, factors, rest_x, rest_b, rest),
+        (x, b, c, open_x, open_b, fill),
         *sizes,
-        WEIGHT_BITS=definition.weight_bits(states),
-        CARRIED_BITS=definition.carried_bits(states, s_h),
+        STATES=padded,
         GROUP=GROUP,
         CHANNELS=GRID_CHANNELS,
         num_warps=max(tile // 16, 4),
@@ -315,6 +310,7 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
         SUM_BITS=definition.sum_bits(states),
         WIDE=tl.int32 if definition.rounded_sum(states, chunk, s_h, s_y).fits("int32") else tl.int64,
         CHANNELS=CHANNELS,
+        STATES=padded,
         num_stages=STAGES if tile <= 64 else 1,
         **tiles,
     )

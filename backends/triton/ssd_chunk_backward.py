@@ -95,7 +95,7 @@ def exponents_kernel(
     before = tl.load(open_pointer + (row * Q + q) * heads + head, mask=inside & (position < fill), other=0).to(tl.int32)
     place = (row * length + position - fill) * heads + head
     d = before + tl.load(d_pointer + place, mask=inside & (position >= fill), other=0)
-    sums = exponent_sums(d)
+    sums = exponent_sums(d, q)
     power_of_fraction = fraction_power(sums)
     exponent, column, gain = gains(sums, d, WEIGHT_BITS)
     weight, r, kept = input_weights(sums, d, n * Q + Q <= fill + length)

@@ -56,10 +56,10 @@ def larger(a, b):
 
 
 @triton.jit
-def exponent_sums(d):
+def exponent_sums(d, position):
     """Return the sums of a chunk's exponents: less the fraction that the last position which forgets had."""
     sums = tl.cumsum(d, 0)
-    order = (tl.arange(0, d.shape[0]) + 1) << FRACTION_BITS
+    order = (position + 1) << FRACTION_BITS
     forgot = tl.where(d == LARGEST_EXPONENT, order + (sums & (ONE - 1)), 0)
     return sums - (tl.associative_scan(forgot, 0, larger) & (ONE - 1))
 
@@ -85,3 +85,56 @@ def input_weights(sums, d, whole):
     weight = tl.where(whole, weight, 0)
     r = tl.maximum(integers.bit_length(tl.max(weight, 0)) - 8, 0)
     return weight, r, tl.where(whole, power(last, DECAY_BITS), DECAY_ONE)
+
+
+@triton.jit
+def factors_kernel(
+    factors_pointer,
+    rest_d_pointer,
+    d_pointer,
+    open_d_pointer,
+    fill_pointer,
+    length,
+    heads,
+    chunks,
+    WEIGHT_BITS: tl.constexpr,
+    CARRIED_BITS: tl.constexpr,
+    Q: tl.constexpr,
+    TILE: tl.constexpr,
+    HEADS: tl.constexpr,
+    ROWS: tl.constexpr,
+):
+    """Compute the factors of a chunk's positions for a few heads, and lay d out on the grid.
+
+    Their rows: the integer part of a sum, that of a column, the gain, the power of the fraction, the factor of what was
+    before the chunk, the weight of an input, and the factors of the whole chunk.
+    """
+    program = tl.program_id(0)
+    groups = tl.cdiv(heads, HEADS)
+    group, n, row = program % groups, program // groups % chunks, (program // groups // chunks).to(tl.int64)
+    fill = tl.load(fill_pointer + row)
+    stop = fill + length
+    if n * Q <= stop:
+        q, head = tl.arange(0, TILE), group * HEADS + tl.arange(0, HEADS)
+        position = n * Q + q
+        inside = (q < Q) & (position < stop)
+        known = (head < heads)[None, :]
+        old, new = (inside & (position < fill))[:, None] & known, (inside & (position >= fill))[:, None] & known
+        slot = (row * Q + q)[:, None] * heads + head[None, :]
+        d = tl.load(open_d_pointer + slot, mask=old, other=0).to(tl.int32)
+        d += tl.load(d_pointer + (row * length + (position - fill))[:, None] * heads + head[None, :], mask=new, other=0)
+        tl.store(rest_d_pointer + slot, d, mask=(q < tl.where(n == stop // Q, Q, 0))[:, None] & known)
+        sums = exponent_sums(d, q[:, None])
+        power_of_fraction = fraction_power(sums)
+        whole, column, gain = gains(sums, d, WEIGHT_BITS)
+        weight, r, kept = input_weights(sums, d, n * Q + Q <= stop)
+        at = factors_pointer + ((row * heads + head) * chunks + n) * (ROWS * TILE)
+        place = at[None, :] + q[:, None]
+        tl.store(place, whole, mask=known)
+        tl.store(place + TILE, column, mask=known)
+        tl.store(place + 2 * TILE, gain, mask=known)
+        tl.store(place + 3 * TILE, power_of_fraction, mask=known)
+        tl.store(place + 4 * TILE, rounded_power(power_of_fraction, sums, CARRIED_BITS), mask=known)
+        tl.store(place + 5 * TILE, weight, mask=known)
+        tl.store(at + 6 * TILE, kept, mask=head < heads)
+        tl.store(at + 6 * TILE + 1, r, mask=head < heads)
