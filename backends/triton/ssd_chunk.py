@@ -7,6 +7,7 @@ registers; each product is one of int8 on the tensor cores, states and weighed i
 """
 
 import torch
+import torch.nn.functional as functional
 import triton
 import triton.language as tl
 
@@ -15,7 +16,7 @@ from mamba_integer.spec.contract import implements
 from mamba_integer.spec.ops import ssd_chunk as definition
 
 from . import integers
-from .launch import launch
+from .launch import launch, words
 from .ssd_chunk_factors import (
     DECAY_BITS,
     LARGEST_ROW_EXPONENT,
@@ -25,7 +26,7 @@ from .ssd_chunk_factors import (
 
 LEAST_TILE = 32  # of an int8 product
 CHANNELS = 32  # of a program that walks: few, for more programs than processors balance them
-GRID_CHANNELS, GROUP = 64, 4  # of a program that lays out: channels at once, and heads
+GRID_WORDS, GROUP = 16, 4  # of a program that lays out: words of four channels at once, and heads
 STAGES = 2
 FACTOR_ROWS = 8  # those of `factors_kernel`, and the factor of what is inside the chunk
 FACTOR_HEADS = 8  # of a program
@@ -72,6 +73,44 @@ def in_state_order(tile, STATES: tl.constexpr, CHANNELS: tl.constexpr):
 
 
 @triton.jit
+def words_on_grid(
+    x_pointer,
+    open_pointer,
+    rest_pointer,
+    word,
+    words,
+    row,
+    n,
+    head,
+    heads,
+    length,
+    fill,
+    first: tl.constexpr,
+    Q: tl.constexpr,
+    TILE: tl.constexpr,
+):
+    """Return words of four channels at each fourth position of a chunk, and keep those of the open chunk."""
+    q = 4 * tl.arange(0, TILE // 4) + first
+    position, stop = n * Q + q, fill + length
+    inside = (q < Q) & (position < stop)
+    known = (word < words)[None, :]
+    old, new = (inside & (position < fill))[:, None] & known, (inside & (position >= fill))[:, None] & known
+    slot = ((row * Q + q) * heads + head)[:, None] * words + word[None, :]
+    time = row * length + (position - fill)
+    x = tl.load(open_pointer + slot, mask=old, other=0)
+    x += tl.load(x_pointer + (time * heads + head)[:, None] * words + word[None, :], mask=new, other=0)
+    tl.store(rest_pointer + slot, x, mask=(q < tl.where(n == stop // Q, Q, 0))[:, None] & known)
+    return x
+
+
+@triton.jit
+def bytes_together(w0, w1, w2, w3, shift: tl.constexpr):
+    """Return the words of one byte of each of four words."""
+    low = ((w0 >> shift) & 255) | (((w1 >> shift) & 255) << 8)
+    return low | (((w2 >> shift) & 255) << 16) | ((w3 >> shift) << 24)
+
+
+@triton.jit
 def grid_kernel(
     mixed_pointer,
     inputs_pointer,
@@ -89,14 +128,14 @@ def grid_kernel(
     fill_pointer,
     length,
     heads,
-    width,
+    words,
     states,
     chunks,
     Q: tl.constexpr,
     TILE: tl.constexpr,
     ROWS: tl.constexpr,
     GROUP: tl.constexpr,
-    CHANNELS: tl.constexpr,
+    WORDS: tl.constexpr,
     STATES: tl.constexpr,
 ):
     """Compute a chunk's factors for a few heads; the chunk after the last whole one is the open one that is left."""
@@ -135,16 +174,19 @@ def grid_kernel(
             tl.store(mixed_pointer + at * (TILE * TILE) + q[:, None] * TILE + q[None, :], mixed)
             inside_factor = round_by(tl.load(factors + 3 * TILE), -e + LARGEST_ROW_EXPONENT)
             tl.store(factors + 7 * TILE, inside_factor)
-            for block in range(0, tl.cdiv(width, CHANNELS)):
-                p = block * CHANNELS + tl.arange(0, CHANNELS)
-                channel = (p < width)[None, :]
-                opened_x = (slot * heads + head)[:, None] * width + p[None, :]
-                x = tl.load(open_x_pointer + opened_x, mask=old[:, None] & channel, other=0)
-                place_x = (time * heads + head)[:, None] * width + p[None, :]
-                x += tl.load(x_pointer + place_x, mask=new[:, None] & channel, other=0)
-                turned = at * width * TILE + p[:, None].to(tl.int64) * TILE + q[None, :]
-                tl.store(inputs_pointer + turned, tl.trans(x), mask=(p < width)[:, None])
-                tl.store(rest_x_pointer + opened_x, x, mask=left[:, None] & channel)
+            turned = inputs_pointer + at * (words * TILE)
+            for block in range(0, tl.cdiv(words, WORDS)):
+                word = block * WORDS + tl.arange(0, WORDS)
+                arrays = x_pointer, open_x_pointer, rest_x_pointer, word, words
+                chunk = row, n, head, heads, length, fill
+                w0 = words_on_grid(*arrays, *chunk, 0, Q, TILE)
+                w1 = words_on_grid(*arrays, *chunk, 1, Q, TILE)
+                w2 = words_on_grid(*arrays, *chunk, 2, Q, TILE)
+                w3 = words_on_grid(*arrays, *chunk, 3, Q, TILE)
+                columns = (4 * word)[None, :] * (TILE // 4) + tl.arange(0, TILE // 4)[:, None]
+                for i in tl.static_range(4):
+                    channel = bytes_together(w0, w1, w2, w3, 8 * i)
+                    tl.store(turned + columns + i * (TILE // 4), channel, mask=(word < words)[None, :])
 
 
 @triton.jit
@@ -216,8 +258,8 @@ def scan_kernel(
     known = channel[None, :] & (s < states)[:, None]
     state = tl.load(h_pointer + place, mask=known, other=0)
     across = ((row * length * heads + head) * width + p)[None, :]
-    first, tile_of_inputs = (row * heads + head) * chunks, tl.cast(width, tl.int64) * TILE
-    inputs_pointer += first * width * TILE + p[:, None].to(tl.int64) * TILE + q[None, :]
+    first, tile_of_inputs = (row * heads + head) * chunks, tl.cast(tl.cdiv(width, 4), tl.int64) * (4 * TILE)
+    inputs_pointer += first * tile_of_inputs + p[:, None].to(tl.int64) * TILE + q[None, :]
     mixed_pointer += first * (TILE * TILE) + q[:, None] * TILE + q[None, :]
     factors_pointer += first * (ROWS * TILE)
     tiles = row * chunks * TILE * STATES
@@ -267,13 +309,15 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
         empty(*h.shape, dtype=torch.int32),
         empty(batch, dtype=torch.int32),
     )
-    opened = [empty(*a.shape, dtype=a.dtype) for a in (open_x, open_d, open_b)]
-    mixed, inputs = empty(batch * heads * chunks, tile * tile), empty(batch * heads * chunks, width * tile)
+    rest_d, rest_b = (empty(*a.shape, dtype=a.dtype) for a in (open_d, open_b))
+    mixed = empty(batch * heads * chunks, tile * tile)
+    missing = -width % 4  # channels: the first kernel turns words of four
+    x_words, open_words = (words(functional.pad(a, (0, missing))) for a in (x, open_x))
+    inputs = empty(batch * heads * chunks, (width + missing) * tile // 4, dtype=torch.int32)
+    rest_words = empty(batch, chunk, heads, (width + missing) // 4, dtype=torch.int32)
     turned, queries = empty(batch * chunks, padded * tile), empty(batch * chunks, tile * padded)
     factors = empty(batch * heads * chunks, FACTOR_ROWS * tile, dtype=torch.int32)
-    sizes = length, heads, width, states, chunks
     tiles = dict(Q=chunk, TILE=tile, ROWS=FACTOR_ROWS)
-    rest_x, rest_d, rest_b = opened
     launch(
         factors_kernel,
         batch * chunks * triton.cdiv(heads, FACTOR_HEADS),
@@ -288,12 +332,12 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
     launch(
         grid_kernel,
         batch * chunks * max(triton.cdiv(heads, GROUP), 1),
-        (mixed, inputs, turned, queries, factors, rest_x, rest_b, rest),
-        (x, b, c, open_x, open_b, fill),
-        *sizes,
+        (mixed, inputs, turned, queries, factors, rest_words, rest_b, rest),
+        (x_words, b, c, open_words, open_b, fill),
+        *(length, heads, (width + missing) // 4, states, chunks),
         STATES=padded,
         GROUP=GROUP,
-        CHANNELS=GRID_CHANNELS,
+        WORDS=GRID_WORDS,
         num_warps=max(tile // 16, 4),
         **tiles,
     )
@@ -301,8 +345,8 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
         scan_kernel,
         batch * heads * triton.cdiv(width, CHANNELS),
         (y, end),
-        (x, mixed, inputs, turned, queries, factors, skip, h, fill),
-        *sizes,
+        (x, mixed, inputs.view(torch.int8), turned, queries, factors, skip, h, fill),
+        *(length, heads, width, states, chunks),
         (1 << (definition.sum_bits(states) + s_y)) >> 1,
         1 << (definition.DECAY_BITS - 1),
         s_h=s_h,
@@ -314,7 +358,8 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
         num_stages=STAGES if tile <= 64 else 1,
         **tiles,
     )
-    return y, end, *opened, rest
+    rest_x = rest_words.view(torch.int8)[..., :width].contiguous()
+    return y, end, rest_x, rest_d, rest_b, rest
 
 
 @implements(ops.ssd_chunk_scan_step)

@@ -132,7 +132,7 @@ CONFIGS = {
             dt_rank=4,
             chunk_size=16,
         ),
-        ModelConfig("verse", 256, d_model=384, d_inner=1152, n_layer=8, nheads=18, dt_rank=24),
+        ModelConfig("verse", 256, d_model=256, d_inner=768, n_layer=8, nheads=12, dt_rank=16),
         ModelConfig("small", 4096, d_model=384, d_inner=768, n_layer=8, nheads=12, dt_rank=24),
         ModelConfig("base", 4096, d_model=768, d_inner=1536, n_layer=24),
     )
