@@ -23,7 +23,7 @@ from .journal import Journal
 from .layouts import CONTIGUOUS, has_layout
 from .relations import RELATIONS, draw_relation
 
-SHARE, SHARE_BITS = 30, 16  # examples that run in one go, and bits of a seed that number them
+SHARE, SHARE_BITS = 15, 16  # examples that run in one go, and bits of a seed that number them
 CASES_A_RELATION_CASE = 6
 SAME_IN_VARIANTS = ("layouts", "pairs")  # groups that the full preset alone runs again there
 AGAIN = 3  # cases that run again after all: a result that a backend remembers has been overwritten since
