@@ -12,9 +12,9 @@ nothing that a later call writes to. Results of one call don't overlap.
 
 ``from_numpy`` copies, takes views of any layout, and returns what has ``shape`` and can be sliced as NumPy arrays can.
 
-For the suite a backend may also have ``variants()``, the names of paths that it doesn't take by itself at small sizes,
-with ``variant(name)``, a context in which it takes them; and ``interpreted``, about how many elements a case may have
-where it runs a program at a time.
+For the suite a backend may also have ``variants(op)``, the names of an op's paths that it doesn't take by itself at
+small sizes, with ``variant(name)``, a context in which it takes them; and ``interpreted``, about how many elements a
+case may have where it runs a program at a time.
 
 Names come from the entry-point group ``mamba_integer.backends``; ``module`` and ``module:attribute`` work without one,
 and ``command:./mine`` starts a program that speaks JSON lines, in any language (see ``conformance/PROTOCOL.md``).

@@ -68,9 +68,9 @@ def preset_for(backend: Backend, preset: str) -> Preset:
     return replace(few, cost=min(few.cost, largest * few.repetitions))
 
 
-def variants(backend: Backend) -> tuple[str, ...]:
-    """Return the names of the paths that a backend doesn't take by itself at the sizes of the suite."""
-    return tuple(getattr(backend.ops, "variants", tuple)())
+def variants(backend: Backend, op: str) -> tuple[str, ...]:
+    """Return the names of an op's paths that a backend doesn't take by itself at the sizes of the suite."""
+    return tuple(backend.ops.variants(op)) if hasattr(backend.ops, "variants") else ()
 
 
 def variant_of(backend: Backend, name: str) -> AbstractContextManager[Any]:
@@ -177,7 +177,7 @@ def _conform(judge: Judge, op: str, preset: str, run_seed: int, exhaustive: bool
             judge.check_generated(listed, generated)
     for case in islice(part(extreme_cases(op, numbers.extremes)), AGAIN):
         judge.check_list("again", case)
-    for name in variants(backend):
+    for name in variants(backend, op):
         _conform_variant(judge, op, numbers, name, part)
     examples = min(SHARE, numbers.drawn - share * SHARE)
     if examples > 0:
