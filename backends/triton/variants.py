@@ -2,12 +2,14 @@
 
 import contextlib
 from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
 
 from . import linear_backward, scan
 
 SCANS = ("selective_scan", "ssd_scan")
 # The ops that each variant changes, and what it sets in which module.
-VARIANTS = {
+VARIANTS: dict[str, tuple[tuple[str, ...], ModuleType, dict[str, Any]]] = {
     "16 states a program": (SCANS, scan, {"PROGRAMS": 0}),
     "8 states a program": (SCANS, scan, {"PROGRAMS": 0, "SLICES": (8, 4)}),
     "large tiles": (
