@@ -200,7 +200,8 @@ def states_kernel(
         state = next_state(state, x, factor, turned, r, kept, half_h)
 
 
-@triton.jit
+# Training changes some shifts from step to step: constants would be compiled anew each time.
+@triton.jit(do_not_specialize=["s_g", "s_x", "s_d"])
 def back_kernel(
     dx_pointer,
     dd_pointer,
@@ -224,10 +225,10 @@ def back_kernel(
     states,
     chunks,
     plane,
+    s_g,
+    s_x,
+    s_d,
     s_h: tl.constexpr,
-    s_g: tl.constexpr,
-    s_x: tl.constexpr,
-    s_d: tl.constexpr,
     WEIGHT_BITS: tl.constexpr,
     SUM_BITS: tl.constexpr,
     GRADIENT_BITS: tl.constexpr,
@@ -329,13 +330,13 @@ def back_kernel(
         ratio = tl.where(d > 0, (gate << DECAY_BITS) // tl.maximum(-gate + POWER_ONE, 1), 0)
         gated = tl.minimum(tl.maximum(rescale(leaving, inner) + stored, -GATED_LIMIT), GATED_LIMIT)
         dd = ((gated * ratio + DECAY_HALF) >> DECAY_BITS) - crossing
-        dd = integers.saturate(integers.shift_round(dd, s_d), 32)
+        dd = integers.saturate(integers.shift_round(dd, s_d.to(tl.int64)), 32)
         dd = ((dd * LN2 + DECAY_HALF) >> DECAY_BITS).to(tl.int32)
         tl.store(dd_pointer + (row * length + time) * heads + head, dd, mask=there)
 
         scale = -k + (2 * DECAY_BITS - GRADIENT_BITS)
         dx = rescale(through, -r + 17) + rescale(into, scale) + ((dy.to(tl.int64) * skip) << GRADIENT_BITS)
-        dx = integers.saturate(integers.shift_round(dx, s_x), 32).to(tl.int32)
+        dx = integers.saturate(integers.shift_round(dx, s_x.to(tl.int64)), 32).to(tl.int32)
         tl.store(dx_pointer + across, dx, mask=inside)
         moved = joined(tl.dot(bytes_x, high, out_dtype=tl.int32), tl.dot(bytes_x, low, out_dtype=tl.int32))
         db += rescale(moved.to(tl.int64) * stored_weight[:, None], scale)
@@ -348,11 +349,11 @@ def back_kernel(
     tl.atomic_add(dskip_pointer + head, tl.sum(passed, 0), sem="relaxed")
 
 
-@triton.jit
-def put_kernel(result_pointer, total_pointer, size, s: tl.constexpr, BLOCK: tl.constexpr):
+@triton.jit(do_not_specialize=["s"])
+def put_kernel(result_pointer, total_pointer, size, s, BLOCK: tl.constexpr):
     offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     total = tl.load(total_pointer + offset, mask=offset < size, other=0)
-    result = integers.saturate(integers.shift_round(total, s), 32).to(tl.int32)
+    result = integers.saturate(integers.shift_round(total, s.to(tl.int64)), 32).to(tl.int32)
     tl.store(result_pointer + offset, result, mask=offset < size)
 
 
@@ -390,8 +391,8 @@ def ssd_chunk_scan_backward(dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_
         )
         back_kernel[(batch * heads,)](
             *(dx, dd, db, dc, dskip, start, dy, x, d, skip, dh, kept, keys, queries, planes, factors),
-            *(*sizes, strides[0]),
-            **dict(s_h=s_h, s_g=s_g, s_x=s_x, s_d=s_d, WEIGHT_BITS=bits["WEIGHT_BITS"]),
+            *(*sizes, strides[0], s_g, s_x, s_d),
+            **dict(s_h=s_h, WEIGHT_BITS=bits["WEIGHT_BITS"]),
             SUM_BITS=definition.sum_bits(states),
             GRADIENT_BITS=backward.gradient_bits(states),
             **shape,
