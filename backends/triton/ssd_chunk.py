@@ -1,4 +1,4 @@
-"""Triton versions of ``spec.ops.ssd_chunk``: two kernels.
+"""Triton version of `ssd_chunk_scan`: two kernels.
 
 The first lays positions out on the grid, a program for each chunk and a few heads: what no state changes is computed
 there, with every processor busy: the int8 factors inside a chunk, the factors of each position, x and b with time
@@ -17,14 +17,17 @@ from mamba_integer.spec.ops import ssd_chunk as definition
 from . import integers
 from .launch import launch
 from .ssd_chunk_factors import (
-    DECAY_BITS,
     LARGEST_ROW_EXPONENT,
     LARGEST_TWO_LIMBS,
     exponent_sums,
     fraction_power,
     gains,
     input_weights,
+    next_state,
+    round_by,
     rounded_power,
+    row_exponent,
+    weighed_limbs,
 )
 
 LEAST_TILE = 32  # of an int8 product
@@ -37,21 +40,12 @@ MOST_SKIP_BITS = tl.constexpr(15)  # with which a skip of 16 bits still fits int
 
 
 @triton.jit
-def round_by(x, s):
-    """Return shift_round(x, s) for int32 x and a tensor s."""
-    half = ((tl.zeros_like(s) + 1) << s) >> 1
-    return (x + half) >> s
-
-
-@triton.jit
 def mix(scores, whole, column, weight):
     """Return the row exponents and the int8 factors of a chunk, of scores that are 0 above the diagonal."""
     # Below 0 above the diagonal alone: unsigned, such a lag is a large one.
     lag = tl.minimum((whole[:, None] - column[None, :]).to(tl.uint32), 31).to(tl.int32)
     mixed = (scores * weight[None, :]) >> lag
-    highest = tl.max(tl.abs(mixed), 1)
-    e = tl.maximum(integers.bit_length(highest) - 7, 1)
-    e += (round_by(highest, e) > 127).to(e.dtype)
+    e = row_exponent(tl.max(tl.abs(mixed), 1))
     half = (tl.zeros_like(e) + 1) << (e - 1)
     return e, ((mixed + half[:, None]) >> e[:, None]).to(tl.int8)
 
@@ -59,19 +53,18 @@ def mix(scores, whole, column, weight):
 @triton.jit
 def state_order(s, STATES: tl.constexpr):
     """Return where the walk has state s in a sum over states: those of one thread of a tensor core side by side."""
-    if STATES < 64:
-        return s
-    parts: tl.constexpr = STATES // 64
-    return (((s // 16) % 4 * 8 + s % 8) * parts + s // 64) * 2 + s // 8 % 2
+    if STATES >= 64:
+        s = (((s // 16) % 4 * 8 + s % 8) * (STATES // 64) + s // 64) * 2 + s // 8 % 2
+    return s
 
 
 @triton.jit
 def in_state_order(tile, STATES: tl.constexpr, CHANNELS: tl.constexpr):
     """Return a tile (state, channel) in that order."""
-    if STATES < 64:
-        return tile
-    parts = tl.reshape(tile, [STATES // 64, 4, 2, 8, CHANNELS])
-    return tl.reshape(tl.permute(parts, [1, 3, 0, 2, 4]), [STATES, CHANNELS])
+    if STATES >= 64:
+        parts = tl.reshape(tile, [STATES // 64, 4, 2, 8, CHANNELS])
+        tile = tl.reshape(tl.permute(parts, [1, 3, 0, 2, 4]), [STATES, CHANNELS])
+    return tile
 
 
 @triton.jit
@@ -179,18 +172,6 @@ def seen_limbs(state, s_h: tl.constexpr):
     return high.to(tl.int8), low.to(tl.int8)
 
 
-@triton.jit
-def next_state(state, inputs, weights, turned, r, kept, half):
-    """Return the state (state, channel) after a chunk: x (channel, time), its weights, and b (state, time)."""
-    # The high byte of the rounded product, and the low one, straight from the product.
-    product = inputs.to(tl.int32) * weights[None, :] + ((1 << r) >> 1)
-    low = (product >> r).to(tl.int8)
-    high = ((product + (128 << r)) >> (r + 8)).to(tl.int8)
-    added = tl.dot(turned, tl.trans(high), out_dtype=tl.int32) << 8
-    added = tl.dot(turned, tl.trans(low), added, out_dtype=tl.int32)
-    return ((half + state.to(tl.int64) * kept) >> DECAY_BITS).to(tl.int32) + added * (4 << r)
-
-
 # The halves stay variables: the compiler adds constants last, which takes an addition of 64 bits from each product.
 @triton.jit(do_not_specialize=["half_y", "half_h"])
 def scan_kernel(
@@ -264,7 +245,10 @@ def scan_kernel(
         tl.store(y_pointer + outputs, y, mask=inside)
         weights = tl.load(factors + 2 * TILE + q)
         kept, r = tl.load(factors + 3 * TILE), tl.load(factors + 3 * TILE + 1)
-        state = next_state(state, inputs, weights, turned, r, kept, half_h)
+        high, low = weighed_limbs(inputs, weights[None, :], r)
+        added = tl.dot(turned, tl.trans(high), out_dtype=tl.int32) << 8
+        added = tl.dot(turned, tl.trans(low), added, out_dtype=tl.int32)
+        state = next_state(state, added, r, kept, half_h)
     tl.store(end_pointer + place, state, mask=known)
 
 
@@ -321,11 +305,4 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
     return y, end, *opened, rest
 
 
-@implements(ops.ssd_chunk_scan_step)
-def ssd_chunk_scan_step(x, d, b, c, skip, *state, s_h, s_y):
-    sequence = (a[:, None] for a in (x, d, b, c))
-    y, *after = ssd_chunk_scan.kernel(*sequence, skip, *state, s_h=s_h, s_y=s_y)
-    return y[:, 0], *after
-
-
-__all__ = ["ssd_chunk_scan", "ssd_chunk_scan_step"]
+__all__ = ["ssd_chunk_scan"]

@@ -20,14 +20,17 @@ from .launch import elementwise
 from .ssd_chunk import LEAST_TILE, mix, seen_limbs
 from .ssd_chunk_factors import (
     DECAY_BITS,
+    DECAY_HALF,
     LARGEST_TWO_LIMBS,
     POWER_BITS,
     exponent_sums,
     fraction_power,
     gains,
     input_weights,
+    next_state,
     power,
     rounded_power,
+    weighed_limbs,
 )
 
 PLANES = 6  # of integers for each position and head
@@ -37,7 +40,6 @@ ENERGY_BITS = tl.constexpr(backward.ENERGY_BITS)
 STATE_BITS = tl.constexpr(definition.STATE_BITS)
 GATED_LIMIT = tl.constexpr((1 << (backward.GATED_BITS - 1)) - 1)
 LN2 = tl.constexpr(backward.LN2)
-DECAY_HALF = tl.constexpr(1 << (definition.DECAY_BITS - 1))
 POWER_ONE = tl.constexpr(1 << definition.POWER_BITS)
 
 
@@ -147,18 +149,6 @@ def mixtures_kernel(
 
 
 @triton.jit
-def next_state(state, x, factor, turned, r, kept, half):
-    """Return the state after a chunk: x (time, channel), its weights, and b (state, time)."""
-    # The high byte of the rounded product, and the low one, straight from the product.
-    product = x.to(tl.int32) * factor[:, None] + ((1 << r) >> 1)
-    low = (product >> r).to(tl.int8)
-    high = ((product + (128 << r)) >> (r + 8)).to(tl.int8)
-    added = tl.dot(tl.trans(low), tl.trans(turned), out_dtype=tl.int32)
-    added += tl.dot(tl.trans(high), tl.trans(turned), out_dtype=tl.int32) << 8
-    return ((half + state.to(tl.int64) * kept) >> DECAY_BITS).to(tl.int32) + added * (4 << r)
-
-
-@triton.jit
 def states_kernel(
     states_pointer,
     x_pointer,
@@ -197,7 +187,10 @@ def states_kernel(
         factor = tl.load(planes_pointer + (first * chunks + n) * TILE + 5 * plane + q)
         r = tl.load(chunks_pointer + chunk_plane + first * chunks + n)
         kept = tl.load(chunks_pointer + first * chunks + n)
-        state = next_state(state, x, factor, turned, r, kept, half_h)
+        high, low = weighed_limbs(x, factor[:, None], r)
+        added = tl.dot(tl.trans(low), tl.trans(turned), out_dtype=tl.int32)
+        added += tl.dot(tl.trans(high), tl.trans(turned), out_dtype=tl.int32) << 8
+        state = next_state(state, added, r, kept, half_h)
 
 
 # Training changes some shifts from step to step: constants would be compiled anew each time.
