@@ -23,6 +23,7 @@ from .ssd_chunk_factors import (
     fraction_power,
     gains,
     input_weights,
+    lags,
     next_state,
     round_by,
     rounded_power,
@@ -42,9 +43,7 @@ MOST_SKIP_BITS = tl.constexpr(15)  # with which a skip of 16 bits still fits int
 @triton.jit
 def mix(scores, whole, column, weight):
     """Return the row exponents and the int8 factors of a chunk, of scores that are 0 above the diagonal."""
-    # Below 0 above the diagonal alone: unsigned, such a lag is a large one.
-    lag = tl.minimum((whole[:, None] - column[None, :]).to(tl.uint32), 31).to(tl.int32)
-    mixed = (scores * weight[None, :]) >> lag
+    mixed = (scores * weight[None, :]) >> lags(whole, column)
     e = row_exponent(tl.max(tl.abs(mixed), 1))
     half = (tl.zeros_like(e) + 1) << (e - 1)
     return e, ((mixed + half[:, None]) >> e[:, None]).to(tl.int8)

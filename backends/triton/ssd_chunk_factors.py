@@ -92,6 +92,13 @@ def gains(sums, d, bits: tl.constexpr):
 
 
 @triton.jit
+def lags(whole, column):
+    """Return by how much the product of row and column is shifted."""
+    # Below 0 above the diagonal alone: unsigned, such a lag is a large one.
+    return tl.minimum((whole[:, None] - column[None, :]).to(tl.uint32), 31).to(tl.int32)
+
+
+@triton.jit
 def input_weights(sums, d, whole):
     """Return the weights of a chunk's inputs, their exponent r and the decay; a chunk not whole changes no state."""
     last = tl.max(sums, 0)
