@@ -8,13 +8,16 @@ from mamba_integer.spec import ops, philox
 from mamba_integer.spec.contract import implements
 
 from . import integers
-from .launch import elementwise, launch
+from .launch import ALIGNMENT_BYTES, aligned, elementwise, launch
 from .philox import key_pattern, philox_words
 
+ALIGNMENT = tl.constexpr(ALIGNMENT_BYTES)
 ROUNDING_DOMAIN = tl.constexpr(philox.ROUNDING_DOMAIN)
 # A program's share of a reduction, and how much of it is loaded at a time.
 SHARE, LOADED = 16384, 4096
 COUNTERS_A_PROGRAM = 256
+PROGRAMS_AN_ARRAY = 128
+TYPES = {torch.int8: tl.int8, torch.int16: tl.int16, torch.int32: tl.int32, torch.int64: tl.int64}
 
 
 @implements(ops.saturating_add)
@@ -63,6 +66,37 @@ def largest_magnitude_kernel(y_pointer, x_pointer, size, SHARE: tl.constexpr, BL
         x = tl.load(x_pointer + start + offset, mask=start + offset < size, other=0)
         largest = tl.maximum(largest, tl.abs(x))
     tl.atomic_max(y_pointer, tl.max(largest).to(tl.int64), sem="relaxed")
+
+
+def largest_magnitudes(arrays):
+    """Return `largest_magnitude` of each array, joined: one launch for all arrays of a type."""
+    result = torch.zeros(len(arrays), dtype=torch.int64, device=arrays[0].device)
+    kinds: dict[torch.dtype, list[tuple[int, torch.Tensor]]] = {}
+    for place, array in enumerate(arrays):
+        kinds.setdefault(array.dtype, []).append((place, aligned(array)))
+    for dtype, members in kinds.items():
+        table = torch.tensor([(place, a.data_ptr(), a.numel()) for place, a in members]).to(result.device)
+        shape = dict(PROGRAMS=PROGRAMS_AN_ARRAY, BLOCK=LOADED)
+        launch(
+            largest_magnitudes_kernel, PROGRAMS_AN_ARRAY * len(members), (result,), (table,), TYPE=TYPES[dtype], **shape
+        )
+    return result
+
+
+@triton.jit
+def largest_magnitudes_kernel(
+    y_pointer, table_pointer, TYPE: tl.constexpr, PROGRAMS: tl.constexpr, BLOCK: tl.constexpr
+):
+    member, part = tl.program_id(0) // PROGRAMS, tl.program_id(0) % PROGRAMS
+    place, size = tl.load(table_pointer + 3 * member), tl.load(table_pointer + 3 * member + 2)
+    address = tl.load(table_pointer + 3 * member + 1)
+    x_pointer = tl.multiple_of(address.to(tl.pointer_type(TYPE), bitcast=True), ALIGNMENT)
+    largest = tl.zeros([BLOCK], TYPE)
+    for start in range(part.to(tl.int64) * BLOCK, size, PROGRAMS * BLOCK):
+        offset = start + tl.arange(0, BLOCK)
+        largest = tl.maximum(largest, tl.abs(tl.load(x_pointer + offset, mask=offset < size, other=0)))
+    if part.to(tl.int64) * BLOCK < size:
+        tl.atomic_max(y_pointer + place, tl.max(largest).to(tl.int64), sem="relaxed")
 
 
 @implements(ops.round_to_int16)
@@ -155,6 +189,7 @@ def stochastic_round_rows_kernel(
 __all__ = [
     "gradient_add",
     "largest_magnitude",
+    "largest_magnitudes",
     "round_to_int16",
     "saturate_backward",
     "saturating_add",

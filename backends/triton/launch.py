@@ -11,6 +11,7 @@ from mamba_integer.backends.protocol import BackendError
 
 BLOCK = 1024
 MOST_PROGRAMS = (1 << 31) - 1
+ALIGNMENT_BYTES = 16  # of the widest load
 
 
 def launch(kernel, programs, results, inputs, *integers, **constants):
@@ -31,6 +32,12 @@ def launch(kernel, programs, results, inputs, *integers, **constants):
 def dense(*arrays):
     """Return each array in C order; those that are stay as they are."""
     return [None if array is None else array.contiguous() for array in arrays]
+
+
+def aligned(array):
+    """Return an array in C order that starts where the widest load may."""
+    array = array.contiguous()
+    return array.clone() if array.data_ptr() % ALIGNMENT_BYTES else array
 
 
 def words(array):

@@ -13,7 +13,15 @@ from ..model.blocks import Call, Network, Observe
 from ..model.config import MAMBA2, ModelConfig
 from ..model.formats import FORMATS, Formats, state_formats
 from ..model.language_model import attach, joiner, rotations
-from .backward import Exponents, NetworkBackward, Pass, first_exponent, gradient_names, is_operand
+from .backward import (
+    Exponents,
+    NetworkBackward,
+    Pass,
+    first_exponent,
+    gradient_names,
+    is_operand,
+    largest_magnitudes,
+)
 from .masters import Master, initial_masters, masters_of, project
 from .options import Options
 from .proof import prove_step
@@ -87,6 +95,11 @@ class Run:
     @cached_property
     def join(self) -> Callable:
         return joiner(self.ops)
+
+    @cached_property
+    def magnitudes(self) -> Callable | None:
+        """The backend's way to find the largest magnitudes of several arrays at once, if it has one."""
+        return getattr(getattr(self.ops, "ops", self.ops), "largest_magnitudes", None)
 
     @cached_property
     def masters(self) -> dict[str, Master]:
@@ -224,7 +237,8 @@ def one_pass(run, network, backward, exponents, ids, step, first, observe=None):
     losses = ops.cross_entropy_pow2(logits, target, f=f)
     stream = len(run.streams)
     d_logits = ops.cross_entropy_pow2_backward(logits, target, f=f, stream=stream, **rounding)
-    backward_pass = Pass(ops, run.join, run.zeros_like, exponents, rounding, run.streams, rotation, observe)
+    constants = exponents, rounding, run.streams, rotation, observe, run.magnitudes
+    backward_pass = Pass(ops, run.join, run.zeros_like, *constants)
     backward(backward_pass, tape, read, start, d_logits)
     return backward_pass, losses
 
@@ -245,10 +259,9 @@ class BatchSums:
             held = self.gradients.get(name)
             self.gradients[name] = gradient if held is None else run.kernels.gradient_add(held, gradient)
         self.scales |= backward_pass.scales
-        places = [run.streams[name] for name in backward_pass.largest]
-        self.largest[places] = np.maximum(
-            self.largest[places], run.store(run.join(list(backward_pass.largest.values()), 0))
-        )
+        places = [run.streams[name] for name in backward_pass.seen]
+        largest = run.store(run.join(backward_pass.largest, 0))
+        self.largest[places] = np.maximum(self.largest[places], largest)
         losses = run.store(losses)
         self.totals += losses.sum(dtype=np.int64), losses.size
 
@@ -265,8 +278,8 @@ def update(run: Run, state: State, exponents: Exponents, sums: BatchSums) -> tup
     ops, rules, options = run.kernels, run.masters, run.options
     rate = int(golden.learning_rate(np.array(state.step, np.int32), **options.schedule))
     names = list(state.masters)
-    magnitudes = [ops.largest_magnitude(sums.gradients[name]) for name in names]
-    magnitudes += [ops.largest_magnitude(state.momenta[name]) for name in names]
+    arrays = [table[name] for table in (sums.gradients, state.momenta) for name in names]
+    magnitudes = largest_magnitudes(ops, run.magnitudes, arrays)
     gradient, momentum = run.store(run.join(magnitudes, 0)).reshape(2, len(names))
     before, scale = (np.array([table[n] for n in names], np.int32) for table in (state.momentum_exponents, sums.scales))
     after = golden.momentum_exponent(before, scale, gradient, momentum)
