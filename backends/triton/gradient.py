@@ -87,15 +87,21 @@ def largest_magnitudes(arrays):
 def largest_magnitudes_kernel(
     y_pointer, table_pointer, TYPE: tl.constexpr, PROGRAMS: tl.constexpr, BLOCK: tl.constexpr
 ):
-    member, part = tl.program_id(0) // PROGRAMS, tl.program_id(0) % PROGRAMS
+    member, part = tl.program_id(0) // PROGRAMS, (tl.program_id(0) % PROGRAMS).to(tl.int64)
     place, size = tl.load(table_pointer + 3 * member), tl.load(table_pointer + 3 * member + 2)
     address = tl.load(table_pointer + 3 * member + 1)
     x_pointer = tl.multiple_of(address.to(tl.pointer_type(TYPE), bitcast=True), ALIGNMENT)
     largest = tl.zeros([BLOCK], TYPE)
-    for start in range(part.to(tl.int64) * BLOCK, size, PROGRAMS * BLOCK):
-        offset = start + tl.arange(0, BLOCK)
-        largest = tl.maximum(largest, tl.abs(tl.load(x_pointer + offset, mask=offset < size, other=0)))
-    if part.to(tl.int64) * BLOCK < size:
+    block = tl.arange(0, BLOCK)
+    # Whole blocks have no mask, so that a thread loads many elements at once.
+    whole = size // BLOCK
+    for number in range(part, whole, PROGRAMS):
+        offset = tl.multiple_of(number * BLOCK, BLOCK)
+        largest = tl.maximum(largest, tl.abs(tl.load(x_pointer + offset + block)))
+    if part == whole % PROGRAMS:
+        rest = whole * BLOCK + block
+        largest = tl.maximum(largest, tl.abs(tl.load(x_pointer + rest, mask=rest < size, other=0)))
+    if part * BLOCK < size:
         tl.atomic_max(y_pointer + place, tl.max(largest).to(tl.int64), sem="relaxed")
 
 

@@ -1,7 +1,7 @@
 """What the backward of the chunked scan needs of a chunk before its gradients: its factors, and both boundaries.
 
-A chunk's gradients depend on the state before it and on the gradient of the state after it. Two kernels walk through the
-chunks of a head, one forwards and one backwards, and keep both as two limbs; then every chunk is on its own.
+A chunk's gradients depend on the state before it and on the gradient of the state after it. Two kernels walk through
+the chunks of a head, one forwards and one backwards, and keep both as two limbs; then every chunk is on its own.
 """
 
 import triton
