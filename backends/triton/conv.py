@@ -8,7 +8,7 @@ from mamba_integer.spec import ops
 from mamba_integer.spec.contract import implements
 
 from . import integers
-from .launch import launch, rows
+from .launch import ceil_div, launch, rows
 
 CHANNELS, STEPS = 256, 16
 
@@ -73,7 +73,7 @@ def causal_conv1d(x, w, bias, state, *, s):
     y, new = (torch.empty(a.shape, dtype=torch.int16, device=x.device) for a in (x, state))
     if new.numel():
         steps = min(STEPS, triton.next_power_of_2(max(length, 1)))
-        programs = triton.cdiv(channels, CHANNELS) * max(1, triton.cdiv(length, steps)) * batch
+        programs = ceil_div(channels, CHANNELS) * max(1, ceil_div(length, steps)) * batch
         sizes = {"STEPS": steps, "CHANNELS": CHANNELS}
         x, distance = rows(x)
         extents = length, channels, distance

@@ -11,7 +11,7 @@ from mamba_integer.spec.contract import implements
 
 from . import integers
 from .conv import load_input
-from .launch import launch, rows, words
+from .launch import ceil_div, launch, rows, words
 
 CHANNELS, STEPS, AHEAD = 256, 32, 4
 
@@ -132,7 +132,7 @@ def causal_conv1d_backward(dy, x, w, bias, state, *, s):
     sums = torch.zeros((5, channels), dtype=torch.int64, device=x.device)
     if x.numel():
         steps = min(STEPS, triton.next_power_of_2(length))
-        programs = batch * triton.cdiv(length, steps) * triton.cdiv(channels, CHANNELS)
+        programs = batch * ceil_div(length, steps) * ceil_div(channels, CHANNELS)
         arrays, (x, distance) = (dy, words(w), bias, state), rows(x)
         sizes = {"STEPS": steps, "AHEAD": min(AHEAD, steps), "CHANNELS": CHANNELS}
         extents = length, channels, distance

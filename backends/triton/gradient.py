@@ -8,7 +8,7 @@ from mamba_integer.spec import ops, philox
 from mamba_integer.spec.contract import implements
 
 from . import integers
-from .launch import ALIGNMENT_BYTES, aligned, elementwise, launch
+from .launch import ALIGNMENT_BYTES, aligned, ceil_div, elementwise, launch
 from .philox import key_pattern, philox_words
 
 ALIGNMENT = tl.constexpr(ALIGNMENT_BYTES)
@@ -49,7 +49,7 @@ def gradient_add_kernel(y_pointer, a_pointer, b_pointer, size, BLOCK: tl.constex
 def reduce(kernel, x):
     """Return the int64 that ``kernel`` folds the elements of x into, from zero, by order-free atomics."""
     result = torch.zeros(1, dtype=torch.int64, device=x.device)
-    launch(kernel, triton.cdiv(x.numel(), SHARE), (result,), (x,), x.numel(), SHARE=SHARE, BLOCK=LOADED)
+    launch(kernel, ceil_div(x.numel(), SHARE), (result,), (x,), x.numel(), SHARE=SHARE, BLOCK=LOADED)
     return result
 
 
@@ -84,13 +84,18 @@ def largest_magnitudes(arrays):
 
 
 @triton.jit
+def pointer_at(table_pointer, TYPE: tl.constexpr):
+    """Load the address of an aligned array."""
+    return tl.multiple_of(tl.load(table_pointer).to(tl.pointer_type(TYPE), bitcast=True), ALIGNMENT)
+
+
+@triton.jit
 def largest_magnitudes_kernel(
     y_pointer, table_pointer, TYPE: tl.constexpr, PROGRAMS: tl.constexpr, BLOCK: tl.constexpr
 ):
     member, part = tl.program_id(0) // PROGRAMS, (tl.program_id(0) % PROGRAMS).to(tl.int64)
     place, size = tl.load(table_pointer + 3 * member), tl.load(table_pointer + 3 * member + 2)
-    address = tl.load(table_pointer + 3 * member + 1)
-    x_pointer = tl.multiple_of(address.to(tl.pointer_type(TYPE), bitcast=True), ALIGNMENT)
+    x_pointer = pointer_at(table_pointer + 3 * member + 1, TYPE)
     largest = tl.zeros([BLOCK], TYPE)
     block = tl.arange(0, BLOCK)
     # Whole blocks have no mask, so that a thread loads many elements at once.
@@ -139,9 +144,9 @@ def saturate_backward_kernel(dx_pointer, dy_pointer, y_pointer, size, shift, lim
 def stochastic_round_rows(x, e, *, shift, bits, seed, step, stream, first):
     y = torch.empty(x.shape, dtype=torch.int8 if bits <= 8 else torch.int16, device=x.device)
     K = x.shape[-1]
-    blocks = triton.cdiv(K, 4)
+    blocks = ceil_div(K, 4)
     counters = e.numel() * blocks
-    programs = triton.cdiv(counters, COUNTERS_A_PROGRAM)
+    programs = ceil_div(counters, COUNTERS_A_PROGRAM)
     words = (key_pattern(word) for word in (first * blocks, step, stream, seed & philox.MASK, seed >> 32))
     constants = {"K": K, "bits": bits, "BLOCK": COUNTERS_A_PROGRAM}
     launch(stochastic_round_rows_kernel, programs, (y,), (x, e), counters, *words, shift, **constants)

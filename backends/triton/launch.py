@@ -7,7 +7,6 @@ has room for 2**31 - 1 programs, the other two for 65,535: so a kernel numbers i
 import contextlib
 
 import torch
-import triton
 
 from mamba_integer.backends.protocol import BackendError
 

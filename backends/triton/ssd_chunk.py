@@ -15,7 +15,7 @@ from mamba_integer.spec.contract import implements
 from mamba_integer.spec.ops import ssd_chunk as definition
 
 from . import integers
-from .launch import launch
+from .launch import ceil_div, launch
 from .ssd_chunk_factors import (
     LARGEST_ROW_EXPONENT,
     LARGEST_TWO_LIMBS,
@@ -274,7 +274,7 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
     tiles = dict(Q=chunk, TILE=tile, STATES=padded)
     launch(
         grid_kernel,
-        batch * chunks * max(triton.cdiv(heads, GROUP), 1),
+        batch * chunks * max(ceil_div(heads, GROUP), 1),
         (mixed, inputs, turned, queries, factors, *opened, rest),
         (x, d, b, c, open_x, open_d, open_b, fill),
         *sizes,
@@ -287,7 +287,7 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
     )
     launch(
         scan_kernel,
-        batch * heads * triton.cdiv(width, CHANNELS),
+        batch * heads * ceil_div(width, CHANNELS),
         (y, end),
         (x, mixed, inputs, turned, queries, factors, skip, h, fill),
         *sizes,

@@ -15,7 +15,7 @@ from mamba_integer.spec.ops import ssd_chunk as definition
 from mamba_integer.spec.ops import ssd_chunk_backward as backward
 
 from . import integers
-from .launch import launch
+from .launch import ceil_div, launch
 from .ssd_chunk import LEAST_TILE, mix
 from .ssd_chunk_boundaries import (
     CARRIED,
@@ -350,7 +350,7 @@ def ssd_chunk_scan_backward(dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_
         return torch.empty(shape, dtype=dtype, device=device)
 
     dx, dd, db, dc = (empty(*a.shape) for a in (x, d, b, c))
-    chunks = triton.cdiv(length, chunk)
+    chunks = ceil_div(length, chunk)
     tile, padded = max(chunk, LEAST_TILE), max(triton.next_power_of_2(states), LEAST_TILE)
     channels, block = max(triton.next_power_of_2(width), LEAST_TILE), min(padded, SHARED_STATES)
     count = batch * heads * chunks
@@ -384,7 +384,7 @@ def ssd_chunk_scan_backward(dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_
     )
     launch(
         states_kernel,
-        batch * heads * triton.cdiv(width, WALKED_CHANNELS),
+        batch * heads * ceil_div(width, WALKED_CHANNELS),
         (seen_high, seen_low),
         (x, turned_keys, planes, scalars, h),
         *(*sizes, *strides, 1 << (definition.DECAY_BITS - 1)),
@@ -420,7 +420,7 @@ def ssd_chunk_scan_backward(dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_
         **grid,
     )
     shape = dict(PADDED=padded, CHANNELS=channels, STATES=block, num_warps=warps, **grid)
-    programs = batch * chunks * triton.cdiv(states, block)
+    programs = batch * chunks * ceil_div(states, block)
     launch(
         keys_kernel,
         programs,

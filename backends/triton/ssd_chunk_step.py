@@ -13,7 +13,7 @@ from mamba_integer.spec.contract import implements
 from mamba_integer.spec.ops import ssd_chunk as definition
 
 from . import integers
-from .launch import launch
+from .launch import ceil_div, launch
 from .ssd_chunk import LEAST_TILE
 from .ssd_chunk_factors import (
     DECAY_HALF,
@@ -162,11 +162,11 @@ def launch_step(results, inputs, in_place, s_h, s_y):
     batch, heads, width, states = inputs[5].shape
     chunk = inputs[6].shape[1]
     tile = max(chunk, LEAST_TILE)
-    few = batch * heads * triton.cdiv(width, CHANNELS) < FEWEST_PROGRAMS
+    few = batch * heads * ceil_div(width, CHANNELS) < FEWEST_PROGRAMS
     channels = FEW_CHANNELS if few else CHANNELS
     launch(
         step_kernel,
-        batch * max(heads, 1) * max(triton.cdiv(width, channels), 1),
+        batch * max(heads, 1) * max(ceil_div(width, channels), 1),
         results,
         inputs,
         heads,
