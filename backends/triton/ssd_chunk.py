@@ -34,6 +34,8 @@ from .ssd_chunk_factors import (
 LEAST_TILE = 32  # of an int8 product
 CHANNELS = 32  # of a program that walks: few, for more programs than processors balance them
 GRID_CHANNELS, GROUP = 64, 4  # of a program that lays out: channels at once, and heads
+FEW_CHANNELS = 16  # of a program that walks alone
+FEWEST_WALKS, FEW_CHUNKS = 128, 16
 STAGES = 2
 FACTORS = 4  # rows of a chunk's factors: inside, before, of inputs, and of the whole chunk
 
@@ -176,6 +178,8 @@ def seen_limbs(state, s_h: tl.constexpr):
 def scan_kernel(
     y_pointer,
     end_pointer,
+    seen_high_pointer,
+    seen_low_pointer,
     x_pointer,
     mixed_pointer,
     inputs_pointer,
@@ -196,13 +200,19 @@ def scan_kernel(
     s_y: tl.constexpr,
     SUM_BITS: tl.constexpr,
     WIDE: tl.constexpr,
+    WALKS: tl.constexpr,
+    ANSWERS: tl.constexpr,
     Q: tl.constexpr,
     TILE: tl.constexpr,
     CHANNELS: tl.constexpr,
     STATES: tl.constexpr,
 ):
+    """Walk through the chunks of a head; or keep the states that outputs see; or compute the outputs of one chunk."""
     program = tl.program_id(0)
     blocks = tl.cdiv(width, CHANNELS)
+    number = program // blocks // heads % chunks
+    if not WALKS:
+        program = program // (blocks * heads * chunks) * (blocks * heads) + program % (blocks * heads)
     block, head, row = program % blocks, program // blocks % heads, (program // blocks // heads).to(tl.int64)
     q, s, p = tl.arange(0, TILE), tl.arange(0, STATES), block * CHANNELS + tl.arange(0, CHANNELS)
     fill = tl.load(fill_pointer + row)
@@ -210,7 +220,8 @@ def scan_kernel(
     channel = p < width
     place = ((row * heads + head) * width + p)[None, :] * states + s[:, None]
     known = channel[None, :] & (s < states)[:, None]
-    state = tl.load(h_pointer + place, mask=known, other=0)
+    if WALKS:
+        state = tl.load(h_pointer + place, mask=known, other=0)
     across = ((row * length * heads + head) * width + p)[None, :]
     first, tile_of_inputs = (row * heads + head) * chunks, tl.cast(width, tl.int64) * TILE
     inputs_pointer += first * width * TILE + p[:, None].to(tl.int64) * TILE + q[None, :]
@@ -220,35 +231,51 @@ def scan_kernel(
     turned_pointer += tiles + s[:, None] * TILE + q[None, :]
     queries_pointer += tiles + q[:, None] * STATES + s[None, :]
 
-    for n in range(0, (fill + length + Q - 1) // Q):
+    last = (fill + length + Q - 1) // Q
+    for n in range(0 if WALKS else number, last if WALKS else tl.minimum(number + 1, last)):
         time = n * Q - fill + q
         inside = ((q < Q) & (time >= 0) & (time < length))[:, None] & channel[None, :]
         outputs = across + time[:, None].to(tl.int64) * (heads * width)
-        x = tl.load(x_pointer + outputs, mask=inside, other=0)
         inputs = tl.load(inputs_pointer + n * tile_of_inputs, mask=channel[:, None], other=0)
-        mixed = tl.load(mixed_pointer + n * (TILE * TILE))
-        queries = tl.load(queries_pointer + n * (TILE * STATES))
-        turned = tl.load(turned_pointer + n * (TILE * STATES))
         factors = factors_pointer + n * (4 * TILE)
-        high, low = seen_limbs(state, s_h)
-        before = tl.dot(queries, in_state_order(high, STATES, CHANNELS), out_dtype=tl.int32) << 8
-        before = tl.dot(queries, in_state_order(low, STATES, CHANNELS), before, out_dtype=tl.int32)
-        within = tl.dot(mixed, tl.trans(inputs), out_dtype=tl.int32)
-        total = half_y + within.to(tl.int64) * tl.load(factors + q)[:, None]
-        total += before.to(tl.int64) * tl.load(factors + TILE + q)[:, None]
-        if SUM_BITS > MOST_SKIP_BITS:
-            total += (x.to(tl.int32) * skip).to(tl.int64) << SUM_BITS
+        seen = (first + n) * width * STATES
+        if WALKS:
+            high, low = seen_limbs(state, s_h)
+            if ANSWERS:
+                high, low = in_state_order(high, STATES, CHANNELS), in_state_order(low, STATES, CHANNELS)
+            else:
+                seen_place = seen + p[None, :].to(tl.int64) * STATES + state_order(s, STATES)[:, None]
+                tl.store(seen_high_pointer + seen_place, high, mask=channel[None, :])
+                tl.store(seen_low_pointer + seen_place, low, mask=channel[None, :])
         else:
-            total += x.to(tl.int64) * (skip << SUM_BITS)
-        y = integers.saturate((total >> (SUM_BITS + s_y)).to(WIDE), 16).to(tl.int16)
-        tl.store(y_pointer + outputs, y, mask=inside)
-        weights = tl.load(factors + 2 * TILE + q)
-        kept, r = tl.load(factors + 3 * TILE), tl.load(factors + 3 * TILE + 1)
-        high, low = weighed_limbs(inputs, weights[None, :], r)
-        added = tl.dot(turned, tl.trans(high), out_dtype=tl.int32) << 8
-        added = tl.dot(turned, tl.trans(low), added, out_dtype=tl.int32)
-        state = next_state(state, added, r, kept, half_h)
-    tl.store(end_pointer + place, state, mask=known)
+            seen_place = seen + p[:, None].to(tl.int64) * STATES + s[None, :]
+            high = tl.trans(tl.load(seen_high_pointer + seen_place, mask=channel[:, None], other=0))
+            low = tl.trans(tl.load(seen_low_pointer + seen_place, mask=channel[:, None], other=0))
+        if ANSWERS:
+            x = tl.load(x_pointer + outputs, mask=inside, other=0)
+            mixed = tl.load(mixed_pointer + n * (TILE * TILE))
+            queries = tl.load(queries_pointer + n * (TILE * STATES))
+            before = tl.dot(queries, high, out_dtype=tl.int32) << 8
+            before = tl.dot(queries, low, before, out_dtype=tl.int32)
+            within = tl.dot(mixed, tl.trans(inputs), out_dtype=tl.int32)
+            total = half_y + within.to(tl.int64) * tl.load(factors + q)[:, None]
+            total += before.to(tl.int64) * tl.load(factors + TILE + q)[:, None]
+            if SUM_BITS > MOST_SKIP_BITS:
+                total += (x.to(tl.int32) * skip).to(tl.int64) << SUM_BITS
+            else:
+                total += x.to(tl.int64) * (skip << SUM_BITS)
+            y = integers.saturate((total >> (SUM_BITS + s_y)).to(WIDE), 16).to(tl.int16)
+            tl.store(y_pointer + outputs, y, mask=inside)
+        if WALKS:
+            turned = tl.load(turned_pointer + n * (TILE * STATES))
+            weights = tl.load(factors + 2 * TILE + q)
+            kept, r = tl.load(factors + 3 * TILE), tl.load(factors + 3 * TILE + 1)
+            high, low = weighed_limbs(inputs, weights[None, :], r)
+            added = tl.dot(turned, tl.trans(high), out_dtype=tl.int32) << 8
+            added = tl.dot(turned, tl.trans(low), added, out_dtype=tl.int32)
+            state = next_state(state, added, r, kept, half_h)
+    if WALKS:
+        tl.store(end_pointer + place, state, mask=known)
 
 
 @implements(ops.ssd_chunk_scan)
@@ -285,22 +312,35 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
         num_warps=max(tile // 16, 4),
         **tiles,
     )
-    launch(
-        scan_kernel,
-        batch * heads * ceil_div(width, CHANNELS),
-        (y, end),
-        (x, mixed, inputs, turned, queries, factors, skip, h, fill),
-        *sizes,
-        (1 << (definition.sum_bits(states) + s_y)) >> 1,
-        1 << (definition.DECAY_BITS - 1),
-        s_h=s_h,
-        s_y=s_y,
-        SUM_BITS=definition.sum_bits(states),
-        WIDE=tl.int32 if definition.rounded_sum(states, chunk, s_h, s_y).fits("int32") else tl.int64,
-        CHANNELS=CHANNELS,
-        num_stages=STAGES if tile <= 64 else 1,
-        **tiles,
-    )
+    # The outputs of few and long rows come after the states, from every chunk at once.
+    together = batch * heads * ceil_div(width, CHANNELS) >= FEWEST_WALKS or chunks <= FEW_CHUNKS
+    seen = None if together else empty(2, batch * heads * chunks, width * padded)
+
+    def walk(programs, channels, walks, answers):
+        launch(
+            scan_kernel,
+            programs * ceil_div(width, channels),
+            (y, end, *(seen if seen is not None else (None, None))),
+            (x, mixed, inputs, turned, queries, factors, skip, h, fill),
+            *sizes,
+            (1 << (definition.sum_bits(states) + s_y)) >> 1,
+            1 << (definition.DECAY_BITS - 1),
+            s_h=s_h,
+            s_y=s_y,
+            SUM_BITS=definition.sum_bits(states),
+            WIDE=tl.int32 if definition.rounded_sum(states, chunk, s_h, s_y).fits("int32") else tl.int64,
+            WALKS=walks,
+            ANSWERS=answers,
+            CHANNELS=channels,
+            num_stages=STAGES if tile <= 64 else 1,
+            **tiles,
+        )
+
+    if together:
+        walk(batch * heads, CHANNELS, True, True)
+    else:
+        walk(batch * heads, FEW_CHANNELS, True, False)
+        walk(batch * heads * chunks, CHANNELS, False, True)
     return y, end, *opened, rest
 
 

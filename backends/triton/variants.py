@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
-from . import linear_backward, scan
+from . import linear_backward, scan, ssd_chunk
 
 # What each variant sets in which module, instead of what it is there.
 VARIANTS: dict[str, list[tuple[ModuleType, dict[str, Any]]]] = {
     "16 states a program": [(scan, {"PROGRAMS": 0})],
     "8 states a program": [(scan, {"PROGRAMS": 0, "SLICES": (8, 4)})],
+    "outputs after states": [(ssd_chunk, {"FEWEST_WALKS": 1 << 30, "FEW_CHUNKS": 0})],
     "large tiles": [(linear_backward, {"SMALL_TILE": linear_backward.LARGE_TILE})],
 }
 
