@@ -1,9 +1,9 @@
-"""Triton version of `ssd_chunk_scan`: two kernels.
+"""Triton version of `ssd_chunk_scan`: three kernels.
 
-The first lays positions out on the grid, a program for each chunk and a few heads: what no state changes is computed
-there, with every processor busy: the int8 factors inside a chunk, the factors of each position, x and b with time
-contiguous, and the open chunk that the call leaves. The second walks through the chunks of a head with its state in
-registers; each product is one of int8 on the tensor cores, states and weighed inputs being two limbs.
+Two lay positions out on the grid, with every processor busy, and compute what no state changes: the factors of each
+position, the int8 factors inside a chunk, x and b with time contiguous, and the open chunk that is left. The third
+walks through the chunks of a head with its state in registers; each product is one of int8 on the tensor cores, states
+and weighed inputs being two limbs.
 """
 
 import torch
@@ -33,11 +33,14 @@ from .ssd_chunk_factors import (
 
 LEAST_TILE = 32  # of an int8 product
 CHANNELS = 32  # of a program that walks: few, for more programs than processors balance them
+FACTORS_WARPS = 1
 GRID_CHANNELS, GROUP = 64, 4  # of a program that lays out: channels at once, and heads
 FEW_CHANNELS = 16  # of a program that walks alone
 FEWEST_WALKS, FEW_CHUNKS = 128, 16
 STAGES = 2
-FACTORS = 4  # rows of a chunk's factors: inside, before, of inputs, and of the whole chunk
+# Rows of a chunk's factors: inside, before, of inputs, of the whole chunk, and what those inside are made of.
+FACTORS = 8
+ROWS = tl.constexpr(FACTORS)
 
 MOST_SKIP_BITS = tl.constexpr(15)  # with which a skip of 16 bits still fits int32
 
@@ -69,6 +72,50 @@ def in_state_order(tile, STATES: tl.constexpr, CHANNELS: tl.constexpr):
 
 
 @triton.jit
+def factors_kernel(
+    factors_pointer,
+    rest_d_pointer,
+    d_pointer,
+    open_d_pointer,
+    fill_pointer,
+    length,
+    heads,
+    chunks,
+    WEIGHT_BITS: tl.constexpr,
+    CARRIED_BITS: tl.constexpr,
+    Q: tl.constexpr,
+    TILE: tl.constexpr,
+):
+    """Compute the powers of two of a chunk of one head; the chunk after the last whole one is the open one."""
+    program = tl.program_id(0).to(tl.int64)
+    n, head, row = program % chunks, program // chunks % heads, program // chunks // heads
+    fill = tl.load(fill_pointer + row)
+    stop = fill + length
+    if n * Q <= stop:
+        q = tl.arange(0, TILE)
+        position = n * Q + q
+        inside = (q < Q) & (position < stop)
+        slot = (row * Q + q) * heads + head
+        d = tl.load(open_d_pointer + slot, mask=inside & (position < fill), other=0).to(tl.int32)
+        place = (row * length + (position - fill)) * heads + head
+        d += tl.load(d_pointer + place, mask=inside & (position >= fill), other=0)
+        tl.store(rest_d_pointer + slot, d, mask=q < tl.where(n == stop // Q, Q, 0))
+        sums = exponent_sums(d)
+        power_of_fraction = fraction_power(sums)
+        whole, column, gain = gains(sums, d, WEIGHT_BITS)
+        weights, r, kept = input_weights(sums, d, n * Q + Q <= stop)
+        factors = factors_pointer + program * (ROWS * TILE)
+        tl.store(factors + TILE + q, rounded_power(power_of_fraction, sums, CARRIED_BITS))
+        tl.store(factors + 2 * TILE + q, weights)
+        tl.store(factors + 3 * TILE, kept)
+        tl.store(factors + 3 * TILE + 1, r)
+        tl.store(factors + 4 * TILE + q, whole)
+        tl.store(factors + 5 * TILE + q, column)
+        tl.store(factors + 6 * TILE + q, gain)
+        tl.store(factors + 7 * TILE + q, power_of_fraction)
+
+
+@triton.jit
 def grid_kernel(
     mixed_pointer,
     inputs_pointer,
@@ -76,15 +123,12 @@ def grid_kernel(
     queries_pointer,
     factors_pointer,
     rest_x_pointer,
-    rest_d_pointer,
     rest_b_pointer,
     rest_pointer,
     x_pointer,
-    d_pointer,
     b_pointer,
     c_pointer,
     open_x_pointer,
-    open_d_pointer,
     open_b_pointer,
     fill_pointer,
     length,
@@ -92,15 +136,13 @@ def grid_kernel(
     width,
     states,
     chunks,
-    WEIGHT_BITS: tl.constexpr,
-    CARRIED_BITS: tl.constexpr,
     Q: tl.constexpr,
     TILE: tl.constexpr,
     GROUP: tl.constexpr,
     CHANNELS: tl.constexpr,
     STATES: tl.constexpr,
 ):
-    """Compute a chunk's factors for a few heads; the chunk after the last whole one is the open one that is left."""
+    """Lay a chunk out and compute its factors inside for a few heads."""
     program = tl.program_id(0)
     groups = tl.maximum(tl.cdiv(heads, GROUP), 1)
     group, n, row = program % groups, program // groups % chunks, (program // groups // chunks).to(tl.int64)
@@ -128,24 +170,14 @@ def grid_kernel(
                 tl.store(rest_pointer + row, stop % Q)
         scores = tl.dot(queries, tl.trans(keys), out_dtype=tl.int32)
         scores = tl.where(q[:, None] >= q[None, :], scores, 0)
-        whole = n * Q + Q <= stop
         for head in range(group * GROUP, tl.minimum(group * GROUP + GROUP, heads)):
-            d = tl.load(open_d_pointer + slot * heads + head, mask=old, other=0).to(tl.int32)
-            d += tl.load(d_pointer + time * heads + head, mask=new, other=0)
-            tl.store(rest_d_pointer + slot * heads + head, d, mask=left)
-            sums = exponent_sums(d)
-            power_of_fraction = fraction_power(sums)
-            exponent, column, weight = gains(sums, d, WEIGHT_BITS)
-            e, mixed = mix(scores, exponent, column, weight)
-            weights, r, kept = input_weights(sums, d, whole)
             at = (row * heads + head) * chunks + n
+            factors = factors_pointer + at * (ROWS * TILE) + q
+            whole, column = tl.load(factors + 4 * TILE), tl.load(factors + 5 * TILE)
+            gain, power_of_fraction = tl.load(factors + 6 * TILE), tl.load(factors + 7 * TILE)
+            e, mixed = mix(scores, whole, column, gain)
             tl.store(mixed_pointer + at * (TILE * TILE) + q[:, None] * TILE + q[None, :], mixed)
-            factors = factors_pointer + at * (4 * TILE)
-            tl.store(factors + q, round_by(power_of_fraction, -e + LARGEST_ROW_EXPONENT))
-            tl.store(factors + TILE + q, rounded_power(power_of_fraction, sums, CARRIED_BITS))
-            tl.store(factors + 2 * TILE + q, weights)
-            tl.store(factors + 3 * TILE, kept)
-            tl.store(factors + 3 * TILE + 1, r)
+            tl.store(factors, round_by(power_of_fraction, -e + LARGEST_ROW_EXPONENT))
             for block in range(0, tl.cdiv(width, CHANNELS)):
                 p = block * CHANNELS + tl.arange(0, CHANNELS)
                 channel = (p < width)[None, :]
@@ -226,7 +258,7 @@ def scan_kernel(
     first, tile_of_inputs = (row * heads + head) * chunks, tl.cast(width, tl.int64) * TILE
     inputs_pointer += first * width * TILE + p[:, None].to(tl.int64) * TILE + q[None, :]
     mixed_pointer += first * (TILE * TILE) + q[:, None] * TILE + q[None, :]
-    factors_pointer += first * (4 * TILE)
+    factors_pointer += first * (ROWS * TILE)
     tiles = row * chunks * TILE * STATES
     turned_pointer += tiles + s[:, None] * TILE + q[None, :]
     queries_pointer += tiles + q[:, None] * STATES + s[None, :]
@@ -237,7 +269,7 @@ def scan_kernel(
         inside = ((q < Q) & (time >= 0) & (time < length))[:, None] & channel[None, :]
         outputs = across + time[:, None].to(tl.int64) * (heads * width)
         inputs = tl.load(inputs_pointer + n * tile_of_inputs, mask=channel[:, None], other=0)
-        factors = factors_pointer + n * (4 * TILE)
+        factors = factors_pointer + n * (ROWS * TILE)
         seen = (first + n) * width * STATES
         if WALKS:
             high, low = seen_limbs(state, s_h)
@@ -299,14 +331,25 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
     factors = empty(batch * heads * chunks, FACTORS * tile, dtype=torch.int32)
     sizes = length, heads, width, states, chunks
     tiles = dict(Q=chunk, TILE=tile, STATES=padded)
+    rest_x, rest_d, rest_b = opened
+    launch(
+        factors_kernel,
+        batch * heads * chunks,
+        (factors, rest_d),
+        (d, open_d, fill),
+        *(length, heads, chunks),
+        WEIGHT_BITS=definition.weight_bits(states),
+        CARRIED_BITS=definition.carried_bits(states, s_h),
+        Q=chunk,
+        TILE=tile,
+        num_warps=FACTORS_WARPS,
+    )
     launch(
         grid_kernel,
         batch * chunks * max(ceil_div(heads, GROUP), 1),
-        (mixed, inputs, turned, queries, factors, *opened, rest),
-        (x, d, b, c, open_x, open_d, open_b, fill),
+        (mixed, inputs, turned, queries, factors, rest_x, rest_b, rest),
+        (x, b, c, open_x, open_b, fill),
         *sizes,
-        WEIGHT_BITS=definition.weight_bits(states),
-        CARRIED_BITS=definition.carried_bits(states, s_h),
         GROUP=GROUP,
         CHANNELS=GRID_CHANNELS,
         num_warps=max(tile // 16, 4),
