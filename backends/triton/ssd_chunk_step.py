@@ -188,7 +188,8 @@ def launch_step(results, inputs, in_place, s_h, s_y):
 
 @implements(ops.ssd_chunk_scan_step)
 def ssd_chunk_scan_step(x, d, b, c, skip, *state, s_h, s_y):
-    results = torch.empty(x.shape, dtype=torch.int16, device=x.device), *map(torch.empty_like, state)
+    y = torch.empty(x.shape, dtype=torch.int16, device=x.device)
+    results = y, *(torch.empty(a.shape, dtype=a.dtype, device=a.device) for a in state)
     launch_step(results, (x, d, b, c, skip, *state), False, s_h, s_y)
     return results
 
