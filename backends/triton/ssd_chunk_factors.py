@@ -1,4 +1,4 @@
-"""The powers of two of a chunk in kernels: ``spec.ops.ssd_chunk``, C1 to C3 and the weights of C7."""
+"""The factors of a chunk in kernels: ``spec.ops.ssd_chunk``, C1 to C3, the exponents of C4 and the weights of C7."""
 
 import triton
 import triton.language as tl
@@ -9,6 +9,7 @@ from . import integers
 
 DECAY_BITS = tl.constexpr(definition.DECAY_BITS)
 DECAY_ONE = tl.constexpr(1 << definition.DECAY_BITS)
+DECAY_HALF = tl.constexpr(1 << (definition.DECAY_BITS - 1))
 FRACTION_BITS = tl.constexpr(definition.FRACTION_BITS)
 LARGEST_EXPONENT = tl.constexpr(definition.LARGEST_EXPONENT)
 LARGEST_ROW_EXPONENT = tl.constexpr(definition.LARGEST_ROW_EXPONENT)
@@ -16,6 +17,20 @@ LARGEST_TWO_LIMBS = tl.constexpr(definition.LARGEST_TWO_LIMBS)
 ONE = tl.constexpr(definition.ONE)
 POWER_BITS = tl.constexpr(definition.POWER_BITS)
 C0, C1, C2, C3, C4, C5, C6 = (tl.constexpr(c) for c in definition.POWER)
+
+
+@triton.jit
+def round_by(x, s):
+    """Return shift_round(x, s) for int32 x and a tensor s."""
+    half = ((tl.zeros_like(s) + 1) << s) >> 1
+    return (x + half) >> s
+
+
+@triton.jit
+def row_exponent(largest):
+    """Return the least e >= 1 with which a row's largest magnitude is rounded to at most 127."""
+    e = tl.maximum(integers.bit_length(largest) - 7, 1)
+    return e + (round_by(largest, e) > 127).to(e.dtype)
 
 
 @triton.jit
@@ -56,10 +71,10 @@ def larger(a, b):
 
 
 @triton.jit
-def exponent_sums(d, position):
+def exponent_sums(d):
     """Return the sums of a chunk's exponents: less the fraction that the last position which forgets had."""
     sums = tl.cumsum(d, 0)
-    order = (position + 1) << FRACTION_BITS
+    order = (tl.arange(0, d.shape[0]) + 1) << FRACTION_BITS
     forgot = tl.where(d == LARGEST_EXPONENT, order + (sums & (ONE - 1)), 0)
     return sums - (tl.associative_scan(forgot, 0, larger) & (ONE - 1))
 
@@ -77,6 +92,13 @@ def gains(sums, d, bits: tl.constexpr):
 
 
 @triton.jit
+def lags(whole, column):
+    """Return by how much the product of row and column is shifted."""
+    # Below 0 above the diagonal alone: unsigned, such a lag is a large one.
+    return tl.minimum((whole[:, None] - column[None, :]).to(tl.uint32), 31).to(tl.int32)
+
+
+@triton.jit
 def input_weights(sums, d, whole):
     """Return the weights of a chunk's inputs, their exponent r and the decay; a chunk not whole changes no state."""
     last = tl.max(sums, 0)
@@ -88,53 +110,13 @@ def input_weights(sums, d, whole):
 
 
 @triton.jit
-def factors_kernel(
-    factors_pointer,
-    rest_d_pointer,
-    d_pointer,
-    open_d_pointer,
-    fill_pointer,
-    length,
-    heads,
-    chunks,
-    WEIGHT_BITS: tl.constexpr,
-    CARRIED_BITS: tl.constexpr,
-    Q: tl.constexpr,
-    TILE: tl.constexpr,
-    HEADS: tl.constexpr,
-    ROWS: tl.constexpr,
-):
-    """Compute the factors of a chunk's positions for a few heads, and lay d out on the grid.
+def weighed_limbs(x, weights, r):
+    """Return the high and the low limb of x times its weights over 2**r, rounded: both straight from the product."""
+    product = x.to(tl.int32) * weights + ((1 << r) >> 1)
+    return ((product + (128 << r)) >> (r + 8)).to(tl.int8), (product >> r).to(tl.int8)
 
-    Their rows: the integer part of a sum, that of a column, the gain, the power of the fraction, the factor of what was
-    before the chunk, the weight of an input, and the factors of the whole chunk.
-    """
-    program = tl.program_id(0)
-    groups = tl.cdiv(heads, HEADS)
-    group, n, row = program % groups, program // groups % chunks, (program // groups // chunks).to(tl.int64)
-    fill = tl.load(fill_pointer + row)
-    stop = fill + length
-    if n * Q <= stop:
-        q, head = tl.arange(0, TILE), group * HEADS + tl.arange(0, HEADS)
-        position = n * Q + q
-        inside = (q < Q) & (position < stop)
-        known = (head < heads)[None, :]
-        old, new = (inside & (position < fill))[:, None] & known, (inside & (position >= fill))[:, None] & known
-        slot = (row * Q + q)[:, None] * heads + head[None, :]
-        d = tl.load(open_d_pointer + slot, mask=old, other=0).to(tl.int32)
-        d += tl.load(d_pointer + (row * length + (position - fill))[:, None] * heads + head[None, :], mask=new, other=0)
-        tl.store(rest_d_pointer + slot, d, mask=(q < tl.where(n == stop // Q, Q, 0))[:, None] & known)
-        sums = exponent_sums(d, q[:, None])
-        power_of_fraction = fraction_power(sums)
-        whole, column, gain = gains(sums, d, WEIGHT_BITS)
-        weight, r, kept = input_weights(sums, d, n * Q + Q <= stop)
-        at = factors_pointer + ((row * heads + head) * chunks + n) * (ROWS * TILE)
-        place = at[None, :] + q[:, None]
-        tl.store(place, whole, mask=known)
-        tl.store(place + TILE, column, mask=known)
-        tl.store(place + 2 * TILE, gain, mask=known)
-        tl.store(place + 3 * TILE, power_of_fraction, mask=known)
-        tl.store(place + 4 * TILE, rounded_power(power_of_fraction, sums, CARRIED_BITS), mask=known)
-        tl.store(place + 5 * TILE, weight, mask=known)
-        tl.store(at + 6 * TILE, kept, mask=head < heads)
-        tl.store(at + 6 * TILE + 1, r, mask=head < heads)
+
+@triton.jit
+def next_state(state, added, r, kept, half):
+    """Return the state after a chunk, whose weighed inputs and b have the product ``added``."""
+    return ((state.to(tl.int64) * kept + half) >> DECAY_BITS).to(tl.int32) + added * (4 << r)

@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
-from . import linear_backward, scan
+from . import linear_backward, scan, ssd_chunk
 
 SCANS = ("selective_scan", "ssd_scan")
 # The ops that each variant changes, and what it sets in which module.
 VARIANTS: dict[str, tuple[tuple[str, ...], ModuleType, dict[str, Any]]] = {
     "16 states a program": (SCANS, scan, {"PROGRAMS": 0}),
     "8 states a program": (SCANS, scan, {"PROGRAMS": 0, "SLICES": (8, 4)}),
+    "outputs after states": (("ssd_chunk_scan",), ssd_chunk, {"FEWEST_WALKS": 1 << 30, "FEW_CHUNKS": 0}),
     "large tiles": (
         ("ternary_linear_backward", "ternary_linear_backward_weight"),
         linear_backward,
