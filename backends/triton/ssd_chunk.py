@@ -7,6 +7,7 @@ and weighed inputs being two limbs.
 """
 
 import torch
+import torch.nn.functional as functional
 import triton
 import triton.language as tl
 
@@ -15,7 +16,7 @@ from mamba_integer.spec.contract import implements
 from mamba_integer.spec.ops import ssd_chunk as definition
 
 from . import integers
-from .launch import ceil_div, launch
+from .launch import ceil_div, launch, words
 from .ssd_chunk_factors import (
     LARGEST_ROW_EXPONENT,
     LARGEST_TWO_LIMBS,
@@ -33,8 +34,8 @@ from .ssd_chunk_factors import (
 
 LEAST_TILE = 32  # of an int8 product
 CHANNELS = 32  # of a program that walks: few, for more programs than processors balance them
-FACTORS_WARPS = 1
-GRID_CHANNELS, GROUP = 64, 4  # of a program that lays out: channels at once, and heads
+FACTORS_HEADS = 8  # of a program that computes factors
+GRID_WORDS, GROUP = 16, 4  # of a program that lays out: words of four channels at once, and heads
 FEW_CHANNELS = 16  # of a program that walks alone
 FEWEST_WALKS, FEW_CHUNKS = 128, 16
 STAGES = 2
@@ -85,34 +86,76 @@ def factors_kernel(
     CARRIED_BITS: tl.constexpr,
     Q: tl.constexpr,
     TILE: tl.constexpr,
+    HEADS: tl.constexpr,
 ):
-    """Compute the powers of two of a chunk of one head; the chunk after the last whole one is the open one."""
-    program = tl.program_id(0).to(tl.int64)
-    n, head, row = program % chunks, program // chunks % heads, program // chunks // heads
+    """Compute the powers of two of a chunk of a few heads; the chunk after the last whole one is the open one."""
+    program = tl.program_id(0)
+    groups = tl.cdiv(heads, HEADS)
+    group, n, row = program % groups, program // groups % chunks, (program // groups // chunks).to(tl.int64)
     fill = tl.load(fill_pointer + row)
     stop = fill + length
     if n * Q <= stop:
-        q = tl.arange(0, TILE)
+        q, head = tl.arange(0, TILE), group * HEADS + tl.arange(0, HEADS)
         position = n * Q + q
         inside = (q < Q) & (position < stop)
-        slot = (row * Q + q) * heads + head
-        d = tl.load(open_d_pointer + slot, mask=inside & (position < fill), other=0).to(tl.int32)
-        place = (row * length + (position - fill)) * heads + head
-        d += tl.load(d_pointer + place, mask=inside & (position >= fill), other=0)
-        tl.store(rest_d_pointer + slot, d, mask=q < tl.where(n == stop // Q, Q, 0))
-        sums = exponent_sums(d)
+        known = (head < heads)[None, :]
+        old, new = (inside & (position < fill))[:, None] & known, (inside & (position >= fill))[:, None] & known
+        slot = (row * Q + q)[:, None] * heads + head[None, :]
+        d = tl.load(open_d_pointer + slot, mask=old, other=0).to(tl.int32)
+        d += tl.load(d_pointer + (row * length + (position - fill))[:, None] * heads + head[None, :], mask=new, other=0)
+        tl.store(rest_d_pointer + slot, d, mask=(q < tl.where(n == stop // Q, Q, 0))[:, None] & known)
+        sums = exponent_sums(d, q[:, None])
         power_of_fraction = fraction_power(sums)
         whole, column, gain = gains(sums, d, WEIGHT_BITS)
         weights, r, kept = input_weights(sums, d, n * Q + Q <= stop)
-        factors = factors_pointer + program * (ROWS * TILE)
-        tl.store(factors + TILE + q, rounded_power(power_of_fraction, sums, CARRIED_BITS))
-        tl.store(factors + 2 * TILE + q, weights)
-        tl.store(factors + 3 * TILE, kept)
-        tl.store(factors + 3 * TILE + 1, r)
-        tl.store(factors + 4 * TILE + q, whole)
-        tl.store(factors + 5 * TILE + q, column)
-        tl.store(factors + 6 * TILE + q, gain)
-        tl.store(factors + 7 * TILE + q, power_of_fraction)
+        first = factors_pointer + ((row * heads + head) * chunks + n) * (ROWS * TILE)
+        factors = first[None, :] + q[:, None]
+        tl.store(factors + TILE, rounded_power(power_of_fraction, sums, CARRIED_BITS), mask=known)
+        tl.store(factors + 2 * TILE, weights, mask=known)
+        tl.store(first + 3 * TILE, kept, mask=head < heads)
+        tl.store(first + 3 * TILE + 1, r, mask=head < heads)
+        tl.store(factors + 4 * TILE, whole, mask=known)
+        tl.store(factors + 5 * TILE, column, mask=known)
+        tl.store(factors + 6 * TILE, gain, mask=known)
+        tl.store(factors + 7 * TILE, power_of_fraction, mask=known)
+
+
+@triton.jit
+def words_on_grid(
+    x_pointer,
+    open_pointer,
+    rest_pointer,
+    word,
+    words,
+    row,
+    n,
+    head,
+    heads,
+    length,
+    fill,
+    first: tl.constexpr,
+    Q: tl.constexpr,
+    TILE: tl.constexpr,
+):
+    """Return words of four channels at each fourth position of a chunk, and keep those of the open chunk."""
+    q = 4 * tl.arange(0, TILE // 4) + first
+    position, stop = n * Q + q, fill + length
+    inside = (q < Q) & (position < stop)
+    known = (word < words)[None, :]
+    old, new = (inside & (position < fill))[:, None] & known, (inside & (position >= fill))[:, None] & known
+    slot = ((row * Q + q) * heads + head)[:, None] * words + word[None, :]
+    time = row * length + (position - fill)
+    x = tl.load(open_pointer + slot, mask=old, other=0)
+    x += tl.load(x_pointer + (time * heads + head)[:, None] * words + word[None, :], mask=new, other=0)
+    tl.store(rest_pointer + slot, x, mask=(q < tl.where(n == stop // Q, Q, 0))[:, None] & known)
+    return x
+
+
+@triton.jit
+def bytes_together(w0, w1, w2, w3, shift: tl.constexpr):
+    """Return the words of one byte of each of four words."""
+    low = ((w0 >> shift) & 255) | (((w1 >> shift) & 255) << 8)
+    return low | (((w2 >> shift) & 255) << 16) | ((w3 >> shift) << 24)
 
 
 @triton.jit
@@ -133,13 +176,13 @@ def grid_kernel(
     fill_pointer,
     length,
     heads,
-    width,
+    words,
     states,
     chunks,
     Q: tl.constexpr,
     TILE: tl.constexpr,
     GROUP: tl.constexpr,
-    CHANNELS: tl.constexpr,
+    WORDS: tl.constexpr,
     STATES: tl.constexpr,
 ):
     """Lay a chunk out and compute its factors inside for a few heads."""
@@ -178,16 +221,19 @@ def grid_kernel(
             e, mixed = mix(scores, whole, column, gain)
             tl.store(mixed_pointer + at * (TILE * TILE) + q[:, None] * TILE + q[None, :], mixed)
             tl.store(factors, round_by(power_of_fraction, -e + LARGEST_ROW_EXPONENT))
-            for block in range(0, tl.cdiv(width, CHANNELS)):
-                p = block * CHANNELS + tl.arange(0, CHANNELS)
-                channel = (p < width)[None, :]
-                opened_x = (slot * heads + head)[:, None] * width + p[None, :]
-                x = tl.load(open_x_pointer + opened_x, mask=old[:, None] & channel, other=0)
-                place_x = (time * heads + head)[:, None] * width + p[None, :]
-                x += tl.load(x_pointer + place_x, mask=new[:, None] & channel, other=0)
-                turned = at * width * TILE + p[:, None].to(tl.int64) * TILE + q[None, :]
-                tl.store(inputs_pointer + turned, tl.trans(x), mask=(p < width)[:, None])
-                tl.store(rest_x_pointer + opened_x, x, mask=left[:, None] & channel)
+            turned = inputs_pointer + at * (words * TILE)
+            for block in range(0, tl.cdiv(words, WORDS)):
+                word = block * WORDS + tl.arange(0, WORDS)
+                arrays = x_pointer, open_x_pointer, rest_x_pointer, word, words
+                chunk = row, n, head, heads, length, fill
+                w0 = words_on_grid(*arrays, *chunk, 0, Q, TILE)
+                w1 = words_on_grid(*arrays, *chunk, 1, Q, TILE)
+                w2 = words_on_grid(*arrays, *chunk, 2, Q, TILE)
+                w3 = words_on_grid(*arrays, *chunk, 3, Q, TILE)
+                columns = (4 * word)[None, :] * (TILE // 4) + tl.arange(0, TILE // 4)[:, None]
+                for i in tl.static_range(4):
+                    channel = bytes_together(w0, w1, w2, w3, 8 * i)
+                    tl.store(turned + columns + i * (TILE // 4), channel, mask=(word < words)[None, :])
 
 
 @triton.jit
@@ -255,8 +301,8 @@ def scan_kernel(
     if WALKS:
         state = tl.load(h_pointer + place, mask=known, other=0)
     across = ((row * length * heads + head) * width + p)[None, :]
-    first, tile_of_inputs = (row * heads + head) * chunks, tl.cast(width, tl.int64) * TILE
-    inputs_pointer += first * width * TILE + p[:, None].to(tl.int64) * TILE + q[None, :]
+    first, tile_of_inputs = (row * heads + head) * chunks, tl.cast(tl.cdiv(width, 4), tl.int64) * (4 * TILE)
+    inputs_pointer += first * tile_of_inputs + p[:, None].to(tl.int64) * TILE + q[None, :]
     mixed_pointer += first * (TILE * TILE) + q[:, None] * TILE + q[None, :]
     factors_pointer += first * (ROWS * TILE)
     tiles = row * chunks * TILE * STATES
@@ -325,16 +371,19 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
         empty(*h.shape, dtype=torch.int32),
         empty(batch, dtype=torch.int32),
     )
-    opened = [empty(*a.shape, dtype=a.dtype) for a in (open_x, open_d, open_b)]
-    mixed, inputs = empty(batch * heads * chunks, tile * tile), empty(batch * heads * chunks, width * tile)
+    rest_d, rest_b = (empty(*a.shape, dtype=a.dtype) for a in (open_d, open_b))
+    mixed = empty(batch * heads * chunks, tile * tile)
+    missing = -width % 4  # channels: the grid's kernel turns words of four
+    x_words, open_words = (words(functional.pad(a, (0, missing))) for a in (x, open_x))
+    inputs = empty(batch * heads * chunks, (width + missing) * tile // 4, dtype=torch.int32)
+    rest_words = empty(batch, chunk, heads, (width + missing) // 4, dtype=torch.int32)
     turned, queries = empty(batch * chunks, padded * tile), empty(batch * chunks, tile * padded)
     factors = empty(batch * heads * chunks, FACTORS * tile, dtype=torch.int32)
     sizes = length, heads, width, states, chunks
     tiles = dict(Q=chunk, TILE=tile, STATES=padded)
-    rest_x, rest_d, rest_b = opened
     launch(
         factors_kernel,
-        batch * heads * chunks,
+        batch * chunks * ceil_div(heads, FACTORS_HEADS),
         (factors, rest_d),
         (d, open_d, fill),
         *(length, heads, chunks),
@@ -342,16 +391,16 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
         CARRIED_BITS=definition.carried_bits(states, s_h),
         Q=chunk,
         TILE=tile,
-        num_warps=FACTORS_WARPS,
+        HEADS=FACTORS_HEADS,
     )
     launch(
         grid_kernel,
         batch * chunks * max(ceil_div(heads, GROUP), 1),
-        (mixed, inputs, turned, queries, factors, rest_x, rest_b, rest),
-        (x, b, c, open_x, open_b, fill),
-        *sizes,
+        (mixed, inputs, turned, queries, factors, rest_words, rest_b, rest),
+        (x_words, b, c, open_words, open_b, fill),
+        *(length, heads, (width + missing) // 4, states, chunks),
         GROUP=GROUP,
-        CHANNELS=GRID_CHANNELS,
+        WORDS=GRID_WORDS,
         num_warps=max(tile // 16, 4),
         **tiles,
     )
@@ -364,7 +413,7 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
             scan_kernel,
             programs * ceil_div(width, channels),
             (y, end, *(seen if seen is not None else (None, None))),
-            (x, mixed, inputs, turned, queries, factors, skip, h, fill),
+            (x, mixed, inputs.view(torch.int8), turned, queries, factors, skip, h, fill),
             *sizes,
             (1 << (definition.sum_bits(states) + s_y)) >> 1,
             1 << (definition.DECAY_BITS - 1),
@@ -384,7 +433,8 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
     else:
         walk(batch * heads, FEW_CHANNELS, True, False)
         walk(batch * heads * chunks, CHANNELS, False, True)
-    return y, end, *opened, rest
+    rest_x = rest_words.view(torch.int8)[..., :width].contiguous()
+    return y, end, rest_x, rest_d, rest_b, rest
 
 
 __all__ = ["ssd_chunk_scan"]

@@ -83,7 +83,7 @@ def factors_kernel(
     inside = (q < Q) & (time < length)
     place = (row * length + time) * heads + head
     d = tl.load(d_pointer + place, mask=inside, other=0).to(tl.int32)
-    sums = exponent_sums(d)
+    sums = exponent_sums(d, q)
     power_of_fraction = fraction_power(sums)
     whole, column, gain = gains(sums, d, WEIGHT_BITS)
     weight, r, kept = input_weights(sums, d, n * Q + Q <= length)

@@ -71,10 +71,10 @@ def larger(a, b):
 
 
 @triton.jit
-def exponent_sums(d):
+def exponent_sums(d, position):
     """Return the sums of a chunk's exponents: less the fraction that the last position which forgets had."""
     sums = tl.cumsum(d, 0)
-    order = (tl.arange(0, d.shape[0]) + 1) << FRACTION_BITS
+    order = (position + 1) << FRACTION_BITS
     forgot = tl.where(d == LARGEST_EXPONENT, order + (sums & (ONE - 1)), 0)
     return sums - (tl.associative_scan(forgot, 0, larger) & (ONE - 1))
 

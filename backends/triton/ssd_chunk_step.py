@@ -124,7 +124,7 @@ def step_kernel(
             unchanged = (p < tl.where(closes, 0, channels))[:, None] & known[None, :]
             tl.store(end_pointer + place, state, mask=unchanged)
 
-    sums = exponent_sums(d)
+    sums = exponent_sums(d, q)
     last = tl.max(sums, 0)  # the position's own: sums never fall, and stay the same after it
     _, column, weight = gains(sums, d, WEIGHT_BITS)
     lag = tl.minimum((-column + (last >> FRACTION_BITS)).to(tl.uint32), 31).to(tl.int32)
