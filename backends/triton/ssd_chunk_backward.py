@@ -48,6 +48,7 @@ MOST_TILE_OF_FOUR_WARPS = 64
 ENERGY_BITS = tl.constexpr(backward.ENERGY_BITS)
 STATE_BITS = tl.constexpr(definition.STATE_BITS)
 GATED_LIMIT = tl.constexpr((1 << (backward.GATED_BITS - 1)) - 1)
+LARGEST_WORD = tl.constexpr((1 << 31) - 1)
 LN2 = tl.constexpr(backward.LN2)
 
 
@@ -81,18 +82,32 @@ def aligned(product, s):
 
 
 @triton.jit
-def rescale_short(x, s):
-    """Return int32 x, at most 2**30, over 2**s as int64, rounded, for a scalar s of either sign and at most 17."""
+def rescale_short(x, s, one):
+    """Return int32 x, at most 2**30, over 2**s as int64, rounded, for a scalar s of -30 to 17; ``one`` is 1.
+
+    The compiler knows it for no constant, so that the left shift is a product, which an addition may share.
+    """
     down = tl.maximum(s, 0)
-    return ((x + ((1 << down) >> 1)) >> down).to(tl.int64) << tl.maximum(-s, 0).to(tl.int64)
+    return ((x + ((1 << down) >> 1)) >> down).to(tl.int64) * (one << tl.maximum(-s, 0))
+
+
+@triton.jit
+def rescale_product(x, weight, s):
+    """Return x times weights over 2**s as int64, rounded, for int32 and s >= -15: a left shift is the weights'."""
+    down = tl.maximum(s, 0).to(tl.int64)
+    half = ((tl.zeros_like(down) + 1) << down) >> 1
+    return (x.to(tl.int64) * (weight << tl.maximum(-s, 0)) + half) >> down
 
 
 @triton.jit
 def put(total, s):
-    return integers.saturate(integers.shift_round(total, s.to(tl.int64)), 32).to(tl.int32)
+    """Return total / 2**s, rounded and saturated, as int32: by its high word, which a number of 32 bits fills."""
+    shifted = integers.shift_round(total, s.to(tl.int64))
+    low, high = shifted.to(tl.int32), (shifted >> 32).to(tl.int32)
+    return tl.maximum(tl.where(high == low >> 31, low, (high >> 31) ^ LARGEST_WORD), -LARGEST_WORD)
 
 
-@triton.jit(do_not_specialize=["s_g", "s_x", "s_d"])
+@triton.jit(do_not_specialize=["s_g", "s_x", "s_d", "one"])
 def chunk_kernel(
     dx_pointer,
     dd_pointer,
@@ -120,6 +135,7 @@ def chunk_kernel(
     s_g,
     s_x,
     s_d,
+    one,
     s_h: tl.constexpr,
     WEIGHT_BITS: tl.constexpr,
     CARRIED_SHIFT: tl.constexpr,
@@ -174,9 +190,8 @@ def chunk_kernel(
     back = tl.trans(mixed)
     through = joined(tl.dot(back, high, out_dtype=tl.int32), tl.dot(back, low, out_dtype=tl.int32))
     leaving = tl.sum(through.to(tl.int64) * wide_x, 1)
-    dx = rescale_short(through, -r + 17) + dy.to(tl.int64) * (
-        tl.load(skip_pointer + head).to(tl.int32) << GRADIENT_BITS
-    )
+    dx = dy.to(tl.int64) * (tl.load(skip_pointer + head).to(tl.int32) << GRADIENT_BITS)
+    dx += rescale_short(through, -r + 17, one)
 
     # From the state before the chunk, and through the one after: the weights of a chunk that isn't whole are 0.
     place = at * width * states + p[:, None] * states + s[None, :]
@@ -201,7 +216,7 @@ def chunk_kernel(
     kept = tl.where(n * Q + Q <= length, tl.load(chunks_pointer + KEPT * chunk_plane), 0)
     past = ((past + DECAY_HALF) >> DECAY_BITS) * kept
     past = rescale(past, -k + (STATE_BITS + DECAY_BITS + ENERGY_BITS - s_h))
-    dx += rescale(into.to(tl.int64) * weight[:, None], -k + (2 * DECAY_BITS - GRADIENT_BITS))
+    dx += rescale_product(into, weight[:, None], -k + (2 * DECAY_BITS - GRADIENT_BITS))
     tl.store(dx_pointer + across, put(dx, s_x), mask=inside)
 
     # What crosses the decay of a position, and what its gate lets through.
@@ -215,7 +230,7 @@ def chunk_kernel(
     tl.store(dd_pointer + (row * length + time) * heads + head, dd, mask=there)
 
 
-@triton.jit(do_not_specialize=["s_g", "s_b"])
+@triton.jit(do_not_specialize=["s_g", "s_b", "one"])
 def keys_kernel(
     db_pointer,
     x_pointer,
@@ -234,6 +249,7 @@ def keys_kernel(
     chunk_plane,
     s_g,
     s_b,
+    one,
     PADDED: tl.constexpr,
     GRADIENT_BITS: tl.constexpr,
     Q: tl.constexpr,
@@ -268,12 +284,12 @@ def keys_kernel(
         back = tl.trans(slopes)
         part = tl.dot(back, tl.trans(high), out_dtype=tl.int32) << 8
         part = tl.dot(back, tl.trans(low), part, out_dtype=tl.int32)
-        total += rescale_short(part, -cut + 17)
+        total += rescale_short(part, -cut + 17, one)
         part = tl.dot(x, slope_high, out_dtype=tl.int32) << 8
         part = tl.dot(x, slope_low, part, out_dtype=tl.int32)
         weight = tl.load(planes_pointer + WEIGHT * plane + at * TILE + q)
         k = tl.load(chunks_pointer + SLOPE_SHIFT * chunk_plane + at) + s_g
-        total += rescale(part.to(tl.int64) * weight[:, None], -k + (2 * DECAY_BITS - GRADIENT_BITS))
+        total += rescale_product(part, weight[:, None], -k + (2 * DECAY_BITS - GRADIENT_BITS))
     tl.store(
         db_pointer + (row * length + time)[:, None] * states + s[None, :], put(total, s_b), mask=there[:, None] & known
     )
@@ -323,7 +339,11 @@ def queries_kernel(
         of_position = planes_pointer + at * TILE + q
         down, e = tl.load(of_position + DOWN * plane), tl.load(of_position + SLOPE_EXPONENT * plane)
         part = tl.dot(slopes, tl.trans(turned), out_dtype=tl.int32)
-        total += rescale(part.to(tl.int64) * down[:, None], (-e + 17)[:, None])
+        # Of a left shift, which is at most by 23, the product of bytes has room for 8.
+        up = tl.maximum(e - 17, 0)
+        first_up = tl.minimum(up, 8)
+        part = part << first_up[:, None]
+        total += rescale_product(part, down[:, None], (-e + 17 + first_up)[:, None])
         # Every sum of the high limbs' products fits 32 bits, with 8 bits more too.
         part = tl.dot(high, seen_high, out_dtype=tl.int32) << 8
         part = tl.dot(high, seen_low, part, out_dtype=tl.int32)
@@ -408,7 +428,7 @@ def ssd_chunk_scan_backward(dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_
         count,
         (dx, dd, dskip, slopes, sums, planes, scalars),
         (dy, x, skip, seen_high, seen_low, slope_high, slope_low, keys, queries),
-        *(*sizes, *strides, s_g, s_x, s_d),
+        *(*sizes, *strides, s_g, s_x, s_d, 1),
         s_h=s_h,
         WEIGHT_BITS=definition.weight_bits(states),
         CARRIED_SHIFT=definition.sum_bits(states) - definition.DECAY_BITS + backward.ENERGY_BITS,
@@ -426,7 +446,7 @@ def ssd_chunk_scan_backward(dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_
         programs,
         (db,),
         (x, slopes, slope_high, slope_low, turned_queries, planes, scalars),
-        *(*sizes, *strides, s_g, s_b),
+        *(*sizes, *strides, s_g, s_b, 1),
         GRADIENT_BITS=bits,
         **shape,
     )
