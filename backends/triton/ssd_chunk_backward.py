@@ -24,6 +24,7 @@ from .ssd_chunk_boundaries import (
     DOWN,
     GAIN,
     KEPT,
+    LARGEST,
     PLANES,
     QUERY_SHIFT,
     RATIO,
@@ -52,6 +53,7 @@ from .ssd_chunk_limbs import (
 
 WALKED_CHANNELS = 32  # of a program that walks forwards
 FACTORS_WARPS, SLOPES_WARPS = 2, 8
+CHUNK_CHANNELS, CHUNK_STAGES = 32, 1  # at once, of a program for a chunk and head
 SHARED_STATES = 64  # of a program that adds up heads
 MOST_TILE_OF_FOUR_WARPS = 64
 
@@ -155,64 +157,74 @@ def chunk_kernel(
     """Compute dx and dd of a chunk of a head."""
     program, plane = tl.program_id(0).to(tl.int64), tl.cast(plane, tl.int64)
     head, n, row = program % heads, program // heads % chunks, program // heads // chunks
-    q, s, p = tl.arange(0, TILE), tl.arange(0, STATES), tl.arange(0, CHANNELS)
-    channel = p < width
-    known = channel[:, None] & (s < states)[None, :]
+    q, s = tl.arange(0, TILE), tl.arange(0, STATES)
     at = (row * heads + head) * chunks + n
     time = n * Q + q
     there = (q < Q) & (time < length)
-    inside = there[:, None] & channel[None, :]
-    across = ((row * length + time)[:, None] * heads + head) * width + p[None, :]
-    dy = tl.load(dy_pointer + across, mask=inside, other=0).to(tl.int32)
-    x = tl.load(x_pointer + across, mask=inside, other=0)
+    of_head = (row * length + time) * heads + head
     tile = (row * chunks + n) * TILE * STATES + q[:, None] * STATES + s[None, :]
     keys, queries = tl.load(keys_pointer + tile), tl.load(queries_pointer + tile)
     planes_pointer += at * TILE + q
     chunks_pointer += at
     whole, column = tl.load(planes_pointer + WHOLE * plane), tl.load(planes_pointer + COLUMN * plane)
     gain, down = tl.load(planes_pointer + GAIN * plane), tl.load(planes_pointer + DOWN * plane)
-    wide_x = x.to(tl.int32)
-
-    # From the state before the chunk, and through the one after: the weights of a chunk that isn't whole are 0.
-    place = at * width * states + p[:, None] * states + s[None, :]
-    high = tl.load(seen_high_pointer + place, mask=known, other=0)
-    low = tl.load(seen_low_pointer + place, mask=known, other=0)
-    seen = joined(high.to(tl.int32), low.to(tl.int32))
-    tl.store(sums_pointer + at * STATES + s, tl.sum(seen, 0))
-    before = joined(
-        tl.dot(queries, tl.trans(high), out_dtype=tl.int32), tl.dot(queries, tl.trans(low), out_dtype=tl.int32)
-    )
-    carried = (tl.sum(before.to(tl.int64) * dy, 1) + DECAY_HALF) >> DECAY_BITS
-    carried = carried * tl.load(planes_pointer + CARRIED * plane)
-    carried = integers.shift_round(carried, CARRIED_SHIFT)
-    high = tl.load(slope_high_pointer + place, mask=known, other=0)
-    low = tl.load(slope_low_pointer + place, mask=known, other=0)
-    k = tl.load(chunks_pointer + SLOPE_SHIFT * chunk_plane) + s_g
-    into = joined(tl.dot(keys, tl.trans(high), out_dtype=tl.int32), tl.dot(keys, tl.trans(low), out_dtype=tl.int32))
     weight = tl.load(planes_pointer + WEIGHT * plane)
-    stored = tl.sum(into.to(tl.int64) * wide_x, 1) * weight
-    stored = rescale(stored, -k + (2 * DECAY_BITS + ENERGY_BITS))
-    past = tl.sum(tl.sum((joined(high.to(tl.int32), low.to(tl.int32)) * seen).to(tl.int64), 1), 0)
-    kept = tl.where(n * Q + Q <= length, tl.load(chunks_pointer + KEPT * chunk_plane), 0)
-    past = ((past + DECAY_HALF) >> DECAY_BITS) * kept
-    past = rescale(past, -k + (STATE_BITS + DECAY_BITS + ENERGY_BITS - s_h))
-
-    # Inside the chunk: errors, aligned along time, through the forward factors and back.
+    k = tl.load(chunks_pointer + SLOPE_SHIFT * chunk_plane) + s_g
+    skip = tl.load(skip_pointer + head).to(tl.int32) << GRADIENT_BITS
     scores = tl.dot(queries, tl.trans(keys), out_dtype=tl.int32)
     e, mixed = mix(tl.where(q[:, None] >= q[None, :], scores, 0), whole, column, gain)
-    r = limb_exponent(tl.max((tl.max(tl.abs(dy), 1) * down).to(tl.int64) << e, 0))
-    errors = aligned(dy * down[:, None], (-e + r)[:, None])
-    arriving = tl.sum(tl.dot(mixed, x, out_dtype=tl.int32).to(tl.int64) * errors, 1)
-    high, low = limbs(errors)
+    r = limb_exponent(tl.max((tl.load(planes_pointer + LARGEST * plane) * down).to(tl.int64) << e, 0))
     back = tl.trans(mixed)
-    through = joined(tl.dot(back, high, out_dtype=tl.int32), tl.dot(back, low, out_dtype=tl.int32))
-    leaving = tl.sum(through.to(tl.int64) * wide_x, 1)
-    dx = dy.to(tl.int64) * (tl.load(skip_pointer + head).to(tl.int32) << GRADIENT_BITS)
-    dx += rescale_short(through, -r + 17, one)
-    dx += rescale_product(into, weight[:, None], -k + (2 * DECAY_BITS - GRADIENT_BITS))
-    tl.store(dx_pointer + across, put(dx, s_x), mask=inside)
+
+    leaving, arriving = tl.zeros([TILE], tl.int64), tl.zeros([TILE], tl.int64)
+    stored, carried = tl.zeros([TILE], tl.int64), tl.zeros([TILE], tl.int64)
+    past, sums = tl.zeros([CHANNELS], tl.int64), tl.zeros([STATES], tl.int32)
+    for start in range(0, width, CHANNELS):
+        p = start + tl.arange(0, CHANNELS)
+        channel = p < width
+        known = channel[:, None] & (s < states)[None, :]
+        inside = there[:, None] & channel[None, :]
+        across = of_head[:, None] * width + p[None, :]
+        place = at * width * states + p[:, None] * states + s[None, :]
+        dy = tl.load(dy_pointer + across, mask=inside, other=0).to(tl.int32)
+        x = tl.load(x_pointer + across, mask=inside, other=0)
+        seen_high = tl.load(seen_high_pointer + place, mask=known, other=0)
+        seen_low = tl.load(seen_low_pointer + place, mask=known, other=0)
+        slope_high = tl.load(slope_high_pointer + place, mask=known, other=0)
+        slope_low = tl.load(slope_low_pointer + place, mask=known, other=0)
+        wide_x = x.to(tl.int32)
+
+        # From the state before the chunk, and through the one after: the weights of a chunk that isn't whole are 0.
+        seen = joined(seen_high.to(tl.int32), seen_low.to(tl.int32))
+        sums += tl.sum(seen, 0)
+        past += tl.sum((joined(slope_high.to(tl.int32), slope_low.to(tl.int32)) * seen).to(tl.int64), 1)
+        before = tl.dot(queries, tl.trans(seen_high), out_dtype=tl.int32) << 8
+        before = tl.dot(queries, tl.trans(seen_low), before, out_dtype=tl.int32)
+        carried += tl.sum(before.to(tl.int64) * dy, 1)
+        into = tl.dot(keys, tl.trans(slope_high), out_dtype=tl.int32) << 8
+        into = tl.dot(keys, tl.trans(slope_low), into, out_dtype=tl.int32)
+        stored += tl.sum(into.to(tl.int64) * wide_x, 1)
+        dx = dy.to(tl.int64) * skip
+        dx += rescale_product(into, weight[:, None], -k + (2 * DECAY_BITS - GRADIENT_BITS))
+
+        # Inside the chunk: errors, aligned along time, through the forward factors and back.
+        errors = aligned(dy * down[:, None], (-e + r)[:, None])
+        arriving += tl.sum(tl.dot(mixed, x, out_dtype=tl.int32).to(tl.int64) * errors, 1)
+        high, low = limbs(errors)
+        through = tl.dot(back, high, out_dtype=tl.int32) << 8
+        through = tl.dot(back, low, through, out_dtype=tl.int32)
+        leaving += tl.sum(through.to(tl.int64) * wide_x, 1)
+        dx += rescale_short(through, -r + 17, one)
+        tl.store(dx_pointer + across, put(dx, s_x), mask=inside)
 
     # What crosses the decay of a position, and what its gate lets through.
+    tl.store(sums_pointer + at * STATES + s, sums)
+    carried = ((carried + DECAY_HALF) >> DECAY_BITS) * tl.load(planes_pointer + CARRIED * plane)
+    carried = integers.shift_round(carried, CARRIED_SHIFT)
+    stored = rescale(stored * weight, -k + (2 * DECAY_BITS + ENERGY_BITS))
+    kept = tl.where(n * Q + Q <= length, tl.load(chunks_pointer + KEPT * chunk_plane), 0)
+    past = ((tl.sum(past, 0) + DECAY_HALF) >> DECAY_BITS) * kept
+    past = rescale(past, -k + (STATE_BITS + DECAY_BITS + ENERGY_BITS - s_h))
     inner = -r + (WEIGHT_BITS + 14 + ENERGY_BITS)
     flow, stream = leaving - arriving, stored - carried
     crossing = rescale(tl.cumsum(flow, 0) - flow, inner) + tl.cumsum(stream, 0) - stream
@@ -220,7 +232,7 @@ def chunk_kernel(
     gated = tl.minimum(tl.maximum(rescale(leaving, inner) + stored, -GATED_LIMIT), GATED_LIMIT)
     dd = ((gated * tl.load(planes_pointer + RATIO * plane) + DECAY_HALF) >> DECAY_BITS) - crossing
     dd = ((put(dd, s_d).to(tl.int64) * LN2 + DECAY_HALF) >> DECAY_BITS).to(tl.int32)
-    tl.store(dd_pointer + (row * length + time) * heads + head, dd, mask=there)
+    tl.store(dd_pointer + of_head, dd, mask=there)
 
 
 @implements(ops.ssd_chunk_scan_backward)
@@ -311,10 +323,10 @@ def ssd_chunk_scan_backward(dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_
         WEIGHT_BITS=definition.weight_bits(states),
         CARRIED_SHIFT=definition.sum_bits(states) - definition.DECAY_BITS + backward.ENERGY_BITS,
         GRADIENT_BITS=bits,
-        CHANNELS=channels,
+        CHANNELS=min(channels, CHUNK_CHANNELS),
         STATES=padded,
         num_warps=warps,
-        num_stages=1,
+        num_stages=CHUNK_STAGES,
         **grid,
     )
     shape = dict(PADDED=padded, CHANNELS=channels, STATES=block, num_warps=warps, **grid)

@@ -28,8 +28,8 @@ from .ssd_chunk_limbs import limb_exponent, limbs, rescale_short, word
 
 POWER_ONE = tl.constexpr(1 << definition.POWER_BITS)
 # Planes of integers for each position and head, and of integers for each chunk and head.
-WHOLE, COLUMN, GAIN, DOWN, CARRIED, WEIGHT, DECAY, RATIO, SLOPE_EXPONENT = (tl.constexpr(i) for i in range(9))
-PLANES = 9
+WHOLE, COLUMN, GAIN, DOWN, CARRIED, WEIGHT, DECAY, RATIO, LARGEST, SLOPE_EXPONENT = (tl.constexpr(i) for i in range(10))
+PLANES = 10
 KEPT, INPUT_SHIFT, ERROR_SHIFT, SLOPE_SHIFT, QUERY_SHIFT = (tl.constexpr(i) for i in range(5))
 CHUNK_PLANES = 5
 
@@ -52,7 +52,7 @@ def factors_kernel(
     TILE: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
-    """Compute a chunk's powers of two for one head, and the shift of its errors."""
+    """Compute a chunk's powers of two for one head, its largest errors, and the shift of those that reach the state."""
     program, plane = tl.program_id(0).to(tl.int64), tl.cast(plane, tl.int64)
     n, head, row = program % chunks, program // chunks % heads, program // chunks // heads
     q = tl.arange(0, TILE)
@@ -86,6 +86,7 @@ def factors_kernel(
     tl.store(planes_pointer + WEIGHT * plane, weight)
     tl.store(planes_pointer + DECAY * plane, decay)
     tl.store(planes_pointer + RATIO * plane, ratio)
+    tl.store(planes_pointer + LARGEST * plane, largest)
     chunks_pointer += program
     tl.store(chunks_pointer + KEPT * chunk_plane, kept)
     tl.store(chunks_pointer + INPUT_SHIFT * chunk_plane, r)
