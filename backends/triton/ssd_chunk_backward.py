@@ -1,8 +1,8 @@
 """Triton version of ``spec.ops.ssd_chunk_backward``.
 
-After the walks of `ssd_chunk_boundaries` a program for each chunk and head computes dx and dd, and the slopes that db
-and dc need; then a program for each chunk adds up what the heads give to them. Errors of 16 bits are two limbs of which
-the low one has 128 taken off, since a signed one would not fit.
+After the walks of `ssd_chunk_boundaries` one kernel computes the gradients of scores, and another dx and dd, a program
+for each chunk and head; then a program for each chunk adds up what the heads give to db and dc. Errors of 16 bits are
+two limbs of which the low one has 128 taken off, since a signed one would not fit.
 """
 
 import torch
@@ -24,6 +24,7 @@ from .ssd_chunk_boundaries import (
     DOWN,
     GAIN,
     KEPT,
+    LARGEST,
     PLANES,
     QUERY_SHIFT,
     RATIO,
@@ -33,15 +34,26 @@ from .ssd_chunk_boundaries import (
     WHOLE,
     factors_kernel,
     layout_kernel,
-    limb_exponent,
-    limbs,
-    rescale,
     slopes_kernel,
     states_kernel,
 )
 from .ssd_chunk_factors import DECAY_BITS, DECAY_HALF, lags, row_exponent
+from .ssd_chunk_heads import keys_kernel, queries_kernel
+from .ssd_chunk_limbs import (
+    aligned,
+    bytes_of,
+    joined,
+    limb_exponent,
+    limbs,
+    put,
+    rescale,
+    rescale_product,
+    rescale_short,
+)
 
 WALKED_CHANNELS = 32  # of a program that walks forwards
+FACTORS_WARPS, SLOPES_WARPS = 2, 8
+CHUNK_CHANNELS, CHUNK_STAGES = 32, 1  # at once, of a program for a chunk and head
 SHARED_STATES = 64  # of a program that adds up heads
 MOST_TILE_OF_FOUR_WARPS = 64
 
@@ -49,18 +61,6 @@ ENERGY_BITS = tl.constexpr(backward.ENERGY_BITS)
 STATE_BITS = tl.constexpr(definition.STATE_BITS)
 GATED_LIMIT = tl.constexpr((1 << (backward.GATED_BITS - 1)) - 1)
 LN2 = tl.constexpr(backward.LN2)
-
-
-@triton.jit
-def joined(high, low):
-    return (high << 8) + low
-
-
-@triton.jit
-def bytes_of(dy):
-    """Return the high byte of int16 errors, and the low one less 128."""
-    wide = dy.to(tl.int32)
-    return (wide >> 8).to(tl.int8), ((wide & 255) - 128).to(tl.int8)
 
 
 @triton.jit
@@ -73,37 +73,61 @@ def mix_wide(products, whole, column, gain):
 
 
 @triton.jit
-def aligned(product, s):
-    """Return int32 products, below 2**31, over 2**s, rounded, s of either sign: the result has two limbs."""
-    down = tl.minimum(tl.maximum(s, 0), 31)
-    half = (((tl.zeros_like(s) + 1).to(tl.uint32) << down.to(tl.uint32)) >> 1).to(tl.int32)
-    return ((product << tl.maximum(-s, 0)) + half) >> down
+def scores_kernel(
+    slopes_pointer,
+    planes_pointer,
+    chunks_pointer,
+    dskip_pointer,
+    dy_pointer,
+    x_pointer,
+    length,
+    heads,
+    width,
+    chunks,
+    plane,
+    chunk_plane,
+    Q: tl.constexpr,
+    TILE: tl.constexpr,
+    CHANNELS: tl.constexpr,
+):
+    """Compute the gradient of a chunk's scores, cut as the scores are, of one head, and its part of dskip."""
+    program, plane = tl.program_id(0).to(tl.int64), tl.cast(plane, tl.int64)
+    head, n, row = program % heads, program // heads % chunks, program // heads // chunks
+    q, p = tl.arange(0, TILE), tl.arange(0, CHANNELS)
+    at = (row * heads + head) * chunks + n
+    time = n * Q + q
+    inside = ((q < Q) & (time < length))[:, None] & (p < width)[None, :]
+    across = ((row * length + time)[:, None] * heads + head) * width + p[None, :]
+    dy = tl.load(dy_pointer + across, mask=inside, other=0).to(tl.int32)
+    x = tl.load(x_pointer + across, mask=inside, other=0)
+    planes_pointer += at * TILE + q
+    whole, column = tl.load(planes_pointer + WHOLE * plane), tl.load(planes_pointer + COLUMN * plane)
+    gain, down = tl.load(planes_pointer + GAIN * plane), tl.load(planes_pointer + DOWN * plane)
+    wide_x = x.to(tl.int32)
+    passed = tl.sum(tl.sum(dy * wide_x, 1).to(tl.int64), 0)
+    tl.atomic_add(dskip_pointer + head, passed, sem="relaxed")
+    high, low = bytes_of(dy)
+    turned = tl.trans(x)
+    products = joined(tl.dot(high, turned, out_dtype=tl.int32), tl.dot(low, turned, out_dtype=tl.int32))
+    products += (tl.sum(wide_x, 1) * 128)[None, :]
+    e, slopes = mix_wide(tl.where(q[:, None] >= q[None, :], products, 0), whole, column, gain)
+    tl.store(slopes_pointer + at * TILE * TILE + q[:, None] * TILE + q[None, :], slopes)
+    tl.store(planes_pointer + SLOPE_EXPONENT * plane, e)
+    largest = tl.max(down.to(tl.int64) << e, 0)
+    cut = tl.maximum(integers.bit_length(largest) - 8, 0).to(tl.int32)
+    tl.store(chunks_pointer + QUERY_SHIFT * chunk_plane + at, cut)
 
 
-@triton.jit
-def rescale_short(x, s):
-    """Return int32 x, at most 2**30, over 2**s as int64, rounded, for a scalar s of either sign and at most 17."""
-    down = tl.maximum(s, 0)
-    return ((x + ((1 << down) >> 1)) >> down).to(tl.int64) << tl.maximum(-s, 0).to(tl.int64)
-
-
-@triton.jit
-def put(total, s):
-    return integers.saturate(integers.shift_round(total, s.to(tl.int64)), 32).to(tl.int32)
-
-
-@triton.jit(do_not_specialize=["s_g", "s_x", "s_d"])
+@triton.jit(do_not_specialize=["s_g", "s_x", "s_d", "one"])
 def chunk_kernel(
     dx_pointer,
     dd_pointer,
-    dskip_pointer,
-    slopes_pointer,
     sums_pointer,
-    planes_pointer,
-    chunks_pointer,
     dy_pointer,
     x_pointer,
     skip_pointer,
+    planes_pointer,
+    chunks_pointer,
     seen_high_pointer,
     seen_low_pointer,
     slope_high_pointer,
@@ -120,6 +144,7 @@ def chunk_kernel(
     s_g,
     s_x,
     s_d,
+    one,
     s_h: tl.constexpr,
     WEIGHT_BITS: tl.constexpr,
     CARRIED_SHIFT: tl.constexpr,
@@ -129,82 +154,77 @@ def chunk_kernel(
     CHANNELS: tl.constexpr,
     STATES: tl.constexpr,
 ):
-    """Compute dx, dd and dskip of a chunk of a head, and the slopes that its db and dc need."""
+    """Compute dx and dd of a chunk of a head."""
     program, plane = tl.program_id(0).to(tl.int64), tl.cast(plane, tl.int64)
     head, n, row = program % heads, program // heads % chunks, program // heads // chunks
-    q, s, p = tl.arange(0, TILE), tl.arange(0, STATES), tl.arange(0, CHANNELS)
-    channel = p < width
-    known = channel[:, None] & (s < states)[None, :]
+    q, s = tl.arange(0, TILE), tl.arange(0, STATES)
     at = (row * heads + head) * chunks + n
     time = n * Q + q
     there = (q < Q) & (time < length)
-    inside = there[:, None] & channel[None, :]
-    across = ((row * length + time)[:, None] * heads + head) * width + p[None, :]
-    dy = tl.load(dy_pointer + across, mask=inside, other=0).to(tl.int32)
-    x = tl.load(x_pointer + across, mask=inside, other=0)
+    of_head = (row * length + time) * heads + head
     tile = (row * chunks + n) * TILE * STATES + q[:, None] * STATES + s[None, :]
     keys, queries = tl.load(keys_pointer + tile), tl.load(queries_pointer + tile)
     planes_pointer += at * TILE + q
     chunks_pointer += at
     whole, column = tl.load(planes_pointer + WHOLE * plane), tl.load(planes_pointer + COLUMN * plane)
     gain, down = tl.load(planes_pointer + GAIN * plane), tl.load(planes_pointer + DOWN * plane)
-    past_or_now = q[:, None] >= q[None, :]
-    wide_x = x.to(tl.int32)
-    passed = tl.sum(tl.sum(dy * wide_x, 1).to(tl.int64), 0)
-    tl.atomic_add(dskip_pointer + head, passed, sem="relaxed")
-
-    # The gradient of scores, cut as the scores are.
-    high, low = bytes_of(dy)
-    turned = tl.trans(x)
-    products = joined(tl.dot(high, turned, out_dtype=tl.int32), tl.dot(low, turned, out_dtype=tl.int32))
-    products += (tl.sum(wide_x, 1) * 128)[None, :]
-    e, slopes = mix_wide(tl.where(past_or_now, products, 0), whole, column, gain)
-    tl.store(slopes_pointer + at * TILE * TILE + q[:, None] * TILE + q[None, :], slopes)
-    tl.store(planes_pointer + SLOPE_EXPONENT * plane, e)
-    largest = tl.max(down.to(tl.int64) << e, 0)
-    tl.store(chunks_pointer + QUERY_SHIFT * chunk_plane, tl.maximum(integers.bit_length(largest) - 8, 0).to(tl.int32))
-
-    # Inside the chunk: errors, aligned along time, through the forward factors and back.
-    scores = tl.dot(queries, tl.trans(keys), out_dtype=tl.int32)
-    e, mixed = mix(tl.where(past_or_now, scores, 0), whole, column, gain)
-    r = limb_exponent(tl.max((tl.max(tl.abs(dy), 1) * down).to(tl.int64) << e, 0))
-    errors = aligned(dy * down[:, None], (-e + r)[:, None])
-    arriving = tl.sum(tl.dot(mixed, x, out_dtype=tl.int32).to(tl.int64) * errors, 1)
-    high, low = limbs(errors)
-    back = tl.trans(mixed)
-    through = joined(tl.dot(back, high, out_dtype=tl.int32), tl.dot(back, low, out_dtype=tl.int32))
-    leaving = tl.sum(through.to(tl.int64) * wide_x, 1)
-    dx = rescale_short(through, -r + 17) + dy.to(tl.int64) * (
-        tl.load(skip_pointer + head).to(tl.int32) << GRADIENT_BITS
-    )
-
-    # From the state before the chunk, and through the one after: the weights of a chunk that isn't whole are 0.
-    place = at * width * states + p[:, None] * states + s[None, :]
-    high = tl.load(seen_high_pointer + place, mask=known, other=0)
-    low = tl.load(seen_low_pointer + place, mask=known, other=0)
-    seen = joined(high.to(tl.int32), low.to(tl.int32))
-    tl.store(sums_pointer + at * STATES + s, tl.sum(seen, 0))
-    before = joined(
-        tl.dot(queries, tl.trans(high), out_dtype=tl.int32), tl.dot(queries, tl.trans(low), out_dtype=tl.int32)
-    )
-    carried = (tl.sum(before.to(tl.int64) * dy, 1) + DECAY_HALF) >> DECAY_BITS
-    carried = carried * tl.load(planes_pointer + CARRIED * plane)
-    carried = integers.shift_round(carried, CARRIED_SHIFT)
-    high = tl.load(slope_high_pointer + place, mask=known, other=0)
-    low = tl.load(slope_low_pointer + place, mask=known, other=0)
-    k = tl.load(chunks_pointer + SLOPE_SHIFT * chunk_plane) + s_g
-    into = joined(tl.dot(keys, tl.trans(high), out_dtype=tl.int32), tl.dot(keys, tl.trans(low), out_dtype=tl.int32))
     weight = tl.load(planes_pointer + WEIGHT * plane)
-    stored = tl.sum(into.to(tl.int64) * wide_x, 1) * weight
-    stored = rescale(stored, -k + (2 * DECAY_BITS + ENERGY_BITS))
-    past = tl.sum(tl.sum((joined(high.to(tl.int32), low.to(tl.int32)) * seen).to(tl.int64), 1), 0)
-    kept = tl.where(n * Q + Q <= length, tl.load(chunks_pointer + KEPT * chunk_plane), 0)
-    past = ((past + DECAY_HALF) >> DECAY_BITS) * kept
-    past = rescale(past, -k + (STATE_BITS + DECAY_BITS + ENERGY_BITS - s_h))
-    dx += rescale(into.to(tl.int64) * weight[:, None], -k + (2 * DECAY_BITS - GRADIENT_BITS))
-    tl.store(dx_pointer + across, put(dx, s_x), mask=inside)
+    k = tl.load(chunks_pointer + SLOPE_SHIFT * chunk_plane) + s_g
+    skip = tl.load(skip_pointer + head).to(tl.int32) << GRADIENT_BITS
+    scores = tl.dot(queries, tl.trans(keys), out_dtype=tl.int32)
+    e, mixed = mix(tl.where(q[:, None] >= q[None, :], scores, 0), whole, column, gain)
+    r = limb_exponent(tl.max((tl.load(planes_pointer + LARGEST * plane) * down).to(tl.int64) << e, 0))
+    back = tl.trans(mixed)
+
+    leaving, arriving = tl.zeros([TILE], tl.int64), tl.zeros([TILE], tl.int64)
+    stored, carried = tl.zeros([TILE], tl.int64), tl.zeros([TILE], tl.int64)
+    past, sums = tl.zeros([CHANNELS], tl.int64), tl.zeros([STATES], tl.int32)
+    for start in range(0, width, CHANNELS):
+        p = start + tl.arange(0, CHANNELS)
+        channel = p < width
+        known = channel[:, None] & (s < states)[None, :]
+        inside = there[:, None] & channel[None, :]
+        across = of_head[:, None] * width + p[None, :]
+        place = at * width * states + p[:, None] * states + s[None, :]
+        dy = tl.load(dy_pointer + across, mask=inside, other=0).to(tl.int32)
+        x = tl.load(x_pointer + across, mask=inside, other=0)
+        seen_high = tl.load(seen_high_pointer + place, mask=known, other=0)
+        seen_low = tl.load(seen_low_pointer + place, mask=known, other=0)
+        slope_high = tl.load(slope_high_pointer + place, mask=known, other=0)
+        slope_low = tl.load(slope_low_pointer + place, mask=known, other=0)
+        wide_x = x.to(tl.int32)
+
+        # From the state before the chunk, and through the one after: the weights of a chunk that isn't whole are 0.
+        seen = joined(seen_high.to(tl.int32), seen_low.to(tl.int32))
+        sums += tl.sum(seen, 0)
+        past += tl.sum((joined(slope_high.to(tl.int32), slope_low.to(tl.int32)) * seen).to(tl.int64), 1)
+        before = tl.dot(queries, tl.trans(seen_high), out_dtype=tl.int32) << 8
+        before = tl.dot(queries, tl.trans(seen_low), before, out_dtype=tl.int32)
+        carried += tl.sum(before.to(tl.int64) * dy, 1)
+        into = tl.dot(keys, tl.trans(slope_high), out_dtype=tl.int32) << 8
+        into = tl.dot(keys, tl.trans(slope_low), into, out_dtype=tl.int32)
+        stored += tl.sum(into.to(tl.int64) * wide_x, 1)
+        dx = dy.to(tl.int64) * skip
+        dx += rescale_product(into, weight[:, None], -k + (2 * DECAY_BITS - GRADIENT_BITS))
+
+        # Inside the chunk: errors, aligned along time, through the forward factors and back.
+        errors = aligned(dy * down[:, None], (-e + r)[:, None])
+        arriving += tl.sum(tl.dot(mixed, x, out_dtype=tl.int32).to(tl.int64) * errors, 1)
+        high, low = limbs(errors)
+        through = tl.dot(back, high, out_dtype=tl.int32) << 8
+        through = tl.dot(back, low, through, out_dtype=tl.int32)
+        leaving += tl.sum(through.to(tl.int64) * wide_x, 1)
+        dx += rescale_short(through, -r + 17, one)
+        tl.store(dx_pointer + across, put(dx, s_x), mask=inside)
 
     # What crosses the decay of a position, and what its gate lets through.
+    tl.store(sums_pointer + at * STATES + s, sums)
+    carried = ((carried + DECAY_HALF) >> DECAY_BITS) * tl.load(planes_pointer + CARRIED * plane)
+    carried = integers.shift_round(carried, CARRIED_SHIFT)
+    stored = rescale(stored * weight, -k + (2 * DECAY_BITS + ENERGY_BITS))
+    kept = tl.where(n * Q + Q <= length, tl.load(chunks_pointer + KEPT * chunk_plane), 0)
+    past = ((tl.sum(past, 0) + DECAY_HALF) >> DECAY_BITS) * kept
+    past = rescale(past, -k + (STATE_BITS + DECAY_BITS + ENERGY_BITS - s_h))
     inner = -r + (WEIGHT_BITS + 14 + ENERGY_BITS)
     flow, stream = leaving - arriving, stored - carried
     crossing = rescale(tl.cumsum(flow, 0) - flow, inner) + tl.cumsum(stream, 0) - stream
@@ -212,129 +232,7 @@ def chunk_kernel(
     gated = tl.minimum(tl.maximum(rescale(leaving, inner) + stored, -GATED_LIMIT), GATED_LIMIT)
     dd = ((gated * tl.load(planes_pointer + RATIO * plane) + DECAY_HALF) >> DECAY_BITS) - crossing
     dd = ((put(dd, s_d).to(tl.int64) * LN2 + DECAY_HALF) >> DECAY_BITS).to(tl.int32)
-    tl.store(dd_pointer + (row * length + time) * heads + head, dd, mask=there)
-
-
-@triton.jit(do_not_specialize=["s_g", "s_b"])
-def keys_kernel(
-    db_pointer,
-    x_pointer,
-    slopes_pointer,
-    slope_high_pointer,
-    slope_low_pointer,
-    turned_queries_pointer,
-    planes_pointer,
-    chunks_pointer,
-    length,
-    heads,
-    width,
-    states,
-    chunks,
-    plane,
-    chunk_plane,
-    s_g,
-    s_b,
-    PADDED: tl.constexpr,
-    GRADIENT_BITS: tl.constexpr,
-    Q: tl.constexpr,
-    TILE: tl.constexpr,
-    CHANNELS: tl.constexpr,
-    STATES: tl.constexpr,
-):
-    """Add up the heads' parts of a chunk's db for some states."""
-    program, plane = tl.program_id(0).to(tl.int64), tl.cast(plane, tl.int64)
-    blocks = tl.cdiv(states, STATES)
-    block, n, row = program % blocks, program // blocks % chunks, program // blocks // chunks
-    q, s, p = tl.arange(0, TILE), block * STATES + tl.arange(0, STATES), tl.arange(0, CHANNELS)
-    time = n * Q + q
-    there, channel, known = (q < Q) & (time < length), p < width, (s < states)[None, :]
-    turned = tl.load(turned_queries_pointer + (row * chunks + n) * TILE * PADDED + s[:, None] * TILE + q[None, :])
-    turned = turned.to(tl.int32)
-    total = tl.zeros([TILE, STATES], tl.int64)
-    for head in range(0, heads):
-        at = (row * heads + head) * chunks + n
-        across = ((row * length + time)[:, None] * heads + head) * width + p[None, :]
-        x = tl.load(x_pointer + across, mask=there[:, None] & channel[None, :], other=0)
-        slopes = tl.load(slopes_pointer + at * TILE * TILE + q[:, None] * TILE + q[None, :])
-        place = at * width * states + p[:, None] * states + s[None, :]
-        slope_high = tl.load(slope_high_pointer + place, mask=channel[:, None] & known, other=0)
-        slope_low = tl.load(slope_low_pointer + place, mask=channel[:, None] & known, other=0)
-        down, e = (
-            tl.load(planes_pointer + DOWN * plane + at * TILE + q),
-            tl.load(planes_pointer + SLOPE_EXPONENT * plane + at * TILE + q),
-        )
-        cut = tl.load(chunks_pointer + QUERY_SHIFT * chunk_plane + at)
-        high, low = limbs(aligned(turned * down[None, :], (-e + cut)[None, :]))
-        back = tl.trans(slopes)
-        part = tl.dot(back, tl.trans(high), out_dtype=tl.int32) << 8
-        part = tl.dot(back, tl.trans(low), part, out_dtype=tl.int32)
-        total += rescale_short(part, -cut + 17)
-        part = tl.dot(x, slope_high, out_dtype=tl.int32) << 8
-        part = tl.dot(x, slope_low, part, out_dtype=tl.int32)
-        weight = tl.load(planes_pointer + WEIGHT * plane + at * TILE + q)
-        k = tl.load(chunks_pointer + SLOPE_SHIFT * chunk_plane + at) + s_g
-        total += rescale(part.to(tl.int64) * weight[:, None], -k + (2 * DECAY_BITS - GRADIENT_BITS))
-    tl.store(
-        db_pointer + (row * length + time)[:, None] * states + s[None, :], put(total, s_b), mask=there[:, None] & known
-    )
-
-
-@triton.jit(do_not_specialize=["s_c"])
-def queries_kernel(
-    dc_pointer,
-    dy_pointer,
-    slopes_pointer,
-    seen_high_pointer,
-    seen_low_pointer,
-    sums_pointer,
-    turned_keys_pointer,
-    planes_pointer,
-    length,
-    heads,
-    width,
-    states,
-    chunks,
-    plane,
-    s_c,
-    PADDED: tl.constexpr,
-    FACTOR_BITS: tl.constexpr,
-    Q: tl.constexpr,
-    TILE: tl.constexpr,
-    CHANNELS: tl.constexpr,
-    STATES: tl.constexpr,
-):
-    """Add up the heads' parts of a chunk's dc for some states."""
-    program, plane = tl.program_id(0).to(tl.int64), tl.cast(plane, tl.int64)
-    blocks = tl.cdiv(states, STATES)
-    block, n, row = program % blocks, program // blocks % chunks, program // blocks // chunks
-    q, s, p = tl.arange(0, TILE), block * STATES + tl.arange(0, STATES), tl.arange(0, CHANNELS)
-    time = n * Q + q
-    there, channel, known = (q < Q) & (time < length), p < width, (s < states)[None, :]
-    turned = tl.load(turned_keys_pointer + (row * chunks + n) * TILE * PADDED + s[:, None] * TILE + q[None, :])
-    total = tl.zeros([TILE, STATES], tl.int64)
-    for head in range(0, heads):
-        at = (row * heads + head) * chunks + n
-        across = ((row * length + time)[:, None] * heads + head) * width + p[None, :]
-        high, low = bytes_of(tl.load(dy_pointer + across, mask=there[:, None] & channel[None, :], other=0))
-        slopes = tl.load(slopes_pointer + at * TILE * TILE + q[:, None] * TILE + q[None, :])
-        place = at * width * states + p[:, None] * states + s[None, :]
-        seen_high = tl.load(seen_high_pointer + place, mask=channel[:, None] & known, other=0)
-        seen_low = tl.load(seen_low_pointer + place, mask=channel[:, None] & known, other=0)
-        of_position = planes_pointer + at * TILE + q
-        down, e = tl.load(of_position + DOWN * plane), tl.load(of_position + SLOPE_EXPONENT * plane)
-        part = tl.dot(slopes, tl.trans(turned), out_dtype=tl.int32)
-        total += rescale(part.to(tl.int64) * down[:, None], (-e + 17)[:, None])
-        # Every sum of the high limbs' products fits 32 bits, with 8 bits more too.
-        part = tl.dot(high, seen_high, out_dtype=tl.int32) << 8
-        part = tl.dot(high, seen_low, part, out_dtype=tl.int32)
-        part = tl.dot(low, seen_high, part, out_dtype=tl.int32)
-        last = tl.dot(low, seen_low, out_dtype=tl.int32)
-        out = (part.to(tl.int64) << 8) + last
-        out += (tl.load(sums_pointer + at * PADDED + s).to(tl.int64) * 128)[None, :]
-        total += integers.shift_round(out * tl.load(of_position + CARRIED * plane)[:, None], FACTOR_BITS)
-    tl.store(
-        dc_pointer + (row * length + time)[:, None] * states + s[None, :], put(total, s_c), mask=there[:, None] & known
-    )
+    tl.store(dd_pointer + of_head, dd, mask=there)
 
 
 @implements(ops.ssd_chunk_scan_backward)
@@ -371,6 +269,7 @@ def ssd_chunk_scan_backward(dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_
         WEIGHT_BITS=definition.weight_bits(states),
         CARRIED_BITS=definition.carried_bits(states, s_h),
         CHANNELS=LEAST_TILE,
+        num_warps=FACTORS_WARPS,
         **grid,
     )
     launch(
@@ -398,25 +297,36 @@ def ssd_chunk_scan_backward(dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_
         batch * heads,
         (slope_high, slope_low, start),
         (dy, turned_queries, planes, scalars, dh),
-        *(*sizes, *strides, s_g),
+        *(*sizes, *strides, s_g, 1),
         CHANNELS=channels,
         STATES=padded,
+        num_warps=SLOPES_WARPS,
+        **grid,
+    )
+    launch(
+        scores_kernel,
+        count,
+        (slopes, planes, scalars, dskip),
+        (dy, x),
+        *(length, heads, width, chunks, *strides),
+        CHANNELS=channels,
+        num_warps=warps,
         **grid,
     )
     launch(
         chunk_kernel,
         count,
-        (dx, dd, dskip, slopes, sums, planes, scalars),
-        (dy, x, skip, seen_high, seen_low, slope_high, slope_low, keys, queries),
-        *(*sizes, *strides, s_g, s_x, s_d),
+        (dx, dd, sums),
+        (dy, x, skip, planes, scalars, seen_high, seen_low, slope_high, slope_low, keys, queries),
+        *(*sizes, *strides, s_g, s_x, s_d, 1),
         s_h=s_h,
         WEIGHT_BITS=definition.weight_bits(states),
         CARRIED_SHIFT=definition.sum_bits(states) - definition.DECAY_BITS + backward.ENERGY_BITS,
         GRADIENT_BITS=bits,
-        CHANNELS=channels,
+        CHANNELS=min(channels, CHUNK_CHANNELS),
         STATES=padded,
         num_warps=warps,
-        num_stages=1,
+        num_stages=CHUNK_STAGES,
         **grid,
     )
     shape = dict(PADDED=padded, CHANNELS=channels, STATES=block, num_warps=warps, **grid)
@@ -426,7 +336,7 @@ def ssd_chunk_scan_backward(dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_
         programs,
         (db,),
         (x, slopes, slope_high, slope_low, turned_queries, planes, scalars),
-        *(*sizes, *strides, s_g, s_b),
+        *(*sizes, *strides, s_g, s_b, 1),
         GRADIENT_BITS=bits,
         **shape,
     )

@@ -9,12 +9,10 @@ import triton.language as tl
 
 from mamba_integer.spec.ops import ssd_chunk as definition
 
-from . import integers
 from .ssd_chunk import seen_limbs
 from .ssd_chunk_factors import (
     DECAY_BITS,
     DECAY_HALF,
-    LARGEST_TWO_LIMBS,
     POWER_BITS,
     exponent_sums,
     fraction_power,
@@ -26,35 +24,14 @@ from .ssd_chunk_factors import (
     rounded_power,
     weighed_limbs,
 )
+from .ssd_chunk_limbs import limb_exponent, limbs, rescale_short, word
 
 POWER_ONE = tl.constexpr(1 << definition.POWER_BITS)
 # Planes of integers for each position and head, and of integers for each chunk and head.
-WHOLE, COLUMN, GAIN, DOWN, CARRIED, WEIGHT, DECAY, RATIO, SLOPE_EXPONENT = (tl.constexpr(i) for i in range(9))
-PLANES = 9
+WHOLE, COLUMN, GAIN, DOWN, CARRIED, WEIGHT, DECAY, RATIO, LARGEST, SLOPE_EXPONENT = (tl.constexpr(i) for i in range(10))
+PLANES = 10
 KEPT, INPUT_SHIFT, ERROR_SHIFT, SLOPE_SHIFT, QUERY_SHIFT = (tl.constexpr(i) for i in range(5))
 CHUNK_PLANES = 5
-
-
-@triton.jit
-def rescale(x, s):
-    """Return x / 2**s, rounded, for int64 x and a tensor s of either sign."""
-    s = s.to(tl.int64)
-    down = tl.maximum(s, 0)
-    return ((x << tl.maximum(-s, 0)) + (((tl.zeros_like(s) + 1) << down) >> 1)) >> down
-
-
-@triton.jit
-def limb_exponent(largest):
-    """Return the least e >= 0 with which a magnitude is rounded to two limbs."""
-    largest = largest.to(tl.int64)
-    e = tl.maximum(integers.bit_length(largest) - 15, 0)
-    return (e + (rescale(largest, e) > LARGEST_TWO_LIMBS).to(e.dtype)).to(tl.int32)
-
-
-@triton.jit
-def limbs(short):
-    """Return the high and the low signed byte of a number of two limbs."""
-    return ((short + 128) >> 8).to(tl.int8), short.to(tl.int8)
 
 
 @triton.jit
@@ -75,7 +52,7 @@ def factors_kernel(
     TILE: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
-    """Compute a chunk's powers of two for one head, and the shift of its errors."""
+    """Compute a chunk's powers of two for one head, its largest errors, and the shift of those that reach the state."""
     program, plane = tl.program_id(0).to(tl.int64), tl.cast(plane, tl.int64)
     n, head, row = program % chunks, program // chunks % heads, program // chunks // heads
     q = tl.arange(0, TILE)
@@ -109,6 +86,7 @@ def factors_kernel(
     tl.store(planes_pointer + WEIGHT * plane, weight)
     tl.store(planes_pointer + DECAY * plane, decay)
     tl.store(planes_pointer + RATIO * plane, ratio)
+    tl.store(planes_pointer + LARGEST * plane, largest)
     chunks_pointer += program
     tl.store(chunks_pointer + KEPT * chunk_plane, kept)
     tl.store(chunks_pointer + INPUT_SHIFT * chunk_plane, r)
@@ -199,7 +177,7 @@ def states_kernel(
 
 
 # Training changes some shifts from step to step: constants would be compiled anew each time.
-@triton.jit(do_not_specialize=["s_g"])
+@triton.jit(do_not_specialize=["s_g", "one"])
 def slopes_kernel(
     high_pointer,
     low_pointer,
@@ -217,6 +195,7 @@ def slopes_kernel(
     plane,
     chunk_plane,
     s_g,
+    one,
     Q: tl.constexpr,
     TILE: tl.constexpr,
     CHANNELS: tl.constexpr,
@@ -251,6 +230,5 @@ def slopes_kernel(
         tl.store(high_pointer + at * width * states + place, high, mask=known)
         tl.store(low_pointer + at * width * states + place, low, mask=known)
         tl.store(chunks_pointer + SLOPE_SHIFT * chunk_plane + at, k)
-        passed = ((lam.to(tl.int64) * kept + DECAY_HALF) >> DECAY_BITS) + rescale(added.to(tl.int64), -w + s_g)
-        lam = integers.saturate(passed, 32).to(tl.int32)
+        lam = word(((lam.to(tl.int64) * kept + DECAY_HALF) >> DECAY_BITS) + rescale_short(added, -w + s_g, one))
     tl.store(start_pointer + first * width * states + place, lam, mask=known)

@@ -1,0 +1,84 @@
+"""Numbers of two limbs and sums of their products in kernels: ``spec.ops.ssd_chunk_backward``, C2 and what is shifted.
+
+Where a shift has either sign, its left part goes where 32 bits have room: 64-bit shifts take three instructions.
+"""
+
+import triton
+import triton.language as tl
+
+from . import integers
+from .ssd_chunk_factors import LARGEST_TWO_LIMBS
+
+LARGEST_WORD = tl.constexpr((1 << 31) - 1)
+
+
+@triton.jit
+def rescale(x, s):
+    """Return x / 2**s, rounded, for int64 x and a tensor s of either sign."""
+    s = s.to(tl.int64)
+    down = tl.maximum(s, 0)
+    return ((x << tl.maximum(-s, 0)) + (((tl.zeros_like(s) + 1) << down) >> 1)) >> down
+
+
+@triton.jit
+def rescale_short(x, s, one):
+    """Return int32 x, at most 2**30, over 2**s as int64, rounded, for a scalar s of -30 to 17; ``one`` is 1.
+
+    The compiler knows it for no constant, so that the left shift is a product, which an addition may share.
+    """
+    down = tl.maximum(s, 0)
+    return ((x + ((1 << down) >> 1)) >> down).to(tl.int64) * (one << tl.maximum(-s, 0))
+
+
+@triton.jit
+def word(x):
+    """Return int64 x saturated to 32 bits, as int32: by its high word, which a number of 32 bits only fills."""
+    low, high = x.to(tl.int32), (x >> 32).to(tl.int32)
+    return tl.maximum(tl.where(high == low >> 31, low, (high >> 31) ^ LARGEST_WORD), -LARGEST_WORD)
+
+
+@triton.jit
+def limb_exponent(largest):
+    """Return the least e >= 0 with which a magnitude is rounded to two limbs."""
+    largest = largest.to(tl.int64)
+    e = tl.maximum(integers.bit_length(largest) - 15, 0)
+    return (e + (rescale(largest, e) > LARGEST_TWO_LIMBS).to(e.dtype)).to(tl.int32)
+
+
+@triton.jit
+def limbs(short):
+    """Return the high and the low signed byte of a number of two limbs."""
+    return ((short + 128) >> 8).to(tl.int8), short.to(tl.int8)
+
+
+@triton.jit
+def joined(high, low):
+    return (high << 8) + low
+
+
+@triton.jit
+def bytes_of(dy):
+    """Return the high byte of int16 errors, and the low one less 128."""
+    wide = dy.to(tl.int32)
+    return (wide >> 8).to(tl.int8), ((wide & 255) - 128).to(tl.int8)
+
+
+@triton.jit
+def aligned(product, s):
+    """Return int32 products, below 2**31, over 2**s, rounded, s of either sign: the result has two limbs."""
+    down = tl.minimum(tl.maximum(s, 0), 31)
+    half = (((tl.zeros_like(s) + 1).to(tl.uint32) << down.to(tl.uint32)) >> 1).to(tl.int32)
+    return ((product << tl.maximum(-s, 0)) + half) >> down
+
+
+@triton.jit
+def rescale_product(x, weight, s):
+    """Return x times weights over 2**s as int64, rounded, for int32 and s >= -15: a left shift is the weights'."""
+    down = tl.maximum(s, 0).to(tl.int64)
+    half = ((tl.zeros_like(down) + 1) << down) >> 1
+    return (x.to(tl.int64) * (weight << tl.maximum(-s, 0)) + half) >> down
+
+
+@triton.jit
+def put(total, s):
+    return word(integers.shift_round(total, s.to(tl.int64)))
