@@ -9,8 +9,9 @@ from . import linear_backward, scan
 
 # What each variant sets in which module, instead of what it is there.
 VARIANTS: dict[str, list[tuple[ModuleType, dict[str, Any]]]] = {
-    "16 states a program": [(scan, {"PROGRAMS": 0})],
-    "8 states a program": [(scan, {"PROGRAMS": 0, "SLICES": (8, 4)})],
+    "16 states per lane": [(scan, {"PROGRAMS": 0})],
+    "8 states per lane": [(scan, {"PROGRAMS": 0, "STATES": (8, 4)})],
+    "few lanes": [(scan, {"LANES": 8})],
     "large tiles": [(linear_backward, {"SMALL_TILE": linear_backward.LARGE_TILE})],
 }
 
