@@ -28,7 +28,7 @@ TARGETS = {
     "sm_100": GPUTarget("cuda", 100, 32),
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
-CASES = 2
+CASES = 1
 
 
 class NoDevice:
