@@ -39,6 +39,7 @@ from .recurrence import (
 LANES = 32  # of a program
 STEPS = 2  # that a program loads ahead, at least
 STATES = (16, 8, 4)  # of a lane
+SLICES = (1, 4, 32)  # of a channel's states: lanes that share them
 PROGRAMS = 384  # about three warps for each multiprocessor of a large device
 TILE = 256
 
@@ -171,7 +172,9 @@ def scan_kernel(
 
     # Two blocks a pass: a block is loaded into the registers that the one before the last has left.
     whole = length - length % (2 * STEPS)
-    even = load_steps(pointers, places, pitches, 0, mask, STEPS, STATES)
+    moving = tl.where(length < STEPS, 0, 1)  # no further than a sequence goes
+    first_pitches = (pitches[0] * moving, pitches[1] * moving, pitches[2] * moving)
+    even = load_steps(pointers, places, first_pitches, 0, mask, STEPS, STATES)
     for first in range(0, whole, 2 * STEPS):
         odd = load_steps(pointers, places, pitches, first + STEPS, mask, STEPS, STATES)
         at = channel + first * pitch
@@ -242,16 +245,14 @@ def step_kernel(
 
 
 def tile_of(states: int, sequences: int) -> tuple[int, int]:
-    """Return how many states a lane holds, and how many lanes share a channel's states, for many sequences at once.
+    """Return how many states a lane holds and how many lanes share a channel's: the least that hold all, if any do.
 
     A lane with many states spends less on its inputs; a device with too few lanes for its schedulers waits for each.
     """
-    needed = triton.next_power_of_2(max(states, STATES[-1]))
-    for held in STATES:
-        slices = min(LANES, needed // held)
-        if slices and triton.cdiv(sequences * slices, LANES) >= PROGRAMS:
-            return held, slices
-    return STATES[-1], min(LANES, needed // STATES[-1])
+    tiles = [(held, slices) for held in STATES for slices in SLICES]
+    least = min((held * slices for held, slices in tiles if held * slices >= states), default=STATES[0] * SLICES[-1])
+    tiles = [(held, slices) for held, slices in tiles if held * slices == least]
+    return next((tile for tile in tiles if triton.cdiv(sequences * tile[1], LANES) >= PROGRAMS), tiles[-1])
 
 
 def scan(x, mod, base, b, c, skip, h, width, **parameters):
@@ -265,7 +266,7 @@ def scan(x, mod, base, b, c, skip, h, width, **parameters):
     blocks, parts = triton.cdiv(channels, LANES // slices), 4 * words // (held * slices)
     shared = parts > 1
     end = torch.empty(h.shape, dtype=torch.int32, device=x.device)
-    wide, rounded = sum_dtypes(states, **parameters)
+    wide, rounded = sum_dtypes(states, **parameters) if slices == 1 else ("int64", "int64")
     y = torch.empty(x.shape, dtype=torch.int16, device=x.device)
     total = torch.zeros(x.shape, dtype=getattr(torch, wide), device=x.device) if shared else y
     launch(
@@ -285,7 +286,7 @@ def scan(x, mod, base, b, c, skip, h, width, **parameters):
         ROUNDED=getattr(tl, rounded),
         FAR=is_far(length * channels, length * words),
         STATES=held,
-        STEPS=STEPS if length >= STEPS else 1,
+        STEPS=STEPS,
         CHANNELS=LANES // slices,
         SLICES=slices,
         num_warps=1,

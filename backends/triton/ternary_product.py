@@ -25,7 +25,7 @@ from .instructions import dot_bytes, four_planes, is_interpreted, ternary_digits
 from .launch import launch, words
 
 DIGITS_A_WORD = 16
-PLANE = 64  # bytes of a block of weights whose digits are dealt into planes, so digits of a plane
+PLANE = 32  # bytes of a block of weights whose digits are dealt into planes, so digits of a plane
 DOT = {"COLUMNS": 4, "BLOCKS": 4}
 PROGRAMS = 1024  # of one warp each; where there are fewer, more warps share a column
 MOST_WARPS = 8
@@ -36,7 +36,7 @@ TILES = (
     (32, {"ROWS": 32, "COLUMNS": 64, "BYTES": 64, "num_warps": 4, "num_stages": 4}),
     (128, {"ROWS": 64, "COLUMNS": 64, "BYTES": 64, "num_warps": 4, "num_stages": 3}),
 )
-PLANES_TILE = {"ROWS": 128, "COLUMNS": 128, "BYTES": PLANE, "num_warps": 4, "num_stages": 2}
+PLANES_TILE = {"ROWS": 128, "COLUMNS": 128, "BYTES": PLANE, "num_warps": 4, "num_stages": 3}
 FLOAT_UNITS: bool | None = None  # whether bfloat16 multiplies where it is exact; None: where the device prefers it
 WITHOUT_INT8 = ((10, 3),)  # compute capabilities whose int8 units are a small part of their bfloat16 units
 FLOAT_SUMS = 1 << 24  # a float32 holds every integer below
@@ -195,6 +195,26 @@ def tile_of(program, rows, columns, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
 
 
 @triton.jit
+def side_by_side(a, b):
+    """Return [N, K] and [N, K] as [N, 2 K]: registers are renamed, nothing moves."""
+    return tl.reshape(tl.permute(tl.join(a, b), (0, 2, 1)), [a.shape[0], 2 * a.shape[1]])
+
+
+@triton.jit
+def all_digits(byte):
+    """Return [N, K] bytes as their [N, 4 K] digits: first digit 0 of all of them, last digit 3."""
+    low = side_by_side(ternary_digits(byte, 0), ternary_digits(byte, 1))
+    return side_by_side(low, side_by_side(ternary_digits(byte, 2), ternary_digits(byte, 3)))
+
+
+@triton.jit
+def all_bytes(word):
+    """Return [N, K] words as their [N, 4 K] int8: first byte 0 of all of them, last byte 3."""
+    low = side_by_side(word.to(tl.int8), (word >> 8).to(tl.int8))
+    return side_by_side(low, side_by_side((word >> 16).to(tl.int8), (word >> 24).to(tl.int8)))
+
+
+@triton.jit
 def zero_sums(COLUMNS: tl.constexpr, ROWS: tl.constexpr, FLOAT: tl.constexpr):
     return tl.zeros([COLUMNS, ROWS], tl.float32 if FLOAT else tl.int32)
 
@@ -245,9 +265,7 @@ def words_kernel(
         inside = (start + j < bytes_a_row)[None, :]
         byte = tl.load(w_tile + start, mask=inside, other=0)
         word = tl.load(q_tile + start, mask=inside, other=0)
-        for i in tl.static_range(4):
-            q = tl.trans((word >> (8 * i)).to(tl.int8))
-            sums = add_product(sums, ternary_digits(byte, i), q, FLOAT)
+        sums = add_product(sums, all_digits(byte), tl.trans(all_bytes(word)), FLOAT)
     put_turned(y_pointer, sums, e_pointer, m, n, rows, columns, num, shift, half)
 
 
@@ -271,14 +289,12 @@ def planes_kernel(
 ):
     """Multiply many rows by weights that were dealt into planes of BYTES digits."""
     m, n = tile_of(tl.program_id(0), rows, columns, ROWS, COLUMNS)
-    j = tl.arange(0, BYTES)
-    q_tile = q_pointer + tl.minimum(m, rows - 1)[:, None] * depth + j[None, :]
+    j, k = tl.arange(0, BYTES), tl.arange(0, 4 * BYTES)
+    q_tile = q_pointer + tl.minimum(m, rows - 1)[:, None] * depth + k[None, :]
     w_tile = w_pointer + tl.minimum(n, columns - 1)[:, None] * bytes_a_row + j[None, :]
     sums = zero_sums(COLUMNS, ROWS, FLOAT)
     for start in range(0, bytes_a_row, BYTES):
         byte = tl.load(w_tile + start)
-        for i in tl.static_range(4):
-            first = 4 * start + i * BYTES
-            q = tl.load(q_tile + first, mask=(first + j < depth)[None, :], other=0)
-            sums = add_product(sums, ternary_digits(byte, i), tl.trans(q), FLOAT)
+        q = tl.load(q_tile + 4 * start, mask=(4 * start + k < depth)[None, :], other=0)
+        sums = add_product(sums, all_digits(byte), tl.trans(q), FLOAT)
     put_turned(y_pointer, sums, e_pointer, m, n, rows, columns, num, shift, half)

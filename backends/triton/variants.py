@@ -14,8 +14,7 @@ VARIANTS: dict[str, list[tuple[ModuleType, dict[str, Any]]]] = {
         (ternary_product, {"TILES": ()}),
         (linear_backward, {"SMALL_TILE": linear_backward.LARGE_TILE}),
     ],
-    "8 states per lane": [(scan, {"PROGRAMS": 0, "STATES": (8, 4)})],
-    "few lanes": [(scan, {"LANES": 8}), (ternary_product, {"FLOAT_UNITS": True})],
+    "few lanes": [(scan, {"LANES": 8, "SLICES": (1, 4)}), (ternary_product, {"FLOAT_UNITS": True})],
 }
 
 
