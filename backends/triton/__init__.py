@@ -1,4 +1,10 @@
-"""The ops as Triton kernels for CUDA. Without a CUDA device they run in Triton's interpreter, on CPU tensors."""
+"""The ops as Triton kernels for CUDA. Without a CUDA device they run in Triton's interpreter, on CPU tensors.
+
+They are tuned and judged on Hopper (sm_90), and compile for these targets too. Ampere and Ada (sm_80, sm_89) lack the
+matrix instructions whose operand comes from registers without a copy, so `ternary_linear` of many rows gains less
+there. Blackwell (sm_100) has other matrix instructions. AMD's CDNA 3 (gfx942) lacks the instructions of
+`instructions`: two-term and four-term dots and byte selections are several instructions there.
+"""
 
 import os
 

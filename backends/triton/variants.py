@@ -5,19 +5,19 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
-from . import linear_backward, scan, ssd_chunk
+from . import linear_backward, scan, ssd_chunk, ternary_product
 
-SCANS = ("selective_scan", "ssd_scan")
+SCANS = "selective_scan", "ssd_scan"
+PRODUCTS = "ternary_linear", "ternary_linear_requant", "ternary_linear_backward"
+BACKWARD = "ternary_linear_backward", "ternary_linear_backward_weight"
 # The ops that each variant changes, and what it sets in which module.
 VARIANTS: dict[str, tuple[tuple[str, ...], ModuleType, dict[str, Any]]] = {
-    "16 states a program": (SCANS, scan, {"PROGRAMS": 0}),
-    "8 states a program": (SCANS, scan, {"PROGRAMS": 0, "SLICES": (8, 4)}),
+    "largest scan tiles": (SCANS, scan, {"PROGRAMS": 0}),
+    "few lanes": (SCANS, scan, {"LANES": 8, "SLICES": (1, 4)}),
     "outputs after states": (("ssd_chunk_scan",), ssd_chunk, {"FEWEST_WALKS": 1 << 30, "FEW_CHUNKS": 0}),
-    "large tiles": (
-        ("ternary_linear_backward", "ternary_linear_backward_weight"),
-        linear_backward,
-        {"SMALL_TILE": linear_backward.LARGE_TILE},
-    ),
+    "tiles of many rows": (PRODUCTS, ternary_product, {"TILES": ()}),
+    "float units": (PRODUCTS, ternary_product, {"FLOAT_UNITS": True}),
+    "large tiles": (BACKWARD, linear_backward, {"SMALL_TILE": linear_backward.LARGE_TILE}),
 }
 
 

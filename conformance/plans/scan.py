@@ -20,11 +20,16 @@ STATES = (1, 2, 4, 5, 16)
 SELECTIVE = {"B": BATCH_SIZES, "L": LENGTHS, "D": (1, 2, 5, 33, 0), "N": STATES}
 SSD = {"B": BATCH_SIZES, "L": LENGTHS, "H": (1, 2, 3, 0), "P": (1, 2, 5, 11, 0), "S": (1, 2, 4, 17)}
 # Past the steps between two states that a backward pass keeps, and past the states and channels of one program.
-SELECTIVE_LARGE = ({"B": 1, "L": 35, "D": 3, "N": 16}, {"B": 1, "L": 2, "D": 130, "N": 17})
+SELECTIVE_LARGE = (
+    {"B": 1, "L": 35, "D": 3, "N": 16},
+    {"B": 1, "L": 2, "D": 130, "N": 17},
+    {"B": 1, "L": 3, "D": 9, "N": 33},
+)
 SSD_LARGE = (
     {"B": 1, "L": 35, "H": 1, "P": 3, "S": 18},
     {"B": 1, "L": 2, "H": 4, "P": 66, "S": 5},
     {"B": 1, "L": 2, "H": 1, "P": 2, "S": 130},
+    {"B": 1, "L": 3, "H": 1, "P": 9, "S": 33},
 )
 SLOWEST: dict[str, Choice] = {"k": (15, 8, *range(1, 16)), "n_max": lambda random, at: random.choice(slowest(at.k))}
 
