@@ -33,7 +33,7 @@ check: $(READY)  ## lint, format, types
 	MYPYPATH=.ci/editable $(BIN)/mypy -p mamba_integer.spec -p mamba_integer.backends -p mamba_integer.conformance
 
 bench: $(READY)  ## time the backends that this machine has, beside their physical floor
-	$(BIN)/python -m benchmarks.run
+	$(BIN)/mamba-integer bench
 
 $(READY): pyproject.toml .ci/requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

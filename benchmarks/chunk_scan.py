@@ -10,9 +10,8 @@ import torch
 
 from mamba_integer.backends.torch import ssd_chunk as reference
 from mamba_integer.backends.triton import ssd_chunk as kernels
+from mamba_integer.conformance.speed.clocks import median_seconds
 from mamba_integer.spec import trusted_values
-
-from .timing import median_seconds
 
 FORMAT = {"s_h": 16, "s_y": 10}
 SHAPE = dict(batch=8, length=2048, heads=24, width=64, states=128, chunk=64)

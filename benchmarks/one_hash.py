@@ -16,7 +16,6 @@ import typer
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.run import devices_here
 from mamba_integer.backends import load
 from mamba_integer.backends.app.environment import environment
 from mamba_integer.backends.app.loop import rank_rows
@@ -26,6 +25,7 @@ from mamba_integer.backends.files.corpus import prepare_corpus
 from mamba_integer.backends.files.tokenizer import ByteTokenizer, tokenizer_hash
 from mamba_integer.backends.files.training import Training, training_hash
 from mamba_integer.conformance.engine.run import processes
+from mamba_integer.conformance.speed.measure import devices_here
 from mamba_integer.spec.model import find_config
 from mamba_integer.spec.training import (
     Alone,

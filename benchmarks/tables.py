@@ -9,41 +9,14 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from mamba_integer.conformance.speed.table import TITLES, lines
+
 ROOT = Path(__file__).parent.parent
-COLUMNS = [("golden", "cpu"), ("numba", "cpu"), ("torch", "cpu"), ("torch", "cuda"), ("triton", "cuda")]
 EXHAUSTIVE = (
     ", exhaustive where inputs are finite (every int32 in the domain of isqrt and bit_length, of shift_round for 9 "
     "shifts and of saturate for 6 widths; every int16 input of the others)"
 )
 GPU = ("triton", "torch")
-TITLES = {"golden": "golden NumPy", "numba": "Numba", "torch": "Torch", "triton": "Triton"}
-
-
-def by_workload(rows: list[dict[str, Any]]) -> dict[str, dict[tuple[str, str], dict[str, Any]]]:
-    grouped: dict[str, dict[tuple[str, str], dict[str, Any]]] = {}
-    for row in rows:
-        grouped.setdefault(row["workload"], {})[row["backend"], row["device"]] = row
-    return grouped
-
-
-def microseconds(seconds: float) -> str:
-    return f"{seconds * 1e6:,.0f}" if seconds >= 1e-4 else f"{seconds * 1e6:.1f}"
-
-
-def lines(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Return titles and cells: one workload per line, one time per backend, the floor beside the last."""
-    present = [c for c in COLUMNS if any((r["backend"], r["device"]) == c for r in rows)]
-    titles = ["workload"] + [f"{TITLES[name]}, {device}" for name, device in present]
-    fastest = next((c for c in (("triton", "cuda"), ("numba", "cpu")) if c in present), present[-1])
-    titles += [f"floor, {fastest[1]}", f"of it, {TITLES[fastest[0]]}"]
-    cells = []
-    for workload, by_backend in by_workload(rows).items():
-        line = [workload] + [microseconds(by_backend[c]["seconds"]) if c in by_backend else "" for c in present]
-        row = by_backend[fastest]
-        share = row["floor_seconds"] / row["seconds"]
-        line += [microseconds(row["floor_seconds"]), f"{share:.0%}" if share >= 0.1 else f"{share:.1%}"]
-        cells.append(line)
-    return titles, cells
 
 
 def markdown(report: dict[str, Any]) -> str:

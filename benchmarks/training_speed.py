@@ -22,10 +22,10 @@ import typer
 from rich.table import Table
 
 from benchmarks.float_training import FloatTraining
-from benchmarks.timing import INT8_MULTIPLY_ADDS
 from mamba_integer.backends import load
 from mamba_integer.backends.app.environment import environment
 from mamba_integer.backends.files.atomic import write_json
+from mamba_integer.conformance.speed.clocks import PEAKS
 from mamba_integer.spec.model import find_config
 from mamba_integer.spec.model.config import ModelConfig
 from mamba_integer.spec.training import Options, Run, initial_state, masters_of, train_step
@@ -107,7 +107,7 @@ STEPS = {INTEGER: integer_step, "float32, eager Torch": eager_step, "transformer
 def floor_seconds(config: ModelConfig, options: Options) -> float:
     """Return the least time of the matrix products alone: one forward, two limbs each for both backward products."""
     digits = sum(math.prod(m.shape) for m in masters_of(config).values() if m.projection == "ternary_project")
-    return 5 * digits * options.batch * options.length / INT8_MULTIPLY_ADDS
+    return 5 * digits * options.batch * options.length / PEAKS["H100"].int8_multiply_adds
 
 
 def main(

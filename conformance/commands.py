@@ -41,6 +41,7 @@ from mamba_integer.backends.protocol import COMMAND
 from mamba_integer.spec.contract import find_op
 
 from .presets import PRESETS, TIMEOUT
+from .speed import command as bench
 from .vectors.commands import app as vectors
 
 if TYPE_CHECKING:
@@ -307,4 +308,5 @@ def attach(app: typer.Typer) -> None:
     }
     for name, command in (("conform", conform_command), ("compare", compare_command)):
         app.command(name, epilog=f"Example: {examples[name]}")(command)
+    bench.attach(app)
     app.add_typer(vectors, name="vectors")

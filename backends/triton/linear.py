@@ -1,8 +1,4 @@
-"""Triton versions of ``spec.ops.linear``.
-
-The packed weights are read as they are and unpacked in registers. Many rows are multiplied on the tensor cores; for few
-rows, as in decoding, the bytes of the weights are the floor, and no tile of rows is padded. The scale is fused behind.
-"""
+"""Triton versions of ``spec.ops.linear``; the product itself is in `ternary_product`."""
 
 import torch
 import triton
@@ -13,12 +9,9 @@ from mamba_integer.spec.contract import implements
 
 from . import integers
 from .launch import elementwise, launch
+from .ternary_product import product
 
-FEW_ROWS = 8
 LONGEST_BLOCK = 4096
-# A tile's weights are unpacked for all of its rows: 256 of them take the tensor cores longer than the unpacking.
-LARGE_TILE = {"ROWS": 256, "COLUMNS": 128, "BYTES": 32, "num_warps": 8, "num_stages": 3}
-SMALL_TILE = {"ROWS": 64, "COLUMNS": 64, "BYTES": 32, "num_warps": 4, "num_stages": 4}
 
 
 @implements(ops.quantize_rows)
@@ -67,121 +60,7 @@ def requantize_kernel(q_pointer, x_pointer, size, shift: tl.constexpr, BLOCK: tl
 
 @implements(ops.ternary_linear)
 def ternary_linear(q, e, w, *, num, shift):
-    depth, columns = q.shape[-1], w.shape[0]
-    y = torch.empty((*q.shape[:-1], columns), dtype=torch.int16, device=q.device)
-    if not y.numel():
-        return y
-    rows = e.numel()
-    scale = (num, shift, (1 << shift) >> 1)
-    sizes = (rows, columns, depth, w.shape[1])
-    if rows <= FEW_ROWS:
-        programs = triton.cdiv(columns, 8) * rows
-        launch(few_rows_kernel, programs, (y,), (q, e, w), *sizes, *scale, COLUMNS=8, BYTES=256)
-        return y
-    tile = LARGE_TILE if rows >= LARGE_TILE["ROWS"] else SMALL_TILE
-    programs = triton.cdiv(rows, tile["ROWS"]) * triton.cdiv(columns, tile["COLUMNS"])
-    launch(many_rows_kernel, programs, (y,), (q, e, w), *sizes, *scale, **tile)
-    return y
-
-
-@triton.jit
-def scale_sum(accumulator, e, num, shift, half):
-    """Return the sum times ``2**e * num / 2**shift``, rounded once and saturated; half is ``2**shift / 2``."""
-    aligned = (accumulator.to(tl.int64) * num) << e.to(tl.int64)
-    return integers.saturate((aligned + half) >> shift, 16).to(tl.int16)
-
-
-@triton.jit
-def few_rows_kernel(
-    y_pointer,
-    q_pointer,
-    e_pointer,
-    w_pointer,
-    rows,
-    columns,
-    depth,
-    bytes_a_row,
-    num,
-    shift,
-    half,
-    COLUMNS: tl.constexpr,
-    BYTES: tl.constexpr,
-):
-    program, blocks = tl.program_id(0), tl.cdiv(columns, COLUMNS)
-    row = (program // blocks).to(tl.int64)
-    n = (program % blocks).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
-    total = tl.zeros([COLUMNS, BYTES], tl.int32)
-    for start in range(0, bytes_a_row, BYTES):
-        j = start + tl.arange(0, BYTES)
-        inside = (n[:, None] < columns) & (j[None, :] < bytes_a_row)
-        byte = tl.load(w_pointer + n[:, None] * bytes_a_row + j[None, :], mask=inside, other=0).to(tl.int32)
-        for i in tl.static_range(4):
-            k = 4 * j + i
-            q = tl.load(q_pointer + row * depth + k, mask=k < depth, other=0).to(tl.int32)
-            digit = (((byte >> (2 * i)) & 3) ^ 2) - 2
-            total += q[None, :] * digit
-    e = tl.load(e_pointer + row + tl.zeros([COLUMNS], tl.int32))
-    y = scale_sum(tl.sum(total, 1), e, num, shift, half)
-    tl.store(y_pointer + row * columns + n, y, mask=n < columns)
-
-
-@triton.jit
-def digits_of(byte):
-    """Return [N, B] bytes as the [N, 4 * B] int8 digits they hold.
-
-    A word takes one code a byte, then copies each code's sign bit upward: four digits for the work of one.
-    """
-    code = byte.to(tl.int32)
-    codes = (code | (code << 6) | (code << 12) | (code << 18)) & 0x03030303
-    word = codes | ((codes & 0x02020202) * 126)
-    even = tl.join(word.to(tl.int8), (word >> 16).to(tl.int8))
-    odd = tl.join((word >> 8).to(tl.int8), (word >> 24).to(tl.int8))
-    return tl.reshape(tl.join(even, odd), [byte.shape[0], 4 * byte.shape[1]])
-
-
-@triton.jit
-def tile_of(program, rows, columns, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """Return the rows and the columns of a program's tile.
-
-    Programs that run together share columns: eight tiles of rows before the next tile of columns.
-    """
-    group_size = 8 * tl.cdiv(columns, COLUMNS)
-    group, inside_group = program // group_size, program % group_size
-    height = tl.minimum(tl.cdiv(rows, ROWS) - group * 8, 8)
-    m, n = group * 8 + inside_group % height, inside_group // height
-    return m.to(tl.int64) * ROWS + tl.arange(0, ROWS), n.to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
-
-
-@triton.jit
-def many_rows_kernel(
-    y_pointer,
-    q_pointer,
-    e_pointer,
-    w_pointer,
-    rows,
-    columns,
-    depth,
-    bytes_a_row,
-    num,
-    shift,
-    half,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
-    BYTES: tl.constexpr,
-):
-    m, n = tile_of(tl.program_id(0), rows, columns, ROWS, COLUMNS)
-    j, k = tl.arange(0, BYTES), tl.arange(0, 4 * BYTES)
-    q_tile = q_pointer + m[:, None] * depth + k[None, :]
-    w_tile = w_pointer + n[:, None] * bytes_a_row + j[None, :]
-    accumulator = tl.zeros([ROWS, COLUMNS], tl.int32)
-    for start in range(0, bytes_a_row, BYTES):
-        byte = tl.load(w_tile + start, mask=(n[:, None] < columns) & (start + j[None, :] < bytes_a_row), other=0)
-        q = tl.load(q_tile + 4 * start, mask=(m[:, None] < rows) & (4 * start + k[None, :] < depth), other=0)
-        accumulator = tl.dot(q, tl.trans(digits_of(byte)), accumulator, out_dtype=tl.int32)
-    e = tl.load(e_pointer + m, mask=m < rows, other=0)
-    y = scale_sum(accumulator, e[:, None], num, shift, half)
-    inside = (m[:, None] < rows) & (n[None, :] < columns)
-    tl.store(y_pointer + m[:, None] * columns + n[None, :], y, mask=inside)
+    return product(q, e, w, num, shift)
 
 
 @implements(ops.ternary_linear_requant)

@@ -13,7 +13,7 @@ from mamba_integer.spec import ops
 from mamba_integer.spec.contract import implements
 
 from .launch import launch
-from .linear import digits_of, scale_sum, ternary_linear, tile_of
+from .ternary_product import product, scale_sum, tile_of
 
 LARGE_TILE = {"ROWS": 128, "COLUMNS": 128, "num_warps": 8, "num_stages": 3}
 SMALL_TILE = {"ROWS": 64, "COLUMNS": 64, "num_warps": 4, "num_stages": 4}
@@ -33,7 +33,7 @@ def ternary_linear_backward(dy, w, *, K, num, shift):
     turned, sums = turn_packed(w, K)
     if dy.dtype == torch.int8:
         none = torch.zeros(dy.shape[:-1], dtype=torch.int32, device=dy.device)
-        return ternary_linear.kernel(dy, none, turned, num=num, shift=shift)
+        return product(dy, none, turned, num, shift)
     limbs = torch.empty((2, rows, depth), dtype=torch.int8, device=dy.device)
     launch(split_kernel, triton.cdiv(rows * depth, 1024), (limbs,), (dy,), rows * depth, BLOCK=1024)
     tile = LARGE_TILE if rows >= LARGE_TILE["ROWS"] else SMALL_TILE
@@ -99,6 +99,20 @@ def split_kernel(limbs_pointer, x_pointer, size, BLOCK: tl.constexpr):
     x = tl.load(x_pointer + offset, mask=offset < size, other=0).to(tl.int32)
     tl.store(limbs_pointer + offset, high_limb(x), mask=offset < size)
     tl.store(limbs_pointer + size + offset, low_limb(x), mask=offset < size)
+
+
+@triton.jit
+def digits_of(byte):
+    """Return [N, B] bytes as the [N, 4 * B] int8 digits they hold.
+
+    A word takes one code a byte, then copies each code's sign bit upward: four digits for the work of one.
+    """
+    code = byte.to(tl.int32)
+    codes = (code | (code << 6) | (code << 12) | (code << 18)) & 0x03030303
+    word = codes | ((codes & 0x02020202) * 126)
+    even = tl.join(word.to(tl.int8), (word >> 16).to(tl.int8))
+    odd = tl.join((word >> 8).to(tl.int8), (word >> 24).to(tl.int8))
+    return tl.reshape(tl.join(even, odd), [byte.shape[0], 4 * byte.shape[1]])
 
 
 @triton.jit(do_not_specialize=["num", "shift"])

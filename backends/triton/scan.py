@@ -1,13 +1,13 @@
 """Triton versions of ``spec.ops.scan``.
 
-A sequence: a channel a lane, its states in registers, so the sum over the states stays in the thread; the inputs of the
-next steps are loaded before this block's arithmetic and stores. Where there are too few channels for the device, or too
-many states for a thread, programs share a channel's states and add into one sum; integer addition has no order. A step
-alone has nothing to load ahead, so it is a tile.
+A sequence: a lane holds a channel and some of its states in registers, so most of the sum over the states stays in the
+lane; the inputs of the next steps are loaded before this block's arithmetic and stores. Where there are too few
+channels for the device, or too many states for a lane, lanes share a channel's states and add up what they have; where
+there are too many for a program, programs do. Integer addition has no order. A step alone has nothing to load ahead, so
+it is a tile.
 
 ``ssd_scan`` is ``selective_scan`` over the channels (h, p), a channel's decay being that of its head.
 """
-# ruff: noqa: RUF005 -- Triton compiles no unpacking inside a tuple
 
 import torch
 import triton
@@ -15,7 +15,7 @@ import triton.language as tl
 
 from mamba_integer.spec import ops
 from mamba_integer.spec.contract import implements
-from mamba_integer.spec.ops.scan import sum_dtype
+from mamba_integer.spec.ops.scan import sum_dtypes
 
 from . import integers
 from .launch import elementwise, launch
@@ -24,9 +24,11 @@ from .recurrence import (
     input_of,
     is_far,
     lanes_if,
-    load_inputs,
     load_lane,
-    load_mixture,
+    load_lanes,
+    load_mixtures,
+    mix_states,
+    mixture_words,
     modulate,
     pitches_of,
     place_of,
@@ -34,10 +36,10 @@ from .recurrence import (
     store_lane,
 )
 
-CHANNELS = 32
-STEPS = 4  # that a program loads ahead
-SLICES = (16, 8, 4)  # states a program
-PROGRAMS = 1024  # about two warps for each scheduler of a large device
+LANES = 32  # of a program
+STEPS = 2  # that a program loads ahead, at least
+STATES = (16, 8, 4)  # of a lane
+PROGRAMS = 384  # about three warps for each multiprocessor of a large device
 TILE = 256
 
 
@@ -56,27 +58,29 @@ def modulate_kernel(n_pointer, base_pointer, mod_pointer, size, states, entries,
 
 
 @triton.jit
-def round_sum(total, s_y: tl.constexpr):
-    return integers.saturate(integers.shift_round(total, s_y), 16).to(tl.int16)
+def round_sum(total, s_y: tl.constexpr, ROUNDED: tl.constexpr):
+    return integers.saturate(integers.shift_round(total, s_y).to(ROUNDED), 16).to(tl.int16)
 
 
 @triton.jit
-def round_kernel(y_pointer, total_pointer, size, s_y: tl.constexpr, BLOCK: tl.constexpr):
+def round_kernel(y_pointer, total_pointer, size, s_y: tl.constexpr, ROUNDED: tl.constexpr, BLOCK: tl.constexpr):
     offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     total = tl.load(total_pointer + offset, mask=offset < size, other=0)
-    tl.store(y_pointer + offset, round_sum(total, s_y), mask=offset < size)
+    tl.store(y_pointer + offset, round_sum(total, s_y, ROUNDED), mask=offset < size)
 
 
 @triton.jit
-def load_steps(pointers, c_pointer, pitches, t, mask, COUNT: tl.constexpr, STATES: tl.constexpr):
-    """Load what the steps from t on take: the inputs of their states, and c."""
-    t = tl.full([], t, tl.int64)
-    inputs = load_inputs(pointers, pitches, t, mask, COUNT, STATES)
-    c_pointer += t * pitches[2]
-    loaded = ()
-    for u in tl.static_range(COUNT):
-        loaded = loaded + ((inputs[u], load_mixture(c_pointer + u * pitches[2], STATES)),)
-    return loaded
+def load_steps(pointers, places, pitches, t, mask, COUNT: tl.constexpr, STATES: tl.constexpr):
+    """Load what the steps from t on take: x and its modulation of each lane, b and c of its states."""
+    x_pointer, mod_pointer, b_pointer, c_pointer = pointers
+    channel, head, word = places
+    channels, heads, words = pitches
+    return (
+        load_lanes(x_pointer, channel + t * channels, channels, mask, COUNT),
+        load_lanes(mod_pointer, head + t * heads, heads, mask, COUNT),
+        load_mixtures(b_pointer, word + t * words, words, COUNT, STATES),
+        load_mixtures(c_pointer, word + t * words, words, COUNT, STATES),
+    )
 
 
 @triton.jit
@@ -84,6 +88,7 @@ def run_step(
     h,
     base,
     loaded,
+    u: tl.constexpr,
     skip,
     n_max,
     k: tl.constexpr,
@@ -93,26 +98,26 @@ def run_step(
     MODULATED: tl.constexpr,
     WIDE: tl.constexpr,
     STATES: tl.constexpr,
+    SLICES: tl.constexpr,
 ):
-    """Return the new states of each lane and what they and the skip add to the lane's sum."""
-    inputs, c = loaded
-    h = run_states(h, base, inputs, n_max, s_v, k, convex, MODULATED, STATES)
-    total = (inputs[0].to(tl.int32) * skip).to(WIDE)
-    for i in tl.static_range(STATES):
-        total += (h[i] >> s_h).to(WIDE) * c[i]
+    """Return the new states of each lane and the sum, of the channel's slices in this program, that makes y."""
+    h = run_states(h, base, loaded, u, n_max, s_v, k, convex, MODULATED, STATES)
+    total = mix_states(h, loaded[3][u], s_h, WIDE, STATES) + loaded[0][u].to(WIDE) * skip
+    if SLICES > 1:
+        tile: tl.constexpr = [total.shape[0] // SLICES, SLICES]
+        channel_sums = tl.sum(tl.reshape(total, tile), axis=1)
+        total = tl.reshape(tl.broadcast_to(channel_sums[:, None], tile), total.shape)
     return h, total
 
 
 @triton.jit
-def put_sum(y_pointer, total, mask, s_y: tl.constexpr, SHARED: tl.constexpr):
+def put_sum(y_pointer, total, mask, s_y: tl.constexpr, SHARED: tl.constexpr, ROUNDED: tl.constexpr):
     if SHARED:
         tl.atomic_add(y_pointer, total, mask=mask, sem="relaxed")
     else:
-        tl.store(y_pointer, round_sum(total, s_y), mask=mask)
+        tl.store(y_pointer, round_sum(total, s_y, ROUNDED), mask=mask)
 
 
-# n_max stays a variable: known to be no less than 0, the decay would be multiplied as an unsigned number, which the
-# device has to make of three products.
 @triton.jit(do_not_specialize=["n_max"])
 def scan_kernel(
     y_pointer,
@@ -127,7 +132,7 @@ def scan_kernel(
     length,
     channels,
     states,
-    padded,
+    words,
     n_max,
     k: tl.constexpr,
     s_v: tl.constexpr,
@@ -138,24 +143,27 @@ def scan_kernel(
     MODULATED: tl.constexpr,
     SHARED: tl.constexpr,
     WIDE: tl.constexpr,
+    ROUNDED: tl.constexpr,
     FAR: tl.constexpr,
     STATES: tl.constexpr,
     STEPS: tl.constexpr,
     CHANNELS: tl.constexpr,
+    SLICES: tl.constexpr,
 ):
-    first_channel, part, batch = place_of(tl.program_id(0), channels, padded, STATES, CHANNELS)
-    channel = first_channel + tl.arange(0, CHANNELS)
+    channel, part, first_slice, batch = place_of(tl.program_id(0), channels, words, STATES, CHANNELS, SLICES)
     mask = channel < channels
     heads = channels // WIDTH
-    pitches = pitches_of(channels, heads, padded, FAR)
+    pitches = pitches_of(channels, heads, words, FAR)
     pitch = pitches[0]
     pointers = (
-        x_pointer + batch * length * channels + channel,
-        mod_pointer + batch * length * heads + channel // WIDTH,
-        b_pointer + batch * length * padded + part * STATES,
+        x_pointer + batch * length * channels,
+        mod_pointer + batch * length * heads,
+        b_pointer + batch * length * words,
+        c_pointer + batch * length * words,
     )
-    c_pointer += batch * length * padded + part * STATES
-    y_pointer += batch * length * channels + channel
+    places = (channel, channel // WIDTH, part * (STATES // 4))
+    y_pointer += batch * length * channels
+    y_mask = lanes_if(first_slice, channel, channels)
     skip = tl.load(skip_pointer + channel // WIDTH, mask=lanes_if(part == 0, channel, channels), other=0).to(tl.int32)
     lane = batch * channels + channel
     h = load_lane(h_pointer, lane, channel, channels, part, states, STATES)
@@ -163,22 +171,24 @@ def scan_kernel(
 
     # Two blocks a pass: a block is loaded into the registers that the one before the last has left.
     whole = length - length % (2 * STEPS)
-    even = load_steps(pointers, c_pointer, pitches, 0, mask, STEPS, STATES)
+    even = load_steps(pointers, places, pitches, 0, mask, STEPS, STATES)
     for first in range(0, whole, 2 * STEPS):
-        odd = load_steps(pointers, c_pointer, pitches, first + STEPS, mask, STEPS, STATES)
-        block = y_pointer + tl.full([], first, tl.int64) * pitch
+        odd = load_steps(pointers, places, pitches, first + STEPS, mask, STEPS, STATES)
+        at = channel + first * pitch
         for u in tl.static_range(STEPS):
-            h, total = run_step(h, base, even[u], skip, n_max, k, s_v, s_h, convex, MODULATED, WIDE, STATES)
-            put_sum(block + u * pitch, total, mask, s_y, SHARED)
+            h, total = run_step(h, base, even, u, skip, n_max, k, s_v, s_h, convex, MODULATED, WIDE, STATES, SLICES)
+            put_sum(y_pointer + at, total, y_mask, s_y, SHARED, ROUNDED)
+            at += pitch
         t = tl.minimum(first + 2 * STEPS, whole - STEPS)
-        even = load_steps(pointers, c_pointer, pitches, t, mask, STEPS, STATES)
+        even = load_steps(pointers, places, pitches, t, mask, STEPS, STATES)
         for u in tl.static_range(STEPS):
-            h, total = run_step(h, base, odd[u], skip, n_max, k, s_v, s_h, convex, MODULATED, WIDE, STATES)
-            put_sum(block + (STEPS + u) * pitch, total, mask, s_y, SHARED)
+            h, total = run_step(h, base, odd, u, skip, n_max, k, s_v, s_h, convex, MODULATED, WIDE, STATES, SLICES)
+            put_sum(y_pointer + at, total, y_mask, s_y, SHARED, ROUNDED)
+            at += pitch
     for t in range(whole, length):
-        last = load_steps(pointers, c_pointer, pitches, t, mask, 1, STATES)
-        h, total = run_step(h, base, last[0], skip, n_max, k, s_v, s_h, convex, MODULATED, WIDE, STATES)
-        put_sum(y_pointer + tl.full([], t, tl.int64) * pitch, total, mask, s_y, SHARED)
+        last = load_steps(pointers, places, pitches, t, mask, 1, STATES)
+        h, total = run_step(h, base, last, 0, skip, n_max, k, s_v, s_h, convex, MODULATED, WIDE, STATES, SLICES)
+        put_sum(y_pointer + channel + t * pitch, total, y_mask, s_y, SHARED, ROUNDED)
 
     store_lane(end_pointer, lane, h, channel, channels, part, states, STATES)
 
@@ -228,20 +238,20 @@ def step_kernel(
         h = advance(h, n, input_of(x[:, None], b[None, :], s_v), k, convex)
         tl.store(end_pointer + place, h, mask=inside)
         total += tl.sum((h >> s_h).to(tl.int64) * c[None, :], axis=1)
-    tl.store(y_pointer + lane, round_sum(total, s_y), mask=mask)
+    tl.store(y_pointer + lane, round_sum(total, s_y, tl.int64), mask=mask)
 
 
-def states_a_program(states: int, programs: int) -> int:
-    """Return the most states a program may hold while there are enough programs for the device."""
-    for size in SLICES:
-        if size <= triton.next_power_of_2(states) and programs * triton.cdiv(states, size) >= PROGRAMS:
-            return size
-    return SLICES[-1]
+def tile_of(states: int, sequences: int) -> tuple[int, int]:
+    """Return how many states a lane holds, and how many lanes share a channel's states, for many sequences at once.
 
-
-def widened(mixture, size):
-    """Return b or c in int32, so that no lane unpacks it, with zeros up to a multiple of ``size`` states."""
-    return torch.nn.functional.pad(mixture.int(), (0, -mixture.shape[-1] % size))
+    A lane with many states spends less on its inputs; a device with too few lanes for its schedulers waits for each.
+    """
+    needed = triton.next_power_of_2(max(states, STATES[-1]))
+    for held in STATES:
+        slices = min(LANES, needed // held)
+        if slices and triton.cdiv(sequences * slices, LANES) >= PROGRAMS:
+            return held, slices
+    return STATES[-1], min(LANES, needed // STATES[-1])
 
 
 def scan(x, mod, base, b, c, skip, h, width, **parameters):
@@ -250,13 +260,12 @@ def scan(x, mod, base, b, c, skip, h, width, **parameters):
     states = h.shape[-1]
     if 0 in x.shape:
         return torch.empty_like(x), h.clone()
-    blocks = triton.cdiv(channels, CHANNELS)
-    size = states_a_program(states, batch * blocks)
-    parts = triton.cdiv(states, size)
+    held, slices = tile_of(states, batch * channels)
+    (b, words), (c, _) = mixture_words(b, held * slices), mixture_words(c, held * slices)
+    blocks, parts = triton.cdiv(channels, LANES // slices), 4 * words // (held * slices)
     shared = parts > 1
-    b, c = widened(b, size), widened(c, size)
     end = torch.empty(h.shape, dtype=torch.int32, device=x.device)
-    wide = sum_dtype(states, **parameters)
+    wide, rounded = sum_dtypes(states, **parameters)
     y = torch.empty(x.shape, dtype=torch.int16, device=x.device)
     total = torch.zeros(x.shape, dtype=getattr(torch, wide), device=x.device) if shared else y
     launch(
@@ -267,19 +276,23 @@ def scan(x, mod, base, b, c, skip, h, width, **parameters):
         length,
         channels,
         states,
-        b.shape[-1],
+        words,
         **parameters,
         WIDTH=width,
         MODULATED=base is not None,
         SHARED=shared,
         WIDE=getattr(tl, wide),
-        FAR=is_far(channels, 2 * STEPS),
-        STATES=size,
+        ROUNDED=getattr(tl, rounded),
+        FAR=is_far(length * channels, length * words),
+        STATES=held,
         STEPS=STEPS if length >= STEPS else 1,
-        CHANNELS=CHANNELS,
+        CHANNELS=LANES // slices,
+        SLICES=slices,
         num_warps=1,
     )
-    return (elementwise(round_kernel, y, total, s_y=parameters["s_y"]) if shared else y), end
+    if shared:
+        elementwise(round_kernel, y, total, s_y=parameters["s_y"], ROUNDED=getattr(tl, rounded))
+    return y, end
 
 
 def step(x, mod, base, b, c, skip, h, width, **parameters):

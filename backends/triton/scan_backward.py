@@ -9,8 +9,7 @@ from mamba_integer.spec.contract import implements
 
 from . import integers
 from .launch import dense, elementwise, launch
-from .recurrence import is_far
-from .scan import widened
+from .recurrence import is_far, mixture_words
 from .scan_walk import CHANNELS, STATES, STEPS, starts_kernel, walk_kernel
 
 
@@ -87,12 +86,11 @@ def walk_back(dy, x, mod, base, b, c, skip, h, dh, width, *, k, n_max, s_v, s_h,
     def sums(*shape):
         return torch.zeros(shape, dtype=torch.int64, device=x.device)
 
-    size = min(STATES, triton.next_power_of_2(states))
-    parts = triton.cdiv(states, size)
-    padded = parts * size
+    parts = triton.cdiv(states, STATES)
+    padded = parts * STATES
     dx, dmod = sums(*x.shape), sums(*mod.shape)
     dbase = None if base is None else sums(*base.shape)
-    mixed, dskip = sums(batch, length, parts, 2, size), sums(*skip.shape)
+    mixed, dskip = sums(batch, length, parts, 2, STATES), sums(*skip.shape)
     end = torch.empty(dh.shape, dtype=torch.int32, device=dh.device)
     if x.numel() == 0:
         end.copy_(dh)
@@ -102,10 +100,10 @@ def walk_back(dy, x, mod, base, b, c, skip, h, dh, width, *, k, n_max, s_v, s_h,
         starts = torch.empty((batch, blocks, padded, channels), dtype=torch.int32, device=x.device)
         programs = triton.cdiv(channels, CHANNELS) * parts * batch
         dy, x, mod, base, skip, h, dh = dense(dy, x, mod, base, skip, h, dh)
-        b, c = widened(b, size), widened(c, size)
-        sizes = (length, channels, states, padded)
-        far = is_far(channels, max(steps, size))
-        tile = dict(WIDTH=width, MODULATED=base is not None, FAR=far, STATES=size, STEPS=steps, CHANNELS=CHANNELS)
+        (b, words), (c, _) = mixture_words(b, STATES), mixture_words(c, STATES)
+        sizes = (length, channels, states, words)
+        far = is_far(length * channels, length * words, channels * STATES)
+        tile = dict(WIDTH=width, MODULATED=base is not None, FAR=far, STATES=STATES, STEPS=steps, CHANNELS=CHANNELS)
         forward = dict(k=k, convex=convex, n_max=n_max, s_v=s_v)
         backward = dict(s_h=s_h, s_g=s_g, s_w=s_w, fine=max(0, s_v + s_h - s_g), coarse=max(0, s_g - s_v - s_h))
         launch(starts_kernel, programs, (starts,), (x, mod, base, b, h), *sizes, **forward, **tile, num_warps=1)

@@ -10,12 +10,13 @@ import triton
 import triton.language as tl
 
 from . import integers
+from .instructions import byte, times_byte
 from .recurrence import (
-    input_of,
+    input_of_byte,
     lanes_if,
-    load_inputs,
     load_lane,
-    load_mixture,
+    load_lanes,
+    load_mixtures,
     modulate,
     pitches_of,
     place_of,
@@ -57,18 +58,28 @@ def put_sum(target, total, mask, SHARED: tl.constexpr):
 
 
 @triton.jit
-def load_gradients(pointers, pitches, t, mask, COUNT: tl.constexpr, STATES: tl.constexpr):
+def load_inputs(pointers, places, pitches, t, mask, COUNT: tl.constexpr, STATES: tl.constexpr):
+    """Load what the states of the steps from t on take: x and mod of each lane, and b."""
+    x_pointer, mod_pointer, b_pointer = pointers
+    channel, head, word = places
+    channels, heads, words = pitches
+    return (
+        load_lanes(x_pointer, channel + t * channels, channels, mask, COUNT),
+        load_lanes(mod_pointer, head + t * heads, heads, mask, COUNT),
+        load_mixtures(b_pointer, word + t * words, words, COUNT, STATES),
+    )
+
+
+@triton.jit
+def load_gradients(pointers, places, pitches, t, mask, COUNT: tl.constexpr, STATES: tl.constexpr):
     """Load what the steps from t on take besides, on the way back: dy of each lane, and c."""
     dy_pointer, c_pointer = pointers
-    channels, _, padded = pitches
-    t = tl.full([], t, tl.int64)
-    dy_pointer += t * channels
-    c_pointer += t * padded
-    loaded = ()
-    for u in tl.static_range(COUNT):
-        dy = tl.load(dy_pointer + u * channels, mask=mask, other=0)
-        loaded = loaded + ((dy, load_mixture(c_pointer + u * padded, STATES)),)
-    return loaded
+    channel, _, word = places
+    channels, _, words = pitches
+    return (
+        load_lanes(dy_pointer, channel + t * channels, channels, mask, COUNT),
+        load_mixtures(c_pointer, word + t * words, words, COUNT, STATES),
+    )
 
 
 @triton.jit
@@ -97,7 +108,7 @@ def starts_kernel(
     length,
     channels,
     states,
-    padded,
+    words,
     n_max,
     s_v,
     k: tl.constexpr,
@@ -110,35 +121,35 @@ def starts_kernel(
     CHANNELS: tl.constexpr,
 ):
     """Run the states; keep those before each block of steps, and before each of the steps after the last block."""
-    first_channel, part, batch = place_of(tl.program_id(0), channels, padded, STATES, CHANNELS)
-    channel = first_channel + tl.arange(0, CHANNELS)
+    channel, part, _, batch = place_of(tl.program_id(0), channels, words, STATES, CHANNELS, 1)
     mask = channel < channels
-    heads = channels // WIDTH
-    pitches = pitches_of(channels, heads, padded, FAR)
+    heads, padded = channels // WIDTH, words * 4
+    pitches = pitches_of(channels, heads, words, FAR)
     pitch = pitches[0]
     pointers = (
-        x_pointer + batch * length * channels + channel,
-        mod_pointer + batch * length * heads + channel // WIDTH,
-        b_pointer + batch * length * padded + part * STATES,
+        x_pointer + batch * length * channels,
+        mod_pointer + batch * length * heads,
+        b_pointer + batch * length * words,
     )
+    places = (channel, channel // WIDTH, part * (STATES // 4))
     h = load_lane(h_pointer, batch * channels + channel, channel, channels, part, states, STATES)
     base = load_lane(base_pointer, channel.to(tl.int64), channel, channels, part, states, STATES) if MODULATED else ()
     blocks = length // STEPS
     starts_pointer += ((batch * (blocks + length % STEPS)) * padded + part * STATES) * channels + channel
     block_size = tl.full([], padded, tl.int64) * channels
 
-    loaded = load_inputs(pointers, pitches, 0, mask, STEPS, STATES)
+    loaded = load_inputs(pointers, places, pitches, 0, mask, STEPS, STATES)
     for block in range(blocks):
         t = tl.minimum(block + 1, blocks - 1) * STEPS
-        ahead = load_inputs(pointers, pitches, t, mask, STEPS, STATES)
+        ahead = load_inputs(pointers, places, pitches, t, mask, STEPS, STATES)
         store_states(starts_pointer + block * block_size, pitch, h, mask, STATES)
         for u in tl.static_range(STEPS):
-            h = run_states(h, base, loaded[u], n_max, s_v, k, convex, MODULATED, STATES)
+            h = run_states(h, base, loaded, u, n_max, s_v, k, convex, MODULATED, STATES)
         loaded = ahead
     for t in range(blocks * STEPS, length):
-        last = load_inputs(pointers, pitches, t, mask, 1, STATES)
+        last = load_inputs(pointers, places, pitches, t, mask, 1, STATES)
         store_states(starts_pointer + (t - blocks * (STEPS - 1)) * block_size, pitch, h, mask, STATES)
-        h = run_states(h, base, last[0], n_max, s_v, k, convex, MODULATED, STATES)
+        h = run_states(h, base, last, 0, n_max, s_v, k, convex, MODULATED, STATES)
 
 
 @triton.jit
@@ -168,8 +179,8 @@ def retreat(
     earlier, added = (), ()
     for i in tl.static_range(STATES):
         n = modulate(base[i], mod, n_max) if MODULATED else mod
-        now = lam[i] + integers.shift_even(dy * c[i], s_g)
-        state = before[i] - input_of(x, b[i], s_v) if convex else before[i]
+        now = lam[i] + integers.shift_even(times_byte(dy, c[i // 4], i % 4, tl.zeros_like(dy)), s_g)
+        state = before[i] - input_of_byte(x, b[i // 4], i % 4, s_v) if convex else before[i]
         if MODULATED:
             state = tl.where(base[i] + mod == n, state, 0)
         w = integers.shift_round(now.to(tl.int64) * state, s_w)
@@ -177,7 +188,7 @@ def retreat(
         if MODULATED:
             added = added + (sums[i] + w,)
         dv = scaled(now, (1 << k) - n, k) if convex else now
-        through += dv.to(tl.int64) * b[i]
+        through += dv.to(tl.int64) * byte(b[i // 4], i % 4)
         mixed = put_lanes(mixed, dv.to(tl.int64) * x, place + i, PLACES)
         mixed = put_lanes(mixed, (after[i] >> s_h).to(tl.int64) * dy, place + STATES + i, PLACES)
         earlier = earlier + (scaled(now, n, k),)
@@ -212,9 +223,10 @@ def walk_block(
     n_max, s_v, _, _, _, fine, coarse = formats
     known = (start,)
     for u in tl.static_range(COUNT):
-        known = known + (run_states(known[u], base, inputs[u], n_max, s_v, k, convex, MODULATED, STATES),)
+        known = known + (run_states(known[u], base, inputs, u, n_max, s_v, k, convex, MODULATED, STATES),)
     dx_pointer, dmod_pointer, mixed_pointer = pointers
-    channels, heads, padded = pitches
+    channels, heads, words = pitches
+    padded = words * 4
     t = tl.full([], t, tl.int64)
     dx_pointer += t * channels
     dmod_pointer += t * heads
@@ -227,8 +239,8 @@ def walk_block(
             base,
             known[u],
             known[u + 1],
-            inputs[u],
-            gradients[u],
+            (inputs[0][u], inputs[1][u], inputs[2][u]),
+            (gradients[0][u], gradients[1][u]),
             u * 2 * STATES,
             formats,
             k,
@@ -237,7 +249,7 @@ def walk_block(
             STATES,
             PLACES,
         )
-        dy, x = gradients[u][0].to(tl.int64), inputs[u][0].to(tl.int64)
+        dy, x = gradients[0][u].to(tl.int64), inputs[0][u].to(tl.int64)
         put_sum(dx_pointer + u * channels, (through << coarse) + ((dy * skip) << fine), mask, SHARED)
         if ONE_HEAD:
             tl.atomic_add(dmod_pointer + u * heads, tl.sum(moved, axis=0), sem="relaxed")
@@ -270,7 +282,7 @@ def walk_kernel(
     length,
     channels,
     states,
-    padded,
+    words,
     n_max,
     s_v,
     s_h,
@@ -289,18 +301,18 @@ def walk_kernel(
     CHANNELS: tl.constexpr,
 ):
     ONE_HEAD: tl.constexpr = WIDTH % CHANNELS == 0
-    first_channel, part, batch = place_of(tl.program_id(0), channels, padded, STATES, CHANNELS)
-    channel = first_channel + tl.arange(0, CHANNELS)
+    channel, part, _, batch = place_of(tl.program_id(0), channels, words, STATES, CHANNELS, 1)
     mask = channel < channels
-    heads = channels // WIDTH
-    head = first_channel // WIDTH if ONE_HEAD else channel // WIDTH
-    pitches = pitches_of(channels, heads, padded, FAR)
+    heads, padded = channels // WIDTH, words * 4
+    head = tl.min(channel, axis=0) // WIDTH if ONE_HEAD else channel // WIDTH
+    pitches = pitches_of(channels, heads, words, FAR)
     pitch = pitches[0]
-    row, mixture = batch * length * channels + channel, batch * length * padded + part * STATES
-    modulations = mod_pointer + batch * length * heads + channel // WIDTH
-    forward_pointers = (x_pointer + row, modulations, b_pointer + mixture)
+    places = (channel, channel // WIDTH, part * (STATES // 4))
+    row, mixture = batch * length * channels, batch * length * words
+    forward_pointers = (x_pointer + row, mod_pointer + batch * length * heads, b_pointer + mixture)
     backward_pointers = (dy_pointer + row, c_pointer + mixture)
-    targets = (dx_pointer + row, dmod_pointer + batch * length * heads + head, mixed_pointer + 2 * mixture)
+    mixed_place = 2 * (mixture * 4 + part * STATES)
+    targets = (dx_pointer + row + channel, dmod_pointer + batch * length * heads + head, mixed_pointer + mixed_place)
     formats = (n_max, s_v, s_h, s_g, s_w.to(tl.int64), fine.to(tl.int64), coarse.to(tl.int64))
     lane = batch * channels + channel
     lam = load_lane(dh_pointer, lane, channel, channels, part, states, STATES)
@@ -318,8 +330,8 @@ def walk_kernel(
 
     for j in range(length % STEPS):
         t = length - 1 - j
-        inputs = load_inputs(forward_pointers, pitches, t, mask, 1, STATES)
-        gradients = load_gradients(backward_pointers, pitches, t, mask, 1, STATES)
+        inputs = load_inputs(forward_pointers, places, pitches, t, mask, 1, STATES)
+        gradients = load_gradients(backward_pointers, places, pitches, t, mask, 1, STATES)
         start = load_states(starts_pointer + (t - blocks * (STEPS - 1)) * block_size, pitch, mask, STATES)
         lam, sums, skip_sum = walk_block(
             lam,
@@ -344,14 +356,14 @@ def walk_kernel(
             1,
         )
     t = (blocks - 1) * STEPS
-    inputs = load_inputs(forward_pointers, pitches, t, mask, STEPS, STATES)
+    inputs = load_inputs(forward_pointers, places, pitches, t, mask, STEPS, STATES)
     start = load_states(starts_pointer + (blocks - 1) * block_size, pitch, mask, STATES)
     # The gradients are needed last: the time that their loads take is that of computing the states.
     for j in range(blocks):
         block = blocks - 1 - j
-        gradients = load_gradients(backward_pointers, pitches, block * STEPS, mask, STEPS, STATES)
+        gradients = load_gradients(backward_pointers, places, pitches, block * STEPS, mask, STEPS, STATES)
         t = tl.maximum(block - 1, 0) * STEPS
-        inputs_ahead = load_inputs(forward_pointers, pitches, t, mask, STEPS, STATES)
+        inputs_ahead = load_inputs(forward_pointers, places, pitches, t, mask, STEPS, STATES)
         start_ahead = load_states(starts_pointer + tl.maximum(block - 1, 0) * block_size, pitch, mask, STATES)
         lam, sums, skip_sum = walk_block(
             lam,

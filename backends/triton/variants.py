@@ -5,13 +5,17 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
-from . import linear_backward, scan
+from . import linear_backward, scan, ternary_product
 
 # What each variant sets in which module, instead of what it is there.
 VARIANTS: dict[str, list[tuple[ModuleType, dict[str, Any]]]] = {
-    "16 states a program": [(scan, {"PROGRAMS": 0})],
-    "8 states a program": [(scan, {"PROGRAMS": 0, "SLICES": (8, 4)})],
-    "large tiles": [(linear_backward, {"SMALL_TILE": linear_backward.LARGE_TILE})],
+    "large launches": [
+        (scan, {"PROGRAMS": 0}),
+        (ternary_product, {"TILES": ()}),
+        (linear_backward, {"SMALL_TILE": linear_backward.LARGE_TILE}),
+    ],
+    "8 states per lane": [(scan, {"PROGRAMS": 0, "STATES": (8, 4)})],
+    "few lanes": [(scan, {"LANES": 8}), (ternary_product, {"FLOAT_UNITS": True})],
 }
 
 

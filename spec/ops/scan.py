@@ -91,10 +91,12 @@ def scan_widths(at, states: int):
 
 
 @lru_cache
-def sum_dtype(states: int, **parameters) -> str:
-    """Return the narrower of int32 and int64 that holds the sum, for a backend that adds faster in the one."""
-    total = scan_widths(SimpleNamespace(**parameters), states)["sum"].range
-    return "int32" if total.fits("int32") else "int64"
+def sum_dtypes(states: int, **parameters) -> tuple[str, str]:
+    """Return the narrowest of int32 and int64 that holds the sum, and that holds it rounded, for faster backends."""
+    at = SimpleNamespace(**parameters)
+    total = scan_widths(at, states)["sum"].range
+    first, second = ("int32" if width.fits("int32") else "int64" for width in (total, total >> at.s_y))
+    return first, second
 
 
 def selective_widths(at):

@@ -1,5 +1,11 @@
-"""Every Triton kernel compiles to sm_90 machine code without a GPU."""
+"""Every Triton kernel compiles to machine code of NVIDIA's and of AMD's GPUs, without a GPU.
 
+Generations of NVIDIA's GPUs differ for our kernels in their tensor cores and in the instructions that we name
+ourselves; so a kernel that uses neither is compiled for Hopper, and for AMD, alone.
+"""
+
+import ast
+import functools
 import json
 import os
 import sys
@@ -7,21 +13,53 @@ from pathlib import Path
 
 import pytest
 
+import mamba_integer.backends.triton as triton_backend
 from mamba_integer import spec
 
 FAMILIES = sorted({op.family for op in spec.OPS.values()})
+# Bytes of shared memory that a program may have.
+SHARED = {"sm_80": 166_912, "sm_89": 101_376, "sm_90": 232_448, "sm_100": 232_448, "gfx942": 65_536}
+EVERY_KERNEL = ("sm_90", "gfx942")
+FOLDER = Path(triton_backend.__file__).parent
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_kernels_compile_for_hopper(family, run_process):
+@functools.cache
+def differs_by_generation(module: str) -> bool:
+    """Return whether a module, or one of ours that it imports, uses tensor cores or names instructions itself."""
+    text = (FOLDER / f"{module}.py").read_text()
+    if "tl.dot(" in text or "inline_asm" in text:
+        return True
+    imports = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom) and node.level == 1]
+    names = {node.module for node in imports if node.module} | {
+        alias.name for node in imports if not node.module for alias in node.names
+    }
+    return any(differs_by_generation(name) for name in names)
+
+
+@pytest.mark.parametrize(
+    "target, family",
+    [
+        (target, family)
+        for target in SHARED
+        for family in FAMILIES
+        if target in EVERY_KERNEL or differs_by_generation(family)
+    ],
+)
+def test_kernels_compile_without_a_gpu(target, family, run_process):
     ops = [name for name, op in spec.OPS.items() if op.family == family]
-    script = Path(__file__).with_name("compile_for_hopper.py")
-    environment = os.environ | {"TRITON_INTERPRET": "0"}
-    done = run_process([sys.executable, script, *ops], env=environment)
+    script = Path(__file__).with_name("compile_kernels.py")
+    done = run_process([sys.executable, script, target, *ops], env=os.environ | {"TRITON_INTERPRET": "0"})
     assert done.code == 0, done.err[-3000:]
     kernels = json.loads(done.out)["kernels"]
     assert set(kernels) == set(ops)
     assert all(kernels[op] for op in ops), f"ops that launch no kernel: {[op for op in ops if not kernels[op]]}"
+    shared = {f"{op}: {name}": kernel["shared"] for op in ops for name, kernel in kernels[op].items()}
+    assert {name for name, size in shared.items() if size > SHARED[target]} == set()
+
+
+def test_generations_are_told_apart():
+    different = {family for family in FAMILIES if differs_by_generation(family)}
+    assert {"linear", "scan", "scan_backward"} <= different and "residual" not in different
 
 
 def test_triton_imported_too_early_is_named(run_process):

@@ -1,9 +1,9 @@
-"""Workloads: one call of an op at a size that matters, with the work it can't avoid."""
+"""Workloads: one call of an op at a size that matters, with the work it can't avoid, and sizes that grow."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -100,11 +100,16 @@ WORKLOADS = [
     rows("softmax_pow2", 1024, "V", 4096, f=8, q=15),
     rows("cross_entropy_pow2", 1024, "V", 4096, f=8),
     scan("selective_scan", False, B=8, L=2048, D=1536, N=16),
+    scan("selective_scan", False, B=2, L=512, D=1536, N=64),
+    scan("selective_scan", False, B=1, L=16384, D=1536, N=16),
     scan("ssd_scan", False, B=8, L=2048, H=24, P=64, S=128),
     chunk_scan(False, B=8, L=2048, H=24, P=64, S=128, q=6),
     chunk_scan(False, B=32, L=2048, H=24, P=64, S=128, q=6),
     ternary_linear(4096, 4096, 8192, False),
-    ternary_linear(1, 4096, 8192, False),
+    ternary_linear(2048, 768, 3072, False),
+    ternary_linear(8192, 3072, 768, False),
+    ternary_linear(8192, 768, 1536, False),
+    *(ternary_linear(rows, 4096, 8192, False) for rows in (1, 2, 4, 8, 16, 32, 64)),
     Workload("causal_conv1d", {"B": 8, "L": 2048, "D": 1536}, {"s": 6}, everywhere=False),
     rows("norm_quantize", 16384, "D", 2048, False, b=3, s=4),
     Workload("squareplus", {}, {"f": 8, "offset": 256}, (8, 2048, 1536), everywhere=False),
@@ -119,4 +124,32 @@ WORKLOADS = [
     Workload("silu_gate_backward", {}, {"f": 8}, (8, 2048, 1536), everywhere=False),
     rows("cross_entropy_pow2_backward", 16384, "V", 4096, False, f=8, seed=0, step=0, stream=0, first=0),
     Workload("lion_update", {}, LION, (3072, 1536), everywhere=False),
+]
+
+
+@dataclass(frozen=True)
+class Growth:
+    """One size of an op that grows while the others stay as they are: smaller on a CPU than on a GPU."""
+
+    op: str
+    size: str
+    make: Callable[..., Workload]
+    sizes: Mapping[str, int]
+    factors: tuple[int, ...] = (1, 2, 4, 8)
+
+    def workloads(self, gpu: bool) -> Iterator[tuple[int, Workload]]:
+        """Yield each value of the size, and its workload."""
+        for factor in self.factors:
+            value = self.sizes[self.size] * factor * (4 if gpu and self.size in "BLR" else 1)
+            yield value, self.make(**dict(self.sizes) | {self.size: value})
+
+
+def growing(op: str, make: Callable[..., Workload], grown: str, **sizes: int) -> list[Growth]:
+    return [Growth(op, size, make, sizes) for size in grown]
+
+
+GROWTH = [
+    *growing("selective_scan", partial(scan, "selective_scan", True), "LBDN", B=1, L=128, D=256, N=8),
+    *growing("ssd_chunk_scan", partial(chunk_scan, True), "LB", B=1, L=128, H=8, P=64, S=64, q=6),
+    *growing("ternary_linear", lambda R, K, N: ternary_linear(R, K, N, True), "RKN", R=16, K=512, N=512),
 ]

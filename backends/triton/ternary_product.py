@@ -1,0 +1,284 @@
+"""The product of int8 rows and packed ternary weights, scaled: the weights are unpacked in registers, never in memory.
+
+Four schedules, by the number of rows. One row: the bytes of the weights are the floor, and a lane multiplies sixteen
+digits of a word by four four-term dots. Few and some rows: tensor cores, with the weights as the operand that they take
+from registers; so the product is computed transposed, a tile of rows is as narrow as eight, and a row's words are taken
+apart in registers as the weights are. Many rows: the weights' digits are dealt into planes first, so that a plane meets
+int8 that lie side by side and go to the tensor cores as they are.
+
+Devices that cut their int8 units multiply in bfloat16, which holds every int8, with sums in float32, which are exact
+while no sum can reach 2**24: longer rows stay with the int8 units.
+"""
+# ruff: noqa: RUF005 -- Triton compiles no unpacking inside a tuple
+
+from functools import lru_cache
+from types import SimpleNamespace
+
+import torch
+import triton
+import triton.language as tl
+
+from mamba_integer.spec.ops.linear import ternary_linear_widths
+
+from . import integers
+from .instructions import dot_bytes, four_planes, is_interpreted, ternary_digits
+from .launch import launch, words
+
+DIGITS_A_WORD = 16
+PLANE = 64  # bytes of a block of weights whose digits are dealt into planes, so digits of a plane
+DOT = {"COLUMNS": 4, "BLOCKS": 4}
+PROGRAMS = 1024  # of one warp each; where there are fewer, more warps share a column
+MOST_WARPS = 8
+# The most rows that a tile takes, and the tile: ROWS of the activations, COLUMNS of the result, BYTES of the weights.
+TILES = (
+    (8, {"ROWS": 8, "COLUMNS": 64, "BYTES": 64, "num_warps": 4, "num_stages": 5}),
+    (16, {"ROWS": 16, "COLUMNS": 64, "BYTES": 64, "num_warps": 4, "num_stages": 5}),
+    (32, {"ROWS": 32, "COLUMNS": 64, "BYTES": 64, "num_warps": 4, "num_stages": 4}),
+    (128, {"ROWS": 64, "COLUMNS": 64, "BYTES": 64, "num_warps": 4, "num_stages": 3}),
+)
+PLANES_TILE = {"ROWS": 128, "COLUMNS": 128, "BYTES": PLANE, "num_warps": 4, "num_stages": 2}
+FLOAT_UNITS: bool | None = None  # whether bfloat16 multiplies where it is exact; None: where the device prefers it
+WITHOUT_INT8 = ((10, 3),)  # compute capabilities whose int8 units are a small part of their bfloat16 units
+FLOAT_SUMS = 1 << 24  # a float32 holds every integer below
+
+
+@lru_cache
+def exact_in_floats(depth: int) -> bool:
+    """Return whether no row of int8 times ternary digits has a sum, or a part of it, that float32 would round."""
+    sums = ternary_linear_widths(SimpleNamespace(K=depth, num=1, shift=0))["accumulator"].range
+    return max(-sums.low, sums.high) < FLOAT_SUMS
+
+
+def float_units(device, depth: int) -> bool:
+    """Return whether the product of rows of that depth goes to the float units."""
+    wanted = FLOAT_UNITS
+    if wanted is None:
+        wanted = device.type == "cuda" and torch.cuda.get_device_capability(device) in WITHOUT_INT8
+    return wanted and exact_in_floats(depth)
+
+
+def product(q, e, w, num, shift):
+    """Return int8 rows q with exponents e times packed weights w, scaled by num / 2**shift: int16 [..., columns]."""
+    columns = w.shape[0]
+    y = torch.empty((*q.shape[:-1], columns), dtype=torch.int16, device=q.device)
+    if not y.numel():
+        return y
+    rows = e.numel()
+    scale = (num, shift, (1 << shift) >> 1)
+    if rows == 1:
+        w = with_columns(w, DIGITS_A_WORD // 4)
+        q = with_columns(q, 4 * w.shape[1])
+        sizes = (columns, w.shape[1] // 4)
+        programs = triton.cdiv(columns, DOT["COLUMNS"])
+        warps = min(MOST_WARPS, triton.next_power_of_2(triton.cdiv(PROGRAMS, programs)))
+        tile = {**DOT, "LANES": 32 * warps, "num_warps": warps}
+        launch(dot_kernel, programs, (y,), (words(q), e, words(w)), *sizes, *scale, **tile)
+        return y
+    units = {"FLOAT": float_units(q.device, q.shape[-1])}
+    tile = next((tile for most, tile in TILES if rows <= most), None)
+    if tile:
+        q = with_columns(q, 4 * w.shape[1])
+        sizes = (rows, columns, w.shape[1])
+        programs = triton.cdiv(rows, tile["ROWS"]) * triton.cdiv(columns, tile["COLUMNS"])
+        launch(words_kernel, programs, (y,), (words(q), e, w), *sizes, *scale, **tile, **units)
+        return y
+    tile = PLANES_TILE
+    planes = dealt(w, tile["BYTES"])
+    sizes = (rows, columns, q.shape[-1], planes.shape[1])
+    programs = triton.cdiv(rows, tile["ROWS"]) * triton.cdiv(columns, tile["COLUMNS"])
+    launch(planes_kernel, programs, (y,), (q, e, planes), *sizes, *scale, **tile, **units)
+    return y
+
+
+def with_columns(array, size):
+    """Return an array with zeros up to a multiple of ``size`` columns; one that has it stays as it is."""
+    missing = -array.shape[-1] % size
+    return torch.nn.functional.pad(array, (0, missing)) if missing else array
+
+
+def dealt(w, block):
+    """Return packed weights with the digits of each block of bytes dealt into planes.
+
+    Byte p of a block then holds digits p, p + block, p + 2 block and p + 3 block, instead of 4 p to 4 p + 3.
+    """
+    width = triton.cdiv(w.shape[1], block) * block
+    planes = torch.empty((w.shape[0], width), dtype=torch.uint8, device=w.device)
+    programs = triton.cdiv(planes.numel(), 1024)
+    launch(deal_kernel, programs, (planes,), (w,), planes.numel(), w.shape[1], width, PLANE=block, BLOCK=1024)
+    return planes
+
+
+@triton.jit
+def deal_kernel(planes_pointer, w_pointer, size, bytes_a_row, width, PLANE: tl.constexpr, BLOCK: tl.constexpr):
+    offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    row, column = offset // width, (offset % width).to(tl.int32)
+    p = column % PLANE
+    byte = tl.zeros([BLOCK], tl.int32)
+    for i in tl.static_range(4):
+        digit = i * PLANE + p
+        source = column - p + digit // 4
+        inside = (offset < size) & (source < bytes_a_row)
+        four = tl.load(w_pointer + row * bytes_a_row + source, mask=inside, other=0).to(tl.int32)
+        byte |= ((four >> (digit % 4 * 2)) & 3) << (2 * i)
+    tl.store(planes_pointer + offset, byte.to(tl.uint8), mask=offset < size)
+
+
+@triton.jit
+def scale_sum(accumulator, e, num, shift, half):
+    """Return the sum times ``2**e * num / 2**shift``, rounded once and saturated; half is ``2**shift / 2``."""
+    aligned = (accumulator.to(tl.int64) * num) << e.to(tl.int64)
+    return integers.saturate((aligned + half) >> shift, 16).to(tl.int16)
+
+
+@triton.jit(do_not_specialize=["num", "shift", "half"])
+def dot_kernel(
+    y_pointer,
+    q_pointer,
+    e_pointer,
+    w_pointer,
+    columns,
+    words,
+    num,
+    shift,
+    half,
+    COLUMNS: tl.constexpr,
+    BLOCKS: tl.constexpr,
+    LANES: tl.constexpr,
+):
+    """Multiply one row: a lane takes a word of each column's weights at a time, and four words of the row."""
+    first = tl.program_id(0).to(tl.int64) * COLUMNS
+    lane = tl.arange(0, LANES)
+    w_pointer += first * words
+    totals = ()
+    for _ in tl.static_range(COLUMNS + 1):
+        totals = totals + (tl.zeros([LANES], tl.int32),)
+    for start in range(0, words, LANES * BLOCKS):
+        for block in tl.static_range(BLOCKS):
+            j = start + block * LANES + lane
+            inside = j < words
+            q = ()
+            for i in tl.static_range(4):
+                q = q + (tl.load(q_pointer + 4 * j + i, mask=inside, other=0),)
+            planes = four_planes(q)
+            added = ()
+            for c in tl.static_range(COLUMNS):
+                row = tl.minimum(c, columns - 1 - first)  # beyond the last column, that one again
+                word = tl.load(w_pointer + row * words + j, mask=inside, other=0)
+                total = totals[c]
+                for i in tl.static_range(4):
+                    # A code is its digit's two lowest bits: without its upper one, it is 2 more than the digit.
+                    total = dot_bytes(((word >> (2 * i)) & 0x03030303) ^ 0x02020202, planes[i], total)
+                added = added + (total,)
+            twice = totals[COLUMNS]
+            for i in tl.static_range(4):
+                twice = dot_bytes(tl.full([LANES], 0x02020202, tl.int32), planes[i], twice)
+            totals = added + (twice,)
+    twice = tl.sum(totals[COLUMNS], axis=0)
+    sums = tl.zeros([LANES], tl.int32)
+    for c in tl.static_range(COLUMNS):
+        sums = tl.where(lane == c, tl.sum(totals[c], axis=0) - twice, sums)
+    y = scale_sum(sums, tl.load(e_pointer), num, shift, half)
+    tl.store(y_pointer + first + lane, y, mask=(lane < COLUMNS) & (first + lane < columns))
+
+
+@triton.jit
+def tile_of(program, rows, columns, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """Return the rows and the columns of a program's tile.
+
+    Programs that run together share columns: eight tiles of rows before the next tile of columns.
+    """
+    group_size = 8 * tl.cdiv(columns, COLUMNS)
+    group, inside_group = program // group_size, program % group_size
+    height = tl.minimum(tl.cdiv(rows, ROWS) - group * 8, 8)
+    m, n = group * 8 + inside_group % height, inside_group // height
+    return m.to(tl.int64) * ROWS + tl.arange(0, ROWS), n.to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
+
+
+@triton.jit
+def zero_sums(COLUMNS: tl.constexpr, ROWS: tl.constexpr, FLOAT: tl.constexpr):
+    return tl.zeros([COLUMNS, ROWS], tl.float32 if FLOAT else tl.int32)
+
+
+@triton.jit
+def add_product(sums, digits, q, FLOAT: tl.constexpr):
+    if FLOAT:
+        # The interpreter would multiply the bits of bfloat16 as integers.
+        operand: tl.constexpr = tl.float32 if is_interpreted() else tl.bfloat16
+        return tl.dot(digits.to(operand), q.to(operand), sums, out_dtype=tl.float32)
+    else:
+        return tl.dot(digits, q, sums, out_dtype=tl.int32)
+
+
+@triton.jit
+def put_turned(y_pointer, sums, e_pointer, m, n, rows, columns, num, shift, half):
+    """Scale and store a tile of the transposed product."""
+    e = tl.load(e_pointer + m, mask=m < rows, other=0)
+    y = scale_sum(sums.to(tl.int32), e[None, :], num, shift, half)
+    inside = (m[None, :] < rows) & (n[:, None] < columns)
+    tl.store(y_pointer + m[None, :] * columns + n[:, None], y, mask=inside)
+
+
+@triton.jit(do_not_specialize=["num", "shift", "half"])
+def words_kernel(
+    y_pointer,
+    q_pointer,
+    e_pointer,
+    w_pointer,
+    rows,
+    columns,
+    bytes_a_row,
+    num,
+    shift,
+    half,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    BYTES: tl.constexpr,
+    FLOAT: tl.constexpr,
+):
+    """Multiply some rows: byte j of the weights has the digits of the row's word j."""
+    m, n = tile_of(tl.program_id(0), rows, columns, ROWS, COLUMNS)
+    j = tl.arange(0, BYTES)
+    q_tile = q_pointer + tl.minimum(m, rows - 1)[:, None] * bytes_a_row + j[None, :]
+    w_tile = w_pointer + tl.minimum(n, columns - 1)[:, None] * bytes_a_row + j[None, :]
+    sums = zero_sums(COLUMNS, ROWS, FLOAT)
+    for start in range(0, bytes_a_row, BYTES):
+        inside = (start + j < bytes_a_row)[None, :]
+        byte = tl.load(w_tile + start, mask=inside, other=0)
+        word = tl.load(q_tile + start, mask=inside, other=0)
+        for i in tl.static_range(4):
+            q = tl.trans((word >> (8 * i)).to(tl.int8))
+            sums = add_product(sums, ternary_digits(byte, i), q, FLOAT)
+    put_turned(y_pointer, sums, e_pointer, m, n, rows, columns, num, shift, half)
+
+
+@triton.jit(do_not_specialize=["num", "shift", "half"])
+def planes_kernel(
+    y_pointer,
+    q_pointer,
+    e_pointer,
+    w_pointer,
+    rows,
+    columns,
+    depth,
+    bytes_a_row,
+    num,
+    shift,
+    half,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    BYTES: tl.constexpr,
+    FLOAT: tl.constexpr,
+):
+    """Multiply many rows by weights that were dealt into planes of BYTES digits."""
+    m, n = tile_of(tl.program_id(0), rows, columns, ROWS, COLUMNS)
+    j = tl.arange(0, BYTES)
+    q_tile = q_pointer + tl.minimum(m, rows - 1)[:, None] * depth + j[None, :]
+    w_tile = w_pointer + tl.minimum(n, columns - 1)[:, None] * bytes_a_row + j[None, :]
+    sums = zero_sums(COLUMNS, ROWS, FLOAT)
+    for start in range(0, bytes_a_row, BYTES):
+        byte = tl.load(w_tile + start)
+        for i in tl.static_range(4):
+            first = 4 * start + i * BYTES
+            q = tl.load(q_tile + first, mask=(first + j < depth)[None, :], other=0)
+            sums = add_product(sums, ternary_digits(byte, i), tl.trans(q), FLOAT)
+    put_turned(y_pointer, sums, e_pointer, m, n, rows, columns, num, shift, half)

@@ -1,0 +1,62 @@
+"""Clocks and ceilings: the median time of a call, and what this device was measured, or is known, to do at most."""
+
+import statistics
+import timeit
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+
+LONG_SECONDS, SHORT_SECONDS = 1.0, 0.05
+
+
+@dataclass(frozen=True)
+class Peak:
+    """Dense int8 products and 32-bit integer instructions per second, from a device's data sheet."""
+
+    int8_multiply_adds: float
+    integer_instructions: float
+
+
+# 64 integer lanes per cycle and multiprocessor, at the boost clock.
+PEAKS = {
+    "A100": Peak(624e12 / 2, 108 * 64 * 1.41e9),
+    "H100": Peak(1979e12 / 2, 132 * 64 * 1.98e9),
+    "H200": Peak(1979e12 / 2, 132 * 64 * 1.98e9),
+}
+
+
+def peak_of(device_name: str) -> Peak | None:
+    """Return the peak rates of a device by its name, or None where its data sheet isn't here."""
+    return next((peak for name, peak in PEAKS.items() if name in device_name), None)
+
+
+def median_seconds(call: Callable[[], object], device: str) -> float:
+    """Return the median time of ``call``, device work included, after a warm-up; a GPU's L2 cache is emptied before."""
+    if device.startswith("cuda"):
+        from triton.testing import do_bench
+
+        return do_bench(call, warmup=25, rep=100, return_mode="median") / 1000
+    timer = timeit.Timer(call)
+    count, _ = timer.autorange() if timer.timeit(1) < SHORT_SECONDS else (1, 0.0)
+    return statistics.median(timer.repeat(5, count)) / count
+
+
+def copy_bandwidth(device: str) -> float:
+    """Return the bytes per second, read and written, of a large copy on this device."""
+    size = 1 << 30 if device.startswith("cuda") else 1 << 29
+    if device.startswith("cuda"):
+        import torch
+
+        here, there = (torch.empty(size, dtype=torch.uint8, device=device) for _ in range(2))
+        return 2 * size / median_seconds(lambda: there.copy_(here), device)
+    source, target = np.ones(size, np.uint8), np.zeros(size, np.uint8)
+    return 2 * size / median_seconds(lambda: copy(source, target), device)
+
+
+@numba.njit(parallel=True)
+def copy(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy on every core, for one alone can't use the memory's bandwidth."""
+    for i in numba.prange(source.size):
+        target[i] = source[i]

@@ -1,0 +1,86 @@
+"""Compile the kernels that ops launch to a target's machine code, on a machine without a GPU; prints JSON.
+
+Run as ``TRITON_INTERPRET=0 python compile_kernels.py TARGET OP...``: Triton's driver is replaced by one that only names
+its target, and each launch stops after compilation. A kernel is compiled once for each choice of its tile.
+"""
+
+import json
+import random
+import sys
+import time
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.runtime.driver import driver
+from triton.runtime.jit import JITFunction
+
+from mamba_integer.backends import load
+from mamba_integer.conformance.engine.cases import draw_case
+from mamba_integer.conformance.engine.judge import variant_of, variants
+from mamba_integer.conformance.paths import chosen
+from mamba_integer.spec import OPS, trusted_values
+
+TARGETS = {
+    "sm_80": GPUTarget("cuda", 80, 32),
+    "sm_89": GPUTarget("cuda", 89, 32),
+    "sm_90": GPUTarget("cuda", 90, 32),
+    "sm_100": GPUTarget("cuda", 100, 32),
+    "gfx942": GPUTarget("hip", "gfx942", 64),
+}
+CASES = 2
+
+
+class NoDevice:
+    def __init__(self, target: GPUTarget):
+        self.target = target
+
+    def get_current_target(self):
+        return self.target
+
+    def get_current_device(self):
+        return 0
+
+    def get_current_stream(self, device):
+        return 0
+
+
+def compile_all(target: str, ops: list[str]) -> dict[str, dict[str, dict]]:
+    """Return, by op and kernel, the seconds of its longest compilation and the most shared memory that it takes."""
+    compiled: dict[tuple, dict] = {}
+    launched: dict[str, dict[str, dict]] = {op: {} for op in ops}
+    run = JITFunction.run
+
+    def only_compile(self, *args, grid, warmup, **options):
+        name = self.fn.__name__
+        choice = name, chosen(OPS[op], self, options)
+        if choice not in compiled:
+            start = time.perf_counter()
+            kernel = run(self, *args, grid=grid, warmup=True, **options)
+            assert kernel.asm["cubin" if target.startswith("sm") else "hsaco"]
+            compiled[choice] = {"seconds": time.perf_counter() - start, "shared": kernel.metadata.shared}
+        kept = launched[op].setdefault(name, {"seconds": 0.0, "shared": 0})
+        launched[op][name] = {key: max(kept[key], value) for key, value in compiled[choice].items()}
+
+    driver.set_active(NoDevice(TARGETS[target]))
+    JITFunction.run = only_compile
+    try:
+        backend = load("triton", "cpu")
+        for op in ops:
+            source, cases = random.Random(0), []
+            while len(cases) < CASES:
+                case = draw_case(op, source)
+                if all(array.size for array in case.arrays):
+                    cases.append(case)
+            for name in ("", *variants(backend)):
+                with variant_of(backend, name):
+                    for case in cases:
+                        backend.call(op, [torch.tensor(array) for array in case.arrays], case.parameters)
+    finally:
+        JITFunction.run = run
+    return launched
+
+
+if __name__ == "__main__":
+    with trusted_values():
+        print(json.dumps({"triton": triton.__version__, "kernels": compile_all(sys.argv[1], sys.argv[2:])}))

@@ -1,0 +1,81 @@
+"""The product takes float units only where they are exact: up to the longest row whose sums stay below 2**24."""
+
+from random import Random
+
+import numpy as np
+import pytest
+import torch
+
+from mamba_integer.backends import load
+from mamba_integer.backends.triton import ternary_product
+from mamba_integer.backends.triton.ternary_product import (
+    FLOAT_SUMS,
+    add_product,
+    exact_in_floats,
+    float_units,
+    product,
+    zero_sums,
+)
+from mamba_integer.backends.triton.variants import variant
+from mamba_integer.conformance.engine.cases import draw_case
+
+triton, tl = ternary_product.triton, ternary_product.tl  # the backend says first whether it is interpreted
+LONGEST = (FLOAT_SUMS - 1) // 127  # digits whose int8 can't add up to 2**24
+CPU = torch.device("cpu")
+
+
+def test_the_bound_is_the_contracts():
+    assert exact_in_floats(LONGEST) and not exact_in_floats(LONGEST + 1)
+
+
+@pytest.mark.parametrize("depth, taken", [(LONGEST, True), (LONGEST + 1, False)])
+def test_float_units_are_refused_beyond_the_bound(depth, taken, monkeypatch):
+    assert not float_units(CPU, depth)  # nobody asked
+    monkeypatch.setattr(ternary_product, "FLOAT_UNITS", True)
+    assert float_units(CPU, depth) is taken
+    chosen = []
+    monkeypatch.setattr(ternary_product, "launch", lambda *arguments, **constants: chosen.append(constants))
+    q, e = torch.zeros((2, depth), dtype=torch.int8), torch.zeros(2, dtype=torch.int32)
+    product(q, e, torch.zeros((1, -(-depth // 4)), dtype=torch.uint8), 1, 0)
+    assert chosen[-1]["FLOAT"] is taken
+
+
+@triton.jit
+def sum_kernel(sums_pointer, q_pointer, depth, BLOCK: tl.constexpr, FLOAT: tl.constexpr):
+    """Add up a row of int8 in 16 x 16 equal sums."""
+    sums = zero_sums(16, 16, FLOAT)
+    digits = tl.full([16, BLOCK], 1, tl.int8)
+    for start in range(0, depth, BLOCK):
+        q = tl.load(q_pointer + start + tl.arange(0, BLOCK)[:, None] + tl.zeros([1, 16], tl.int32))
+        sums = add_product(sums, digits, q, FLOAT)
+    place = tl.arange(0, 16)[:, None] * 16 + tl.arange(0, 16)[None, :]
+    tl.store(sums_pointer + place, sums.to(tl.int32))
+
+
+def sum_of_row(total: int, in_floats: bool) -> set[int]:
+    """Return the sums that the kernels' units make of int8 that add up to ``total``."""
+    q = torch.zeros(1 << 18, dtype=torch.int8)
+    q[: total // 127], q[total // 127] = 127, total % 127
+    backend = load("triton")
+    sums = backend.load(np.zeros(256, np.int32))
+    sum_kernel[(1,)](sums, backend.load(q.numpy()), q.numel(), BLOCK=1 << 12, FLOAT=in_floats)
+    return set(backend.store(sums).tolist())
+
+
+@pytest.mark.parametrize("in_floats", [True, False])
+def test_sums_just_below_the_bound_are_exact(in_floats):
+    assert sum_of_row(FLOAT_SUMS - 1, in_floats) == {FLOAT_SUMS - 1}
+
+
+def test_sums_just_beyond_the_bound_are_rounded_by_the_float_units_alone():
+    assert sum_of_row(FLOAT_SUMS + 1, False) == {FLOAT_SUMS + 1}
+    assert sum_of_row(FLOAT_SUMS + 1, True) != {FLOAT_SUMS + 1}
+
+
+def test_variants_take_the_float_units():
+    case = draw_case("ternary_linear", Random(0), {"K": 37, "N": 5, "...": 3})
+    with variant("few lanes"):
+        assert ternary_product.FLOAT_UNITS
+        got = load("triton").run(case.op, case.arrays, case.parameters)
+    want = load("golden").run(case.op, case.arrays, case.parameters)
+    assert all(map(np.array_equal, got, want))
