@@ -16,6 +16,8 @@ import torch
 
 from mamba_integer.spec.contract import trusted_values
 from mamba_integer.spec.model.blocks import Call
+from mamba_integer.spec.model.config import MAMBA2
+from mamba_integer.spec.model.formats import CHUNK_STATE
 from mamba_integer.spec.model.generation import LateSession, Options, Session, choose
 from mamba_integer.spec.model.language_model import LanguageModel, rotations
 from mamba_integer.spec.model.state import State
@@ -23,6 +25,8 @@ from mamba_integer.spec.model.state import State
 BLOCK = 32
 WARM_UP = 2  # steps before a capture, in which kernels are compiled and loaded
 MOST_IDLE = 4  # decoders that wait for a text with the same batch and options
+
+OPEN_CHUNK = CHUNK_STATE[1:]  # a step in place leaves what is beyond the fill
 
 Buffers = dict[str, torch.Tensor]
 
@@ -45,11 +49,15 @@ class Decoder:
         self.network, self.config, self.formats = model.network, model.config, model.formats
         self.options, self.block = options, block
         self.device = device_of(model)
+        self.chunked = [f"layers.{i}" for i, kind in enumerate(model.config.kinds) if kind == MAMBA2]
         self.state: Buffers = dict(model.new_state(batch).arrays)
         self.text: Buffers = {name: self.zeros(batch) for name in ("token", "position", "stream")}
         self.count = self.zeros(1, dtype=torch.int64)
         self.tokens = self.zeros(block, batch)
         self.rotation = self.rotation_of_block(np.zeros(batch, np.int64)) if model.rotates else None
+        fuse = getattr(model.ops, "step_network", lambda *_: None)
+        fused = fuse(self.network, self.state, self.text["position"], self.rotation, self.count)
+        self.logits = fused or self.composed
         self.replay = self.captured() if self.device.type == "cuda" else self.step
 
     def zeros(self, *shape: int, dtype: torch.dtype = torch.int32) -> torch.Tensor:
@@ -58,15 +66,20 @@ class Decoder:
     def step(self) -> None:
         """Read the token of each row, choose the next, and leave it and the new state in the buffers."""
         token, position, stream = self.text.values()
-        rotation = tuple(table.index_select(0, self.count)[0] for table in self.rotation) if self.rotation else None
         with trusted_values():
-            call = Call(False, rotation, position % self.config.chunk_size, None)
-            logits, after = self.network(call, token, self.state)
+            logits = self.logits(token)
             position += 1
-            written = choose(self.network.ops, self.formats, logits, stream, position, self.options)
-        torch._foreach_copy_([*self.state.values(), token], [*(after[name] for name in self.state), written])
+            token.copy_(choose(self.network.ops, self.formats, logits, stream, position, self.options))
         self.tokens.index_copy_(0, self.count, token[None])
         self.count += 1
+
+    def composed(self, ids: torch.Tensor) -> torch.Tensor:
+        """Return the logits by the ops, one after the other, and leave the new state in the buffers."""
+        rotation = tuple(table.index_select(0, self.count)[0] for table in self.rotation) if self.rotation else None
+        call = Call(False, rotation, self.text["position"] % self.config.chunk_size, None)
+        logits, after = self.network(call, ids, self.state)
+        torch._foreach_copy_(list(self.state.values()), [after[name] for name in self.state])
+        return logits
 
     def captured(self):
         """Return what replays a step as a CUDA graph."""
@@ -120,6 +133,12 @@ class Decoder:
         self.restore(saved)
         self.run(positions, steps)
         arrays = {name: array.clone() for name, array in self.state.items()}
+        fill = self.text["position"] % self.config.chunk_size
+        open_ = torch.arange(self.config.chunk_size, device=self.device) < fill[:, None]
+        for label in self.chunked:
+            for name in OPEN_CHUNK:
+                array = arrays[f"{label}.{name}"]
+                array *= open_.reshape(*open_.shape, *[1] * (array.ndim - 2))
         self.restore(present)
         return State(arrays, tuple((positions + steps).tolist()))
 

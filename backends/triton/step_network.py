@@ -1,0 +1,127 @@
+"""The network of one step as few kernels: four per layer, the state and the residual stream in place."""
+
+import torch
+import triton
+
+from mamba_integer.spec.integers import RESIDUAL_BITS
+from mamba_integer.spec.model.blocks import Mamba1Block, Network
+
+from .launch import launch
+from .ssd_chunk import LEAST_TILE
+from .step_products import (
+    WARPS,
+    enter_kernel,
+    head_kernel,
+    leave_kernel,
+    product_launch,
+    project_kernel,
+    weight_words,
+)
+from .step_scans import chunk_bits, chunk_kernel, selective_kernel
+
+MOST_ROWS = 8
+MOST_STATES = 256  # of a program
+CHANNELS = 16  # of a program of the chunked scan
+
+
+class StepNetwork:
+    """The kernels of one step of a network on buffers that stay where they are.
+
+    Parameters
+    ----------
+    network : Network
+        On the Triton backend.
+    state : dict of tensors by name
+        What the step reads and overwrites.
+    position : int32 tensor, shape (B,)
+        How many tokens each row has read.
+    rotation : tuple of three tensors, shape (steps, B, pairs), or None
+        The coefficients of each row in the steps to come.
+    count : int64 tensor, shape (1,)
+        The step of ``rotation`` that is next.
+    """
+
+    def __init__(self, network: Network, state, position, rotation, count):
+        self.network, self.state, self.position, self.count = network, state, position, count
+        self.rotation = rotation or (None, None, None)
+        self.rotates = rotation is not None
+        self.rows = position.shape[0]
+        packed = {name: w for name, w in network.weights.items() if w.dtype == torch.uint8}
+        self.weights = {**network.weights, **{name: weight_words(w) for name, w in packed.items()}}
+
+    def __call__(self, ids):
+        """Return the logits of each row after its token."""
+        network = self.network
+        r = network.ops.embedding(ids, self.weights["embedding"], shift=0)
+        for block in network.blocks:
+            self.run(block, r)
+        w = self.weights["head"]
+        logits = self.empty(w.shape[0])
+        arrays = r, self.weights["norm"], w
+        self.launch(head_kernel, (logits,), arrays, w, r.shape[1], **network.formats.norm, **network.head_scale)
+        return logits
+
+    def empty(self, columns):
+        return torch.empty((self.rows, columns), dtype=torch.int16, device=self.position.device)
+
+    def launch(self, kernel, results, inputs, w, depth, *integers, **constants):
+        """Run a kernel that multiplies rows of a depth by weights w."""
+        programs, sizes, tile = product_launch(self.rows, w.shape[0], depth)
+        launch(kernel, programs, results, inputs, *sizes, *integers, **constants, **tile)
+
+    def run(self, block, r):
+        """Run a block: its residual stream and its state move on in place."""
+        f, inner = block.formats, block.config.d_inner
+        norm, w_in, taps, bias, w_mixture, w_out = (
+            self.weights[f"{block.label}.{name}"]
+            for name in ("norm", "in_proj", "conv_weight", "conv_bias", "x_proj", "out_proj")
+        )
+        xz, projected, y = self.empty(2 * inner), self.empty(w_mixture.shape[0]), self.empty(inner)
+        conv = self.state[f"{block.label}.conv"]
+        constants = {**f.norm, **block.scales["in_proj"], "s_conv": f.conv["s"], **f.squareplus}
+        self.launch(enter_kernel, (xz, conv), (r, norm, w_in, taps, bias), w_in, r.shape[1], **constants)
+        scale = block.scales["x_proj"]
+        self.launch(project_kernel, (projected,), (xz, w_mixture), w_mixture, inner, 2 * inner, **scale)
+        (self.selective if isinstance(block, Mamba1Block) else self.chunked)(block, y, xz, projected)
+        gate = {f"gate_{name}": value for name, value in block.gate.items()}
+        self.launch(leave_kernel, (r,), (y, w_out), w_out, inner, bits=RESIDUAL_BITS, **block.scales["out_proj"], **gate)
+
+    def selective(self, block, y, xz, projected):
+        f, config, states = block.formats, block.config, block.config.mamba1_d_state
+        w, decay, skip = (self.weights[f"{block.label}.{name}"] for name in ("dt_proj", "decay", "skip"))
+        constants = {**block.scales["dt_proj"], **f.scan, "mixture_shift": f.requantize["shift"], "f": f.activation}
+        results, inputs = (y, self.state[f"{block.label}.scan"]), (xz, projected, w, decay, skip)
+        constants["STATES"] = triton.next_power_of_2(states)
+        self.launch(selective_kernel, results, inputs, w, config.dt_rank, states, **constants)
+
+    def chunked(self, block, y, xz, projected):
+        f, config, states = block.formats, block.config, block.config.mamba2_d_state
+        decay, skip = (self.weights[f"{block.label}.{name}"] for name in ("decay", "skip"))
+        results = y, *(self.state[f"{block.label}.{name}"] for name in block.scan_arrays)
+        launch(
+            chunk_kernel,
+            self.rows * config.nheads * triton.cdiv(config.headdim, CHANNELS),
+            results,
+            (xz, projected, *self.rotation, decay, skip, self.position, self.count),
+            *(self.rows, config.nheads, config.headdim, states),
+            n_max=f.chunk_decay["n_max"],
+            mixture_shift=f.requantize["shift"],
+            input_shift=f.chunk_input["shift"],
+            rotation_bits=f.rotation,
+            **f.chunk_scan,
+            f=f.activation,
+            **chunk_bits(states, f.chunk_scan["s_h"]),
+            ROTATES=self.rotates,
+            Q=config.chunk_size,
+            TILE=max(config.chunk_size, LEAST_TILE),
+            STATES=max(triton.next_power_of_2(states), LEAST_TILE),
+            CHANNELS=CHANNELS,
+            num_warps=WARPS,
+        )
+
+
+def step_network(network: Network, state, position, rotation, count) -> StepNetwork | None:
+    """Return the kernels of one step, or None where they aren't made for so many rows or states."""
+    config = network.blocks[0].config
+    fits = position.shape[0] <= MOST_ROWS and max(config.mamba1_d_state, config.mamba2_d_state) <= MOST_STATES
+    return StepNetwork(network, state, position, rotation, count) if fits else None
