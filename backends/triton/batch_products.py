@@ -172,7 +172,7 @@ def quantise_kernel(q_pointer, e_pointer, x_pointer, pitch, WIDTH: tl.constexpr,
 
 
 def launch_product(kernel, results, quantised, w, *arrays, **constants):
-    """Run one of the kernels that multiply: quantised rows, the packed weights, and the arrays that it needs besides."""
+    """Run one of the kernels that multiply quantised rows by packed weights; ``arrays`` are its other inputs."""
     q, e = quantised
     rows, columns = e.numel(), w.shape[0]
     height = next((size for size in ROWS if rows <= size), ROWS[-1])

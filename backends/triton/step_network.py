@@ -6,6 +6,7 @@ import triton
 from mamba_integer.spec.integers import RESIDUAL_BITS
 from mamba_integer.spec.model.blocks import Mamba1Block, Network
 
+from . import batch_products
 from .launch import launch
 from .ssd_chunk import LEAST_TILE
 from .step_products import (
@@ -19,7 +20,7 @@ from .step_products import (
 )
 from .step_scans import chunk_bits, chunk_kernel, selective_kernel
 
-MOST_ROWS = 8
+FEW_ROWS, MOST_ROWS = 8, 256
 MOST_STATES = 256  # of a program
 CHANNELS = 16  # of a program of the chunked scan
 
@@ -55,11 +56,7 @@ class StepNetwork:
         r = network.ops.embedding(ids, self.weights["embedding"], shift=0)
         for block in network.blocks:
             self.run(block, r)
-        w = self.weights["head"]
-        logits = self.empty(w.shape[0])
-        arrays = r, self.weights["norm"], w
-        self.launch(head_kernel, (logits,), arrays, w, r.shape[1], **network.formats.norm, **network.head_scale)
-        return logits
+        return self.head(r)
 
     def empty(self, columns):
         return torch.empty((self.rows, columns), dtype=torch.int16, device=self.position.device)
@@ -71,20 +68,42 @@ class StepNetwork:
 
     def run(self, block, r):
         """Run a block: its residual stream and its state move on in place."""
+        xz = self.enter(block, r)
+        y = self.empty(block.config.d_inner)
+        (self.selective if isinstance(block, Mamba1Block) else self.chunked)(block, y, xz, self.project(block, xz))
+        self.leave(block, r, y)
+
+    def enter(self, block, r):
+        """Return x, as the mixing reads it, and z, side by side."""
         f, inner = block.formats, block.config.d_inner
-        norm, w_in, taps, bias, w_mixture, w_out = (
-            self.weights[f"{block.label}.{name}"]
-            for name in ("norm", "in_proj", "conv_weight", "conv_bias", "x_proj", "out_proj")
-        )
-        xz, projected, y = self.empty(2 * inner), self.empty(w_mixture.shape[0]), self.empty(inner)
-        conv = self.state[f"{block.label}.conv"]
+        names = ("norm", "in_proj", "conv_weight", "conv_bias")
+        norm, w, taps, bias = (self.weights[f"{block.label}.{name}"] for name in names)
+        xz, conv = self.empty(2 * inner), self.state[f"{block.label}.conv"]
         constants = {**f.norm, **block.scales["in_proj"], "s_conv": f.conv["s"], **f.squareplus}
-        self.launch(enter_kernel, (xz, conv), (r, norm, w_in, taps, bias), w_in, r.shape[1], **constants)
-        scale = block.scales["x_proj"]
-        self.launch(project_kernel, (projected,), (xz, w_mixture), w_mixture, inner, 2 * inner, **scale)
-        (self.selective if isinstance(block, Mamba1Block) else self.chunked)(block, y, xz, projected)
+        self.launch(enter_kernel, (xz, conv), (r, norm, w, taps, bias), w, r.shape[1], **constants)
+        return xz
+
+    def project(self, block, xz):
+        """Return the projection of x by which it is mixed."""
+        inner, w = block.config.d_inner, self.weights[f"{block.label}.x_proj"]
+        projected = self.empty(w.shape[0])
+        self.launch(project_kernel, (projected,), (xz, w), w, inner, 2 * inner, **block.scales["x_proj"])
+        return projected
+
+    def leave(self, block, r, y):
+        """Add the block's output to the residual stream."""
+        w = self.weights[f"{block.label}.out_proj"]
         gate = {f"gate_{name}": value for name, value in block.gate.items()}
-        self.launch(leave_kernel, (r,), (y, w_out), w_out, inner, bits=RESIDUAL_BITS, **block.scales["out_proj"], **gate)
+        constants = {"bits": RESIDUAL_BITS, **block.scales["out_proj"], **gate}
+        self.launch(leave_kernel, (r,), (y, w), w, block.config.d_inner, **constants)
+
+    def head(self, r):
+        """Return the logits of each row."""
+        w, network = self.weights["head"], self.network
+        logits = self.empty(w.shape[0])
+        inputs = r, self.weights["norm"], w
+        self.launch(head_kernel, (logits,), inputs, w, r.shape[1], **network.formats.norm, **network.head_scale)
+        return logits
 
     def selective(self, block, y, xz, projected):
         f, config, states = block.formats, block.config, block.config.mamba1_d_state
@@ -120,8 +139,41 @@ class StepNetwork:
         )
 
 
+class BatchNetwork(StepNetwork):
+    """The same for many rows: seven kernels per layer, as rows are quantised once and meet tensor cores."""
+
+    def packed(self, block, name):
+        return self.network.weights[f"{block.label}.{name}"]
+
+    def enter(self, block, r):
+        f, names = block.formats, ("norm", "in_proj", "conv_weight", "conv_bias")
+        norm, *weights = (self.packed(block, name) for name in names)
+        xz = self.empty(2 * block.config.d_inner)
+        constants = {"scale": block.scales["in_proj"], "s": f.conv["s"], "squareplus": f.squareplus}
+        quantised = self.network.ops.norm_quantize(r, norm, **f.norm)
+        batch_products.enter(xz, self.state[f"{block.label}.conv"], quantised, *weights, **constants)
+        return xz
+
+    def project(self, block, xz):
+        quantised = batch_products.quantise(xz, block.config.d_inner)
+        return batch_products.project(quantised, self.packed(block, "x_proj"), scale=block.scales["x_proj"])
+
+    def leave(self, block, r, y):
+        quantised, w = batch_products.quantise(y, block.config.d_inner), self.packed(block, "out_proj")
+        batch_products.leave(r, quantised, w, scale=block.scales["out_proj"], gate=block.gate)
+
+    def head(self, r):
+        network = self.network
+        quantised = network.ops.norm_quantize(r, network.weights["norm"], **network.formats.norm)
+        return batch_products.project(quantised, network.weights["head"], scale=network.head_scale)
+
+
 def step_network(network: Network, state, position, rotation, count) -> StepNetwork | None:
-    """Return the kernels of one step, or None where they aren't made for so many rows or states."""
-    config = network.blocks[0].config
-    fits = position.shape[0] <= MOST_ROWS and max(config.mamba1_d_state, config.mamba2_d_state) <= MOST_STATES
-    return StepNetwork(network, state, position, rotation, count) if fits else None
+    """Return the kernels of one step, or None where they aren't made for so many rows or such sizes."""
+    config, rows = network.blocks[0].config, position.shape[0]
+    if rows > MOST_ROWS or max(config.mamba1_d_state, config.mamba2_d_state) > MOST_STATES:
+        return None
+    if rows <= FEW_ROWS:
+        return StepNetwork(network, state, position, rotation, count)
+    in_words = config.d_model % 4 == config.d_inner % 4 == 0
+    return BatchNetwork(network, state, position, rotation, count) if in_words else None

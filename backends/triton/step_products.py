@@ -9,7 +9,6 @@ import triton
 import triton.language as tl
 
 
-
 from . import integers
 from .activation import squareplus_of
 from .instructions import dot_bytes
