@@ -6,16 +6,18 @@ buffers only when somebody asks for it; it is then computed again from the copy 
 exact because a step depends on the buffers alone.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 
 from mamba_integer.spec.contract import trusted_values
-from mamba_integer.spec.model.blocks import Call
+from mamba_integer.spec.model.blocks import Call, Network
 from mamba_integer.spec.model.config import MAMBA2
 from mamba_integer.spec.model.formats import CHUNK_STATE
 from mamba_integer.spec.model.generation import LateSession, Options, Session, choose
@@ -25,10 +27,65 @@ from mamba_integer.spec.model.state import State
 BLOCK = 32
 WARM_UP = 2  # steps before a capture, in which kernels are compiled and loaded
 MOST_IDLE = 4  # decoders that wait for a text with the same batch and options
+OPEN_CHUNK = CHUNK_STATE[1:]  # a step in place leaves what lies beyond the fill
 
-OPEN_CHUNK = CHUNK_STATE[1:]  # a step in place leaves what is beyond the fill
+Copy = Mapping[str, torch.Tensor]
 
-Buffers = dict[str, torch.Tensor]
+
+@dataclass(frozen=True)
+class Buffers:
+    """What a step reads and writes.
+
+    ``state`` are the arrays of a `State`. ``token``, ``position`` and ``stream`` are int32 (B,). ``count`` is the
+    number of the step in its block, int64 (1,); ``tokens`` are those of the block, int32 (block, B), and ``rotation``
+    the coefficients of its positions, three arrays (block, B, pairs), or None.
+    """
+
+    state: dict[str, torch.Tensor]
+    token: torch.Tensor
+    position: torch.Tensor
+    stream: torch.Tensor
+    count: torch.Tensor
+    tokens: torch.Tensor
+    rotation: tuple[torch.Tensor, ...] | None
+
+    @property
+    def text(self) -> dict[str, torch.Tensor]:
+        """The arrays that make a text: all that a step depends on, but for its place in the block."""
+        return self.state | {"token": self.token, "position": self.position, "stream": self.stream}
+
+
+class Step(Protocol):
+    """The two parts of a step on buffers, around the choice of the token."""
+
+    def logits(self) -> torch.Tensor:
+        """Read the tokens, leave the new state in the buffers, and return the logits."""
+
+    def advance(self, chosen: torch.Tensor) -> None:
+        """Keep the chosen tokens, and go on to the next position."""
+
+
+class ComposedStep:
+    """A step by the ops, one after the other."""
+
+    def __init__(self, network: Network, chunk_size: int, buffers: Buffers):
+        self.network, self.chunk_size, self.buffers = network, chunk_size, buffers
+
+    def logits(self) -> torch.Tensor:
+        buffers = self.buffers
+        tables, count = buffers.rotation, buffers.count
+        rotation = tuple(table.index_select(0, count)[0] for table in tables) if tables else None
+        call = Call(False, rotation, buffers.position % self.chunk_size, None)
+        logits, after = self.network(call, buffers.token, buffers.state)
+        torch._foreach_copy_(list(buffers.state.values()), [after[name] for name in buffers.state])
+        return logits
+
+    def advance(self, chosen: torch.Tensor) -> None:
+        buffers = self.buffers
+        buffers.token.copy_(chosen)
+        buffers.tokens.index_copy_(0, buffers.count, chosen[None])
+        buffers.position.add_(1)
+        buffers.count.add_(1)
 
 
 class Decoder:
@@ -46,18 +103,17 @@ class Decoder:
     """
 
     def __init__(self, model: LanguageModel, batch: int, options: Options, block: int = BLOCK):
-        self.network, self.config, self.formats = model.network, model.config, model.formats
+        self.ops, self.config, self.formats = model.ops, model.config, model.formats
         self.options, self.block = options, block
         self.device = device_of(model)
         self.chunked = [f"layers.{i}" for i, kind in enumerate(model.config.kinds) if kind == MAMBA2]
-        self.state: Buffers = dict(model.new_state(batch).arrays)
-        self.text: Buffers = {name: self.zeros(batch) for name in ("token", "position", "stream")}
-        self.count = self.zeros(1, dtype=torch.int64)
-        self.tokens = self.zeros(block, batch)
-        self.rotation = self.rotation_of_block(np.zeros(batch, np.int64)) if model.rotates else None
-        fuse = getattr(model.ops, "step_network", lambda *_: None)
-        fused = fuse(self.network, self.state, self.text["position"], self.rotation, self.count)
-        self.logits = fused or self.composed
+        rotation = self.rotation_of_block(np.zeros(batch, np.int64)) if model.rotates else None
+        rows = (self.zeros(batch) for _ in range(3))
+        count, tokens = self.zeros(1, dtype=torch.int64), self.zeros(block, batch)
+        self.buffers = Buffers(dict(model.new_state(batch).arrays), *rows, count, tokens, rotation)
+        fused = getattr(model.ops, "fused_step", lambda *_: None)
+        arguments = model.network, model.config, self.buffers
+        self.parts: Step = fused(*arguments) or ComposedStep(model.network, model.config.chunk_size, self.buffers)
         self.replay = self.captured() if self.device.type == "cuda" else self.step
 
     def zeros(self, *shape: int, dtype: torch.dtype = torch.int32) -> torch.Tensor:
@@ -65,60 +121,51 @@ class Decoder:
 
     def step(self) -> None:
         """Read the token of each row, choose the next, and leave it and the new state in the buffers."""
-        token, position, stream = self.text.values()
+        buffers = self.buffers
         with trusted_values():
-            logits = self.logits(token)
-            position += 1
-            token.copy_(choose(self.network.ops, self.formats, logits, stream, position, self.options))
-        self.tokens.index_copy_(0, self.count, token[None])
-        self.count += 1
+            logits = self.parts.logits()
+            # The position of a token that is written is the number of tokens before it.
+            position = buffers.position if self.options.greedy else buffers.position + 1
+            self.parts.advance(choose(self.ops, self.formats, logits, buffers.stream, position, self.options))
 
-    def composed(self, ids: torch.Tensor) -> torch.Tensor:
-        """Return the logits by the ops, one after the other, and leave the new state in the buffers."""
-        rotation = tuple(table.index_select(0, self.count)[0] for table in self.rotation) if self.rotation else None
-        call = Call(False, rotation, self.text["position"] % self.config.chunk_size, None)
-        logits, after = self.network(call, ids, self.state)
-        torch._foreach_copy_(list(self.state.values()), [after[name] for name in self.state])
-        return logits
-
-    def captured(self):
+    def captured(self) -> Callable[[], None]:
         """Return what replays a step as a CUDA graph."""
         side = torch.cuda.Stream(self.device)
         with torch.cuda.device(self.device):
             side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side):
                 for _ in range(WARM_UP):
+                    self.buffers.count.zero_()
                     self.step()
             torch.cuda.current_stream().wait_stream(side)
-            self.count.zero_()
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
                 self.step()
         return graph.replay
 
     def rotation_of_block(self, positions: np.ndarray) -> tuple[torch.Tensor, ...]:
-        """Return the coefficients of the positions of a block's steps, each [block, B, pairs]."""
+        """Return the coefficients of the positions of a block's steps, each (block, B, pairs)."""
         steps = positions + np.arange(self.block)[:, None]
         pairs = self.config.mamba2_d_state // 2
         coefficients = rotations(steps.reshape(-1), pairs, self.formats.rotation)
         return tuple(torch.from_numpy(a.reshape(*steps.shape, pairs)).to(self.device) for a in coefficients)
 
     def run(self, positions: np.ndarray, steps: int) -> np.ndarray:
-        """Run at most ``block`` steps of rows at these positions; return a copy of their tokens, [steps, B]."""
-        if self.rotation:
-            for table, coefficients in zip(self.rotation, self.rotation_of_block(positions), strict=True):
+        """Run at most ``block`` steps of rows at these positions; return a copy of their tokens, (steps, B)."""
+        if self.buffers.rotation:
+            for table, coefficients in zip(self.buffers.rotation, self.rotation_of_block(positions), strict=True):
                 table.copy_(coefficients)
-        self.count.zero_()
+        self.buffers.count.zero_()
         for _ in range(steps):
             self.replay()
-        return self.tokens[:steps].cpu().numpy().copy()
+        return self.buffers.tokens[:steps].cpu().numpy().copy()
 
-    def save(self) -> Buffers:
-        """Return a copy of what a text is."""
-        return {name: array.clone() for name, array in (self.state | self.text).items()}
+    def save(self) -> Copy:
+        """Return a copy of the text in the buffers."""
+        return {name: array.clone() for name, array in self.buffers.text.items()}
 
-    def restore(self, saved: Mapping[str, torch.Tensor]) -> None:
-        for name, array in (self.state | self.text).items():
+    def restore(self, saved: Copy) -> None:
+        for name, array in self.buffers.text.items():
             array.copy_(saved[name])
 
     def begin(self, session: Session, stream: int) -> None:
@@ -127,19 +174,17 @@ class Decoder:
         text = {"token": session.last, "position": np.array(session.state.positions, np.int32), "stream": rows}
         self.restore({**session.state.arrays, **{name: torch.from_numpy(array) for name, array in text.items()}})
 
-    def state_after(self, saved: Buffers, positions: np.ndarray, steps: int) -> State:
+    def state_after(self, saved: Copy, positions: np.ndarray, steps: int) -> State:
         """Return the state that a text has so many steps after a copy; the buffers are as before."""
         present = self.save()
         self.restore(saved)
         self.run(positions, steps)
-        arrays = {name: array.clone() for name, array in self.state.items()}
-        fill = self.text["position"] % self.config.chunk_size
-        open_ = torch.arange(self.config.chunk_size, device=self.device) < fill[:, None]
-        for label in self.chunked:
-            for name in OPEN_CHUNK:
-                array = arrays[f"{label}.{name}"]
-                array *= open_.reshape(*open_.shape, *[1] * (array.ndim - 2))
+        arrays = {name: array.clone() for name, array in self.buffers.state.items()}
+        fill = self.buffers.position % self.config.chunk_size
         self.restore(present)
+        opened = torch.arange(self.config.chunk_size, device=self.device) < fill[:, None]
+        for name in (f"{label}.{name}" for label in self.chunked for name in OPEN_CHUNK):
+            arrays[name] *= opened.reshape(*opened.shape, *[1] * (arrays[name].ndim - 2))
         return State(arrays, tuple((positions + steps).tolist()))
 
     def write(self, session: Session, max_tokens: int, stream: int) -> Iterator[Session]:
@@ -150,11 +195,8 @@ class Decoder:
             steps = min(self.block, max_tokens - first)
             saved = self.save()
             for i, last in enumerate(self.run(positions, steps)):
-                yield LateSession(last, self.after(saved, positions, i + 1))
+                yield LateSession(last, partial(self.state_after, saved, positions, i + 1))
             positions = positions + steps
-
-    def after(self, saved: Buffers, positions: np.ndarray, steps: int):
-        return lambda: self.state_after(saved, positions, steps)
 
 
 class Decoders:

@@ -39,6 +39,7 @@ from .scan import *
 from .scan_backward import *
 from .ssd_chunk import *
 from .ssd_chunk_backward import *
+from .step_network import fused_step
 from .transform import *
 from .variants import variant, variants
 

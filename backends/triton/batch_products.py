@@ -15,6 +15,7 @@ from . import integers
 from .activation import squareplus_of
 from .instructions import ternary_digits
 from .launch import launch, words
+from .overlap import early, start_next, wait_for_inputs
 from .ternary_product import scale_sum
 
 ROWS = (16, 32)
@@ -86,7 +87,9 @@ def enter_kernel(
     BYTES: tl.constexpr,
 ):
     """Project to x and z; convolve x with the state, which moves on in place, and squareplus."""
+    start_next()
     m, n = tile_of(columns, ROWS, COLUMNS)
+    wait_for_inputs()
     xz = product(q_pointer, e_pointer, w_pointer, m, n, rows, columns, depth, num, shift, ROWS, COLUMNS, BYTES)
     inside = (n < columns)[:, None] & (m < rows)[None, :]
     channels = columns // 2
@@ -124,7 +127,9 @@ def project_kernel(
     COLUMNS: tl.constexpr,
     BYTES: tl.constexpr,
 ):
+    start_next()
     m, n = tile_of(columns, ROWS, COLUMNS)
+    wait_for_inputs()
     y = product(q_pointer, e_pointer, w_pointer, m, n, rows, columns, depth, num, shift, ROWS, COLUMNS, BYTES)
     inside = (n < columns)[:, None] & (m < rows)[None, :]
     tl.store(y_pointer + m[None, :] * columns + n[:, None], y, mask=inside)
@@ -149,7 +154,9 @@ def leave_kernel(
     BYTES: tl.constexpr,
 ):
     """Project, and add to the residual stream in place."""
+    start_next()
     m, n = tile_of(columns, ROWS, COLUMNS)
+    wait_for_inputs()
     inside = (n < columns)[:, None] & (m < rows)[None, :]
     place = r_pointer + m[None, :] * columns + n[:, None]
     r = tl.load(place, mask=inside, other=0)
@@ -162,7 +169,9 @@ def leave_kernel(
 @triton.jit
 def quantise_kernel(q_pointer, e_pointer, x_pointer, pitch, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
     """Quantise a row; rows are ``pitch`` elements apart."""
+    start_next()
     row, column = tl.program_id(0).to(tl.int64), tl.arange(0, BLOCK)
+    wait_for_inputs()
     inside = column < WIDTH
     x = tl.load(x_pointer + row * pitch + column, mask=inside, other=0).to(tl.int32)
     e = tl.maximum(integers.bit_length(tl.max(tl.abs(x))) - 7, 0)
@@ -182,7 +191,8 @@ def launch_product(kernel, results, quantised, w, *arrays, **constants):
     programs = bands * triton.cdiv(columns, width)
     inputs = words(q), e, w, *arrays
     sizes = rows, columns, w.shape[1]
-    launch(kernel, programs, results, inputs, *sizes, **constants, **tile, num_warps=WARPS, num_stages=STAGES)
+    options = {"num_warps": WARPS, "num_stages": STAGES, **early()}
+    launch(kernel, programs, results, inputs, *sizes, **constants, **tile, **options)
 
 
 def enter(xz, state, quantised, w, taps, bias, *, scale, s, squareplus):
@@ -208,6 +218,6 @@ def quantise(x, width):
     q = torch.empty((x.shape[0], width), dtype=torch.int8, device=x.device)
     e = torch.empty(x.shape[0], dtype=torch.int32, device=x.device)
     block = triton.next_power_of_2(width)
-    warps = min(max(block // 512, 1), 16)
-    launch(quantise_kernel, x.shape[0], (q, e), (x,), x.shape[1], WIDTH=width, BLOCK=block, num_warps=warps)
+    options = {"num_warps": min(max(block // 512, 1), 16), **early()}
+    launch(quantise_kernel, x.shape[0], (q, e), (x,), x.shape[1], WIDTH=width, BLOCK=block, **options)
     return q, e

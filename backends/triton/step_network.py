@@ -2,12 +2,16 @@
 
 import torch
 import triton
+import triton.language as tl
 
+from mamba_integer.backends.torch.decoding import Buffers
 from mamba_integer.spec.integers import RESIDUAL_BITS
 from mamba_integer.spec.model.blocks import Mamba1Block, Network
+from mamba_integer.spec.model.config import ModelConfig
 
 from . import batch_products
 from .launch import launch
+from .overlap import early
 from .ssd_chunk import LEAST_TILE
 from .step_products import (
     WARPS,
@@ -25,41 +29,30 @@ MOST_STATES = 256  # of a program
 CHANNELS = 16  # of a program of the chunked scan
 
 
-class StepNetwork:
-    """The kernels of one step of a network on buffers that stay where they are.
+class FusedStep:
+    """The kernels of one step of a network on the Triton backend, on buffers that stay where they are."""
 
-    Parameters
-    ----------
-    network : Network
-        On the Triton backend.
-    state : dict of tensors by name
-        What the step reads and overwrites.
-    position : int32 tensor, shape (B,)
-        How many tokens each row has read.
-    rotation : tuple of three tensors, shape (steps, B, pairs), or None
-        The coefficients of each row in the steps to come.
-    count : int64 tensor, shape (1,)
-        The step of ``rotation`` that is next.
-    """
-
-    def __init__(self, network: Network, state, position, rotation, count):
-        self.network, self.state, self.position, self.count = network, state, position, count
-        self.rotation = rotation or (None, None, None)
-        self.rotates = rotation is not None
-        self.rows = position.shape[0]
+    def __init__(self, network: Network, buffers: Buffers):
+        self.network, self.buffers, self.state = network, buffers, buffers.state
+        self.rows = buffers.token.shape[0]
         packed = {name: w for name, w in network.weights.items() if w.dtype == torch.uint8}
         self.weights = {**network.weights, **{name: weight_words(w) for name, w in packed.items()}}
 
-    def __call__(self, ids):
-        """Return the logits of each row after its token."""
+    def logits(self):
         network = self.network
-        r = network.ops.embedding(ids, self.weights["embedding"], shift=0)
+        r = network.ops.embedding(self.buffers.token, self.weights["embedding"], shift=0)
         for block in network.blocks:
             self.run(block, r)
         return self.head(r)
 
+    def advance(self, chosen):
+        buffers = self.buffers
+        results = buffers.token, buffers.tokens, buffers.position, buffers.count
+        block = triton.next_power_of_2(self.rows)
+        launch(advance_kernel, 1, results, (chosen,), self.rows, BLOCK=block)
+
     def empty(self, columns):
-        return torch.empty((self.rows, columns), dtype=torch.int16, device=self.position.device)
+        return torch.empty((self.rows, columns), dtype=torch.int16, device=self.buffers.token.device)
 
     def launch(self, kernel, results, inputs, w, depth, *integers, **constants):
         """Run a kernel that multiplies rows of a depth by weights w."""
@@ -116,12 +109,13 @@ class StepNetwork:
     def chunked(self, block, y, xz, projected):
         f, config, states = block.formats, block.config, block.config.mamba2_d_state
         decay, skip = (self.weights[f"{block.label}.{name}"] for name in ("decay", "skip"))
+        rotation = self.buffers.rotation
         results = y, *(self.state[f"{block.label}.{name}"] for name in block.scan_arrays)
         launch(
             chunk_kernel,
             self.rows * config.nheads * triton.cdiv(config.headdim, CHANNELS),
             results,
-            (xz, projected, *self.rotation, decay, skip, self.position, self.count),
+            (xz, projected, *(rotation or (None, None, None)), decay, skip, self.buffers.position, self.buffers.count),
             *(self.rows, config.nheads, config.headdim, states),
             n_max=f.chunk_decay["n_max"],
             mixture_shift=f.requantize["shift"],
@@ -130,37 +124,53 @@ class StepNetwork:
             **f.chunk_scan,
             f=f.activation,
             **chunk_bits(states, f.chunk_scan["s_h"]),
-            ROTATES=self.rotates,
+            ROTATES=rotation is not None,
             Q=config.chunk_size,
             TILE=max(config.chunk_size, LEAST_TILE),
             STATES=max(triton.next_power_of_2(states), LEAST_TILE),
             CHANNELS=CHANNELS,
             num_warps=WARPS,
+            **early(),
         )
 
 
-class BatchNetwork(StepNetwork):
+@triton.jit
+def advance_kernel(
+    token_pointer, tokens_pointer, position_pointer, count_pointer, chosen_pointer, rows, BLOCK: tl.constexpr
+):
+    """Keep the chosen tokens of a step, and count it."""
+    row = tl.arange(0, BLOCK)
+    inside = row < rows
+    chosen, count = tl.load(chosen_pointer + row, mask=inside, other=0), tl.load(count_pointer)
+    position = tl.load(position_pointer + row, mask=inside, other=0)
+    tl.debug_barrier()  # what is written in place, every thread has read
+    tl.store(token_pointer + row, chosen, mask=inside)
+    tl.store(tokens_pointer + count * rows + row, chosen, mask=inside)
+    tl.store(position_pointer + row, position + 1, mask=inside)
+    tl.store(count_pointer, count + 1)
+
+
+class BatchStep(FusedStep):
     """The same for many rows: seven kernels per layer, as rows are quantised once and meet tensor cores."""
 
-    def packed(self, block, name):
-        return self.network.weights[f"{block.label}.{name}"]
+    def packed(self, block, *names):
+        return (self.network.weights[f"{block.label}.{name}"] for name in names)
 
     def enter(self, block, r):
-        f, names = block.formats, ("norm", "in_proj", "conv_weight", "conv_bias")
-        norm, *weights = (self.packed(block, name) for name in names)
-        xz = self.empty(2 * block.config.d_inner)
-        constants = {"scale": block.scales["in_proj"], "s": f.conv["s"], "squareplus": f.squareplus}
+        f, xz = block.formats, self.empty(2 * block.config.d_inner)
+        norm, *weights = self.packed(block, "norm", "in_proj", "conv_weight", "conv_bias")
         quantised = self.network.ops.norm_quantize(r, norm, **f.norm)
+        constants = {"scale": block.scales["in_proj"], "s": f.conv["s"], "squareplus": f.squareplus}
         batch_products.enter(xz, self.state[f"{block.label}.conv"], quantised, *weights, **constants)
         return xz
 
     def project(self, block, xz):
         quantised = batch_products.quantise(xz, block.config.d_inner)
-        return batch_products.project(quantised, self.packed(block, "x_proj"), scale=block.scales["x_proj"])
+        return batch_products.project(quantised, *self.packed(block, "x_proj"), scale=block.scales["x_proj"])
 
     def leave(self, block, r, y):
-        quantised, w = batch_products.quantise(y, block.config.d_inner), self.packed(block, "out_proj")
-        batch_products.leave(r, quantised, w, scale=block.scales["out_proj"], gate=block.gate)
+        quantised, constants = batch_products.quantise(y, y.shape[1]), {"gate": block.gate}
+        batch_products.leave(r, quantised, *self.packed(block, "out_proj"), scale=block.scales["out_proj"], **constants)
 
     def head(self, r):
         network = self.network
@@ -168,12 +178,11 @@ class BatchNetwork(StepNetwork):
         return batch_products.project(quantised, network.weights["head"], scale=network.head_scale)
 
 
-def step_network(network: Network, state, position, rotation, count) -> StepNetwork | None:
+def fused_step(network: Network, config: ModelConfig, buffers: Buffers) -> FusedStep | None:
     """Return the kernels of one step, or None where they aren't made for so many rows or such sizes."""
-    config, rows = network.blocks[0].config, position.shape[0]
+    rows = len(buffers.token)
     if rows > MOST_ROWS or max(config.mamba1_d_state, config.mamba2_d_state) > MOST_STATES:
         return None
     if rows <= FEW_ROWS:
-        return StepNetwork(network, state, position, rotation, count)
-    in_words = config.d_model % 4 == config.d_inner % 4 == 0
-    return BatchNetwork(network, state, position, rotation, count) if in_words else None
+        return FusedStep(network, buffers)
+    return BatchStep(network, buffers) if config.d_model % 4 == config.d_inner % 4 == 0 else None

@@ -8,11 +8,11 @@ import torch
 import triton
 import triton.language as tl
 
-
 from . import integers
 from .activation import squareplus_of
 from .instructions import dot_bytes
 from .norm import scaled_row
+from .overlap import early, start_next, wait_for_inputs
 from .ternary_product import DIGITS_A_WORD, scale_sum, with_columns
 
 PROGRAMS = 128  # that keep every processor busy
@@ -105,6 +105,7 @@ def enter_kernel(
     COLUMNS: tl.constexpr,
 ):
     """Norm, quantise, project to x and z; convolve x with the state, which moves on in place, and squareplus."""
+    start_next()
     row, column = columns_of(columns, COLUMNS)
     channels = columns // 2
     convolved = column < channels
@@ -114,10 +115,11 @@ def enter_kernel(
     w1 = tl.load(taps + 1, mask=convolved, other=0).to(tl.int32)
     w2 = tl.load(taps + 2, mask=convolved, other=0).to(tl.int32)
     w3 = tl.load(taps + 3, mask=convolved, other=0).to(tl.int32)
+    bias = tl.load(bias_pointer + column, mask=convolved, other=0)
+    wait_for_inputs()
     x0 = tl.load(past, mask=convolved, other=0)
     x1 = tl.load(past + channels, mask=convolved, other=0)
     x2 = tl.load(past + 2 * channels, mask=convolved, other=0)
-    bias = tl.load(bias_pointer + column, mask=convolved, other=0)
     e, q = quantised(normalised(r_pointer + row * DEPTH, gamma_pointer, DEPTH, b, s, WORDS))
     xz = scale_sum(product(q, w, WORDS), e, num, shift, (1 << shift) >> 1)
     tl.debug_barrier()  # what is written in place, every thread has read
@@ -146,8 +148,10 @@ def head_kernel(
     COLUMNS: tl.constexpr,
 ):
     """Norm, quantise and project."""
+    start_next()
     row, column = columns_of(columns, COLUMNS)
     w = weights_of(w_pointer, column, columns, words, WORDS)
+    wait_for_inputs()
     e, q = quantised(normalised(r_pointer + row * DEPTH, gamma_pointer, DEPTH, b, s, WORDS))
     y = scale_sum(product(q, w, WORDS), e, num, shift, (1 << shift) >> 1)
     tl.store(y_pointer + row * columns + column, y, mask=column < columns)
@@ -168,8 +172,10 @@ def project_kernel(
     COLUMNS: tl.constexpr,
 ):
     """Quantise and project rows that are ``pitch`` elements apart."""
+    start_next()
     row, column = columns_of(columns, COLUMNS)
     w = weights_of(w_pointer, column, columns, words, WORDS)
+    wait_for_inputs()
     e, q = quantised(loaded(x_pointer + row * pitch, DEPTH, WORDS))
     y = scale_sum(product(q, w, WORDS), e, num, shift, (1 << shift) >> 1)
     tl.store(y_pointer + row * columns + column, y, mask=column < columns)
@@ -192,8 +198,10 @@ def leave_kernel(
     COLUMNS: tl.constexpr,
 ):
     """Quantise and project, and add to the residual stream in place."""
+    start_next()
     row, column = columns_of(columns, COLUMNS)
     w = weights_of(w_pointer, column, columns, words, WORDS)
+    wait_for_inputs()
     place, inside = r_pointer + row * columns + column, column < columns
     r = tl.load(place, mask=inside, other=0)
     e, q = quantised(loaded(x_pointer + row * DEPTH, DEPTH, WORDS))
@@ -212,4 +220,4 @@ def product_launch(rows: int, columns: int, depth: int):
     size = next((c for c in reversed(COLUMNS) if rows * triton.cdiv(columns, c) >= PROGRAMS), COLUMNS[0])
     words = triton.cdiv(depth, DIGITS_A_WORD)
     constants = {"DEPTH": depth, "WORDS": triton.next_power_of_2(words), "COLUMNS": size, "num_warps": WARPS}
-    return rows * triton.cdiv(columns, size), (columns, words), constants
+    return rows * triton.cdiv(columns, size), (columns, words), constants | early()

@@ -7,6 +7,7 @@ from mamba_integer.spec.ops import ssd_chunk as definition
 
 from . import integers
 from .activation import silu_gated
+from .overlap import start_next, wait_for_inputs
 from .recurrence import advance, input_of, modulate
 from .rotation import turn
 from .ssd_chunk import round_by
@@ -23,7 +24,6 @@ from .ssd_chunk_factors import (
 )
 from .step_products import columns_of, loaded, product, quantised, weights_of
 from .ternary_product import scale_sum
-
 
 DECAY_HALF = tl.constexpr(1 << (definition.DECAY_BITS - 1))
 
@@ -68,14 +68,16 @@ def selective_kernel(
     COLUMNS: tl.constexpr,
 ):
     """Quantise and project the modulation, requantise b and c, step `selective_scan`, gate."""
+    start_next()
     row, channel = columns_of(channels, COLUMNS)
     state, known = tl.arange(0, STATES), channel < channels
     inside = known[:, None] & (state < states)[None, :]
     w = weights_of(w_pointer, channel, channels, words, WORDS)
-    place = h_pointer + (row.to(tl.int64) * channels + channel)[:, None] * states + state[None, :]
-    h = tl.load(place, mask=inside, other=0)
     base = tl.load(base_pointer + channel[:, None] * states + state[None, :], mask=inside, other=0).to(tl.int32)
     skip = tl.load(skip_pointer + channel, mask=known, other=0).to(tl.int32)
+    wait_for_inputs()
+    place = h_pointer + (row.to(tl.int64) * channels + channel)[:, None] * states + state[None, :]
+    h = tl.load(place, mask=inside, other=0)
     x_place = xz_pointer + row * 2 * channels + channel
     x = tl.load(x_place, mask=known, other=0).to(tl.int32)
     z = tl.load(x_place + channels, mask=known, other=0).to(tl.int32)
@@ -158,10 +160,13 @@ def chunk_kernel(
     CHANNELS: tl.constexpr,
 ):
     """Turn and requantise b and c, modulate the decay, step `ssd_chunk_scan`, gate."""
+    start_next()
     program, blocks = tl.program_id(0), tl.cdiv(width, CHANNELS)
     block, head, row = program % blocks, program // blocks % heads, program // blocks // heads
     q, p, state = tl.arange(0, TILE), block * CHANNELS + tl.arange(0, CHANNELS), tl.arange(0, STATES)
     channel, known = p < width, state < states
+    base, skip = tl.load(base_pointer + head).to(tl.int32), tl.load(skip_pointer + head).to(tl.int32)
+    wait_for_inputs()
     fill = tl.load(position_pointer + row) % Q
     past, here = q < fill, q == fill
     one, slot = row * heads + head, row * Q + q
@@ -184,7 +189,7 @@ def chunk_kernel(
     b = mixture_of(projected_pointer + heads, turns, at, states, rotation_bits, mixture_shift, ROTATES, STATES)
     c = mixture_of(projected_pointer + heads + states, turns, at, states, rotation_bits, mixture_shift, ROTATES, STATES)
     modulation = tl.load(projected_pointer + head).to(tl.int32)
-    new_d = modulate(tl.load(base_pointer + head).to(tl.int32), modulation, n_max)
+    new_d = modulate(base, modulation, n_max)
 
     tl.store(d_place, new_d + q * 0, mask=here & (q < tl.where(block == 0, Q, 0)))
     tl.store(inputs_place, x.to(tl.int8)[None, :] + tl.zeros_like(inputs), mask=here[:, None] & channel[None, :])
@@ -207,16 +212,16 @@ def chunk_kernel(
     power_of_fraction = fraction_power(last)
     total = within.to(tl.int64) * round_by(power_of_fraction, -e + LARGEST_ROW_EXPONENT)
     total += before.to(tl.int64) * rounded_power(power_of_fraction, last, CARRIED_BITS)
-    total += (x * tl.load(skip_pointer + head).to(tl.int32)).to(tl.int64) << SUM_BITS
+    total += (x * skip).to(tl.int64) << SUM_BITS
     y = integers.saturate(integers.shift_round(total, SUM_BITS + s_y), 16).to(tl.int32)
     tl.store(y_pointer + one * width + p, silu_gated(y, z, f).to(tl.int16), mask=channel)
 
     if fill == Q - 1:
         weights, r, kept = input_weights(sums, d, True)
         weighed = inputs * weights[:, None] + ((1 << r) >> 1)
-        keys = keys.to(tl.int8)
-        added = tl.dot(tl.trans(((weighed + (128 << r)) >> (r + 8)).to(tl.int8)), keys, out_dtype=tl.int32) << 8
-        added = tl.dot(tl.trans((weighed >> r).to(tl.int8)), keys, added, out_dtype=tl.int32)
+        mixtures = keys.to(tl.int8)
+        added = tl.dot(tl.trans(((weighed + (128 << r)) >> (r + 8)).to(tl.int8)), mixtures, out_dtype=tl.int32) << 8
+        added = tl.dot(tl.trans((weighed >> r).to(tl.int8)), mixtures, added, out_dtype=tl.int32)
         h = ((h.to(tl.int64) * kept + DECAY_HALF) >> DECAY_BITS).to(tl.int32) + added * (4 << r)
         tl.debug_barrier()  # what is written in place, every thread has read
         tl.store(place, h, mask=channel[:, None] & known[None, :])

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from mamba_integer import backends
+from mamba_integer.backends.torch.decoding import Buffers
 from mamba_integer.backends.triton import step_network
 from mamba_integer.spec import trusted_values
 from mamba_integer.spec.model import LanguageModel, ModelConfig, initial_parameters
@@ -34,18 +35,17 @@ def test_steps_of_many_rows_are_the_ordinary_ones(monkeypatch):
     ids = np.random.default_rng(5).integers(0, SMALL.vocab_size, (rows, 5)).astype(np.int32)
     _, want = golden.prefill(ids[:, :3], golden.new_state(rows))
     arrays = dict(model.state_from_numpy(want).arrays)
-    positions = model.from_numpy(np.array(want.positions, np.int32))
+    last, position = model.from_numpy(ids[:, 3]), model.from_numpy(np.array(want.positions, np.int32))
     rotation = tuple(table.reshape(rows, 2, -1).swapaxes(0, 1).contiguous() for table in model._rotation(want, 2))
-    count = torch.zeros(1, dtype=torch.int64, device=DEVICE)
-    network = step_network.step_network(model.network, arrays, positions, rotation, count)
-    assert type(network) is step_network.BatchNetwork
+    count, tokens = torch.zeros(1, dtype=torch.int64, device=DEVICE), torch.zeros_like(last).expand(2, rows).clone()
+    buffers = Buffers(arrays, last, position, torch.zeros_like(last), count, tokens, rotation)
+    fused = step_network.fused_step(model.network, SMALL, buffers)
+    assert type(fused) is step_network.BatchStep
     for step in range(3, 5):
         logits, want = golden.step(ids[:, step], want)
         with trusted_values():
-            result = network(model.from_numpy(ids[:, step]))
-        assert np.array_equal(model.to_numpy(result), logits)
-        positions += 1
-        count += 1
+            assert np.array_equal(model.to_numpy(fused.logits()), logits)
+            fused.advance(model.from_numpy(ids[:, min(step + 1, 4)]))
         after = model.state_to_numpy(State(arrays, want.positions)).arrays
         fill = want.positions[0] % SMALL.chunk_size
         for name, array in want.arrays.items():
@@ -56,5 +56,5 @@ def test_steps_of_many_rows_are_the_ordinary_ones(monkeypatch):
 def test_sizes_that_are_no_words_are_left_to_the_ops():
     odd = ModelConfig("odd", 40, d_model=6, d_inner=8, n_layer=1, nheads=1, headdim=8, dt_rank=2, chunk_size=4)
     model = LanguageModel(odd, initial_parameters(odd, seed=0), backends.load("triton", DEVICE))
-    positions = torch.zeros(step_network.FEW_ROWS + 1, dtype=torch.int32, device=DEVICE)
-    assert step_network.step_network(model.network, {}, positions, None, None) is None
+    rows = torch.zeros(step_network.FEW_ROWS + 1, dtype=torch.int32, device=DEVICE)
+    assert step_network.fused_step(model.network, odd, Buffers({}, rows, rows, rows, rows, rows, None)) is None
