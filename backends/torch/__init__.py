@@ -9,6 +9,7 @@ from .activation_backward import *
 from .arrays import concatenate, default_device, from_numpy, to_numpy
 from .conv import *
 from .conv_backward import *
+from .decoding import decode
 from .embedding import *
 from .embedding_backward import *
 from .gradient import *

@@ -14,7 +14,7 @@ def pack_ternary(w):
 
 @implements(ops.unpack_ternary)
 def unpack_ternary(packed, *, K):
-    shifts = torch.tensor([0, 2, 4, 6], device=packed.device)
+    shifts = torch.arange(0, 8, 2, device=packed.device)
     codes = ((packed.int()[..., None] >> shifts) & 3).reshape(*packed.shape[:-1], packed.shape[-1] * 4)
     return ((codes[..., :K] ^ 2) - 2).to(torch.int8)
 
@@ -26,7 +26,7 @@ def pack_trits(w):
 
 @implements(ops.unpack_trits)
 def unpack_trits(packed, *, K):
-    powers = torch.tensor([1, 3, 9, 27, 81], device=packed.device)
+    powers = 3 ** torch.arange(5, device=packed.device)
     codes = (packed.int()[..., None] // powers % 3).reshape(*packed.shape[:-1], packed.shape[-1] * 5)
     return (codes[..., :K] - 1).to(torch.int8)
 

@@ -19,6 +19,7 @@ if not torch.cuda.is_available():
         raise ImportError("triton was imported before its interpreter was chosen: set TRITON_INTERPRET=1 at the start")
 
 from mamba_integer.backends.torch.arrays import concatenate, default_device, from_numpy, to_numpy
+from mamba_integer.backends.torch.decoding import decode
 
 from .activation import *
 from .activation_backward import *
@@ -45,6 +46,7 @@ from .scan_backward import *
 from .ssd_chunk import *
 from .ssd_chunk_backward import *
 from .ssd_chunk_step import *
+from .step_network import fused_step
 from .transform import *
 from .variants import variant, variants
 

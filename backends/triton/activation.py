@@ -18,12 +18,16 @@ def squareplus(x, *, f, offset):
 
 
 @triton.jit
+def squareplus_of(x, f: tl.constexpr, offset: tl.constexpr):
+    total = x + integers.isqrt(x * x + (4 << (2 * f)))
+    return integers.saturate((total >> 1) - offset, 16)
+
+
+@triton.jit
 def squareplus_kernel(y_pointer, x_pointer, size, f: tl.constexpr, offset: tl.constexpr, BLOCK: tl.constexpr):
     index = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     x = tl.load(x_pointer + index, mask=index < size, other=0).to(tl.int32)
-    total = x + integers.isqrt(x * x + (4 << (2 * f)))
-    y = integers.saturate((total >> 1) - offset, 16)
-    tl.store(y_pointer + index, y.to(tl.int16), mask=index < size)
+    tl.store(y_pointer + index, squareplus_of(x, f, offset).to(tl.int16), mask=index < size)
 
 
 @implements(ops.algebraic_sigmoid)
@@ -71,15 +75,19 @@ def silu_gate(x, z, *, f):
 
 
 @triton.jit
+def silu_gated(x, z, f: tl.constexpr):
+    # z * sigmoid is below 2**30, so that the product with x is one of two 32-bit words.
+    return integers.saturate(integers.shift_round(x.to(tl.int64) * (z * sigmoid(z, f)), 15 + f), 16)
+
+
+@triton.jit
 def silu_gate_kernel(
     y_pointer, x_pointer, z_pointer, size, distance, WIDTH: tl.constexpr, f: tl.constexpr, BLOCK: tl.constexpr
 ):
     offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    x = tl.load(x_pointer + offset, mask=offset < size, other=0).to(tl.int64)
+    x = tl.load(x_pointer + offset, mask=offset < size, other=0)
     z = tl.load(z_pointer + in_rows(offset, WIDTH, distance), mask=offset < size, other=0).to(tl.int32)
-    # z * sigmoid is below 2**30, so that the product with x is one of two 32-bit words.
-    y = integers.saturate(integers.shift_round(x * (z * sigmoid(z, f)), 15 + f), 16)
-    tl.store(y_pointer + offset, y.to(tl.int16), mask=offset < size)
+    tl.store(y_pointer + offset, silu_gated(x, z, f).to(tl.int16), mask=offset < size)
 
 
 __all__ = ["algebraic_sigmoid", "sigmoid_gate", "silu_gate", "squareplus"]

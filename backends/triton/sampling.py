@@ -6,6 +6,7 @@ import triton.language as tl
 
 from mamba_integer.spec import ops
 from mamba_integer.spec.contract import implements
+from mamba_integer.spec.ops import loss as golden_loss
 from mamba_integer.spec.ops import sampling as golden
 from mamba_integer.spec.philox import MASK
 
@@ -72,23 +73,31 @@ def sample(logits, stream, position, *, seed, f, num, shift, top_k, top_p):
     token = torch.empty(rows, dtype=torch.int32, device=logits.device)
     keys = key_pattern(seed & MASK), key_pattern(seed >> 32)
     block = triton.next_power_of_2(v)
-    constants = {"f": f, "BLOCK": block, "num_warps": max(1, min(32, block // 512))}
+    narrow = v * golden_loss.ONE < 1 << 31
+    constants = {"f": f, "NARROW": narrow, "BLOCK": block, "num_warps": max(1, min(32, block // 256))}
     arrays = (logits, stream, position)
     launch(sample_kernel, rows, (token,), arrays, *keys, num, shift, top_k, top_p, v, **constants)
     return token
 
 
 @triton.jit
-def smallest_threshold(key, weight, target):
-    """Smallest T such that the weights of the keys up to T sum to the target or more; all together they must."""
-    low = tl.min(key).to(tl.int64)
-    high = tl.max(key).to(tl.int64)
+def prefix(distance, share, target):
+    """Return whether each token is of the shortest prefix, by (distance, index), whose shares sum to the target.
+
+    Tokens without a share are of none. Equal distances have equal shares, so the last distance's tokens are counted.
+    """
+    low = tl.full([], 0, tl.int32)
+    high = tl.max(tl.where(share > 0, distance, 0))
     while low < high:
         middle = (low + high) >> 1
-        reached = tl.sum(tl.where(key <= middle.to(tl.int32), weight, 0).to(tl.int64)) >= target
+        reached = tl.sum(tl.where(distance <= middle, share, 0)) >= target
         low = tl.where(reached, low, middle + 1)
         high = tl.where(reached, middle, high)
-    return high.to(tl.int32)
+    last = (distance == high) & (share > 0)
+    missing = target - tl.sum(tl.where(distance < high, share, 0))
+    one = tl.maximum(tl.max(tl.where(last, share, 0)), 1)
+    count = tl.cumsum(last.to(tl.int32), 0)
+    return (distance < high) | (last & (count <= (missing + one - 1) // one))
 
 
 @triton.jit(do_not_specialize=["key0", "key1", "num", "shift", "top_k", "top_p"])
@@ -105,6 +114,7 @@ def sample_kernel(
     top_p,
     V,
     f: tl.constexpr,
+    NARROW: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
@@ -112,25 +122,24 @@ def sample_kernel(
     logits = load_logits(logits_pointer + row * V, index, V)
     distance = tl.max(logits) - logits
     weight = tl.where(index < V, pow2_weights(integers.shift_round(distance * num, shift), f), 0)
+    weight = weight.to(tl.int32 if NARROW else tl.int64)
 
-    # Ordered as (distance, index) and distinct: distances reach 2**16, so 2**15 less fits int32.
-    key = ((distance - 32768) << 16) | index
     if top_k < V:
-        last = smallest_threshold(key, tl.where(index < V, 1, 0), top_k)
-        weight = tl.where(key <= last, weight, 0)
+        # A weight never rises with the distance, so those of weight 0 come last and may be left out of the count.
+        share = (weight > 0).to(tl.int32)
+        weight = tl.where(prefix(distance, share, tl.minimum(tl.sum(share), top_k)), weight, 0)
     if top_p < 65536:
-        target = (tl.sum(weight.to(tl.int64)) * top_p + 65535) >> 16
-        last = smallest_threshold(key, weight, target)
-        weight = tl.where(key <= last, weight, 0)
+        target = (tl.sum(weight).to(tl.int64) * top_p + 65535) >> 16
+        weight = tl.where(prefix(distance, weight, target.to(weight.dtype)), weight, 0)
 
     position = tl.load(position_pointer + row).to(tl.uint32)
     stream = tl.load(stream_pointer + row).to(tl.uint32)
     zero = tl.full([], 0, tl.uint32)
     domain = tl.full([], SAMPLING_DOMAIN, tl.uint32)
     word, _, _, _ = philox_words(position, zero, stream, domain, key0, key1)
-    u = ((word >> 1).to(tl.int64) * tl.sum(weight.to(tl.int64))) >> 31
-    token = smallest_threshold(index, weight, u + 1)
-    tl.store(token_pointer + row, token)
+    running = tl.cumsum(weight, 0)
+    u = ((word >> 1).to(tl.int64) * tl.max(running).to(tl.int64)) >> 31
+    tl.store(token_pointer + row, tl.sum((running <= u).to(tl.int32)))
 
 
 __all__ = ["argmax", "philox4x32", "sample"]

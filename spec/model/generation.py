@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 from ..bounds import Interval
 from ..contract import find_op
 from ..integers import Dyadic
+from .formats import Formats
 from .language_model import MOST_TOKENS, LanguageModel
 from .state import State, join
 
@@ -81,6 +83,18 @@ class Session:
 
     state: State
     last: np.ndarray
+
+
+class LateSession(Session):
+    """A session whose state is computed when it is first asked for."""
+
+    def __init__(self, last: np.ndarray, compute: Callable[[], State]):
+        object.__setattr__(self, "last", last)
+        object.__setattr__(self, "compute", compute)
+
+    @cached_property
+    def state(self) -> State:  # type: ignore[override]
+        return self.compute()
 
 
 def inverse_temperature(text: str) -> Dyadic:
@@ -178,16 +192,24 @@ def generate(model: LanguageModel, session: Session, options: Options) -> Iterat
         The text would become longer than MOST_TOKENS; raised before the first token.
     """
     model.check_room(session.state, options.max_tokens)
+    # What wraps a model watches its steps, so that these must be made one by one.
+    decode = getattr(model.ops, "decode", None) if isinstance(model, LanguageModel) else None
+    yield from (decode and decode(model, session, options)) or steps(model, session, options)
+
+
+def steps(model: LanguageModel, session: Session, options: Options) -> Iterator[Session]:
+    """Yield the session after each step, made by ``model.step``."""
     stream = model.from_numpy(np.arange(session.state.batch, dtype=np.int32) + np.int32(options.stream))
     for _ in range(options.max_tokens):
         logits, state = model.step(session.last, session.state)
-        session = Session(state, model.to_numpy(choose(model, logits, stream, state, options)))
+        position = model.from_numpy(np.array(state.positions, np.int32))
+        token = choose(model.ops, model.formats, logits, stream, position, options)
+        session = Session(state, model.to_numpy(token))
         yield session
 
 
-def choose(model: LanguageModel, logits: Any, stream: Any, state: State, options: Options) -> Any:
+def choose(ops: Any, formats: Formats, logits: Any, stream: Any, position: Any, options: Options) -> Any:
     """Return the next token of each row; its position is the number of tokens before it."""
     if options.greedy:
-        return model.ops.argmax(logits)
-    position = model.from_numpy(np.array(state.positions, np.int32))
-    return model.ops.sample(logits, stream, position, f=model.formats.activation, **options.sampling)
+        return ops.argmax(logits)
+    return ops.sample(logits, stream, position, f=formats.activation, **options.sampling)

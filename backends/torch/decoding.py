@@ -1,0 +1,235 @@
+"""Decoding without the host: a step of the network, the choice of the token and the advance of the position, replayed.
+
+A step reads and writes buffers that stay where they are, so that on a CUDA device it is captured once as a graph.
+The host launches a block of steps and then reads the tokens of the block back, and nothing else. A state leaves the
+buffers only when somebody asks for it; it is then computed again from the copy that was made before its block, which is
+exact because a step depends on the buffers alone.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+
+from mamba_integer.spec.contract import trusted_values
+from mamba_integer.spec.model.blocks import Call, Network
+from mamba_integer.spec.model.config import MAMBA2
+from mamba_integer.spec.model.formats import CHUNK_STATE
+from mamba_integer.spec.model.generation import LateSession, Options, Session, choose
+from mamba_integer.spec.model.language_model import LanguageModel, rotations
+from mamba_integer.spec.model.state import State
+
+BLOCK = 32
+WARM_UP = 2  # steps before a capture, in which kernels are compiled and loaded
+MOST_IDLE = 4  # decoders that wait for a text with the same batch and options
+OPEN_CHUNK = CHUNK_STATE[1:]  # a step in place leaves what lies beyond the fill
+
+Copy = Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Buffers:
+    """What a step reads and writes.
+
+    ``state`` are the arrays of a `State`. ``token``, ``position`` and ``stream`` are int32 (B,). ``count`` is the
+    number of the step in its block, int64 (1,); ``tokens`` are those of the block, int32 (block, B), and ``rotation``
+    the coefficients of its positions, three arrays (block, B, pairs), or None.
+    """
+
+    state: dict[str, torch.Tensor]
+    token: torch.Tensor
+    position: torch.Tensor
+    stream: torch.Tensor
+    count: torch.Tensor
+    tokens: torch.Tensor
+    rotation: tuple[torch.Tensor, ...] | None
+
+    @property
+    def text(self) -> dict[str, torch.Tensor]:
+        """The arrays that make a text: all that a step depends on, but for its place in the block."""
+        return self.state | {"token": self.token, "position": self.position, "stream": self.stream}
+
+
+class Step(Protocol):
+    """The two parts of a step on buffers, around the choice of the token."""
+
+    def logits(self) -> torch.Tensor:
+        """Read the tokens, leave the new state in the buffers, and return the logits."""
+
+    def advance(self, chosen: torch.Tensor) -> None:
+        """Keep the chosen tokens, and go on to the next position."""
+
+
+class ComposedStep:
+    """A step by the ops, one after the other."""
+
+    def __init__(self, network: Network, chunk_size: int, buffers: Buffers):
+        self.network, self.chunk_size, self.buffers = network, chunk_size, buffers
+
+    def logits(self) -> torch.Tensor:
+        buffers = self.buffers
+        tables, count = buffers.rotation, buffers.count
+        rotation = tuple(table.index_select(0, count)[0] for table in tables) if tables else None
+        call = Call(False, rotation, buffers.position % self.chunk_size, None)
+        logits, after = self.network(call, buffers.token, buffers.state)
+        torch._foreach_copy_(list(buffers.state.values()), [after[name] for name in buffers.state])
+        return logits
+
+    def advance(self, chosen: torch.Tensor) -> None:
+        buffers = self.buffers
+        buffers.token.copy_(chosen)
+        buffers.tokens.index_copy_(0, buffers.count, chosen[None])
+        buffers.position.add_(1)
+        buffers.count.add_(1)
+
+
+class Decoder:
+    """The steps of texts with one batch size and one set of options, on the buffers of one text.
+
+    Parameters
+    ----------
+    model : LanguageModel
+        On the Torch or the Triton backend.
+    batch : int
+    options : Options
+        ``max_tokens`` and ``stream`` are not read: they are the text's.
+    block : int
+        Steps between two readings of tokens.
+    """
+
+    def __init__(self, model: LanguageModel, batch: int, options: Options, block: int = BLOCK):
+        self.ops, self.config, self.formats = model.ops, model.config, model.formats
+        self.options, self.block = options, block
+        self.device = device_of(model)
+        self.chunked = [f"layers.{i}" for i, kind in enumerate(model.config.kinds) if kind == MAMBA2]
+        rotation = self.rotation_of_block(np.zeros(batch, np.int64)) if model.rotates else None
+        rows = (self.zeros(batch) for _ in range(3))
+        count, tokens = self.zeros(1, dtype=torch.int64), self.zeros(block, batch)
+        self.buffers = Buffers(dict(model.new_state(batch).arrays), *rows, count, tokens, rotation)
+        fused = getattr(model.ops, "fused_step", lambda *_: None)
+        arguments = model.network, model.config, self.buffers
+        self.parts: Step = fused(*arguments) or ComposedStep(model.network, model.config.chunk_size, self.buffers)
+        self.replay = self.captured() if self.device.type == "cuda" else self.step
+
+    def zeros(self, *shape: int, dtype: torch.dtype = torch.int32) -> torch.Tensor:
+        return torch.zeros(shape, dtype=dtype, device=self.device)
+
+    def step(self) -> None:
+        """Read the token of each row, choose the next, and leave it and the new state in the buffers."""
+        buffers = self.buffers
+        with trusted_values():
+            logits = self.parts.logits()
+            # The position of a token that is written is the number of tokens before it.
+            position = buffers.position if self.options.greedy else buffers.position + 1
+            self.parts.advance(choose(self.ops, self.formats, logits, buffers.stream, position, self.options))
+
+    def captured(self) -> Callable[[], None]:
+        """Return what replays a step as a CUDA graph."""
+        side = torch.cuda.Stream(self.device)
+        with torch.cuda.device(self.device):
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                for _ in range(WARM_UP):
+                    self.buffers.count.zero_()
+                    self.step()
+            torch.cuda.current_stream().wait_stream(side)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                self.step()
+        return graph.replay
+
+    def rotation_of_block(self, positions: np.ndarray) -> tuple[torch.Tensor, ...]:
+        """Return the coefficients of the positions of a block's steps, each (block, B, pairs)."""
+        steps = positions + np.arange(self.block)[:, None]
+        pairs = self.config.mamba2_d_state // 2
+        coefficients = rotations(steps.reshape(-1), pairs, self.formats.rotation)
+        return tuple(torch.from_numpy(a.reshape(*steps.shape, pairs)).to(self.device) for a in coefficients)
+
+    def run(self, positions: np.ndarray, steps: int) -> np.ndarray:
+        """Run at most ``block`` steps of rows at these positions; return a copy of their tokens, (steps, B)."""
+        if self.buffers.rotation:
+            for table, coefficients in zip(self.buffers.rotation, self.rotation_of_block(positions), strict=True):
+                table.copy_(coefficients)
+        self.buffers.count.zero_()
+        for _ in range(steps):
+            self.replay()
+        return self.buffers.tokens[:steps].cpu().numpy().copy()
+
+    def save(self) -> Copy:
+        """Return a copy of the text in the buffers."""
+        return {name: array.clone() for name, array in self.buffers.text.items()}
+
+    def restore(self, saved: Copy) -> None:
+        for name, array in self.buffers.text.items():
+            array.copy_(saved[name])
+
+    def begin(self, session: Session, stream: int) -> None:
+        """Put a text into the buffers; row i draws from ``stream + i``."""
+        rows = np.arange(session.state.batch, dtype=np.int32) + np.int32(stream)
+        text = {"token": session.last, "position": np.array(session.state.positions, np.int32), "stream": rows}
+        self.restore({**session.state.arrays, **{name: torch.from_numpy(array) for name, array in text.items()}})
+
+    def state_after(self, saved: Copy, positions: np.ndarray, steps: int) -> State:
+        """Return the state that a text has so many steps after a copy; the buffers are as before."""
+        present = self.save()
+        self.restore(saved)
+        self.run(positions, steps)
+        arrays = {name: array.clone() for name, array in self.buffers.state.items()}
+        fill = self.buffers.position % self.config.chunk_size
+        self.restore(present)
+        opened = torch.arange(self.config.chunk_size, device=self.device) < fill[:, None]
+        for name in (f"{label}.{name}" for label in self.chunked for name in OPEN_CHUNK):
+            arrays[name] *= opened.reshape(*opened.shape, *[1] * (arrays[name].ndim - 2))
+        return State(arrays, tuple((positions + steps).tolist()))
+
+    def write(self, session: Session, max_tokens: int, stream: int) -> Iterator[Session]:
+        """Yield the session after each step."""
+        positions = np.array(session.state.positions, np.int64)
+        self.begin(session, stream)
+        for first in range(0, max_tokens, self.block):
+            steps = min(self.block, max_tokens - first)
+            saved = self.save()
+            for i, last in enumerate(self.run(positions, steps)):
+                yield LateSession(last, partial(self.state_after, saved, positions, i + 1))
+            positions = positions + steps
+
+
+class Decoders:
+    """The decoders of one model that no text uses at present: a decoder's buffers are those of one text."""
+
+    def __init__(self) -> None:
+        self.idle: list[tuple[Any, Decoder]] = []
+
+    @contextmanager
+    def borrow(self, model: LanguageModel, batch: int, options: Options, block: int) -> Iterator[Decoder]:
+        kind = batch, block, options.greedy, None if options.greedy else tuple(options.sampling.items())
+        place = next((i for i, (other, _) in enumerate(self.idle) if other == kind), None)
+        decoder = Decoder(model, batch, options, block) if place is None else self.idle.pop(place)[1]
+        try:
+            yield decoder
+        finally:
+            self.idle = [*self.idle, (kind, decoder)][-MOST_IDLE:]
+
+
+DECODERS: WeakKeyDictionary[LanguageModel, Decoders] = WeakKeyDictionary()
+
+
+def device_of(model: LanguageModel) -> torch.device:
+    return model.network.weights["embedding"].device
+
+
+def decode(model: LanguageModel, session: Session, options: Options) -> Iterator[Session] | None:
+    """Return what yields the sessions of `generate`, or None on a device where the host is no hindrance."""
+    return blocks_of_steps(model, session, options) if device_of(model).type == "cuda" else None
+
+
+def blocks_of_steps(model: LanguageModel, session: Session, options: Options, block: int = BLOCK) -> Iterator[Session]:
+    """Yield the sessions of `generate`, computed in blocks of steps, on any device."""
+    decoders = DECODERS.setdefault(model, Decoders())
+    with decoders.borrow(model, session.state.batch, options, block) as decoder:
+        yield from decoder.write(session, options.max_tokens, options.stream)

@@ -1,0 +1,45 @@
+"""Kernels that start before the kernel in front of them ends (programmatic dependent launch, from sm_90 on).
+
+Such a kernel lets its successor start at once, loads what no kernel of the step writes, and then waits. The wait ends
+when all kernels in front have ended, so that everything behind it is as if nothing overlapped.
+"""
+
+import triton
+import triton.language as tl
+from triton.runtime.driver import driver
+
+from .instructions import target_name
+
+LEAST_CAPABILITY = 90
+
+
+def target_overlaps() -> bool:
+    """Return whether the target's kernels can start early."""
+    return target_name() == "cuda" and driver.active.get_current_target().arch >= LEAST_CAPABILITY
+
+
+target_overlaps.__triton_builtin__ = True  # type: ignore[attr-defined] # kernels may name it: Triton doesn't look inside
+
+
+@triton.constexpr_function
+def overlaps():
+    return target_overlaps()
+
+
+@triton.jit
+def start_next():
+    """Let the next kernel start."""
+    if overlaps():
+        tl.extra.cuda.gdc_launch_dependents()
+
+
+@triton.jit
+def wait_for_inputs():
+    """Wait until the kernels in front have written what they write."""
+    if overlaps():
+        tl.extra.cuda.gdc_wait()
+
+
+def early() -> dict[str, bool]:
+    """Return the option with which a kernel that waits is launched."""
+    return {"launch_pdl": True} if target_overlaps() else {}

@@ -1,0 +1,223 @@
+"""The products of a step with the ops around them, a kernel each: for few rows, where launches and latency decide.
+
+A program takes one row and a few columns of the result. It quantises the whole row again, which takes less time than
+to wait for another kernel that does it once. Sixteen digits of a column's weights are one word.
+"""
+
+import torch
+import triton
+import triton.language as tl
+
+from . import integers
+from .activation import squareplus_of
+from .instructions import dot_bytes
+from .norm import scaled_row
+from .overlap import early, start_next, wait_for_inputs
+from .ternary_product import DIGITS_A_WORD, scale_sum, with_columns
+
+PROGRAMS = 128  # that keep every processor busy
+COLUMNS = (4, 8, 16, 32)
+WARPS = 4
+
+
+@triton.jit
+def elements(WORDS: tl.constexpr):
+    """Return the places of a row's elements as (word of weights, byte of it, digit of the byte)."""
+    place = tl.arange(0, WORDS)[:, None, None] * 16 + tl.arange(0, 4)[None, :, None] * 4
+    return place + tl.arange(0, 4)[None, None, :]
+
+
+@triton.jit
+def quantised(y):
+    """Return a row's exponent and its int8, still in int32."""
+    e = tl.maximum(integers.bit_length(tl.max(tl.abs(y))) - 7, 0)
+    return e, integers.saturate(integers.shift_round(y, e), 8)
+
+
+@triton.jit
+def normalised(x_pointer, gamma_pointer, DEPTH: tl.constexpr, b: tl.constexpr, s: tl.constexpr, WORDS: tl.constexpr):
+    """Return a row of `bitshift_norm` in int32."""
+    place = elements(WORDS)
+    inside = place < DEPTH
+    gamma = tl.load(gamma_pointer + place, mask=inside, other=0)
+    scaled, k, _ = scaled_row(tl.load(x_pointer + place, mask=inside, other=0), inside, DEPTH, b)
+    return integers.saturate(integers.shift_round(scaled.to(tl.int64) * gamma, k + b + s).to(tl.int32), 16)
+
+
+@triton.jit
+def loaded(x_pointer, DEPTH: tl.constexpr, WORDS: tl.constexpr):
+    place = elements(WORDS)
+    return tl.load(x_pointer + place, mask=place < DEPTH, other=0).to(tl.int32)
+
+
+@triton.jit
+def weights_of(w_pointer, column, columns, words, WORDS: tl.constexpr):
+    """Return the words of some columns' weights."""
+    word = tl.arange(0, WORDS)
+    inside = (column < columns)[:, None] & (word < words)[None, :]
+    return tl.load(w_pointer + column[:, None] * words + word[None, :], mask=inside, other=0)
+
+
+@triton.jit
+def product(q, w, WORDS: tl.constexpr):
+    """Return the sums of a row's int8, as `elements` lays them out, times the digits of each column."""
+    # A word of the row has the elements of one digit in each of four bytes.
+    row = tl.sum((q & 255) << (8 * tl.arange(0, 4))[None, :, None], 1)
+    even, odd = tl.split(tl.reshape(row, [WORDS, 2, 2]))
+    first, third = tl.split(even)
+    second, fourth = tl.split(odd)
+    codes = w ^ -0x55555556  # a digit plus 2, for an unsigned product
+    total = tl.zeros_like(w)
+    total = dot_bytes(codes & 0x03030303, first[None, :], total)
+    total = dot_bytes((codes >> 2) & 0x03030303, second[None, :], total)
+    total = dot_bytes((codes >> 4) & 0x03030303, third[None, :], total)
+    total = dot_bytes((codes >> 6) & 0x03030303, fourth[None, :], total)
+    return tl.sum(total, 1) - 2 * tl.sum(q)
+
+
+@triton.jit
+def columns_of(columns, COLUMNS: tl.constexpr):
+    """Return the row of a program and its columns of the result."""
+    program, blocks = tl.program_id(0), tl.cdiv(columns, COLUMNS)
+    return program // blocks, program % blocks * COLUMNS + tl.arange(0, COLUMNS)
+
+
+@triton.jit
+def enter_kernel(
+    xz_pointer,
+    state_pointer,
+    r_pointer,
+    gamma_pointer,
+    w_pointer,
+    taps_pointer,
+    bias_pointer,
+    columns,
+    words,
+    DEPTH: tl.constexpr,
+    b: tl.constexpr,
+    s: tl.constexpr,
+    num: tl.constexpr,
+    shift: tl.constexpr,
+    s_conv: tl.constexpr,
+    f: tl.constexpr,
+    offset: tl.constexpr,
+    WORDS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    """Norm, quantise, project to x and z; convolve x with the state, which moves on in place, and squareplus."""
+    start_next()
+    row, column = columns_of(columns, COLUMNS)
+    channels = columns // 2
+    convolved = column < channels
+    w = weights_of(w_pointer, column, columns, words, WORDS)
+    taps, past = taps_pointer + 4 * column, state_pointer + row * 3 * channels + column
+    w0 = tl.load(taps, mask=convolved, other=0).to(tl.int32)
+    w1 = tl.load(taps + 1, mask=convolved, other=0).to(tl.int32)
+    w2 = tl.load(taps + 2, mask=convolved, other=0).to(tl.int32)
+    w3 = tl.load(taps + 3, mask=convolved, other=0).to(tl.int32)
+    bias = tl.load(bias_pointer + column, mask=convolved, other=0)
+    wait_for_inputs()
+    x0 = tl.load(past, mask=convolved, other=0)
+    x1 = tl.load(past + channels, mask=convolved, other=0)
+    x2 = tl.load(past + 2 * channels, mask=convolved, other=0)
+    e, q = quantised(normalised(r_pointer + row * DEPTH, gamma_pointer, DEPTH, b, s, WORDS))
+    xz = scale_sum(product(q, w, WORDS), e, num, shift, (1 << shift) >> 1)
+    tl.debug_barrier()  # what is written in place, every thread has read
+    tl.store(past, x1, mask=convolved)
+    tl.store(past + channels, x2, mask=convolved)
+    tl.store(past + 2 * channels, xz, mask=convolved)
+    total = bias + w0 * x0 + w1 * x1 + w2 * x2 + w3 * xz
+    x = squareplus_of(integers.saturate(integers.shift_round(total, s_conv), 16), f, offset)
+    tl.store(xz_pointer + row * columns + column, tl.where(convolved, x.to(tl.int16), xz), mask=column < columns)
+
+
+@triton.jit
+def head_kernel(
+    y_pointer,
+    r_pointer,
+    gamma_pointer,
+    w_pointer,
+    columns,
+    words,
+    DEPTH: tl.constexpr,
+    b: tl.constexpr,
+    s: tl.constexpr,
+    num: tl.constexpr,
+    shift: tl.constexpr,
+    WORDS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    """Norm, quantise and project."""
+    start_next()
+    row, column = columns_of(columns, COLUMNS)
+    w = weights_of(w_pointer, column, columns, words, WORDS)
+    wait_for_inputs()
+    e, q = quantised(normalised(r_pointer + row * DEPTH, gamma_pointer, DEPTH, b, s, WORDS))
+    y = scale_sum(product(q, w, WORDS), e, num, shift, (1 << shift) >> 1)
+    tl.store(y_pointer + row * columns + column, y, mask=column < columns)
+
+
+@triton.jit
+def project_kernel(
+    y_pointer,
+    x_pointer,
+    w_pointer,
+    columns,
+    words,
+    pitch,
+    DEPTH: tl.constexpr,
+    num: tl.constexpr,
+    shift: tl.constexpr,
+    WORDS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    """Quantise and project rows that are ``pitch`` elements apart."""
+    start_next()
+    row, column = columns_of(columns, COLUMNS)
+    w = weights_of(w_pointer, column, columns, words, WORDS)
+    wait_for_inputs()
+    e, q = quantised(loaded(x_pointer + row * pitch, DEPTH, WORDS))
+    y = scale_sum(product(q, w, WORDS), e, num, shift, (1 << shift) >> 1)
+    tl.store(y_pointer + row * columns + column, y, mask=column < columns)
+
+
+@triton.jit
+def leave_kernel(
+    r_pointer,
+    x_pointer,
+    w_pointer,
+    columns,
+    words,
+    DEPTH: tl.constexpr,
+    num: tl.constexpr,
+    shift: tl.constexpr,
+    gate_num: tl.constexpr,
+    gate_shift: tl.constexpr,
+    bits: tl.constexpr,
+    WORDS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    """Quantise and project, and add to the residual stream in place."""
+    start_next()
+    row, column = columns_of(columns, COLUMNS)
+    w = weights_of(w_pointer, column, columns, words, WORDS)
+    wait_for_inputs()
+    place, inside = r_pointer + row * columns + column, column < columns
+    r = tl.load(place, mask=inside, other=0)
+    e, q = quantised(loaded(x_pointer + row * DEPTH, DEPTH, WORDS))
+    o = scale_sum(product(q, w, WORDS), e, num, shift, (1 << shift) >> 1).to(tl.int32)
+    tl.debug_barrier()  # what is written in place, every thread has read
+    tl.store(place, integers.saturate(r + integers.shift_round(o * gate_num, gate_shift), bits), mask=inside)
+
+
+def weight_words(w):
+    """Return packed weights as words of sixteen digits, (columns, words); their rows are padded with zeros."""
+    return with_columns(w, DIGITS_A_WORD // 4).contiguous().view(-1).view(torch.int32).view(w.shape[0], -1)
+
+
+def product_launch(rows: int, columns: int, depth: int):
+    """Return the number of programs of a product, its sizes and its constants."""
+    size = next((c for c in reversed(COLUMNS) if rows * triton.cdiv(columns, c) >= PROGRAMS), COLUMNS[0])
+    words = triton.cdiv(depth, DIGITS_A_WORD)
+    constants = {"DEPTH": depth, "WORDS": triton.next_power_of_2(words), "COLUMNS": size, "num_warps": WARPS}
+    return rows * triton.cdiv(columns, size), (columns, words), constants | early()
