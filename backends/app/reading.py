@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from mamba_integer.spec.training import Run
 
 from ..files.corpus import Corpus, prepare_corpus
 from ..files.hashing import content_hash
+from ..files.model import Checkpoint
 from ..files.tokenizer import ByteTokenizer, Tokenizer, load_tokenizer, tokenizer_hash
 from ..files.training import Training
 from ..protocol import Backend
@@ -42,11 +44,19 @@ def training_id(request: Train) -> str:
     return content_hash({}, training.header(0))
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What the run of a transcript was made from: its computation on any backend, and its tokenizer."""
+
+    build: Build
+    tokenizer: Tokenizer
+
+
 @contextmanager
-def builder(
+def origin_of(
     header: Header, model: str, init_seed: int, tokenizer: Path | None, text: list[Path] | None
-) -> Iterator[Build]:
-    """Yield what builds the run of a transcript on a backend.
+) -> Iterator[Origin]:
+    """Yield the origin of a transcript's run.
 
     Raises
     ------
@@ -62,11 +72,11 @@ def builder(
         same_hash("the transcript's model", header.model_sha256, training_id(request))
         with corpus_of(text, chosen) as corpus:
             same_hash("--train", corpus.sha256, request.corpus_sha256)
-            yield build_training(request, corpus)
+            yield Origin(build_training(request, corpus), chosen)
         return
-    held = find_model(model, init_seed, tokenizer).checkpoint
-    same_hash(f"--model {model}", held.sha256, header.model_sha256)
-    yield build_reading(request, held)
+    held = find_model(model, init_seed, tokenizer)
+    same_hash(f"--model {model}", held.checkpoint.sha256, header.model_sha256)
+    yield Origin(build_reading(request, held.checkpoint), held.tokenizer)
 
 
 def build_training(request: Train, corpus: Corpus) -> Build:
@@ -78,7 +88,7 @@ def build_training(request: Train, corpus: Corpus) -> Build:
     return build
 
 
-def build_reading(request: Request, held) -> Build:
+def build_reading(request: Request, held: Checkpoint) -> Build:
     return lambda backend: computation_for(request, LanguageModel(held.config, held.parameters, backend))
 
 

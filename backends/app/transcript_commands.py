@@ -16,7 +16,7 @@ from mamba_integer.spec.model.scoring import CHUNK, show
 from mamba_integer.spec.training import Options as TrainingOptions
 
 from ..files.text import decode_text, read_text
-from ..files.tokenizer import ByteTokenizer, load_tokenizer, tokenizer_hash
+from ..files.tokenizer import ByteTokenizer, Tokenizer, load_tokenizer, tokenizer_hash
 from ..transcripts.audit import Audit, audit
 from ..transcripts.errors import TranscriptError
 from ..transcripts.folder import TRANSCRIPT_FILE, Transcript, read_transcript
@@ -25,9 +25,9 @@ from ..transcripts.leaf import STATE, Leaf, Place
 from ..transcripts.opening import opening_path, save_opening
 from ..transcripts.recorder import BY_OP, LEAVES
 from ..transcripts.request import Generate, Request, Score, Train
-from ..transcripts.run import Replay, commit
+from ..transcripts.run import Build, Replay, commit
 from .opening import DEFAULT_MODEL, BackendName, InitSeed, Model, TokenizerFile, backend_name, find_model
-from .reading import TrainText, TranscriptFolder, build_reading, build_training, builder, corpus_of, training_id
+from .reading import TrainText, TranscriptFolder, build_reading, build_training, corpus_of, origin_of, training_id
 from .terminal import EQUAL, MISMATCH, Device, Json, UsageError, find_backend, progress_bar
 
 ERRORS = (TranscriptError,)
@@ -83,7 +83,7 @@ def commit_command(
             options = TrainingOptions(steps=steps, batch=batch, length=length, seed=seed, warmup=warmup)
             training = Train(find_config(model), options, corpus.sha256, tokenizer_hash(chosen))
             made = Header(training_id(training), training, leaves, every)
-            run_and_write(out, made, build_training(training, corpus), backend, device, as_json)
+            run_and_write(out, made, build_training(training, corpus), chosen, backend, device, as_json)
         return
     held = find_model(model, init_seed, tokenizer)
     request: Request
@@ -94,10 +94,18 @@ def commit_command(
         drawing = (greedy, seed, stream, inverse_temperature(temperature), top_k, share(top_p))
         request = Generate(tuple(ids), Options(max_tokens, *drawing), PREFILL)
     made = Header(held.checkpoint.sha256, request, leaves, every)
-    run_and_write(out, made, build_reading(request, held.checkpoint), backend, device, as_json, held.tokenizer)
+    run_and_write(out, made, build_reading(request, held.checkpoint), held.tokenizer, backend, device, as_json)
 
 
-def run_and_write(out, header, build, backend, device, as_json, tokenizer=None) -> None:
+def run_and_write(
+    out: Path,
+    header: Header,
+    build: Build,
+    tokenizer: Tokenizer,
+    backend: str | None,
+    device: str | None,
+    as_json: bool,
+) -> None:
     chosen = find_backend(backend_name(backend), device)
     started = time.monotonic()
     with progress_bar(as_json) as bar:
@@ -113,8 +121,8 @@ def run_and_write(out, header, build, backend, device, as_json, tokenizer=None) 
         print(f"{out}: {about['calls']} calls, {about['leaf_count']} leaves, root {root.hex()}")
 
 
-def about_run(transcript: Transcript, tokenizer: Any = None) -> dict[str, Any]:
-    """Return what a transcript says of its run; where the tokenizer is known, the text that was written."""
+def about_run(transcript: Transcript, tokenizer: Tokenizer) -> dict[str, Any]:
+    """Return what a transcript says of its run, and the text that was written."""
     header = transcript.header
     fields = {
         "kind": header.request.kind,
@@ -124,7 +132,8 @@ def about_run(transcript: Transcript, tokenizer: Any = None) -> dict[str, Any]:
         "leaves": header.leaves,
         "result": transcript.result,
     }
-    if isinstance(header.request, Generate) and tokenizer:
+    if isinstance(header.request, Generate):
+        fields["prompt"] = tokenizer.decode(header.request.prompt)
         fields["text"] = tokenizer.decode(transcript.result)
     return fields
 
@@ -143,8 +152,8 @@ def open_command(
 ) -> None:
     """Open one leaf of your own transcript for a referee: write its op, its arrays and its path to the root."""
     held, place = read_transcript(transcript), parse_place(leaf)
-    with builder(held.header, model, init_seed, tokenizer, train) as build:
-        replay = Replay(held.header, find_backend(backend_name(backend), device), build)
+    with origin_of(held.header, model, init_seed, tokenizer, train) as origin:
+        replay = Replay(held.header, find_backend(backend_name(backend), device), origin.build)
         made = leaf_at(replay, held, place)
     path = out or opening_path(transcript, place)
     save_opening(path, held, made, replay.store)
@@ -169,11 +178,9 @@ def leaf_at(replay: Replay, transcript: Transcript, place: Place) -> Leaf:
         raise UsageError(f"--leaf: found call {place.call}, allowed 0 to {transcript.calls - 1}")
     start = place.call - place.call % transcript.header.every
     state = replay.state_before(transcript, start)
-    made: list[Leaf] = []
+    calls = range(start, place.call + 1)
     with progress_bar() as bar:
-        steps = replay.leaves(state, range(start, place.call + 1))
-        for _, made, _ in bar.track(steps, total=place.call + 1 - start, description="open"):
-            pass
+        *_, (_, made, _) = bar.track(replay.leaves(state, calls), total=len(calls), description="open")
     leaf = next((one for one in made if one.place == place), None)
     if leaf is None or leaf.call.op == STATE:
         raise UsageError(f"--leaf: found no op at layer {place.segment}, op {place.op} of call {place.call}")
@@ -206,15 +213,17 @@ def audit_command(
     """
     held = read_transcript(transcript)
     drawn_by = parse_nonce(nonce) if nonce is not None else secrets.token_bytes(NONCE_BYTES)
-    with builder(held.header, model, init_seed, tokenizer, train) as build, progress_bar(as_json) as bar:
-        replay = Replay(held.header, find_backend(backend_name(backend), device), build)
+    with origin_of(held.header, model, init_seed, tokenizer, train) as origin, progress_bar(as_json) as bar:
+        replay = Replay(held.header, find_backend(backend_name(backend), device), origin.build)
         task = bar.add_task("audit", total=None)
         verdict = audit(held, replay, drawn_by, count, lambda n, all: bar.update(task, completed=n, total=all))
-    chosen = ByteTokenizer() if not tokenizer and isinstance(held.header.request, Generate) else None
+    about = about_run(held, origin.tokenizer)
     if as_json:
-        print(json.dumps(audit_fields(held, verdict, drawn_by) | about_run(held, chosen)))
+        print(json.dumps(audit_fields(held, verdict, drawn_by) | about))
     else:
         print(audit_text(held, verdict))
+        if "text" in about:
+            print(f"prompt {about['prompt']!r}, text {about['text']!r}")
     raise typer.Exit(EQUAL if verdict.accepted else MISMATCH)
 
 
@@ -243,8 +252,7 @@ def difference_text(verdict: Audit) -> str:
     difference = verdict.difference
     if difference is None:
         return ""
-    place = difference.place
-    where = difference.leaf.where if difference.leaf else f"call {place.call}, layer {place.segment}, op {place.op}"
+    where = difference.leaf.where if difference.leaf else f"leaf {difference.place.name}"
     return f"{where}: {difference.says}"
 
 

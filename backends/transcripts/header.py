@@ -100,10 +100,14 @@ def run_root(run_id: bytes, calls: int, result: list[int], root: bytes) -> bytes
     return hashlib.sha256(ROOT + run_id + f"{calls} {json.dumps(result)}\n".encode() + root).digest()
 
 
+def segment_roots(call: int, segments: list[list[bytes]]) -> list[bytes]:
+    """Return the root of each layer of a call from its leaves."""
+    return [segment_root(Place(call, i, 0), len(ops), root_of(ops)) for i, ops in enumerate(segments)]
+
+
 def tree_of_call(call: int, segments: list[list[bytes]]) -> bytes:
     """Return the root of a call from the leaves of each of its layers."""
-    roots = [segment_root(Place(call, i, 0), len(ops), root_of(ops)) for i, ops in enumerate(segments)]
-    return call_root(call, len(roots), root_of(roots))
+    return call_root(call, len(segments), root_of(segment_roots(call, segments)))
 
 
 def parse_hash(name: str, value: Any) -> bytes:

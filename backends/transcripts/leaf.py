@@ -21,6 +21,10 @@ class Place(NamedTuple):
     segment: int
     op: int
 
+    @property
+    def name(self) -> str:
+        return ".".join(map(str, self))
+
 
 @dataclass(frozen=True)
 class OpCall:
@@ -43,7 +47,7 @@ class Leaf:
 
     @property
     def where(self) -> str:
-        return f"call {self.place.call}, {self.label}, op {self.place.op} ({self.call.op})"
+        return f"leaf {self.place.name} (call {self.place.call}, {self.label}, {self.call.op})"
 
 
 def tensor_digest(array: np.ndarray) -> bytes:

@@ -27,10 +27,11 @@ from .header import (
     parse_result,
     run_root,
     segment_root,
+    segment_roots,
 )
 from .leaf import Leaf, OpCall, Place, leaf_digest, tensor_digest
 from .recorder import BY_OP
-from .tree import path_length, path_of, root_by_path, root_of
+from .tree import path_length, path_of, root_by_path
 
 OPENING_FORMAT = "mamba-integer/opening"
 OPENINGS = "openings"
@@ -60,7 +61,7 @@ def save_opening(path: Path, transcript: Transcript, leaf: Leaf, store: Any) -> 
     arrays |= {f"output.{t.name}": store(a) for t, a in zip(contract.outputs, leaf.call.outputs, strict=True)}
     segments = transcript.segments(place.call)
     ops = segments[place.segment]
-    roots = [segment_root(Place(place.call, i, 0), len(one), root_of(one)) for i, one in enumerate(segments)]
+    roots = segment_roots(place.call, segments)
     paths = path_of(ops, place.op), path_of(roots, place.segment), path_of(transcript.call_roots, place.call)
     fields = {
         "header": transcript.header.to_dict(),
@@ -164,10 +165,9 @@ def parameters_of(fields: Any) -> dict[str, int]:
 
 def arrays_of(op: str, arrays: dict[str, np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Return the inputs and the outputs of an op among the arrays of an opening."""
-    names = [
-        [f"{side}.{t.name}" for t in tensors]
-        for side, tensors in (("input", OPS[op].inputs), ("output", OPS[op].outputs))
-    ]
+    contract = OPS[op]
+    sides = (("input", contract.inputs), ("output", contract.outputs))
+    names = [[f"{side}.{tensor.name}" for tensor in tensors] for side, tensors in sides]
     wanted = {*names[0], *names[1]}
     if arrays.keys() != wanted:
         raise TranscriptError(f"arrays: found {sorted(arrays)!r:.200}, allowed {sorted(wanted)}")

@@ -124,11 +124,7 @@ def compare(made: list[Leaf], stated: list[tuple[Place, bytes]]) -> Difference |
     """Return the first difference between the leaves of a call and those of a transcript."""
     for leaf, (place, digest) in zip(made, stated, strict=False):
         if leaf.place != place:
-            return Difference(
-                min(leaf.place, place),
-                leaf,
-                f"the transcript has call {place.call}, layer {place.segment}, op {place.op} instead",
-            )
+            return Difference(min(leaf.place, place), leaf, f"the transcript has leaf {place.name} instead")
         if leaf.digest != digest:
             return Difference(
                 place, leaf, f"the transcript has {digest.hex()[:16]}, the run gives {leaf.digest.hex()[:16]}"
