@@ -1,17 +1,15 @@
 """Recording a run: every op that is called, in order, by the layer that calls it, as a stream of leaves."""
 
-import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from mamba_integer.spec import OPS
 from mamba_integer.spec.model.language_model import Kernels
 
 from ..protocol import Backend
-from .leaf import STATE, Leaf, OpCall, Place, leaf_digest, tensor_digest
+from .digests import digests_for
+from .leaf import STATE, Leaf, OpCall, Place, leaf_digest
 
 BY_OP, BY_LAYER = "op", "layer"
 LEAVES = (BY_OP, BY_LAYER)
@@ -38,22 +36,14 @@ class RecordedOps:
         return call
 
 
-class Digests:
-    """The digests of a backend's arrays, each computed once while the array lives: no op writes to an array."""
+class Closed(NamedTuple):
+    """A leaf whose digests are on their way."""
 
-    def __init__(self, store: Callable[[Any], np.ndarray]):
-        self._store = store
-        self._known: dict[int, tuple[weakref.ref, bytes]] = {}
-
-    def __call__(self, arrays: Sequence[Any]) -> list[bytes]:
-        unknown = {id(array): array for array in arrays if id(array) not in self._known}
-        for array, digest in zip(unknown.values(), self.compute(list(unknown.values())), strict=True):
-            key = id(array)
-            self._known[key] = weakref.ref(array, lambda _, key=key: self._known.pop(key, None)), digest
-        return [self._known[id(array)][1] for array in arrays]
-
-    def compute(self, arrays: Sequence[Any]) -> list[bytes]:
-        return [tensor_digest(array if isinstance(array, np.ndarray) else self._store(array)) for array in arrays]
+    place: Place
+    label: str
+    call: OpCall
+    inputs: list[Callable[[], bytes]]
+    outputs: list[Callable[[], bytes]]
 
 
 class Recorder:
@@ -70,17 +60,27 @@ class Recorder:
     run_id : bytes
     leaves : "op" or "layer"
     sink : callable
-        Is handed each leaf, in order.
+        Is handed each leaf, in order, at the end of its call.
+    keeps_arrays : bool
+        Whether leaves come with the arrays of their calls, which takes the memory of a whole call.
     """
 
-    def __init__(self, backend: Backend, run_id: bytes, leaves: str, sink: Callable[[Leaf], None]):
+    def __init__(
+        self,
+        backend: Backend,
+        run_id: bytes,
+        leaves: str,
+        sink: Callable[[Leaf], None],
+        keeps_arrays: bool = False,
+    ):
         self.backend = replace(backend, ops=RecordedOps(backend.ops, self._note))
         self.digests = digests_for(backend)
-        self.run_id, self.leaves, self.sink = run_id, leaves, sink
+        self.run_id, self.leaves, self.sink, self.keeps_arrays = run_id, leaves, sink, keeps_arrays
         self._call = self._segment = 0
         self._label = ""
         self._waiting: list[OpCall] = []  # for the next tensor that is observed
         self._layer: list[OpCall] = []
+        self._closed: list[Closed] = []
 
     def begin(self, call: int) -> None:
         self._call, self._segment, self._label = call, 0, ""
@@ -101,6 +101,7 @@ class Recorder:
         if state is not None:
             self._label, self._layer = STATE, [OpCall(STATE, {}, (), [state[name] for name in sorted(state)])]
             self._close()
+        self._hand_on()
 
     def _note(self, call: OpCall) -> None:
         if self.leaves == BY_LAYER:
@@ -113,7 +114,7 @@ class Recorder:
         self._waiting = []
 
     def _close(self) -> None:
-        """Make the leaves of the layer that ends."""
+        """End a layer: its digests are on their way, and its arrays may go unless somebody wants them."""
         calls, self._layer = self._layer, []
         if not calls:
             return
@@ -122,10 +123,14 @@ class Recorder:
         for number, (call, sides) in enumerate(zip(calls, hashed, strict=True)):
             place = Place(self._call, self._segment, number)
             inputs, outputs = ([next(digests) for _ in side] for side in sides)
-            digest = leaf_digest(self.run_id, place, self._label, call.op, call.parameters, inputs, outputs)
-            self.sink(Leaf(place, self._label, call, digest))
+            kept = call if self.keeps_arrays else OpCall(call.op, call.parameters, (), ())
+            self._closed.append(Closed(place, self._label, kept, inputs, outputs))
         self._segment += 1
 
-
-def digests_for(backend: Backend) -> Digests:
-    return Digests(backend.store)
+    def _hand_on(self) -> None:
+        """Wait for the digests of a call and hand on its leaves."""
+        for closed in self._closed:
+            call, sides = closed.call, ([digest() for digest in side] for side in (closed.inputs, closed.outputs))
+            digest = leaf_digest(self.run_id, closed.place, closed.label, call.op, call.parameters, *sides)
+            self.sink(Leaf(closed.place, closed.label, call, digest))
+        self._closed.clear()

@@ -86,7 +86,7 @@ class Replay:
         self.header = header
         self.store = backend.store
         self._leaves: list[Leaf] = []
-        self._recorder = Recorder(backend, header.run_id, header.leaves, self._leaves.append)
+        self._recorder = Recorder(backend, header.run_id, header.leaves, self._leaves.append, keeps_arrays=True)
         self.computation = build(self._recorder.backend)
 
     def state_before(self, transcript: Transcript, call: int) -> Any:
