@@ -244,29 +244,36 @@ def _read_entries(path: Path, count: int) -> np.ndarray:
 
 
 def check_places(path: Path, entries: np.ndarray) -> None:
-    """Raise an error of its own for a leaf that is missing, stands twice or stands at another's place."""
-    call, segment, op = (entries[name].astype(np.int64) for name in ("call", "segment", "op"))
-    # Each place is the start, or follows the one before it: the next op, the next layer or the next call.
-    starts_op, starts_segment = op == 0, segment == 0
-    follows = np.ones(len(entries), bool)
-    same_call, same_segment = np.diff(call) == 0, np.diff(segment) == 0
-    next_op = same_call & same_segment & (np.diff(op) == 1)
-    next_segment = same_call & (np.diff(segment) == 1) & starts_op[1:]
-    next_call = (np.diff(call) == 1) & starts_segment[1:] & starts_op[1:]
-    follows[1:] = next_op | next_segment | next_call
-    follows[0] = call[0] == segment[0] == op[0] == 0
-    if follows.all():
+    """Raise an error of its own for a leaf that stands twice, is missing, or stands at another's place."""
+    places = np.stack([entries[name].astype(np.int64) for name in Place._fields], 1)
+    wrong = first_gap(places)
+    if wrong is None:
         return
-    number = int(np.argmin(follows))
-    place = place_of(entries[number])
-    before = place_of(entries[number - 1]) if number else Place(0, 0, -1)
-    about = f"{path}: leaf {number}: found call {place.call}, layer {place.segment}, op {place.op}"
-    after = f"after call {before.call}, layer {before.segment}, op {before.op}" if number else "at the start"
-    if place == before:
-        raise RepeatedLeafError(f"{about} twice, allowed once")
-    if place < before:
-        raise ReorderedLeafError(f"{about} {after}, allowed in order")
-    raise MissingLeafError(f"{about} {after}, allowed without a gap")
+    order = np.lexsort(places.T[::-1])
+    ordered = places[order]
+    twice = np.flatnonzero((ordered[1:] == ordered[:-1]).all(1))
+    if twice.size:
+        number, says, kind = int(order[twice[0] + 1]), "stands twice, allowed once", RepeatedLeafError
+    elif (gap := first_gap(ordered)) is not None:
+        number, says, kind = int(order[gap]), "stands after a gap, allowed without one", MissingLeafError
+    else:
+        number, says, kind = wrong, "stands at another's place, allowed in order", ReorderedLeafError
+    raise kind(f"{path}: leaf {number}: {place_of(entries[number]).name} {says}")
+
+
+def first_gap(places: np.ndarray) -> int | None:
+    """Return the number of the first place that doesn't follow the one before it; the first is 0, 0, 0.
+
+    The next op follows, or the first op of the next layer or of the first layer of the next call.
+    """
+    steps = np.diff(places, axis=0, prepend=[[-1, 0, 0]])
+    call, segment, op = steps.T
+    _, at_segment, at_op = places.T
+    next_op = (call == 0) & (segment == 0) & (op == 1)
+    next_segment = (call == 0) & (segment == 1) & (at_op == 0)
+    next_call = (call == 1) & (at_segment == 0) & (at_op == 0)
+    follows = next_op | next_segment | next_call
+    return None if follows.all() else int(np.argmin(follows))
 
 
 def place_of(entry: Any) -> Place:

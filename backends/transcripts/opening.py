@@ -115,7 +115,7 @@ def parse_opening(fields: dict[str, Any], arrays: dict[str, np.ndarray]) -> Open
         raise TranscriptError(f"label: found {label!r:.80}, allowed at most {LONGEST_NAME} characters")
     if not isinstance(op, str) or op not in OPS:
         raise TranscriptError(f"op: found {op!r:.80}, allowed an op of the specification")
-    call = OpCall(op, parameters_of(fields["parameters"]), *arrays_of(op, arrays))
+    call = OpCall(op, parameters_of(op, fields["parameters"]), *arrays_of(op, arrays))
     inputs, outputs = ([tensor_digest(array) for array in side] for side in (call.inputs, call.outputs))
     digest = leaf_digest(header.run_id, place, label, op, call.parameters, inputs, outputs)
     root = parse_hash("root", fields["root"])
@@ -152,10 +152,11 @@ def integers(name: str, values: Any, count: int, least: int) -> list[int]:
     return values
 
 
-def parameters_of(fields: Any) -> dict[str, int]:
+def parameters_of(op: str, fields: Any) -> dict[str, int]:
     """Return the parameters of an op, whose integers are text: they may have 64 bits."""
-    if not isinstance(fields, dict):
-        raise TranscriptError(f"parameters: found {fields!r:.80}, allowed an object")
+    names = {parameter.name for parameter in OPS[op].parameters}
+    if not isinstance(fields, dict) or fields.keys() != names:
+        raise TranscriptError(f"parameters: found {fields!r:.80}, allowed an object of {sorted(names)}")
     for name, text in fields.items():
         digits = text.removeprefix("-") if isinstance(text, str) else ""
         if not digits.isascii() or not digits.isdigit() or len(digits) > 20 or str(int(text)) != text:

@@ -96,9 +96,17 @@ def settle_leaf(
     stated = {n: dict(t.leaves(range(place.call, place.call + 1))).get(place) for n, t in sides}
     liars = tuple(name for name in names if stated[name] != digest)
     says = "; ".join(f"{n} has {short(stated[n])}" for n in liars) + f"; the golden code gives {short(digest)}"
-    opened = [(n, opening) for n, t in sides if n in liars and (opening := opening_of(t, place))]
-    says += "".join(f"; {n} ran {other}" for n, opening in opened if (other := differing_call(opening, right)))
-    failures = failures_of(opened)
+    failures = {}
+    for name, transcript in sides:
+        if name in liars:
+            try:
+                if (opening := opening_of(transcript, place)) is None:
+                    continue
+                if other := differing_call(opening, right):
+                    says += f"; {name} ran {other}"
+                failures |= failures_of([(name, opening)])
+            except TranscriptError as error:  # nobody escapes a verdict by a damaged opening
+                says += f"; its opening can't be used: {error}"
     shown = tuple(failure for failure, _ in failures.values())
     where = right.where if right else f"leaf {place.name}"
     return Verdict(liars, where, says, rounds, shown, mistakes_of(failures.values()), place.name)

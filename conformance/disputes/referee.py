@@ -1,15 +1,11 @@
 """A referee who has two openings of one leaf and the specification, and neither the model nor the runs."""
 
 from collections.abc import Sequence
-from math import prod
 
-from mamba_integer.backends.programs.wire import result_forms
-from mamba_integer.backends.transcripts.errors import CountError, TranscriptError
+from mamba_integer.backends.transcripts.errors import TranscriptError
 from mamba_integer.backends.transcripts.header import same_request
 from mamba_integer.backends.transcripts.opening import Opening
-from mamba_integer.spec.contract import DomainError
 
-from ..engine.vector import MOST_RESULTS
 from .verdict import Verdict, failures_of, mistakes_of
 
 
@@ -29,8 +25,6 @@ def referee(sides: Sequence[tuple[str, Opening]]) -> Verdict:
     same_request(a.header, b.header)
     if a.leaf.place != b.leaf.place:
         raise TranscriptError(f"two different leaves: {first} opens {a.leaf.where}, {second} opens {b.leaf.where}")
-    for name, opening in sides:
-        check_size(name, opening)
     if failures := failures_of(sides):
         says = "; ".join(f"{name}: {failure.message}" for name, (failure, _) in failures.items())
         shown = tuple(failure for failure, _ in failures.values())
@@ -41,14 +35,3 @@ def referee(sides: Sequence[tuple[str, Opening]]) -> Verdict:
             "dispute runs the stretch before them again and finds whose are right"
         )
     return Verdict((), a.leaf.where, "the leaves are equal, and right for their inputs")
-
-
-def check_size(name: str, opening: Opening) -> None:
-    """Raise CountError before a call that would need too much memory."""
-    call = opening.leaf.call
-    try:
-        largest = max(prod(form.shape) for form in result_forms(call.op, call.inputs, call.parameters))
-    except DomainError:
-        return  # a failure of its own
-    if largest > MOST_RESULTS:
-        raise CountError(f"{name}: found a result of {largest} integers, allowed {MOST_RESULTS}")

@@ -2,16 +2,19 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import prod
 from time import monotonic
 from typing import Any
 
 from mamba_integer.backends import Backend
+from mamba_integer.backends.programs.wire import result_forms
+from mamba_integer.backends.transcripts.errors import CountError
 from mamba_integer.backends.transcripts.opening import Opening
 from mamba_integer.spec.contract import OPS, DomainError
 
 from ..diagnosis.catalogue import same, variants
 from ..engine.comparison import Failure, compare
-from ..engine.vector import Vector
+from ..engine.vector import MOST_RESULTS, Vector
 
 NAMED = 3  # mistakes that are told
 SECONDS = 2.0  # that the search for them may take
@@ -46,11 +49,20 @@ class Verdict:
 
 
 def failure_of(side: str, opening: Opening) -> Failure | None:
-    """Return how the outputs of an opening differ from what the golden code gives for its inputs, or None."""
+    """Return how the outputs of an opening differ from what the golden code gives for its inputs, or None.
+
+    Raises
+    ------
+    CountError
+        The call asks for more integers than a referee computes.
+    """
     call = opening.leaf.call
     accused = Backend(side, None, "its transcript")
     vector = Vector(call.op, tuple(call.inputs), dict(call.parameters))
     try:
+        largest = max(prod(form.shape) for form in result_forms(call.op, call.inputs, call.parameters))
+        if largest > MOST_RESULTS:
+            raise CountError(f"{side}: found a result of {largest} integers, allowed {MOST_RESULTS}")
         compare(accused, vector, call.outputs, vector.results)
     except DomainError as error:
         return Failure(accused, vector, "accepted", f"the call is outside the op's domain: {error}")
