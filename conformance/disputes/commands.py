@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mamba_integer.backends.app.opening import BackendName, InitSeed, Model, TokenizerFile, backend_name
+from mamba_integer.backends.app.opening import DEFAULT_MODEL, BackendName, InitSeed, Model, TokenizerFile, backend_name
 from mamba_integer.backends.app.reading import TrainText, origin_of
 from mamba_integer.backends.app.terminal import (
     EQUAL,
@@ -25,7 +25,7 @@ from mamba_integer.backends.transcripts.run import Replay
 def dispute_command(
     a: Annotated[Path, typer.Argument(help="A transcript.")],
     b: Annotated[Path, typer.Argument(help="Another transcript of the same request.")],
-    model: Model = "shakespeare",
+    model: Model = DEFAULT_MODEL,
     init_seed: InitSeed = 0,
     tokenizer: TokenizerFile = None,
     train: TrainText = None,

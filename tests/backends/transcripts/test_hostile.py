@@ -14,7 +14,7 @@ from mamba_integer.backends import load
 from mamba_integer.backends.transcripts import errors
 from mamba_integer.backends.transcripts.audit import audit
 from mamba_integer.backends.transcripts.errors import TranscriptError
-from mamba_integer.backends.transcripts.folder import read_transcript
+from mamba_integer.backends.transcripts.folder import ENTRIES, read_transcript
 from mamba_integer.backends.transcripts.header import Header, parse_header
 from mamba_integer.backends.transcripts.leaf import Place
 from mamba_integer.backends.transcripts.opening import parse_opening, read_opening, save_opening
