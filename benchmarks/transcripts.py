@@ -1,76 +1,91 @@
 """The cost of committing to a run: plain, with a leaf per layer, and with a leaf per op.
 
-python -m benchmarks.transcripts --config verse --backend numba --length 512 --tokens 32
+    python -m benchmarks.transcripts --config verse --backend numba --length 512 --tokens 32
+
+The first committed call also hashes the weights, once per run; the times hold that and the files.
 """
 
 import argparse
 import json
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from mamba_integer.backends import load
+from mamba_integer.backends import Backend, load
 from mamba_integer.backends.app.environment import environment
+from mamba_integer.backends.files.atomic import write_json
 from mamba_integer.backends.transcripts.computation import Generation
 from mamba_integer.backends.transcripts.header import Header
 from mamba_integer.backends.transcripts.recorder import LEAVES
 from mamba_integer.backends.transcripts.request import Generate
 from mamba_integer.backends.transcripts.run import commit
 from mamba_integer.spec.model import CONFIGS, LanguageModel, initial_parameters
+from mamba_integer.spec.model.generation import Options
 
 PLAIN = "plain"
+MODEL_SHA256 = "0" * 64  # no reader checks it here
+NEVER = 1 << 20  # no state is saved on the way
 
 
-def seconds_of(header: Header, backend, build, leaves: str, repeats: int) -> float:
-    """Return the least time of a run, committed or plain; the first run loads the kernels."""
-    times = []
+def plain_run(backend: Backend, build: Callable[[Backend], Generation]) -> None:
+    computation = build(backend)
+    state = computation.start()
+    for call in range(computation.calls):
+        state = computation.advance(call, state, lambda layer, name, array: None)
+    computation.model.to_numpy(state.state.arrays["layers.0.conv"])  # waits for the device
+
+
+def committed_run(request: Generate, leaves: str, backend: Backend, build: Callable[[Backend], Generation]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        commit(Path(folder), Header(MODEL_SHA256, request, leaves, NEVER), backend, build)
+
+
+def least_seconds(runs: dict[str, Callable[[], None]], repeats: int) -> dict[str, float]:
+    """Return the least time of each run, all in turns; a first round loads the kernels."""
+    times: dict[str, list[float]] = {kind: [] for kind in runs}
     for _ in range(repeats + 1):
-        with tempfile.TemporaryDirectory() as folder:
+        for kind, run in runs.items():
             started = time.perf_counter()
-            if leaves == PLAIN:
-                computation = build(backend)
-                state = computation.start()
-                for call in range(computation.calls):
-                    state = computation.advance(call, state, lambda layer, name, array: None)
-                computation.model.to_numpy(state.state.arrays["layers.0.conv"])  # waits for the device
-            else:
-                commit(Path(folder), header, backend, build)
-            times.append(time.perf_counter() - started)
-    return min(times[1:])
+            run()
+            times[kind].append(time.perf_counter() - started)
+    return {kind: round(min(seconds[1:]), 6) for kind, seconds in times.items()}
+
+
+def rows_of(name: str, backend: Backend, length: int, tokens: int, repeats: int) -> list[dict[str, Any]]:
+    """Return the times of reading a prompt and of writing tokens."""
+    config = CONFIGS[name]
+    parameters = initial_parameters(config, 0)
+    prompt = tuple(i * 7919 % config.vocab_size for i in range(length + 1))
+    rows = []
+    for work, ids, written in (("prefill", prompt, 0), ("decode", prompt[:1], tokens)):
+        request = Generate(ids, Options(written, greedy=True), length)
+        build = lambda held, request=request: Generation(LanguageModel(config, parameters, held), request)  # noqa: E731
+        runs: dict[str, Callable[[], None]] = {PLAIN: partial(plain_run, backend, build)}
+        runs |= {leaves: partial(committed_run, request, leaves, backend, build) for leaves in reversed(LEAVES)}
+        row = {"config": name, "work": work, "tokens": len(ids) - 1 + written}
+        rows.append(row | {"seconds": least_seconds(runs, repeats)})
+        print(json.dumps(rows[-1]), flush=True)
+    return rows
 
 
 def main() -> None:
-    from mamba_integer.spec.model.generation import Options
-
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--config", default="verse", choices=CONFIGS)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", nargs="+", default=["verse", "base"], choices=CONFIGS)
     parser.add_argument("--backend", default="numba")
     parser.add_argument("--device")
     parser.add_argument("--length", type=int, default=512)
     parser.add_argument("--tokens", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="File to write.")
     chosen = parser.parse_args()
-    config, backend = CONFIGS[chosen.config], load(chosen.backend, chosen.device)
-    parameters = initial_parameters(config, 0)
-    prompt = tuple(i * 7919 % config.vocab_size for i in range(chosen.length + 1))
-    rows = []
-    for name, ids, tokens in (("prefill", prompt, 0), ("decode", prompt[:1], chosen.tokens)):
-        if len(ids) - 1 + tokens == 0:
-            continue
-        request = Generate(ids, Options(tokens, greedy=True), chosen.length)
-        build = lambda held, request=request: Generation(LanguageModel(config, parameters, held), request)  # noqa: E731
-        times = {}
-        for leaves in (PLAIN, *reversed(LEAVES)):
-            header = Header("0" * 64, request, "op" if leaves == PLAIN else leaves, 1 << 20)
-            times[leaves] = seconds_of(header, backend, build, leaves, chosen.repeats)
-        row = {"work": name, "tokens": len(ids) - 1 + tokens} | {k: round(v, 5) for k, v in times.items()}
-        row |= {f"{k} overhead": f"{100 * (v / times[PLAIN] - 1):.0f} %" for k, v in times.items() if k != PLAIN}
-        rows.append(row)
-        print(json.dumps(row), flush=True)
+    backend = load(chosen.backend, chosen.device)
+    work = chosen.length, chosen.tokens, chosen.repeats
+    rows = [row for name in chosen.config for row in rows_of(name, backend, *work)]
     if chosen.json:
-        fields = {"config": config.name, "backend": backend.name, "rows": rows, "environment": environment([backend])}
-        chosen.json.write_text(json.dumps(fields, indent=1) + "\n")
+        write_json(chosen.json, {"backend": backend.name, "rows": rows, **environment([backend])})
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -52,10 +53,16 @@ class Digests:
         if unknown := {id(array): array for array in arrays if id(array) not in self._known}:
             batch = self._compute(list(unknown.values()))
             for number, (key, array) in enumerate(unknown.items()):
-                forget = weakref.ref(array, lambda _, key=key: self._known.pop(key, None))
-                self._known[key] = forget, batch, number
+                self._known[key] = weakref.ref(array, partial(self._forget, key)), batch, number
         held = [self._known[id(array)][1:] for array in arrays]
-        return [lambda batch=batch, number=number: batch.digests()[number] for batch, number in held]
+        return [partial(wait, batch, number) for batch, number in held]
+
+    def _forget(self, key: int, _: weakref.ref) -> None:
+        self._known.pop(key, None)
+
+
+def wait(batch: Batch, number: int) -> bytes:
+    return batch.digests()[number]
 
 
 def digests_for(backend: Backend) -> Digests:

@@ -252,6 +252,7 @@ def check_places(path: Path, entries: np.ndarray) -> None:
     order = np.lexsort(places.T[::-1])
     ordered = places[order]
     twice = np.flatnonzero((ordered[1:] == ordered[:-1]).all(1))
+    kind: type[TranscriptError]
     if twice.size:
         number, says, kind = int(order[twice[0] + 1]), "stands twice, allowed once", RepeatedLeafError
     elif (gap := first_gap(ordered)) is not None:

@@ -14,6 +14,7 @@ from mamba_integer.backends.transcripts.run import Replay, compare, outcomes
 from mamba_integer.backends.transcripts.tree import first_difference
 from mamba_integer.spec.contract import OPS
 
+from ..engine.comparison import Failure
 from ..engine.vector import Vector
 from .verdict import Verdict, failures_of, mistakes_of
 
@@ -96,7 +97,7 @@ def settle_leaf(
     stated = {n: dict(t.leaves(range(place.call, place.call + 1))).get(place) for n, t in sides}
     liars = tuple(name for name in names if stated[name] != digest)
     says = "; ".join(f"{n} has {short(stated[n])}" for n in liars) + f"; the golden code gives {short(digest)}"
-    failures = {}
+    failures: dict[str, tuple[Failure, Opening]] = {}
     for name, transcript in sides:
         if name in liars:
             try:

@@ -17,7 +17,7 @@ from ..engine.comparison import Failure, compare
 from ..engine.vector import MOST_RESULTS, Vector
 
 NAMED = 3  # mistakes that are told
-SECONDS = 2.0  # that the search for them may take
+SECONDS = 1.0  # that the search for them may take
 
 
 @dataclass(frozen=True)
