@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,9 +53,15 @@ class Leaf:
 
 def tensor_digest(array: np.ndarray) -> bytes:
     """Return the SHA-256 that stands for an array: of its dtype, its shape and the hash of its bytes."""
-    return digest_of_root(
-        array.dtype.name, array.shape, bytes_root(little_endian(array).cast("B") if array.size else b"")
-    )
+    root = bytes_root(little_endian(array).cast("B") if array.size else b"")
+    return hashlib.sha256(form(array.dtype, array.shape) + root).digest()
+
+
+@lru_cache(maxsize=4096)
+def form(dtype: Any, shape: tuple[int, ...]) -> bytes:
+    """Return the start of what is hashed for arrays of a dtype, NumPy's or Torch's, and a shape."""
+    name = dtype.name if isinstance(dtype, np.dtype) else str(dtype).removeprefix("torch.")
+    return TENSOR + f"{name} {list(shape)}\n".encode()
 
 
 def bytes_root(data: memoryview | bytes) -> bytes:
@@ -63,10 +70,6 @@ def bytes_root(data: memoryview | bytes) -> bytes:
         view = memoryview(data)
         data = b"".join(hashlib.sha256(view[i : i + PIECE]).digest() for i in range(0, len(data), PIECE))
     return hashlib.sha256(data).digest()
-
-
-def digest_of_root(dtype: str, shape: Sequence[int], root: bytes) -> bytes:
-    return hashlib.sha256(TENSOR + f"{dtype} {list(shape)}\n".encode() + root).digest()
 
 
 def leaf_digest(

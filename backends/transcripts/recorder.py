@@ -13,6 +13,7 @@ from .leaf import STATE, Leaf, OpCall, Place, leaf_digest
 
 BY_OP, BY_LAYER = "op", "layer"
 LEAVES = (BY_OP, BY_LAYER)
+CONVERSIONS = ("from_numpy", "to_numpy", "concatenate")  # what `protocol` allows a backend beside its ops
 RESULT = "result"  # the label of what no layer calls: the choice of a token, the optimizer's step
 
 
@@ -23,8 +24,10 @@ class RecordedOps:
         self._kernels, self._note = Kernels(ops), note
 
     def __getattr__(self, name: str) -> Any:
+        if name not in OPS and name not in CONVERSIONS:  # a way around the ops would leave no leaf
+            raise AttributeError(f"{name} is no op of the specification")
         function = getattr(self._kernels, name)
-        if name not in OPS:
+        if name in CONVERSIONS:
             return function
 
         def call(*arrays: Any, **parameters: int) -> Any:

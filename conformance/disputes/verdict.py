@@ -13,6 +13,7 @@ from mamba_integer.backends.transcripts.opening import Opening
 from mamba_integer.spec.contract import OPS, DomainError
 
 from ..diagnosis.catalogue import same, variants
+from ..diagnosis.explanation import SMALL
 from ..engine.comparison import Failure, compare
 from ..engine.vector import MOST_RESULTS, Vector
 
@@ -81,7 +82,7 @@ def mistakes_of(failures: Iterable[tuple[Failure, Opening]]) -> tuple[str, ...]:
     """Return known mistakes that give the same wrong integers as an opening."""
     result: dict[str, None] = {}
     for failure, opening in failures:
-        if failure.differs:
+        if failure.differs and sum(array.size for array in failure.case.arrays) <= SMALL:
             case, outputs = failure.case, tuple(opening.leaf.call.outputs)
             known = variants(OPS[case.op], case.arrays, case.parameters, deadline=monotonic() + SECONDS)
             result |= {says: None for says, returned in known if same(returned, outputs)}

@@ -1,11 +1,14 @@
 """The five commands from a prompt to a verdict, as a stranger runs them, and one line for each thing that is wrong."""
 
 import json
+import re
+import shlex
 from pathlib import Path
 
 import pytest
 
-EXAMPLES = Path(__file__).parents[3] / "conformance/examples/python"
+CONFORMANCE = Path(__file__).parents[3] / "conformance"
+PAGE, EXAMPLES = CONFORMANCE / "VERIFY.md", CONFORMANCE / "examples/python"
 RUN = ("--model", "tiny", "--prompt", "ab", "--max-tokens", 8, "--every", 3)
 
 
@@ -21,40 +24,44 @@ def result(cli):
     return call
 
 
-def test_from_a_prompt_to_the_liar(cli, result, tmp_path, monkeypatch):
+def test_the_page_leads_to_the_verdict(cli, tmp_path, monkeypatch):
+    """Every command of VERIFY.md, in order, ends as the page says."""
     monkeypatch.syspath_prepend(str(EXAMPLES))
-    mine, theirs = tmp_path / "mine", tmp_path / "theirs"
+    monkeypatch.chdir(tmp_path)
+    (block,) = [one for one in re.findall(r"```sh\n(.*?)```", PAGE.read_text(), re.DOTALL) if "theirs" in one]
+    commands = [shlex.split(line, comments=True) for line in block.splitlines() if line.startswith("mamba-integer ")]
+    assert [words[1] for words in commands] == [
+        "commit",
+        "audit",
+        "commit",
+        "audit",
+        "dispute",
+        "open",
+        "open",
+        "referee",
+    ]
+    done = [cli(*words[1:]) for words in commands]
+    assert [one.code for one in done] == [0, 0, 0, 1, 1, 0, 0, 1]
+    _, accepted, _, refused, disputed, _, _, refereed = (one.out for one in done)
+    assert accepted.startswith("accepted: root ") and "equal" in accepted
+    assert refused.startswith("FALSE: leaf 15.2.12 (call 15, layers.1, ssd_chunk_scan_step)")
+    for verdict in (disputed, refereed):
+        assert "leaf 15.2.12" in verdict and verdict.splitlines()[-1].startswith("liar: theirs")
+    assert "ssd_chunk_scan_step on theirs" in refereed and "0x00000001" in refereed  # the failure card
+    failures = json.loads(cli("dispute", "theirs", "mine", "--model", "tiny", "--json").out)["failures"]
+    assert [one["got"] ^ one["want"] for one in failures] == [1]  # the openings lie beside the transcripts
+    code, _, err = cli("open", "theirs", "--leaf", "15.2.12", "--model", "tiny")
+    assert code == 2 and "another leaf than the committed one" in err
+
+
+def test_what_json_holds(result, tmp_path):
+    mine = tmp_path / "mine"
     made = result("commit", mine, *RUN, "--backend", "torch")
     assert (made["calls"], made["backend"], len(made["text"]) > 0) == (9, "torch", True)
     assert result("generate", *RUN[:6])["tokens"] == made["result"]
-    other = result("commit", theirs, *RUN, "--backend", "liar")
-    assert other["root"] != made["root"]
-
     accepted = result("audit", mine, "--model", "tiny", "-k", 1, "--nonce", "00")
     assert accepted["accepted"] and accepted["audited"][0] == 0 and accepted["chance_of_one"] == "0.5000"
-    assert accepted["text"] == made["text"] and accepted["prompt"] == "ab"
-    refused = result("audit", theirs, "--model", "tiny", "-k", 2, code=1)
-    assert not refused["accepted"] and "ssd_chunk_scan_step" in refused["difference"]
-    code, out, _ = cli("audit", mine, "--model", "tiny")
-    assert code == 0 and out.startswith("accepted: root ") and "probability 100.0 %" in out
-    code, out, _ = cli("audit", theirs, "--model", "tiny")
-    assert code == 1 and out.startswith("FALSE: leaf ")
-
-    verdict = result("dispute", mine, theirs, "--model", "tiny", code=1)
-    assert verdict["liars"] == [str(theirs)] and not verdict["failures"]
-    leaf = verdict["leaf"]
-    for folder, backend in ((mine, "numba"), (theirs, "liar")):
-        where = result("open", folder, "--leaf", leaf, "--model", "tiny", "--backend", backend)["where"]
-        assert where == verdict["where"]
-    code, _, err = cli("open", theirs, "--leaf", leaf, "--model", "tiny")
-    assert code == 2 and "another leaf than the committed one" in err
-
-    (failure,) = result("dispute", theirs, mine, "--model", "tiny", code=1)["failures"]
-    assert failure["op"] == "ssd_chunk_scan_step" and failure["got"] ^ failure["want"] == 1
-    code, out, _ = cli("referee", *(folder / "openings" / f"{leaf}.safetensors" for folder in (mine, theirs)))
-    assert code == 1 and "ssd_chunk_scan_step on " in out
-    assert out.splitlines()[-1].startswith("liar: ") and str(theirs) in out.splitlines()[-1]
-    assert cli("dispute", mine, theirs, "--model", "tiny", "--init-seed", 1).code == 2
+    assert (accepted["root"], accepted["text"], accepted["prompt"]) == (made["root"], made["text"], "ab")
 
 
 def test_a_text_and_a_training_run(cli, result, micro, tmp_path):
