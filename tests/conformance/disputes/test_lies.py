@@ -10,7 +10,7 @@ from mamba_integer.backends import load
 from mamba_integer.backends.transcripts.audit import audit, drawn_stretches
 from mamba_integer.backends.transcripts.errors import RequestError, TranscriptError, TruncatedRunError
 from mamba_integer.backends.transcripts.folder import Writer, read_transcript
-from mamba_integer.backends.transcripts.leaf import Leaf, OpCall, Place
+from mamba_integer.backends.transcripts.leaf import STATE, Leaf, OpCall, Place, leaf_digest, tensor_digest
 from mamba_integer.backends.transcripts.opening import opening_path, read_opening, save_opening
 from mamba_integer.backends.transcripts.run import Replay, commit
 from mamba_integer.conformance.disputes.dispute import settle
@@ -96,7 +96,25 @@ def other_text(small, folder):
     writer.finish()
 
 
+def false_state(small, folder):
+    """Every op is right, but the state from which an auditor is to start isn't the one that was left."""
+    honest = small.transcript
+    states = {calls: honest.state(calls) for calls in (4, 8)}
+    states[4] = {**states[4], "last": states[4]["last"] ^ 1}
+    outputs = [tensor_digest(states[4][name]) for name in sorted(states[4])]
+    writer = Writer(folder, small.header)
+    for place, digest in honest.leaves(range(honest.calls)):
+        if place == Place(3, 5, 0):
+            digest = leaf_digest(small.header.run_id, place, STATE, STATE, {}, (), outputs)
+        writer.add(Leaf(place, "", OpCall("", {}, (), ()), digest))
+    writer.result = honest.result
+    for calls, arrays in states.items():
+        writer.save_state(calls, arrays)
+    writer.finish()
+
+
 LIES = {
+    false_state: "leaf 3.5.0 (call 3, state, state)",
     one_bit: "leaf 4.2.12 (call 4, layers.1, ssd_chunk_scan_step)",
     skipped_layer: "leaf 0.2.0 (call 0, layers.1, norm_quantize)",
     other_weights: "leaf 0.0.0 (call 0, embedding, embedding)",
@@ -133,6 +151,16 @@ def test_a_dispute_names_the_liar(told, small, first):
     verdict = settle(sides if first == "honest" else sides[::-1], lambda: replay_of(small))
     assert verdict.liars == ("liar",) and verdict.where == told.where
     assert verdict.rounds <= 4 + 3 + 5
+
+
+@pytest.mark.parametrize("lie", [one_bit, skipped_layer, other_weights])
+def test_leaves_per_layer_name_the_liar_too(lie, small, tmp_path):
+    layered = SimpleNamespace(**vars(small) | {"header": replace(small.header, leaves="layer"), "build": small.build})
+    commit(tmp_path / "honest", layered.header, GOLDEN, small.build)
+    lie(layered, tmp_path / "lie")
+    sides = [(name, read_transcript(tmp_path / name)) for name in ("honest", "lie")]
+    assert not audit(sides[1][1], replay_of(layered), b"", 2).accepted
+    assert settle(sides, lambda: replay_of(layered)).liars == ("lie",)
 
 
 def test_two_liars_are_both_named(small, tmp_path):
