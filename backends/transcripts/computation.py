@@ -4,7 +4,7 @@ Each call is a pure function of the request, the model and that state, so any ca
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from mamba_integer.spec.contract import DomainError
 from mamba_integer.spec.model.blocks import Observe
 from mamba_integer.spec.model.formats import Format, check_arrays
-from mamba_integer.spec.model.generation import choose
+from mamba_integer.spec.model.generation import Session, generate
 from mamba_integer.spec.model.language_model import LanguageModel
 from mamba_integer.spec.model.state import State
 from mamba_integer.spec.training.step import Run, initial_state, train_step
@@ -46,6 +46,22 @@ class Reading:
     value: int
 
 
+class Observed:
+    """A model that shows every tensor of its calls to an observer."""
+
+    def __init__(self, model: LanguageModel, observe: Observe):
+        self.model, self.observe = model, observe
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.model, name)
+
+    def prefill(self, ids: Any, state: State, last_only: bool = False):
+        return self.model.prefill(ids, state, last_only, self.observe)
+
+    def step(self, ids: Any, state: State):
+        return self.model.step(ids, state, self.observe)
+
+
 class Generation:
     """A prompt read in pieces, then one token written per call."""
 
@@ -57,16 +73,15 @@ class Generation:
         return Reading(self.model.new_state(1), self.request.prompt[0])
 
     def advance(self, call: int, state: Reading, observe: Observe) -> Reading:
-        model, prompt, options = self.model, self.request.prompt, self.request.options
+        model: Any = Observed(self.model, observe)
         first, end = self.request.piece(call)
         if end > first:
-            ids = np.array([prompt[first:end]], np.int32)
-            _, after = model.prefill(ids, state.state, last_only=True, observe=observe)
+            prompt = self.request.prompt
+            _, after = model.prefill(np.array([prompt[first:end]], np.int32), state.state, last_only=True)
             return Reading(after, prompt[end])
-        logits, after = model.step(np.array([state.value], np.int32), state.state, observe)
-        stream = model.from_numpy(np.array([options.stream], np.int32))
-        token = choose(model, logits, stream, after, options)
-        return Reading(after, int(model.to_numpy(token)[0]))
+        session = Session(state.state, np.array([state.value], np.int32))
+        (written,) = generate(model, session, replace(self.request.options, max_tokens=1))
+        return Reading(written.state, int(written.last[0]))
 
     def arrays(self, state: Reading) -> dict[str, Any]:
         return {**state.state.arrays, LAST: self.model.from_numpy(np.array([state.value], np.int32))}
@@ -92,7 +107,7 @@ class Scoring:
     def advance(self, call: int, state: Reading, observe: Observe) -> Reading:
         model, ids = self.model, self.request.ids
         first, end = self.request.piece(call)
-        logits, after = model.prefill(np.array([ids[first:end]], np.int32), state.state, observe=observe)
+        logits, after = model.prefill(np.array([ids[first:end]], np.int32), state.state, False, observe)
         target = model.from_numpy(np.array([ids[first + 1 : end + 1]], np.int32))
         losses = model.ops.cross_entropy_pow2(logits, target, f=model.formats.activation)
         return Reading(after, state.value + int(model.to_numpy(losses).sum(dtype=np.int64)))
