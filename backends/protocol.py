@@ -3,7 +3,9 @@
 A backend is any object (a module, a class instance, a namespace) whose attributes bear the ops' names. Each takes the
 op's arrays by position and its parameters by keyword and returns an array or a tuple of arrays, as the golden op does.
 It sees NumPy arrays, unless it also has ``from_numpy(array, device)`` and ``to_numpy(array)``, and, to train,
-``concatenate(arrays, axis)``. It may implement a subset of the ops.
+``concatenate(arrays, axis)``; it may have ``largest_magnitudes(arrays)``, which joins `largest_magnitude` of each, and
+``lion_updates(arrays, parameters)``, which runs `lion_update` on tuples of arrays with a dict of parameters each and
+returns the lists of its three results. It may implement a subset of the ops.
 
 Inputs may be views of any layout: slices of any axis, transposed axes, negative strides (NumPy alone has them), strides
 of 0, a start anywhere in a larger array. An op that reads memory by its address must look at the strides or copy first.
@@ -12,9 +14,9 @@ nothing that a later call writes to. Results of one call don't overlap.
 
 ``from_numpy`` copies, takes views of any layout, and returns what has ``shape`` and can be sliced as NumPy arrays can.
 
-For the suite a backend may also have ``variants()``, the names of paths that it doesn't take by itself at small sizes,
-with ``variant(name)``, a context in which it takes them; and ``interpreted``, about how many elements a case may have
-where it runs a program at a time.
+For the suite a backend may also have ``variants(op)``, the names of an op's paths that it doesn't take by itself at
+small sizes, with ``variant(name)``, a context in which it takes them; and ``interpreted``, about how many elements a
+case may have where it runs a program at a time.
 
 Names come from the entry-point group ``mamba_integer.backends``; ``module`` and ``module:attribute`` work without one,
 and ``command:./mine`` starts a program that speaks JSON lines, in any language (see ``conformance/PROTOCOL.md``).

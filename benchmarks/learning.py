@@ -41,7 +41,7 @@ from mamba_integer.spec.training.options import ONE
 from mamba_integer.spec.version import SPEC_VERSION
 
 # A float twin has no fast scan with a decay for each channel, so the study's blocks have one for each head.
-STUDY = replace(find_config("verse"), name="study", pattern=("mamba2",))
+STUDY = ModelConfig("study", 256, d_model=256, d_inner=768, n_layer=8, pattern=("mamba2",), nheads=12, dt_rank=16)
 SMALL = replace(find_config("tiny"), name="small study", pattern=("mamba2",), n_layer=4, mamba2_d_state=32)
 STUDIES = {"study": STUDY, "small": SMALL}
 KINDS = ("integer", "float ternary", "float dense")

@@ -230,7 +230,7 @@ def compare_command(
         try:
             for other in others:
                 caller, wanted = Caller(other), Caller(reference)
-                with variant_of(other, variant if variant in variants(other) else ""):
+                with variant_of(other, variant if variant in variants(other, op) else ""):
                     compared += sum(replay.check(caller, one, wanted) for one in chosen)
         except Failure as error:
             failure = error

@@ -93,7 +93,7 @@ def listed_launches(op: str) -> set[Launch]:
     """Return how kernels are launched for the listed cases of an op."""
     backend = load("triton")
     with launches(op) as taken, trusted_values():
-        for name in ("", *variants(backend)):
+        for name in ("", *variants(backend, op)):
             with variant_of(backend, name):
                 for case in listed(op):
                     with contextlib.suppress(Exception):  # a call that can't be launched is the suite's to report

@@ -32,6 +32,7 @@ class Result:
     shares: int = 0
     points: Counter[str] = field(default_factory=Counter)  # what the listed cases cover, and how often
     lacking: set[str] = field(default_factory=set)  # points of layouts that the backend's arrays don't have
+    impossible: set[str] = field(default_factory=set)  # points of which no case is in the op's domain
 
     @property
     def cases(self) -> int:
@@ -45,6 +46,7 @@ class Result:
         self.skipped += share.skipped
         self.points.update(share.points)
         self.lacking |= share.lacking
+        self.impossible |= share.impossible
         self.failure = self.failure or share.failure
         if self.status != "failed":
             ended = share.status if share.status in ("failed", "missing") else self.verdict
@@ -58,9 +60,14 @@ class Result:
         return "passed" if self.integers else "failed"
 
     @property
+    def coverpoints(self) -> dict[str, int]:
+        """How often the listed cases covered each point that a case can cover."""
+        return {point: count for point, count in self.points.items() if count or point not in self.impossible}
+
+    @property
     def missed(self) -> list[str]:
         """The points that no case covered, but for layouts that the backend's arrays don't have."""
-        return [point for point, count in self.points.items() if not count and point not in self.lacking]
+        return [point for point, count in self.coverpoints.items() if not count and point not in self.lacking]
 
     def count(self, group: str, integers: int | None) -> None:
         """Count one case; None for its integers says that it was skipped."""
@@ -83,7 +90,7 @@ class Result:
             "integers": self.integers,
             "skipped": dict(self.skipped),
             "known": self.known,
-            "coverpoints": dict(self.points),
+            "coverpoints": self.coverpoints,
             "layouts_lacking": sorted(self.lacking),
             "failure": self.failure.to_dict() if self.failure else None,
             "explanation": self.explanation.to_dict() if self.explanation else None,
@@ -157,7 +164,7 @@ class Report:
                 "ops": len(selected),
                 "ops_of_specification": len(spec.OPS),
                 "cases": sum(result.cases for result in self.results),
-                "coverpoints": sum(len(result.points) - len(result.lacking) for result in self.results),
+                "coverpoints": sum(len(result.coverpoints) - len(result.lacking) for result in self.results),
                 "coverpoints_missed": sum(len(result.missed) for result in self.results),
                 "integers": self.compared + sum(text.integers for text in (*self.texts, *self.models)),
                 "statuses": dict(Counter(self.statuses)),

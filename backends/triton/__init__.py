@@ -38,6 +38,7 @@ from .scan import *
 from .scan_backward import *
 from .ssd_chunk import *
 from .ssd_chunk_backward import *
+from .ssd_chunk_step import *
 from .transform import *
 from .variants import variant, variants
 

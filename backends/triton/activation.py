@@ -8,7 +8,7 @@ from mamba_integer.spec import ops
 from mamba_integer.spec.contract import implements
 
 from . import integers
-from .launch import elementwise
+from .launch import elementwise, rows
 
 
 @implements(ops.squareplus)
@@ -29,6 +29,13 @@ def squareplus_kernel(y_pointer, x_pointer, size, f: tl.constexpr, offset: tl.co
 @implements(ops.algebraic_sigmoid)
 def algebraic_sigmoid(z, *, f):
     return elementwise(algebraic_sigmoid_kernel, torch.empty(z.shape, dtype=z.dtype, device=z.device), z, f=f)
+
+
+@triton.jit
+def in_rows(offset, WIDTH: tl.constexpr, distance):
+    """Return the place of an element of a dense array in rows that are ``distance`` apart."""
+    row = offset // WIDTH
+    return offset + row * (distance - WIDTH)
 
 
 @triton.jit
@@ -59,14 +66,17 @@ def sigmoid_gate_kernel(y_pointer, x_pointer, z_pointer, size, f: tl.constexpr, 
 
 @implements(ops.silu_gate)
 def silu_gate(x, z, *, f):
-    return elementwise(silu_gate_kernel, torch.empty(x.shape, dtype=x.dtype, device=x.device), x, z, f=f)
+    y, (z, distance) = torch.empty(x.shape, dtype=x.dtype, device=x.device), rows(z)
+    return elementwise(silu_gate_kernel, y, x, strided=(z,), distance=distance, WIDTH=max(x.shape[-1:], default=1), f=f)
 
 
 @triton.jit
-def silu_gate_kernel(y_pointer, x_pointer, z_pointer, size, f: tl.constexpr, BLOCK: tl.constexpr):
+def silu_gate_kernel(
+    y_pointer, x_pointer, z_pointer, size, distance, WIDTH: tl.constexpr, f: tl.constexpr, BLOCK: tl.constexpr
+):
     offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     x = tl.load(x_pointer + offset, mask=offset < size, other=0).to(tl.int64)
-    z = tl.load(z_pointer + offset, mask=offset < size, other=0).to(tl.int32)
+    z = tl.load(z_pointer + in_rows(offset, WIDTH, distance), mask=offset < size, other=0).to(tl.int32)
     # z * sigmoid is below 2**30, so that the product with x is one of two 32-bit words.
     y = integers.saturate(integers.shift_round(x * (z * sigmoid(z, f)), 15 + f), 16)
     tl.store(y_pointer + offset, y.to(tl.int16), mask=offset < size)

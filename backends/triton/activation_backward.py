@@ -8,7 +8,8 @@ from mamba_integer.spec import ops
 from mamba_integer.spec.contract import implements
 
 from . import integers
-from .launch import elementwise
+from .activation import in_rows
+from .launch import elementwise, rows
 
 
 @triton.jit
@@ -76,16 +77,29 @@ def sigmoid_gate_backward_kernel(
 @implements(ops.silu_gate_backward)
 def silu_gate_backward(dy, x, z, *, f):
     gradients = tuple(torch.empty(a.shape, dtype=torch.int32, device=a.device) for a in (x, z))
-    return elementwise(silu_gate_backward_kernel, gradients, dy, x, z, f=f)
+    z, distance = rows(z)
+    shape = dict(distance=distance, WIDTH=max(x.shape[-1:], default=1))
+    return elementwise(silu_gate_backward_kernel, gradients, dy, x, strided=(z,), f=f, **shape)
 
 
 @triton.jit(do_not_specialize=["f"])
-def silu_gate_backward_kernel(dx_pointer, dz_pointer, dy_pointer, x_pointer, z_pointer, size, f, BLOCK: tl.constexpr):
+def silu_gate_backward_kernel(
+    dx_pointer,
+    dz_pointer,
+    dy_pointer,
+    x_pointer,
+    z_pointer,
+    size,
+    f,
+    distance,
+    WIDTH: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mask = offset < size
     dy = tl.load(dy_pointer + offset, mask=mask, other=0).to(tl.int64)
     x = tl.load(x_pointer + offset, mask=mask, other=0).to(tl.int32)
-    z = tl.load(z_pointer + offset, mask=mask, other=0).to(tl.int32)
+    z = tl.load(z_pointer + in_rows(offset, WIDTH, distance), mask=mask, other=0).to(tl.int32)
     inverse, gate = inverse_and_gate(z, f)
     half_square = integers.shift_round(inverse * inverse, 15)
     slope = tl.where(z < 0, half_square, 65536 - half_square)

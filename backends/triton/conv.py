@@ -8,15 +8,15 @@ from mamba_integer.spec import ops
 from mamba_integer.spec.contract import implements
 
 from . import integers
-from .launch import launch
+from .launch import ceil_div, launch, rows
 
 CHANNELS, STEPS = 256, 16
 
 
 @triton.jit
-def load_input(x_pointer, state_pointer, batch, t, length, channels, channel):
+def load_input(x_pointer, state_pointer, batch, t, length, channels, distance, channel):
     """Load the input at time t, which for t < 0 is in the state."""
-    x = x_pointer + (batch * length + t) * channels + channel
+    x = x_pointer + (batch * length + t) * distance + channel
     old = state_pointer + (batch * 3 + t + 3) * channels + channel
     new = tl.load(x, mask=channel < tl.where(t >= 0, channels, 0), other=0)
     return new + tl.load(old, mask=channel < tl.where(t >= 0, 0, channels), other=0)
@@ -26,12 +26,13 @@ def load_input(x_pointer, state_pointer, batch, t, length, channels, channel):
 def conv_kernel(
     y_pointer,
     state_out_pointer,
-    x_pointer,
     w_pointer,
     bias_pointer,
     state_pointer,
+    x_pointer,
     length,
     channels,
+    distance,
     s: tl.constexpr,
     STEPS: tl.constexpr,
     CHANNELS: tl.constexpr,
@@ -44,7 +45,7 @@ def conv_kernel(
     mask = channel < channels
     if start == 0:
         for j in tl.static_range(3):
-            last = load_input(x_pointer, state_pointer, batch, length - 3 + j, length, channels, channel)
+            last = load_input(x_pointer, state_pointer, batch, length - 3 + j, length, channels, distance, channel)
             tl.store(state_out_pointer + (batch * 3 + j) * channels + channel, last, mask=mask)
     taps = w_pointer + 4 * channel.to(tl.int64)
     w0 = tl.load(taps, mask=mask, other=0).to(tl.int32)
@@ -52,14 +53,14 @@ def conv_kernel(
     w2 = tl.load(taps + 2, mask=mask, other=0).to(tl.int32)
     w3 = tl.load(taps + 3, mask=mask, other=0).to(tl.int32)
     bias = tl.load(bias_pointer + channel, mask=mask, other=0)
-    x0 = load_input(x_pointer, state_pointer, batch, start - 3, length, channels, channel)
-    x1 = load_input(x_pointer, state_pointer, batch, start - 2, length, channels, channel)
-    x2 = load_input(x_pointer, state_pointer, batch, start - 1, length, channels, channel)
+    x0 = load_input(x_pointer, state_pointer, batch, start - 3, length, channels, distance, channel)
+    x1 = load_input(x_pointer, state_pointer, batch, start - 2, length, channels, distance, channel)
+    x2 = load_input(x_pointer, state_pointer, batch, start - 1, length, channels, distance, channel)
     for step in tl.static_range(STEPS):
         t = start + step
         inside = channel < tl.where(t < length, channels, 0)
         place = (batch * length + t) * channels + channel
-        x3 = tl.load(x_pointer + place, mask=inside, other=0)
+        x3 = tl.load(x_pointer + (batch * length + t) * distance + channel, mask=inside, other=0)
         total = bias + w0 * x0 + w1 * x1 + w2 * x2 + w3 * x3
         y = integers.saturate(integers.shift_round(total, s), 16)
         tl.store(y_pointer + place, y.to(tl.int16), mask=inside)
@@ -72,9 +73,11 @@ def causal_conv1d(x, w, bias, state, *, s):
     y, new = (torch.empty(a.shape, dtype=torch.int16, device=x.device) for a in (x, state))
     if new.numel():
         steps = min(STEPS, triton.next_power_of_2(max(length, 1)))
-        programs = triton.cdiv(channels, CHANNELS) * max(1, triton.cdiv(length, steps)) * batch
+        programs = ceil_div(channels, CHANNELS) * max(1, ceil_div(length, steps)) * batch
         sizes = {"STEPS": steps, "CHANNELS": CHANNELS}
-        launch(conv_kernel, programs, (y, new), (x, w, bias, state), length, channels, s=s, **sizes)
+        x, distance = rows(x)
+        extents = length, channels, distance
+        launch(conv_kernel, programs, (y, new), (w, bias, state), *extents, strided=(x,), s=s, **sizes)
     return y, new
 
 

@@ -11,21 +11,20 @@ from mamba_integer.spec.contract import implements
 
 from . import integers
 from .conv import load_input
-from .launch import launch, words
+from .launch import ceil_div, launch, rows, words
 
 CHANNELS, STEPS, AHEAD = 256, 32, 4
 
 
 @triton.jit
-def load_steps(dy_pointer, x_pointer, t, length, channels, channel, COUNT: tl.constexpr):
+def load_steps(dy_pointer, x_pointer, t, length, channels, distance, channel, COUNT: tl.constexpr):
     """Load gradients and inputs of COUNT steps from t on: a store between two loads would keep them in turn."""
-    pitch = tl.full([], channels, tl.int64)
-    place = t * pitch
+    pitch, x_pitch = tl.full([], channels, tl.int64), tl.full([], distance, tl.int64)
     loaded = ()
     for u in tl.static_range(COUNT):
         inside = channel < tl.where(t + u < length, channels, 0)
-        dy = tl.load(dy_pointer + place + u * pitch, mask=inside, other=0).to(tl.int32)
-        x = tl.load(x_pointer + place + u * pitch, mask=inside, other=0).to(tl.int32)
+        dy = tl.load(dy_pointer + (t + u) * pitch, mask=inside, other=0).to(tl.int32)
+        x = tl.load(x_pointer + (t + u) * x_pitch, mask=inside, other=0).to(tl.int32)
         loaded = loaded + ((dy, x),)
     return loaded
 
@@ -57,12 +56,13 @@ def conv_backward_kernel(
     dx_pointer,
     sums_pointer,
     dy_pointer,
-    x_pointer,
     w_pointer,
     bias_pointer,
     state_pointer,
+    x_pointer,
     length,
     channels,
+    distance,
     s: tl.constexpr,
     STEPS: tl.constexpr,
     AHEAD: tl.constexpr,
@@ -76,9 +76,9 @@ def conv_backward_kernel(
     mask = channel < channels
     bias = tl.load(bias_pointer + channel, mask=mask, other=0)
     x = (
-        load_input(x_pointer, state_pointer, batch, start - 3, length, channels, channel).to(tl.int32),
-        load_input(x_pointer, state_pointer, batch, start - 2, length, channels, channel).to(tl.int32),
-        load_input(x_pointer, state_pointer, batch, start - 1, length, channels, channel).to(tl.int32),
+        load_input(x_pointer, state_pointer, batch, start - 3, length, channels, distance, channel).to(tl.int32),
+        load_input(x_pointer, state_pointer, batch, start - 2, length, channels, distance, channel).to(tl.int32),
+        load_input(x_pointer, state_pointer, batch, start - 1, length, channels, distance, channel).to(tl.int32),
     )
     nothing, total = tl.zeros([CHANNELS], tl.int32), tl.zeros([CHANNELS], tl.int64)
     g, sums = (nothing, nothing, nothing), (total, total, total, total)
@@ -86,11 +86,11 @@ def conv_backward_kernel(
     row = batch * length * channels + channel
     dx_pointer += row
     dy_pointer += row
-    x_pointer += row
+    x_pointer += batch * length * distance + channel
     for t in range(start, start + STEPS, AHEAD):
         # Loaded anew, the taps are known to be narrow where they multiply, and a product takes one instruction.
         w = load_taps(w_pointer, channel, mask)
-        loaded = load_steps(dy_pointer, x_pointer, t, length, channels, channel, AHEAD)
+        loaded = load_steps(dy_pointer, x_pointer, t, length, channels, distance, channel, AHEAD)
         put = dx_pointer + (t - 3) * pitch
         for u in tl.static_range(AHEAD):
             dy, newest = loaded[u]
@@ -111,7 +111,7 @@ def conv_backward_kernel(
     # The last three inputs also need the gradients after them, which other programs add to their sums.
     end = start + STEPS
     w = load_taps(w_pointer, channel, mask)
-    loaded = load_steps(dy_pointer, x_pointer, end, length, channels, channel, 3)
+    loaded = load_steps(dy_pointer, x_pointer, end, length, channels, distance, channel, 3)
     put = dx_pointer + (end - 3) * pitch
     for u in tl.static_range(3):
         dy, newest = loaded[u]
@@ -132,10 +132,11 @@ def causal_conv1d_backward(dy, x, w, bias, state, *, s):
     sums = torch.zeros((5, channels), dtype=torch.int64, device=x.device)
     if x.numel():
         steps = min(STEPS, triton.next_power_of_2(length))
-        programs = batch * triton.cdiv(length, steps) * triton.cdiv(channels, CHANNELS)
-        arrays = (dy, x, words(w), bias, state)
+        programs = batch * ceil_div(length, steps) * ceil_div(channels, CHANNELS)
+        arrays, (x, distance) = (dy, words(w), bias, state), rows(x)
         sizes = {"STEPS": steps, "AHEAD": min(AHEAD, steps), "CHANNELS": CHANNELS}
-        launch(conv_backward_kernel, programs, (dx, sums), arrays, length, channels, s=s, **sizes)
+        extents = length, channels, distance
+        launch(conv_backward_kernel, programs, (dx, sums), arrays, *extents, strided=(x,), s=s, **sizes)
     return dx, sums[:4].t().contiguous(), sums[4]
 
 

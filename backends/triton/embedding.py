@@ -7,7 +7,7 @@ import triton.language as tl
 from mamba_integer.spec import ops
 from mamba_integer.spec.contract import implements
 
-from .launch import launch
+from .launch import ceil_div, launch
 
 BLOCK = 1024
 
@@ -16,7 +16,7 @@ BLOCK = 1024
 def embedding(ids, table, *, shift):
     D = table.shape[1]
     y = torch.empty((*ids.shape, D), dtype=torch.int32, device=ids.device)
-    launch(embedding_kernel, ids.numel() * triton.cdiv(D, BLOCK), (y,), (ids, table), D, shift=shift, BLOCK=BLOCK)
+    launch(embedding_kernel, ids.numel() * ceil_div(D, BLOCK), (y,), (ids, table), D, shift=shift, BLOCK=BLOCK)
     return y
 
 

@@ -7,7 +7,7 @@ import triton.language as tl
 from mamba_integer.spec import ops
 from mamba_integer.spec.contract import implements
 
-from .launch import launch
+from .launch import ceil_div, launch
 
 # One element a thread: a warp's atomics fall on neighbouring words.
 BLOCK = 256
@@ -18,7 +18,7 @@ WARPS = BLOCK // 32
 def embedding_backward(ids, dy, *, V):
     D = dy.shape[-1]
     dtable = torch.zeros((V, D), dtype=torch.int64, device=dy.device)
-    programs = ids.numel() * triton.cdiv(D, BLOCK)
+    programs = ids.numel() * ceil_div(D, BLOCK)
     launch(embedding_backward_kernel, programs, (dtable,), (ids, dy), D, BLOCK=BLOCK, num_warps=WARPS)
     return dtable
 

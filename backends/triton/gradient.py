@@ -8,13 +8,16 @@ from mamba_integer.spec import ops, philox
 from mamba_integer.spec.contract import implements
 
 from . import integers
-from .launch import elementwise, launch
+from .launch import ALIGNMENT_BYTES, aligned, ceil_div, elementwise, launch
 from .philox import key_pattern, philox_words
 
+ALIGNMENT = tl.constexpr(ALIGNMENT_BYTES)
 ROUNDING_DOMAIN = tl.constexpr(philox.ROUNDING_DOMAIN)
 # A program's share of a reduction, and how much of it is loaded at a time.
 SHARE, LOADED = 16384, 4096
 COUNTERS_A_PROGRAM = 256
+PROGRAMS_AN_ARRAY = 128
+TYPES = {torch.int8: tl.int8, torch.int16: tl.int16, torch.int32: tl.int32, torch.int64: tl.int64}
 
 
 @implements(ops.saturating_add)
@@ -46,7 +49,7 @@ def gradient_add_kernel(y_pointer, a_pointer, b_pointer, size, BLOCK: tl.constex
 def reduce(kernel, x):
     """Return the int64 that ``kernel`` folds the elements of x into, from zero, by order-free atomics."""
     result = torch.zeros(1, dtype=torch.int64, device=x.device)
-    launch(kernel, triton.cdiv(x.numel(), SHARE), (result,), (x,), x.numel(), SHARE=SHARE, BLOCK=LOADED)
+    launch(kernel, ceil_div(x.numel(), SHARE), (result,), (x,), x.numel(), SHARE=SHARE, BLOCK=LOADED)
     return result
 
 
@@ -63,6 +66,48 @@ def largest_magnitude_kernel(y_pointer, x_pointer, size, SHARE: tl.constexpr, BL
         x = tl.load(x_pointer + start + offset, mask=start + offset < size, other=0)
         largest = tl.maximum(largest, tl.abs(x))
     tl.atomic_max(y_pointer, tl.max(largest).to(tl.int64), sem="relaxed")
+
+
+def largest_magnitudes(arrays):
+    """Return `largest_magnitude` of each array, joined: one launch for all arrays of a type."""
+    result = torch.zeros(len(arrays), dtype=torch.int64, device=arrays[0].device)
+    kinds: dict[torch.dtype, list[tuple[int, torch.Tensor]]] = {}
+    for place, array in enumerate(arrays):
+        kinds.setdefault(array.dtype, []).append((place, aligned(array)))
+    for dtype, members in kinds.items():
+        table = torch.tensor([(place, a.data_ptr(), a.numel()) for place, a in members]).to(result.device)
+        shape = dict(PROGRAMS=PROGRAMS_AN_ARRAY, BLOCK=LOADED)
+        launch(
+            largest_magnitudes_kernel, PROGRAMS_AN_ARRAY * len(members), (result,), (table,), TYPE=TYPES[dtype], **shape
+        )
+    return result
+
+
+@triton.jit
+def pointer_at(table_pointer, TYPE: tl.constexpr):
+    """Load the address of an aligned array."""
+    return tl.multiple_of(tl.load(table_pointer).to(tl.pointer_type(TYPE), bitcast=True), ALIGNMENT)
+
+
+@triton.jit
+def largest_magnitudes_kernel(
+    y_pointer, table_pointer, TYPE: tl.constexpr, PROGRAMS: tl.constexpr, BLOCK: tl.constexpr
+):
+    member, part = tl.program_id(0) // PROGRAMS, (tl.program_id(0) % PROGRAMS).to(tl.int64)
+    place, size = tl.load(table_pointer + 3 * member), tl.load(table_pointer + 3 * member + 2)
+    x_pointer = pointer_at(table_pointer + 3 * member + 1, TYPE)
+    largest = tl.zeros([BLOCK], TYPE)
+    block = tl.arange(0, BLOCK)
+    # Whole blocks have no mask, so that a thread loads many elements at once.
+    whole = size // BLOCK
+    for number in range(part, whole, PROGRAMS):
+        offset = tl.multiple_of(number * BLOCK, BLOCK)
+        largest = tl.maximum(largest, tl.abs(tl.load(x_pointer + offset + block)))
+    if part == whole % PROGRAMS:
+        rest = whole * BLOCK + block
+        largest = tl.maximum(largest, tl.abs(tl.load(x_pointer + rest, mask=rest < size, other=0)))
+    if part * BLOCK < size:
+        tl.atomic_max(y_pointer + place, tl.max(largest).to(tl.int64), sem="relaxed")
 
 
 @implements(ops.round_to_int16)
@@ -99,9 +144,9 @@ def saturate_backward_kernel(dx_pointer, dy_pointer, y_pointer, size, shift, lim
 def stochastic_round_rows(x, e, *, shift, bits, seed, step, stream, first):
     y = torch.empty(x.shape, dtype=torch.int8 if bits <= 8 else torch.int16, device=x.device)
     K = x.shape[-1]
-    blocks = triton.cdiv(K, 4)
+    blocks = ceil_div(K, 4)
     counters = e.numel() * blocks
-    programs = triton.cdiv(counters, COUNTERS_A_PROGRAM)
+    programs = ceil_div(counters, COUNTERS_A_PROGRAM)
     words = (key_pattern(word) for word in (first * blocks, step, stream, seed & philox.MASK, seed >> 32))
     constants = {"K": K, "bits": bits, "BLOCK": COUNTERS_A_PROGRAM}
     launch(stochastic_round_rows_kernel, programs, (y,), (x, e), counters, *words, shift, **constants)
@@ -155,6 +200,7 @@ def stochastic_round_rows_kernel(
 __all__ = [
     "gradient_add",
     "largest_magnitude",
+    "largest_magnitudes",
     "round_to_int16",
     "saturate_backward",
     "saturating_add",

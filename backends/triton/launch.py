@@ -4,17 +4,21 @@ Kernels read memory by its address, so an input of another layout is copied, her
 has room for 2**31 - 1 programs, the other two for 65,535: so a kernel numbers its programs along the first alone.
 """
 
+import contextlib
+
 import torch
-import triton
 
 from mamba_integer.backends.protocol import BackendError
 
 BLOCK = 1024
 MOST_PROGRAMS = (1 << 31) - 1
+ALIGNMENT_BYTES = 16  # of the widest load
 
 
-def launch(kernel, programs, results, inputs, *integers, **constants):
+def launch(kernel, programs, results, inputs, *integers, strided=(), **constants):
     """Run a kernel's programs on fresh results, inputs of any layout (or None), and integers.
+
+    The ``strided`` inputs come after the others and as they are: of `rows`, whose distance is one of the constants.
 
     Raises
     ------
@@ -25,12 +29,32 @@ def launch(kernel, programs, results, inputs, *integers, **constants):
         raise BackendError(f"{kernel.__name__}: {programs} programs, at most {MOST_PROGRAMS}: split the arrays' rows")
     if programs:
         with torch.cuda.device_of(results[0]):  # Triton launches on the current device, wherever the arrays are
-            kernel[(programs,)](*results, *dense(*inputs), *integers, **constants)
+            kernel[(programs,)](*results, *dense(*inputs), *strided, *integers, **constants)
+
+
+def ceil_div(a, b):
+    """Return a / b rounded up: Triton's own takes microseconds per call."""
+    return -(-a // b)
 
 
 def dense(*arrays):
     """Return each array in C order; those that are stay as they are."""
     return [None if array is None else array.contiguous() for array in arrays]
+
+
+def aligned(array):
+    """Return an array in C order that starts where the widest load may."""
+    array = array.contiguous()
+    return array.clone() if array.data_ptr() % ALIGNMENT_BYTES else array
+
+
+def rows(array):
+    """Return an array whose rows, along its last axis, are dense and equally far apart, and by how many elements."""
+    size = array.shape[-1] if array.ndim else 1
+    if array.numel() and not array.is_contiguous() and array.stride(-1) == 1:
+        with contextlib.suppress(RuntimeError):  # rows that are not equally far apart have no such view
+            return array, array.view(-1, size).stride(0)
+    return array.contiguous(), size
 
 
 def words(array):
@@ -41,12 +65,12 @@ def words(array):
     return flat.view(torch.int32)
 
 
-def elementwise(kernel, result, *inputs, **constants):
+def elementwise(kernel, result, *inputs, strided=(), **constants):
     """Run ``kernel(result, *inputs, size, constants, BLOCK)`` once for each block of the flattened result.
 
     Several results, all of one size, come as a tuple.
     """
     results = result if isinstance(result, tuple) else (result,)
     size = results[0].numel()
-    launch(kernel, triton.cdiv(size, BLOCK), results, inputs, size, **constants, BLOCK=BLOCK)
+    launch(kernel, ceil_div(size, BLOCK), results, inputs, size, strided=strided, **constants, BLOCK=BLOCK)
     return result

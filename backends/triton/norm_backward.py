@@ -9,7 +9,7 @@ from mamba_integer.spec.contract import implements
 from mamba_integer.spec.ops.norm_backward import CUT_BITS, UNIT_BITS, final_shifts
 
 from . import integers
-from .launch import launch
+from .launch import ceil_div, launch
 from .norm import scaled_row
 
 # A program sums the gain's gradient over its rows before it adds to memory.
@@ -27,7 +27,7 @@ def bitshift_norm_backward(x, gamma, dy, dr, *, b, e):
     block = triton.next_power_of_2(D)
     launch(
         bitshift_norm_backward_kernel,
-        triton.cdiv(rows, ROWS),
+        ceil_div(rows, ROWS),
         (dx, dgamma),
         (x, gamma, dy, dr),
         rows,

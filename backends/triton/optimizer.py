@@ -9,8 +9,8 @@ from mamba_integer.spec.contract import implements
 from mamba_integer.spec.ops import optimizer as golden
 
 from . import integers
-from .gradient import reduce
-from .launch import elementwise
+from .gradient import PROGRAMS_AN_ARRAY, TYPES, pointer_at, reduce
+from .launch import BLOCK, aligned, ceil_div, elementwise, launch
 
 VOTES = tl.constexpr(golden.VOTES)
 FEWEST_BITS = tl.constexpr(golden.FEWEST_BITS)
@@ -24,7 +24,7 @@ GREATEST_MOMENTUM_EXPONENT = tl.constexpr(golden.MOMENTUM_EXPONENT.high)
 @implements(ops.ternary_project)
 def ternary_project(w):
     N, K = w.shape
-    packed = torch.empty((N, triton.cdiv(K, 4)), dtype=torch.uint8, device=w.device)
+    packed = torch.empty((N, ceil_div(K, 4)), dtype=torch.uint8, device=w.device)
     return elementwise(ternary_project_kernel, packed, w, reduce(magnitude_sum_kernel, w), weights=w.numel(), K=K)
 
 
@@ -67,6 +67,82 @@ def lion_update(w, m, g, *, lr, m_shift, g_up, g_down, low, high, decay):
     return elementwise(lion_update_kernel, (new_w, new_m, clipped), w, m, g, **rule)
 
 
+def lion_updates(arrays, parameters):
+    """Run `lion_update` on many arrays in one launch per type of gradient; return the lists of its results."""
+    device = arrays[0][0].device
+    clipped = torch.zeros(len(arrays), dtype=torch.int64, device=device)
+    results, kinds = [], {}
+    for place, (inputs, rule) in enumerate(zip(arrays, parameters, strict=True)):
+        w, m, g = map(aligned, inputs)
+        results.append(tuple(torch.empty(w.shape, dtype=torch.int32, device=device) for _ in range(2)))
+        held = (*results[-1], w, m, g)
+        numbers = (rule["lr"], *golden.shifts(rule["m_shift"]), rule["g_up"], rule["g_down"], rule["low"], rule["high"])
+        share = golden.decay_share(rule["lr"], rule["decay"])
+        line = (place, w.numel(), *(a.data_ptr() for a in held), *numbers, share)
+        kinds.setdefault(g.dtype, []).append((line, held))
+    constants = dict(MOMENTUM_BITS=golden.MOMENTUM_BITS, LAG_SHIFT=golden.LAG_SHIFT, SHARE_BITS=golden.SHARE_BITS)
+    for dtype, members in kinds.items():
+        table = torch.tensor([line for line, _ in members]).to(device)
+        shape = dict(TYPE=TYPES[dtype], COLUMNS=table.shape[1], PROGRAMS=PROGRAMS_AN_ARRAY, BLOCK=BLOCK)
+        launch(lion_updates_kernel, PROGRAMS_AN_ARRAY * len(members), (clipped,), (table,), **shape, **constants)
+    return *(list(part) for part in zip(*results, strict=True)), list(clipped.split(1))
+
+
+@triton.jit
+def lion_updates_kernel(
+    clipped_pointer,
+    table_pointer,
+    TYPE: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    PROGRAMS: tl.constexpr,
+    MOMENTUM_BITS: tl.constexpr,
+    LAG_SHIFT: tl.constexpr,
+    SHARE_BITS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    member, part = tl.program_id(0) // PROGRAMS, (tl.program_id(0) % PROGRAMS).to(tl.int64)
+    table_pointer += member * COLUMNS
+    place, size = tl.load(table_pointer), tl.load(table_pointer + 1)
+    new_w_pointer = pointer_at(table_pointer + 2, tl.int32)
+    new_m_pointer = pointer_at(table_pointer + 3, tl.int32)
+    w_pointer = pointer_at(table_pointer + 4, tl.int32)
+    m_pointer = pointer_at(table_pointer + 5, tl.int32)
+    g_pointer = pointer_at(table_pointer + 6, TYPE)
+    lr, m_down = tl.load(table_pointer + 7).to(tl.int32), tl.load(table_pointer + 8).to(tl.int32)
+    m_up, g_up, g_down = tl.load(table_pointer + 9), tl.load(table_pointer + 10), tl.load(table_pointer + 11)
+    low, high = tl.load(table_pointer + 12).to(tl.int32), tl.load(table_pointer + 13).to(tl.int32)
+    share = tl.load(table_pointer + 14).to(tl.int32)
+    for number in range(part, (size + BLOCK - 1) // BLOCK, PROGRAMS):
+        offset = tl.multiple_of(number * BLOCK, BLOCK) + tl.arange(0, BLOCK)
+        inside = offset < size
+        w = tl.load(w_pointer + offset, mask=inside, other=0)
+        m = tl.load(m_pointer + offset, mask=inside, other=0)
+        g = tl.load(g_pointer + offset, mask=inside, other=0)
+        rules = lr, m_down, m_up, g_up, g_down, low, high, share
+        new_w, new_m, total = updated(w, m, g, rules, MOMENTUM_BITS, LAG_SHIFT, SHARE_BITS)
+        tl.store(new_w_pointer + offset, new_w, mask=inside)
+        tl.store(new_m_pointer + offset, new_m, mask=inside)
+        clipped = tl.sum(tl.where(inside & (new_w != total), 1, 0))
+        if clipped > 0:
+            tl.atomic_add(clipped_pointer + place, clipped.to(tl.int64), sem="relaxed")
+
+
+@triton.jit
+def updated(w, m, g, rules, MOMENTUM_BITS: tl.constexpr, LAG_SHIFT: tl.constexpr, SHARE_BITS: tl.constexpr):
+    """Return new masters and momenta, and the masters before they are held in their range."""
+    lr, m_down, m_up, g_up, g_down, low, high, share = rules
+    # A momentum is shifted one way: that it fits after the first keeps the sum of the rounding in int32.
+    momentum = integers.saturate(integers.shift_round(m, m_down).to(tl.int64) << m_up, MOMENTUM_BITS).to(tl.int32)
+    gradient = integers.saturate(integers.shift_round(g, g_down.to(tl.int64)), MOMENTUM_BITS)
+    gradient = integers.saturate(gradient << g_up, MOMENTUM_BITS).to(tl.int32)
+    vote = VOTES * momentum + gradient
+    new_m = momentum + integers.shift_round(gradient - momentum, LAG_SHIFT)
+    # The sum stays within 2**29 of zero: a weight loses less than itself.
+    step = tl.where(vote > 0, lr, tl.where(vote < 0, -lr, 0))
+    total = w - step - integers.shift_round(w.to(tl.int64) * share, SHARE_BITS).to(tl.int32)
+    return tl.minimum(tl.maximum(total, low), high), new_m, total
+
+
 @triton.jit(do_not_specialize=["lr", "m_down", "m_up", "g_up", "g_down", "low", "high", "share"])
 def lion_update_kernel(
     new_w_pointer,
@@ -94,20 +170,10 @@ def lion_update_kernel(
     w = tl.load(w_pointer + offset, mask=inside, other=0)
     m = tl.load(m_pointer + offset, mask=inside, other=0)
     g = tl.load(g_pointer + offset, mask=inside, other=0)
-
-    # A momentum is shifted one way: that it fits after the first keeps the sum of the rounding in int32.
-    momentum = integers.saturate(integers.shift_round(m, m_down).to(tl.int64) << m_up, MOMENTUM_BITS).to(tl.int32)
-    gradient = integers.saturate(integers.shift_round(g, g_down.to(tl.int64)), MOMENTUM_BITS)
-    gradient = integers.saturate(gradient << g_up, MOMENTUM_BITS).to(tl.int32)
-    vote = VOTES * momentum + gradient
-    new_m = momentum + integers.shift_round(gradient - momentum, LAG_SHIFT)
-    tl.store(new_m_pointer + offset, new_m, mask=inside)
-
-    # The sum stays within 2**29 of zero: a weight loses less than itself.
-    step = tl.where(vote > 0, lr, tl.where(vote < 0, -lr, 0))
-    total = w - step - integers.shift_round(w.to(tl.int64) * share, SHARE_BITS).to(tl.int32)
-    new_w = tl.minimum(tl.maximum(total, low), high)
+    rules = lr, m_down, m_up, g_up, g_down, low, high, share
+    new_w, new_m, total = updated(w, m, g, rules, MOMENTUM_BITS, LAG_SHIFT, SHARE_BITS)
     tl.store(new_w_pointer + offset, new_w, mask=inside)
+    tl.store(new_m_pointer + offset, new_m, mask=inside)
     clipped = tl.sum(tl.where(inside & (new_w != total), 1, 0))
     if clipped > 0:
         tl.atomic_add(clipped_pointer, clipped.to(tl.int64), sem="relaxed")
@@ -181,4 +247,4 @@ def momentum_exponent_kernel(
     tl.store(y_pointer + offset, y, mask=offset < size)
 
 
-__all__ = ["gradient_exponent", "learning_rate", "lion_update", "momentum_exponent", "ternary_project"]
+__all__ = ["gradient_exponent", "learning_rate", "lion_update", "lion_updates", "momentum_exponent", "ternary_project"]

@@ -7,7 +7,7 @@ import triton.language as tl
 from mamba_integer.spec import ops
 from mamba_integer.spec.contract import implements
 
-from .launch import launch
+from .launch import ceil_div, launch
 
 BLOCK = 512
 FORWARD, INVERSE = tl.constexpr(1), tl.constexpr(-1)
@@ -75,7 +75,7 @@ def turn_pairs(x, lam, gam, quadrant, s, direction):
     y = torch.empty(x.shape, dtype=torch.int32, device=x.device)
     pairs = x.numel() // 2
     constants = {"s": s, "direction": direction, "BLOCK": BLOCK}
-    launch(turn_kernel, triton.cdiv(pairs, BLOCK), (y,), (x, lam, gam, quadrant), pairs, lam.numel(), **constants)
+    launch(turn_kernel, ceil_div(pairs, BLOCK), (y,), (x, lam, gam, quadrant), pairs, lam.numel(), **constants)
     return y
 
 

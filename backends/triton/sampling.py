@@ -10,7 +10,7 @@ from mamba_integer.spec.ops import sampling as golden
 from mamba_integer.spec.philox import MASK
 
 from . import integers
-from .launch import launch
+from .launch import ceil_div, launch
 from .loss import load_logits, pow2_weights, row_maximum, tile
 from .philox import key_pattern, philox_words
 
@@ -45,7 +45,7 @@ def philox4x32(counter, *, key0, key1):
     word = torch.empty(counter.shape, dtype=torch.int32, device=counter.device)
     size = word.numel() // 4
     keys = key_pattern(key0), key_pattern(key1)
-    launch(philox4x32_kernel, triton.cdiv(size, PHILOX_BLOCK), (word,), (counter,), *keys, size, BLOCK=PHILOX_BLOCK)
+    launch(philox4x32_kernel, ceil_div(size, PHILOX_BLOCK), (word,), (counter,), *keys, size, BLOCK=PHILOX_BLOCK)
     return word
 
 

@@ -1,4 +1,4 @@
-"""The powers of two of a chunk in kernels: ``spec.ops.ssd_chunk``, C1 to C3 and the weights of C7."""
+"""The factors of a chunk in kernels: ``spec.ops.ssd_chunk``, C1 to C3, the exponents of C4 and the weights of C7."""
 
 import triton
 import triton.language as tl
@@ -9,6 +9,7 @@ from . import integers
 
 DECAY_BITS = tl.constexpr(definition.DECAY_BITS)
 DECAY_ONE = tl.constexpr(1 << definition.DECAY_BITS)
+DECAY_HALF = tl.constexpr(1 << (definition.DECAY_BITS - 1))
 FRACTION_BITS = tl.constexpr(definition.FRACTION_BITS)
 LARGEST_EXPONENT = tl.constexpr(definition.LARGEST_EXPONENT)
 LARGEST_ROW_EXPONENT = tl.constexpr(definition.LARGEST_ROW_EXPONENT)
@@ -16,6 +17,20 @@ LARGEST_TWO_LIMBS = tl.constexpr(definition.LARGEST_TWO_LIMBS)
 ONE = tl.constexpr(definition.ONE)
 POWER_BITS = tl.constexpr(definition.POWER_BITS)
 C0, C1, C2, C3, C4, C5, C6 = (tl.constexpr(c) for c in definition.POWER)
+
+
+@triton.jit
+def round_by(x, s):
+    """Return shift_round(x, s) for int32 x and a tensor s."""
+    half = ((tl.zeros_like(s) + 1) << s) >> 1
+    return (x + half) >> s
+
+
+@triton.jit
+def row_exponent(largest):
+    """Return the least e >= 1 with which a row's largest magnitude is rounded to at most 127."""
+    e = tl.maximum(integers.bit_length(largest) - 7, 1)
+    return e + (round_by(largest, e) > 127).to(e.dtype)
 
 
 @triton.jit
@@ -77,6 +92,13 @@ def gains(sums, d, bits: tl.constexpr):
 
 
 @triton.jit
+def lags(whole, column):
+    """Return by how much the product of row and column is shifted."""
+    # Below 0 above the diagonal alone: unsigned, such a lag is a large one.
+    return tl.minimum((whole[:, None] - column[None, :]).to(tl.uint32), 31).to(tl.int32)
+
+
+@triton.jit
 def input_weights(sums, d, whole):
     """Return the weights of a chunk's inputs, their exponent r and the decay; a chunk not whole changes no state."""
     last = tl.max(sums, 0)
@@ -85,3 +107,16 @@ def input_weights(sums, d, whole):
     weight = tl.where(whole, weight, 0)
     r = tl.maximum(integers.bit_length(tl.max(weight, 0)) - 8, 0)
     return weight, r, tl.where(whole, power(last, DECAY_BITS), DECAY_ONE)
+
+
+@triton.jit
+def weighed_limbs(x, weights, r):
+    """Return the high and the low limb of x times its weights over 2**r, rounded: both straight from the product."""
+    product = x.to(tl.int32) * weights + ((1 << r) >> 1)
+    return ((product + (128 << r)) >> (r + 8)).to(tl.int8), (product >> r).to(tl.int8)
+
+
+@triton.jit
+def next_state(state, added, r, kept, half):
+    """Return the state after a chunk, whose weighed inputs and b have the product ``added``."""
+    return ((state.to(tl.int64) * kept + half) >> DECAY_BITS).to(tl.int32) + added * (4 << r)

@@ -5,27 +5,34 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
-from . import linear_backward, scan
+from . import linear_backward, scan, ssd_chunk
 
-# What each variant sets in which module, instead of what it is there.
-VARIANTS: dict[str, list[tuple[ModuleType, dict[str, Any]]]] = {
-    "16 states a program": [(scan, {"PROGRAMS": 0})],
-    "8 states a program": [(scan, {"PROGRAMS": 0, "SLICES": (8, 4)})],
-    "large tiles": [(linear_backward, {"SMALL_TILE": linear_backward.LARGE_TILE})],
+SCANS = ("selective_scan", "ssd_scan")
+# The ops that each variant changes, and what it sets in which module.
+VARIANTS: dict[str, tuple[tuple[str, ...], ModuleType, dict[str, Any]]] = {
+    "16 states a program": (SCANS, scan, {"PROGRAMS": 0}),
+    "8 states a program": (SCANS, scan, {"PROGRAMS": 0, "SLICES": (8, 4)}),
+    "outputs after states": (("ssd_chunk_scan",), ssd_chunk, {"FEWEST_WALKS": 1 << 30, "FEW_CHUNKS": 0}),
+    "large tiles": (
+        ("ternary_linear_backward", "ternary_linear_backward_weight"),
+        linear_backward,
+        {"SMALL_TILE": linear_backward.LARGE_TILE},
+    ),
 }
 
 
-def variants() -> tuple[str, ...]:
-    """Return the names of the launches that small arrays don't have by themselves."""
-    return tuple(VARIANTS)
+def variants(op: str) -> tuple[str, ...]:
+    """Return the names of the launches that small arrays of an op don't have by themselves."""
+    return tuple(name for name, (changed, _, _) in VARIANTS.items() if op in changed)
 
 
 @contextlib.contextmanager
 def variant(name: str) -> Iterator[None]:
     """Launch kernels inside the block, for arrays of any size, as a variant says."""
-    with contextlib.ExitStack() as stack:
-        for module, changes in VARIANTS[name]:
-            usual = {key: vars(module)[key] for key in changes}
-            stack.callback(vars(module).update, usual)
-            vars(module).update(changes)
+    _, module, changes = VARIANTS[name]
+    usual = {key: vars(module)[key] for key in changes}
+    vars(module).update(changes)
+    try:
         yield
+    finally:
+        vars(module).update(usual)

@@ -1,7 +1,7 @@
 """One op of one backend: every kind of case that it has, until one fails."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,7 +23,7 @@ from .journal import Journal
 from .layouts import CONTIGUOUS, has_layout
 from .relations import RELATIONS, draw_relation
 
-SHARE, SHARE_BITS = 30, 16  # examples that run in one go, and bits of a seed that number them
+SHARE, SHARE_BITS = 15, 16  # examples that run in one go, and bits of a seed that number them
 CASES_A_RELATION_CASE = 6
 SAME_IN_VARIANTS = ("layouts", "pairs")  # groups that the full preset alone runs again there
 AGAIN = 3  # cases that run again after all: a result that a backend remembers has been overwritten since
@@ -34,7 +34,7 @@ LARGE_RUNS = 3  # of each large case, in the full preset of each listed one, whe
 class Task:
     """One share of an op's cases, for one backend after the other: the golden results are computed once.
 
-    Each ``share`` of an op draws cases of its own; share 0 also has what isn't drawn.
+    Each ``share`` of an op draws cases of its own, and takes one of every ``shares`` cases that aren't drawn.
     """
 
     op: str
@@ -43,6 +43,7 @@ class Task:
     seed: int = 0
     exhaustive: bool = False
     share: int = 0
+    shares: int = 1
 
     def only(self, backends: Iterable[Backend]) -> "Task":
         return replace(self, backends=tuple(backends))
@@ -53,7 +54,8 @@ def run_task(task: Task, journal: Journal, title: str = "") -> list[Result]:
     results = []
     for position, backend in enumerate(task.backends):
         journal.start(f"{title} {position}")
-        results.append(conform_op(backend, task.op, task.preset, task.seed, task.exhaustive, task.share, journal))
+        rules = task.preset, task.seed, task.exhaustive, task.share, task.shares
+        results.append(conform_op(backend, task.op, *rules, journal))
     return results
 
 
@@ -66,9 +68,9 @@ def preset_for(backend: Backend, preset: str) -> Preset:
     return replace(few, cost=min(few.cost, largest * few.repetitions))
 
 
-def variants(backend: Backend) -> tuple[str, ...]:
-    """Return the names of the paths that a backend doesn't take by itself at the sizes of the suite."""
-    return tuple(getattr(backend.ops, "variants", tuple)())
+def variants(backend: Backend, op: str) -> tuple[str, ...]:
+    """Return the names of an op's paths that a backend doesn't take by itself at the sizes of the suite."""
+    return tuple(backend.ops.variants(op)) if hasattr(backend.ops, "variants") else ()
 
 
 def variant_of(backend: Backend, name: str) -> AbstractContextManager[Any]:
@@ -119,8 +121,7 @@ class Judge:
     def check_generated(self, listed: Listed, case: Case | None, variant: str = "") -> None:
         """Check a case made from the contract, and note what it covers: nothing where the arrays lack a layout."""
         if case is None:
-            for point in listed.points:
-                self.result.points.pop(point, None)
+            self.result.impossible.update(listed.points)
             return
         lacking = [name for name in case.layouts if not has_layout(self.backend, name)]
         if len(lacking) == len([name for name in case.layouts if name != CONTIGUOUS]) > 0:
@@ -138,16 +139,17 @@ def conform_op(
     run_seed: int = 0,
     exhaustive: bool = False,
     share: int = 0,
+    shares: int = 1,
     journal: Journal | None = None,
 ) -> Result:
-    """Hold a backend's op against the golden op on listed and drawn cases, and against itself."""
+    """Hold a backend's op against the golden op on listed and drawn cases, and against itself: one of ``shares``."""
     result = Result(op, backend.name, backend.device)
     if not backend.has(op):
         result.status = "missing"
         return result
     judge = Judge(backend, result, journal or Journal())
     try:
-        _conform(judge, op, preset, run_seed, exhaustive, share)
+        _conform(judge, op, preset, run_seed, exhaustive, share, shares)
     except Failure as failure:
         failure.history = tuple(judge.journal.cases)
         result.status, result.failure = "failed", failure
@@ -157,29 +159,30 @@ def conform_op(
     return result
 
 
-def _conform(judge: Judge, op: str, preset: str, run_seed: int, exhaustive: bool, share: int) -> None:
+def _conform(judge: Judge, op: str, preset: str, run_seed: int, exhaustive: bool, share: int, shares: int) -> None:
+    def part(cases: Iterable[Any]) -> Iterator[Any]:
+        return islice(cases, share, None, shares)
+
     backend = judge.backend
     numbers = preset_for(backend, preset)
-    own_seed = (run_seed << SHARE_BITS) + share
+    judge.result.points = Counter(dict.fromkeys(points_of(op), 0))
+    for case in part(extreme_cases(op, numbers.extremes)):
+        judge.check_list("extremes", case)
+    for large in part(large_cases(op, run_seed)):
+        for _ in range(1 if backend.device == "cpu" else LARGE_RUNS):
+            judge.check_list("large", large)
+    again = preset == "full" and backend.device != "cpu"
+    for _ in range(LARGE_RUNS if again else 1):
+        for listed, generated in part(listed_cases(op, numbers)):
+            judge.check_generated(listed, generated)
+    for case in islice(part(extreme_cases(op, numbers.extremes)), AGAIN):
+        judge.check_list("again", case)
+    for name in variants(backend, op):
+        _conform_variant(judge, op, numbers, name, part)
     examples = min(SHARE, numbers.drawn - share * SHARE)
-    if share == 0:
-        judge.result.points = Counter(dict.fromkeys(points_of(op), 0))
-        for case in extreme_cases(op, numbers.extremes):
-            judge.check_list("extremes", case)
-        for large in large_cases(op, run_seed):
-            for _ in range(1 if backend.device == "cpu" else LARGE_RUNS):
-                judge.check_list("large", large)
-        again = preset == "full" and backend.device != "cpu"
-        for _ in range(LARGE_RUNS if again else 1):
-            for listed, generated in listed_cases(op, numbers):
-                judge.check_generated(listed, generated)
-        for case in islice(extreme_cases(op, numbers.extremes), AGAIN):
-            judge.check_list("again", case)
-        for name in variants(backend):
-            _conform_variant(judge, op, numbers, name)
     if examples > 0:
-        _draw(judge, op, examples, own_seed)
-    for every in exhaustive_cases(op, backend) if exhaustive and share == 0 else ():
+        _draw(judge, op, examples, (run_seed << SHARE_BITS) + share)
+    for every in part(exhaustive_cases(op, backend)) if exhaustive else ():
         judge.check_list(f"exhaustive {every.exhaustive}", every)
 
 
@@ -193,14 +196,14 @@ def _draw(judge: Judge, op: str, examples: int, own_seed: int) -> None:
             judge.draw(name, few, own_seed, partial(draw_relation, name, op))
 
 
-def _conform_variant(judge: Judge, op: str, numbers: Preset, name: str) -> None:
+def _conform_variant(judge: Judge, op: str, numbers: Preset, name: str, part: Callable[..., Iterator[Any]]) -> None:
     """Check the listed cases again where the backend takes other paths, more than once where they may race."""
     try:
         with variant_of(judge.backend, name):
             for _ in range(numbers.repetitions):
-                for case in extreme_cases(op, numbers.extremes):
+                for case in part(extreme_cases(op, numbers.extremes)):
                     judge.check_list(f"extremes, {name}", case)
-                for listed, generated in listed_cases(op, numbers):
+                for listed, generated in part(listed_cases(op, numbers)):
                     if listed.group not in SAME_IN_VARIANTS or numbers.repetitions > 1:
                         judge.check_generated(listed, generated, f", {name}")
     except Failure as failure:

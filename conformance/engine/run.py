@@ -7,6 +7,7 @@ from typing import Any
 
 from mamba_integer.backends import Backend
 from mamba_integer.spec import OPS
+from mamba_integer.spec.contract import find_op
 
 from ..presets import PRESETS, TIMEOUT
 from ..report import Report, Result, Text
@@ -58,7 +59,8 @@ def conform(
         if not result.shares:
             progress(result)
 
-    tasks = [Task(op, tested, preset, run_seed, exhaustive, share) for op in selected for share in shares]
+    order = sorted(selected, key=arguments, reverse=True) if jobs else selected
+    tasks = [Task(op, tested, preset, run_seed, exhaustive, share, len(shares)) for op in order for share in shares]
     if jobs == 0:
         for task in tasks:
             for backend, result in zip(task.backends, run_task(task, Journal()), strict=True):
@@ -70,6 +72,11 @@ def conform(
         tasks = [task.only(backends) for task, backends in zip(left, open_, strict=True) if backends]
     confirm(report.failures, timeout)
     return report
+
+
+def arguments(op: str) -> int:
+    """Return the number of an op's arguments: the more it has, the more cases, and the longer they take."""
+    return len(find_op(op).inputs) + len(find_op(op).parameters)
 
 
 def run_texts(

@@ -34,8 +34,8 @@ from .threads import spreading_from
 from .transform import *
 
 
-def variants() -> tuple[str, ...]:
-    """Return the names of the paths that small arrays don't take by themselves."""
+def variants(op: str) -> tuple[str, ...]:
+    """Return the names of the paths that small arrays of an op don't take by themselves: of each op the same."""
     return ("parallel",)
 
 

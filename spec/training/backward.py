@@ -107,9 +107,14 @@ class Exponents:
         return exponent + scale["shift"]
 
 
+def largest_magnitudes(ops: Any, magnitudes: Callable | None, arrays: list[Any]) -> list[Any]:
+    """Return the largest magnitudes of arrays in some pieces to be joined: one, where the backend has a way."""
+    return [magnitudes(arrays)] if magnitudes else [ops.largest_magnitude(array) for array in arrays]
+
+
 @dataclass
 class Pass:
-    """One backward pass over some rows of a batch: its ops and constants, the largest gradients and the results."""
+    """One backward pass over some rows of a batch: its ops and constants, the largest magnitudes and the results."""
 
     ops: Any
     join: Callable
@@ -119,15 +124,24 @@ class Pass:
     streams: Mapping[str, int]
     rotation: tuple[Any, ...] | None
     observe: Observe | None = None
-    largest: dict[str, Any] = field(default_factory=dict)
+    magnitudes: Callable | None = None  # what a backend has to find those of several arrays at once
+    seen: list[str] = field(default_factory=list)
+    largest: list[Any] = field(default_factory=list)  # magnitudes of the gradients seen, to be joined
+    unmeasured: list[Any] = field(default_factory=list)  # the gradients seen since `measure`
     gradients: dict[str, Any] = field(default_factory=dict)
     scales: dict[str, int] = field(default_factory=dict)  # the gradients' exponents, but for a constant of each
 
     def see(self, name: str, array: Any) -> Any:
-        self.largest[name] = self.ops.largest_magnitude(array)
+        self.seen.append(name)
+        self.unmeasured.append(array)
         if self.observe:
             self.observe(layer_of(name), f"gradient of {name}", array)
         return array
+
+    def measure(self) -> None:
+        """Find the largest magnitudes of the gradients seen, and let go of them: once a layer, for memory's sake."""
+        self.largest += largest_magnitudes(self.ops, self.magnitudes, self.unmeasured)
+        self.unmeasured.clear()
 
     def note(self, name: str, gradient: Any, scale: int) -> None:
         self.gradients[name], self.scales[name] = gradient, scale
@@ -351,7 +365,9 @@ class NetworkBackward:
         none = run.zeros_like(r)
         dr, d_gain = ops.bitshift_norm_backward(r, norm, run.see("head.u", d_u), none, b=f.mantissa, e=e)
         run.note("norm", d_gain, self.exponents.used["head.u"])
+        run.measure()
         for backward, before in zip(reversed(self.blocks), reversed(streams), strict=True):
             dr = backward(run, tape, before, state, dr)
+            run.measure()
         table = weights["embedding"]
         run.note("embedding", ops.embedding_backward(ids, dr, V=table.shape[0]), RESIDUAL_EXPONENT)

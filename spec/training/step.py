@@ -13,7 +13,15 @@ from ..model.blocks import Call, Network, Observe
 from ..model.config import MAMBA2, ModelConfig
 from ..model.formats import FORMATS, Formats, state_formats
 from ..model.language_model import attach, joiner, rotations
-from .backward import Exponents, NetworkBackward, Pass, first_exponent, gradient_names, is_operand
+from .backward import (
+    Exponents,
+    NetworkBackward,
+    Pass,
+    first_exponent,
+    gradient_names,
+    is_operand,
+    largest_magnitudes,
+)
 from .masters import Master, initial_masters, masters_of, project
 from .options import Options
 from .proof import prove_step
@@ -87,6 +95,10 @@ class Run:
     @cached_property
     def join(self) -> Callable:
         return joiner(self.ops)
+
+    def at_once(self, name: str) -> Callable | None:
+        """Return what the backend has to run an op on many arrays at once, if it has such."""
+        return getattr(getattr(self.ops, "ops", self.ops), name, None)
 
     @cached_property
     def masters(self) -> dict[str, Master]:
@@ -224,7 +236,8 @@ def one_pass(run, network, backward, exponents, ids, step, first, observe=None):
     losses = ops.cross_entropy_pow2(logits, target, f=f)
     stream = len(run.streams)
     d_logits = ops.cross_entropy_pow2_backward(logits, target, f=f, stream=stream, **rounding)
-    backward_pass = Pass(ops, run.join, run.zeros_like, exponents, rounding, run.streams, rotation, observe)
+    constants = exponents, rounding, run.streams, rotation, observe, run.at_once("largest_magnitudes")
+    backward_pass = Pass(ops, run.join, run.zeros_like, *constants)
     backward(backward_pass, tape, read, start, d_logits)
     return backward_pass, losses
 
@@ -245,10 +258,9 @@ class BatchSums:
             held = self.gradients.get(name)
             self.gradients[name] = gradient if held is None else run.kernels.gradient_add(held, gradient)
         self.scales |= backward_pass.scales
-        places = [run.streams[name] for name in backward_pass.largest]
-        self.largest[places] = np.maximum(
-            self.largest[places], run.store(run.join(list(backward_pass.largest.values()), 0))
-        )
+        places = [run.streams[name] for name in backward_pass.seen]
+        largest = run.store(run.join(backward_pass.largest, 0))
+        self.largest[places] = np.maximum(self.largest[places], largest)
         losses = run.store(losses)
         self.totals += losses.sum(dtype=np.int64), losses.size
 
@@ -260,27 +272,37 @@ class BatchSums:
             self.largest, self.totals = exchange.max(self.largest), exchange.sum([self.totals])[0]
 
 
+def one_by_one(update: Callable) -> Callable:
+    """Return what runs `lion_update` on many arrays, one after the other: masters, momenta and counts of clipped."""
+
+    def updates(arrays, parameters):
+        return zip(*(update(*a, **p) for a, p in zip(arrays, parameters, strict=True)), strict=True)
+
+    return updates
+
+
 def update(run: Run, state: State, exponents: Exponents, sums: BatchSums) -> tuple[State, Metrics]:
     """Return the state after the optimizer's step."""
     ops, rules, options = run.kernels, run.masters, run.options
     rate = int(golden.learning_rate(np.array(state.step, np.int32), **options.schedule))
     names = list(state.masters)
-    magnitudes = [ops.largest_magnitude(sums.gradients[name]) for name in names]
-    magnitudes += [ops.largest_magnitude(state.momenta[name]) for name in names]
+    arrays = [table[name] for table in (sums.gradients, state.momenta) for name in names]
+    magnitudes = largest_magnitudes(ops, run.at_once("largest_magnitudes"), arrays)
     gradient, momentum = run.store(run.join(magnitudes, 0)).reshape(2, len(names))
     before, scale = (np.array([table[n] for n in names], np.int32) for table in (state.momentum_exponents, sums.scales))
     after = golden.momentum_exponent(before, scale, gradient, momentum)
-    masters, momenta, clipped = {}, {}, []
+    arrays, parameters = [], []
     for i, name in enumerate(names):
         rule, up = rules[name], int(after[i] - scale[i])
         # A gradient of zeros has no magnitude that would keep the shift in its range.
         shifts = {"m_shift": int(before[i] - after[i]), "g_up": min(max(up, 0), 27), "g_down": min(max(-up, 0), 62)}
         limits = {"low": rule.low, "high": rule.high, "decay": options.decay if rule.decays else 0}
-        arrays = (state.masters[name], state.momenta[name], sums.gradients[name])
-        masters[name], momenta[name], cut = ops.lion_update(*arrays, lr=rule.rate(rate), **shifts, **limits)
-        clipped.append(cut)
+        arrays.append((state.masters[name], state.momenta[name], sums.gradients[name]))
+        parameters.append({"lr": rule.rate(rate), **shifts, **limits})
+    updates = run.at_once("lion_updates") or one_by_one(ops.lion_update)
+    masters, momenta, clipped = (dict(zip(names, part, strict=True)) for part in updates(arrays, parameters))
     loss, tokens = sums.totals.tolist()
-    metrics = Metrics(loss, tokens, int(run.store(run.join(clipped, 0)).sum()), rate)
+    metrics = Metrics(loss, tokens, int(run.store(run.join(list(clipped.values()), 0)).sum()), rate)
     exponents_after = dict(zip(names, after.tolist(), strict=True))
     return State(
         state.step + 1, masters, momenta, next_exponents(run, state, exponents, sums), exponents_after

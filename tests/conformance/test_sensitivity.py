@@ -15,6 +15,7 @@ from mamba_integer.conformance.engine.layouts import CONTIGUOUS, LAYOUTS, has_la
 from mamba_integer.conformance.engine.pairs import ENDS
 from mamba_integer.conformance.engine.sensitivity import ALIVE, alive, felt, results_of
 from mamba_integer.conformance.presets import PRESETS
+from mamba_integer.conformance.report import Result
 
 SMOKE = PRESETS["smoke"]
 
@@ -94,3 +95,15 @@ def test_the_full_preset_hits_every_point(op):
 def test_variants_run_and_are_counted():
     result = conform_op(load("numba"), "isqrt", "smoke")
     assert result.status == "passed" and result.groups["extremes, parallel"] and result.groups["sizes, parallel"]
+
+
+def test_shares_split_what_is_listed():
+    """Several processes take an op's cases, each a part; together they are those of one."""
+    golden = Backend("golden", spec)
+    whole = conform_op(golden, "isqrt", "smoke")
+    total = Result("isqrt", "golden", shares=3)
+    for share in range(3):
+        total.add(conform_op(golden, "isqrt", "smoke", share=share, shares=3))
+    split = {group: total.groups[group] for group in ("extremes", "large", "sizes", "pairs", "far")}
+    assert split == {group: whole.groups[group] for group in split} and any(split.values())
+    assert total.coverpoints == whole.coverpoints and total.status == "passed"

@@ -2,6 +2,7 @@
 
 from random import Random
 
+import numpy as np
 import pytest
 import torch
 
@@ -80,3 +81,12 @@ def test_dense_inputs_are_not_copied():
 def test_bytes_are_read_as_words(view):
     array = view(torch.arange(32, dtype=torch.int8))
     assert words(array).tolist() == [int.from_bytes(bytes(row), "little") for row in array.tolist()]
+
+
+def test_many_arrays_at_once_are_one_after_the_other():
+    backend, random = load("triton"), np.random.default_rng(0)
+    sizes = ((5, "int16"), (0, "int32"), (9000, "int16"), (70, "int64"), (3, "int8"))
+    arrays = [backend.load(random.integers(-100, 100, size).astype(dtype)) for size, dtype in sizes]
+    arrays += [arrays[2][1:77], arrays[2].reshape(90, 100)[:, 3:9]]
+    want = [int(backend.ops.largest_magnitude(array)) for array in arrays]
+    assert backend.ops.largest_magnitudes(arrays).tolist() == want

@@ -1,0 +1,256 @@
+"""What the backward of the chunked scan needs of a chunk before its gradients: its factors, and both boundaries.
+
+A chunk's gradients depend on the state before it and on the gradient of the state after it. Two kernels walk through
+the chunks of a head, one forwards and one backwards, and keep both as two limbs; then every chunk is on its own.
+"""
+
+import triton
+import triton.language as tl
+
+from mamba_integer.spec.ops import ssd_chunk as definition
+
+from . import integers
+from .ssd_chunk import seen_limbs
+from .ssd_chunk_factors import (
+    DECAY_BITS,
+    DECAY_HALF,
+    LARGEST_TWO_LIMBS,
+    POWER_BITS,
+    exponent_sums,
+    fraction_power,
+    gains,
+    input_weights,
+    next_state,
+    power,
+    round_by,
+    rounded_power,
+    weighed_limbs,
+)
+
+POWER_ONE = tl.constexpr(1 << definition.POWER_BITS)
+# Planes of integers for each position and head, and of integers for each chunk and head.
+WHOLE, COLUMN, GAIN, DOWN, CARRIED, WEIGHT, DECAY, RATIO, SLOPE_EXPONENT = (tl.constexpr(i) for i in range(9))
+PLANES = 9
+KEPT, INPUT_SHIFT, ERROR_SHIFT, SLOPE_SHIFT, QUERY_SHIFT = (tl.constexpr(i) for i in range(5))
+CHUNK_PLANES = 5
+
+
+@triton.jit
+def rescale(x, s):
+    """Return x / 2**s, rounded, for int64 x and a tensor s of either sign."""
+    s = s.to(tl.int64)
+    down = tl.maximum(s, 0)
+    return ((x << tl.maximum(-s, 0)) + (((tl.zeros_like(s) + 1) << down) >> 1)) >> down
+
+
+@triton.jit
+def limb_exponent(largest):
+    """Return the least e >= 0 with which a magnitude is rounded to two limbs."""
+    largest = largest.to(tl.int64)
+    e = tl.maximum(integers.bit_length(largest) - 15, 0)
+    return (e + (rescale(largest, e) > LARGEST_TWO_LIMBS).to(e.dtype)).to(tl.int32)
+
+
+@triton.jit
+def limbs(short):
+    """Return the high and the low signed byte of a number of two limbs."""
+    return ((short + 128) >> 8).to(tl.int8), short.to(tl.int8)
+
+
+@triton.jit
+def factors_kernel(
+    planes_pointer,
+    chunks_pointer,
+    d_pointer,
+    dy_pointer,
+    length,
+    heads,
+    width,
+    chunks,
+    plane,
+    chunk_plane,
+    WEIGHT_BITS: tl.constexpr,
+    CARRIED_BITS: tl.constexpr,
+    Q: tl.constexpr,
+    TILE: tl.constexpr,
+    CHANNELS: tl.constexpr,
+):
+    """Compute a chunk's powers of two for one head, and the shift of its errors."""
+    program, plane = tl.program_id(0).to(tl.int64), tl.cast(plane, tl.int64)
+    n, head, row = program % chunks, program // chunks % heads, program // chunks // heads
+    q = tl.arange(0, TILE)
+    time = n * Q + q
+    inside = (q < Q) & (time < length)
+    place = (row * length + time) * heads + head
+    d = tl.load(d_pointer + place, mask=inside, other=0).to(tl.int32)
+    sums = exponent_sums(d)
+    power_of_fraction = fraction_power(sums)
+    whole, column, gain = gains(sums, d, WEIGHT_BITS)
+    weight, r, kept = input_weights(sums, d, n * Q + Q <= length)
+    decay = rounded_power(power_of_fraction, sums, DECAY_BITS)
+    # No power is above one, so the divisor is 1 where the gate passes nothing.
+    gate = power(d, POWER_BITS).to(tl.int64)
+    ratio = tl.where(d > 0, (gate << DECAY_BITS) // tl.maximum(-gate + POWER_ONE, 1), 0).to(tl.int32)
+
+    largest = tl.zeros([TILE], tl.int32)
+    for start in range(0, width, CHANNELS):
+        p = start + tl.arange(0, CHANNELS)
+        dy = tl.load(
+            dy_pointer + place[:, None] * width + p[None, :], mask=inside[:, None] & (p < width)[None, :], other=0
+        )
+        largest = tl.maximum(largest, tl.max(tl.abs(dy.to(tl.int32)), 1))
+
+    planes_pointer += program * TILE + q
+    tl.store(planes_pointer + WHOLE * plane, whole)
+    tl.store(planes_pointer + COLUMN * plane, column)
+    tl.store(planes_pointer + GAIN * plane, gain)
+    tl.store(planes_pointer + DOWN * plane, round_by(power_of_fraction, tl.zeros_like(q) + (POWER_BITS - DECAY_BITS)))
+    tl.store(planes_pointer + CARRIED * plane, rounded_power(power_of_fraction, sums, CARRIED_BITS))
+    tl.store(planes_pointer + WEIGHT * plane, weight)
+    tl.store(planes_pointer + DECAY * plane, decay)
+    tl.store(planes_pointer + RATIO * plane, ratio)
+    chunks_pointer += program
+    tl.store(chunks_pointer + KEPT * chunk_plane, kept)
+    tl.store(chunks_pointer + INPUT_SHIFT * chunk_plane, r)
+    tl.store(chunks_pointer + ERROR_SHIFT * chunk_plane, limb_exponent(tl.max(largest * decay, 0)))
+
+
+@triton.jit
+def layout_kernel(
+    keys_pointer,
+    turned_keys_pointer,
+    queries_pointer,
+    turned_queries_pointer,
+    b_pointer,
+    c_pointer,
+    length,
+    chunks,
+    states,
+    Q: tl.constexpr,
+    TILE: tl.constexpr,
+    STATES: tl.constexpr,
+):
+    """Lay a chunk's b and c out on the grid, (time, state) and (state, time)."""
+    program = tl.program_id(0).to(tl.int64)
+    n, row = program % chunks, program // chunks
+    q, s = tl.arange(0, TILE), tl.arange(0, STATES)
+    time = n * Q + q
+    inside = ((q < Q) & (time < length))[:, None] & (s < states)[None, :]
+    place = (row * length + time)[:, None] * states + s[None, :]
+    b = tl.load(b_pointer + place, mask=inside, other=0)
+    c = tl.load(c_pointer + place, mask=inside, other=0)
+    tile = program * TILE * STATES
+    straight, turned = tile + q[:, None] * STATES + s[None, :], tile + s[:, None] * TILE + q[None, :]
+    tl.store(keys_pointer + straight, b)
+    tl.store(queries_pointer + straight, c)
+    tl.store(turned_keys_pointer + turned, tl.trans(b))
+    tl.store(turned_queries_pointer + turned, tl.trans(c))
+
+
+@triton.jit
+def states_kernel(
+    high_pointer,
+    low_pointer,
+    x_pointer,
+    turned_keys_pointer,
+    planes_pointer,
+    chunks_pointer,
+    h_pointer,
+    length,
+    heads,
+    width,
+    states,
+    chunks,
+    plane,
+    chunk_plane,
+    half_h,
+    s_h: tl.constexpr,
+    Q: tl.constexpr,
+    TILE: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    STATES: tl.constexpr,
+):
+    """Walk through the chunks; keep what the outputs see of the state at the start of each."""
+    program, plane = tl.program_id(0), tl.cast(plane, tl.int64)
+    blocks = tl.cdiv(width, CHANNELS)
+    block, head, row = program % blocks, program // blocks % heads, (program // blocks // heads).to(tl.int64)
+    q, s, p = tl.arange(0, TILE), tl.arange(0, STATES), block * CHANNELS + tl.arange(0, CHANNELS)
+    channel = p < width
+    known = channel[:, None] & (s < states)[None, :]
+    place = p[:, None] * states + s[None, :]
+    first = row * heads + head
+    state = tl.load(h_pointer + first * width * states + place, mask=known, other=0)
+    for n in range(0, chunks):
+        at = first * chunks + n
+        time = n * Q + q
+        inside = ((q < Q) & (time < length))[:, None] & channel[None, :]
+        x = tl.load(x_pointer + ((row * length + time)[:, None] * heads + head) * width + p[None, :], inside, other=0)
+        turned = tl.load(turned_keys_pointer + (row * chunks + n) * TILE * STATES + s[:, None] * TILE + q[None, :])
+        weight = tl.load(planes_pointer + WEIGHT * plane + at * TILE + q)
+        kept = tl.load(chunks_pointer + KEPT * chunk_plane + at)
+        r = tl.load(chunks_pointer + INPUT_SHIFT * chunk_plane + at)
+        high, low = seen_limbs(state, s_h)
+        tl.store(high_pointer + at * width * states + place, high, mask=known)
+        tl.store(low_pointer + at * width * states + place, low, mask=known)
+        high, low = weighed_limbs(x, weight[:, None], r)
+        added = tl.dot(tl.trans(high), tl.trans(turned), out_dtype=tl.int32) << 8
+        added = tl.dot(tl.trans(low), tl.trans(turned), added, out_dtype=tl.int32)
+        state = next_state(state, added, r, kept, half_h)
+
+
+# Training changes some shifts from step to step: constants would be compiled anew each time.
+@triton.jit(do_not_specialize=["s_g"])
+def slopes_kernel(
+    high_pointer,
+    low_pointer,
+    start_pointer,
+    dy_pointer,
+    turned_queries_pointer,
+    planes_pointer,
+    chunks_pointer,
+    dh_pointer,
+    length,
+    heads,
+    width,
+    states,
+    chunks,
+    plane,
+    chunk_plane,
+    s_g,
+    Q: tl.constexpr,
+    TILE: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    STATES: tl.constexpr,
+):
+    """Walk back through the chunks; keep two limbs, and their shift, of the gradient of the state after each."""
+    program, plane = tl.program_id(0), tl.cast(plane, tl.int64)
+    head, row = program % heads, (program // heads).to(tl.int64)
+    q, s, p = tl.arange(0, TILE), tl.arange(0, STATES), tl.arange(0, CHANNELS)
+    channel = p < width
+    known = channel[:, None] & (s < states)[None, :]
+    place = p[:, None] * states + s[None, :]
+    first = row * heads + head
+    lam = tl.load(dh_pointer + first * width * states + place, mask=known, other=0)
+    for m in range(0, chunks):
+        n = chunks - 1 - m
+        at = first * chunks + n
+        time = n * Q + q
+        inside = ((q < Q) & (time < length))[:, None] & channel[None, :]
+        dy = tl.load(dy_pointer + ((row * length + time)[:, None] * heads + head) * width + p[None, :], inside, other=0)
+        turned = tl.load(turned_queries_pointer + (row * chunks + n) * TILE * STATES + s[:, None] * TILE + q[None, :])
+        decay = tl.load(planes_pointer + DECAY * plane + at * TILE + q)
+        kept = tl.load(chunks_pointer + KEPT * chunk_plane + at)
+        w = tl.load(chunks_pointer + ERROR_SHIFT * chunk_plane + at)
+        high, low = limbs((dy.to(tl.int32) * decay[:, None] + ((1 << w) >> 1)) >> w)
+        added = tl.dot(tl.trans(high), tl.trans(turned), out_dtype=tl.int32) << 8
+        added = tl.dot(tl.trans(low), tl.trans(turned), added, out_dtype=tl.int32)
+        # Rounded in two shifts, for the half may not fit.
+        k = limb_exponent(tl.max(tl.max(tl.abs(lam), 1), 0))
+        up = tl.minimum(k, 1)
+        high, low = limbs(((lam >> (k - up)) + up) >> up)
+        tl.store(high_pointer + at * width * states + place, high, mask=known)
+        tl.store(low_pointer + at * width * states + place, low, mask=known)
+        tl.store(chunks_pointer + SLOPE_SHIFT * chunk_plane + at, k)
+        passed = ((lam.to(tl.int64) * kept + DECAY_HALF) >> DECAY_BITS) + rescale(added.to(tl.int64), -w + s_g)
+        lam = integers.saturate(passed, 32).to(tl.int32)
+    tl.store(start_pointer + first * width * states + place, lam, mask=known)
