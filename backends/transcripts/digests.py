@@ -4,26 +4,14 @@ import hashlib
 import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from ..protocol import Backend
 from .leaf import form, tensor_digest
 
-
-class Batch(Protocol):
-    """Digests that may still be on their way."""
-
-    def digests(self) -> list[bytes]: ...
-
-
-class Ready:
-    def __init__(self, digests: list[bytes]):
-        self._digests = digests
-
-    def digests(self) -> list[bytes]:
-        return self._digests
+HELD_BYTES = 1 << 28  # of arrays that wait for one launch of a GPU's kernel
 
 
 class OnDevice:
@@ -31,57 +19,89 @@ class OnDevice:
 
     def __init__(self, arrays: Sequence[Any], roots: Any):
         self._forms = [form(array.dtype, tuple(array.shape)) for array in arrays]
-        self._roots, self._digests = roots, list[bytes]()
+        self._roots = roots
 
-    def digests(self) -> list[bytes]:
-        if self._roots is not None:
-            roots = self._roots.cpu().numpy()
-            pairs = zip(self._forms, roots, strict=True)
-            self._digests = [hashlib.sha256(start + root.tobytes()).digest() for start, root in pairs]
-            self._roots = None
-        return self._digests
+    def __call__(self) -> list[bytes]:
+        pairs = zip(self._forms, self._roots.cpu().numpy(), strict=True)
+        return [hashlib.sha256(start + root.tobytes()).digest() for start, root in pairs]
+
+
+class Batch:
+    """Arrays that are hashed together; until then they are held."""
+
+    def __init__(self, compute: Callable[[Sequence[Any]], Callable[[], list[bytes]]]):
+        self._compute = compute
+        self._arrays: list[Any] = []
+        self._wait: Callable[[], list[bytes]] | None = None
+        self._digests: list[bytes] = []
+        self.bytes = 0
+
+    @property
+    def started(self) -> bool:
+        return self._wait is not None
+
+    def add(self, array: Any) -> int:
+        """Return the array's number."""
+        self._arrays.append(array)
+        self.bytes += array.nbytes
+        return len(self._arrays) - 1
+
+    def start(self) -> None:
+        if self._wait is None:
+            self._wait = self._compute(self._arrays) if self._arrays else list
+            self._arrays = []
+
+    def digest(self, number: int) -> bytes:
+        """Wait for a digest."""
+        if not self._digests:
+            self.start()
+            assert self._wait is not None
+            self._digests = self._wait()
+        return self._digests[number]
 
 
 class Digests:
     """Computes the digest of each array once while the array lives: no op writes to an array."""
 
-    def __init__(self, compute: Callable[[Sequence[Any]], Batch]):
-        self._compute = compute
+    def __init__(self, compute: Callable[[Sequence[Any]], Callable[[], list[bytes]]], held_bytes: int = 0):
+        self._compute, self._held_bytes = compute, held_bytes
         self._known: dict[int, tuple[weakref.ref, Batch, int]] = {}
+        self._batch = Batch(compute)
 
     def __call__(self, arrays: Sequence[Any]) -> list[Callable[[], bytes]]:
         """Return for each array a function that waits for its digest."""
-        if unknown := {id(array): array for array in arrays if id(array) not in self._known}:
-            batch = self._compute(list(unknown.values()))
-            for number, (key, array) in enumerate(unknown.items()):
-                self._known[key] = weakref.ref(array, partial(self._forget, key)), batch, number
-        held = [self._known[id(array)][1:] for array in arrays]
-        return [partial(wait, batch, number) for batch, number in held]
+        if self._batch.started:
+            self._batch = Batch(self._compute)
+        batch = self._batch
+        for array in arrays:
+            key = id(array)
+            if key not in self._known:
+                self._known[key] = weakref.ref(array, partial(self._forget, key)), batch, batch.add(array)
+        if batch.bytes >= self._held_bytes:
+            batch.start()
+        return [partial(held.digest, number) for _, held, number in (self._known[id(array)] for array in arrays)]
 
     def _forget(self, key: int, _: weakref.ref) -> None:
         self._known.pop(key, None)
 
 
-def wait(batch: Batch, number: int) -> bytes:
-    return batch.digests()[number]
-
-
 def digests_for(backend: Backend) -> Digests:
     """Return what computes the digests of a backend's arrays, on its device where that has a kernel for it."""
 
-    def on_host(arrays: Sequence[Any]) -> Batch:
+    def on_host(arrays: Sequence[Any]) -> Callable[[], list[bytes]]:
         numbers = (array if isinstance(array, np.ndarray) else backend.store(array) for array in arrays)
-        return Ready([tensor_digest(array) for array in numbers])
+        digests = [tensor_digest(array) for array in numbers]
+        return lambda: digests
 
     kernel = device_kernel(backend)
     if kernel is None:
         return Digests(on_host)
 
-    def compute(arrays: Sequence[Any]) -> Batch:
+    def compute(arrays: Sequence[Any]) -> Callable[[], list[bytes]]:
         on_gpu = all(getattr(array, "is_cuda", False) for array in arrays)
         return OnDevice(arrays, kernel(arrays)) if on_gpu else on_host(arrays)
 
-    return Digests(compute)
+    return Digests(compute, HELD_BYTES)
 
 
 def device_kernel(backend: Backend) -> Callable[[Sequence[Any]], Any] | None:

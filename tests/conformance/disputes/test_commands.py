@@ -28,7 +28,7 @@ def test_the_page_leads_to_the_verdict(cli, tmp_path, monkeypatch):
     """Every command of VERIFY.md, in order, ends as the page says."""
     monkeypatch.syspath_prepend(str(EXAMPLES))
     monkeypatch.chdir(tmp_path)
-    (block,) = [one for one in re.findall(r"```sh\n(.*?)```", PAGE.read_text(), re.DOTALL) if "theirs" in one]
+    (block,) = [one for one in re.findall(r"```sh\n(.*?)```", PAGE.read_text(), re.DOTALL) if "liar" in one]
     commands = [shlex.split(line, comments=True) for line in block.splitlines() if line.startswith("mamba-integer ")]
     assert [words[1] for words in commands] == [
         "commit",
