@@ -24,12 +24,17 @@ from .errors import TranscriptError
 from .request import Generate, Request, Score, Train
 
 LAST, LOSS = "last", "loss"
+VALUE_BYTES = 8  # of either, at most
 
 
 class Computation(Protocol):
-    """A run as calls numbered from 0. ``outcome`` is the integer that a call adds to the run's result, if any."""
+    """A run as calls numbered from 0.
+
+    ``outcome`` is the integer that a call adds to the run's result, if any; ``state_bytes`` what a state's arrays hold.
+    """
 
     calls: int
+    state_bytes: int
 
     def start(self) -> Any: ...
     def advance(self, call: int, state: Any, observe: Observe) -> Any: ...
@@ -67,7 +72,7 @@ class Generation:
 
     def __init__(self, model: LanguageModel, request: Generate):
         self.model, self.request = model, request
-        self.calls = request.calls
+        self.calls, self.state_bytes = request.calls, reading_bytes(model)
 
     def start(self) -> Reading:
         return Reading(self.model.new_state(1), self.request.prompt[0])
@@ -99,7 +104,7 @@ class Scoring:
 
     def __init__(self, model: LanguageModel, request: Score):
         self.model, self.request = model, request
-        self.calls = request.calls
+        self.calls, self.state_bytes = request.calls, reading_bytes(model)
 
     def start(self) -> Reading:
         return Reading(self.model.new_state(1), 0)
@@ -129,6 +134,7 @@ class Training:
     def __init__(self, run: Run, corpus: Corpus):
         self.run, self.corpus = run, corpus
         self.calls = run.options.steps
+        self.state_bytes = sum(format.size_in_bytes for format in array_formats(run.config).values())
         self._losses: dict[int, int] = {}
 
     def start(self) -> Trained:
@@ -150,6 +156,11 @@ class Training:
     def restore(self, calls: int, arrays: Mapping[str, np.ndarray]) -> Trained:
         checked(arrays, array_formats(self.run.config))
         return state_of(self.run, calls, arrays)
+
+
+def reading_bytes(model: LanguageModel) -> int:
+    """Return how many bytes the arrays of a `Reading` have."""
+    return sum(format.size_in_bytes for format in model.state_formats(1).values()) + VALUE_BYTES
 
 
 def restored(

@@ -18,7 +18,7 @@ import numpy as np
 from mamba_integer.spec.version import SPEC_VERSION
 
 from ..files.atomic import write_json
-from ..files.container import CheckpointError, load_arrays, read_header, save_arrays
+from ..files.container import LARGEST_HEADER, CheckpointError, load_arrays, read_header, save_arrays
 from ..files.hashing import content_hash
 from ..files.strict_json import parse_json
 from .errors import (
@@ -50,7 +50,6 @@ ENTRY = struct.Struct(">IHH32s")
 ENTRIES = np.dtype([("call", ">u4"), ("segment", ">u2"), ("op", ">u2"), ("digest", "u1", 32)])
 STATE_FORMAT = "mamba-integer/transcript-state"
 LARGEST_JSON = 1 << 26
-LARGEST_STATE = 1 << 36
 
 
 class Writer:
@@ -139,8 +138,8 @@ class Transcript:
     def call_roots(self) -> list[bytes]:
         return [tree_of_call(call, self.segments(call)) for call in range(self.calls)]
 
-    def state(self, calls: int) -> dict[str, np.ndarray]:
-        """Return the state after some calls, which a leaf holds.
+    def state(self, calls: int, state_bytes: int) -> dict[str, np.ndarray]:
+        """Return the state after some calls, which a leaf holds; its arrays have ``state_bytes`` at most.
 
         Raises
         ------
@@ -150,7 +149,7 @@ class Transcript:
         path = self.folder / STATES / f"{calls}.safetensors"
         try:
             header = read_header(path, STATE_FORMAT, ("calls", "run_id"))
-            arrays = load_arrays(path, LARGEST_STATE)
+            arrays = load_arrays(path, LARGEST_HEADER + state_bytes)
         except CheckpointError as error:
             raise TranscriptError(str(error)) from error
         expected = state_header(calls, self.header.run_id)

@@ -35,7 +35,7 @@ from .tree import path_length, path_of, root_by_path
 
 OPENING_FORMAT = "mamba-integer/opening"
 OPENINGS = "openings"
-LARGEST_OPENING = 1 << 32
+LARGEST_OPENING = 1 << 30
 FIELDS = ("header", "result", "root", "place", "label", "op", "parameters", "counts", "path")
 LONGEST_NAME = 256
 

@@ -93,7 +93,7 @@ class Replay:
         """Return the state before a call that starts a stretch."""
         if call == 0:
             return self.computation.start()
-        return self.computation.restore(call, transcript.state(call))
+        return self.computation.restore(call, transcript.state(call, self.computation.state_bytes))
 
     def leaves(self, state: Any, calls: range) -> Iterator[tuple[int, list[Leaf], Any]]:
         """Yield each call, its leaves with their arrays, and the state after it."""

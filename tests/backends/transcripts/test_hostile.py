@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mamba_integer.backends import load
+from mamba_integer.backends.files.container import LARGEST_HEADER
 from mamba_integer.backends.transcripts import errors
 from mamba_integer.backends.transcripts.audit import audit
 from mamba_integer.backends.transcripts.errors import TranscriptError
@@ -117,6 +118,8 @@ def test_a_state_is_missing_altered_or_of_another_call(copy, small):
     shutil.copy(states / "4.safetensors", states / "8.safetensors")
     with pytest.raises(errors.AlteredError, match=r"8\.safetensors"):
         replay.state_before(transcript, 8)
+    with pytest.raises(TranscriptError, match="oversized"):
+        transcript.state(4, -LARGEST_HEADER)
     data = bytearray((states / "4.safetensors").read_bytes())
     data[-1] ^= 1
     (states / "4.safetensors").write_bytes(data)

@@ -80,7 +80,7 @@ def reordered_step(small, folder):
             writer.add(Leaf(Place(call, place.segment, place.op), "", OpCall("", {}, (), ()), digest))
     writer.result = [honest.result[i] for i in (0, 2, 1, 3, 4, 5, 6, 7)]
     for calls in (4, 8):
-        writer.save_state(calls, honest.state(calls))
+        writer.save_state(calls, honest.state(calls, 1 << 20))
     writer.finish()
 
 
@@ -92,14 +92,14 @@ def other_text(small, folder):
         writer.add(Leaf(place, "", OpCall("", {}, (), ()), digest))
     writer.result = [*honest.result[:3], honest.result[3] ^ 1, *honest.result[4:]]
     for calls in (4, 8):
-        writer.save_state(calls, honest.state(calls))
+        writer.save_state(calls, honest.state(calls, 1 << 20))
     writer.finish()
 
 
 def false_state(small, folder):
     """Every op is right, but the state from which an auditor is to start isn't the one that was left."""
     honest = small.transcript
-    states = {calls: honest.state(calls) for calls in (4, 8)}
+    states = {calls: honest.state(calls, 1 << 20) for calls in (4, 8)}
     states[4] = {**states[4], "last": states[4]["last"] ^ 1}
     outputs = [tensor_digest(states[4][name]) for name in sorted(states[4])]
     writer = Writer(folder, small.header)
