@@ -147,6 +147,21 @@ def model_table(report: dict[str, Any]) -> str:
     return "\n".join([*head, "", note])
 
 
+def transcripts_table(report: dict[str, Any]) -> str:
+    """Return the time of plain and of committed runs."""
+    head = ["| run | plain, ms | a leaf per layer | a leaf per op |", "| --- | ---: | ---: | ---: |"]
+    for row in report["rows"]:
+        plain, layer, op = (row["seconds"][kind] for kind in ("plain", "layer", "op"))
+        more = " | ".join(f"{seconds * 1e3:,.1f} ({seconds / plain - 1:+.0%})" for seconds in (layer, op))
+        head.append(f"| {row['work']} `{row['config']}`, {row['tokens']} tokens | {plain * 1e3:,.1f} | {more} |")
+    device = report["devices"][report["backend"]]
+    note = (
+        f"{TITLES[report['backend']]} on {device}, {report['machine']}, specification {report['spec_version']}, "
+        f"{report['date'][:10]}, commit {report['commit'][:10]}; the times hold the hash of all weights, once per run."
+    )
+    return "\n".join([*head, "", note])
+
+
 def summary_table() -> str:
     """Return a few measured figures, each beside a peer from the same run."""
     head = ["| work | mamba-integer | peer | ratio | measured on |", "| --- | ---: | ---: | ---: | --- |"]
@@ -194,6 +209,7 @@ def blocks() -> dict[str, dict[str, str]]:
             "training-speed-h100": training_speed_table(result("training-speed-h100")),
             "learning-h100": learning_table(result("learning-h100")),
             "learning-cpu": learning_table(result("learning-cpu")),
+            "transcripts-cpu": transcripts_table(result("transcripts-cpu")),
         },
     }
 

@@ -40,6 +40,7 @@ from mamba_integer.backends.programs import ops as programs
 from mamba_integer.backends.protocol import COMMAND
 from mamba_integer.spec.contract import find_op
 
+from .disputes.commands import attach as attach_disputes
 from .presets import PRESETS, TIMEOUT
 from .speed import command as bench
 from .vectors.commands import app as vectors
@@ -309,4 +310,5 @@ def attach(app: typer.Typer) -> None:
     for name, command in (("conform", conform_command), ("compare", compare_command)):
         app.command(name, epilog=f"Example: {examples[name]}")(command)
     bench.attach(app)
+    attach_disputes(app)
     app.add_typer(vectors, name="vectors")

@@ -180,3 +180,37 @@ class Micro:
 @pytest.fixture(scope="session")
 def micro(tmp_path_factory) -> Micro:
     return Micro(tmp_path_factory.mktemp("micro"))
+
+
+class Committed:
+    """A small model that reads a prompt in pieces and writes a few tokens, and its honest transcript."""
+
+    def __init__(self, config, folder):
+        from mamba_integer.backends import load
+        from mamba_integer.backends.files.model import Checkpoint
+        from mamba_integer.backends.transcripts.folder import read_transcript
+        from mamba_integer.backends.transcripts.header import Header
+        from mamba_integer.backends.transcripts.request import Generate
+        from mamba_integer.backends.transcripts.run import commit
+        from mamba_integer.spec.model import initial_parameters
+        from mamba_integer.spec.model.generation import Options
+
+        self.config, self.parameters = config, initial_parameters(config, 0)
+        self.request = Generate(tuple(b"It was the best"), Options(8, seed=3), size=6)
+        self.header = Header(Checkpoint(config, self.parameters, "0" * 64).sha256, self.request, "op", 4)
+        self.folder = folder / "honest"
+        commit(self.folder, self.header, load("golden"), self.build)
+        self.transcript = read_transcript(self.folder)
+
+    def build(self, backend, request=None, parameters=None):
+        """Return the run on a backend; a liar's has another request or other weights."""
+        from mamba_integer.backends.transcripts.computation import computation_for
+        from mamba_integer.spec.model import LanguageModel
+
+        model = LanguageModel(self.config, parameters or self.parameters, backend)
+        return computation_for(request or self.request, model)
+
+
+@pytest.fixture(scope="session")
+def small(micro, tmp_path_factory) -> Committed:
+    return Committed(micro.config, tmp_path_factory.mktemp("committed"))

@@ -11,7 +11,7 @@ import typer
 from mamba_integer.spec.contract import UnknownOpError
 
 from ..protocol import BackendError
-from . import generate_command, model_commands, ops_command, train_commands
+from . import generate_command, model_commands, ops_command, train_commands, transcript_commands
 from .main import INTERRUPTED, complain
 from .terminal import UsageError
 
@@ -27,10 +27,10 @@ app = typer.Typer(
 )
 for extension in sorted(entry_points(group=COMMANDS), key=lambda point: point.name):
     extension.load()(app)
-for module in (ops_command, generate_command, model_commands, train_commands):
+for module in (ops_command, generate_command, model_commands, train_commands, transcript_commands):
     module.attach(app)
 
-ERRORS = (UsageError, UnknownOpError, BackendError, *train_commands.ERRORS)
+ERRORS = (UsageError, UnknownOpError, BackendError, *train_commands.ERRORS, *transcript_commands.ERRORS)
 
 
 def run() -> int:

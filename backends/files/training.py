@@ -152,6 +152,11 @@ def load_training(path: Path, training: Training, run: Run) -> State:
         if name not in SCHEDULE:
             raise TrainingError(f"{path}: a run with another {name}: it has {before}, asked for is {after}")
     check_schedule(path, stored.options, training.options, step)
+    return state_of(run, step, arrays)
+
+
+def state_of(run: Run, step: int, arrays: Mapping[str, np.ndarray]) -> State:
+    """Return the state of a run that `arrays_of` gave, in arrays of the run's backend."""
     masters = {name: run.load(arrays[f"master.{name}"]) for name in run.masters}
     momenta = {name: run.load(arrays[f"momentum.{name}"]) for name in run.masters}
     tables = arrays["gradient_exponents"].tolist(), arrays["momentum_exponents"].tolist()

@@ -1,6 +1,6 @@
 """Compile the kernels that ops launch to a target's machine code, on a machine without a GPU; prints JSON.
 
-Run as ``TRITON_INTERPRET=0 python compile_kernels.py TARGET OP...``: Triton's driver is replaced by one that only names
+Run as ``TRITON_INTERPRET=0 python compile_kernels.py TARGET OP...``, with ``hashes`` as the op of transcripts: Triton's driver is replaced by one that only names
 its target, and each launch stops after compilation. A kernel is compiled once for each choice of its tile.
 """
 
@@ -16,6 +16,7 @@ from triton.runtime.driver import driver
 from triton.runtime.jit import JITFunction
 
 from mamba_integer.backends import load
+from mamba_integer.backends.triton.sha256 import byte_roots
 from mamba_integer.conformance.engine.cases import draw_case
 from mamba_integer.conformance.engine.judge import variant_of, variants
 from mamba_integer.conformance.paths import chosen
@@ -29,6 +30,7 @@ TARGETS = {
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
 CASES = 1
+HASHES = "hashes"  # of transcripts, which are no op
 
 
 class NoDevice:
@@ -53,7 +55,7 @@ def compile_all(target: str, ops: list[str]) -> dict[str, dict[str, dict]]:
 
     def only_compile(self, *args, grid, warmup, **options):
         name = self.fn.__name__
-        choice = name, chosen(OPS[op], self, options)
+        choice = name, chosen(OPS[op], self, options) if op in OPS else ""
         if choice not in compiled:
             start = time.perf_counter()
             kernel = run(self, *args, grid=grid, warmup=True, **options)
@@ -67,12 +69,15 @@ def compile_all(target: str, ops: list[str]) -> dict[str, dict[str, dict]]:
     try:
         backend = load("triton", "cpu")
         for op in ops:
+            if op == HASHES:
+                byte_roots([torch.zeros(size, dtype=torch.int8) for size in (3, 10_000)])
+                continue
             source, cases = random.Random(0), []
             while len(cases) < CASES:
                 case = draw_case(op, source)
                 if all(array.size for array in case.arrays):
                     cases.append(case)
-            for name in ("", *variants(backend)):
+            for name in ("", *variants(backend, op)):
                 with variant_of(backend, name):
                     for case in cases:
                         backend.call(op, [torch.tensor(array) for array in case.arrays], case.parameters)

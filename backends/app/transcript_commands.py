@@ -1,0 +1,279 @@
+"""The commands of whoever runs a model for others, and of the auditor: commit, open, audit."""
+
+import json
+import os
+import secrets
+import time
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mamba_integer.spec.model import find_config
+from mamba_integer.spec.model.generation import LAST_STREAM, PREFILL, WHOLE, Options, inverse_temperature, share
+from mamba_integer.spec.model.scoring import CHUNK, show
+from mamba_integer.spec.training import Options as TrainingOptions
+
+from ..files.text import decode_text, read_text
+from ..files.tokenizer import ByteTokenizer, Tokenizer, load_tokenizer, tokenizer_hash
+from ..transcripts.audit import Audit, audit
+from ..transcripts.errors import TranscriptError
+from ..transcripts.folder import TRANSCRIPT_FILE, Transcript, read_transcript
+from ..transcripts.header import Header
+from ..transcripts.leaf import STATE, Leaf, Place
+from ..transcripts.opening import opening_path, save_opening
+from ..transcripts.recorder import BY_OP, LEAVES
+from ..transcripts.request import Generate, Request, Score, Train
+from ..transcripts.run import Build, Replay, commit
+from .opening import DEFAULT_MODEL, BackendName, InitSeed, Model, TokenizerFile, backend_name, find_model
+from .reading import TrainText, TranscriptFolder, build_reading, build_training, corpus_of, origin_of, training_id
+from .terminal import EQUAL, MISMATCH, Device, Json, UsageError, find_backend, progress_bar
+
+ERRORS = (TranscriptError,)
+NONCE_BYTES = 16
+EVERY = 64
+
+LeafName = Annotated[str, typer.Option("--leaf", help="Leaf as dispute names it: CALL.LAYER.OP.")]
+
+
+def commit_command(
+    out: Annotated[Path, typer.Argument(help="Folder to write the transcript to.")],
+    model: Model = DEFAULT_MODEL,
+    init_seed: InitSeed = 0,
+    tokenizer: TokenizerFile = None,
+    prompt: Annotated[str | None, typer.Option(help="Write text after this prompt.")] = None,
+    score: Annotated[Path | None, typer.Option(help="Score this text file instead.")] = None,
+    train: Annotated[
+        list[Path] | None,
+        typer.Option(help="Train a fresh model of the config --model on this text instead. May be repeated."),
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(min=0, help="Number of tokens to write.")] = 64,
+    greedy: Annotated[bool, typer.Option("--greedy", help="Take the likeliest token each time.")] = False,
+    temperature: Annotated[str, typer.Option(help="Decimal by which the logits are divided.")] = "1",
+    top_k: Annotated[int, typer.Option(min=1, max=WHOLE, help="Draw from this many tokens at most.")] = WHOLE,
+    top_p: Annotated[str, typer.Option(help="Draw from the likeliest tokens that have this probability.")] = "1",
+    seed: Annotated[int, typer.Option(min=0, max=2**64 - 1, help="Seed of the draws, or of the training run.")] = 0,
+    stream: Annotated[int, typer.Option(min=0, max=LAST_STREAM, help="Random stream of the draws.")] = 0,
+    steps: Annotated[int, typer.Option(min=1, help="Number of training steps.")] = 8,
+    batch: Annotated[int, typer.Option(min=1, help="Number of sequences per training step.")] = 4,
+    length: Annotated[int, typer.Option(min=1, help="Number of tokens per sequence.")] = 64,
+    every: Annotated[int, typer.Option(min=1, help="Number of calls between two saved states.")] = EVERY,
+    leaves: Annotated[
+        str, typer.Option(help="One leaf per op, which a referee can settle, or per layer, which is quicker.")
+    ] = BY_OP,
+    backend: BackendName = None,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Run a generation, a scoring or a training run, and commit to it: write its transcript and print its root.
+
+    The root is one SHA-256 over every call of every op. The same request has the same root on every backend.
+    """
+    if sum(map(bool, (prompt is not None, score, train))) != 1:
+        raise UsageError("commit: found none or several of --prompt, --score and --train, allowed one of them")
+    if (out / TRANSCRIPT_FILE).exists():
+        raise UsageError(f"{out} holds a transcript, allowed a new folder")
+    if leaves not in LEAVES:
+        raise UsageError(f"--leaves: found {leaves!r}, allowed {' or '.join(LEAVES)}")
+    if train:
+        chosen = load_tokenizer(tokenizer) if tokenizer else ByteTokenizer()
+        with corpus_of(train, chosen) as corpus:
+            warmup = min(TrainingOptions.warmup, steps - 1)
+            options = TrainingOptions(steps=steps, batch=batch, length=length, seed=seed, warmup=warmup)
+            training = Train(find_config(model), options, corpus.sha256, tokenizer_hash(chosen))
+            made = Header(training_id(training), training, leaves, every)
+            run_and_write(out, made, build_training(training, corpus), chosen, backend, device, as_json)
+        return
+    held = find_model(model, init_seed, tokenizer)
+    request: Request
+    if score:
+        request = Score(tuple(held.tokenizer.encode(read_text(score))), CHUNK)
+    else:
+        ids = held.tokenizer.encode(decode_text("--prompt", os.fsencode(prompt or "")))
+        drawing = (greedy, seed, stream, inverse_temperature(temperature), top_k, share(top_p))
+        request = Generate(tuple(ids), Options(max_tokens, *drawing), PREFILL)
+    made = Header(held.checkpoint.sha256, request, leaves, every)
+    run_and_write(out, made, build_reading(request, held.checkpoint), held.tokenizer, backend, device, as_json)
+
+
+def run_and_write(
+    out: Path,
+    header: Header,
+    build: Build,
+    tokenizer: Tokenizer,
+    backend: str | None,
+    device: str | None,
+    as_json: bool,
+) -> None:
+    chosen = find_backend(backend_name(backend), device)
+    started = time.monotonic()
+    with progress_bar(as_json) as bar:
+        task = bar.add_task("commit", total=header.request.calls)
+        root = commit(out, header, chosen, build, lambda calls: bar.update(task, completed=calls))
+    seconds = time.monotonic() - started
+    transcript = read_transcript(out)
+    about = about_run(transcript, tokenizer)
+    if as_json:
+        where = {"backend": chosen.name, "device": chosen.device, "seconds": round(seconds, 3)}
+        print(json.dumps({"root": root.hex(), "out": str(out)} | about | where))
+    else:
+        print(f"{out}: {about['calls']} calls, {about['leaf_count']} leaves, root {root.hex()}")
+
+
+def about_run(transcript: Transcript, tokenizer: Tokenizer) -> dict[str, Any]:
+    """Return what a transcript says of its run, and the text that was written."""
+    header = transcript.header
+    fields = {
+        "kind": header.request.kind,
+        "model_sha256": header.model_sha256,
+        "calls": transcript.calls,
+        "leaf_count": len(transcript.entries),
+        "leaves": header.leaves,
+        "result": transcript.result,
+    }
+    if isinstance(header.request, Generate):
+        fields["prompt"] = tokenizer.decode(header.request.prompt)
+        fields["text"] = tokenizer.decode(transcript.result)
+    return fields
+
+
+def open_command(
+    transcript: TranscriptFolder,
+    leaf: LeafName,
+    out: Annotated[Path | None, typer.Option(help="File to write. Default: in the transcript's openings.")] = None,
+    model: Model = DEFAULT_MODEL,
+    init_seed: InitSeed = 0,
+    tokenizer: TokenizerFile = None,
+    train: TrainText = None,
+    backend: BackendName = None,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Open one leaf of your own transcript for a referee: write its op, its arrays and its path to the root."""
+    held, place = read_transcript(transcript), parse_place(leaf)
+    with origin_of(held.header, model, init_seed, tokenizer, train) as origin:
+        replay = Replay(held.header, find_backend(backend_name(backend), device), origin.build)
+        made = leaf_at(replay, held, place)
+    path = out or opening_path(transcript, place)
+    save_opening(path, held, made, replay.store)
+    if as_json:
+        print(json.dumps({"out": str(path), "leaf": leaf, "where": made.where, "sha256": made.digest.hex()}))
+    else:
+        print(f"{path}: {made.where}, leaf {made.digest.hex()}")
+
+
+def parse_place(text: str) -> Place:
+    numbers = text.split(".")
+    if len(numbers) != 3 or not all(n.isascii() and n.isdigit() and len(n) < 10 for n in numbers):
+        raise UsageError(f"--leaf: found {text!r}, allowed CALL.LAYER.OP, such as 12.1.4")
+    return Place(*map(int, numbers))
+
+
+def leaf_at(replay: Replay, transcript: Transcript, place: Place) -> Leaf:
+    """Return a leaf of a transcript with its arrays, by running its stretch again up to its call."""
+    if transcript.header.leaves != BY_OP:
+        raise UsageError(f"{transcript.folder}: found leaves per layer, allowed leaves per op (commit --leaves op)")
+    if place.call >= transcript.calls:
+        raise UsageError(f"--leaf: found call {place.call}, allowed 0 to {transcript.calls - 1}")
+    start = place.call - place.call % transcript.header.every
+    state = replay.state_before(transcript, start)
+    calls = range(start, place.call + 1)
+    with progress_bar() as bar:
+        *_, (_, made, _) = bar.track(replay.leaves(state, calls), total=len(calls), description="open")
+    leaf = next((one for one in made if one.place == place), None)
+    if leaf is None or leaf.call.op == STATE:
+        raise UsageError(f"--leaf: found no op at layer {place.segment}, op {place.op} of call {place.call}")
+    if dict(transcript.leaves(range(place.call, place.call + 1)))[place] != leaf.digest:
+        raise TranscriptError(
+            f"{transcript.folder}: {leaf.where}: this backend gives another leaf than the committed one; open it on "
+            "the backend that made it"
+        )
+    return leaf
+
+
+def audit_command(
+    transcript: TranscriptFolder,
+    count: Annotated[int, typer.Option("--count", "-k", min=0, help="Number of stretches to draw.")] = 16,
+    nonce: Annotated[
+        str | None, typer.Option(help="Hex digits by which stretches are drawn. Default: fresh random ones.")
+    ] = None,
+    model: Model = DEFAULT_MODEL,
+    init_seed: InitSeed = 0,
+    tokenizer: TokenizerFile = None,
+    train: TrainText = None,
+    backend: BackendName = None,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Audit a transcript: run stretches of it again that are drawn now, and compare every leaf.
+
+    A stretch is the calls between two saved states. The first is always run again, because a false prompt or false
+    weights show there. Exit code 0: every leaf was equal, 1: one differs, 2: a usage error or a damaged transcript.
+    """
+    held = read_transcript(transcript)
+    drawn_by = parse_nonce(nonce) if nonce is not None else secrets.token_bytes(NONCE_BYTES)
+    with origin_of(held.header, model, init_seed, tokenizer, train) as origin, progress_bar(as_json) as bar:
+        replay = Replay(held.header, find_backend(backend_name(backend), device), origin.build)
+        task = bar.add_task("audit", total=None)
+        verdict = audit(held, replay, drawn_by, count, lambda n, all: bar.update(task, completed=n, total=all))
+    about = about_run(held, origin.tokenizer)
+    if as_json:
+        print(json.dumps(audit_fields(held, verdict, drawn_by) | about))
+    else:
+        print(audit_text(held, verdict))
+        if "text" in about:
+            print(f"prompt {about['prompt']!r}, text {about['text']!r}")
+    raise typer.Exit(EQUAL if verdict.accepted else MISMATCH)
+
+
+def parse_nonce(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise UsageError(f"--nonce: found {text!r:.80}, allowed pairs of hex digits") from None
+
+
+def audit_fields(transcript: Transcript, verdict: Audit, nonce: bytes) -> dict[str, Any]:
+    return {
+        "accepted": verdict.accepted,
+        "root": transcript.root.hex(),
+        "nonce": nonce.hex(),
+        "stretches": verdict.stretches,
+        "audited": verdict.audited,
+        "calls_repeated": verdict.calls,
+        "chance_of_one": show(verdict.chance_of_one),
+        "chance_of_tenth": show(verdict.chance_of_tenth),
+        "difference": difference_text(verdict),
+    }
+
+
+def difference_text(verdict: Audit) -> str:
+    difference = verdict.difference
+    if difference is None:
+        return ""
+    where = difference.leaf.where if difference.leaf else f"leaf {difference.place.name}"
+    return f"{where}: {difference.says}"
+
+
+def audit_text(transcript: Transcript, verdict: Audit) -> str:
+    if not verdict.accepted:
+        return f"FALSE: {difference_text(verdict)}"
+    percent = lambda chance: f"{show(100 * Fraction(chance), 1)} %"  # noqa: E731
+    many = f"{len(verdict.audited)} of {verdict.stretches} stretches, {verdict.calls} of {transcript.calls} calls"
+    return (
+        f"accepted: root {transcript.root.hex()}\n"
+        f"ran again: {many}; every leaf is equal\n"
+        f"had one stretch been false, this audit would have found it with probability "
+        f"{percent(verdict.chance_of_one)}; had a tenth been false, {percent(verdict.chance_of_tenth)} or more"
+    )
+
+
+def attach(app: typer.Typer) -> None:
+    """Add the commands for transcripts to a command line."""
+    for name, command, example in (
+        ("commit", commit_command, "transcript --model tiny --prompt 'It was' --max-tokens 64 --backend torch"),
+        ("open", open_command, "transcript --leaf 12.1.4 --model tiny"),
+        ("audit", audit_command, "transcript --model tiny -k 16"),
+    ):
+        app.command(name, epilog=f"Example: mamba-integer {name} {example}")(command)
