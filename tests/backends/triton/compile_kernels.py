@@ -1,7 +1,8 @@
 """Compile the kernels that ops launch to a target's machine code, on a machine without a GPU; prints JSON.
 
-Run as ``TRITON_INTERPRET=0 python compile_kernels.py TARGET OP...``, with ``hashes`` as the op of transcripts: Triton's driver is replaced by one that only names
-its target, and each launch stops after compilation. A kernel is compiled once for each choice of its tile.
+Run as ``TRITON_INTERPRET=0 python compile_kernels.py TARGET OP...``, with ``hashes`` as the op of transcripts.
+Triton's driver is replaced by one that only names its target, and each launch stops after compilation. A kernel is
+compiled once for each choice of its tile.
 """
 
 import json
