@@ -75,17 +75,16 @@ def product(q, e, w, num, shift):
         launch(dot_kernel, programs, (y,), (words(q), e, words(w)), *sizes, *scale, **tile)
         return y
     units = {"FLOAT": float_units(q.device, q.shape[-1])}
-    tile = next((tile for most, tile in TILES if rows <= most), None)
-    if tile:
+    fitting = [tile for most, tile in TILES if rows <= most]
+    tile = fitting[0] if fitting else PLANES_TILE
+    programs = triton.cdiv(rows, tile["ROWS"]) * triton.cdiv(columns, tile["COLUMNS"])
+    if fitting:
         q = with_columns(q, 4 * w.shape[1])
         sizes = (rows, columns, w.shape[1])
-        programs = triton.cdiv(rows, tile["ROWS"]) * triton.cdiv(columns, tile["COLUMNS"])
         launch(words_kernel, programs, (y,), (words(q), e, w), *sizes, *scale, **tile, **units)
         return y
-    tile = PLANES_TILE
     planes = dealt(w, tile["BYTES"])
     sizes = (rows, columns, q.shape[-1], planes.shape[1])
-    programs = triton.cdiv(rows, tile["ROWS"]) * triton.cdiv(columns, tile["COLUMNS"])
     launch(planes_kernel, programs, (y,), (q, e, planes), *sizes, *scale, **tile, **units)
     return y
 
