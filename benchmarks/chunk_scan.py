@@ -1,20 +1,22 @@
-"""The chunked scan on a GPU: every integer checked against Torch, then the median time of the kernels and of the call.
+"""The chunked scan on a GPU: every integer checked against Torch, then the time of forward, backward and step.
 
-``python -m benchmarks.chunk_scan`` prints a line for each number of warps and of stages.
+``python -m benchmarks.chunk_scan`` prints a line for each work; times are medians of CUDA graphs, without launches.
 """
 
-import itertools
+from collections.abc import Callable
 
 import numpy as np
 import torch
 
 from mamba_integer.backends.torch import ssd_chunk as reference
-from mamba_integer.backends.triton import ssd_chunk as kernels
-from mamba_integer.conformance.speed.clocks import median_seconds
+from mamba_integer.backends.torch import ssd_chunk_backward as reference_backward
+from mamba_integer.backends.triton import ssd_chunk, ssd_chunk_backward, ssd_chunk_step
 from mamba_integer.spec import trusted_values
 
 FORMAT = {"s_h": 16, "s_y": 10}
+SHIFTS = {"s_h": 16, "s_g": 12, "s_x": 20, "s_d": 20, "s_b": 20, "s_c": 20}
 SHAPE = dict(batch=8, length=2048, heads=24, width=64, states=128, chunk=64)
+SMALL = SHAPE | {"batch": 2, "length": 700, "heads": 5}
 
 
 def inputs(device: str, batch: int, length: int, heads: int, width: int, states: int, chunk: int, fill: bool = False):
@@ -38,24 +40,67 @@ def inputs(device: str, batch: int, length: int, heads: int, width: int, states:
     return [torch.tensor(array, device=device) for array in arrays]
 
 
-def differences(arrays) -> int:
-    got, want = (module.ssd_chunk_scan(*arrays, **FORMAT) for module in (kernels, reference))
-    return sum(int((g != w).sum()) for g, w in zip(got, want, strict=True))
+def gradients(arrays) -> list[torch.Tensor]:
+    """Return arrays of `ssd_chunk_scan_backward`: errors of 16 bits, no gradient of the last state."""
+    x, d, b, c, skip, h = arrays[:6]
+    dy = torch.randint(-9999, 10000, x.shape, dtype=torch.int16, device=x.device)
+    return [dy, x, d, b, c, skip, h, torch.zeros_like(h)]
+
+
+def one_step(arrays, fill: int) -> list[torch.Tensor]:
+    step = [array[:, 0].contiguous() if i < 4 else array for i, array in enumerate(arrays)]
+    return [*step[:-1], torch.full_like(step[-1], fill)]
+
+
+def equal(got, want) -> bool:
+    return all(torch.equal(g, w) for g, w in zip(got, want, strict=True))
+
+
+def verify() -> None:
+    for change in ({}, {"fill": True}, {"chunk": 128}, {"states": 64}):
+        arrays = inputs("cuda", **SMALL | change)
+        assert equal(ssd_chunk.ssd_chunk_scan(*arrays, **FORMAT), reference.ssd_chunk_scan(*arrays, **FORMAT))
+        step = one_step(arrays, arrays[6].shape[1] - 1)
+        assert equal(
+            ssd_chunk_step.ssd_chunk_scan_step(*step, **FORMAT), reference.ssd_chunk_scan_step(*step, **FORMAT)
+        )
+        back, q = gradients(arrays), arrays[6].shape[1].bit_length() - 1
+        got, want = (
+            module.ssd_chunk_scan_backward(*back, q=q, **SHIFTS) for module in (ssd_chunk_backward, reference_backward)
+        )
+        assert equal(got, want)
+
+
+def report(work: str, call: Callable[[], object]) -> float:
+    from triton.testing import do_bench_cudagraph
+
+    milliseconds = do_bench_cudagraph(call, return_mode="median")
+    print(f"{work}: {milliseconds * 1000:.1f} us", flush=True)
+    return milliseconds
 
 
 def main() -> None:
-    for warps, stages in itertools.product((4, 8), (1, 2, 3)):
-        kernels.WARPS, kernels.STAGES = warps, stages
-        try:
-            small = SHAPE | {"batch": 2, "length": 700, "heads": 5}
-            wrong = [differences(inputs("cuda", **small | change)) for change in ({}, {"fill": True}, {"chunk": 128})]
-            with trusted_values():
-                arrays = inputs("cuda", **SHAPE)
-                seconds = median_seconds(lambda arrays=arrays: kernels.ssd_chunk_scan(*arrays, **FORMAT), "cuda")
-        except Exception as error:  # a configuration that doesn't fit the device is a result too
-            print(f"warps {warps} stages {stages}: {type(error).__name__}: {str(error)[:160]}", flush=True)
-        else:
-            print(f"warps {warps} stages {stages}: {seconds * 1e6:.0f} us, integers that differ: {wrong}", flush=True)
+    verify()
+    with trusted_values():
+        for states in (128, 64):
+            arrays = inputs("cuda", **SHAPE | {"states": states})
+            forward = report(f"forward, {states} states", lambda a=arrays: ssd_chunk.ssd_chunk_scan(*a, **FORMAT))
+            back = gradients(arrays)
+            backward = report(
+                f"backward, {states} states",
+                lambda a=back: ssd_chunk_backward.ssd_chunk_scan_backward(*a, q=6, **SHIFTS),
+            )
+            print(f"  forward and backward are {1 + backward / forward:.2f} times the forward")
+        for batch, length in ((32, 2048), (1, 65536)):
+            arrays = inputs("cuda", **SHAPE | {"batch": batch, "length": length})
+            report(f"forward, {batch} x {length}", lambda a=arrays: ssd_chunk.ssd_chunk_scan(*a, **FORMAT))
+        for batch in (1, 64):
+            arrays = inputs("cuda", **SHAPE | {"batch": batch, "length": 1})
+            for fill in (31, 63):
+                step = one_step(arrays, fill)
+                name = f"step of {batch}, fill {fill}"
+                report(name, lambda a=step: ssd_chunk_step.ssd_chunk_scan_step(*a, **FORMAT))
+                report(f"{name}, in place", lambda a=step: ssd_chunk_step.step_in_place(*a, **FORMAT))
 
 
 if __name__ == "__main__":

@@ -54,6 +54,7 @@ from .ssd_chunk_limbs import (
 WALKED_CHANNELS = 32  # of a program that walks forwards
 FACTORS_WARPS, SLOPES_WARPS = 2, 8
 CHUNK_CHANNELS, CHUNK_STAGES = 32, 1  # at once, of a program for a chunk and head
+CHUNK_REGISTERS = 168  # of its threads: three programs then share a processor
 SHARED_STATES = 64  # of a program that adds up heads
 MOST_TILE_OF_FOUR_WARPS = 64
 
@@ -327,6 +328,7 @@ def ssd_chunk_scan_backward(dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_
         STATES=padded,
         num_warps=warps,
         num_stages=CHUNK_STAGES,
+        maxnreg=CHUNK_REGISTERS,
         **grid,
     )
     shape = dict(PADDED=padded, CHANNELS=channels, STATES=block, num_warps=warps, **grid)
