@@ -1,9 +1,9 @@
 """Decoding without the host: a step of the network, the choice of the token and the advance of the position, replayed.
 
 A step reads and writes buffers that stay where they are, so that on a CUDA device it is captured once as a graph.
-The host launches a block of steps and then reads the tokens of the block back, and nothing else. A state leaves the
-buffers only when somebody asks for it; it is then computed again from the copy that was made before its block, which is
-exact because a step depends on the buffers alone.
+The host launches a block of steps, and while they run it reads the tokens of the block before, and nothing else. A
+state leaves the buffers only when somebody asks for it; it is then computed again from the copy that was made before
+its block, which is exact because a step depends on the buffers alone.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -150,15 +150,30 @@ class Decoder:
         coefficients = rotations(steps.reshape(-1), pairs, self.formats.rotation)
         return tuple(torch.from_numpy(a.reshape(*steps.shape, pairs)).to(self.device) for a in coefficients)
 
-    def run(self, positions: np.ndarray, steps: int) -> np.ndarray:
-        """Run at most ``block`` steps of rows at these positions; return a copy of their tokens, (steps, B)."""
+    def run(self, positions: np.ndarray, steps: int) -> Callable[[], np.ndarray]:
+        """Start at most ``block`` steps of rows at these positions; return what waits for their tokens, (steps, B)."""
         if self.buffers.rotation:
             for table, coefficients in zip(self.buffers.rotation, self.rotation_of_block(positions), strict=True):
                 table.copy_(coefficients)
         self.buffers.count.zero_()
         for _ in range(steps):
             self.replay()
-        return self.buffers.tokens[:steps].cpu().numpy().copy()
+        return self.reading(self.buffers.tokens[:steps])
+
+    def reading(self, tokens: torch.Tensor) -> Callable[[], np.ndarray]:
+        """Start to copy tokens to the host; return what waits for them."""
+        if self.device.type != "cuda":
+            return tokens.clone().numpy
+        copy = torch.empty_like(tokens, device="cpu", pin_memory=True)
+        with torch.cuda.device(self.device):
+            copy.copy_(tokens, non_blocking=True)
+            end = torch.cuda.current_stream().record_event()
+
+        def wait() -> np.ndarray:
+            end.synchronize()
+            return copy.numpy()
+
+        return wait
 
     def save(self) -> Copy:
         """Return a copy of the text in the buffers."""
@@ -191,12 +206,19 @@ class Decoder:
         """Yield the session after each step."""
         positions = np.array(session.state.positions, np.int64)
         self.begin(session, stream)
+        written: Iterator[Session] = iter(())
         for first in range(0, max_tokens, self.block):
             steps = min(self.block, max_tokens - first)
             saved = self.save()
-            for i, last in enumerate(self.run(positions, steps)):
-                yield LateSession(last, partial(self.state_after, saved, positions, i + 1))
+            tokens = self.run(positions, steps)
+            yield from written  # while the device is at the next block
+            written = self.sessions(tokens, saved, positions)
             positions = positions + steps
+        yield from written
+
+    def sessions(self, tokens: Callable[[], np.ndarray], saved: Copy, positions: np.ndarray) -> Iterator[Session]:
+        for i, last in enumerate(tokens()):
+            yield LateSession(last, partial(self.state_after, saved, positions, i + 1))
 
 
 class Decoders:
