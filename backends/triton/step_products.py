@@ -8,7 +8,6 @@ import torch
 import triton
 import triton.language as tl
 
-
 from . import integers
 from .activation import squareplus_of
 from .instructions import dot_bytes
