@@ -24,7 +24,6 @@ from mamba_integer.spec.model import LanguageModel, find_config, initial_paramet
 from mamba_integer.spec.model.config import MAMBA1, ModelConfig
 from mamba_integer.spec.model.formats import parameter_formats, state_formats
 from mamba_integer.spec.model.generation import Options, Session, generate, inverse_temperature, steps
-from mamba_integer.spec.version import SPEC_VERSION
 
 SAMPLED = Options(0, seed=7, inverse_temperature=inverse_temperature("0.8"))
 CHOICES = {
@@ -114,7 +113,7 @@ def main(
                 table.add_row(name, str(size), choice, *shown)
     rich.print(table)
     if json:
-        about = {"spec_version": SPEC_VERSION, "backend": backend, "tokens": tokens, "rows": rows}
+        about = {"backend": backend, "tokens": tokens, "rows": rows}
         write_json(json, environment([load(backend, device)]) | about)
 
 
