@@ -12,7 +12,6 @@ import numpy as np
 
 from .fixed_point import exp, log, nearest_integers, pi, sin_cos
 
-
 WORD_BITS = 30  # of a sine, a cosine and a tangent in words
 MOST_WORD_BITS = 18  # of a shear that words decide: with more, few would be certain
 
