@@ -207,13 +207,14 @@ class Decoder:
         positions = np.array(session.state.positions, np.int64)
         self.begin(session, stream)
         written: Iterator[Session] = iter(())
-        for first in range(0, max_tokens, self.block):
-            steps = min(self.block, max_tokens - first)
+        steps, left = min(1, max_tokens), max_tokens  # the first token alone, so that nobody waits for a block of them
+        while left:
             saved = self.save()
             tokens = self.run(positions, steps)
             yield from written  # while the device is at the next block
             written = self.sessions(tokens, saved, positions)
-            positions = positions + steps
+            positions, left = positions + steps, left - steps
+            steps = min(self.block, left)
         yield from written
 
     def sessions(self, tokens: Callable[[], np.ndarray], saved: Copy, positions: np.ndarray) -> Iterator[Session]:
