@@ -1,9 +1,9 @@
 """Decoding without the host: a step of the network, the choice of the token and the advance of the position, replayed.
 
 A step reads and writes buffers that stay where they are, so that on a CUDA device it is captured once as a graph.
-The host launches a block of steps and then reads the tokens of the block back, and nothing else. A state leaves the
-buffers only when somebody asks for it; it is then computed again from the copy that was made before its block, which is
-exact because a step depends on the buffers alone.
+The host launches a block of steps, and while they run it reads the tokens of the block before, and nothing else. A
+state leaves the buffers only when somebody asks for it; it is then computed again from the copy that was made before
+its block, which is exact because a step depends on the buffers alone.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -30,6 +30,7 @@ MOST_IDLE = 4  # decoders that wait for a text with the same batch and options
 OPEN_CHUNK = CHUNK_STATE[1:]  # a step in place leaves what lies beyond the fill
 
 Copy = Mapping[str, torch.Tensor]
+Turns = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Buffers:
     stream: torch.Tensor
     count: torch.Tensor
     tokens: torch.Tensor
-    rotation: tuple[torch.Tensor, ...] | None
+    rotation: Turns | None
 
     @property
     def text(self) -> dict[str, torch.Tensor]:
@@ -74,7 +75,8 @@ class ComposedStep:
     def logits(self) -> torch.Tensor:
         buffers = self.buffers
         tables, count = buffers.rotation, buffers.count
-        rotation = tuple(table.index_select(0, count)[0] for table in tables) if tables else None
+        lam, gam, quadrant = (table.index_select(0, count)[0] for table in tables) if tables else (None, None, None)
+        rotation = (lam, gam, quadrant) if tables else None
         call = Call(False, rotation, buffers.position % self.chunk_size, None)
         logits, after = self.network(call, buffers.token, buffers.state)
         torch._foreach_copy_(list(buffers.state.values()), [after[name] for name in buffers.state])
@@ -108,9 +110,10 @@ class Decoder:
         self.device = device_of(model)
         self.chunked = [f"layers.{i}" for i, kind in enumerate(model.config.kinds) if kind == MAMBA2]
         rotation = self.rotation_of_block(np.zeros(batch, np.int64)) if model.rotates else None
-        rows = (self.zeros(batch) for _ in range(3))
+        token, position, stream = (self.zeros(batch) for _ in range(3))
         count, tokens = self.zeros(1, dtype=torch.int64), self.zeros(block, batch)
-        self.buffers = Buffers(dict(model.new_state(batch).arrays), *rows, count, tokens, rotation)
+        state = dict(model.new_state(batch).arrays)
+        self.buffers = Buffers(state, token, position, stream, count, tokens, rotation)
         fused = getattr(model.ops, "fused_step", lambda *_: None)
         arguments = model.network, model.config, self.buffers
         self.parts: Step = fused(*arguments) or ComposedStep(model.network, model.config.chunk_size, self.buffers)
@@ -143,22 +146,41 @@ class Decoder:
                 self.step()
         return graph.replay
 
-    def rotation_of_block(self, positions: np.ndarray) -> tuple[torch.Tensor, ...]:
+    def rotation_of_block(self, positions: np.ndarray) -> Turns:
         """Return the coefficients of the positions of a block's steps, each (block, B, pairs)."""
         steps = positions + np.arange(self.block)[:, None]
         pairs = self.config.mamba2_d_state // 2
-        coefficients = rotations(steps.reshape(-1), pairs, self.formats.rotation)
-        return tuple(torch.from_numpy(a.reshape(*steps.shape, pairs)).to(self.device) for a in coefficients)
+        lam, gam, quadrant = rotations(steps.reshape(-1), pairs, self.formats.rotation)
+        shape = *steps.shape, pairs
+        return self.load(lam.reshape(shape)), self.load(gam.reshape(shape)), self.load(quadrant.reshape(shape))
 
-    def run(self, positions: np.ndarray, steps: int) -> np.ndarray:
-        """Run at most ``block`` steps of rows at these positions; return a copy of their tokens, (steps, B)."""
+    def load(self, array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(array).to(self.device)
+
+    def run(self, positions: np.ndarray, steps: int) -> Callable[[], np.ndarray]:
+        """Start at most ``block`` steps of rows at these positions; return what waits for their tokens, (steps, B)."""
         if self.buffers.rotation:
             for table, coefficients in zip(self.buffers.rotation, self.rotation_of_block(positions), strict=True):
                 table.copy_(coefficients)
         self.buffers.count.zero_()
         for _ in range(steps):
             self.replay()
-        return self.buffers.tokens[:steps].cpu().numpy().copy()
+        return self.reading(self.buffers.tokens[:steps])
+
+    def reading(self, tokens: torch.Tensor) -> Callable[[], np.ndarray]:
+        """Start to copy tokens to the host; return what waits for them."""
+        if self.device.type != "cuda":
+            return tokens.clone().numpy
+        copy = torch.empty_like(tokens, device="cpu", pin_memory=True)
+        with torch.cuda.device(self.device):
+            copy.copy_(tokens, non_blocking=True)
+            end = torch.cuda.current_stream().record_event()
+
+        def wait() -> np.ndarray:
+            end.synchronize()
+            return copy.numpy()
+
+        return wait
 
     def save(self) -> Copy:
         """Return a copy of the text in the buffers."""
@@ -191,12 +213,20 @@ class Decoder:
         """Yield the session after each step."""
         positions = np.array(session.state.positions, np.int64)
         self.begin(session, stream)
-        for first in range(0, max_tokens, self.block):
-            steps = min(self.block, max_tokens - first)
+        written: Iterator[Session] = iter(())
+        steps, left = min(1, max_tokens), max_tokens  # the first token alone, so that nobody waits for a block of them
+        while left:
             saved = self.save()
-            for i, last in enumerate(self.run(positions, steps)):
-                yield LateSession(last, partial(self.state_after, saved, positions, i + 1))
-            positions = positions + steps
+            tokens = self.run(positions, steps)
+            yield from written  # while the device is at the next block
+            written = self.sessions(tokens, saved, positions)
+            positions, left = positions + steps, left - steps
+            steps = min(self.block, left)
+        yield from written
+
+    def sessions(self, tokens: Callable[[], np.ndarray], saved: Copy, positions: np.ndarray) -> Iterator[Session]:
+        for i, last in enumerate(tokens()):
+            yield LateSession(last, partial(self.state_after, saved, positions, i + 1))
 
 
 class Decoders:

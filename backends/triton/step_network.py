@@ -9,8 +9,7 @@ from mamba_integer.spec.integers import RESIDUAL_BITS
 from mamba_integer.spec.model.blocks import Mamba1Block, Network
 from mamba_integer.spec.model.config import ModelConfig
 
-from . import batch_products
-from .launch import launch
+from .launch import launch, words
 from .overlap import early
 from .ssd_chunk import LEAST_TILE
 from .step_products import (
@@ -23,10 +22,21 @@ from .step_products import (
     weight_words,
 )
 from .step_scans import chunk_bits, chunk_kernel, selective_kernel
+from .step_wide import (
+    ADDED,
+    CONVOLVED,
+    PLAIN,
+    norm_kernel,
+    quantise_kernel,
+    row_block,
+    wide_kernel,
+    wide_launch,
+)
 
-FEW_ROWS, MOST_ROWS = 8, 256
+FEW_ROWS = 8
 MOST_STATES = 256  # of a program
-CHANNELS = 16  # of a program of the chunked scan
+CHANNELS = (32, 16)  # of a program of the chunked scan
+PROGRAMS = 512  # from which on a program of it takes more channels
 
 
 class FusedStep:
@@ -39,9 +49,8 @@ class FusedStep:
         self.weights = {**network.weights, **{name: weight_words(w) for name, w in packed.items()}}
 
     def logits(self):
-        network = self.network
-        r = network.ops.embedding(self.buffers.token, self.weights["embedding"], shift=0)
-        for block in network.blocks:
+        r = self.network.ops.embedding(self.buffers.token, self.weights["embedding"], shift=0)
+        for block in self.network.blocks:
             self.run(block, r)
         return self.head(r)
 
@@ -59,43 +68,41 @@ class FusedStep:
         programs, sizes, tile = product_launch(self.rows, w.shape[0], depth)
         launch(kernel, programs, results, inputs, *sizes, *integers, **constants, **tile)
 
+    def weight(self, block, name):
+        return self.weights[f"{block.label}.{name}"]
+
     def run(self, block, r):
         """Run a block: its residual stream and its state move on in place."""
         xz = self.enter(block, r)
-        y = self.empty(block.config.d_inner)
-        (self.selective if isinstance(block, Mamba1Block) else self.chunked)(block, y, xz, self.project(block, xz))
+        projected, y = self.mixtures(block, xz), self.empty(block.config.d_inner)
+        (self.selective if isinstance(block, Mamba1Block) else self.chunked)(block, y, xz, projected)
         self.leave(block, r, y)
 
     def enter(self, block, r):
-        """Return x, as the mixing reads it, and z, side by side."""
-        f, inner = block.formats, block.config.d_inner
-        names = ("norm", "in_proj", "conv_weight", "conv_bias")
-        norm, w, taps, bias = (self.weights[f"{block.label}.{name}"] for name in names)
-        xz, conv = self.empty(2 * inner), self.state[f"{block.label}.conv"]
-        constants = {**f.norm, **block.scales["in_proj"], "s_conv": f.conv["s"], **f.squareplus}
+        """Return x after the convolution and squareplus, and z."""
+        norm, w, taps, bias = (self.weight(block, name) for name in ("norm", "in_proj", "conv_weight", "conv_bias"))
+        xz, conv = self.empty(w.shape[0]), self.state[f"{block.label}.conv"]
+        constants = {**block.formats.norm, **block.scales["in_proj"], **convolution(block)}
         self.launch(enter_kernel, (xz, conv), (r, norm, w, taps, bias), w, r.shape[1], **constants)
         return xz
 
-    def project(self, block, xz):
-        """Return the projection of x by which it is mixed."""
-        inner, w = block.config.d_inner, self.weights[f"{block.label}.x_proj"]
+    def mixtures(self, block, xz):
+        """Return the projection of x."""
+        w, inner = self.weight(block, "x_proj"), block.config.d_inner
         projected = self.empty(w.shape[0])
         self.launch(project_kernel, (projected,), (xz, w), w, inner, 2 * inner, **block.scales["x_proj"])
         return projected
 
     def leave(self, block, r, y):
-        """Add the block's output to the residual stream."""
-        w = self.weights[f"{block.label}.out_proj"]
-        gate = {f"gate_{name}": value for name, value in block.gate.items()}
-        constants = {"bits": RESIDUAL_BITS, **block.scales["out_proj"], **gate}
-        self.launch(leave_kernel, (r,), (y, w), w, block.config.d_inner, **constants)
+        """Add the projection of y to the residual stream."""
+        w = self.weight(block, "out_proj")
+        self.launch(leave_kernel, (r,), (y, w), w, y.shape[1], **block.scales["out_proj"], **addition(block))
 
     def head(self, r):
-        """Return the logits of each row."""
-        w, network = self.weights["head"], self.network
-        logits = self.empty(w.shape[0])
-        inputs = r, self.weights["norm"], w
-        self.launch(head_kernel, (logits,), inputs, w, r.shape[1], **network.formats.norm, **network.head_scale)
+        w = self.weights["head"]
+        logits, arrays = self.empty(w.shape[0]), (r, self.weights["norm"], w)
+        constants = {**self.network.formats.norm, **self.network.head_scale}
+        self.launch(head_kernel, (logits,), arrays, w, r.shape[1], **constants)
         return logits
 
     def selective(self, block, y, xz, projected):
@@ -109,14 +116,16 @@ class FusedStep:
     def chunked(self, block, y, xz, projected):
         f, config, states = block.formats, block.config, block.config.mamba2_d_state
         decay, skip = (self.weights[f"{block.label}.{name}"] for name in ("decay", "skip"))
-        rotation = self.buffers.rotation
+        rotation, heads, width = self.buffers.rotation, config.nheads, config.headdim
+        most, fewest = CHANNELS
+        channels = most if self.rows * heads * triton.cdiv(width, most) >= PROGRAMS else fewest
         results = y, *(self.state[f"{block.label}.{name}"] for name in block.scan_arrays)
         launch(
             chunk_kernel,
-            self.rows * config.nheads * triton.cdiv(config.headdim, CHANNELS),
+            self.rows * heads * triton.cdiv(width, channels),
             results,
             (xz, projected, *(rotation or (None, None, None)), decay, skip, self.buffers.position, self.buffers.count),
-            *(self.rows, config.nheads, config.headdim, states),
+            *(self.rows, heads, width, states),
             n_max=f.chunk_decay["n_max"],
             mixture_shift=f.requantize["shift"],
             input_shift=f.chunk_input["shift"],
@@ -128,10 +137,66 @@ class FusedStep:
             Q=config.chunk_size,
             TILE=max(config.chunk_size, LEAST_TILE),
             STATES=max(triton.next_power_of_2(states), LEAST_TILE),
-            CHANNELS=CHANNELS,
+            CHANNELS=channels,
             num_warps=WARPS,
             **early(),
         )
+
+
+class WideStep(FusedStep):
+    """The kernels of one step for many rows."""
+
+    def multiply(self, name, results, q, e, after, taps=(None, None), **constants):
+        w = self.network.weights[name]
+        programs, sizes, constants = wide_launch(self.rows, w, after, **constants)
+        launch(wide_kernel, programs, results, (words(q), e, w, *taps), *sizes, **constants)
+
+    def quantised(self, kernel, inputs, pitches, width, w, **constants):
+        """Return the int8 and the exponents of rows of a width, as long as the rows of weights w are."""
+        pitch = 4 * w.shape[1]
+        q = torch.empty((self.rows, pitch), dtype=torch.int8, device=w.device)
+        e = torch.empty(self.rows, dtype=torch.int32, device=w.device)
+        launch(kernel, self.rows, (q, e), inputs, *pitches, pitch, D=width, **constants, **row_block(width, pitch))
+        return q, e
+
+    def enter(self, block, r):
+        name = f"{block.label}.in_proj"
+        w, norm = self.network.weights[name], self.weight(block, "norm")
+        rows = self.quantised(norm_kernel, (r, norm), (), r.shape[1], w, **block.formats.norm)
+        xz = self.empty(w.shape[0])
+        taps = self.weight(block, "conv_weight"), self.weight(block, "conv_bias")
+        results, constants = (xz, self.state[f"{block.label}.conv"]), block.scales["in_proj"] | convolution(block)
+        self.multiply(name, results, *rows, CONVOLVED, taps, **constants)
+        return xz
+
+    def mixtures(self, block, xz):
+        name, inner = f"{block.label}.x_proj", block.config.d_inner
+        w = self.network.weights[name]
+        rows, projected = self.quantised(quantise_kernel, (xz,), (2 * inner,), inner, w), self.empty(w.shape[0])
+        self.multiply(name, (projected, None), *rows, PLAIN, **block.scales["x_proj"])
+        return projected
+
+    def leave(self, block, r, y):
+        name, inner = f"{block.label}.out_proj", y.shape[1]
+        rows = self.quantised(quantise_kernel, (y,), (inner,), inner, self.network.weights[name])
+        self.multiply(name, (r, None), *rows, ADDED, **block.scales["out_proj"], **addition(block))
+
+    def head(self, r):
+        w, norm = self.network.weights["head"], self.weights["norm"]
+        rows = self.quantised(norm_kernel, (r, norm), (), r.shape[1], w, **self.network.formats.norm)
+        logits = self.empty(w.shape[0])
+        self.multiply("head", (logits, None), *rows, PLAIN, **self.network.head_scale)
+        return logits
+
+
+def convolution(block):
+    """Return the constants of a block's convolution and squareplus."""
+    return {"s_conv": block.formats.conv["s"], **block.formats.squareplus}
+
+
+def addition(block):
+    """Return the constants of a block's addition to the residual stream."""
+    return {f"gate_{name}": value for name, value in block.gate.items()} | {"bits": RESIDUAL_BITS}
 
 
 @triton.jit
@@ -150,39 +215,8 @@ def advance_kernel(
     tl.store(count_pointer, count + 1)
 
 
-class BatchStep(FusedStep):
-    """The same for many rows: seven kernels per layer, as rows are quantised once and meet tensor cores."""
-
-    def packed(self, block, *names):
-        return (self.network.weights[f"{block.label}.{name}"] for name in names)
-
-    def enter(self, block, r):
-        f, xz = block.formats, self.empty(2 * block.config.d_inner)
-        norm, *weights = self.packed(block, "norm", "in_proj", "conv_weight", "conv_bias")
-        quantised = self.network.ops.norm_quantize(r, norm, **f.norm)
-        constants = {"scale": block.scales["in_proj"], "s": f.conv["s"], "squareplus": f.squareplus}
-        batch_products.enter(xz, self.state[f"{block.label}.conv"], quantised, *weights, **constants)
-        return xz
-
-    def project(self, block, xz):
-        quantised = batch_products.quantise(xz, block.config.d_inner)
-        return batch_products.project(quantised, *self.packed(block, "x_proj"), scale=block.scales["x_proj"])
-
-    def leave(self, block, r, y):
-        quantised, constants = batch_products.quantise(y, y.shape[1]), {"gate": block.gate}
-        batch_products.leave(r, quantised, *self.packed(block, "out_proj"), scale=block.scales["out_proj"], **constants)
-
-    def head(self, r):
-        network = self.network
-        quantised = network.ops.norm_quantize(r, network.weights["norm"], **network.formats.norm)
-        return batch_products.project(quantised, network.weights["head"], scale=network.head_scale)
-
-
 def fused_step(network: Network, config: ModelConfig, buffers: Buffers) -> FusedStep | None:
-    """Return the kernels of one step, or None where they aren't made for so many rows or such sizes."""
-    rows = len(buffers.token)
-    if rows > MOST_ROWS or max(config.mamba1_d_state, config.mamba2_d_state) > MOST_STATES:
+    """Return the kernels of one step, or None where a program can't hold so many states."""
+    if max(config.mamba1_d_state, config.mamba2_d_state) > MOST_STATES:
         return None
-    if rows <= FEW_ROWS:
-        return FusedStep(network, buffers)
-    return BatchStep(network, buffers) if config.d_model % 4 == config.d_inner % 4 == 0 else None
+    return (FusedStep if len(buffers.token) <= FEW_ROWS else WideStep)(network, buffers)

@@ -162,7 +162,7 @@ def chunk_kernel(
     """Turn and requantise b and c, modulate the decay, step `ssd_chunk_scan`, gate."""
     start_next()
     program, blocks = tl.program_id(0), tl.cdiv(width, CHANNELS)
-    block, head, row = program % blocks, program // blocks % heads, program // blocks // heads
+    block, head, row = program % blocks, program // blocks % heads, (program // blocks // heads).to(tl.int64)
     q, p, state = tl.arange(0, TILE), block * CHANNELS + tl.arange(0, CHANNELS), tl.arange(0, STATES)
     channel, known = p < width, state < states
     base, skip = tl.load(base_pointer + head).to(tl.int32), tl.load(skip_pointer + head).to(tl.int32)
@@ -171,7 +171,7 @@ def chunk_kernel(
     past, here = q < fill, q == fill
     one, slot = row * heads + head, row * Q + q
 
-    place = h_pointer + (one.to(tl.int64) * width + p)[:, None] * states + state[None, :]
+    place = h_pointer + (one * width + p)[:, None] * states + state[None, :]
     h = tl.load(place, mask=channel[:, None] & known[None, :], other=0)
     keys_place = open_b_pointer + slot[:, None] * states + state[None, :]
     keys = tl.load(keys_place, mask=past[:, None] & known[None, :], other=0)

@@ -88,6 +88,8 @@ class Session:
 class LateSession(Session):
     """A session whose state is computed when it is first asked for."""
 
+    compute: Callable[[], State]
+
     def __init__(self, last: np.ndarray, compute: Callable[[], State]):
         object.__setattr__(self, "last", last)
         object.__setattr__(self, "compute", compute)

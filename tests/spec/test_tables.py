@@ -13,7 +13,7 @@ import pytest
 
 from mamba_integer import spec
 from mamba_integer.spec.ops.rotation import gam_limit, lam_limit
-from mamba_integer.spec.tables import fixed_point
+from mamba_integer.spec.tables import fixed_point, rotation
 
 mp = mpmath.mp
 
@@ -130,3 +130,16 @@ def test_arguments_outside_raise(change):
         spec.tables.rotation_coefficients(np.array(arguments.pop("positions")), arguments.pop("pairs"), **arguments)
     with pytest.raises(ValueError, match="hippo_decays"):
         spec.tables.hippo_decays(1, Fraction(-1, 2), 15)
+
+
+@pytest.mark.parametrize(("pairs", "base"), [(32, 10000), (5, 3), (1, 2)])
+@pytest.mark.parametrize("s", [2, 15, 18])
+def test_what_words_are_certain_of_is_what_integers_say(pairs, base, s):
+    source = np.random.default_rng(s)
+    positions = np.concatenate([source.integers(0, 1 << bits, 20) for bits in (8, 20, 30)] + [[0, 1, 1 << 30]])
+    place, pair = (a.reshape(-1) for a in np.broadcast_arrays(positions.astype(object)[:, None], np.arange(pairs)))
+    tangent, quadrant, sure = rotation._by_words(place, pair, base, pairs, s)
+    want_tangent, want_quadrant = rotation._by_integers(place, pair, base, pairs, s)
+    assert np.mean(sure) > 0.8
+    assert np.array_equal(tangent[sure], want_tangent[sure].astype(np.int64))
+    assert np.array_equal(quadrant[sure], (want_quadrant[sure] % 4).astype(np.int64))

@@ -1,0 +1,135 @@
+"""The products of a step for many rows: rows are quantised once, and multiplied on the tensor cores."""
+
+import triton
+import triton.language as tl
+
+from . import integers
+from .activation import squareplus_of
+from .instructions import ternary_digits
+from .norm import normalised_row, row_launch
+from .overlap import early, start_next, wait_for_inputs
+from .step_products import quantised
+from .ternary_product import scale_sum, tile_of
+
+PLAIN, CONVOLVED, ADDED = 0, 1, 2  # what follows a product
+CONVOLUTION, ADDITION = tl.constexpr(CONVOLVED), tl.constexpr(ADDED)
+PROGRAMS = 96  # that keep most processors busy
+ROWS = (64, 32, 16)  # of a tile
+TILE = {"COLUMNS": 16, "BYTES": 64, "num_warps": 4, "num_stages": 4}
+
+
+@triton.jit
+def norm_kernel(
+    q_pointer,
+    e_pointer,
+    x_pointer,
+    gamma_pointer,
+    pitch,
+    D: tl.constexpr,
+    b: tl.constexpr,
+    s: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Norm and quantise a row; zeros follow up to ``pitch`` elements."""
+    start_next()
+    row, column = tl.program_id(0), tl.arange(0, BLOCK)
+    wait_for_inputs()
+    e, q = quantised(normalised_row(x_pointer + row * D, gamma_pointer, D, b, s, BLOCK))
+    tl.store(q_pointer + row * pitch + column, q.to(tl.int8), mask=column < pitch)
+    tl.store(e_pointer + row, e)
+
+
+@triton.jit
+def quantise_kernel(q_pointer, e_pointer, x_pointer, x_pitch, pitch, D: tl.constexpr, BLOCK: tl.constexpr):
+    """Quantise a row; zeros follow up to ``pitch`` elements."""
+    start_next()
+    row, column = tl.program_id(0), tl.arange(0, BLOCK)
+    wait_for_inputs()
+    e, q = quantised(tl.load(x_pointer + row * x_pitch + column, mask=column < D, other=0).to(tl.int32))
+    tl.store(q_pointer + row * pitch + column, q.to(tl.int8), mask=column < pitch)
+    tl.store(e_pointer + row, e)
+
+
+@triton.jit
+def wide_kernel(
+    y_pointer,
+    state_pointer,
+    q_pointer,
+    e_pointer,
+    w_pointer,
+    taps_pointer,
+    bias_pointer,
+    rows,
+    columns,
+    bytes_a_row,
+    num: tl.constexpr,
+    shift: tl.constexpr,
+    AFTER: tl.constexpr,
+    s_conv: tl.constexpr,
+    f: tl.constexpr,
+    offset: tl.constexpr,
+    gate_num: tl.constexpr,
+    gate_shift: tl.constexpr,
+    bits: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    BYTES: tl.constexpr,
+):
+    """Multiply a tile of rows, whose words of four int8 lie beside the bytes of the weights; do what follows."""
+    start_next()
+    m, n = tile_of(tl.program_id(0), rows, columns, ROWS, COLUMNS)
+    j = tl.arange(0, BYTES)
+    q_tile = q_pointer + tl.minimum(m, rows - 1)[:, None] * bytes_a_row + j[None, :]
+    w_tile = w_pointer + tl.minimum(n, columns - 1)[:, None] * bytes_a_row + j[None, :]
+    accumulator = tl.zeros([COLUMNS, ROWS], tl.int32)
+    wait_for_inputs()
+    for start in range(0, bytes_a_row, BYTES):
+        inside = (start + j < bytes_a_row)[None, :]
+        byte = tl.load(w_tile + start, mask=inside, other=0)
+        word = tl.load(q_tile + start, mask=inside, other=0)
+        for i in tl.static_range(4):
+            q = tl.trans((word >> (8 * i)).to(tl.int8))
+            accumulator = tl.dot(ternary_digits(byte, i), q, accumulator, out_dtype=tl.int32)
+    e = tl.load(e_pointer + m, mask=m < rows, other=0)
+    y = scale_sum(accumulator, e[None, :], num, shift, (1 << shift) >> 1)
+    place, inside = m[None, :] * columns + n[:, None], (m < rows)[None, :] & (n < columns)[:, None]
+    if AFTER == CONVOLUTION:
+        channels = columns // 2
+        convolved = inside & (n < channels)[:, None]
+        past = state_pointer + m[None, :] * 3 * channels + n[:, None]
+        x0 = tl.load(past, mask=convolved, other=0)
+        x1 = tl.load(past + channels, mask=convolved, other=0)
+        x2 = tl.load(past + 2 * channels, mask=convolved, other=0)
+        taps, known = taps_pointer + 4 * n, n < channels
+        total = tl.load(bias_pointer + n, mask=known, other=0)[:, None]
+        total += tl.load(taps, mask=known, other=0).to(tl.int32)[:, None] * x0
+        total += tl.load(taps + 1, mask=known, other=0).to(tl.int32)[:, None] * x1
+        total += tl.load(taps + 2, mask=known, other=0).to(tl.int32)[:, None] * x2
+        total += tl.load(taps + 3, mask=known, other=0).to(tl.int32)[:, None] * y
+        tl.debug_barrier()  # what is written in place, every thread has read
+        tl.store(past, x1, mask=convolved)
+        tl.store(past + channels, x2, mask=convolved)
+        tl.store(past + 2 * channels, y, mask=convolved)
+        x = squareplus_of(integers.saturate(integers.shift_round(total, s_conv), 16), f, offset)
+        y = tl.where((n < channels)[:, None], x.to(tl.int16), y)
+    if AFTER == ADDITION:
+        r = tl.load(y_pointer + place, mask=inside, other=0)
+        tl.debug_barrier()
+        total = r + integers.shift_round(y.to(tl.int32) * gate_num, gate_shift)
+        tl.store(y_pointer + place, integers.saturate(total, bits), mask=inside)
+    else:
+        tl.store(y_pointer + place, y, mask=inside)
+
+
+def wide_launch(rows: int, w, after: int, **constants):
+    """Return the number of programs of a product, its sizes and its constants."""
+    columns = triton.cdiv(w.shape[0], TILE["COLUMNS"])
+    size = next((size for size in ROWS if columns * triton.cdiv(rows, size) >= PROGRAMS), ROWS[-1])
+    unused = dict.fromkeys(("s_conv", "f", "offset", "gate_num", "gate_shift", "bits"), 0)
+    constants = {**unused, **constants, **TILE, "ROWS": size, "AFTER": after, **early()}
+    return columns * triton.cdiv(rows, size), (rows, w.shape[0], w.shape[1]), constants
+
+
+def row_block(width: int, pitch: int):
+    """Return the tile and the number of warps for rows of ``width`` elements that are stored as ``pitch``."""
+    return row_launch(max(width, pitch)) | early()

@@ -1,0 +1,152 @@
+"""The products of a step with the ops around them are the compositions of golden ops, integer by integer."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mamba_integer.backends.triton import step_products, step_wide
+from mamba_integer.backends.triton.launch import launch, words
+from mamba_integer.spec import ops
+from mamba_integer.spec.integers import RESIDUAL_BITS
+
+SIZES = st.tuples(st.sampled_from([1, 2, 18]), st.sampled_from([4, 36, 128, 260]), st.integers(1, 40))
+EDGE = st.booleans()
+FEW = 2  # rows that the kernels for few rows are tried with
+RESIDUAL = (1 << (RESIDUAL_BITS - 1)) - 1
+KINDS = torch.int8, torch.int32
+
+
+class Inputs:
+    """Arrays of one draw: uniform, or at the ends of their ranges."""
+
+    def __init__(self, seed: int, edge: bool, device: str):
+        self.source, self.edge, self.device = np.random.default_rng(seed), edge, device
+        self.golden: dict[str, np.ndarray] = {}
+
+    def array(self, dtype, high, *shape, low=None):
+        low = -high if low is None else low
+        drawn = self.source.integers(low, high + 1, shape)
+        return np.where(drawn * 2 > low + high, high, low).astype(dtype) if self.edge else drawn.astype(dtype)
+
+    def weights(self, columns, depth):
+        return ops.pack_ternary(self.array(np.int8, 1, columns, depth))
+
+    def on_device(self, *arrays):
+        return [torch.tensor(array, device=self.device) for array in arrays]
+
+
+def assert_equal(result, want):
+    got = result.cpu().numpy()
+    assert got.dtype == want.dtype
+    assert np.array_equal(got, want)
+
+
+def multiply_wide(results, q, e, w, after, taps=(None, None), **constants):
+    programs, sizes, constants = step_wide.wide_launch(len(e), w, after, **constants)
+    launch(step_wide.wide_kernel, programs, results, (words(q), e, w, *taps), *sizes, **constants)
+
+
+def multiply_narrow(kernel, results, inputs, w, rows, depth, *integers, **constants):
+    """Run a kernel for few rows: inputs without the weights, which come before the taps."""
+    packed = step_products.weight_words(w)
+    programs, sizes, tile = step_products.product_launch(rows, len(w), depth)
+    inputs = [packed if array is w else array for array in inputs]
+    launch(kernel, programs, results, inputs, *sizes, *integers, **constants, **tile)
+
+
+@pytest.fixture
+def draw(monkeypatch):
+    monkeypatch.setattr(step_products, "PROGRAMS", 1)  # large tiles: a program is what costs time in the interpreter
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return lambda seed, edge: Inputs(seed, edge, device)
+
+
+def examples(count):
+    return settings(max_examples=count, deadline=None)
+
+
+def test_enter(draw):
+    scale, squareplus, norm = {"num": 181, "shift": 13}, {"f": 8, "offset": 256}, {"b": 3, "s": 4}
+
+    @examples(6)
+    @given(SIZES, st.integers(0, 99), EDGE, st.integers(0, 22))
+    def check(sizes, seed, edge, s):
+        rows, depth, channels = sizes
+        inputs = draw(seed, edge)
+        r, gamma = inputs.array(np.int32, RESIDUAL, rows, depth), inputs.array(np.int16, 999, depth)
+        w, taps = inputs.weights(2 * channels, depth), inputs.array(np.int8, 127, channels, 4)
+        bias = inputs.array(np.int32, 1 << 24, channels)
+        state = inputs.array(np.int16, 32767, rows, 3, channels)
+        q, e = ops.norm_quantize(r, gamma, **norm)
+        xz = ops.ternary_linear(q, e, w, **scale)
+        x, after = ops.conv1d_step(xz[:, :channels], taps, bias, state, s=s)
+        want = np.concatenate([ops.squareplus(x, **squareplus), xz[:, channels:]], axis=1)
+        constants = {**scale, "s_conv": s, **squareplus}
+        w, taps, bias, q, e, r, gamma = inputs.on_device(w, taps, bias, q, e, r, gamma)
+        for wide in (True, False) if rows <= FEW else (True,):
+            result = torch.empty(xz.shape, dtype=torch.int16, device=w.device)
+            (moved,) = inputs.on_device(state)
+            if wide:
+                multiply_wide((result, moved), q, e, w, step_wide.CONVOLVED, (taps, bias), **constants)
+            else:
+                arrays = (r, gamma, w, taps, bias)
+                kernel = step_products.enter_kernel
+                multiply_narrow(kernel, (result, moved), arrays, w, rows, depth, **norm, **constants)
+            assert_equal(result, want)
+            assert_equal(moved, after)
+
+    check()
+
+
+def test_project(draw):
+    scale = {"num": 181, "shift": 15}
+
+    @examples(6)
+    @given(SIZES, st.integers(0, 99), EDGE)
+    def check(sizes, seed, edge):
+        rows, depth, columns = sizes
+        inputs = draw(seed, edge)
+        x, w = inputs.array(np.int16, 32767, rows, 2 * depth), inputs.weights(columns, depth)
+        quantised = ops.quantize_rows(x[:, :depth])
+        want = ops.ternary_linear(*quantised, w, **scale)
+        x, w = inputs.on_device(x, w)
+        q, e = (torch.empty(a.shape, dtype=t, device=w.device) for a, t in zip(quantised, KINDS, strict=True))
+        row = step_wide.row_block(depth, depth)
+        launch(step_wide.quantise_kernel, rows, (q, e), (x,), 2 * depth, depth, D=depth, **row)
+        assert_equal(q, quantised[0])
+        assert_equal(e, quantised[1])
+        wide, narrow = (torch.empty(want.shape, dtype=torch.int16, device=w.device) for _ in range(2))
+        multiply_wide((wide, None), q, e, w, step_wide.PLAIN, **scale)
+        assert_equal(wide, want)
+        if rows > FEW:
+            return
+        multiply_narrow(step_products.project_kernel, (narrow,), (x, w), w, rows, depth, 2 * depth, **scale)
+        assert_equal(narrow, want)
+
+    check()
+
+
+def test_leave(draw):
+    scale, gate = {"num": 181, "shift": 15}, {"num": 724, "shift": 10}
+
+    @examples(6)
+    @given(SIZES, st.integers(0, 99), EDGE)
+    def check(sizes, seed, edge):
+        rows, depth, columns = sizes
+        inputs = draw(seed, edge)
+        r, x = inputs.array(np.int32, RESIDUAL, rows, columns), inputs.array(np.int16, 32767, rows, depth)
+        w, (q, e) = inputs.weights(columns, depth), ops.quantize_rows(x)
+        want = ops.residual_add(r, ops.ternary_linear(q, e, w, **scale), **gate)
+        constants = {**scale, "gate_num": gate["num"], "gate_shift": gate["shift"], "bits": RESIDUAL_BITS}
+        q, e, x, w = inputs.on_device(q, e, x, w)
+        wide, narrow = inputs.on_device(r, r)
+        multiply_wide((wide, None), q, e, w, step_wide.ADDED, **constants)
+        assert_equal(wide, want)
+        if rows > FEW:
+            return
+        multiply_narrow(step_products.leave_kernel, (narrow,), (x, w), w, rows, depth, **constants)
+        assert_equal(narrow, want)
+
+    check()
