@@ -50,7 +50,7 @@ class Circuit:
         self.constraints: list[Constraint] = []
         self.counts: Counter[str] = Counter({PRODUCT: 0, BIT: 0, EQUALITY: 0})
         self.decompositions: dict[object, tuple[list[Integer], bool]] = {}
-        self.selections: dict[object, list[Integer]] = {}
+        self.selections: dict[object, dict[int, Integer]] = {}
 
     def wire(self, value: int, low: int, high: int) -> "Integer":
         self.values.append(value)

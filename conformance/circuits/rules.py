@@ -73,15 +73,15 @@ def require_range(x: Integer, bounds: Interval) -> None:
         require_nonnegative(subtract(bounds.high, x), size)
 
 
-def one_hot(s: Integer) -> list[Integer]:
+def one_hot(s: Integer) -> dict[int, Integer]:
     """Return a bit for each value that s may have: the one of its value is 1."""
     known = s.circuit.selections
     if s.key not in known:
         if s.high - s.low >= MOST_CASES:
             raise CircuitError(f"circuit: found a shift by {s.range}, allowed {MOST_CASES} values at most")
-        bits = [s.circuit.bit(int(s.value == j)) for j in range(s.low, s.high + 1)]
-        s.circuit.equate(total(bits), 1)
-        s.circuit.equate(total(scale(bit, s.low + i) for i, bit in enumerate(bits)), s)
+        bits = {j: s.circuit.bit(int(s.value == j)) for j in range(s.low, s.high + 1)}
+        s.circuit.equate(total(bits.values()), 1)
+        s.circuit.equate(total(scale(bit, j) for j, bit in bits.items()), s)
         known[s.key] = bits
     return known[s.key]
 
@@ -104,7 +104,8 @@ def left_shift(x: Number, s: Number) -> Number:
     s = amount(s)
     if isinstance(s, int):
         return scale(x, 1 << s)
-    return multiply(x, select(one_hot(s), [1 << j for j in range(s.low, s.high + 1)]))
+    bits = one_hot(s)
+    return multiply(x, select([*bits.values()], [1 << j for j in bits]))
 
 
 def right_shift(x: Number, s: Number) -> Number:
@@ -113,8 +114,9 @@ def right_shift(x: Number, s: Number) -> Number:
         if x == 0:
             return 0
         # x * 2**(last - s) >> last: one product, and bits as of the longest shift.
-        last = s.high
-        raised = multiply(x, select(one_hot(s), [1 << (last - j) for j in range(s.low, last + 1)]))
+        bits = one_hot(s)
+        last = max(bits)
+        raised = multiply(x, select([*bits.values()], [1 << (last - j) for j in bits]))
         shifted = interval(x) >> s.low
         return narrowed(right_shift(raised, last), shifted.union(interval(x) >> last))
     if isinstance(x, int):
@@ -126,13 +128,13 @@ def right_shift(x: Number, s: Number) -> Number:
         return select(x.cases[0], [value >> s for value in x.cases[1]])
     if bounds.low == bounds.high:
         return bounds.low
-    bits, signed = decompose(x)
-    if signed and s >= len(bits):
-        return subtract(bits[-1], 1)
-    offset = 1 << (len(bits) - 1 - s) if signed else 0
-    quotient = subtract(total(scale(bit, 1 << i) for i, bit in enumerate(bits[s:])), offset)
+    places, signed = decompose(x)
+    if signed and s >= len(places):
+        return subtract(places[-1], 1)
+    offset = 1 << (len(places) - 1 - s) if signed else 0
+    quotient = subtract(total(scale(bit, 1 << i) for i, bit in enumerate(places[s:])), offset)
     if isinstance(quotient, Integer):  # its bits are the rest of those
-        x.circuit.decompositions.setdefault(quotient.key, (bits[s:], signed))
+        x.circuit.decompositions.setdefault(quotient.key, (places[s:], signed))
     return narrowed(quotient, bounds)
 
 
