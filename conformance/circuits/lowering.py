@@ -83,7 +83,7 @@ def stated_root(v: Any) -> Wires:
 
 symbolic = Symbolic()
 # NumPy's words for an array of wires where it needs numbers: as an index, in a view of its bytes.
-UNSUPPORTED = (TypeError, IndexError, AttributeError)
+UNSUPPORTED = (TypeError, IndexError, AttributeError, ValueError)
 
 
 class CircuitOps:
@@ -97,6 +97,8 @@ class CircuitOps:
             at = checked(contract, arrays, parameters)
             try:
                 results = golden(*arrays, **parameters)
+            except CircuitError:
+                raise
             except UNSUPPORTED as error:
                 raise CircuitError(f"{name}: the golden code does something that has no constraints: {error}") from error
             proved = contract.widths(at)
