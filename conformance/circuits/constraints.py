@@ -6,7 +6,7 @@ alone, never on a value.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from mamba_integer.spec.bounds import Interval
@@ -17,6 +17,7 @@ ONE = 0  # the wire that is always 1
 PRODUCT, BIT, EQUALITY = "products", "bits", "equalities"
 
 Terms = Mapping[int, int]  # factors by wire
+
 
 class CircuitError(ValueError):
     """An op, or a call of it, that has no circuit: names the reason."""
@@ -74,18 +75,18 @@ class Circuit:
         self.constrain(BIT, bit, bit, bit)
         return bit
 
-    def unsatisfied(self, values: list[int] | None = None) -> list[int]:
+    def unsatisfied(self, values: Sequence[int] | Mapping[int, int] | None = None) -> list[int]:
         """Return the constraints that an assignment of the wires violates, by number."""
-        values = self.values if values is None else values
+        assigned = self.values if values is None else values
 
         def total(terms: Terms) -> int:
-            return sum(factor * values[wire] for wire, factor in terms.items())
+            return sum(factor * assigned[wire] for wire, factor in terms.items())
 
         return [i for i, (a, b, c) in enumerate(self.constraints) if (total(a) * total(b) - total(c)) % MODULUS]
 
 
 class Integer:
-    """``constant`` plus the sum of ``terms``: an integer from ``low`` to ``high``, whose value for one input is known."""
+    """``constant`` plus the sum of ``terms``, from ``low`` to ``high``: its value for one input is known."""
 
     __slots__ = ("cases", "circuit", "constant", "high", "low", "terms", "value")
 

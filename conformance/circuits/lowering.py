@@ -100,7 +100,7 @@ class CircuitOps:
             except CircuitError:
                 raise
             except UNSUPPORTED as error:
-                raise CircuitError(f"{name}: the golden code does something that has no constraints: {error}") from error
+                raise CircuitError(f"{name}: its golden code has a call that has no constraints: {error}") from error
             proved = contract.widths(at)
             outputs = []
             whole = results if isinstance(results, tuple) else (results,)
@@ -226,7 +226,7 @@ def lower(
     for tensor, array in zip(contract.inputs, arrays, strict=True):
         visibility = PRIVATE if tensor.name in private else FIXED if is_fixed(tensor, fixed) else PUBLIC
         if visibility == PRIVATE and isinstance(tensor, Packed):
-            raise CircuitError(f"{op}: argument {tensor.name}: found private, allowed fixed: packed codes have no check")
+            raise CircuitError(f"{op}: argument {tensor.name}: found private, allowed fixed: codes have no check")
         calls.append(builder.input(tensor.name, array, tensor.range(at), visibility))
     try:
         results = getattr(OPERATIONS, op)(*calls, **parameters)

@@ -96,7 +96,7 @@ def select(bits: list[Integer], values: list[int]) -> Number:
 
 
 def amount(s: Number) -> Number:
-    """Return a shift's amount: where it depends on an input, the specification's domains keep it from being negative."""
+    """Return a shift's amount, which the specification's domains keep from being negative."""
     return narrowed(s, Interval(0, max(0, interval(s).high)))
 
 
