@@ -48,13 +48,16 @@ class Circuit:
 
     def __init__(self) -> None:
         self.values: list[int] = [1]
+        self.depths: list[int] = [0]  # for each wire, how many steps that are not linear lead to it
+        self.lookups = 0  # functions of one value that are not linear: under FHE, a bootstrap each at least
         self.constraints: list[Constraint] = []
         self.counts: Counter[str] = Counter({PRODUCT: 0, BIT: 0, EQUALITY: 0})
         self.decompositions: dict[object, tuple[list[Integer], bool]] = {}
         self.selections: dict[object, dict[int, Integer]] = {}
 
-    def wire(self, value: int, low: int, high: int) -> "Integer":
+    def wire(self, value: int, low: int, high: int, depth: int = 0) -> "Integer":
         self.values.append(value)
+        self.depths.append(depth)
         return Integer(self, {len(self.values) - 1: 1}, 0, low, high, value)
 
     def constrain(self, kind: str, a: "Integer | int", b: "Integer | int", c: "Integer | int") -> None:
@@ -67,11 +70,17 @@ class Circuit:
     def constrain_inverse(self, x: "Integer", result: "Integer") -> None:
         """Constrain ``x * w = result`` for some w, any element of the field: the inverse of x where there is one."""
         self.values.append(pow(x.value, -1, MODULUS) if x.value else 0)
+        self.depths.append(result.depth)
         self.counts[PRODUCT] += 1
         self.constraints.append(Constraint(combination(x), {len(self.values) - 1: 1}, combination(result)))
 
-    def bit(self, value: int) -> "Integer":
-        bit = self.wire(value, 0, 1)
+    def look_up(self, x: "Integer") -> int:
+        """Count a function of one value that is not linear, and return the depth of its result."""
+        self.lookups += 1
+        return 1 + x.depth
+
+    def bit(self, value: int, depth: int = 0) -> "Integer":
+        bit = self.wire(value, 0, 1, depth)
         self.constrain(BIT, bit, bit, bit)
         return bit
 
@@ -105,6 +114,10 @@ class Integer:
     @property
     def key(self) -> object:
         return frozenset(self.terms.items()), self.constant
+
+    @property
+    def depth(self) -> int:
+        return max(map(self.circuit.depths.__getitem__, self.terms))
 
     def __repr__(self) -> str:
         return f"Integer({self.value} in {self.range})"
@@ -203,7 +216,7 @@ def multiply(a: Number, b: Number) -> Number:
     if isinstance(a, int):
         return scale(b, a)
     bounds = a.range.square() if a.key == b.key else a.range * b.range
-    product = a.circuit.wire(a.value * b.value, bounds.low, bounds.high)
+    product = a.circuit.wire(a.value * b.value, bounds.low, bounds.high, 1 + max(a.depth, b.depth))
     a.circuit.constrain(PRODUCT, a, b, product)
     return product
 

@@ -3,7 +3,6 @@
 ``python -m mamba_integer.conformance.circuits.counts`` makes the files anew.
 """
 
-import json
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -12,16 +11,36 @@ from typing import Any
 import numpy as np
 
 from mamba_integer.backends.files.atomic import write_atomically, write_json
+from mamba_integer.spec.bounds import Interval
 from mamba_integer.spec.contract import OPS, DomainError, find_op
 from mamba_integer.spec.model import CONFIGS, LanguageModel, initial_parameters
 
 from ..engine.cases import Case, draw_case
 from ..plans import PLANS
 from .constraints import CircuitError
-from .lowering import lower
+from .lowering import Statement, lower
 from .networks import BLOCK_KINDS, block_statement, small_config
 
-COUNTS, PAGE = Path(__file__).parent / "counts.json", Path(__file__).parent / "COUNTS.md"
+ROOM = Path(__file__).parent
+COUNTS, PAGE, FHE_PAGE = ROOM / "counts.json", ROOM / "COUNTS.md", ROOM / "FHE.md"
+FHE_HEAD = """# Each op under fully homomorphic encryption
+
+This page is made by `python -m mamba_integer.conformance.circuits.counts`, from the runs that COUNTS.md counts. Nothing
+was run encrypted: these are counts, not times.
+
+- Accumulator bits: the widest intermediate that the op's contract proves. A programmable bootstrap looks a value up in a
+  table of two to its bits; a wide value must be taken apart first, by more bootstraps.
+- Products: two encrypted factors each. In libraries without such a product, each costs two bootstraps.
+- Bootstraps: shifts, comparisons, roots, quotients and shift amounts, each at least one.
+- Depth: the longest chain of products and bootstraps.
+
+Proofs and encryption pull apart here. A proof pays for bits once: the quotient of a shift, its remainder and its sign
+come from the same bits, and sums are free at any width. Encryption pays for each function of a value anew, and more for
+each bit of it. Ternary weights are additions alone in both.
+
+| op | call | accumulator bits | products | bootstraps, at least | depth |
+| --- | --- | --- | --- | --- | --- |
+"""
 USUAL_SIZE = 4
 BLOCK_SIZES = ((4, 8, 2), (8, 16, 4))
 HEAD = """# Constraints of each op
@@ -91,9 +110,26 @@ def op_row(case: Case) -> dict[str, Any]:
         statement = lower(case.op, case.arrays, case.parameters)
         if not statement.public:
             return call | {"reason": "each input is a constant of the circuit: nothing is left to prove"}
-        return call | {"counts": statement.counts}
+        return call | {"counts": statement.counts, "encrypted": encrypted(case, statement)}
     except (CircuitError, DomainError) as error:
         return call | {"reason": str(error)}
+
+
+def encrypted(case: Case, statement: Statement) -> dict[str, int]:
+    """Return what a call asks of fully homomorphic encryption, whatever the library."""
+    contract, circuit = find_op(case.op), statement.circuit
+    widths = contract.widths(contract.check(case.arrays, case.parameters))
+    return {
+        "accumulator_bits": max((signed_bits(width.range) for width in widths.values()), default=0),
+        "products": statement.counts["products"],
+        "lookups": circuit.lookups,
+        "depth": max(circuit.depths),
+    }
+
+
+def signed_bits(bounds: Interval) -> int:
+    """Return the bits of two's complement that hold an interval; without a sign where it has no negative numbers."""
+    return max(-bounds.low - 1, bounds.high).bit_length() + (bounds.low < 0)
 
 
 def recorded_case(row: dict[str, Any]) -> Case:
@@ -144,7 +180,18 @@ def page(recorded: dict[str, list[dict[str, Any]]]) -> str:
     return "".join(lines)
 
 
+def fhe_page(recorded: dict[str, list[dict[str, Any]]]) -> str:
+    lines = [FHE_HEAD]
+    for row in recorded["ops"]:
+        if "encrypted" in row:
+            call = described({**row["sizes"], **row["parameters"]})
+            lines.append(f"| {row['op']} | {call} | {' | '.join(f'{n:,}' for n in row['encrypted'].values())} |\n")
+    lines.append("\nThe ops that COUNTS.md lists without a circuit have no row here either.\n")
+    return "".join(lines)
+
+
 if __name__ == "__main__":
     made = rows()
     write_json(COUNTS, made)
-    write_atomically(PAGE, page(json.loads(COUNTS.read_text())).encode())
+    write_atomically(PAGE, page(made).encode())
+    write_atomically(FHE_PAGE, fhe_page(made).encode())

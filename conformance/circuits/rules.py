@@ -36,15 +36,16 @@ def decompose(x: Integer) -> tuple[list[Integer], bool]:
     """
     known = x.circuit.decompositions
     if x.key not in known:
-        known[x.key] = ([x], False) if (x.low, x.high) == (0, 1) else constrained_bits(x)
+        one_bit = (x.low, x.high) == (0, 1)
+        known[x.key] = ([x], False) if one_bit else constrained_bits(x, x.circuit.look_up(x))
     return known[x.key]
 
 
-def constrained_bits(x: Integer) -> tuple[list[Integer], bool]:
+def constrained_bits(x: Integer, depth: int) -> tuple[list[Integer], bool]:
     signed = x.low < 0
     width = max((-x.low - 1).bit_length(), x.high.bit_length()) + 1 if signed else x.high.bit_length()
     offset = 1 << (width - 1) if signed else 0
-    bits = [x.circuit.bit(((x.value + offset) >> i) & 1) for i in range(width)]
+    bits = [x.circuit.bit(((x.value + offset) >> i) & 1, depth) for i in range(width)]
     x.circuit.equate(subtract(total(scale(bit, 1 << i) for i, bit in enumerate(bits)), offset), x)
     return bits, signed
 
@@ -54,7 +55,7 @@ def require_bits(x: Integer) -> None:
     if (x.low, x.high) == (0, 1):
         x.circuit.constrain(BIT, x, x, x)
     else:
-        x.circuit.decompositions[x.key] = constrained_bits(x)
+        x.circuit.decompositions[x.key] = constrained_bits(x, x.depth)
 
 
 def require_nonnegative(x: Number, high: int) -> None:
@@ -79,7 +80,8 @@ def one_hot(s: Integer) -> dict[int, Integer]:
     if s.key not in known:
         if s.high - s.low >= MOST_CASES:
             raise CircuitError(f"circuit: found a shift by {s.range}, allowed {MOST_CASES} values at most")
-        bits = {j: s.circuit.bit(int(s.value == j)) for j in range(s.low, s.high + 1)}
+        depth = s.circuit.look_up(s)
+        bits = {j: s.circuit.bit(int(s.value == j), depth) for j in range(s.low, s.high + 1)}
         s.circuit.equate(total(bits.values()), 1)
         s.circuit.equate(total(scale(bit, j) for j, bit in bits.items()), s)
         known[s.key] = bits
@@ -174,7 +176,7 @@ def is_nonzero(x: Number) -> Number:
     if (x.low, x.high) == (0, 1):
         return x
     # With x = 0 the first product makes the result 0; with any other x the second makes it 1.
-    result = x.circuit.wire(int(x.value != 0), 0, 1)
+    result = x.circuit.wire(int(x.value != 0), 0, 1, x.circuit.look_up(x))
     x.circuit.constrain_inverse(x, result)
     x.circuit.constrain(PRODUCT, x, subtract(1, result), 0)
     return result
@@ -244,9 +246,10 @@ def floor_divide(a: Number, b: Number) -> Number:
         return right_shift(a, b.bit_length() - 1)
     circuit = (a if isinstance(a, Integer) else b).circuit
     ends = [n // d for n in (numerators.low, numerators.high) for d in (divisors.low, divisors.high)]
-    quotient = circuit.wire(value_of(a) // value_of(b), min(ends), max(ends))
+    depth = max(circuit.look_up(x) for x in (a, b) if isinstance(x, Integer))
+    quotient = circuit.wire(value_of(a) // value_of(b), min(ends), max(ends), depth)
     require_bits(quotient)
-    remainder = circuit.wire(value_of(a) % value_of(b), 0, divisors.high - 1)
+    remainder = circuit.wire(value_of(a) % value_of(b), 0, divisors.high - 1, depth)
     require_bits(remainder)
     require_nonnegative(subtract(subtract(b, 1), remainder), divisors.high - 1)
     # The bits allow a quotient of up to twice its range.
@@ -260,7 +263,7 @@ def isqrt(v: Number) -> Number:
     bounds = interval(v)
     if isinstance(v, int):
         return math.isqrt(v)
-    root = v.circuit.wire(math.isqrt(v.value), math.isqrt(bounds.low), math.isqrt(bounds.high))
+    root = v.circuit.wire(math.isqrt(v.value), math.isqrt(bounds.low), math.isqrt(bounds.high), v.circuit.look_up(v))
     require_bits(root)
     square = multiply(root, root)
     below = subtract(v, square)

@@ -25,6 +25,7 @@ def test_a_circuit_gives_the_golden_integers_at_the_recorded_cost(row):
     case = counts.recorded_case(row)
     statement = lower(case.op, case.arrays, case.parameters)
     assert statement.counts == row["counts"]
+    assert counts.encrypted(case, statement) == row["encrypted"]
     assert statement.circuit.unsatisfied() == []
     results = find_op(case.op)(*case.arrays, **case.parameters)
     whole = results if isinstance(results, tuple) else (results,)
@@ -52,6 +53,7 @@ def assert_no_output_may_be_off_by_one(statement):
 def test_the_table_has_every_op_and_is_of_this_specification():
     assert [row["op"] for row in RECORDED["ops"]] == list(OPS)
     assert counts.PAGE.read_text() == counts.page(RECORDED)
+    assert counts.FHE_PAGE.read_text() == counts.fhe_page(RECORDED)
     for row in RECORDED["ops"]:
         if "reason" in row:
             assert counts.op_row(counts.recorded_case(row)) == row
@@ -74,6 +76,13 @@ def test_fixed_ternary_weights_cost_no_product_and_no_bit():
     # One equality per output makes the sum public; nothing else is left.
     assert statement.counts["products"] == statement.counts["bits"] == 0
     assert statement.counts["equalities"] == 2
+
+
+def test_depth_counts_products_and_lookups_in_a_row():
+    statement = lower("residual_add", [np.array([5], np.int32), np.array([3], np.int16)], dict(num=3, shift=2))
+    # The rounding, two comparisons, and a choice after each.
+    assert statement.circuit.lookups == 3
+    assert max(statement.circuit.depths) == 5
 
 
 def test_a_private_input_costs_its_range():
