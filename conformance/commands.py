@@ -10,7 +10,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -307,7 +307,11 @@ def attach(app: typer.Typer) -> None:
         "compare": "mamba-integer compare --op squareplus --backends golden,triton --cases 100",
         "circuit": "mamba-integer circuit ssd_scan_step --size S=1 --r1cs step.r1cs --wtns step.wtns",
     }
-    commands = {"conform": conform_command, "compare": compare_command, "circuit": circuit_command}
+    commands: dict[str, Callable[..., None]] = {
+        "conform": conform_command,
+        "compare": compare_command,
+        "circuit": circuit_command,
+    }
     for name, command in commands.items():
         app.command(name, epilog=f"Example: {examples[name]}")(command)
     app.add_typer(vectors, name="vectors")

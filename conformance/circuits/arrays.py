@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,9 @@ import numpy as np
 from mamba_integer.spec.bounds import DTYPE_RANGE, Interval
 
 from . import rules
-from .constraints import CircuitError, Integer, add, multiply, narrowed, scale, subtract
+from .constraints import CircuitError, Integer, Number, add, multiply, narrowed, scale, subtract
 
-ELEMENTWISE = {
+ELEMENTWISE: dict[Any, Callable[..., Number]] = {
     np.add: add,
     np.subtract: subtract,
     np.multiply: multiply,
@@ -92,7 +93,7 @@ def reduced(rule: Any, array: Wires, axis: int | tuple[int, ...] | None, keepdim
 def matrix_product(a: Wires, b: Wires) -> Wires:
     if b.ndim == 1:
         return (a * b).sum(axis=-1)
-    return (a[..., :, None, :] * np.swapaxes(b, -1, -2)[..., None, :, :]).sum(axis=-1)
+    return wires((a[..., :, None, :] * np.swapaxes(b, -1, -2)[..., None, :, :]).sum(axis=-1))
 
 
 class SymbolicNumPy:
@@ -124,11 +125,11 @@ class SymbolicNumPy:
 
     @staticmethod
     def clip(array: Any, low: Any, high: Any) -> Wires:
-        return np.minimum(np.maximum(wires(array), low), high)
+        return wires(np.minimum(np.maximum(wires(array), low), high))
 
     @staticmethod
     def abs(array: Any) -> Wires:
-        return np.absolute(wires(array))
+        return wires(np.absolute(wires(array)))
 
     @staticmethod
     def broadcast_to(array: Any, shape: tuple[int, ...]) -> Wires:
@@ -153,7 +154,7 @@ class SymbolicNumPy:
         product = aligned[0] * aligned[1]
         for _ in summed:
             product = product.sum(axis=-1)
-        return product
+        return wires(product)
 
 
 def bounded(array: Wires, bounds: Interval) -> Wires:

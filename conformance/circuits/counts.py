@@ -28,8 +28,8 @@ FHE_HEAD = """# Each op under fully homomorphic encryption
 This page is made by `python -m mamba_integer.conformance.circuits.counts`, from the runs that COUNTS.md counts. Nothing
 was run encrypted: these are counts, not times.
 
-- Accumulator bits: the widest intermediate that the op's contract proves. A programmable bootstrap looks a value up in a
-  table of two to its bits; a wide value must be taken apart first, by more bootstraps.
+- Accumulator bits: the widest intermediate of the op's contract. A programmable bootstrap looks a value up in a table
+  of two to its bits; a wide value must be taken apart first, by more bootstraps.
 - Products: two encrypted factors each. In libraries without such a product, each costs two bootstraps.
 - Bootstraps: shifts, comparisons, roots, quotients and shift amounts, each at least one.
 - Depth: the longest chain of products and bootstraps.

@@ -45,7 +45,7 @@ class Symbolic:
             return module
         return thing
 
-    def function(self, original: FunctionType) -> FunctionType:
+    def function(self, original: Any) -> Any:
         if id(original) not in self.replaced:
             looked_up = {name: value for name, value in original.__globals__.items() if name in names_in(original)}
             scope = {"__builtins__": original.__globals__["__builtins__"]}

@@ -141,10 +141,8 @@ def right_shift(x: Number, s: Number) -> Number:
 
 
 def bitwise_and(x: Number, mask: Number) -> Number:
-    if isinstance(x, int) and isinstance(mask, int):
-        return x & mask
     if isinstance(x, int):
-        x, mask = mask, x
+        return x & mask if isinstance(mask, int) else bitwise_and(mask, x)
     if not isinstance(mask, int):
         raise CircuitError("circuit: found the bits of two values combined, allowed a mask that is known")
     if mask < 0:
@@ -162,7 +160,7 @@ def bitwise_xor(x: Number, mask: Number) -> Number:
 
 def is_nonnegative(x: Number) -> Number:
     low, high = interval(x).low, interval(x).high
-    if low >= 0 or high < 0:
+    if isinstance(x, int) or low >= 0 or high < 0:
         return int(low >= 0)
     bits, signed = decompose(x)
     return bits[-1] if signed else 1
@@ -237,14 +235,14 @@ def sign(x: Number) -> Number:
 
 
 def floor_divide(a: Number, b: Number) -> Number:
-    if isinstance(a, int) and isinstance(b, int):
-        return a // b
     # Where the divisor depends on an input, the specification's domains keep it positive; the remainder's bits do too.
     b = narrowed(b, Interval(1, interval(b).high))
+    if isinstance(a, int) and isinstance(b, int):
+        return a // b
     divisors, numerators = interval(b), interval(a)
     if isinstance(b, int) and not b & (b - 1):
         return right_shift(a, b.bit_length() - 1)
-    circuit = (a if isinstance(a, Integer) else b).circuit
+    circuit = next(x.circuit for x in (a, b) if isinstance(x, Integer))
     ends = [n // d for n in (numerators.low, numerators.high) for d in (divisors.low, divisors.high)]
     depth = max(circuit.look_up(x) for x in (a, b) if isinstance(x, Integer))
     quotient = circuit.wire(value_of(a) // value_of(b), min(ends), max(ends), depth)
