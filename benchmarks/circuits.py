@@ -58,7 +58,8 @@ def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--out", type=Path, default=RESULT)
     out = options.parse_args().out
-    machine = {"cores": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()}
+    machine: dict = {"cores": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()}
+    machine["load"] = round(os.getloadavg()[0], 1)  # of other work, before this
     rows: list[dict] = []
     for steps in STEPS:
         statement, lowering = timed(scan, steps)

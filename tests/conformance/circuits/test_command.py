@@ -1,6 +1,13 @@
 """The command that counts constraints and writes circuits."""
 
+import re
+from pathlib import Path
+
 import pytest
+
+from mamba_integer.spec.contract import OPS
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_a_circuit_is_counted_and_written(run_cli, tmp_path):
@@ -37,3 +44,17 @@ def test_errors_name_the_argument(run_cli, arguments, message):
     done = run_cli("circuit", *arguments)
     assert done.code == 2
     assert message in done.err
+
+
+def test_each_claim_has_a_command_that_exists():
+    page = (ROOT / "conformance" / "CLAIMS.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| ") and "---" not in line][1:]
+    assert len(rows) > 5
+    for row in rows:
+        command = re.search(r"\| `([^`]+)` \|$", row).group(1).split()
+        if command[0] == "pytest":
+            text = (ROOT / command[1]).read_text()
+            assert "-k" not in command or re.search(rf"def test_\w*{command[-1]}", text)
+        else:
+            assert command[:2] == ["mamba-integer", "circuit"]
+            assert command[2] in OPS
