@@ -10,11 +10,11 @@ import numpy as np
 
 from mamba_integer.spec import integers
 from mamba_integer.spec.bounds import Interval
-from mamba_integer.spec.contract import Constant, Op, Packed, Tensor, find_op, trusted_values
+from mamba_integer.spec.contract import Constant, Op, Packed, PackedTernary, Tensor, find_op, trusted_values
 
 from . import rules
 from .arrays import SymbolicNumPy, Wires, bounded, wires
-from .constraints import MODULUS, BranchError, Circuit, CircuitError, Integer, combination
+from .constraints import MODULUS, PRODUCT, BranchError, Circuit, CircuitError, Integer, combination
 
 NUMPY = SymbolicNumPy()
 SPECIFICATION = integers.__name__.rpartition(".")[0]
@@ -225,9 +225,11 @@ def lower(
     calls = []
     for tensor, array in zip(contract.inputs, arrays, strict=True):
         visibility = PRIVATE if tensor.name in private else FIXED if is_fixed(tensor, fixed) else PUBLIC
-        if visibility == PRIVATE and isinstance(tensor, Packed):
+        if visibility == PRIVATE and isinstance(tensor, Packed) and not isinstance(tensor, PackedTernary):
             raise CircuitError(f"{op}: argument {tensor.name}: found private, allowed fixed: codes have no check")
         calls.append(builder.input(tensor.name, array, tensor.range(at), visibility))
+        if visibility == PRIVATE and isinstance(tensor, PackedTernary):
+            require_codes(calls[-1], getattr(at, tensor.packed))
     try:
         results = getattr(OPERATIONS, op)(*calls, **parameters)
     except BranchError as error:
@@ -238,6 +240,19 @@ def lower(
     for tensor, array in zip(contract.outputs, results if isinstance(results, tuple) else (results,), strict=True):
         builder.publish(tensor.name, array)
     return builder.statement()
+
+
+def require_codes(packed: Any, digits: int) -> None:
+    """Constrain packed bytes to the codes of `PackedTernary`: none is 10, and those after the last digit are 00."""
+    for (*_, place), byte in np.ndenumerate(np.asarray(packed)):
+        bits, _ = rules.decompose(byte)
+        for i in range(4):
+            low, high = bits[2 * i], bits[2 * i + 1]
+            if 4 * place + i < digits:
+                byte.circuit.constrain(PRODUCT, high, rules.subtract(1, low), 0)
+            else:
+                byte.circuit.equate(low, 0)
+                byte.circuit.equate(high, 0)
 
 
 def is_fixed(tensor: Tensor, fixed: Collection[str]) -> bool:

@@ -151,7 +151,12 @@ def bitwise_and(x: Number, mask: Number) -> Number:
     kept: list[Number] = [scale(bit, mask & (1 << i)) for i, bit in enumerate(bits[: len(bits) - signed])]
     if signed:  # the sign stands for every bit from the last on
         kept.append(scale(subtract(1, bits[-1]), (mask >> (len(bits) - 1)) << (len(bits) - 1)))
-    return total(kept)
+    result = total(kept)
+    if (
+        isinstance(result, Integer) and not mask & (mask + 1) and mask.bit_length() <= len(kept) - signed
+    ):  # the last bits: they are its own
+        x.circuit.decompositions.setdefault(result.key, (bits[: mask.bit_length()], False))
+    return result
 
 
 def bitwise_xor(x: Number, mask: Number) -> Number:

@@ -36,7 +36,7 @@ def test_a_private_input_adds_constraints(run_cli):
         (("squareplus", "--size", "f=99"), "found 99, allowed [0, 14]"),
         (("squareplus", "--private", "y"), "--private: found 'y', allowed x"),
         (("squareplus", "--private", "x", "--fixed", "x"), "--fixed: found 'x', which is private"),
-        (("ternary_linear", "--private", "w"), "argument w: found private, allowed fixed"),
+        (("unpack_trits", "--private", "packed"), "argument packed: found private, allowed fixed"),
         (("squareplus", "--r1cs", "/no/such/folder/file"), "--r1cs: found no folder"),
     ],
 )

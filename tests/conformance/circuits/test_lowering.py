@@ -7,7 +7,7 @@ import pytest
 
 from mamba_integer.conformance.circuits import counts
 from mamba_integer.conformance.circuits.constraints import Circuit, Integer
-from mamba_integer.conformance.circuits.lowering import lower
+from mamba_integer.conformance.circuits.lowering import lower, require_codes
 from mamba_integer.conformance.circuits.networks import BLOCK_KINDS, block_statement, small_config
 from mamba_integer.spec.contract import OPS, find_op
 
@@ -76,6 +76,31 @@ def test_fixed_ternary_weights_cost_no_product_and_no_bit():
     # One equality per output makes the sum public; nothing else is left.
     assert statement.counts["products"] == statement.counts["bits"] == 0
     assert statement.counts["equalities"] == 2
+
+
+def test_private_ternary_weights_cost_bits_and_products():
+    digits = np.array([[1, -1, 0, 1], [0, 1, 1, -1]], np.int8)
+    arrays = [np.array([[10, -3, 5, 127]], np.int8), np.array([0], np.int32), find_op("pack_ternary")(digits)]
+    fixed = lower("ternary_linear", arrays, dict(num=1, shift=0), fixed={"e"}).counts
+    private = lower("ternary_linear", arrays, dict(num=1, shift=0), fixed={"e"}, private={"w"}).counts
+    # For each weight two bits, a check of its code and a product; for each byte that its bits add up to it.
+    assert private["bits"] - fixed["bits"] == 2 * digits.size
+    assert private["products"] - fixed["products"] == 2 * digits.size
+    assert private["equalities"] - fixed["equalities"] == 2
+
+
+@pytest.mark.parametrize("byte", range(256))
+def test_a_private_byte_of_weights_holds_valid_codes(byte):
+    circuit = Circuit()
+    packed = np.array([circuit.wire(0, 0, 255)], object)
+    require_codes(packed, 3)
+    bits = next(iter(circuit.decompositions.values()))[0]
+    values = list(circuit.values)
+    values[1] = byte
+    for i, bit in enumerate(bits):
+        values[next(iter(bit.terms))] = (byte >> i) & 1
+    codes = [(byte >> 2 * i) & 3 for i in range(4)]
+    assert (circuit.unsatisfied(values) == []) == (2 not in codes and codes[3] == 0)
 
 
 def test_depth_counts_products_and_lookups_in_a_row():
