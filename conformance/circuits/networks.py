@@ -13,6 +13,7 @@ from mamba_integer.spec.model.config import MAMBA1, MAMBA2, ModelConfig
 from mamba_integer.spec.model.formats import FORMATS, Formats, state_formats
 from mamba_integer.spec.model.initial import initial_parameters
 
+from .arrays import wires
 from .lowering import FIXED, PUBLIC, Builder, CircuitOps, Statement
 
 RESIDUAL = Interval.signed(RESIDUAL_BITS)
@@ -73,7 +74,7 @@ def block_statement(
     random = np.random.default_rng(seed)
     limit = 1 << (formats.residual + 2)
     residual = random.integers(-limit, limit, (1, tokens, config.d_model)).astype(np.int32)
-    state = {name: np.zeros(f.shape, f.dtype) for name, f in state_formats(config, 1, formats).items()}
+    state = {name: wires(np.zeros(f.shape, f.dtype)) for name, f in state_formats(config, 1, formats).items()}
     call = Call(True, None, np.zeros(1, np.int32), None)
     after, arrays = block(call, builder.input("residual", residual, RESIDUAL, PUBLIC), state)
     builder.publish("residual", after)

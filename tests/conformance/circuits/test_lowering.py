@@ -117,3 +117,10 @@ def test_a_private_input_costs_its_range():
     # A number of 32 bits, from below and from above, since the range is symmetric.
     assert private["bits"] - public["bits"] == 64
     assert private["equalities"] - public["equalities"] == 2
+
+
+@pytest.mark.parametrize("kind", BLOCK_KINDS)
+def test_a_block_is_lowered_beyond_the_end_of_a_chunk(kind):
+    config = small_config(kind, 2, 4, 2)
+    statement, _ = block_statement(config, tokens=config.chunk_size + 1)
+    assert statement.circuit.unsatisfied() == []
