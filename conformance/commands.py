@@ -10,7 +10,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -41,6 +41,7 @@ from mamba_integer.backends.protocol import COMMAND
 from mamba_integer.spec.contract import find_op
 
 from .disputes.commands import attach as attach_disputes
+from .circuits.command import circuit_command
 from .presets import PRESETS, TIMEOUT
 from .speed import command as bench
 from .vectors.commands import app as vectors
@@ -302,12 +303,18 @@ def _text(path: Path | None) -> Source:
 
 
 def attach(app: typer.Typer) -> None:
-    """Add the commands that compare backends with the specification to a command line."""
+    """Add the commands that compare backends with the specification, or prove with it, to a command line."""
     examples = {
         "conform": "mamba-integer conform --backend numba --backend triton --op squareplus",
         "compare": "mamba-integer compare --op squareplus --backends golden,triton --cases 100",
+        "circuit": "mamba-integer circuit ssd_scan_step --size S=1 --r1cs step.r1cs --wtns step.wtns",
     }
-    for name, command in (("conform", conform_command), ("compare", compare_command)):
+    commands: dict[str, Callable[..., None]] = {
+        "conform": conform_command,
+        "compare": compare_command,
+        "circuit": circuit_command,
+    }
+    for name, command in commands.items():
         app.command(name, epilog=f"Example: {examples[name]}")(command)
     bench.attach(app)
     attach_disputes(app)

@@ -1,0 +1,78 @@
+"""The command that counts an op's constraints and writes its circuit and a witness."""
+
+import json
+from pathlib import Path
+from random import Random
+from typing import Annotated
+
+import typer
+
+from mamba_integer.backends.app.terminal import Json, UsageError, console_for
+from mamba_integer.backends.files.atomic import write_atomically
+from mamba_integer.spec.contract import find_op
+
+SIZE = "Size or parameter of the call, as name=value; rows are ...=value. May be repeated."
+
+
+def circuit_command(
+    op: Annotated[str, typer.Argument(help="The op.")],
+    size: Annotated[list[str] | None, typer.Option(help=SIZE)] = None,
+    private: Annotated[
+        list[str] | None, typer.Option(help="Input that a proof hides; its range is constrained. May be repeated.")
+    ] = None,
+    fixed: Annotated[list[str] | None, typer.Option(help="Input that is a constant. May be repeated.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the drawn inputs, of which the witness is.")] = 0,
+    r1cs: Annotated[Path | None, typer.Option(help="Write the constraints to this file, as circom does.")] = None,
+    wtns: Annotated[Path | None, typer.Option(help="Write the witness to this file, as circom does.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Count the rank-1 constraints of an op, over the scalar field of BN254, and write them with a witness.
+
+    Constraints come from a run of the op's golden code on wires. Exit code 0: done; 2: a usage error, or an op that has
+    no circuit yet.
+    """
+    from ..engine.cases import Case, draw_case
+    from .constraints import CircuitError
+    from .counts import usual_case
+    from .files import r1cs_bytes, wtns_bytes
+    from .lowering import lower
+
+    contract = find_op(op)
+    usual = usual_case(op)
+    names = {*usual.sizes, *usual.parameters, *(["..."] if any("..." in t.shape for t in contract.inputs) else [])}
+    sizes = dict(_assignment(text, names) for text in size or ())
+    inputs = {tensor.name for tensor in contract.inputs}
+    for option, chosen in (("private", private), ("fixed", fixed)):
+        if unknown := set(chosen or ()) - inputs:
+            raise UsageError(f"--{option}: found {min(unknown)!r}, allowed {', '.join(sorted(inputs))}")
+    if both := set(private or ()) & set(fixed or ()):
+        raise UsageError(f"--fixed: found {min(both)!r}, which is private; allowed one of the two")
+    for option, path in (("r1cs", r1cs), ("wtns", wtns)):
+        if path and not path.parent.is_dir():
+            raise UsageError(f"--{option}: found no folder {path.parent}, allowed a file in a folder that exists")
+    drawn = draw_case(op, Random(seed), {**usual.sizes, **usual.parameters, "...": usual.leading} | sizes)
+    patterns = ("uniform",) * len(drawn.patterns)
+    case = Case(op, drawn.sizes, drawn.leading, drawn.parameters, patterns, drawn.seed)
+    try:
+        statement = lower(op, case.arrays, case.parameters, private or (), fixed or ())
+    except CircuitError as error:
+        raise UsageError(f"circuit: {op} has no circuit for this call: {error}") from error
+    for path, encode in ((r1cs, r1cs_bytes), (wtns, wtns_bytes)):
+        if path:
+            write_atomically(path, encode(statement))
+    call = {**case.sizes, **({"...": list(case.leading)} if case.leading else {}), **case.parameters}
+    fields = {"op": op, "call": call, **statement.counts, "public": len(statement.public)}
+    if as_json:
+        print(json.dumps(fields))
+    else:
+        console = console_for()
+        console.print(f"{op}: {', '.join(f'{k} = {v}' for k, v in call.items())}", markup=False)
+        for name, count in statement.counts.items():
+            console.print(f"{count:>12,} {name}", markup=False)
+
+
+def _assignment(text: str, names: set[str]) -> tuple[str, int]:
+    name, separator, value = text.partition("=")
+    if not separator or name not in names or not value.lstrip("-").isdecimal():
+        raise UsageError(f"--size: found {text!r}, allowed name=integer, with one of {', '.join(sorted(names))}")
+    return name, int(value)

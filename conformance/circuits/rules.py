@@ -1,0 +1,275 @@
+"""What NumPy does to an element, on integers of a circuit: shifts, comparisons, selections, division.
+
+Each takes Python integers too, and returns one where the ranges leave a single result. A circuit proves a quotient by
+the bits of it and of its remainder: the field would accept any remainder.
+"""
+
+import math
+
+from mamba_integer.spec.bounds import Interval
+
+from .constraints import (
+    BIT,
+    EQUALITY,
+    PRODUCT,
+    CircuitError,
+    Integer,
+    Number,
+    add,
+    check_magnitude,
+    interval,
+    multiply,
+    narrowed,
+    scale,
+    subtract,
+    total,
+    value_of,
+)
+
+MOST_CASES = 128  # of a shift's amount
+
+
+def decompose(x: Integer) -> tuple[list[Integer], bool]:
+    """Return bits with ``x = sum of bit_i * 2**i``, less 2 to the last where x may be negative; and whether it may.
+
+    The last bit of an x that may be negative says that it is not.
+    """
+    known = x.circuit.decompositions
+    if x.key not in known:
+        one_bit = (x.low, x.high) == (0, 1)
+        known[x.key] = ([x], False) if one_bit else constrained_bits(x, x.circuit.look_up(x))
+    return known[x.key]
+
+
+def constrained_bits(x: Integer, depth: int) -> tuple[list[Integer], bool]:
+    signed = x.low < 0
+    width = max((-x.low - 1).bit_length(), x.high.bit_length()) + 1 if signed else x.high.bit_length()
+    offset = 1 << (width - 1) if signed else 0
+    bits = [x.circuit.bit(((x.value + offset) >> i) & 1, depth) for i in range(width)]
+    x.circuit.equate(subtract(total(scale(bit, 1 << i) for i, bit in enumerate(bits)), offset), x)
+    return bits, signed
+
+
+def require_bits(x: Integer) -> None:
+    """Constrain x, whose range nothing else proves, to as many bits as its range has."""
+    if (x.low, x.high) == (0, 1):
+        x.circuit.constrain(BIT, x, x, x)
+    else:
+        x.circuit.decompositions[x.key] = constrained_bits(x, x.depth)
+
+
+def require_nonnegative(x: Number, high: int) -> None:
+    """Constrain x, which is from 0 to ``high`` if the prover is honest, to as many bits as ``high`` has."""
+    if value_of(x) < 0:
+        raise CircuitError(f"circuit: found {value_of(x)}, allowed [0, {high}]")
+    if isinstance(x, Integer):
+        require_bits(Integer(x.circuit, x.terms, x.constant, 0, high, x.value))
+
+
+def require_range(x: Integer, bounds: Interval) -> None:
+    """Constrain x to an interval: below it, one number of bits; unless that ends where the interval does, above too."""
+    size = bounds.high - bounds.low
+    require_nonnegative(subtract(x, bounds.low), size)
+    if size & (size + 1):
+        require_nonnegative(subtract(bounds.high, x), size)
+
+
+def one_hot(s: Integer) -> dict[int, Integer]:
+    """Return a bit for each value that s may have: the one of its value is 1."""
+    known = s.circuit.selections
+    if s.key not in known:
+        if s.high - s.low >= MOST_CASES:
+            raise CircuitError(f"circuit: found a shift by {s.range}, allowed {MOST_CASES} values at most")
+        depth = s.circuit.look_up(s)
+        bits = {j: s.circuit.bit(int(s.value == j), depth) for j in range(s.low, s.high + 1)}
+        s.circuit.equate(total(bits.values()), 1)
+        s.circuit.equate(total(scale(bit, j) for j, bit in bits.items()), s)
+        known[s.key] = bits
+    return known[s.key]
+
+
+def select(bits: list[Integer], values: list[int]) -> Number:
+    """Return the value of the bit that is 1: a linear combination."""
+    whole = total(scale(bit, value) for bit, value in zip(bits, values, strict=True))
+    result = narrowed(whole, Interval(min(values), max(values)))
+    if isinstance(result, Integer):
+        result.cases = bits, values
+    return result
+
+
+def amount(s: Number) -> Number:
+    """Return a shift's amount, which the specification's domains keep from being negative."""
+    return narrowed(s, Interval(0, max(0, interval(s).high)))
+
+
+def left_shift(x: Number, s: Number) -> Number:
+    s = amount(s)
+    if isinstance(s, int):
+        return scale(x, 1 << s)
+    bits = one_hot(s)
+    return multiply(x, select([*bits.values()], [1 << j for j in bits]))
+
+
+def right_shift(x: Number, s: Number) -> Number:
+    s = amount(s)
+    if isinstance(s, Integer):
+        if x == 0:
+            return 0
+        # x * 2**(last - s) >> last: one product, and bits as of the longest shift.
+        bits = one_hot(s)
+        last = max(bits)
+        raised = multiply(x, select([*bits.values()], [1 << (last - j) for j in bits]))
+        shifted = interval(x) >> s.low
+        return narrowed(right_shift(raised, last), shifted.union(interval(x) >> last))
+    if isinstance(x, int):
+        return x >> s
+    if s == 0:
+        return x
+    bounds = x.range >> s
+    if x.cases:
+        return select(x.cases[0], [value >> s for value in x.cases[1]])
+    if bounds.low == bounds.high:
+        return bounds.low
+    places, signed = decompose(x)
+    if signed and s >= len(places):
+        return subtract(places[-1], 1)
+    offset = 1 << (len(places) - 1 - s) if signed else 0
+    quotient = subtract(total(scale(bit, 1 << i) for i, bit in enumerate(places[s:])), offset)
+    if isinstance(quotient, Integer):  # its bits are the rest of those
+        x.circuit.decompositions.setdefault(quotient.key, (places[s:], signed))
+    return narrowed(quotient, bounds)
+
+
+def bitwise_and(x: Number, mask: Number) -> Number:
+    if isinstance(x, int):
+        return x & mask if isinstance(mask, int) else bitwise_and(mask, x)
+    if not isinstance(mask, int):
+        raise CircuitError("circuit: found the bits of two values combined, allowed a mask that is known")
+    if mask < 0:
+        return subtract(x, bitwise_and(x, ~mask))
+    bits, signed = decompose(x)
+    kept: list[Number] = [scale(bit, mask & (1 << i)) for i, bit in enumerate(bits[: len(bits) - signed])]
+    if signed:  # the sign stands for every bit from the last on
+        kept.append(scale(subtract(1, bits[-1]), (mask >> (len(bits) - 1)) << (len(bits) - 1)))
+    result = total(kept)
+    if (
+        isinstance(result, Integer) and not mask & (mask + 1) and mask.bit_length() <= len(kept) - signed
+    ):  # the last bits: they are its own
+        x.circuit.decompositions.setdefault(result.key, (bits[: mask.bit_length()], False))
+    return result
+
+
+def bitwise_xor(x: Number, mask: Number) -> Number:
+    return subtract(add(x, mask), scale(bitwise_and(x, mask), 2))
+
+
+def is_nonnegative(x: Number) -> Number:
+    low, high = interval(x).low, interval(x).high
+    if isinstance(x, int) or low >= 0 or high < 0:
+        return int(low >= 0)
+    bits, signed = decompose(x)
+    return bits[-1] if signed else 1
+
+
+def is_nonzero(x: Number) -> Number:
+    if isinstance(x, int):
+        return int(x != 0)
+    if x.low > 0 or x.high < 0:
+        return 1
+    if (x.low, x.high) == (0, 1):
+        return x
+    # With x = 0 the first product makes the result 0; with any other x the second makes it 1.
+    result = x.circuit.wire(int(x.value != 0), 0, 1, x.circuit.look_up(x))
+    x.circuit.constrain_inverse(x, result)
+    x.circuit.constrain(PRODUCT, x, subtract(1, result), 0)
+    return result
+
+
+def greater_equal(a: Number, b: Number) -> Number:
+    if isinstance(b, int) and b > 0 and not b & (b - 1) and interval(a).low >= 0:
+        return is_nonzero(right_shift(a, b.bit_length() - 1))
+    return is_nonnegative(subtract(a, b))
+
+
+def less_equal(a: Number, b: Number) -> Number:
+    return greater_equal(b, a)
+
+
+def less(a: Number, b: Number) -> Number:
+    return subtract(1, greater_equal(a, b))
+
+
+def greater(a: Number, b: Number) -> Number:
+    return subtract(1, greater_equal(b, a))
+
+
+def not_equal(a: Number, b: Number) -> Number:
+    return is_nonzero(subtract(a, b))
+
+
+def equal(a: Number, b: Number) -> Number:
+    return subtract(1, not_equal(a, b))
+
+
+def where(condition: Number, a: Number, b: Number) -> Number:
+    if not isinstance(condition, Integer):
+        return a if condition else b
+    return narrowed(add(b, multiply(condition, subtract(a, b))), interval(a).union(interval(b)))
+
+
+def maximum(a: Number, b: Number) -> Number:
+    first, second = interval(a), interval(b)
+    if first.low >= second.high or second.low >= first.high:
+        return a if first.low >= second.high else b
+    chosen = where(is_nonnegative(subtract(a, b)), a, b)
+    return narrowed(chosen, Interval(max(first.low, second.low), max(first.high, second.high)))
+
+
+def minimum(a: Number, b: Number) -> Number:
+    return scale(maximum(scale(a, -1), scale(b, -1)), -1)
+
+
+def absolute(x: Number) -> Number:
+    if isinstance(x, int):
+        return abs(x)
+    return narrowed(where(is_nonnegative(x), x, scale(x, -1)), x.range.magnitude())
+
+
+def sign(x: Number) -> Number:
+    return subtract(is_nonnegative(x), is_nonnegative(scale(x, -1)))
+
+
+def floor_divide(a: Number, b: Number) -> Number:
+    # Where the divisor depends on an input, the specification's domains keep it positive; the remainder's bits do too.
+    b = narrowed(b, Interval(1, interval(b).high))
+    if isinstance(a, int) and isinstance(b, int):
+        return a // b
+    divisors, numerators = interval(b), interval(a)
+    if isinstance(b, int) and not b & (b - 1):
+        return right_shift(a, b.bit_length() - 1)
+    circuit = next(x.circuit for x in (a, b) if isinstance(x, Integer))
+    ends = [n // d for n in (numerators.low, numerators.high) for d in (divisors.low, divisors.high)]
+    depth = max(circuit.look_up(x) for x in (a, b) if isinstance(x, Integer))
+    quotient = circuit.wire(value_of(a) // value_of(b), min(ends), max(ends), depth)
+    require_bits(quotient)
+    remainder = circuit.wire(value_of(a) % value_of(b), 0, divisors.high - 1, depth)
+    require_bits(remainder)
+    require_nonnegative(subtract(subtract(b, 1), remainder), divisors.high - 1)
+    # The bits allow a quotient of up to twice its range.
+    check_magnitude(interval(quotient) * 2 * divisors + numerators)
+    circuit.constrain(EQUALITY if isinstance(b, int) else PRODUCT, quotient, b, subtract(a, remainder))
+    return quotient
+
+
+def isqrt(v: Number) -> Number:
+    """Return the largest r with ``r * r <= v``, by that postcondition, as which the specification states the root."""
+    bounds = interval(v)
+    if isinstance(v, int):
+        return math.isqrt(v)
+    root = v.circuit.wire(math.isqrt(v.value), math.isqrt(bounds.low), math.isqrt(bounds.high), v.circuit.look_up(v))
+    require_bits(root)
+    square = multiply(root, root)
+    below = subtract(v, square)
+    require_nonnegative(below, 2 * math.isqrt(bounds.high))
+    require_nonnegative(subtract(scale(root, 2), below), 2 * math.isqrt(bounds.high))
+    return root

@@ -1,0 +1,60 @@
+"""The command that counts constraints and writes circuits."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mamba_integer.spec.contract import OPS
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_a_circuit_is_counted_and_written(run_cli, tmp_path):
+    r1cs, wtns = tmp_path / "step.r1cs", tmp_path / "step.wtns"
+    sizes = [f"--size={name}=1" for name in "HPS"]
+    counts = run_cli("circuit", "ssd_scan_step", *sizes, "--r1cs", r1cs, "--wtns", wtns, "--json").json()
+    assert counts["constraints"] == counts["products"] + counts["bits"] + counts["equalities"]
+    assert counts["public"] == 8  # two outputs, six inputs
+    assert r1cs.read_bytes()[:4] == b"r1cs"
+    # A header of 76 bytes, of 24 the two heads of sections, and an element of the field for each wire.
+    assert len(wtns.read_bytes()) == 76 + 32 * counts["wires"]
+
+
+def test_a_private_input_adds_constraints(run_cli):
+    public = run_cli("circuit", "squareplus", "--json").json()
+    private = run_cli("circuit", "squareplus", "--private", "x", "--json").json()
+    assert private["bits"] == public["bits"] + 32
+    assert private["public"] == public["public"] - 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("rope",), "rope has no circuit for this call"),
+        (("squareplus", "--size", "g=1"), "--size: found 'g=1', allowed name=integer, with one of ..., f, offset"),
+        (("squareplus", "--size", "f=99"), "found 99, allowed [0, 14]"),
+        (("squareplus", "--private", "y"), "--private: found 'y', allowed x"),
+        (("squareplus", "--private", "x", "--fixed", "x"), "--fixed: found 'x', which is private"),
+        (("unpack_trits", "--private", "packed"), "argument packed: found private, allowed fixed"),
+        (("squareplus", "--r1cs", "/no/such/folder/file"), "--r1cs: found no folder"),
+    ],
+)
+def test_errors_name_the_argument(run_cli, arguments, message):
+    done = run_cli("circuit", *arguments)
+    assert done.code == 2
+    assert message in done.err
+
+
+def test_each_claim_has_a_command_that_exists():
+    page = (ROOT / "conformance" / "CLAIMS.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| ") and "---" not in line][1:]
+    assert len(rows) > 5
+    for row in rows:
+        command = re.search(r"\| `([^`]+)` \|$", row).group(1).split()
+        if command[0] == "pytest":
+            text = (ROOT / command[1]).read_text()
+            assert "-k" not in command or re.search(rf"def test_\w*{command[-1]}", text)
+        else:
+            assert command[:2] == ["mamba-integer", "circuit"]
+            assert command[2] in OPS

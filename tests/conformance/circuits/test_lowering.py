@@ -1,0 +1,126 @@
+"""The circuit of an op gives the golden integers, satisfies its constraints, and costs what the table says."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mamba_integer.conformance.circuits import counts
+from mamba_integer.conformance.circuits.constraints import Circuit, Integer
+from mamba_integer.conformance.circuits.lowering import lower, require_codes
+from mamba_integer.conformance.circuits.networks import BLOCK_KINDS, block_statement, small_config
+from mamba_integer.spec.contract import OPS, find_op
+
+RECORDED = json.loads(counts.COUNTS.read_text())
+LOWERED = [row for row in RECORDED["ops"] if "counts" in row]
+
+
+def values(array):
+    flat = [x.value if isinstance(x, Integer) else x for x in np.asarray(array).ravel()]
+    return np.array(flat, object).reshape(array.shape)
+
+
+@pytest.mark.parametrize("row", LOWERED, ids=lambda row: row["op"])
+def test_a_circuit_gives_the_golden_integers_at_the_recorded_cost(row):
+    case = counts.recorded_case(row)
+    statement = lower(case.op, case.arrays, case.parameters)
+    assert statement.counts == row["counts"]
+    assert counts.encrypted(case, statement) == row["encrypted"]
+    assert statement.circuit.unsatisfied() == []
+    results = find_op(case.op)(*case.arrays, **case.parameters)
+    whole = results if isinstance(results, tuple) else (results,)
+    for tensor, golden in zip(find_op(case.op).outputs, whole, strict=True):
+        if tensor.name in statement.outputs:
+            assert np.array_equal(values(statement.outputs[tensor.name]), golden)
+    assert_no_output_may_be_off_by_one(statement)
+
+
+def assert_no_output_may_be_off_by_one(statement):
+    circuit, outputs = statement.circuit, statement.public[: len(statement.public) - statement.public_inputs]
+    holding = {wire: [] for wire in outputs}
+    for constraint in circuit.constraints:
+        for wire in holding.keys() & {wire for terms in constraint for wire in terms}:
+            holding[wire].append(constraint)
+    for wire, constraints in holding.items():
+        for change in (-1, 1):
+            forged = {w: circuit.values[w] for constraint in constraints for terms in constraint for w in terms}
+            forged[wire] += change
+            part = Circuit()
+            part.constraints = constraints
+            assert part.unsatisfied(forged)
+
+
+def test_the_table_has_every_op_and_is_of_this_specification():
+    assert [row["op"] for row in RECORDED["ops"]] == list(OPS)
+    assert counts.PAGE.read_text() == counts.page(RECORDED)
+    assert counts.FHE_PAGE.read_text() == counts.fhe_page(RECORDED)
+    for row in RECORDED["ops"]:
+        if "reason" in row:
+            assert counts.op_row(counts.recorded_case(row)) == row
+
+
+@pytest.mark.parametrize("kind", BLOCK_KINDS)
+def test_a_block_costs_what_the_table_says(kind):
+    sizes = counts.BLOCK_SIZES[0]
+    row = next(r for r in RECORDED["blocks"] if r["block"] == kind and r["sizes"] == list(sizes))
+    statement, by_op = block_statement(small_config(kind, *sizes))
+    assert statement.circuit.unsatisfied() == []
+    assert statement.counts == row["counts"]
+    assert dict(by_op) == row["by_op"]
+
+
+def test_fixed_ternary_weights_cost_no_product_and_no_bit():
+    packed = find_op("pack_ternary")(np.array([[1, -1, 0, 1], [0, 1, 1, -1]], np.int8))
+    arrays = [np.array([[10, -3, 5, 127]], np.int8), np.array([0], np.int32), packed]
+    statement = lower("ternary_linear", arrays, dict(num=1, shift=0), fixed={"e"})
+    # One equality per output makes the sum public; nothing else is left.
+    assert statement.counts["products"] == statement.counts["bits"] == 0
+    assert statement.counts["equalities"] == 2
+
+
+def test_private_ternary_weights_cost_bits_and_products():
+    digits = np.array([[1, -1, 0, 1], [0, 1, 1, -1]], np.int8)
+    arrays = [np.array([[10, -3, 5, 127]], np.int8), np.array([0], np.int32), find_op("pack_ternary")(digits)]
+    fixed = lower("ternary_linear", arrays, dict(num=1, shift=0), fixed={"e"}).counts
+    private = lower("ternary_linear", arrays, dict(num=1, shift=0), fixed={"e"}, private={"w"}).counts
+    # For each weight two bits, a check of its code and a product; for each byte that its bits add up to it.
+    assert private["bits"] - fixed["bits"] == 2 * digits.size
+    assert private["products"] - fixed["products"] == 2 * digits.size
+    assert private["equalities"] - fixed["equalities"] == 2
+
+
+@pytest.mark.parametrize("byte", range(256))
+def test_a_private_byte_of_weights_holds_valid_codes(byte):
+    circuit = Circuit()
+    packed = np.array([circuit.wire(0, 0, 255)], object)
+    require_codes(packed, 3)
+    bits = next(iter(circuit.decompositions.values()))[0]
+    values = list(circuit.values)
+    values[1] = byte
+    for i, bit in enumerate(bits):
+        values[next(iter(bit.terms))] = (byte >> i) & 1
+    codes = [(byte >> 2 * i) & 3 for i in range(4)]
+    assert (circuit.unsatisfied(values) == []) == (2 not in codes and codes[3] == 0)
+
+
+def test_depth_counts_products_and_lookups_in_a_row():
+    statement = lower("residual_add", [np.array([5], np.int32), np.array([3], np.int16)], dict(num=3, shift=2))
+    # The rounding, two comparisons, and a choice after each.
+    assert statement.circuit.lookups == 3
+    assert max(statement.circuit.depths) == 5
+
+
+def test_a_private_input_costs_its_range():
+    arrays = [np.array([5], np.int16)]
+    public = lower("requantize", arrays, dict(shift=2)).counts
+    private = lower("requantize", arrays, dict(shift=2), private={"x"}).counts
+    # A number of 32 bits, from below and from above, since the range is symmetric.
+    assert private["bits"] - public["bits"] == 64
+    assert private["equalities"] - public["equalities"] == 2
+
+
+@pytest.mark.parametrize("kind", BLOCK_KINDS)
+def test_a_block_is_lowered_beyond_the_end_of_a_chunk(kind):
+    config = small_config(kind, 2, 4, 2)
+    statement, _ = block_statement(config, tokens=config.chunk_size + 1)
+    assert statement.circuit.unsatisfied() == []

@@ -1,0 +1,63 @@
+"""Real proofs (Groth16 over BN254) of a scan and of a block, made and verified here; forged outputs are refused.
+
+The set-up is made by one party, who could forge proofs with what it must forget: it is for demonstration.
+"""
+
+import groth16py
+import numpy as np
+import pytest
+
+from mamba_integer.conformance.circuits.constraints import MODULUS
+from mamba_integer.conformance.circuits.files import r1cs_bytes, wtns_bytes
+from mamba_integer.conformance.circuits.lowering import lower
+from mamba_integer.conformance.circuits.networks import BLOCK_KINDS, block_statement, small_config
+from mamba_integer.spec.contract import find_op
+
+STEPS = 1000
+
+
+def assert_proved(statement, folder):
+    (folder / "circuit.r1cs").write_bytes(r1cs_bytes(statement))
+    (folder / "witness.wtns").write_bytes(wtns_bytes(statement))
+    proving_key, verifying_key = groth16py.setup(str(folder / "circuit.r1cs"))
+    proof = groth16py.prove_wtns(proving_key, str(folder / "witness.wtns"))
+    verifier, public = groth16py.Verifier(verifying_key), statement.public_values
+    assert len(proof) == 256
+    assert verifier.verify(proof, public)
+    for place in (0, len(public) - 1):
+        forged = list(public)
+        forged[place] += 1
+        assert not verifier.verify(proof, forged)
+
+
+def scan(steps):
+    """Return a scan of one state element over many steps, in formats that leave neither roundings nor saturations."""
+    random = np.random.default_rng(0)
+    x, n = random.integers(-127, 128, (1, steps, 1, 1)), random.integers(0, 32001, (1, steps, 1))
+    b, c = random.integers(-127, 128, (2, 1, steps, 1))
+    arrays = [x.astype(np.int16), n.astype(np.int16), b.astype(np.int8), c.astype(np.int8)]
+    arrays += [np.array([3], np.int16), np.array([[[[-77]]]], np.int32)]
+    return arrays, dict(k=15, n_max=32000, s_v=0, s_h=0, s_y=24, convex=0)
+
+
+# Longer than other tests: the length is what the claim is about.
+def test_a_thousand_steps_of_a_scan_are_proved(tmp_path):
+    arrays, parameters = scan(STEPS)
+    statement = lower("ssd_scan", arrays, parameters)
+    y, h = find_op("ssd_scan")(*arrays, **parameters)
+    assert statement.public_values[: STEPS + 1] == [int(v) % MODULUS for v in (*y.ravel(), h.item())]
+    assert_proved(statement, tmp_path)
+
+
+@pytest.mark.parametrize("kind", BLOCK_KINDS)
+def test_one_token_of_a_whole_block_is_proved(kind, tmp_path):
+    statement, _ = block_statement(small_config(kind, 4, 8, 2))
+    assert_proved(statement, tmp_path)
+
+
+def test_another_witness_of_the_same_circuit_needs_no_new_setup(tmp_path):
+    arrays, parameters = scan(2)
+    first = lower("ssd_scan", arrays, parameters)
+    second = lower("ssd_scan", [*arrays[:-1], arrays[-1] + 5], parameters)
+    assert r1cs_bytes(first) == r1cs_bytes(second)
+    assert first.public_values != second.public_values

@@ -1,0 +1,141 @@
+"""No assignment of a circuit's wires proves a wrong result."""
+
+import math
+
+import numpy as np
+import pytest
+
+from mamba_integer.conformance.circuits import rules
+from mamba_integer.conformance.circuits.constraints import (
+    MODULUS,
+    Circuit,
+    CircuitError,
+    FieldOverflowError,
+    Integer,
+    add,
+    multiply,
+    value_of,
+)
+from mamba_integer.conformance.circuits.lowering import lower
+from mamba_integer.spec import integers
+
+from .solver import assignments
+
+UNARY = {
+    "floor shift": (lambda x: rules.right_shift(x, 2), lambda x: x >> 2),
+    "rounded shift": (lambda x: rules.right_shift(add(x, 2), 2), lambda x: (x + 2) >> 2),
+    "shift beyond its width": (lambda x: rules.right_shift(x, 9), lambda x: x >> 9),
+    "mask": (lambda x: rules.bitwise_and(x, 5), lambda x: x & 5),
+    "negative mask": (lambda x: rules.bitwise_and(x, -4), lambda x: x & -4),
+    "exclusive or": (lambda x: rules.bitwise_xor(x, 2), lambda x: x ^ 2),
+    "clamp": (lambda x: rules.minimum(rules.maximum(x, -3), 3), lambda x: min(max(x, -3), 3)),
+    "magnitude": (rules.absolute, abs),
+    "sign": (rules.sign, lambda x: (x > 0) - (x < 0)),
+    "quotient by 3": (lambda x: rules.floor_divide(x, 3), lambda x: x // 3),
+    "equality": (lambda x: rules.equal(x, 3), lambda x: int(x == 3)),
+    "comparison with a power of two": (lambda x: rules.greater_equal(rules.absolute(x), 4), lambda x: int(abs(x) >= 4)),
+    "square": (lambda x: multiply(x, x), lambda x: x * x),
+    "root": (lambda x: rules.isqrt(multiply(x, x)), abs),
+}
+
+
+def outputs(circuit: Circuit, result, known: dict[int, int]) -> set[int]:
+    """Return every value that the result may have in an assignment that satisfies all constraints."""
+    if not isinstance(result, Integer):
+        return {result}
+    wires = list(result.terms)
+    reached = set()
+    for assignment in assignments(circuit, known):
+        total = (sum(result.terms[w] * assignment[w] for w in wires) + result.constant) % MODULUS
+        reached.add(total if total < MODULUS // 2 else total - MODULUS)
+    return reached
+
+
+@pytest.mark.parametrize("name", UNARY)
+def test_every_assignment_gives_the_right_result(name):
+    rule, right = UNARY[name]
+    for value in range(-7, 8):
+        circuit = Circuit()
+        x = circuit.wire(value, -7, 7)
+        assert outputs(circuit, rule(x), {1: value}) == {right(value)}
+
+
+BINARY = {
+    "shift by an input": (lambda x, s: rules.right_shift(x, s), lambda x, s: x >> s),
+    "shift left by an input": (lambda x, s: rules.left_shift(x, s), lambda x, s: x << s),
+    "quotient by an input": (lambda x, s: rules.floor_divide(x, add(s, 1)), lambda x, s: x // (s + 1)),
+    "greater of two": (rules.maximum, max),
+    "choice": (lambda x, s: rules.where(rules.less(x, s), s, x), max),
+}
+
+
+@pytest.mark.parametrize("name", BINARY)
+@pytest.mark.parametrize("value", [-5, -1, 0, 3])
+@pytest.mark.parametrize("other", [0, 2])
+def test_every_assignment_gives_the_right_result_of_two(name, value, other):
+    rule, right = BINARY[name]
+    circuit = Circuit()
+    x, s = circuit.wire(value, -5, 3), circuit.wire(other, 0, 2)
+    assert outputs(circuit, rule(x, s), {1: value, 2: other}) == {right(value, other)}
+
+
+def test_a_private_input_is_held_in_its_range():
+    for forged in range(-9, 10):
+        circuit = Circuit()
+        x = circuit.wire(0, -5, 4)
+        rules.require_range(x, x.range)
+        possible = any(True for _ in assignments(circuit, {1: forged % MODULUS}))
+        assert possible == (-5 <= forged <= 4)
+
+
+def test_products_that_the_field_does_not_hold_are_refused():
+    circuit = Circuit()
+    x = circuit.wire(1, 0, 1 << 126)
+    with pytest.raises(FieldOverflowError, match="253 bits, allowed 251"):
+        multiply(x, x)
+
+
+def test_an_input_outside_its_range_has_no_witness():
+    with pytest.raises(CircuitError, match=r"found 8, allowed \[-7, 7\]"):
+        Circuit().wire(8, -7, 7)
+
+
+def scan_step():
+    int8, int16 = np.int8, np.int16
+    arrays = [np.array([[-12800]], int16), np.array([[-7]], int16), np.array([[128]], int16)]
+    arrays += [np.array([[3]], int8), np.array([[-5]], int8), np.array([2], int16), np.array([[[-77]]], np.int32)]
+    return lower("selective_scan_step", arrays, dict(k=8, n_max=250, s_v=4, s_h=2, s_y=3, convex=1))
+
+
+def test_no_wire_of_a_step_may_change_alone():
+    statement = scan_step()
+    circuit = statement.circuit
+    assert circuit.unsatisfied() == []
+    for wire in range(1, len(circuit.values)):
+        for change in (-1, 1, 1 << 40):
+            values = list(circuit.values)
+            values[wire] += change
+            assert circuit.unsatisfied(values), f"wire {wire}"
+
+
+def test_a_quotient_and_its_remainder_may_not_change_together():
+    # One more of the quotient, 2**s less of the remainder: their sum is the same, so the bits alone refuse it.
+    circuit = Circuit()
+    x = circuit.wire(-3, -8, 7)
+    quotient = rules.floor_divide(x, 3)
+    wire, remainder = next(iter(quotient.terms)), value_of(x) - 3 * quotient.value
+    other = next(w for w in range(wire + 1, len(circuit.values)) if circuit.values[w] == remainder)
+    values = list(circuit.values)
+    values[wire], values[other] = quotient.value + 1, remainder - 3
+    assert circuit.unsatisfied(values)
+
+
+def test_constraints_do_not_depend_on_values():
+    first = lower("quantize_rows", [np.array([[1, -2, 3]], np.int16)], {})
+    second = lower("quantize_rows", [np.array([[-32767, 0, 900]], np.int16)], {})
+    assert first.circuit.constraints == second.circuit.constraints
+
+
+def test_the_root_is_the_specifications():
+    for value in (0, 1, 2, 3, 4, 8, 9, 1 << 30, (1 << 31) - 1):
+        assert int(integers.isqrt(np.int64(value))) == math.isqrt(value)
