@@ -195,11 +195,11 @@ class Decoder:
         return State(arrays, tuple((positions + steps).tolist()))
 
     def write(self, session: Session, max_tokens: int, stream: int) -> Iterator[Session]:
-        """Yield the session after each step."""
+        """Yield the session after each step; the first is a block of its own, so that nobody waits for its token."""
         positions = np.array(session.state.positions, np.int64)
         self.begin(session, stream)
-        for first in range(0, max_tokens, self.block):
-            steps = min(self.block, max_tokens - first)
+        starts = [0, *range(1, max_tokens, self.block), max_tokens]
+        for steps in np.diff(starts).tolist() if max_tokens else ():
             saved = self.save()
             for i, last in enumerate(self.run(positions, steps)):
                 yield LateSession(last, partial(self.state_after, saved, positions, i + 1))
