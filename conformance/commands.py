@@ -40,8 +40,8 @@ from mamba_integer.backends.programs import ops as programs
 from mamba_integer.backends.protocol import COMMAND
 from mamba_integer.spec.contract import find_op
 
-from .disputes.commands import attach as attach_disputes
 from .circuits.command import circuit_command
+from .disputes.commands import attach as attach_disputes
 from .presets import PRESETS, TIMEOUT
 from .speed import command as bench
 from .vectors.commands import app as vectors

@@ -210,7 +210,7 @@ class Decoder:
         return State(arrays, tuple((positions + steps).tolist()))
 
     def write(self, session: Session, max_tokens: int, stream: int) -> Iterator[Session]:
-        """Yield the session after each step."""
+        """Yield the session after each step; the first is a block of its own, so that nobody waits for its token."""
         positions = np.array(session.state.positions, np.int64)
         self.begin(session, stream)
         written: Iterator[Session] = iter(())
