@@ -12,6 +12,8 @@ nothing that a later call writes to. Results of one call don't overlap.
 
 ``from_numpy`` copies, takes views of any layout, and returns what has ``shape`` and can be sliced as NumPy arrays can.
 
+A backend may have ``decode(model, session, options)``, which returns what `generate` yields, computed faster, or None.
+
 For the suite a backend may also have ``variants()``, the names of paths that it doesn't take by itself at small sizes,
 with ``variant(name)``, a context in which it takes them; and ``interpreted``, about how many elements a case may have
 where it runs a program at a time.

@@ -210,18 +210,17 @@ class Decoder:
         return State(arrays, tuple((positions + steps).tolist()))
 
     def write(self, session: Session, max_tokens: int, stream: int) -> Iterator[Session]:
-        """Yield the session after each step."""
+        """Yield the session after each step; the first is a block of its own, so that nobody waits for its token."""
         positions = np.array(session.state.positions, np.int64)
         self.begin(session, stream)
         written: Iterator[Session] = iter(())
-        steps, left = min(1, max_tokens), max_tokens  # the first token alone, so that nobody waits for a block of them
-        while left:
+        starts = [0, *range(1, max_tokens, self.block), max_tokens]
+        for steps in np.diff(starts).tolist() if max_tokens else ():
             saved = self.save()
             tokens = self.run(positions, steps)
             yield from written  # while the device is at the next block
             written = self.sessions(tokens, saved, positions)
-            positions, left = positions + steps, left - steps
-            steps = min(self.block, left)
+            positions = positions + steps
         yield from written
 
     def sessions(self, tokens: Callable[[], np.ndarray], saved: Copy, positions: np.ndarray) -> Iterator[Session]:

@@ -162,30 +162,31 @@ class WideStep(FusedStep):
     def enter(self, block, r):
         name = f"{block.label}.in_proj"
         w, norm = self.network.weights[name], self.weight(block, "norm")
-        rows = self.quantised(norm_kernel, (r, norm), (), r.shape[1], w, **block.formats.norm)
+        q, e = self.quantised(norm_kernel, (r, norm), (), r.shape[1], w, **block.formats.norm)
         xz = self.empty(w.shape[0])
         taps = self.weight(block, "conv_weight"), self.weight(block, "conv_bias")
         results, constants = (xz, self.state[f"{block.label}.conv"]), block.scales["in_proj"] | convolution(block)
-        self.multiply(name, results, *rows, CONVOLVED, taps, **constants)
+        self.multiply(name, results, q, e, CONVOLVED, taps, **constants)
         return xz
 
     def mixtures(self, block, xz):
         name, inner = f"{block.label}.x_proj", block.config.d_inner
         w = self.network.weights[name]
-        rows, projected = self.quantised(quantise_kernel, (xz,), (2 * inner,), inner, w), self.empty(w.shape[0])
-        self.multiply(name, (projected, None), *rows, PLAIN, **block.scales["x_proj"])
+        q, e = self.quantised(quantise_kernel, (xz,), (2 * inner,), inner, w)
+        projected = self.empty(w.shape[0])
+        self.multiply(name, (projected, None), q, e, PLAIN, **block.scales["x_proj"])
         return projected
 
     def leave(self, block, r, y):
         name, inner = f"{block.label}.out_proj", y.shape[1]
-        rows = self.quantised(quantise_kernel, (y,), (inner,), inner, self.network.weights[name])
-        self.multiply(name, (r, None), *rows, ADDED, **block.scales["out_proj"], **addition(block))
+        q, e = self.quantised(quantise_kernel, (y,), (inner,), inner, self.network.weights[name])
+        self.multiply(name, (r, None), q, e, ADDED, **block.scales["out_proj"], **addition(block))
 
     def head(self, r):
         w, norm = self.network.weights["head"], self.weights["norm"]
-        rows = self.quantised(norm_kernel, (r, norm), (), r.shape[1], w, **self.network.formats.norm)
+        q, e = self.quantised(norm_kernel, (r, norm), (), r.shape[1], w, **self.network.formats.norm)
         logits = self.empty(w.shape[0])
-        self.multiply("head", (logits, None), *rows, PLAIN, **self.network.head_scale)
+        self.multiply("head", (logits, None), q, e, PLAIN, **self.network.head_scale)
         return logits
 
 
