@@ -116,7 +116,7 @@ class Judge:
     def check_and_count(self, group: str, case: AnyCase) -> None:
         self.result.count(group, self.check(case))
 
-    def check_list(self, group: str, case: AnyCase) -> bool:
+    def check_list(self, group: str, case: AnyCase, purpose: str = "") -> bool:
         """Check a case that isn't drawn; return whether it was compared."""
         try:
             compared = check_listed(self.check, case)
@@ -124,6 +124,7 @@ class Judge:
             return compared is not None
         except Failure as failure:
             self.result.count(group, failure.compared)
+            failure.purpose = purpose or getattr(case, "purpose", "")
             raise
 
     def draw(self, group: str, examples: int, seed: int, make: Callable[..., AnyCase]) -> None:
@@ -143,7 +144,7 @@ class Judge:
             for point in listed.points:
                 self.result.lacking.add(point)
             return
-        if self.check_list(listed.group + variant, case):
+        if self.check_list(listed.group + variant, case, "; ".join(listed.points)):
             self.result.points.update(listed.points)
 
 

@@ -181,7 +181,7 @@ def power_units(op: str) -> Iterator[Extreme]:
     seen = sums[..., None] // states + (np.arange(states) < sums[..., None] % states)
     sizes = {"B": 1, "H": heads, "P": channels, "S": states, "q": 2} | ({"L": 1} if timed(op) else {})
     call = filled(op, sizes, x=x, d=fraction, b=127, c=127, h=-(seen << 16))
-    yield Extreme([call], {"s_h": 16, "s_y": 0})
+    yield Extreme([call], {"s_h": 16, "s_y": 0}, "one unit of the power of a decay exponent")
 
 
 def edges(op: str) -> Iterator[Extreme]:
