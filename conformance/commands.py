@@ -207,6 +207,7 @@ def compare_command(
     from .engine.cases import draw_case
     from .engine.comparison import AnyCase, Failure
     from .engine.exhaustive import ExhaustiveCase
+    from .engine.far_ends import FarCase
     from .engine.judge import variant_of, variants
     from .engine.relations import RelationCase
     from .maps import maps
@@ -243,7 +244,7 @@ def compare_command(
         console = console_for()
         if failure:
             show_failure(console, failure, explain(failure) if reference.name == "golden" else None)
-            drawable = failure.differs and not isinstance(failure.case, RelationCase | ExhaustiveCase)
+            drawable = failure.differs and not isinstance(failure.case, RelationCase | ExhaustiveCase | FarCase)
             for name, lines in maps(failure, reference) if drawable else ():
                 console.print(f"where {name} differs (# all, + some, · none):", style="bold", markup=False)
                 console.print("\n".join(lines), markup=False)

@@ -41,6 +41,8 @@ def failure_card(failure: Failure, explanation: Explanation | None = None) -> Pa
     views = [f"{tensor.name}: {layout}" for tensor, layout in layouts if layout != CONTIGUOUS]
     if views:
         rows.add_row("views", Line("; ".join(views)))
+    if failure.purpose:
+        rows.add_row("purpose", Line(failure.purpose))
     rows.add_row("parameters", Line(", ".join(f"{n}={v}" for n, v in case.parameters.items()) or "none"))
     if failure.variant:
         rows.add_row("variant", Line(failure.variant))

@@ -16,6 +16,7 @@ from .tensors import LEADING, Parameter, Tensor, number_text, shape_text
 
 FOLDER = "reference"
 COMMAND = "mamba-integer ops --pages spec/ops"
+EVIDENCE = "../../../conformance/EVIDENCE.md"  # seen from the pages of the families
 RELATIONS = {
     "step": "One step",
     "step_of": "One step of",
@@ -80,6 +81,7 @@ def _op(entry: Op) -> str:
         f"### Parameters\n\n{_parameters(entry.parameters)}" if entry.parameters else "",
         _constraints(entry),
         f"### Clauses\n\n{_fenced(_clauses(entry.clauses))}",
+        f"[Evidence for each clause]({EVIDENCE}#{entry.name})",
         _intermediates(entry, at),
         _related(entry),
         f"### Notes\n\n{_prose(written['Notes'])}" if "Notes" in written else "",

@@ -15,6 +15,7 @@ from mamba_integer.spec.contract import find_op
 
 from ..engine.cases import draw_case, extreme_cases
 from ..engine.comparison import Failure
+from ..engine.far_ends import FarCase
 from ..engine.relations import RelationCase
 from ..engine.vector import Vector, as_vector
 from .catalogue import Arrays, same, same_form, variants
@@ -63,7 +64,7 @@ class Explanation:
 
 def explain(failure: Failure, seconds: float = SECONDS) -> Explanation | None:
     """Return what a failure with wrong integers tells, or None where no single call fails again."""
-    if failure.kind not in ("value", "protocol"):
+    if failure.kind not in ("value", "protocol") or isinstance(failure.case, FarCase):
         return None
     deadline, backend, side = time.monotonic() + seconds, failure.backend, ""
     if isinstance(failure.case, RelationCase):

@@ -87,6 +87,14 @@ class ExtremeCase:
         return listed(self.op)[self.entry]
 
     @property
+    def purpose(self) -> str:
+        """What the plan says that the call is for."""
+        if self._extreme.purpose:
+            return self._extreme.purpose
+        inside = self.entry < len(list(PLANS[self.op].extremes()))
+        return "the intermediates at the ends of their widths" if inside else "a place where a clause turns"
+
+    @property
     def arrays(self) -> tuple[np.ndarray, ...]:
         return self._extreme.calls[self.call]
 

@@ -48,6 +48,7 @@ class Failure(Exception):
     before: tuple[str, ...] = ()  # the JSON of the cases that must run before this one for it to fail
     history: tuple[str, ...] = ()  # of all that ran before it
     variant: str = ""  # of the backend
+    purpose: str = ""  # of a listed case
 
     def __reduce__(self):
         return Failure, tuple(getattr(self, field.name) for field in fields(self))
@@ -91,6 +92,7 @@ class Failure(Exception):
             "clauses": dict(find_op(self.case.op).clauses),
             "shapes": [list(array.shape) for array in self.case.arrays],
             "parameters": dict(self.case.parameters),
+            "purpose": self.purpose,
             "case": self.case.to_json(),
             "cases_before": len(self.before),
             "repeat": self.repeat,

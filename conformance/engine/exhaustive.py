@@ -34,6 +34,10 @@ class ExhaustiveCase:
     def to_json(self) -> str:
         return json.dumps(asdict(self), separators=(",", ":"))
 
+    @property
+    def purpose(self) -> str:
+        return f"every input of the group {self.exhaustive}"
+
     @cached_property
     def arrays(self) -> tuple[np.ndarray, ...]:
         return GROUPS[self.exhaustive].arrays(self)

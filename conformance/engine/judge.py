@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -17,7 +17,8 @@ from .calls import Caller
 from .cases import Case, draw_case, extreme_cases, large_cases
 from .comparison import AnyCase, Failure
 from .drawing import check_drawn, check_listed
-from .exhaustive import exhaustive_cases
+from .exhaustive import exhaustive_cases, on_cuda
+from .far_ends import long_cases, memory_of, row_cases
 from .generated import Listed, listed_cases, points_of
 from .journal import Journal
 from .layouts import CONTIGUOUS, has_layout
@@ -35,6 +36,7 @@ class Task:
     """One share of an op's cases, for one backend after the other: the golden results are computed once.
 
     Each ``share`` of an op draws cases of its own, and takes one of every ``shares`` cases that aren't drawn.
+    With ``many_rows`` it is instead the calls whose arrays fill a GPU: so many processes may share its memory.
     """
 
     op: str
@@ -44,6 +46,7 @@ class Task:
     exhaustive: bool = False
     share: int = 0
     shares: int = 1
+    many_rows: int = 0
 
     def only(self, backends: Iterable[Backend]) -> "Task":
         return replace(self, backends=tuple(backends))
@@ -54,6 +57,9 @@ def run_task(task: Task, journal: Journal, title: str = "") -> list[Result]:
     results = []
     for position, backend in enumerate(task.backends):
         journal.start(f"{title} {position}")
+        if task.many_rows:
+            results.append(conform_rows(backend, task.op, task.many_rows, journal))
+            continue
         rules = task.preset, task.seed, task.exhaustive, task.share, task.shares
         results.append(conform_op(backend, task.op, *rules, journal))
     return results
@@ -89,6 +95,15 @@ class Judge:
     def __post_init__(self) -> None:
         self.caller = Caller(self.backend)
 
+    @contextmanager
+    def noting_failures(self) -> Iterator[None]:
+        """End the block at the first failure, which is the result's."""
+        try:
+            yield
+        except Failure as failure:
+            failure.history = tuple(self.journal.cases)
+            self.result.status, self.result.failure = "failed", failure
+
     def check(self, case: AnyCase) -> int | None:
         """Return how many integers of a case were compared, or None where the backend leaves the case out."""
         with self.journal.running(case):
@@ -101,7 +116,7 @@ class Judge:
     def check_and_count(self, group: str, case: AnyCase) -> None:
         self.result.count(group, self.check(case))
 
-    def check_list(self, group: str, case: AnyCase) -> bool:
+    def check_list(self, group: str, case: AnyCase, purpose: str = "") -> bool:
         """Check a case that isn't drawn; return whether it was compared."""
         try:
             compared = check_listed(self.check, case)
@@ -109,6 +124,7 @@ class Judge:
             return compared is not None
         except Failure as failure:
             self.result.count(group, failure.compared)
+            failure.purpose = purpose or getattr(case, "purpose", "")
             raise
 
     def draw(self, group: str, examples: int, seed: int, make: Callable[..., AnyCase]) -> None:
@@ -128,7 +144,7 @@ class Judge:
             for point in listed.points:
                 self.result.lacking.add(point)
             return
-        if self.check_list(listed.group + variant, case):
+        if self.check_list(listed.group + variant, case, "; ".join(listed.points)):
             self.result.points.update(listed.points)
 
 
@@ -148,14 +164,24 @@ def conform_op(
         result.status = "missing"
         return result
     judge = Judge(backend, result, journal or Journal())
-    try:
+    with judge.noting_failures():
         _conform(judge, op, preset, run_seed, exhaustive, share, shares)
-    except Failure as failure:
-        failure.history = tuple(judge.journal.cases)
-        result.status, result.failure = "failed", failure
-    else:
         # A later share may have nothing left to draw; the first always compares something.
         result.status = "passed" if share and not result.skipped else result.verdict
+    return result
+
+
+def conform_rows(backend: Backend, op: str, processes: int, journal: Journal) -> Result:
+    """Hold an op against the golden one where arrays of many rows fill a GPU, which ``processes`` share."""
+    result = Result(op, backend.name, backend.device, "passed")
+    if not backend.has(op):
+        result.status = "missing"
+        return result
+    judge = Judge(backend, result, journal)
+    with judge.noting_failures():
+        for case in row_cases(op, memory_of(backend) // processes):
+            for _ in range(LARGE_RUNS):
+                judge.check_list("far ends", case)
     return result
 
 
@@ -175,6 +201,9 @@ def _conform(judge: Judge, op: str, preset: str, run_seed: int, exhaustive: bool
     for _ in range(LARGE_RUNS if again else 1):
         for listed, generated in part(listed_cases(op, numbers)):
             judge.check_generated(listed, generated)
+    for far in part(long_cases(op)) if preset == "full" and on_cuda(backend) else ():
+        for _ in range(LARGE_RUNS):
+            judge.check_list("far ends", far)
     for case in islice(part(extreme_cases(op, numbers.extremes)), AGAIN):
         judge.check_list("again", case)
     for name in variants(backend, op):

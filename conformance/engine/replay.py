@@ -10,6 +10,7 @@ from .calls import Caller, as_caller, check_case
 from .cases import Case, parse_case
 from .comparison import AnyCase
 from .exhaustive import GROUPS, ExhaustiveCase
+from .far_ends import FarCase
 from .relations import RELATIONS, RelationCase
 from .vector import parse_vector
 
@@ -54,6 +55,8 @@ def _parse(text: str) -> AnyCase:
         if fields["exhaustive"] not in GROUPS:
             raise CaseError(f"bad case: exhaustive groups are {', '.join(GROUPS)}")
         return ExhaustiveCase(**fields)
+    if "far" in fields:
+        return FarCase(**fields)
     return parse_case(text)
 
 
@@ -79,6 +82,8 @@ def parse_sequence(text: str, op: str) -> list[AnyCase]:
 def check(backend: Caller | Backend, case: AnyCase, reference: Caller | Backend | None = None) -> int:
     """Check a case of any kind; a relation and an exhaustive group need no reference but the specification."""
     caller = as_caller(backend)
+    if isinstance(case, FarCase):
+        return case.check(caller)
     if isinstance(case, RelationCase | ExhaustiveCase):
         return case.check(caller.backend)
     return check_case(caller, case, reference)

@@ -11,11 +11,13 @@ from mamba_integer.spec.contract import find_op
 
 from ..presets import PRESETS, TIMEOUT
 from ..report import Report, Result, Text
+from .exhaustive import on_cuda
 from .journal import Journal, alarm
 from .judge import SHARE, Task, run_task
 from .sequences import confirm
 from .workers import ENDED, processes, run_in_processes, workers
 
+MOST_ON_A_GPU = 2  # processes that share its memory where arrays of many rows fill it
 CASES_A_CHAIN = 10  # the time limits of so many cases are that of a chain of ops
 
 
@@ -41,8 +43,9 @@ def conform(
     selected = list(OPS if ops is None else ops)
     tested = (backends,) if isinstance(backends, Backend) else tuple(backends)
     shares = range(-(-PRESETS[preset].drawn // SHARE))
+    on_gpus = [backend for backend in tested if preset == "full" and on_cuda(backend)]
     planned = {
-        (op, id(backend)): Result(op, backend.name, backend.device, shares=len(shares))
+        (op, id(backend)): Result(op, backend.name, backend.device, shares=len(shares) + (backend in on_gpus))
         for backend in tested
         for op in selected
     }
@@ -61,15 +64,22 @@ def conform(
 
     order = sorted(selected, key=arguments, reverse=True) if jobs else selected
     tasks = [Task(op, tested, preset, run_seed, exhaustive, share, len(shares)) for op in order for share in shares]
+    sharing = min(jobs or 1, MOST_ON_A_GPU)
+    rows = [Task(op, tuple(on_gpus), preset, run_seed, many_rows=sharing) for op in order if on_gpus]
     if jobs == 0:
-        for task in tasks:
+        for task in tasks + rows:
             for backend, result in zip(task.backends, run_task(task, Journal()), strict=True):
                 finish(task, backend, result)
         return report
-    while tasks:
-        left = run_in_processes(tasks, jobs, timeout, finish)
-        open_ = ([b for b in task.backends if of(task, b).shares] for task in left)
-        tasks = [task.only(backends) for task, backends in zip(left, open_, strict=True) if backends]
+
+    def still_open(tasks: list[Task]) -> list[Task]:
+        waiting = ([backend for backend in task.backends if of(task, backend).shares] for task in tasks)
+        return [task.only(backends) for task, backends in zip(tasks, waiting, strict=True) if backends]
+
+    for phase, most in ((tasks, jobs), (rows, sharing)):
+        left = still_open(phase)
+        while left:
+            left = still_open(run_in_processes(left, most, timeout, finish))
     confirm(report.failures, timeout)
     return report
 

@@ -37,10 +37,14 @@ def ties(shift: int, end: int, limit: int, factor: int = 1) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Extreme:
-    """Calls of an op with the same parameters. Those of ``extremes`` are of the same sizes, and attain every width."""
+    """Calls of an op with the same parameters. Those of ``extremes`` are of the same sizes, and attain every width.
+
+    A failure card shows the ``purpose``; without one it says what all extremes, or all edges, are for.
+    """
 
     calls: Sequence[tuple[np.ndarray, ...]]
     parameters: Mapping[str, int] = field(default_factory=dict)
+    purpose: str = ""
 
 
 Choice = Sequence[int] | Callable[[Random, Any], int]

@@ -8,8 +8,19 @@ from typing import Any
 
 import numpy as np
 
+from mamba_integer.spec import integers
 from mamba_integer.spec.contract import find_op, known_size
-from mamba_integer.spec.ops.ssd_chunk import LARGEST_EXPONENT, ONE, state_limit
+from mamba_integer.spec.ops.ssd_chunk import (
+    LARGEST_EXPONENT,
+    LARGEST_ROW_EXPONENT,
+    ONE,
+    POWER_BITS,
+    carried_bits,
+    power,
+    row_exponent,
+    state_limit,
+    weight_bits,
+)
 from mamba_integer.spec.philox import random_words
 
 from .plan import BATCH_SIZES, Choice, Extreme, Plan
@@ -151,8 +162,31 @@ def forgetting(op: str) -> Iterator[Extreme]:
         yield Extreme(calls, {"s_h": 12, "s_y": 0})
 
 
+def power_units(op: str) -> Iterator[Extreme]:
+    """One position, whose factor has nearly all bits of the power, less a state that leaves a small output.
+
+    So one unit of the power, as one unit of any of its coefficients makes at some fraction, turns some outputs.
+    """
+    heads, channels, states = 6, 24, 66
+    fraction = ONE - 1 - 37 * np.arange(heads)
+    x = (30 + np.arange(heads * channels) * 17 % 29).reshape(heads, channels)
+    score, weights = 127 * 127 * states, weight_bits(states)
+    gain = power(ONE - fraction, POWER_BITS) - (1 << (POWER_BITS - 1))
+    length = integers.bit_length(gain)
+    mixed = (score * integers.shift_round(gain, length - weights)) >> (POWER_BITS - length)
+    e = row_exponent(mixed)
+    factor = integers.shift_round(power(fraction, POWER_BITS), LARGEST_ROW_EXPONENT - e)
+    inside = x * (integers.shift_round(mixed, e) * factor)[:, None]
+    sums = inside // (127 * power(fraction, carried_bits(states, 16)))[:, None]
+    seen = sums[..., None] // states + (np.arange(states) < sums[..., None] % states)
+    sizes = {"B": 1, "H": heads, "P": channels, "S": states, "q": 2} | ({"L": 1} if timed(op) else {})
+    call = filled(op, sizes, x=x, d=fraction, b=127, c=127, h=-(seen << 16))
+    yield Extreme([call], {"s_h": 16, "s_y": 0}, "one unit of the power of a decay exponent")
+
+
 def edges(op: str) -> Iterator[Extreme]:
     yield from output_ties(op)
+    yield from power_units(op)
     yield from row_exponents(op)
     yield from lags(op)
     yield from forgetting(op)

@@ -10,7 +10,7 @@ import pytest
 from mamba_integer import spec
 from mamba_integer.spec.contract import Op, Tensor
 from mamba_integer.spec.describe import MissingValuesError, describe, symbols
-from mamba_integer.spec.pages import pages
+from mamba_integer.spec.pages import EVIDENCE, pages
 
 FOLDER = Path(__file__).parents[2] / "spec" / "ops"
 OPS = sorted(spec.OPS)
@@ -119,3 +119,11 @@ def test_a_function_as_a_bound_still_computes():
     entry = Op("trial", lambda x, /, *, k: x, (tensor,), (), ())
     assert tensor.domain == "[computed by least, 2**k]"
     assert str(entry.inputs[0].range(type("At", (), {"k": 3}))) == "[-3, 8]"
+
+
+def test_pages_lead_to_the_evidence_for_each_clause():
+    evidence = (FOLDER / "reference" / EVIDENCE).resolve().read_text()
+    for name, text in pages().items():
+        for anchor in re.findall(rf"\({EVIDENCE}#(\w+)\)", text):
+            assert f"\n## {anchor}\n" in evidence, name
+    assert all(f"({EVIDENCE}#{op})" in pages()[f"reference/{spec.OPS[op].family}.md"] for op in spec.OPS)

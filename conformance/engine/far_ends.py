@@ -1,0 +1,171 @@
+"""Calls that only a GPU has room and time for: sizes past 65,535, and arrays of more than 2**31 elements.
+
+The full preset runs them on CUDA. A long size is compared with the Numba twin, which is first held against the golden
+code on all that is listed for the op; the golden code stays the definition. Of many rows, which repeat a few, each must
+be the golden result of the row that it repeats.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import cache, cached_property
+from random import Random
+from typing import Any
+
+import numpy as np
+
+from mamba_integer.backends import Backend, load
+from mamba_integer.spec.contract import BATCH, Tensor, find_op
+
+from ..plans import PLANS
+from .calls import Caller, check_case
+from .cases import Case, draw_case
+from .comparison import Failure, crashes_as_failures
+from .dimensions import ROWS, allowed, exponents
+from .exhaustive import on_cuda
+from .golden import golden_results
+from .listed import listed
+from .sensitivity import in_domain
+
+LONG = 70_000  # past the 65,535 programs of a grid's second and third axis
+ELEMENTS = (1 << 31) + 1
+FEW_ROWS = 3
+WORKSPACE = 2  # times the bytes of inputs and results that a call may need
+PIECE = 1 << 26  # elements that are compared at a time
+
+
+@dataclass(frozen=True)
+class FarCase:
+    """An op at one long size; where ``elements`` isn't 0, at so many rows that an array has more elements than that."""
+
+    op: str
+    far: str
+    size: int = LONG
+    elements: int = 0
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @cached_property
+    def case(self) -> Case:
+        """The long call itself, or the one whose rows are repeated."""
+        plan = PLANS[self.op].sizes
+        if self.elements:
+            sizes = {name: max(1, sorted(options)[len(options) // 2]) for name, options in plan.items()}
+        else:
+            sizes = {name: min(option for option in options if option) for name, options in plan.items()}
+        sizes |= {ROWS: 1} if row_dimension(self.op) == ROWS else {}
+        case = draw_case(self.op, Random(f"{self.op} {self.far}"), sizes | {self.far: self.size})
+        return replace(case, patterns=("uniform",) * len(case.patterns), layouts=())
+
+    @property
+    def purpose(self) -> str:
+        return f"arrays of more than {self.elements} elements" if self.elements else f"size {self.far}={self.size}"
+
+    @property
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        return self.case.arrays
+
+    @property
+    def parameters(self) -> Any:
+        return self.case.parameters
+
+    def check(self, caller: Caller) -> int:
+        return check_rows(caller.backend, self) if self.elements else check_long(caller, self)
+
+
+def row_dimension(op: str) -> str | None:
+    """Return the name of the dimension along which an op's rows are independent of each other."""
+    names = find_op(op).inputs[0].shape.split()
+    return names[0] if names and names[0] in (ROWS, BATCH, "R") else None
+
+
+def long_cases(op: str) -> Iterator[FarCase]:
+    """Yield a call for each dimension, that one long and the others small."""
+    for name in dict.fromkeys([*PLANS[op].sizes, *([ROWS] if row_dimension(op) == ROWS else [])]):
+        if name not in exponents(op):
+            long = FarCase(op, name, min(LONG, allowed(op, name)[1]))
+            if in_domain(long.case):
+                yield long
+
+
+def row_cases(op: str, memory: int) -> Iterator[FarCase]:
+    """Yield a call of so many rows that an array has more than 2**31 elements, or as many as the memory has room for.
+
+    Where a row's number draws its random words there is none: rows that repeat have other results.
+    """
+    rows = row_dimension(op)
+    if rows and not find_op(op).row_number:
+        few = FarCase(op, rows, FEW_ROWS, ELEMENTS)
+        repeated = [array for tensor, array in arrays_of(few) if has_rows(tensor, rows)]
+        times = memory // (WORKSPACE * sum(array.nbytes for array in repeated))
+        yield replace(few, elements=min(ELEMENTS, times * max(array.size for array in repeated)))
+
+
+def arrays_of(far: FarCase) -> list[tuple[Tensor, np.ndarray]]:
+    """Return each input of the call whose rows are repeated, and each golden result of it."""
+    contract = find_op(far.op)
+    arrays = (*far.arrays, *golden_results(far.case))
+    return list(zip((*contract.inputs, *contract.outputs), arrays, strict=True))
+
+
+def has_rows(tensor: Tensor, rows: str | None) -> bool:
+    return tensor.shape.split()[:1] == [rows]
+
+
+def memory_of(backend: Backend) -> int:
+    """Return how many bytes a GPU has, or 0 where the backend's arrays aren't on one."""
+    if not on_cuda(backend):
+        return 0
+    import torch
+
+    return torch.cuda.get_device_properties(backend.device).total_memory
+
+
+@cache
+def numba_twin(op: str) -> Caller:
+    """Return the Numba twin of an op, which gave the golden results of all that is listed for it in this process."""
+    twin = Caller(load("numba"))
+    for case in listed(op):
+        check_case(twin, case)
+    return twin
+
+
+def check_long(caller: Caller, far: FarCase) -> int:
+    return check_case(caller, far.case, numba_twin(far.op))
+
+
+def check_rows(backend: Backend, far: FarCase) -> int:
+    """Repeat the case's rows until its largest input or result has the elements; compare each result that has rows."""
+    import torch
+
+    contract, rows = find_op(far.op), row_dimension(far.op)
+    pairs = arrays_of(far)
+    count = far.elements // max(array.size for tensor, array in pairs if has_rows(tensor, rows)) + 1
+    inputs, golden = pairs[: len(contract.inputs)], pairs[len(contract.inputs) :]
+
+    def repeated(tensor: Tensor, array: np.ndarray) -> Any:
+        loaded = backend.load(array)
+        return loaded.repeat(count, *[1] * (array.ndim - 1)) if has_rows(tensor, rows) else loaded
+
+    compared = 0
+    with crashes_as_failures(backend, far):
+        results = backend.call(far.op, [repeated(*pair) for pair in inputs], far.parameters)
+    for (tensor, want), result in zip(golden, results, strict=True):
+        if has_rows(tensor, rows):
+            compared += compare_rows(backend, far, tensor.name, result, backend.load(want), count)
+    del results
+    torch.cuda.empty_cache()
+    return compared
+
+
+def compare_rows(backend: Backend, far: FarCase, name: str, result: Any, rows: Any, count: int) -> int:
+    """Compare a result, a piece at a time, with the rows that it repeats."""
+    if tuple(result.shape) != (count * len(rows), *rows.shape[1:]) or result.dtype != rows.dtype:
+        raise Failure(backend, far, "result", f"{name} is {result.dtype}{list(result.shape)}")
+    for piece in result.view(count, *rows.shape).split(max(1, PIECE // max(1, rows.numel()))):
+        if wrong := int((piece != rows).sum()):
+            raise Failure(
+                backend, far, "result", f"{wrong} integers of {name} differ from those of the row that they repeat"
+            )
+    return result.numel()

@@ -1,0 +1,79 @@
+"""The far ends of ops, here at sizes that a CPU has room for: long dimensions, and rows that repeat a few."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mamba_integer import spec
+from mamba_integer.backends import Backend, load
+from mamba_integer.conformance.engine import far_ends, judge, replay
+from mamba_integer.conformance.engine.calls import Caller
+from mamba_integer.conformance.engine.comparison import Failure
+from mamba_integer.conformance.engine.far_ends import FarCase, long_cases, row_cases
+from mamba_integer.conformance.engine.journal import Journal
+from mamba_integer.conformance.engine.run import conform
+
+ROOM = 1 << 20  # bytes
+
+
+class Late:
+    """A backend that is wrong from a row on."""
+
+    from_numpy = staticmethod(lambda array, device: load("torch").load(array))
+    to_numpy = staticmethod(lambda array: load("torch").store(array))
+
+    def saturate(self, x, *, bits):
+        (y,) = load("torch").call("saturate", [x], {"bits": bits})
+        if len(y) > 1000:
+            y[1000:] += 1
+        return y
+
+
+def test_every_dimension_has_a_long_call():
+    for op in spec.OPS:
+        sizes = {case.far for case in long_cases(op)}
+        assert sizes or not spec.OPS[op].inputs[0].shape, op
+
+
+def test_most_ops_have_rows_to_repeat():
+    assert sum(any(row_cases(op, ROOM)) for op in spec.OPS) > 40
+
+
+@pytest.mark.parametrize("op", ["causal_conv1d", "ternary_linear"])
+def test_a_right_backend_passes(op):
+    caller = Caller(load("torch", "cpu"))
+    for case in (*[replace(long, size=min(long.size, 70)) for long in long_cases(op)], *row_cases(op, ROOM)):
+        assert replay.check(caller, replay.parse(case.to_json(), op)) > 0
+
+
+def test_a_row_that_is_wrong_far_away_is_found():
+    (case,) = row_cases("saturate", ROOM)
+    with pytest.raises(Failure, match="differ from those of the row that they repeat"):
+        replay.check(Backend("late", Late()), case)
+    with pytest.raises(Failure):
+        replay.check(Backend("late", Late()), FarCase("saturate", "...", 2000))
+
+
+def test_memory_decides_how_many_rows_there_are():
+    few, many = (next(row_cases("saturate", room)) for room in (ROOM, 4 * ROOM))
+    assert 3 * few.elements < many.elements < 5 * few.elements
+    assert next(row_cases("saturate", 1 << 60)).elements == far_ends.ELEMENTS
+
+
+def test_the_full_preset_runs_them_on_a_gpu(monkeypatch):
+    """Each far end runs three times, and counts; without a GPU there are none."""
+    for module in (judge, far_ends):
+        monkeypatch.setattr(module, "on_cuda", lambda backend: True)
+    monkeypatch.setattr(far_ends, "memory_of", lambda backend: ROOM)
+    monkeypatch.setattr(judge, "memory_of", lambda backend: ROOM)
+    result = judge.conform_rows(load("torch", "cpu"), "saturate", 2, Journal())
+    assert result.status == "passed" and result.groups == {"far ends": judge.LARGE_RUNS}
+    monkeypatch.undo()
+    report = conform(load("numba"), ["isqrt"], "full")
+    assert report.complete and "far ends" not in report.results[0].groups
+
+
+def test_arrays_are_the_same_everywhere():
+    first, again = (FarCase("rope", "L", 40).arrays for _ in range(2))
+    assert all(map(np.array_equal, first, again))
