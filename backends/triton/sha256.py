@@ -13,6 +13,7 @@ import triton
 import triton.language as tl
 
 from ..transcripts.leaf import PIECE
+from .instructions import has_ptx
 from .launch import launch
 
 LANES = 64
@@ -54,7 +55,11 @@ def turned(x, n: tl.constexpr):
 @triton.jit
 def swapped(x):
     """Return a word with its bytes in the other order."""
-    return ((x & 0xFF) << 24) | ((x & 0xFF00) << 8) | ((x >> 8) & 0xFF00) | (x >> 24)
+    if has_ptx():  # the compiler would find the swap of two words at once, which sm_100 has no instruction for
+        x = tl.inline_asm_elementwise("prmt.b32 $0, $1, 0, 0x0123;", "=r,r", [x], dtype=tl.uint32, is_pure=True, pack=1)
+    else:
+        x = ((x & 0xFF) << 24) | ((x & 0xFF00) << 8) | ((x >> 8) & 0xFF00) | (x >> 24)
+    return x
 
 
 @triton.jit

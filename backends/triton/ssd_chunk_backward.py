@@ -15,6 +15,7 @@ from mamba_integer.spec.ops import ssd_chunk as definition
 from mamba_integer.spec.ops import ssd_chunk_backward as backward
 
 from . import integers
+from .instructions import target_name
 from .launch import ceil_div, launch
 from .ssd_chunk import LEAST_TILE, mix
 from .ssd_chunk_boundaries import (
@@ -328,7 +329,7 @@ def ssd_chunk_scan_backward(dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_
         STATES=padded,
         num_warps=warps,
         num_stages=CHUNK_STAGES,
-        maxnreg=CHUNK_REGISTERS,
+        **({"maxnreg": CHUNK_REGISTERS} if target_name() == "cuda" else {}),
         **grid,
     )
     shape = dict(PADDED=padded, CHANNELS=channels, STATES=block, num_warps=warps, **grid)

@@ -170,7 +170,7 @@ def test_chunks_and_tiles(backend, convex):
     assert equal(load(backend, "cpu").run("selective_scan_backward", arrays, parameters), want)
 
 
-@pytest.mark.parametrize("tile", [dict(STATES=2, CHANNELS=32, STEPS=2), dict(STATES=8, CHANNELS=128, STEPS=4)])
+@pytest.mark.parametrize("tile", [dict(STATES=4, CHANNELS=32, STEPS=2), dict(STATES=8, CHANNELS=128, STEPS=4)])
 def test_triton_tiles(tile, monkeypatch):
     """However the states, channels and steps are shared out, the integers are the same."""
     from mamba_integer.backends.triton import scan_backward as kernels
