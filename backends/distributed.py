@@ -24,6 +24,8 @@ from .protocol import BackendError
 from .torch.arrays import from_numpy, to_numpy
 
 SILENCE = timedelta(minutes=10)
+PIECE = 1 << 26  # elements that one exchange sums: its copies take memory
+INT32_END = 1 << 31
 
 
 class RankError(BackendError):
@@ -38,19 +40,47 @@ class Ranks:
         self.device = device if device.startswith("cuda") else "cpu"
 
     def sum(self, arrays: list[Any]) -> list[Any]:
-        return [self._reduce(array, dist.ReduceOp.SUM) for array in arrays]
+        """Return the sum of each array over the ranks, in its dtype."""
+        tensors = [self._loaded(array) for array in arrays]
+        totals = [total for piece in pieces(tensors) for total in self._sum_piece(piece)]
+        return [to_numpy(t) if isinstance(array, np.ndarray) else t for array, t in zip(arrays, totals, strict=True)]
 
     def max(self, array: np.ndarray) -> np.ndarray:
-        return self._reduce(array, dist.ReduceOp.MAX)
+        return to_numpy(self._exchange(self._loaded(array), dist.ReduceOp.MAX))
 
-    def _reduce(self, array: Any, how: Any) -> Any:
-        if isinstance(array, torch.Tensor):
-            total = array.clone(memory_format=torch.contiguous_format)  # what the exchange takes
-            dist.all_reduce(total, how)
-            return total
-        total = from_numpy(array, self.device)
-        dist.all_reduce(total, how)
-        return to_numpy(total)
+    def _sum_piece(self, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Sum tensors of one dtype in one exchange: of int32 where all ranks see that no sum leaves it."""
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        if flat.dtype == torch.int64 and flat.numel():
+            low, high = torch.aminmax(flat)
+            ends = self._exchange(torch.stack([-1 - low, high]), dist.ReduceOp.MAX)
+            if (int(ends.max()) + 1) * self.ranks <= INT32_END:
+                flat = flat.to(torch.int32)
+        total = self._exchange(flat, dist.ReduceOp.SUM).to(tensors[0].dtype)
+        parts = total.split([tensor.numel() for tensor in tensors])
+        return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
+
+    def _loaded(self, array: Any) -> torch.Tensor:
+        return array if isinstance(array, torch.Tensor) else from_numpy(array, self.device)
+
+    @staticmethod
+    def _exchange(tensor: torch.Tensor, operation: Any) -> torch.Tensor:
+        dist.all_reduce(tensor, operation)
+        return tensor
+
+
+def pieces(tensors: list[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
+    """Yield runs of tensors that have one dtype and, unless one alone has more, at most `PIECE` elements together."""
+    piece: list[torch.Tensor] = []
+    size = 0
+    for tensor in tensors:
+        if piece and (tensor.dtype != piece[0].dtype or size + tensor.numel() > PIECE):
+            yield piece
+            piece, size = [], 0
+        piece.append(tensor)
+        size += tensor.numel()
+    if piece:
+        yield piece
 
 
 @contextmanager
