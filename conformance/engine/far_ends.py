@@ -59,10 +59,6 @@ class FarCase:
         return replace(case, patterns=("uniform",) * len(case.patterns), layouts=())
 
     @property
-    def purpose(self) -> str:
-        return f"arrays of more than {self.elements} elements" if self.elements else f"size {self.far}={self.size}"
-
-    @property
     def arrays(self) -> tuple[np.ndarray, ...]:
         return self.case.arrays
 

@@ -22,6 +22,7 @@ from .far_ends import long_cases, memory_of, row_cases
 from .generated import Listed, listed_cases, points_of
 from .journal import Journal
 from .layouts import CONTIGUOUS, has_layout
+from .purposes import purpose_of
 from .relations import RELATIONS, draw_relation
 
 SHARE, SHARE_BITS = 15, 16  # examples that run in one go, and bits of a seed that number them
@@ -124,7 +125,7 @@ class Judge:
             return compared is not None
         except Failure as failure:
             self.result.count(group, failure.compared)
-            failure.purpose = purpose or getattr(case, "purpose", "")
+            failure.purpose = purpose or purpose_of(case)
             raise
 
     def draw(self, group: str, examples: int, seed: int, make: Callable[..., AnyCase]) -> None:
