@@ -87,12 +87,9 @@ class ExtremeCase:
         return listed(self.op)[self.entry]
 
     @property
-    def purpose(self) -> str:
-        """What the plan says that the call is for."""
-        if self._extreme.purpose:
-            return self._extreme.purpose
-        inside = self.entry < len(list(PLANS[self.op].extremes()))
-        return "the intermediates at the ends of their widths" if inside else "a place where a clause turns"
+    def written_purpose(self) -> str:
+        """What the plan says that the call is for; nothing where it is one of those that attain the widths."""
+        return self._extreme.purpose
 
     @property
     def arrays(self) -> tuple[np.ndarray, ...]:

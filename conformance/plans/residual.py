@@ -24,7 +24,8 @@ def edges() -> Iterator[Extreme]:
     near = np.array([-LIMIT, 1 - LIMIT, 0, LIMIT - 1, LIMIT])
     for num, shift in ((1, 1), (-3, 4), (32767, 15)):
         r, x = np.meshgrid(near, ties(shift, 2, 32767))
-        yield Extreme([(r.astype(np.int32), x.astype(np.int16))], {"num": num, "shift": shift})
+        purpose = "ties of either sign, added to zero and to both ends"
+        yield Extreme([(r.astype(np.int32), x.astype(np.int16))], {"num": num, "shift": shift}, purpose)
 
 
 PLANS = {

@@ -51,29 +51,33 @@ def edges() -> Iterator[Extreme]:
     ordinary = {"dy": 32767, "x": 127, "d": 700, "b": 127, "c": 127, "skip": 3000, "h": 1 << 27, "dh": 1 << 24}
     small = {"dy": 5, "x": 9, "d": 40, "b": 9, "c": 9, "skip": 9, "h": 1 << 19, "dh": 1 << 9}
     middle = {"s_x": 12, "s_d": 6, "s_b": 12, "s_c": 12}
-    for values, parameters in (
-        (ordinary, formats(**middle)),
-        (ordinary | {"dy": 127, "d": 9000}, formats(12, 2, **middle)),
-        (ordinary | {"d": 3, "dh": WORD}, formats(16, 15, s_x=20, s_d=14, s_b=20, s_c=20)),
-        (small, formats(16, 0, s_x=2, s_d=1, s_b=1, s_c=3)),
-        (small | {"d": 1}, formats(12, 0, s_x=1, s_b=3)),
+    for values, parameters, purpose in (
+        (ordinary, formats(**middle), "ordinary errors"),
+        (ordinary | {"dy": 127, "d": 9000}, formats(12, 2, **middle), "small errors, with fast decays"),
+        (
+            ordinary | {"d": 3, "dh": WORD},
+            formats(16, 15, s_x=20, s_d=14, s_b=20, s_c=20),
+            "wide state gradients",
+        ),
+        (small, formats(16, 0, s_x=2, s_d=1, s_b=1, s_c=3), "small values, with short shifts"),
+        (small | {"d": 1}, formats(12, 0, s_x=1, s_b=3), "small values, with slow decays"),
     ):
         calls = [varied(OP, sizes | {"L": length}, **values) for length in (2 * Q + 3, Q, 1, 0)]
-        yield Extreme(calls, parameters)
+        yield Extreme(calls, parameters, f"{purpose}, over whole chunks and a shorter last one")
     # The largest exponent and none at all, at every place; gradients of the state that saturate.
     dy, x, d, *rest = varied(OP, sizes | {"L": 4 * Q}, **ordinary)
     place = np.arange(4 * Q)
     d[0, place % 5 == 0, 0] = LARGEST_EXPONENT
     d[0, place % 3 == 0, 1] = 0
     d[0, place % 7 == 1, 1] = ONE
-    yield Extreme([(dy, x, d, *rest)], formats(**middle))
+    yield Extreme([(dy, x, d, *rest)], formats(**middle), "the largest decay exponent and none, at every place")
     values = {"dy": 32767, "x": 127, "d": 1, "b": 127, "c": 127, "skip": 32767, "h": 1 << 30, "dh": WORD}
     sums = filled(OP, sizes | {"L": 2 * Q}, **values), filled(OP, sizes | {"L": 2 * Q}, **values | {"dy": -32767})
-    yield Extreme(sums, formats(16, 0))
+    yield Extreme(sums, formats(16, 0), "gradients of the state that saturate")
     # Ties of dx by its skip alone, and of the gradient of the state.
     alone = {"B": 1, "L": 1, "H": 5, "P": 4, "S": 1, "q": 2}
     ties = filled(OP, alone, dy=[1, -1, 3, -3], x=1, skip=[1, -1, 3, 64, -64], c=[[1]])
-    yield Extreme([ties], formats(16, 15, s_x=10))
+    yield Extreme([ties], formats(16, 15, s_x=10), "ties of the gradients of x and of the state")
 
 
 PLANS = {OP: Plan(SIZES, FORMATS, extremes=extremes, edges=edges, large=LARGE)}
