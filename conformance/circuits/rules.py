@@ -4,6 +4,7 @@ Each takes Python integers too, and returns one where the ranges leave a single 
 the bits of it and of its remainder: the field would accept any remainder.
 """
 
+import functools
 import math
 
 from mamba_integer.spec.bounds import Interval
@@ -36,8 +37,7 @@ def decompose(x: Integer) -> tuple[list[Integer], bool]:
     """
     known = x.circuit.decompositions
     if x.key not in known:
-        one_bit = (x.low, x.high) == (0, 1)
-        known[x.key] = ([x], False) if one_bit else constrained_bits(x, x.circuit.look_up(x))
+        known[x.key] = ([x], False) if is_bit(x) else constrained_bits(x, x.circuit.look_up(x))
     return known[x.key]
 
 
@@ -52,7 +52,7 @@ def constrained_bits(x: Integer, depth: int) -> tuple[list[Integer], bool]:
 
 def require_bits(x: Integer) -> None:
     """Constrain x, whose range nothing else proves, to as many bits as its range has."""
-    if (x.low, x.high) == (0, 1):
+    if is_bit(x):
         x.circuit.constrain(BIT, x, x, x)
     else:
         x.circuit.decompositions[x.key] = constrained_bits(x, x.depth)
@@ -62,7 +62,9 @@ def require_nonnegative(x: Number, high: int) -> None:
     """Constrain x, which is from 0 to ``high`` if the prover is honest, to as many bits as ``high`` has."""
     if value_of(x) < 0:
         raise CircuitError(f"circuit: found {value_of(x)}, allowed [0, {high}]")
-    if isinstance(x, Integer):
+    if isinstance(x, Integer) and high == 0:
+        x.circuit.equate(x, 0)
+    elif isinstance(x, Integer):
         require_bits(Integer(x.circuit, x.terms, x.constant, 0, high, x.value))
 
 
@@ -144,7 +146,9 @@ def bitwise_and(x: Number, mask: Number) -> Number:
     if isinstance(x, int):
         return x & mask if isinstance(mask, int) else bitwise_and(mask, x)
     if not isinstance(mask, int):
-        raise CircuitError("circuit: found the bits of two values combined, allowed a mask that is known")
+        if not (is_bit(x) and is_bit(mask)):
+            raise CircuitError("circuit: found the bits of two values combined, allowed a mask that is known")
+        return multiply(x, mask)
     if mask < 0:
         return subtract(x, bitwise_and(x, ~mask))
     bits, signed = decompose(x)
@@ -157,6 +161,14 @@ def bitwise_and(x: Number, mask: Number) -> Number:
     ):  # the last bits: they are its own
         x.circuit.decompositions.setdefault(result.key, (bits[: mask.bit_length()], False))
     return result
+
+
+def is_bit(x: Integer) -> bool:
+    return (x.low, x.high) == (0, 1)
+
+
+def bitwise_or(x: Number, mask: Number) -> Number:
+    return subtract(add(x, mask), bitwise_and(x, mask))
 
 
 def bitwise_xor(x: Number, mask: Number) -> Number:
@@ -176,7 +188,7 @@ def is_nonzero(x: Number) -> Number:
         return int(x != 0)
     if x.low > 0 or x.high < 0:
         return 1
-    if (x.low, x.high) == (0, 1):
+    if is_bit(x):
         return x
     # With x = 0 the first product makes the result 0; with any other x the second makes it 1.
     result = x.circuit.wire(int(x.value != 0), 0, 1, x.circuit.look_up(x))
@@ -212,9 +224,21 @@ def equal(a: Number, b: Number) -> Number:
 
 
 def where(condition: Number, a: Number, b: Number) -> Number:
-    if not isinstance(condition, Integer):
+    condition = is_nonzero(condition)
+    if isinstance(condition, int):
         return a if condition else b
     return narrowed(add(b, multiply(condition, subtract(a, b))), interval(a).union(interval(b)))
+
+
+def choose(index: Number, *options: Number) -> Number:
+    """Return the option of this number: a product for each that may be meant."""
+    index = narrowed(index, Interval(0, len(options) - 1))
+    if isinstance(index, int):
+        return options[index]
+    bits = one_hot(index)
+    chosen = total(multiply(bit, options[number]) for number, bit in bits.items())
+    bounds = functools.reduce(Interval.union, (interval(options[number]) for number in bits))
+    return narrowed(chosen, bounds)
 
 
 def maximum(a: Number, b: Number) -> Number:
@@ -249,6 +273,8 @@ def floor_divide(a: Number, b: Number) -> Number:
         return right_shift(a, b.bit_length() - 1)
     circuit = next(x.circuit for x in (a, b) if isinstance(x, Integer))
     ends = [n // d for n in (numerators.low, numerators.high) for d in (divisors.low, divisors.high)]
+    if min(ends) == max(ends):
+        return ends[0]
     depth = max(circuit.look_up(x) for x in (a, b) if isinstance(x, Integer))
     quotient = circuit.wire(value_of(a) // value_of(b), min(ends), max(ends), depth)
     require_bits(quotient)
@@ -266,10 +292,14 @@ def isqrt(v: Number) -> Number:
     bounds = interval(v)
     if isinstance(v, int):
         return math.isqrt(v)
-    root = v.circuit.wire(math.isqrt(v.value), math.isqrt(bounds.low), math.isqrt(bounds.high), v.circuit.look_up(v))
+    low, high = math.isqrt(bounds.low), math.isqrt(bounds.high)
+    if low == high:
+        return low
+    check_magnitude(bounds * 4)  # the bits allow a root of up to twice its range
+    root = v.circuit.wire(math.isqrt(v.value), low, high, v.circuit.look_up(v))
     require_bits(root)
     square = multiply(root, root)
     below = subtract(v, square)
-    require_nonnegative(below, 2 * math.isqrt(bounds.high))
-    require_nonnegative(subtract(scale(root, 2), below), 2 * math.isqrt(bounds.high))
+    require_nonnegative(below, 2 * high)
+    require_nonnegative(subtract(scale(root, 2), below), 2 * high)
     return root
