@@ -118,7 +118,7 @@ class Integer:
             raise CircuitError(f"circuit: found {value}, allowed [{low}, {high}]")
         if low == high:
             raise CircuitError(f"circuit: found wires whose one value is {value}, allowed that number itself")
-        check_magnitude(Interval(low, high))
+        check_magnitude(low, high)
         self.circuit, self.terms, self.constant = circuit, terms, constant
         self.low, self.high, self.value = low, high, value
         self.cases: tuple[list[Integer], list[int]] | None = None
@@ -147,13 +147,13 @@ class Integer:
 Number = Integer | int
 
 
-def check_magnitude(bounds: Interval) -> None:
-    """Raise FieldOverflowError unless different integers of these bounds stay different in the field.
+def check_magnitude(low: int, high: int) -> None:
+    """Raise FieldOverflowError unless different integers from low to high stay different in the field.
 
     The limit is a quarter of the field, so that neither a difference of two wraps nor the bits of one, which reach
     twice as far.
     """
-    largest = max(-bounds.low, bounds.high)
+    largest = max(-low, high)
     if largest > MODULUS // 4:
         raise FieldOverflowError(f"circuit: found an integer of {largest.bit_length()} bits, allowed 251 in this field")
 
@@ -240,25 +240,26 @@ def multiply(a: Number, b: Number) -> Number:
 
 
 def total(numbers: Iterable[Number]) -> Number:
-    """Return the sum, as `add` one after the other gives it, in time that grows with the number of terms alone."""
-    symbolic: list[Integer] = []
-    constant = 0
-    for number in numbers:
-        if isinstance(number, int):
-            constant += number
-        else:
-            symbolic.append(number)
+    return weighted((number, 1) for number in numbers)
+
+
+def weighted(pairs: Iterable[tuple[Number, int]], constant: int = 0) -> Number:
+    """Return a constant plus the sum of numbers by factors, as `scale` and `add` give it, in linear time."""
+    symbolic: list[tuple[Integer, int]] = []
+    for x, factor in pairs:
+        if isinstance(x, int):
+            constant += x * factor
+        elif factor:
+            symbolic.append((x, factor))
     if len(symbolic) < 2:
-        return add(symbolic[0], constant) if symbolic else constant
+        return add(scale(*symbolic[0]), constant) if symbolic else constant
     terms: dict[int, int] = {}
-    for number in symbolic:
-        for wire, factor in number.terms.items():
-            terms[wire] = terms.get(wire, 0) + factor
-    low, high, value, shift = (sum(column) for column in zip(*map(bounds_and_value, symbolic), strict=True))
+    low = high = value = constant
+    for x, factor in symbolic:
+        for wire, own in x.terms.items():
+            terms[wire] = terms.get(wire, 0) + own * factor
+        least, greatest = (x.low, x.high) if factor > 0 else (x.high, x.low)
+        low, high, value = low + least * factor, high + greatest * factor, value + x.value * factor
+        constant += x.constant * factor
     terms = {wire: factor for wire, factor in terms.items() if factor}
-    bounds = Interval(low + constant, high + constant)
-    return linear(symbolic[0], terms, shift + constant, bounds, value + constant)
-
-
-def bounds_and_value(x: Integer) -> tuple[int, int, int, int]:
-    return x.low, x.high, x.value, x.constant
+    return linear(symbolic[0][0], terms, constant, Interval(low, high), value)

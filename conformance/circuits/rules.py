@@ -25,6 +25,7 @@ from .constraints import (
     subtract,
     total,
     value_of,
+    weighted,
 )
 
 MOST_CASES = 128  # of a shift's amount
@@ -46,8 +47,12 @@ def constrained_bits(x: Integer, depth: int) -> tuple[list[Integer], bool]:
     width = max((-x.low - 1).bit_length(), x.high.bit_length()) + 1 if signed else x.high.bit_length()
     offset = 1 << (width - 1) if signed else 0
     bits = [x.circuit.bit(((x.value + offset) >> i) & 1, depth) for i in range(width)]
-    x.circuit.equate(subtract(total(scale(bit, 1 << i) for i, bit in enumerate(bits)), offset), x)
+    x.circuit.equate(binary(bits, -offset), x)
     return bits, signed
+
+
+def binary(bits: list[Integer], constant: int) -> Number:
+    return weighted(((bit, 1 << i) for i, bit in enumerate(bits)), constant)
 
 
 def require_bits(x: Integer) -> None:
@@ -85,14 +90,14 @@ def one_hot(s: Integer) -> dict[int, Integer]:
         depth = s.circuit.look_up(s)
         bits = {j: s.circuit.bit(int(s.value == j), depth) for j in range(s.low, s.high + 1)}
         s.circuit.equate(total(bits.values()), 1)
-        s.circuit.equate(total(scale(bit, j) for j, bit in bits.items()), s)
+        s.circuit.equate(weighted((bit, j) for j, bit in bits.items()), s)
         known[s.key] = bits
     return known[s.key]
 
 
 def select(bits: list[Integer], values: list[int]) -> Number:
     """Return the value of the bit that is 1: a linear combination."""
-    whole = total(scale(bit, value) for bit, value in zip(bits, values, strict=True))
+    whole = weighted(zip(bits, values, strict=True))
     result = narrowed(whole, Interval(min(values), max(values)))
     if isinstance(result, Integer):
         result.cases = bits, values
@@ -136,7 +141,7 @@ def right_shift(x: Number, s: Number) -> Number:
     if signed and s >= len(places):
         return subtract(places[-1], 1)
     offset = 1 << (len(places) - 1 - s) if signed else 0
-    quotient = subtract(total(scale(bit, 1 << i) for i, bit in enumerate(places[s:])), offset)
+    quotient = binary(places[s:], -offset)
     if isinstance(quotient, Integer):  # its bits are the rest of those
         x.circuit.decompositions.setdefault(quotient.key, (places[s:], signed))
     return narrowed(quotient, bounds)
@@ -282,7 +287,8 @@ def floor_divide(a: Number, b: Number) -> Number:
     require_bits(remainder)
     require_nonnegative(subtract(subtract(b, 1), remainder), divisors.high - 1)
     # The bits allow a quotient of up to twice its range.
-    check_magnitude(interval(quotient) * 2 * divisors + numerators)
+    reached = interval(quotient) * 2 * divisors + numerators
+    check_magnitude(reached.low, reached.high)
     circuit.constrain(EQUALITY if isinstance(b, int) else PRODUCT, quotient, b, subtract(a, remainder))
     return quotient
 
@@ -295,7 +301,7 @@ def isqrt(v: Number) -> Number:
     low, high = math.isqrt(bounds.low), math.isqrt(bounds.high)
     if low == high:
         return low
-    check_magnitude(bounds * 4)  # the bits allow a root of up to twice its range
+    check_magnitude(0, 4 * bounds.high)  # the bits allow a root of up to twice its range
     root = v.circuit.wire(math.isqrt(v.value), low, high, v.circuit.look_up(v))
     require_bits(root)
     square = multiply(root, root)
