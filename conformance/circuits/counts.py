@@ -3,22 +3,21 @@
 ``python -m mamba_integer.conformance.circuits.counts`` makes the files anew.
 """
 
-from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
 
-import numpy as np
-
 from mamba_integer.backends.files.atomic import write_atomically, write_json
 from mamba_integer.spec.bounds import Interval
 from mamba_integer.spec.contract import OPS, DomainError, find_op
-from mamba_integer.spec.model import CONFIGS, LanguageModel, initial_parameters
+from mamba_integer.spec.model import initial_parameters
 
 from ..engine.cases import Case, draw_case
 from ..plans import PLANS
+from .calls import layer_calls, used_parameters
 from .constraints import CircuitError
 from .lowering import Statement, lower
+from .models import direct_count
 from .networks import BLOCK_KINDS, block_statement, small_config
 
 ROOM = Path(__file__).parent
@@ -41,7 +40,7 @@ each bit of it. Ternary weights are additions alone in both.
 | op | call | accumulator bits | products | bootstraps, at least | depth |
 | --- | --- | --- | --- | --- | --- |
 """
-USUAL_SIZE = 4
+USUAL_SIZE = 3
 BLOCK_SIZES = ((4, 8, 2), (8, 16, 4))
 HEAD = """# Constraints of each op
 
@@ -55,39 +54,18 @@ linear: systems that fold them away, or that pay per addition, as PLONK does, co
 """
 
 
-class RecordingOps:
-    """The golden ops, and the parameters of the last call of each."""
-
-    def __init__(self) -> None:
-        self.parameters: dict[str, dict[str, int]] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in OPS:
-            raise AttributeError(name)
-
-        def run(*arrays: Any, **parameters: int) -> Any:
-            self.parameters[name] = parameters
-            return find_op(name)(*arrays, **parameters)
-
-        return run
-
-
-@cache
-def model_parameters() -> dict[str, dict[str, int]]:
-    """Return the parameters that the tiny model calls ops with, by the ops' families."""
-    config, ops = CONFIGS["tiny"], RecordingOps()
-    model = LanguageModel(config, initial_parameters(config, 0), ops)
-    model.prefill(np.zeros((1, 1), np.int32), model.new_state(1))
-    families: dict[str, dict[str, int]] = {}
-    for name, parameters in ops.parameters.items():
-        families.setdefault(find_op(name).family, {}).update(parameters)
-    return families
+def parameters_of(op: str) -> dict[str, int]:
+    """Return the parameters with which the tiny model or its training calls an op, or the ops of its family."""
+    used, family = used_parameters(), find_op(op).family
+    if op in used:
+        return used[op]
+    return {name: n for other, row in used.items() if find_op(other).family == family for name, n in row.items()}
 
 
 def usual_case(op: str) -> Case:
-    """Return a small call of an op, of one row, with the parameters of the tiny model where it calls such an op.
+    """Return a small call of an op, of one row, with the parameters that models use.
 
-    Each size is the one of the op's plan that is nearest to 4.
+    Each size is the one of the op's plan that is nearest to 3.
     """
     sizes: dict[str, Any] = {
         name: min((size for size in options if size), key=lambda size: (abs(size - USUAL_SIZE), size))
@@ -95,8 +73,7 @@ def usual_case(op: str) -> Case:
     }
     if "B" in sizes:
         sizes["B"] = 1
-    parameters = model_parameters().get(find_op(op).family, {})
-    case = draw_case(op, Random(0), sizes | parameters | {"...": (1,)})
+    case = draw_case(op, Random(0), sizes | parameters_of(op) | {"...": (1,)})
     patterns = ("uniform",) * len(case.patterns)
     return Case(op, case.sizes, case.leading, case.parameters, patterns, case.seed)
 
@@ -108,7 +85,7 @@ def op_row(case: Case) -> dict[str, Any]:
     try:
         find_op(case.op).check(case.arrays, case.parameters)
         statement = lower(case.op, case.arrays, case.parameters)
-        if not statement.public:
+        if not statement.public_inputs:
             return call | {"reason": "each input is a constant of the circuit: nothing is left to prove"}
         return call | {"counts": statement.counts, "encrypted": encrypted(case, statement)}
     except (CircuitError, DomainError) as error:
@@ -138,8 +115,12 @@ def recorded_case(row: dict[str, Any]) -> Case:
 
 
 def block_row(kind: str, sizes: tuple[int, int, int]) -> dict[str, Any]:
-    statement, by_op = block_statement(small_config(kind, *sizes))
-    return {"block": kind, "sizes": list(sizes), "counts": statement.counts, "by_op": dict(by_op)}
+    config = small_config(kind, *sizes)
+    statement, by_op = block_statement(config)
+    calls = layer_calls(config, initial_parameters(config, 0), tokens=1)["layers.0"]
+    alone = sum(direct_count(call)["constraints"] for call in calls)
+    row = {"block": kind, "sizes": list(sizes), "counts": statement.counts}
+    return row | {"ops_alone": alone, "by_op": dict(by_op)}
 
 
 def rows() -> dict[str, list[dict[str, Any]]]:
