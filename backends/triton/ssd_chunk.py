@@ -11,12 +11,15 @@ import torch.nn.functional as functional
 import triton
 import triton.language as tl
 
+from mamba_integer.backends.torch import ssd_chunk as torch_version
 from mamba_integer.spec import ops
 from mamba_integer.spec.contract import implements
 from mamba_integer.spec.ops import ssd_chunk as definition
 
 from . import integers
-from .launch import ceil_div, launch, words
+from .fallback import torch_where_too_large
+from .instructions import target_name
+from .launch import aligned, ceil_div, launch, words
 from .ssd_chunk_factors import (
     LARGEST_ROW_EXPONENT,
     LARGEST_TWO_LIMBS,
@@ -33,17 +36,21 @@ from .ssd_chunk_factors import (
 )
 
 LEAST_TILE = 32  # of an int8 product
+MOST_ENTRIES = 1 << 16  # of a chunk's b
 CHANNELS = 32  # of a program that walks: few, for more programs than processors balance them
 FACTORS_HEADS = 8  # of a program that computes factors
 GRID_WORDS, GROUP = 16, 4  # of a program that lays out: words of four channels at once, and heads
 FEW_CHANNELS = 16  # of a program that walks alone
 FEWEST_WALKS, FEW_CHUNKS = 128, 16
 STAGES = 2
+REGISTERS = 168  # of a thread that walks: three programs then share a processor
 # Rows of a chunk's factors: inside, before, of inputs, of the whole chunk, and what those inside are made of.
 FACTORS = 8
 ROWS = tl.constexpr(FACTORS)
 
-MOST_SKIP_BITS = tl.constexpr(15)  # with which a skip of 16 bits still fits int32
+# Integers and arrays that Triton need not know more of, for no load is wider by them: each fact is another kernel.
+SIZES = "length", "heads", "chunks", "Q"
+POSITIONS = "d_pointer", "open_d_pointer", "fill_pointer", "skip_pointer"
 
 
 @triton.jit
@@ -72,7 +79,7 @@ def in_state_order(tile, STATES: tl.constexpr, CHANNELS: tl.constexpr):
     return tile
 
 
-@triton.jit
+@triton.jit(do_not_specialize=[*SIZES, "weight_bits", "carried_bits", *POSITIONS])
 def factors_kernel(
     factors_pointer,
     rest_d_pointer,
@@ -82,9 +89,9 @@ def factors_kernel(
     length,
     heads,
     chunks,
-    WEIGHT_BITS: tl.constexpr,
-    CARRIED_BITS: tl.constexpr,
-    Q: tl.constexpr,
+    Q,
+    weight_bits,
+    carried_bits,
     TILE: tl.constexpr,
     HEADS: tl.constexpr,
 ):
@@ -106,11 +113,11 @@ def factors_kernel(
         tl.store(rest_d_pointer + slot, d, mask=(q < tl.where(n == stop // Q, Q, 0))[:, None] & known)
         sums = exponent_sums(d, q[:, None])
         power_of_fraction = fraction_power(sums)
-        whole, column, gain = gains(sums, d, WEIGHT_BITS)
+        whole, column, gain = gains(sums, d, weight_bits)
         weights, r, kept = input_weights(sums, d, n * Q + Q <= stop)
         first = factors_pointer + ((row * heads + head) * chunks + n) * (ROWS * TILE)
         factors = first[None, :] + q[:, None]
-        tl.store(factors + TILE, rounded_power(power_of_fraction, sums, CARRIED_BITS), mask=known)
+        tl.store(factors + TILE, rounded_power(power_of_fraction, sums, carried_bits), mask=known)
         tl.store(factors + 2 * TILE, weights, mask=known)
         tl.store(first + 3 * TILE, kept, mask=head < heads)
         tl.store(first + 3 * TILE + 1, r, mask=head < heads)
@@ -134,7 +141,7 @@ def words_on_grid(
     length,
     fill,
     first: tl.constexpr,
-    Q: tl.constexpr,
+    Q,
     TILE: tl.constexpr,
 ):
     """Return words of four channels at each fourth position of a chunk, and keep those of the open chunk."""
@@ -158,7 +165,7 @@ def bytes_together(w0, w1, w2, w3, shift: tl.constexpr):
     return low | (((w2 >> shift) & 255) << 16) | ((w3 >> shift) << 24)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=[*SIZES, *POSITIONS])
 def grid_kernel(
     mixed_pointer,
     inputs_pointer,
@@ -179,7 +186,7 @@ def grid_kernel(
     words,
     states,
     chunks,
-    Q: tl.constexpr,
+    Q,
     TILE: tl.constexpr,
     GROUP: tl.constexpr,
     WORDS: tl.constexpr,
@@ -237,22 +244,22 @@ def grid_kernel(
 
 
 @triton.jit
-def seen_limbs(state, s_h: tl.constexpr):
+def seen_limbs(state, s_h, HALVES: tl.constexpr):
     """Return the high and the low signed byte of what the output sees of a state.
 
-    With s_h = 16 nothing is clamped, and both are bytes of the state with a constant added, which still fits.
+    With HALVES s_h is 16: nothing is clamped, and both are bytes of the state with a constant added, which still fits.
     """
-    low = (state + (1 << (s_h - 1))) >> s_h
-    if s_h < 16:
+    if HALVES:
+        high, low = (state + ((1 << 15) + (128 << 16))) >> 24, (state + (1 << 15)) >> 16
+    else:
+        low = (state + ((1 << s_h) >> 1)) >> s_h
         low = tl.minimum(tl.maximum(low, -LARGEST_TWO_LIMBS), LARGEST_TWO_LIMBS)
         high = (low + 128) >> 8
-    else:
-        high = (state + ((1 << (s_h - 1)) + (128 << s_h))) >> (s_h + 8)
     return high.to(tl.int8), low.to(tl.int8)
 
 
 # The halves stay variables: the compiler adds constants last, which takes an addition of 64 bits from each product.
-@triton.jit(do_not_specialize=["half_y", "half_h"])
+@triton.jit(do_not_specialize=[*SIZES, *POSITIONS, "half_h", "s_h", "shift", "unit"])
 def scan_kernel(
     y_pointer,
     end_pointer,
@@ -272,15 +279,15 @@ def scan_kernel(
     width,
     states,
     chunks,
-    half_y,
+    Q,
     half_h,
-    s_h: tl.constexpr,
-    s_y: tl.constexpr,
-    SUM_BITS: tl.constexpr,
+    s_h,
+    shift,
+    unit,
+    HALVES: tl.constexpr,
     WIDE: tl.constexpr,
     WALKS: tl.constexpr,
     ANSWERS: tl.constexpr,
-    Q: tl.constexpr,
     TILE: tl.constexpr,
     CHANNELS: tl.constexpr,
     STATES: tl.constexpr,
@@ -295,6 +302,8 @@ def scan_kernel(
     q, s, p = tl.arange(0, TILE), tl.arange(0, STATES), block * CHANNELS + tl.arange(0, CHANNELS)
     fill = tl.load(fill_pointer + row)
     skip = tl.load(skip_pointer + head).to(tl.int32)
+    shift = shift.to(tl.int64)
+    half_y = (tl.full([], 1, tl.int64) << shift) >> 1
     channel = p < width
     place = ((row * heads + head) * width + p)[None, :] * states + s[:, None]
     known = channel[None, :] & (s < states)[:, None]
@@ -318,7 +327,7 @@ def scan_kernel(
         factors = factors_pointer + n * (ROWS * TILE)
         seen = (first + n) * width * STATES
         if WALKS:
-            high, low = seen_limbs(state, s_h)
+            high, low = seen_limbs(state, s_h, HALVES)
             if ANSWERS:
                 high, low = in_state_order(high, STATES, CHANNELS), in_state_order(low, STATES, CHANNELS)
             else:
@@ -338,11 +347,8 @@ def scan_kernel(
             within = tl.dot(mixed, tl.trans(inputs), out_dtype=tl.int32)
             total = half_y + within.to(tl.int64) * tl.load(factors + q)[:, None]
             total += before.to(tl.int64) * tl.load(factors + TILE + q)[:, None]
-            if SUM_BITS > MOST_SKIP_BITS:
-                total += (x.to(tl.int32) * skip).to(tl.int64) << SUM_BITS
-            else:
-                total += x.to(tl.int64) * (skip << SUM_BITS)
-            y = integers.saturate((total >> (SUM_BITS + s_y)).to(WIDE), 16).to(tl.int16)
+            total += (x.to(tl.int32) * skip).to(tl.int64) * unit
+            y = integers.saturate((total >> shift).to(WIDE), 16).to(tl.int16)
             tl.store(y_pointer + outputs, y, mask=inside)
         if WALKS:
             turned = tl.load(turned_pointer + n * (TILE * STATES))
@@ -356,10 +362,16 @@ def scan_kernel(
         tl.store(end_pointer + place, state, mask=known)
 
 
+def fits(x, d, b, c, skip, h, open_x, *rest, **parameters):
+    return open_x.shape[1] * h.shape[-1] <= MOST_ENTRIES
+
+
 @implements(ops.ssd_chunk_scan)
+@torch_where_too_large(torch_version.ssd_chunk_scan, fits)
 def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_y):
     batch, length, heads, width = x.shape
     states, chunk = h.shape[-1], open_x.shape[1]
+    x, b, c, h, open_x, open_b = map(aligned, (x, b, c, h, open_x, open_b))
     chunks = (length + chunk - 1) // chunk + 1  # of the fullest row, and the empty one that it may leave
     tile, padded = max(chunk, LEAST_TILE), max(triton.next_power_of_2(states), LEAST_TILE)
 
@@ -374,22 +386,20 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
     rest_d, rest_b = (empty(*a.shape, dtype=a.dtype) for a in (open_d, open_b))
     mixed = empty(batch * heads * chunks, tile * tile)
     missing = -width % 4  # channels: the grid's kernel turns words of four
-    x_words, open_words = (words(functional.pad(a, (0, missing))) for a in (x, open_x))
+    x_words, open_words = (words(functional.pad(a, (0, missing)) if missing else a) for a in (x, open_x))
     inputs = empty(batch * heads * chunks, (width + missing) * tile // 4, dtype=torch.int32)
     rest_words = empty(batch, chunk, heads, (width + missing) // 4, dtype=torch.int32)
     turned, queries = empty(batch * chunks, padded * tile), empty(batch * chunks, tile * padded)
     factors = empty(batch * heads * chunks, FACTORS * tile, dtype=torch.int32)
-    sizes = length, heads, width, states, chunks
-    tiles = dict(Q=chunk, TILE=tile, STATES=padded)
+    sizes = length, heads, width, states, chunks, chunk
+    bits, tiles = definition.sum_bits(states), dict(TILE=tile, STATES=padded)
     launch(
         factors_kernel,
         batch * chunks * ceil_div(heads, FACTORS_HEADS),
         (factors, rest_d),
         (d, open_d, fill),
-        *(length, heads, chunks),
-        WEIGHT_BITS=definition.weight_bits(states),
-        CARRIED_BITS=definition.carried_bits(states, s_h),
-        Q=chunk,
+        *(length, heads, chunks, chunk),
+        *(definition.weight_bits(states), definition.carried_bits(states, s_h)),
         TILE=tile,
         HEADS=FACTORS_HEADS,
     )
@@ -398,7 +408,7 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
         batch * chunks * max(ceil_div(heads, GROUP), 1),
         (mixed, inputs, turned, queries, factors, rest_words, rest_b, rest),
         (x_words, b, c, open_words, open_b, fill),
-        *(length, heads, (width + missing) // 4, states, chunks),
+        *(length, heads, (width + missing) // 4, states, chunks, chunk),
         GROUP=GROUP,
         WORDS=GRID_WORDS,
         num_warps=max(tile // 16, 4),
@@ -414,17 +424,14 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
             programs * ceil_div(width, channels),
             (y, end, *(seen if seen is not None else (None, None))),
             (x, mixed, inputs.view(torch.int8), turned, queries, factors, skip, h, fill),
-            *sizes,
-            (1 << (definition.sum_bits(states) + s_y)) >> 1,
-            1 << (definition.DECAY_BITS - 1),
-            s_h=s_h,
-            s_y=s_y,
-            SUM_BITS=definition.sum_bits(states),
+            *(*sizes, 1 << (definition.DECAY_BITS - 1), s_h, bits + s_y, 1 << bits),
+            HALVES=s_h == 16,
             WIDE=tl.int32 if definition.rounded_sum(states, chunk, s_h, s_y).fits("int32") else tl.int64,
             WALKS=walks,
             ANSWERS=answers,
             CHANNELS=channels,
             num_stages=STAGES if tile <= 64 else 1,
+            **({"maxnreg": REGISTERS} if target_name() == "cuda" else {}),
             **tiles,
         )
 

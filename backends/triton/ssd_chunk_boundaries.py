@@ -9,7 +9,7 @@ import triton.language as tl
 
 from mamba_integer.spec.ops import ssd_chunk as definition
 
-from .ssd_chunk import seen_limbs
+from .ssd_chunk import SIZES, seen_limbs
 from .ssd_chunk_factors import (
     DECAY_BITS,
     DECAY_HALF,
@@ -32,9 +32,10 @@ WHOLE, COLUMN, GAIN, DOWN, CARRIED, WEIGHT, DECAY, RATIO, LARGEST, SLOPE_EXPONEN
 PLANES = 10
 KEPT, INPUT_SHIFT, ERROR_SHIFT, SLOPE_SHIFT, QUERY_SHIFT = (tl.constexpr(i) for i in range(5))
 CHUNK_PLANES = 5
+FREE = *SIZES, "chunk_plane", "d_pointer", "skip_pointer"
 
 
-@triton.jit
+@triton.jit(do_not_specialize=[*FREE, "weight_bits", "carried_bits"])
 def factors_kernel(
     planes_pointer,
     chunks_pointer,
@@ -46,9 +47,9 @@ def factors_kernel(
     chunks,
     plane,
     chunk_plane,
-    WEIGHT_BITS: tl.constexpr,
-    CARRIED_BITS: tl.constexpr,
-    Q: tl.constexpr,
+    Q,
+    weight_bits,
+    carried_bits,
     TILE: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
@@ -62,7 +63,7 @@ def factors_kernel(
     d = tl.load(d_pointer + place, mask=inside, other=0).to(tl.int32)
     sums = exponent_sums(d, q)
     power_of_fraction = fraction_power(sums)
-    whole, column, gain = gains(sums, d, WEIGHT_BITS)
+    whole, column, gain = gains(sums, d, weight_bits)
     weight, r, kept = input_weights(sums, d, n * Q + Q <= length)
     decay = rounded_power(power_of_fraction, sums, DECAY_BITS)
     # No power is above one, so the divisor is 1 where the gate passes nothing.
@@ -82,7 +83,7 @@ def factors_kernel(
     tl.store(planes_pointer + COLUMN * plane, column)
     tl.store(planes_pointer + GAIN * plane, gain)
     tl.store(planes_pointer + DOWN * plane, round_by(power_of_fraction, tl.zeros_like(q) + (POWER_BITS - DECAY_BITS)))
-    tl.store(planes_pointer + CARRIED * plane, rounded_power(power_of_fraction, sums, CARRIED_BITS))
+    tl.store(planes_pointer + CARRIED * plane, rounded_power(power_of_fraction, sums, carried_bits))
     tl.store(planes_pointer + WEIGHT * plane, weight)
     tl.store(planes_pointer + DECAY * plane, decay)
     tl.store(planes_pointer + RATIO * plane, ratio)
@@ -93,7 +94,7 @@ def factors_kernel(
     tl.store(chunks_pointer + ERROR_SHIFT * chunk_plane, limb_exponent(tl.max(largest * decay, 0)))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=FREE)
 def layout_kernel(
     keys_pointer,
     turned_keys_pointer,
@@ -104,7 +105,7 @@ def layout_kernel(
     length,
     chunks,
     states,
-    Q: tl.constexpr,
+    Q,
     TILE: tl.constexpr,
     STATES: tl.constexpr,
 ):
@@ -125,7 +126,7 @@ def layout_kernel(
     tl.store(turned_queries_pointer + turned, tl.trans(c))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=[*FREE, "half_h", "s_h"])
 def states_kernel(
     high_pointer,
     low_pointer,
@@ -141,9 +142,10 @@ def states_kernel(
     chunks,
     plane,
     chunk_plane,
+    Q,
     half_h,
-    s_h: tl.constexpr,
-    Q: tl.constexpr,
+    s_h,
+    HALVES: tl.constexpr,
     TILE: tl.constexpr,
     CHANNELS: tl.constexpr,
     STATES: tl.constexpr,
@@ -167,7 +169,7 @@ def states_kernel(
         weight = tl.load(planes_pointer + WEIGHT * plane + at * TILE + q)
         kept = tl.load(chunks_pointer + KEPT * chunk_plane + at)
         r = tl.load(chunks_pointer + INPUT_SHIFT * chunk_plane + at)
-        high, low = seen_limbs(state, s_h)
+        high, low = seen_limbs(state, s_h, HALVES)
         tl.store(high_pointer + at * width * states + place, high, mask=known)
         tl.store(low_pointer + at * width * states + place, low, mask=known)
         high, low = weighed_limbs(x, weight[:, None], r)
@@ -177,7 +179,7 @@ def states_kernel(
 
 
 # Training changes some shifts from step to step: constants would be compiled anew each time.
-@triton.jit(do_not_specialize=["s_g", "one"])
+@triton.jit(do_not_specialize=[*FREE, "s_g", "one"])
 def slopes_kernel(
     high_pointer,
     low_pointer,
@@ -194,9 +196,9 @@ def slopes_kernel(
     chunks,
     plane,
     chunk_plane,
+    Q,
     s_g,
     one,
-    Q: tl.constexpr,
     TILE: tl.constexpr,
     CHANNELS: tl.constexpr,
     STATES: tl.constexpr,

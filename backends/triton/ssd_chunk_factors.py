@@ -52,16 +52,16 @@ def fraction_power(z):
 
 
 @triton.jit
-def rounded_power(p, z, bits: tl.constexpr):
+def rounded_power(p, z, bits):
     """Return 2**(-z / 4096) in Q.bits of p, the power of its fraction: at most 2**30, so a shift by 32 leaves 0."""
-    s = tl.minimum(z >> FRACTION_BITS, 32) + (POWER_BITS - bits)
+    s = tl.minimum(z >> FRACTION_BITS, 32) + (-bits + POWER_BITS)
     shift = tl.minimum(s, 31).to(tl.uint32)
     half = ((tl.zeros_like(shift) + 1) << shift) >> 1
     return tl.where(s < 32, ((p.to(tl.uint32) + half) >> shift).to(tl.int32), 0)
 
 
 @triton.jit
-def power(z, bits: tl.constexpr):
+def power(z, bits):
     return rounded_power(fraction_power(z), z, bits)
 
 
@@ -80,7 +80,7 @@ def exponent_sums(d, position):
 
 
 @triton.jit
-def gains(sums, d, bits: tl.constexpr):
+def gains(sums, d, bits):
     """Return the integer parts of the sums, those of columns with the gains' lengths added, and the weights."""
     rest = -(sums & (ONE - 1)) + ONE
     gain = power(rest, POWER_BITS) - power(rest + d, POWER_BITS)
