@@ -17,7 +17,7 @@ from mamba_integer.spec import ops
 from mamba_integer.spec.contract import implements
 from mamba_integer.spec.ops.scan import sum_dtypes
 
-from . import integers
+from . import integers, staged_scan
 from .launch import elementwise, launch
 from .recurrence import (
     advance,
@@ -191,16 +191,12 @@ def scan_kernel(
         t = tl.minimum(first + 2 * STEPS, whole - STEPS)
         even = load_steps(pointers, places, pitches, t, mask, STEPS, STATES)
         for u in tl.static_range(STEPS):
-            h, total = run_step(
-                h, base, odd, u, skip, formats, convex, FINER, COARSER, MODULATED, WIDE, STATES, SLICES
-            )
+            h, total = run_step(h, base, odd, u, skip, formats, convex, FINER, COARSER, MODULATED, WIDE, STATES, SLICES)
             put_sum(y_pointer + at, total, y_mask, s_y, SHARED, ROUNDED)
             at += pitch
     for t in range(whole, length):
         last = load_steps(pointers, places, pitches, t, mask, 1, STATES)
-        h, total = run_step(
-            h, base, last, 0, skip, formats, convex, FINER, COARSER, MODULATED, WIDE, STATES, SLICES
-        )
+        h, total = run_step(h, base, last, 0, skip, formats, convex, FINER, COARSER, MODULATED, WIDE, STATES, SLICES)
         put_sum(y_pointer + channel + t * pitch, total, y_mask, s_y, SHARED, ROUNDED)
 
     store_lane(end_pointer, lane, h, channel, channels, part, states, STATES)
@@ -271,6 +267,8 @@ def scan(x, mod, base, b, c, skip, h, width, **parameters):
     states = h.shape[-1]
     if 0 in x.shape:
         return torch.empty_like(x), h.clone()
+    if base is not None and staged_scan.suits(x, states):
+        return staged_scan.scan(x, mod, base, b, c, skip, h, **parameters)
     held, slices = tile_of(states, batch * channels)
     (b, words), (c, _) = mixture_words(b, held * slices), mixture_words(c, held * slices)
     blocks, parts = triton.cdiv(channels, LANES // slices), 4 * words // (held * slices)
