@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -153,7 +154,7 @@ def test_what_failing_calls_have_in_common():
 def whole_and_pieces(op: str) -> RelationCase:
     for number in range(100):
         with contextlib.suppress(UnsatisfiedAssumption):
-            case = draw_relation("chunks", op, Random(number))
+            case = draw_relation("chunks", partial(draw_case, op), Random(number))
             if case.place and 0 < case.place[0] < case.arrays[0].shape[1] and all(array.size for array in case.arrays):
                 return case
     raise AssertionError("no such case is drawn")
