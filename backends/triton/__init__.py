@@ -28,6 +28,7 @@ from mamba_integer.backends.torch.decoding import decode
 
 from .activation import *
 from .activation_backward import *
+from .compiled import compiled_for
 from .conv import *
 from .conv_backward import *
 from .embedding import *

@@ -7,6 +7,7 @@ decide alone at the far place of an axis, and leading dimensions of every kind; 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import product
 from random import Random
 from zlib import crc32
 
@@ -14,8 +15,8 @@ from mamba_integer.spec.contract import Constant, Packed, find_op
 
 from ..presets import PRESETS, Preset
 from .cases import Case
-from .costs import cost
-from .dimensions import ODD, ROWS, axis_of, dimensions, few, settings, small, turning
+from .costs import cost, loops
+from .dimensions import ODD, ROWS, allowed, axis_of, dimensions, exponents, few, settings, small, turning
 from .layouts import CONTIGUOUS, LAYOUTS
 from .pairs import assignments
 from .patterns import LAST
@@ -25,6 +26,7 @@ MIXED, EVENLY = "mixed layouts", ", even sizes"
 EVEN = (2, 8, 4, 12, 16)
 # Leading dimensions of views: a kernel may see rows only where there is one.
 TWO: dict[tuple[int, ...], tuple[int, ...]] = {ODD: (2, 3), EVEN: (4,)}
+CORNERS = (33, 65, 129, 257)
 FEW = (2, 3, 1)  # of the sizes beside one that is taken
 HUGE = 1 << 14  # from this size on the others are 1
 LEADING = ((1,), (2, 2, 3), (2, 1, 3), (2, 0, 3), (0,), (2, 1, 1, 2), ())
@@ -73,7 +75,8 @@ def thin(listed: Listed) -> bool:
 @cache
 def plans(op: str, line: int) -> tuple[Listed, ...]:
     """Return all that the suite lists for an op, of any cost."""
-    return (*layout_plans(op), *leading_plans(op), *size_plans(op, line), *far_plans(op, line), *pair_plans(op))
+    sizes = (*size_plans(op, line), *corner_plans(op, line), *far_plans(op, line))
+    return (*layout_plans(op), *leading_plans(op), *sizes, *pair_plans(op))
 
 
 @cache
@@ -193,6 +196,29 @@ def size_plans(op: str, line: int) -> Iterator[Listed]:
             point = (f"size {dimension}={size}",)
             work = cost(op, sizes, line)
             yield Listed("sizes", point, work, with_sizes(op, dimension, sizes, WORK // max(1, work)))
+
+
+def corner_plans(op: str, line: int) -> Iterator[Listed]:
+    """Yield the largest power of two that a size may be, beside other sizes of every order: a kernel tiles by both.
+
+    Sizes that the golden code loops over are left out: kernels have programs for those, and no tiles.
+    """
+    for exponent in chunk_exponents(op):
+        high = allowed(op, exponent)[1]
+        tiled = [name for name in dimensions(op) if name != ROWS and name not in exponents(op)]
+        for dimension, size in product((name for name in tiled if not loops(op).get(name)), CORNERS):
+            if size <= allowed(op, dimension)[1]:
+                sizes = dict.fromkeys(dimensions(op), 1) | {dimension: size}
+                others = {name: sizes[name] for name in sizes if name != exponent}
+                work = cost(op, others, line) + (cost(op, others, 0) << high)
+                make = with_sizes(op, dimension, sizes | {exponent: high}, 0)
+                yield Listed("sizes", (f"sizes {exponent}={high}, {dimension}={size}",), work, make)
+
+
+def chunk_exponents(op: str) -> frozenset[str]:
+    """Return the exponents of an op's sizes; a gradient has those of the op that it belongs to as parameters."""
+    forward = find_op(op).backward_of
+    return exponents(op) | (exponents(forward) if forward else frozenset())
 
 
 def alternating(sizes: list[int]) -> list[int]:

@@ -14,7 +14,7 @@ from ..presets import INTERPRETED, PRESETS, Preset
 from ..report import Result
 from . import replay
 from .calls import Caller
-from .cases import Case, draw_case, extreme_cases, large_cases
+from .cases import Case, draw_case, draw_sharing, extreme_cases, large_cases
 from .comparison import AnyCase, Failure
 from .drawing import check_drawn, check_listed
 from .exhaustive import exhaustive_cases, on_cuda
@@ -27,6 +27,7 @@ from .relations import RELATIONS, draw_relation
 
 SHARE, SHARE_BITS = 15, 16  # examples that run in one go, and bits of a seed that number them
 CASES_A_RELATION_CASE = 6
+SETS_A_SHARE = 2  # of parameters for which a backend compiles an op anew
 SAME_IN_VARIANTS = ("layouts", "pairs")  # groups that the full preset alone runs again there
 AGAIN = 3  # cases that run again after all: a result that a backend remembers has been overwritten since
 LEAST_ELEMENTS = 1 << 20  # of a call of many rows
@@ -236,13 +237,15 @@ def _conform(judge: Judge, op: str, preset: str, run_seed: int, exhaustive: bool
 
 
 def _draw(judge: Judge, op: str, examples: int, own_seed: int) -> None:
-    backend = judge.backend
-    judge.draw("drawn", examples, own_seed, partial(draw_case, op))
+    backend, make = judge.backend, partial(draw_case, op)
+    if hasattr(backend.ops, "compiled_for") and (shared := backend.ops.compiled_for(op)):
+        make = partial(draw_sharing, op, shared, SETS_A_SHARE, own_seed)
+    judge.draw("drawn", examples, own_seed, make)
     for name, relation in RELATIONS.items():
         needed = relation.needs(op)
         if needed is not None and all(backend.has(other) for other in needed):
             few = -(-examples // CASES_A_RELATION_CASE)
-            judge.draw(name, few, own_seed, partial(draw_relation, name, op))
+            judge.draw(name, few, own_seed, partial(draw_relation, name, make))
 
 
 def _conform_variant(judge: Judge, op: str, numbers: Preset, name: str, part: Callable[..., Iterator[Any]]) -> None:

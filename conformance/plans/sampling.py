@@ -120,11 +120,12 @@ def sample_edges() -> Iterator[Extreme]:
     rows = np.full(16, STREAM, np.int32), FIRST_POSITION + np.arange(16, dtype=np.int32)
     shares = {"top_k": 65536, "top_p": 2**14}
     yield Extreme([(logits, *rows)], parameters | shares, "a share that ends within one token of equal ones")
-    # The greatest word draws the last token even of weight 1, also where the weights sum to 2**32.
+    # The greatest word draws the last token even of weight 1, also where the weights sum to 2**31 or 2**32.
     ends = tuple(np.array([LEAST_WORD, GREATEST_WORD], np.int32).T)
     light = np.zeros((2, 1025), np.int16)
     light[:, -1] = -16 * 32
-    calls = [(logits, *ends) for logits in (light, np.repeat(ALL_EQUAL, 2, axis=0))]
+    equal = np.repeat(ALL_EQUAL, 2, axis=0)
+    calls = [(logits, *ends) for logits in (light, equal[:, : equal.shape[1] // 2], equal)]
     yield Extreme(calls, parameters | {"seed": 0} | everything, "the least and the greatest word, and sums up to 2**32")
 
 

@@ -196,10 +196,11 @@ def scan_edges(op: str, sizes: dict[str, int], wide: dict[str, int]) -> Iterator
 
 
 def sums(op: str, sizes: dict[str, int]) -> Iterator[Extreme]:
-    """States that are fewer and more than one program's, with sums of both widths, for a step and a few."""
+    """States that are fewer and more than one program's, with sums and outputs of both widths, for a step and a few."""
     wide = {"k": 8, "n_max": 200, "s_v": 0, "s_h": 0, "s_y": 22, "convex": 0}
     limits = {"x": 32767, "mod": 200, "base": 200, "n": 200, "b": 127, "c": 127, "skip": 32767, "h": 1 << 27}
-    for parameters, values in ((SMALL_FORMATS[0] | {"s_h": 12, "s_y": 1}, SMALL | {"h": 60000}), (wide, limits)):
+    narrow = SMALL_FORMATS[0] | {"s_h": 12, "s_y": 1}
+    for parameters, values in ((narrow, SMALL | {"h": 60000}), (wide, limits), (wide | {"s_y": 0}, SMALL)):
         shapes = [
             {name: {"L": length, "N": states, "S": states}.get(name, 1) for name in sizes}
             for states in (3, 8, 9, 16, 17)

@@ -34,10 +34,11 @@ SIZES = {
     "q": (2, 3, 5),
 }
 FORMATS: dict[str, Choice] = {"s_h": (16, 12, *range(12, 17)), "s_y": (0, 8, 11, 24, *range(25))}
-# Past the positions, channels and states of one tile, and the longest chunk.
+# Past the positions, channels and states of one tile, and the longest chunk. Of 131 states the greatest score needs a
+# bit more than of 130, and than 126 * 127 * 131 does.
 LARGE = (
     {"B": 2, "L": 135, "H": 1, "P": 3, "S": 33, "q": 6},
-    {"B": 1, "L": 9, "H": 1, "P": 66, "S": 130, "q": 3},
+    {"B": 1, "L": 9, "H": 1, "P": 66, "S": 131, "q": 3},
     {"B": 1, "L": 300, "H": 1, "P": 2, "S": 3, "q": 8},
 )
 
@@ -215,6 +216,11 @@ def edges(op: str) -> Iterator[Extreme]:
     yield Extreme(
         [varied(op, long | {"q": 8}, **ordinary | {"d": 9})], {"s_h": 15, "s_y": 11}, "chunks of 256 positions"
     )
+    # Without a shift an output is wide, whatever the number of states and the length of a chunk.
+    shapes = [{"S": states, "q": q} for states, q in ((33, 2), (129, 2), (257, 2), (3, 7), (3, 8))]
+    few = {"B": 1, "H": 1, "P": 2} | ({"L": 2} if timed(op) else {})
+    calls = [varied(op, few | shape, x=9, d=40, b=3, c=3, skip=9, h=1 << 19) for shape in shapes]
+    yield Extreme(calls, {"s_h": 16, "s_y": 0}, "outputs of 64 bits, for each number of states and length of a chunk")
     # As many states as the domain has: the widest scores, and the weights of fewest bits.
     wide = {"B": 1, "L": 9, "H": 1, "P": 2, "S": 512, "q": 3}
     wide = wide if timed(op) else without_time(wide)
