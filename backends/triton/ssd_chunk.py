@@ -17,9 +17,8 @@ from mamba_integer.spec.contract import implements
 from mamba_integer.spec.ops import ssd_chunk as definition
 
 from . import integers
-from .fallback import torch_where_too_large
-from .instructions import target_name
 from .launch import aligned, ceil_div, launch, words
+from .room import at_most, torch_where_too_large
 from .ssd_chunk_factors import (
     LARGEST_ROW_EXPONENT,
     LARGEST_TWO_LIMBS,
@@ -43,7 +42,7 @@ GRID_WORDS, GROUP = 16, 4  # of a program that lays out: words of four channels 
 FEW_CHANNELS = 16  # of a program that walks alone
 FEWEST_WALKS, FEW_CHUNKS = 128, 16
 STAGES = 2
-REGISTERS = 168  # of a thread that walks: three programs then share a processor
+REGISTERS, GRID_REGISTERS = 168, None  # of a thread: with 168, three programs of four warps share a processor
 # Rows of a chunk's factors: inside, before, of inputs, of the whole chunk, and what those inside are made of.
 FACTORS = 8
 ROWS = tl.constexpr(FACTORS)
@@ -412,6 +411,7 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
         GROUP=GROUP,
         WORDS=GRID_WORDS,
         num_warps=max(tile // 16, 4),
+        **at_most(GRID_REGISTERS),
         **tiles,
     )
     # The outputs of few and long rows come after the states, from every chunk at once.
@@ -431,7 +431,7 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
             ANSWERS=answers,
             CHANNELS=channels,
             num_stages=STAGES if tile <= 64 else 1,
-            **({"maxnreg": REGISTERS} if target_name() == "cuda" else {}),
+            **at_most(REGISTERS),
             **tiles,
         )
 

@@ -16,10 +16,9 @@ from mamba_integer.spec.ops import ssd_chunk as definition
 from mamba_integer.spec.ops import ssd_chunk_backward as backward
 
 from . import integers
-from .fallback import torch_where_too_large
-from .instructions import target_name
 from .launch import ALIGNMENT_BYTES, ceil_div, launch
 from .launch import aligned as aligned_array
+from .room import at_most, torch_where_too_large
 from .ssd_chunk import LEAST_TILE, mix
 from .ssd_chunk_boundaries import (
     CARRIED,
@@ -57,7 +56,7 @@ from .ssd_chunk_limbs import (
 )
 
 WALKED_CHANNELS = 32  # of a program that walks forwards
-FACTORS_WARPS, SLOPES_WARPS = 2, 8
+FACTORS_WARPS, SLOPES_WARPS = 2, 4
 CHUNK_CHANNELS, CHUNK_STAGES = 32, 1  # at once, of a program for a chunk and head
 CHUNK_REGISTERS = 168  # of its threads: three programs then share a processor
 SHARED_STATES = 64  # of a program that adds up heads
@@ -340,7 +339,7 @@ def ssd_chunk_scan_backward(dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_
         STATES=padded,
         num_warps=warps,
         num_stages=CHUNK_STAGES,
-        **({"maxnreg": CHUNK_REGISTERS} if target_name() == "cuda" else {}),
+        **at_most(CHUNK_REGISTERS),
         **grid,
     )
     shape = dict(PADDED=padded, CHANNELS=channels, STATES=block, num_warps=warps, **grid)

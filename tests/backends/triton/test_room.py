@@ -5,7 +5,7 @@ import pytest
 
 from mamba_integer.backends import load
 from mamba_integer.backends.triton import ssd_chunk, ssd_chunk_backward
-from mamba_integer.backends.triton.fallback import OutOfResources
+from mamba_integer.backends.triton.room import OutOfResources
 from mamba_integer.conformance.plans.ssd_chunk import varied
 from mamba_integer.spec import ops
 

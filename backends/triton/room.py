@@ -1,9 +1,16 @@
-"""The Torch version of an op for shapes whose tiles no processor has room for."""
+"""What a processor has room for: registers of its programs, and shared memory for their tiles."""
 
 import contextlib
 import functools
 
 from triton.runtime.errors import OutOfResources
+
+from .instructions import target_name
+
+
+def at_most(registers):
+    """Return the option that limits the registers of a thread, for more programs per processor, on a target with it."""
+    return {"maxnreg": registers} if registers and target_name() == "cuda" else {}
 
 
 def torch_where_too_large(torch_op, fits):
