@@ -63,6 +63,8 @@ def specialisation(argument):
         return argument == 1, argument % ALIGNMENT_BYTES == 0, -(1 << 31) <= argument < 1 << 31, argument < 1 << 63
     if isinstance(argument, torch.Tensor):
         return argument.dtype, argument.data_ptr() % ALIGNMENT_BYTES == 0
+    if hasattr(argument, "block_shape"):  # a tensor's descriptor
+        return argument.base.dtype, tuple(argument.block_shape), argument.layout
     return type(argument), argument
 
 

@@ -89,8 +89,10 @@ def test_a_kernel_is_searched_once_for_each_specialisation():
     kernel, flat = SearchedKernel(), torch.zeros(64, dtype=torch.int32)
     x = flat[(-flat.data_ptr() // 4) % 4 :]  # starts where the widest load may
     usual = (0, (x, x, 32), {"WIDTH": 8, "num_warps": 4})
+    described = [SimpleNamespace(base=x, block_shape=[size], layout="swizzled") for size in (32, 64)]
     others = [
         (1, *usual[1:]),
+        *((0, (x, tile, 32), usual[2]) for tile in described),
         (0, (x, x[1:], 32), usual[2]),
         (0, (x, x.short(), 32), usual[2]),
         (0, (x, None, 32), usual[2]),
