@@ -20,16 +20,18 @@ from .dimensions import ODD, ROWS, allowed, axis_of, dimensions, exponents, few,
 from .layouts import CONTIGUOUS, LAYOUTS
 from .pairs import assignments
 from .patterns import LAST
-from .sensitivity import improved, in_domain, reseeded, score, sized, typical
+from .sensitivity import enlivened, improved, in_domain, is_alive, reseeded, score, sized, typical
 
-MIXED, EVENLY = "mixed layouts", ", even sizes"
+MIXED, EVENLY, SINGLY = "mixed layouts", ", even sizes", ", one row"
 EVEN = (2, 8, 4, 12, 16)
+SINGLE = (1, 3, 5, 4, 7)  # an axis of one element has a stride that says nothing
 # Leading dimensions of views: a kernel may see rows only where there is one.
-TWO: dict[tuple[int, ...], tuple[int, ...]] = {ODD: (2, 3), EVEN: (4,)}
+TWO: dict[tuple[int, ...], tuple[int, ...]] = {ODD: (2, 3), EVEN: (4,), SINGLE: (1, 3)}
 CORNERS = (33, 65, 129, 257)
 FEW = (2, 3, 1)  # of the sizes beside one that is taken
 HUGE = 1 << 14  # from this size on the others are 1
 LEADING = ((1,), (2, 2, 3), (2, 1, 3), (2, 0, 3), (0,), (2, 1, 1, 2), ())
+ENLIVENING = 60  # other cases, where a case is dead
 TRIED = 12  # other parameters, where a case isn't sensitive
 DTYPES = (1 << 16) - 1  # the bits of a seed that choose the dtypes of inputs
 SETTLING = 60  # where it is outside the domain
@@ -113,7 +115,10 @@ def plain(op: str, options: tuple[int, ...]) -> Case | None:
 
 
 def layout_plans(op: str) -> Iterator[Listed]:
-    """Yield each layout of each argument alone, and of all arguments; the sizes odd, and even as vectors like them."""
+    """Yield each layout of each argument alone, and of all arguments; the sizes odd, and even as vectors like them.
+
+    Each layout of all arguments is there with a first axis of one element as well.
+    """
     inputs = find_op(op).inputs
     names = [name for name in LAYOUTS if name != CONTIGUOUS]
     leading = TWO[ODD] if ROWS in dimensions(op) else ()
@@ -143,11 +148,13 @@ def layout_plans(op: str) -> Iterator[Listed]:
         fixed = isinstance(inputs[i], Constant | Packed) and LAYOUTS[layout].repeats is not None
         return dimensions_of(i) >= LAYOUTS[layout].dimensions and not fixed
 
-    for options, kind in ((ODD, ""), (EVEN, EVENLY)):
+    for options, kind in ((ODD, ""), (EVEN, EVENLY), (SINGLE, SINGLY)):
         for name in names:
             chosen = {i: name for i in range(len(inputs)) if has(i, name)}
             if chosen:
                 yield Listed("layouts", (f"all arguments: {name}{kind}",), 0, one(options, chosen))
+        if options == SINGLE:
+            return
         for shift in range(len(names)):
             mixed = {i: names[(i * 5 + shift) % len(names)] for i in range(len(inputs))}
             mixed = {i: name for i, name in mixed.items() if has(i, name)}
@@ -167,7 +174,9 @@ def leading_plans(op: str) -> Iterator[Listed]:
 
 
 def with_leading(op: str, leading: tuple[int, ...]) -> Callable[[], Case | None]:
-    return lambda: settled(reseeded(sized(base(op, ODD), small(op, ODD), leading, number(op, leading))))
+    return lambda: settled(
+        enlivened(reseeded(sized(base(op, ODD), small(op, ODD), leading, number(op, leading))), ENLIVENING)
+    )
 
 
 def settled(case: Case) -> Case | None:
@@ -232,10 +241,21 @@ def with_sizes(op: str, dimension: str, sizes: Mapping[str, int], most: int) -> 
         seed = number(op, dimension, sizes[dimension])
         case = reseeded(sized(base(op, ODD), sizes, leading, seed))
         if most and 0 not in sizes.values():
-            case = improved(case, kinds="alive", most=min(TRIED, most))
+            case = enlivened(improved(case, kinds="alive", most=min(TRIED, most)), min(ENLIVENING, most))
+            if not is_alive(case):
+                case = with_twos(case, dimension, most)
         return settled(case)
 
     return make
+
+
+def with_twos(case: Case, dimension: str, most: int) -> Case:
+    """Return a case with 2 for each size of 1 but that of a dimension, if it is alive: of one, little can differ."""
+    twos = {name: 2 if size == 1 and allowed(case.op, name)[1] > 1 else size for name, size in case.sizes.items()}
+    leading = tuple(2 if size == 1 and dimension != ROWS else size for size in case.leading)
+    other = sized(case, twos | {dimension: case.sizes[dimension]} if dimension in twos else twos, leading)
+    other = enlivened(other, min(ENLIVENING, most))
+    return other if is_alive(other) else case
 
 
 def far_plans(op: str, line: int) -> Iterator[Listed]:

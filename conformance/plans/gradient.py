@@ -106,6 +106,8 @@ def long_shifts() -> Iterator[Extreme]:
     yield Extreme([(x, np.full(8, 15, np.int32))], parameters, "a shift that takes every bit of a random word")
     # Nine blocks of words a row: past 2**31 of them the counter needs its sign bit.
     yield Extreme([(x, np.full(8, 15, np.int32))], parameters | {"first": 2**28}, "counters of blocks past 2**31")
+    few = x[:, :4].copy(), np.full(8, 15, np.int32)
+    yield Extreme([few], parameters | {"first": 2**32 - 8}, "the last rows that there can be")
     for bits in (8, 9):
         short = {"shift": 5, "bits": bits}
         yield Extreme([(x, np.zeros(8, np.int32))], parameters | short, "the widest int8, or the narrowest int16")

@@ -126,6 +126,10 @@ def sample_edges() -> Iterator[Extreme]:
     light[:, -1] = -16 * 32
     equal = np.repeat(ALL_EQUAL, 2, axis=0)
     calls = [(logits, *ends) for logits in (light, equal[:, : equal.shape[1] // 2], equal)]
+    many = np.zeros((2, 4099), np.int16), *ends
+    for top_k in (255, 256, 257, 1024, 4096):
+        kept = {"seed": 0, "top_k": top_k, "top_p": 65536}
+        yield Extreme([many], parameters | kept, "a number of tokens kept that a byte or a tile doesn't hold")
     yield Extreme(calls, parameters | {"seed": 0} | everything, "the least and the greatest word, and sums up to 2**32")
 
 

@@ -104,6 +104,9 @@ def edges() -> Iterator[Extreme]:
     values = {"dy": 32767, "x": 127, "d": 1, "b": 127, "c": 127, "skip": 32767, "h": 1 << 30, "dh": WORD}
     sums = filled(OP, sizes | {"L": 2 * Q}, **values), filled(OP, sizes | {"L": 2 * Q}, **values | {"dy": -32767})
     yield Extreme(sums, formats(16, 0), "gradients of the state that saturate")
+    long = {"B": 1, "L": 9, "H": 1, "P": 66, "S": 1, "q": 2}
+    calls = [filled(OP, long, dy=sign * 32767, x=127) for sign in (1, -1)]
+    yield Extreme(calls, formats(), "a gradient of the skip that no int32 holds")
     # Ties of dx by its skip alone, and of the gradient of the state.
     alone = {"B": 1, "L": 1, "H": 5, "P": 4, "S": 1, "q": 2}
     ties = filled(OP, alone, dy=[1, -1, 3, -3], x=1, skip=[1, -1, 3, 64, -64], c=[[1]])
