@@ -17,11 +17,12 @@ from ..plans import PLANS
 from .calls import layer_calls, used_parameters
 from .constraints import CircuitError
 from .lowering import Statement, lower
-from .models import direct_count
 from .networks import BLOCK_KINDS, block_statement, small_config
+from .scaling import direct_count
 
 ROOM = Path(__file__).parent
 COUNTS, PAGE, FHE_PAGE = ROOM / "counts.json", ROOM / "COUNTS.md", ROOM / "FHE.md"
+ENCRYPTED = ROOM / "encrypted.json"  # of benchmarks/encrypted.py
 FHE_HEAD = """# Each op under fully homomorphic encryption
 
 This page is made by `python -m mamba_integer.conformance.circuits.counts`, from the runs that COUNTS.md counts. Nothing
