@@ -9,7 +9,6 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,9 +20,10 @@ from mamba_integer.spec.model import ModelConfig
 from mamba_integer.spec.version import SPEC_VERSION
 
 from .calls import OpCall, layer_calls
+from .counts import COUNTS
+from .pages import MODELS, write_pages
 from .scaling import axes, counted
 
-MODELS = Path(__file__).parent / "models.json"
 PACKAGED = "shakespeare"
 
 
@@ -58,13 +58,12 @@ def digest_of(op_rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    from .counts import COUNTS
-
-    checkpoint = load_model(TRAINED[PACKAGED]).checkpoint
+    checkpoint, recorded = load_model(TRAINED[PACKAGED]).checkpoint, json.loads(COUNTS.read_text())
     tokens = checkpoint.config.chunk_size
     model = {"model": PACKAGED, "sha256": checkpoint.sha256, "spec_version": SPEC_VERSION, "tokens": tokens}
-    model |= {"kinds": list(checkpoint.config.kinds), "ops_sha256": digest_of(json.loads(COUNTS.read_text())["ops"])}
+    model |= {"kinds": list(checkpoint.config.kinds), "ops_sha256": digest_of(recorded["ops"])}
     write_json(MODELS, model | {"layers": model_rows(checkpoint.config, checkpoint.parameters, tokens)})
+    write_pages(recorded)
 
 
 if __name__ == "__main__":

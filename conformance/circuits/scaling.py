@@ -1,7 +1,6 @@
 """Counts of one call, lowered whole, or by a formula in its sizes where that would take too long.
 
-Along an axis on which no range of the contract depends, the count is affine, so the counts of sizes 1 and 2 give that of
-every size.
+Along an axis on which no range of the contract depends, the count is affine: those of sizes 1 and 2 give every other.
 """
 
 from collections import Counter
