@@ -19,7 +19,7 @@ from . import integers
 from .launch import ALIGNMENT_BYTES, ceil_div, launch
 from .launch import aligned as aligned_array
 from .room import at_most, torch_where_too_large
-from .ssd_chunk import LEAST_TILE, mix
+from .ssd_chunk import LEAST_TILE
 from .ssd_chunk_boundaries import (
     CARRIED,
     CHUNK_PLANES,
@@ -42,6 +42,7 @@ from .ssd_chunk_boundaries import (
     states_kernel,
 )
 from .ssd_chunk_factors import DECAY_BITS, DECAY_HALF, lags, row_exponent
+from .ssd_chunk_grid import mix
 from .ssd_chunk_heads import keys_kernel, queries_kernel
 from .ssd_chunk_limbs import (
     aligned,

@@ -9,11 +9,12 @@ import triton.language as tl
 
 from mamba_integer.spec.ops import ssd_chunk as definition
 
-from .ssd_chunk import SIZES, seen_limbs
+from .ssd_chunk import seen_limbs
 from .ssd_chunk_factors import (
     DECAY_BITS,
     DECAY_HALF,
     POWER_BITS,
+    SIZES,
     exponent_sums,
     fraction_power,
     gains,
