@@ -19,7 +19,7 @@ from . import integers
 from .launch import ALIGNMENT_BYTES, ceil_div, launch
 from .launch import aligned as aligned_array
 from .room import at_most, torch_where_too_large
-from .ssd_chunk import LEAST_TILE, mix
+from .ssd_chunk import LEAST_TILE
 from .ssd_chunk_boundaries import (
     CARRIED,
     CHUNK_PLANES,
@@ -38,10 +38,10 @@ from .ssd_chunk_boundaries import (
     WHOLE,
     factors_kernel,
     layout_kernel,
-    slopes_kernel,
-    states_kernel,
+    walks_kernel,
 )
 from .ssd_chunk_factors import DECAY_BITS, DECAY_HALF, lags, row_exponent
+from .ssd_chunk_grid import mix
 from .ssd_chunk_heads import keys_kernel, queries_kernel
 from .ssd_chunk_limbs import (
     aligned,
@@ -56,7 +56,7 @@ from .ssd_chunk_limbs import (
 )
 
 WALKED_CHANNELS = 32  # of a program that walks forwards
-FACTORS_WARPS, SLOPES_WARPS = 2, 4
+FACTORS_WARPS, WALKS_WARPS = 2, 4
 CHUNK_CHANNELS, CHUNK_STAGES = 32, 1  # at once, of a program for a chunk and head
 CHUNK_REGISTERS = 168  # of its threads: three programs then share a processor
 SHARED_STATES = 64  # of a program that adds up heads
@@ -294,26 +294,18 @@ def ssd_chunk_scan_backward(dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_
         STATES=padded,
         **grid,
     )
+    walks = batch * heads
     launch(
-        states_kernel,
-        batch * heads * ceil_div(width, WALKED_CHANNELS),
-        (seen_high, seen_low),
-        (x, turned_keys, planes, scalars, h),
-        *(*sizes, *strides, 1 << (definition.DECAY_BITS - 1), s_h),
+        walks_kernel,
+        walks + walks * ceil_div(width, WALKED_CHANNELS),
+        (seen_high, seen_low, slope_high, slope_low, start),
+        (x, dy, turned_keys, turned_queries, planes, scalars, h, dh),
+        *(*sizes, *strides, 1 << (definition.DECAY_BITS - 1), s_h, s_g, 1, walks),
         HALVES=s_h == 16,
-        CHANNELS=WALKED_CHANNELS,
-        STATES=padded,
-        **grid,
-    )
-    launch(
-        slopes_kernel,
-        batch * heads,
-        (slope_high, slope_low, start),
-        (dy, turned_queries, planes, scalars, dh),
-        *(*sizes, *strides, s_g, 1),
+        FEW=WALKED_CHANNELS,
         CHANNELS=channels,
         STATES=padded,
-        num_warps=SLOPES_WARPS,
+        num_warps=WALKS_WARPS,
         **grid,
     )
     launch(

@@ -9,11 +9,12 @@ import triton.language as tl
 
 from mamba_integer.spec.ops import ssd_chunk as definition
 
-from .ssd_chunk import SIZES, seen_limbs
+from .ssd_chunk import seen_limbs
 from .ssd_chunk_factors import (
     DECAY_BITS,
     DECAY_HALF,
     POWER_BITS,
+    SIZES,
     exponent_sums,
     fraction_power,
     gains,
@@ -126,8 +127,9 @@ def layout_kernel(
     tl.store(turned_queries_pointer + turned, tl.trans(c))
 
 
-@triton.jit(do_not_specialize=[*FREE, "half_h", "s_h"])
-def states_kernel(
+@triton.jit
+def walk_forwards(
+    program,
     high_pointer,
     low_pointer,
     x_pointer,
@@ -151,7 +153,7 @@ def states_kernel(
     STATES: tl.constexpr,
 ):
     """Walk through the chunks; keep what the outputs see of the state at the start of each."""
-    program, plane = tl.program_id(0), tl.cast(plane, tl.int64)
+    plane = tl.cast(plane, tl.int64)
     blocks = tl.cdiv(width, CHANNELS)
     block, head, row = program % blocks, program // blocks % heads, (program // blocks // heads).to(tl.int64)
     q, s, p = tl.arange(0, TILE), tl.arange(0, STATES), block * CHANNELS + tl.arange(0, CHANNELS)
@@ -178,9 +180,9 @@ def states_kernel(
         state = next_state(state, added, r, kept, half_h)
 
 
-# Training changes some shifts from step to step: constants would be compiled anew each time.
-@triton.jit(do_not_specialize=[*FREE, "s_g", "one"])
-def slopes_kernel(
+@triton.jit
+def walk_backwards(
+    program,
     high_pointer,
     low_pointer,
     start_pointer,
@@ -204,7 +206,7 @@ def slopes_kernel(
     STATES: tl.constexpr,
 ):
     """Walk back through the chunks; keep two limbs, and their shift, of the gradient of the state after each."""
-    program, plane = tl.program_id(0), tl.cast(plane, tl.int64)
+    plane = tl.cast(plane, tl.int64)
     head, row = program % heads, (program // heads).to(tl.int64)
     q, s, p = tl.arange(0, TILE), tl.arange(0, STATES), tl.arange(0, CHANNELS)
     channel = p < width
@@ -234,3 +236,92 @@ def slopes_kernel(
         tl.store(chunks_pointer + SLOPE_SHIFT * chunk_plane + at, k)
         lam = word(((lam.to(tl.int64) * kept + DECAY_HALF) >> DECAY_BITS) + rescale_short(added, -w + s_g, one))
     tl.store(start_pointer + first * width * states + place, lam, mask=known)
+
+
+# Training changes some shifts from step to step: constants would be compiled anew each time.
+@triton.jit(do_not_specialize=[*FREE, "half_h", "s_h", "s_g", "one", "walks"])
+def walks_kernel(
+    seen_high_pointer,
+    seen_low_pointer,
+    slope_high_pointer,
+    slope_low_pointer,
+    start_pointer,
+    x_pointer,
+    dy_pointer,
+    turned_keys_pointer,
+    turned_queries_pointer,
+    planes_pointer,
+    chunks_pointer,
+    h_pointer,
+    dh_pointer,
+    length,
+    heads,
+    width,
+    states,
+    chunks,
+    plane,
+    chunk_plane,
+    Q,
+    half_h,
+    s_h,
+    s_g,
+    one,
+    walks,
+    HALVES: tl.constexpr,
+    TILE: tl.constexpr,
+    FEW: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    STATES: tl.constexpr,
+):
+    """Walk a row's head backwards, or some of its channels forwards: neither walk fills a device, both run at once."""
+    program = tl.program_id(0)
+    if program < walks:
+        walk_backwards(
+            program,
+            slope_high_pointer,
+            slope_low_pointer,
+            start_pointer,
+            dy_pointer,
+            turned_queries_pointer,
+            planes_pointer,
+            chunks_pointer,
+            dh_pointer,
+            length,
+            heads,
+            width,
+            states,
+            chunks,
+            plane,
+            chunk_plane,
+            Q,
+            s_g,
+            one,
+            TILE,
+            CHANNELS,
+            STATES,
+        )
+    else:
+        walk_forwards(
+            program - walks,
+            seen_high_pointer,
+            seen_low_pointer,
+            x_pointer,
+            turned_keys_pointer,
+            planes_pointer,
+            chunks_pointer,
+            h_pointer,
+            length,
+            heads,
+            width,
+            states,
+            chunks,
+            plane,
+            chunk_plane,
+            Q,
+            half_h,
+            s_h,
+            HALVES,
+            TILE,
+            FEW,
+            STATES,
+        )

@@ -14,12 +14,13 @@ from mamba_integer.spec.ops import ssd_chunk as definition
 
 from . import integers
 from .launch import aligned, ceil_div, launch
-from .ssd_chunk import LEAST_TILE, POSITIONS
+from .ssd_chunk import LEAST_TILE
 from .ssd_chunk_factors import (
     DECAY_HALF,
     FRACTION_BITS,
     LARGEST_ROW_EXPONENT,
     LARGEST_TWO_LIMBS,
+    POSITIONS,
     exponent_sums,
     fraction_power,
     gains,
