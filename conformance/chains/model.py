@@ -65,9 +65,8 @@ def stages(model: LanguageModel, ids: np.ndarray, tokens: int) -> Iterator[Stage
     """
     watched: Any = Watched(model)
     kind = kind_of(model.config)
-    _, state = yield from observed(
-        lambda see: model.prefill(ids[:, :-1], model.new_state(len(ids)), observe=see), model.to_numpy, kind
-    )
+    empty = model.new_state(len(ids))
+    _, state = yield from observed(lambda see: model.prefill(ids[:, :-1], empty, observe=see), model.to_numpy, kind)
     session = start = Session(state, np.ascontiguousarray(ids[:, -1]))
     for name, options in (("greedy", GREEDY), ("sampled", SAMPLED)):
         watched.logits.clear()
