@@ -1,7 +1,8 @@
 """How the programs of one step hand rows to one another: a value stands in a word beside the number of its step.
 
 A reader loads words until all have the number of its step, so that neither a fence nor a counter comes between. Each
-word is written once per step, so one that isn't written yet has the number of the step before.
+word is written once per step, so one that isn't written yet has the number of the step before. Targets without PTX run
+each phase as a launch of its own, so that all is written before anything is read.
 """
 
 import triton
@@ -47,20 +48,16 @@ def hand_over(pointer, place, value, inside, number):
 @triton.jit
 def wait_for(pointer, place, inside, number, WARPS: tl.constexpr):
     """Return the values of words, in int32, when all of them are written; 0 outside, where the first word is read."""
-    mark = number & NUMBER_MASK
     if has_ptx():
         COUNT: tl.constexpr = waited(place.numel, WARPS)
         address = (pointer + tl.where(inside, place, 0)).to(tl.int64)
-        marks = tl.zeros_like(place) + mark
+        marks = tl.zeros_like(place) + (number & NUMBER_MASK)
         value = tl.inline_asm_elementwise(
             waiting(COUNT), waiting_operands(COUNT), [address, marks], dtype=tl.int32, is_pure=False, pack=COUNT
         )
         return tl.where(inside, value, 0)
     else:
-        word = tl.load(pointer + place, mask=inside, other=mark, volatile=True)
-        while tl.max((word ^ mark) & NUMBER_MASK) != 0:
-            word = tl.load(pointer + place, mask=inside, other=mark, volatile=True)
-        return word >> NUMBER_BITS
+        return handed(pointer, place, inside)
 
 
 @triton.jit

@@ -22,7 +22,8 @@ from .step_row_scans import scan_channels, scan_heads
 from .step_shape import BIAS, CONV, IN_PROJ, KIND, MAMBA1_KIND, NORM, OUT_PROJ, PITCH, TAPS, X_PROJ, array, block_of, if_there
 from .ternary_product import scale_sum
 
-ENTER, PROJECT, SCAN, LEAVE, PHASES = (tl.constexpr(i) for i in range(5))
+# What a launch does with its layers.
+WHOLE, ENTER, PROJECT, SCAN, LEAVE, HEAD, COUNT = (tl.constexpr(i) for i in range(7))
 
 
 @triton.jit
@@ -206,11 +207,12 @@ def step_kernel(
     turns,
     ends,
     rows,
-    first,
-    last,
+    first_layer,
+    last_layer,
     SHAPE: tl.constexpr,
+    PHASE: tl.constexpr,
 ):
-    """Run phases ``first`` to ``last``: four per layer, the head, and the count of the step."""
+    """Run one phase of a layer, or all phases of the layers, the head, and the count of steps."""
     ROWS: tl.constexpr = SHAPE.rows
     token, position, count = text
     embedding, norm, head = ends
@@ -223,21 +225,22 @@ def step_kernel(
         entries = entries + (embedding + tl.load(token + row).to(tl.int64) * SHAPE.depth,)
         slots = slots + (words + (first_row + i).to(tl.int64) * SHAPE.layers * SHAPE.pitch,)
     group = entries, slots, number
-    for layer in range(first // PHASES, tl.minimum((last + PHASES - 1) // PHASES, SHAPE.layers)):
-        kind, here = tl.load(table + layer * PITCH + KIND).to(tl.int32), layer * PHASES
-        if (first <= here + ENTER) & (here + ENTER < last):
+    for layer in range(first_layer, last_layer):
+        kind = tl.load(table + layer * PITCH + KIND).to(tl.int32)
+        if PHASE == WHOLE or PHASE == ENTER:
             enter(group, table, layer, member, first_row, rows, SHAPE)
-        if (first <= here + PROJECT) & (here + PROJECT < last):
+        if PHASE == WHOLE or PHASE == PROJECT:
             columns = tl.where(kind == MAMBA1_KIND, SHAPE.projected1, SHAPE.projected2)
             project(group, table, layer, member, columns, SHAPE)
-        if (first <= here + SCAN) & (here + SCAN < last):
+        if PHASE == WHOLE or PHASE == SCAN:
             if kind == MAMBA1_KIND:
                 scan_channels(words, number, table, layer, member, first_row, rows, SHAPE)
             else:
                 scan_heads(words, number, table, layer, member, first_row, rows, position, count, turns, SHAPE)
-        if (first <= here + LEAVE) & (here + LEAVE < last):
+        if PHASE == WHOLE or PHASE == LEAVE:
             leave(group, table, layer, member, SHAPE)
-    if (first <= SHAPE.layers * PHASES) & (SHAPE.layers * PHASES < last):
+    if PHASE == WHOLE or PHASE == HEAD:
         choose_from(group, logits, norm, head, member, first_row, rows, SHAPE)
-    if (SHAPE.layers * PHASES + 1 < last) & (member == 0):
-        tl.store(numbers + number_of_group, number)
+    if PHASE == WHOLE or PHASE == COUNT:
+        if member == 0:
+            tl.store(numbers + number_of_group, number)

@@ -4,7 +4,7 @@ import torch
 import triton
 
 from .step_network import FusedStep
-from .step_row import PHASES, step_kernel
+from .step_row import COUNT, ENTER, HEAD, LEAVE, PROJECT, SCAN, WHOLE, step_kernel
 from .step_shape import shape_of, table_of
 
 PROGRAMS = 264
@@ -34,13 +34,16 @@ class RowStep(FusedStep):
 
     def logits(self):
         b, w = self.buffers, self.weights
-        phases = self.shape.layers * PHASES.value + 2
-        spans = [(0, phases)] if self.whole else [(i, i + 1) for i in range(phases)]
-        for first, last in spans:
+        layers = self.shape.layers
+        launches = [(0, layers, WHOLE)] if self.whole else [
+            *((i, i + 1, phase) for i in range(layers) for phase in (ENTER, PROJECT, SCAN, LEAVE)),
+            (0, 0, HEAD), (0, 0, COUNT),
+        ]
+        for first, last, phase in launches:
             step_kernel[(self.programs,)](
                 self.result, self.words, self.numbers, self.table, (b.token, b.position, b.count),
                 b.rotation or (None, None, None), (w["embedding"], w["norm"], w["head"]), self.rows, first, last,
-                SHAPE=self.shape, num_warps=WARPS, **({"launch_cooperative_grid": True} if self.whole else {}),
+                SHAPE=self.shape, PHASE=phase.value, num_warps=WARPS, **({"launch_cooperative_grid": True} if self.whole else {}),
                 **({"maxnreg": REGISTERS} if REGISTERS else {}),
             )
         return self.result
