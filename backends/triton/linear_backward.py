@@ -13,7 +13,7 @@ from mamba_integer.spec import ops
 from mamba_integer.spec.contract import implements
 from mamba_integer.spec.ops.linear_backward import ternary_linear_backward_widths
 
-from . import hopper_product
+from . import hopper_gradient, hopper_product
 from .launch import launch
 from .ternary_product import below_30_bits, dealt, product, scale_of, scale_sum, tile_of
 
@@ -175,6 +175,10 @@ def ternary_linear_backward_weight(dy, q, *, bits):
     errors, _ = turn(dy.reshape(rows, columns), limbs)
     values, sums = turn(q.reshape(rows, width), 1, with_sums=limbs == 2)
     depth = values.shape[-1]
+    if limbs == 2 and depth <= LONGEST_SUM and columns * width < 1 << 31 and hopper_product.suits(depth):
+        dw = torch.zeros((columns, width), dtype=torch.int64, device=dy.device)
+        hopper_gradient.weight_gradient(dw, errors, values[0], sums)
+        return dw
     parts = min(triton.cdiv(ENOUGH_PROGRAMS, programs), depth // DEPTH)
     length = min(triton.cdiv(triton.cdiv(depth, parts), DEPTH) * DEPTH, LONGEST_SUM)
     parts = triton.cdiv(depth, length)
