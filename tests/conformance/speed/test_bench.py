@@ -62,6 +62,7 @@ def test_a_wrong_result_is_not_timed(small, monkeypatch):
     "arguments, message",
     [
         (["--op", "isqrt"], "no workload of isqrt for cpu; timed are ternary_linear"),
+        (["--backend", "triton"], "--backend: found triton, none of cpu"),
         (["--device", "tpu"], "found 'tpu', allowed cpu, cuda or cuda:NUMBER"),
     ],
 )
