@@ -163,7 +163,7 @@ def transcripts_table(report: dict[str, Any]) -> str:
 
 
 def ranks_table(report: dict[str, Any]) -> str:
-    """Return tokens per second of training on several GPUs, and the hash that each number of them ends with."""
+    """Return tokens per second of training on several GPUs, and each run's hash."""
     head = [
         "| GPUs | rows of all | tokens/s | of linear | SHA-256 of masters and momenta |",
         "| ---: | ---: | ---: | ---: | --- |",
