@@ -25,9 +25,9 @@ from .layouts import CONTIGUOUS, has_layout
 from .purposes import purpose_of
 from .relations import RELATIONS, draw_relation
 
-SHARE, SHARE_BITS = 15, 16  # examples that run in one go, and bits of a seed that number them
+SHARE_BITS = 16  # of a seed, that number the shares
 CASES_A_RELATION_CASE = 6
-SETS_A_SHARE = 2  # of parameters for which a backend compiles an op anew
+CASES_A_SET = 8  # that share the parameters for which a backend compiles an op anew
 # Groups of the same few sizes, and so of the same programs: variants run them in the full preset alone, and once.
 ONE_SCHEDULE = ("layouts", "pairs")
 AGAIN = 3  # cases that run again after all: a result that a backend remembers has been overwritten since
@@ -234,7 +234,8 @@ def _conform(judge: Judge, op: str, preset: str, run_seed: int, exhaustive: bool
         judge.check_list("again", case)
     for name in variants(backend, op):
         _conform_variant(judge, numbers, name, lambda: part(extreme_cases(op, numbers.extremes)), generated)
-    examples = min(SHARE, numbers.drawn - share * SHARE)
+    most = PRESETS[preset].share
+    examples = min(most, numbers.drawn - share * most)
     if examples > 0:
         _draw(judge, op, examples, (run_seed << SHARE_BITS) + share)
     for every in part(exhaustive_cases(op, backend)) if exhaustive else ():
@@ -244,7 +245,7 @@ def _conform(judge: Judge, op: str, preset: str, run_seed: int, exhaustive: bool
 def _draw(judge: Judge, op: str, examples: int, own_seed: int) -> None:
     backend, make = judge.backend, partial(draw_case, op)
     if hasattr(backend.ops, "compiled_for") and (shared := backend.ops.compiled_for(op)):
-        make = partial(draw_sharing, op, shared, SETS_A_SHARE, own_seed)
+        make = partial(draw_sharing, op, shared, -(-examples // CASES_A_SET), own_seed)
     judge.draw("drawn", examples, own_seed, make)
     for name, relation in RELATIONS.items():
         needed = relation.needs(op)
