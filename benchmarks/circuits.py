@@ -28,7 +28,7 @@ from mamba_integer.conformance.circuits.networks import BLOCK_KINDS, block_state
 
 RESULT = Path(__file__).parent / "results" / "circuits-cpu.json"
 WIDTHS = ((4, 8, 2), (8, 16, 4), (16, 32, 4), (32, 64, 4), (64, 128, 4), (128, 256, 4), (256, 512, 4), (512, 1024, 4))
-TOKENS, NARROW = (2, 4, 8), (8, 16, 4)
+TOKENS, NARROW = (2, 4), (8, 16, 4)
 STEPS = (10, 100, 1000)
 MOST_SECONDS = 300
 PHASES = ("lower_s", "setup_s", "prove_s", "verify_s")
