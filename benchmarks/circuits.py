@@ -106,7 +106,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--out", type=Path, default=RESULT, help="File to write; rows that it has are kept.")
     out = options.parse_args().out
-    report: dict[str, Any] = {"setup": "single-party, for demonstration", "load": round(os.getloadavg()[0], 1)}
+    report: dict[str, Any] = {"setup": "by one party, for demonstration", "load": round(os.getloadavg()[0], 1)}
     report |= {**environment([], ("groth16py",)), "rows": json.loads(out.read_text())["rows"] if out.exists() else []}
     rows = report["rows"]
     for fields, build in jobs():

@@ -176,7 +176,7 @@ def circuits_table(report: dict[str, Any]) -> str:
         f"| circuit | constraints | {', '.join(phases.values())}, s | in all, s | processors, s |",
         "| --- |" + " ---: |" * 4,
     ]
-    for row in report["rows"]:
+    for row in sorted(report["rows"], key=lambda row: (row["circuit"], row.get("tokens", 0), row["constraints"])):
         sizes = [f"{name} {row[name]}" for name in ("steps", "d_model", "d_inner", "d_state", "tokens") if name in row]
         seconds = [row[phase] for phase in phases]
         cells = f"{', '.join(f'{s:.2f}' for s in seconds)} | {sum(seconds):,.1f} | {row['cpu_s']:,.1f}"
