@@ -112,6 +112,16 @@ def largest_magnitudes(ops: Any, magnitudes: Callable | None, arrays: list[Any])
     return [magnitudes(arrays)] if magnitudes else [ops.largest_magnitude(array) for array in arrays]
 
 
+def gate_gradients(
+    ops: Any, at_once: Callable | None, dy: Any, x: Any, z: Any, f: int, x_shift: int, z_shift: int
+) -> tuple[Any, Any]:
+    """Return a gate's gradients in 16 bits, that of x past its saturation; the backend may have a way for all of it."""
+    if at_once:
+        return at_once(dy, x, z, f=f, x_shift=x_shift, z_shift=z_shift)
+    dx, dz = ops.silu_gate_backward(dy, x, z, f=f)
+    return ops.saturate_backward(dx, x, shift=x_shift), ops.round_to_int16(dz, shift=z_shift)
+
+
 @dataclass
 class Pass:
     """One backward pass over some rows of a batch: its ops and constants, the largest magnitudes and the results."""
@@ -126,6 +136,7 @@ class Pass:
     observe: Observe | None = None
     magnitudes: Callable | None = None  # what a backend has to find those of several arrays at once
     take: Callable[[str, Any], None] | None = None  # is handed the gradient of each parameter
+    gate: Callable | None = None  # what a backend has for `gate_gradients`
     seen: list[str] = field(default_factory=list)
     largest: list[Any] = field(default_factory=list)  # magnitudes of the gradients seen, to be joined
     unmeasured: list[Any] = field(default_factory=list)  # the gradients seen since `measure`
@@ -227,15 +238,16 @@ class BlockBackward:
         d_out = run.see(self.name("out"), ops.saturate_backward(d_out, out, shift=0))
         d_gated = self.linear(run, "out_proj", "gated", d_out, *ops.quantize_rows(gated))
         d_gated = run.see(self.name("gated"), ops.saturate_backward(d_gated, gated, shift=0))
-        dy, dz = ops.silu_gate_backward(d_gated, y, xz[..., inner:], f=f.activation)
-        dy = run.see(self.name("scan"), ops.saturate_backward(dy, y, shift=self.shift("scan")))
+        shifts = {"x_shift": self.shift("scan"), "z_shift": self.shift("z")}
+        dy, dz = gate_gradients(ops, run.gate, d_gated, y, xz[..., inner:], f=f.activation, **shifts)
+        dy = run.see(self.name("scan"), dy)
         dx = self.mix(run, tape, state, dy)
         d_conv = ops.squareplus_backward(run.see(self.name("x"), dx), conv, **f.squareplus)
         before = (xz[..., :inner], weights["conv_weight"], weights["conv_bias"], state[self.name("conv")])
         d_in, d_kernel, d_bias = ops.causal_conv1d_backward(d_conv, *before, **f.conv)
         run.note(self.name("conv_weight"), d_kernel, self.used("x"))
         run.note(self.name("conv_bias"), d_bias, self.used("x"))
-        d_xz = run.see(self.name("xz"), run.join([self.narrow(run, d_in, "conv"), self.narrow(run, dz, "z")], -1))
+        d_xz = run.see(self.name("xz"), run.join([self.narrow(run, d_in, "conv"), dz], -1))
         d_u = self.linear(run, "in_proj", "u", d_xz, *ops.norm_quantize(r, weights["norm"], **f.norm))
         d_u = run.see(self.name("u"), d_u)
         e = self.used("u") - RESIDUAL_EXPONENT
