@@ -60,7 +60,7 @@ def weights_of(w_pointer, column, columns, words, WORDS: tl.constexpr):
 
 @triton.jit
 def planes_of(q, WORDS: tl.constexpr):
-    """Return a row's int8, as `elements` lays them out, as words of one digit each, and the sums of their bytes, twice."""
+    """Return a row's int8 as words, each for one digit of four bytes of weights, and twice the sums of the words."""
     row = tl.sum((q & 255) << (8 * tl.arange(0, 4))[None, :, None], 1)
     even, odd = tl.split(tl.reshape(row, [WORDS, 2, 2]))
     first, third = tl.split(even)
@@ -71,10 +71,10 @@ def planes_of(q, WORDS: tl.constexpr):
 
 
 @triton.jit
-def sums_of_planes(w, planes):
+def sums_of_planes(planes, w):
     """Return the sums of a row, in planes, times the digits of each column."""
     codes = w ^ -0x55555556  # a digit plus 2, for an unsigned product
-    total = -planes[4][None, :] + tl.zeros_like(w)
+    total = tl.zeros_like(w) - planes[4][None, :]
     for i in tl.static_range(4):
         total = dot_bytes((codes >> (2 * i)) & 0x03030303, planes[i][None, :], total)
     return tl.sum(total, 1)
@@ -83,7 +83,7 @@ def sums_of_planes(w, planes):
 @triton.jit
 def product(q, w, WORDS: tl.constexpr):
     """Return the sums of a row's int8, as `elements` lays them out, times the digits of each column."""
-    return sums_of_planes(w, planes_of(q, WORDS))
+    return sums_of_planes(planes_of(q, WORDS), w)
 
 
 @triton.jit
