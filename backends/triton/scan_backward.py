@@ -104,7 +104,7 @@ def walk_back(dy, x, mod, base, b, c, skip, h, dh, width, *, k, n_max, s_v, s_h,
         sizes = (length, channels, states, words)
         far = is_far(length * channels, length * words, channels * STATES)
         tile = dict(WIDTH=width, MODULATED=base is not None, FAR=far, STATES=STATES, STEPS=steps, CHANNELS=CHANNELS)
-        forward = dict(k=k, convex=convex, n_max=n_max, s_v=s_v)
+        forward = dict(n_max=n_max, k=k, s_v=s_v, convex=convex, FINER=s_v < 0)
         backward = dict(s_h=s_h, s_g=s_g, s_w=s_w, fine=max(0, s_v + s_h - s_g), coarse=max(0, s_g - s_v - s_h))
         launch(starts_kernel, programs, (starts,), (x, mod, base, b, h), *sizes, **forward, **tile, num_warps=1)
         launch(
