@@ -75,12 +75,16 @@ def larger(a, b):
 
 
 @triton.jit
+def forgotten(sums, d, position):
+    """Return the fraction of the sum at a position that forgets, below the position's number; 0 at others."""
+    return tl.where(d == LARGEST_EXPONENT, ((position + 1) << FRACTION_BITS) + (sums & (ONE - 1)), 0)
+
+
+@triton.jit
 def exponent_sums(d, position):
     """Return the sums of a chunk's exponents: less the fraction that the last position which forgets had."""
     sums = tl.cumsum(d, 0)
-    order = (position + 1) << FRACTION_BITS
-    forgot = tl.where(d == LARGEST_EXPONENT, order + (sums & (ONE - 1)), 0)
-    return sums - (tl.associative_scan(forgot, 0, larger) & (ONE - 1))
+    return sums - (tl.associative_scan(forgotten(sums, d, position), 0, larger) & (ONE - 1))
 
 
 @triton.jit

@@ -17,7 +17,7 @@ from .ternary_product import DIGITS_A_WORD, scale_sum, with_columns
 
 PROGRAMS = 128  # that keep every processor busy
 COLUMNS = (4, 8, 16, 32)
-WARPS = 4
+WARPS, PROJECTING_WARPS = 4, 8
 
 
 @triton.jit
@@ -226,9 +226,14 @@ def weight_words(w):
     return with_columns(w, DIGITS_A_WORD // 4).contiguous().view(-1).view(torch.int32).view(w.shape[0], -1)
 
 
-def product_launch(rows: int, columns: int, depth: int):
-    """Return the number of programs of a product, its sizes and its constants."""
-    size = next((c for c in reversed(COLUMNS) if rows * triton.cdiv(columns, c) >= PROGRAMS), COLUMNS[0])
+def product_launch(rows: int, columns: int, depth: int, projects: bool = False):
+    """Return the number of programs of a product, its sizes and its constants.
+
+    Programs that project x too are fewer, so that no processor has two of them while another has one.
+    """
+    programs = PROGRAMS * 3 // 4 if projects else PROGRAMS
+    size = next((c for c in reversed(COLUMNS) if rows * triton.cdiv(columns, c) >= programs), COLUMNS[0])
     words = triton.cdiv(depth, DIGITS_A_WORD)
-    constants = {"DEPTH": depth, "WORDS": triton.next_power_of_2(words), "COLUMNS": size, "num_warps": WARPS}
+    warps = PROJECTING_WARPS if projects else WARPS
+    constants = {"DEPTH": depth, "WORDS": triton.next_power_of_2(words), "COLUMNS": size, "num_warps": warps}
     return rows * triton.cdiv(columns, size), (columns, words), constants | early()
