@@ -38,22 +38,27 @@ def suits(depth: int) -> bool:
 
 def product_of_planes(y, q, e, planes, factor, shift, fits, rows, columns, stages):
     """Put int8 rows q times ternary planes, scaled, into y: a tile of ``rows`` and twice ``columns`` at a time."""
-    count, depth, width = e.numel(), q.shape[-1], planes.shape[0]
+    multiply(y, aligned(q).view(e.numel(), -1), e, planes, factor, shift, fits, rows, columns, stages, False)
+
+
+def product_of_limbs(y, limbs, sums, planes, factor, shift, fits, rows, columns, stages):
+    """Put rows of two int8 limbs [2, rows, depth], 256 high + low + 128, times planes, scaled, into y.
+
+    ``sums`` are those of each of the planes' rows of digits.
+    """
+    multiply(y, limbs.view(2 * limbs.shape[1], -1), sums, planes, factor, shift, fits, rows, columns, stages, True)
+
+
+def multiply(y, q, vector, planes, factor, shift, fits, rows, columns, stages, limbs):
+    depth, width = q.shape[1], planes.shape[0]
+    count = q.shape[0] // 2 if limbs else q.shape[0]
     tiles = triton.cdiv(count, rows) * triton.cdiv(width, GROUPS * columns)
-    layouts = (gl.NVMMASharedLayout(size, 8, 2) for size in (SWIZZLED, SWIZZLED // 4))
-    q, planes = (
-        TensorDescriptor.from_tensor(array, shape, layout)
-        for array, shape, layout in zip(
-            (aligned(q).view(count, depth), planes),
-            ([rows, SWIZZLED], [columns, SWIZZLED // 4]),
-            layouts,
-            strict=True,
-        )
-    )
+    q = TensorDescriptor.from_tensor(q, [rows, SWIZZLED], gl.NVMMASharedLayout(SWIZZLED, 8, 2))
+    w = TensorDescriptor.from_tensor(planes, [columns, SWIZZLED // 4], gl.NVMMASharedLayout(SWIZZLED // 4, 8, 2))
     sizes = (count, width, triton.cdiv(depth, SWIZZLED), tiles)
-    shape = {"FITS": fits, "ROWS": rows, "COLUMNS": columns, "STAGES": stages, "num_warps": 4}
+    shape = {"LIMBS": 1 + limbs, "FITS": fits, "ROWS": rows, "COLUMNS": columns, "STAGES": stages, "num_warps": 4}
     programs = min(tiles, processors(y.device))
-    launch(specialised_kernel, programs, (y,), (e,), *sizes, factor, shift, strided=(q, planes), **shape)
+    launch(specialised_kernel, programs, (y,), (vector,), *sizes, factor, shift, strided=(q, w), **shape)
 
 
 if HAS_GLUON:
@@ -107,7 +112,17 @@ if HAS_GLUON:
 
     @gluon.jit
     def copy_tiles(
-        q, w, q_stages, w_stages, full, empty, sizes, ROWS: gl.constexpr, COLUMNS: gl.constexpr, STAGES: gl.constexpr
+        q,
+        w,
+        q_stages,
+        w_stages,
+        full,
+        empty,
+        sizes,
+        LIMBS: gl.constexpr,
+        ROWS: gl.constexpr,
+        COLUMNS: gl.constexpr,
+        STAGES: gl.constexpr,
     ):
         """Copy the rows and the weights of every step of this program's tiles, as soon as a stage is free."""
         rows, columns, steps, tiles = sizes
@@ -117,8 +132,10 @@ if HAS_GLUON:
             for step in range(steps):
                 stage = count % STAGES
                 mbarrier.wait(empty.index(stage), ((count // STAGES) & 1) ^ 1)
-                mbarrier.expect(full.index(stage), (ROWS * 4 + 2 * COLUMNS) * PLANE)
-                copy_tile(q, [m, step * 4 * PLANE], full.index(stage), q_stages.index(stage))
+                mbarrier.expect(full.index(stage), (LIMBS * ROWS * 4 + 2 * COLUMNS) * PLANE)
+                for limb in gl.static_range(LIMBS):
+                    into = q_stages.index(stage).slice(limb * ROWS, ROWS)
+                    copy_tile(q, [limb * rows + m, step * 4 * PLANE], full.index(stage), into)
                 for half in gl.static_range(2):
                     into = w_stages.index(2 * stage + half)
                     copy_tile(w, [n + half * COLUMNS, step * PLANE], full.index(stage), into)
@@ -127,7 +144,7 @@ if HAS_GLUON:
     @gluon.jit
     def multiply_tiles(
         y_pointer,
-        e_pointer,
+        vector_pointer,
         q_stages,
         w_stages,
         full,
@@ -136,6 +153,7 @@ if HAS_GLUON:
         factor,
         shift,
         HALF: gl.constexpr,
+        LIMBS: gl.constexpr,
         FITS: gl.constexpr,
         ROWS: gl.constexpr,
         COLUMNS: gl.constexpr,
@@ -143,13 +161,13 @@ if HAS_GLUON:
     ):
         """Multiply and scale half of the columns of this program's tiles."""
         rows, columns, steps, tiles = sizes
-        products: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, ROWS, 32])
+        products: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, LIMBS * ROWS, 32])
         operand: gl.constexpr = gl.DotOperandLayout(0, products, 4)
         stored: gl.constexpr = gl.BlockedLayout([8, 1], [16, 2], [1, 4], [0, 1])
         count = 0
         for tile in range(gl.program_id(0), tiles, gl.num_programs(0)):
             m, n = tile_at(tile, rows, columns, ROWS, 2 * COLUMNS)
-            sums = gl.zeros([COLUMNS, ROWS], gl.int32, products)
+            sums = gl.zeros([COLUMNS, LIMBS * ROWS], gl.int32, products)
             for _ in range(steps):
                 stage = count % STAGES
                 mbarrier.wait(full.index(stage), (count // STAGES) & 1)
@@ -158,9 +176,18 @@ if HAS_GLUON:
                 sums = warpgroup_mma_wait(num_outstanding=0, deps=(running,))
                 mbarrier.arrive(empty.index(stage), count=1)
                 count += 1
-            row = m + gl.arange(0, ROWS, gl.SliceLayout(0, products))
-            e = gl.load(e_pointer + row, mask=row < rows, other=0)
-            y = gl.convert_layout(scaled(sums, e[None, :], factor, shift, FITS), stored)
+            if LIMBS == 1:
+                row = m + gl.arange(0, ROWS, gl.SliceLayout(0, products))
+                e = gl.load(vector_pointer + row, mask=row < rows, other=0)
+                y = scaled(sums, e[None, :], factor, shift, FITS)
+            else:
+                high, low = gl.split(gl.permute(gl.reshape(sums, [COLUMNS, 2, ROWS]), (0, 2, 1)))
+                column = n + HALF * COLUMNS + gl.arange(0, COLUMNS, gl.SliceLayout(1, high.type.layout))
+                digit_sums = gl.load(vector_pointer + column, mask=column < columns, other=0)
+                # A part may wrap; the whole fits int32.
+                whole = high * 256 + (low + 128 * digit_sums[:, None])
+                y = scaled(whole, whole * 0, factor, shift, FITS)
+            y = gl.convert_layout(y, stored)
             row = m + gl.arange(0, ROWS, gl.SliceLayout(0, stored))
             column = n + HALF * COLUMNS + gl.arange(0, COLUMNS, gl.SliceLayout(1, stored))
             inside = (row < rows)[None, :] & (column < columns)[:, None]
@@ -169,7 +196,7 @@ if HAS_GLUON:
     @gluon.jit(do_not_specialize=["factor", "shift"])
     def specialised_kernel(
         y_pointer,
-        e_pointer,
+        vector_pointer,
         q,
         w,
         rows,
@@ -178,12 +205,14 @@ if HAS_GLUON:
         tiles,
         factor,
         shift,
+        LIMBS: gl.constexpr,
         FITS: gl.constexpr,
         ROWS: gl.constexpr,
         COLUMNS: gl.constexpr,
         STAGES: gl.constexpr,
     ):
-        q_stages = gl.allocate_shared_memory(gl.int8, [STAGES, ROWS, 4 * PLANE], q.layout)
+        """Multiply; the vector has the rows' exponents, or of rows in two limbs the sums of each column's digits."""
+        q_stages = gl.allocate_shared_memory(gl.int8, [STAGES, LIMBS * ROWS, 4 * PLANE], q.layout)
         w_stages = gl.allocate_shared_memory(gl.uint8, [2 * STAGES, COLUMNS, PLANE], w.layout)
         full = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
         empty = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
@@ -198,7 +227,7 @@ if HAS_GLUON:
                     multiply_tiles,
                     (
                         y_pointer,
-                        e_pointer,
+                        vector_pointer,
                         q_stages,
                         w_stages,
                         full,
@@ -207,6 +236,7 @@ if HAS_GLUON:
                         factor,
                         shift,
                         0,
+                        LIMBS,
                         FITS,
                         ROWS,
                         COLUMNS,
@@ -217,7 +247,7 @@ if HAS_GLUON:
                     multiply_tiles,
                     (
                         y_pointer,
-                        e_pointer,
+                        vector_pointer,
                         q_stages,
                         w_stages,
                         full,
@@ -226,13 +256,14 @@ if HAS_GLUON:
                         factor,
                         shift,
                         1,
+                        LIMBS,
                         FITS,
                         ROWS,
                         COLUMNS,
                         STAGES,
                     ),
                 ),
-                (copy_tiles, (q, w, q_stages, w_stages, full, empty, sizes, ROWS, COLUMNS, STAGES)),
+                (copy_tiles, (q, w, q_stages, w_stages, full, empty, sizes, LIMBS, ROWS, COLUMNS, STAGES)),
             ],
             [4, 1],
             [232, 24],  # registers of a thread of the second group and of the copying warp

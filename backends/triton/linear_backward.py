@@ -5,25 +5,26 @@ or the errors and the rows of the layer. An error of 16 bits is two int8 limbs, 
 adds is 128 times the sum of the other operand.
 """
 
-import functools
-
 import torch
 import triton
 import triton.language as tl
 
 from mamba_integer.spec import ops
 from mamba_integer.spec.contract import implements
+from mamba_integer.spec.ops.linear_backward import ternary_linear_backward_widths
 
+from . import hopper_gradient, hopper_product
 from .launch import launch
-from .ternary_product import PLANE, all_digits, product, scale_sum, tile_of
+from .ternary_product import below_30_bits, dealt, product, scale_of, scale_sum, tile_of
 
+HOPPER_TILE = {"rows": 64, "columns": 128, "stages": 5}
 LARGE_TILE = {"ROWS": 128, "COLUMNS": 128, "num_warps": 8, "num_stages": 3}
 SMALL_TILE = {"ROWS": 64, "COLUMNS": 64, "num_warps": 4, "num_stages": 4}
-LIMBS_TILE = {"ROWS": 128, "COLUMNS": 128, "num_warps": 4, "num_stages": 4}  # of errors, and of the result's columns
-DEPTH = 128
-# Steps of DEPTH whose sums of products of two int8 fit int32, and the fewest that are worth a program.
-MOST_STEPS, FEWEST_STEPS = 512, 4
-PROGRAMS_INTERPRETED = 5
+BYTES, DEPTH = 32, 128
+# Sums of this many products of two int8 fit int32.
+LONGEST_SUM = 1 << 16
+# Programs that fill a large GPU; a weight gradient of fewer tiles is split along its rows.
+ENOUGH_PROGRAMS = 128
 
 
 @implements(ops.ternary_linear_backward)
@@ -32,28 +33,32 @@ def ternary_linear_backward(dy, w, *, K, num, shift):
     rows, depth = dy.shape[:-1].numel(), dy.shape[-1]
     if not dx.numel():
         return dx
+    turned, sums = turn_packed(w, K)
     if dy.dtype == torch.int8:
-        turned, _ = turn_packed(w, K, 1)
         none = torch.zeros(dy.shape[:-1], dtype=torch.int32, device=dy.device)
         return product(dy, none, turned, num, shift)
     limbs = torch.empty((2, rows, depth), dtype=torch.int8, device=dy.device)
     launch(split_kernel, triton.cdiv(rows * depth, 1024), (limbs,), (dy,), rows * depth, BLOCK=1024)
-    programs = triton.cdiv(rows, LIMBS_TILE["ROWS"]) * triton.cdiv(K, LIMBS_TILE["COLUMNS"])
-    planes, sums = turn_packed(w, K, PLANE)
-    sizes = (rows * depth, rows, K, depth, planes.shape[1])
-    launch(two_limbs_kernel, programs, (dx,), (limbs, planes, sums), *sizes, num, shift, BYTES=PLANE, **LIMBS_TILE)
+    if rows >= LARGE_TILE["ROWS"] and hopper_product.suits(depth):
+        fits = below_30_bits(ternary_linear_backward_widths, N=depth, num=num, shift=shift)
+        tile = (*scale_of(num, shift), fits)
+        hopper_product.product_of_limbs(dx, limbs, sums, dealt(turned), *tile, **HOPPER_TILE)
+        return dx
+    tile = LARGE_TILE if rows >= LARGE_TILE["ROWS"] else SMALL_TILE
+    programs = triton.cdiv(rows, tile["ROWS"]) * triton.cdiv(K, tile["COLUMNS"])
+    sizes = (rows * depth, rows, K, depth, turned.shape[1])
+    launch(two_limbs_kernel, programs, (dx,), (limbs, turned, sums), *sizes, num, shift, BYTES=BYTES, **tile)
     return dx
 
 
-def turn_packed(w, digits, plane):
-    """Return packed weights transposed, dealt into planes of so many digits, and the sum of each of the new rows."""
+def turn_packed(w, digits):
+    """Return packed weights transposed, packed along their new rows, and the sum of each of these rows."""
     depth, bytes_a_row = w.shape
-    width = triton.cdiv(depth, 4 * plane) * plane
-    turned = torch.empty((digits, width), dtype=torch.uint8, device=w.device)
+    turned = torch.empty((digits, triton.cdiv(depth, 4)), dtype=torch.uint8, device=w.device)
     sums = torch.zeros(digits, dtype=torch.int32, device=w.device)
     programs = triton.cdiv(turned.shape[1], 64) * triton.cdiv(digits, 64)
     sizes = (depth, digits, bytes_a_row, turned.shape[1])
-    launch(turn_packed_kernel, programs, (turned, sums), (w,), *sizes, PLANE=plane, COLUMNS=64, BYTES=64)
+    launch(turn_packed_kernel, programs, (turned, sums), (w,), *sizes, COLUMNS=64, BYTES=64)
     return turned, sums
 
 
@@ -66,7 +71,6 @@ def turn_packed_kernel(
     columns,
     bytes_a_row,
     bytes_turned,
-    PLANE: tl.constexpr,
     COLUMNS: tl.constexpr,
     BYTES: tl.constexpr,
 ):
@@ -76,7 +80,7 @@ def turn_packed_kernel(
     turned = tl.zeros([BYTES, COLUMNS], tl.int32)
     total = tl.zeros([BYTES, COLUMNS], tl.int32)
     for i in tl.static_range(4):
-        n = j // PLANE * (4 * PLANE) + j % PLANE + PLANE * i
+        n = 4 * j + i
         inside = (n[:, None] < depth) & (k[None, :] < columns)
         byte = tl.load(w_pointer + n[:, None] * bytes_a_row + k[None, :] // 4, mask=inside, other=0)
         code = (byte.to(tl.int32) >> (k[None, :] % 4 * 2).to(tl.int32)) & 3
@@ -105,6 +109,20 @@ def split_kernel(limbs_pointer, x_pointer, size, BLOCK: tl.constexpr):
     tl.store(limbs_pointer + size + offset, low_limb(x), mask=offset < size)
 
 
+@triton.jit
+def digits_of(byte):
+    """Return [N, B] bytes as the [N, 4 * B] int8 digits they hold.
+
+    A word takes one code a byte, then copies each code's sign bit upward: four digits for the work of one.
+    """
+    code = byte.to(tl.int32)
+    codes = (code | (code << 6) | (code << 12) | (code << 18)) & 0x03030303
+    word = codes | ((codes & 0x02020202) * 126)
+    even = tl.join(word.to(tl.int8), (word >> 16).to(tl.int8))
+    odd = tl.join((word >> 8).to(tl.int8), (word >> 24).to(tl.int8))
+    return tl.reshape(tl.join(even, odd), [byte.shape[0], 4 * byte.shape[1]])
+
+
 @triton.jit(do_not_specialize=["num", "shift"])
 def two_limbs_kernel(
     dx_pointer,
@@ -122,56 +140,54 @@ def two_limbs_kernel(
     COLUMNS: tl.constexpr,
     BYTES: tl.constexpr,
 ):
-    """Multiply both limbs of some rows, the high one first, by weights that were dealt into planes of BYTES digits."""
     m, n = tile_of(tl.program_id(0), rows, columns, ROWS, COLUMNS)
     j, k = tl.arange(0, BYTES), tl.arange(0, 4 * BYTES)
-    limb_tile = limbs_pointer + tl.minimum(m, rows - 1)[:, None] * depth + k[None, :]
-    w_tile = w_pointer + tl.minimum(n, columns - 1)[:, None] * bytes_a_row + j[None, :]
-    total = tl.zeros([COLUMNS, ROWS], tl.int32)
-    for _ in tl.static_range(2):
-        total = total << 8  # a part may wrap; the whole fits int32
-        for start in range(0, bytes_a_row, BYTES):
-            byte = tl.load(w_tile + start)
-            errors = tl.load(limb_tile + 4 * start, mask=(4 * start + k < depth)[None, :], other=0)
-            total = tl.dot(all_digits(byte), tl.trans(errors), total, out_dtype=tl.int32)
-        limb_tile += limb_size
-    total += 128 * tl.load(sums_pointer + n, mask=n < columns, other=0)[:, None]
+    high_tile = limbs_pointer + m[:, None] * depth + k[None, :]
+    low_tile = high_tile + limb_size
+    w_tile = w_pointer + n[:, None] * bytes_a_row + j[None, :]
+    high_sum = tl.zeros([ROWS, COLUMNS], tl.int32)
+    low_sum = tl.zeros([ROWS, COLUMNS], tl.int32)
+    for start in range(0, bytes_a_row, BYTES):
+        byte = tl.load(w_tile + start, mask=(n[:, None] < columns) & (start + j[None, :] < bytes_a_row), other=0)
+        inside = (m[:, None] < rows) & (4 * start + k[None, :] < depth)
+        digits = tl.trans(digits_of(byte))
+        high_sum = tl.dot(tl.load(high_tile + 4 * start, mask=inside, other=0), digits, high_sum, out_dtype=tl.int32)
+        low_sum = tl.dot(tl.load(low_tile + 4 * start, mask=inside, other=0), digits, low_sum, out_dtype=tl.int32)
+    sums = tl.load(sums_pointer + n, mask=n < columns, other=0)
+    # A part may wrap; the whole fits int32.
+    accumulator = high_sum * 256 + (low_sum + 128 * sums[None, :])
     half = (tl.full([], 1, tl.int64) << shift) >> 1
-    dx = scale_sum(total, tl.zeros([1, ROWS], tl.int32), num, shift, half)
-    inside = (m[None, :] < rows) & (n[:, None] < columns)
-    tl.store(dx_pointer + m[None, :] * columns + n[:, None], dx, mask=inside)
+    dx = scale_sum(accumulator, tl.zeros([ROWS, 1], tl.int32), num, shift, half)
+    inside = (m[:, None] < rows) & (n[None, :] < columns)
+    tl.store(dx_pointer + m[:, None] * columns + n[None, :], dx, mask=inside)
 
 
 @implements(ops.ternary_linear_backward_weight)
 def ternary_linear_backward_weight(dy, q, *, bits):
     columns, width = dy.shape[-1], q.shape[-1]
     rows = dy.shape[:-1].numel()
-    if not (rows and columns and width):
+    tiles = lambda tile: triton.cdiv(columns, tile["ROWS"]) * triton.cdiv(width, tile["COLUMNS"])  # noqa: E731
+    tile = LARGE_TILE if min(columns, width) >= LARGE_TILE["ROWS"] else SMALL_TILE
+    programs = tiles(tile)
+    if not rows or not programs:
         return torch.zeros((columns, width), dtype=torch.int64, device=dy.device)
     limbs = 1 if bits <= 8 else 2
     errors, _ = turn(dy.reshape(rows, columns), limbs)
     values, sums = turn(q.reshape(rows, width), 1, with_sums=limbs == 2)
     depth = values.shape[-1]
-    tile = LARGE_TILE if min(columns, width) >= LARGE_TILE["ROWS"] else SMALL_TILE
-    tiles = triton.cdiv(columns, tile["ROWS"]) * triton.cdiv(width, tile["COLUMNS"])
-    steps = depth // DEPTH
-    share = max(triton.cdiv(tiles * steps, processors(dy.device)), min(FEWEST_STEPS, steps))
-    share = min(share, MOST_STEPS)
-    whole = share == steps
-    make = torch.empty if whole else torch.zeros
+    if limbs == 2 and depth <= LONGEST_SUM and columns * width < 1 << 31 and hopper_product.suits(depth):
+        dw = torch.zeros((columns, width), dtype=torch.int64, device=dy.device)
+        hopper_gradient.weight_gradient(dw, errors, values[0], sums)
+        return dw
+    parts = min(triton.cdiv(ENOUGH_PROGRAMS, programs), depth // DEPTH)
+    length = min(triton.cdiv(triton.cdiv(depth, parts), DEPTH) * DEPTH, LONGEST_SUM)
+    parts = triton.cdiv(depth, length)
+    make = torch.empty if parts == 1 else torch.zeros
     dw = make((columns, width), dtype=torch.int64, device=dy.device)
-    sizes = (columns * depth, columns, width, depth, steps, share)
-    options = {"LIMBS": limbs, "WHOLE": whole, "DEPTH": DEPTH, **tile}
-    launch(weight_kernel, triton.cdiv(tiles * steps, share), (dw,), (errors, values, sums), *sizes, **options)
+    sizes = (columns * depth, columns, width, depth, length)
+    options = {"LIMBS": limbs, "WHOLE": parts == 1, "DEPTH": DEPTH, **tile}
+    launch(weight_kernel, programs * parts, (dw,), (errors, values, sums), *sizes, **options)
     return dw
-
-
-@functools.cache
-def processors(device):
-    """Return how many multiprocessors a device has."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).multi_processor_count
-    return PROGRAMS_INTERPRETED
 
 
 def turn(x, limbs, with_sums=False):
@@ -179,7 +195,7 @@ def turn(x, limbs, with_sums=False):
     rows, columns = x.shape
     depth = triton.cdiv(rows, DEPTH) * DEPTH
     turned = torch.empty((limbs, columns, depth), dtype=torch.int8, device=x.device)
-    sums = torch.zeros(columns, dtype=torch.int64, device=x.device) if with_sums else None
+    sums = torch.zeros(columns if with_sums else 1, dtype=torch.int64, device=x.device)
     programs = depth // DEPTH * triton.cdiv(columns, 64)
     sizes = (columns * depth, rows, columns, depth)
     options = {"LIMBS": limbs, "SUMS": with_sums, "ROWS": DEPTH, "COLUMNS": 64}
@@ -226,48 +242,40 @@ def weight_kernel(
     rows,
     columns,
     depth,
-    steps,
-    share,
+    length,
     LIMBS: tl.constexpr,
     WHOLE: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     DEPTH: tl.constexpr,
 ):
-    """Compute a share of all tiles' steps: the end of one tile, whole ones, the start of another, added to the result.
-
-    So every processor has the same work, however many tiles there are.
-    """
     tiles = tl.cdiv(rows, ROWS) * tl.cdiv(columns, COLUMNS)
-    start = tl.program_id(0).to(tl.int64) * share
-    stop = tl.minimum(start + share, tl.cast(tiles, tl.int64) * steps)
-    for tile in range(start // steps, tl.cdiv(stop, steps)):
-        m, n = tile_of(tile, rows, columns, ROWS, COLUMNS)
-        k = tl.arange(0, DEPTH)
-        high_tile = errors_pointer + m[:, None] * depth + k[None, :]
-        low_tile = high_tile + limb_size
-        value_tile = values_pointer + n[:, None] * depth + k[None, :]
-        high_sum = tl.zeros([ROWS, COLUMNS], tl.int32)
-        low_sum = tl.zeros([ROWS, COLUMNS], tl.int32)
-        first = tl.maximum(start - tile * steps, 0)
-        for step in range(first, tl.minimum(stop - tile * steps, steps)):
-            values = tl.trans(tl.load(value_tile + step * DEPTH, mask=n[:, None] < columns, other=0))
-            high = tl.load(high_tile + step * DEPTH, mask=m[:, None] < rows, other=0)
-            high_sum = tl.dot(high, values, high_sum, out_dtype=tl.int32)
-            if LIMBS == 2:
-                low = tl.load(low_tile + step * DEPTH, mask=m[:, None] < rows, other=0)
-                low_sum = tl.dot(low, values, low_sum, out_dtype=tl.int32)
-        dw = high_sum.to(tl.int64)
+    m, n = tile_of(tl.program_id(0) % tiles, rows, columns, ROWS, COLUMNS)
+    k = tl.arange(0, DEPTH)
+    first = (tl.program_id(0) // tiles).to(tl.int64) * length
+    high_tile = errors_pointer + m[:, None] * depth + k[None, :]
+    low_tile = high_tile + limb_size
+    value_tile = values_pointer + n[:, None] * depth + k[None, :]
+    high_sum = tl.zeros([ROWS, COLUMNS], tl.int32)
+    low_sum = tl.zeros([ROWS, COLUMNS], tl.int32)
+    for start in range(first, tl.minimum(first + length, depth), DEPTH):
+        values = tl.trans(tl.load(value_tile + start, mask=n[:, None] < columns, other=0))
+        high = tl.load(high_tile + start, mask=m[:, None] < rows, other=0)
+        high_sum = tl.dot(high, values, high_sum, out_dtype=tl.int32)
         if LIMBS == 2:
-            dw = dw * 256 + low_sum.to(tl.int64)
-            if first == 0:
-                dw += 128 * tl.load(sums_pointer + n, mask=n < columns, other=0)[None, :]
-        place = dw_pointer + m[:, None] * columns + n[None, :]
-        inside = (m[:, None] < rows) & (n[None, :] < columns)
-        if WHOLE:
-            tl.store(place, dw, mask=inside)
-        else:
-            tl.atomic_add(place, dw, mask=inside, sem="relaxed")
+            low = tl.load(low_tile + start, mask=m[:, None] < rows, other=0)
+            low_sum = tl.dot(low, values, low_sum, out_dtype=tl.int32)
+    dw = high_sum.to(tl.int64)
+    if LIMBS == 2:
+        dw = dw * 256 + low_sum.to(tl.int64)
+        if first == 0:
+            dw += 128 * tl.load(sums_pointer + n, mask=n < columns, other=0)[None, :]
+    place = dw_pointer + m[:, None] * columns + n[None, :]
+    inside = (m[:, None] < rows) & (n[None, :] < columns)
+    if WHOLE:
+        tl.store(place, dw, mask=inside)
+    else:
+        tl.atomic_add(place, dw, mask=inside, sem="relaxed")
 
 
 __all__ = ["ternary_linear_backward", "ternary_linear_backward_weight"]

@@ -35,21 +35,39 @@ def held_of(states: int, sequences: int) -> int:
 
 def scan(x, mod, base, b, c, skip, h, *, k, n_max, s_v, s_h, s_y, convex):
     """Scan a sequence whose decays have a base."""
-    batch, length, channels = x.shape
-    states = h.shape[-1]
-    padded = max(LEAST_STATES, triton.next_power_of_2(states))
-    b, c = (aligned(torch.nn.functional.pad(a, (0, padded - states))) for a in (b, c))
-    held = held_of(padded, batch * channels)
-    width = LANES * held // padded
+    b, c = (padded(mixture) for mixture in (b, c))
     y, end = torch.empty(x.shape, dtype=torch.int16, device=x.device), torch.empty_like(h)
-    inputs = (aligned(x), aligned(mod), base, b, c, skip, h)
-    sizes = (length, channels, states)
-    formats = {"n_max": n_max, "k": k, "s_v": s_v, "s_h": s_h, "s_y": s_y}
-    signs = {"CONVEX": convex, "FINER": s_v < 0, "COARSER": s_h > 0}
-    tile = {"CHANNELS": width, "STATES": padded, "HELD": held, "STEPS": STEPS, "STAGES": STAGES, "UNROLLED": UNROLLED}
-    programs = triton.cdiv(channels, width) * batch
-    launch(staged_scan_kernel, programs, (y, end), inputs, *sizes, **formats, **signs, **tile, num_warps=1)
+    formats = {"n_max": n_max, "k": k, "s_v": s_v, "s_h": s_h, "s_y": s_y, "CONVEX": convex}
+    run(y, end, x, mod, base, b, c, skip, h, formats, STEPS)
     return y, end
+
+
+def starts_of(x, mod, base, b, h, formats, steps):
+    """Return the states before each block of steps: of a padded mixture b, [batch, blocks, channels, states]."""
+    batch, length, channels = x.shape
+    starts = torch.empty((batch, triton.cdiv(length, steps), channels, b.shape[-1]), dtype=torch.int32, device=x.device)
+    run(None, starts, x, mod, base, b, None, None, h, formats | {"s_h": 0, "s_y": 0}, steps)
+    return starts
+
+
+def padded(mixture):
+    """Return b or c with zeros up to a power of two of states."""
+    states = mixture.shape[-1]
+    return aligned(torch.nn.functional.pad(mixture, (0, max(LEAST_STATES, triton.next_power_of_2(states)) - states)))
+
+
+def run(y, end, x, mod, base, b, c, skip, h, formats, steps):
+    batch, length, channels = x.shape
+    states = b.shape[-1]
+    held = held_of(states, batch * channels)
+    width = LANES * held // states
+    signs = {"FINER": formats["s_v"] < 0, "COARSER": formats["s_h"] > 0, "OUTPUTS": y is not None}
+    tile = {"CHANNELS": width, "STATES": states, "HELD": held, "STEPS": steps, "STAGES": STAGES, "UNROLLED": UNROLLED}
+    results = (end if y is None else y, end)
+    inputs = (aligned(x), aligned(mod), base, b, b if c is None else c, base if skip is None else skip, h)
+    programs = triton.cdiv(channels, width) * batch
+    sizes = (length, channels, h.shape[-1])
+    launch(staged_scan_kernel, programs, results, inputs, *sizes, **formats, **signs, **tile, num_warps=1)
 
 
 if HAS_GLUON:
@@ -71,44 +89,51 @@ if HAS_GLUON:
     )
 
     @gluon.jit
-    def step_of(
-        h,
-        base,
-        x,
-        mod,
-        b,
-        c,
-        skip,
-        formats,
-        CONVEX: gl.constexpr,
-        FINER: gl.constexpr,
-        COARSER: gl.constexpr,
-        lanes: gl.constexpr,
-    ):
-        """Return the states of a tile after a step, and y."""
-        n_max, k, s_v, s_h, s_y = formats
-        x, mod = x.to(gl.int32), mod.to(gl.int32)
-        decay = [base, mod[:, None], n_max]
-        n = gl.inline_asm_elementwise(CLAMPED, "=r,r,r,r", decay, dtype=gl.int32, is_pure=True, pack=1)
-        xs, _ = gl.broadcast(x[:, None], h)
-        bs, _ = gl.broadcast(b[None, :], h)
-        cs, _ = gl.broadcast(c[None, :], h)
-        half = 0 if FINER else (1 << s_v) >> 1
-        results: gl.constexpr = "=&r,=&r,=&r,=&r,"
-        factors = [xs, bs, gl.zeros_like(h) + half]
-        v = gl.inline_asm_elementwise(
-            PRODUCTS, results + "r,r,r,r,r,r,r,r,r", factors, dtype=gl.int32, is_pure=True, pack=4
-        )
-        v = v << -s_v if FINER else v >> s_v
-        decaying = h - v if CONVEX else h
-        h = ((decaying.to(gl.int64) * n) >> k.to(gl.int64)).to(gl.int32) + v
-        factors = [h >> s_h if COARSER else h, cs]
-        mixed = gl.inline_asm_elementwise(HALVES, results + "r,r,r,r,r", factors, dtype=gl.int32, is_pure=True, pack=4)
-        low, high = gl.split(gl.reshape(mixed, [h.shape[0], h.shape[1] // 2, 2]))
+    def clamped_sum(a, b, highest):
+        """Return a + b, clamped to [0, highest]."""
+        return gl.inline_asm_elementwise(CLAMPED, "=r,r,r,r", [a, b, highest], dtype=gl.int32, is_pure=True, pack=1)
+
+    @gluon.jit
+    def lane_products(lane, word, added):
+        """Return an int16 of each lane, in int32, times each int8 of a row, plus ``added``, a tile."""
+        lanes, _ = gl.broadcast(lane[:, None], added)
+        words, _ = gl.broadcast(word[None, :], added)
+        constraints: gl.constexpr = "=&r,=&r,=&r,=&r,r,r,r,r,r,r,r,r,r"
+        factors = [lanes, words, added]
+        return gl.inline_asm_elementwise(PRODUCTS, constraints, factors, dtype=gl.int32, is_pure=True, pack=4)
+
+    @gluon.jit
+    def lane_sums(a, word, lanes: gl.constexpr):
+        """Return the sum over each lane's states of a tile times int8 of a row, in int64."""
+        words, _ = gl.broadcast(word[None, :], a)
+        constraints: gl.constexpr = "=&r,=&r,=&r,=&r,r,r,r,r,r"
+        halves = gl.inline_asm_elementwise(HALVES, constraints, [a, words], dtype=gl.int32, is_pure=True, pack=4)
+        low, high = gl.split(gl.reshape(halves, [a.shape[0], a.shape[1] // 2, 2]))
         low, high = gl.convert_layout(gl.sum(low, axis=1), lanes), gl.convert_layout(gl.sum(high, axis=1), lanes)
-        total = high.to(gl.int64) * 65536 + low + x.to(gl.int64) * skip
+        return high.to(gl.int64) * 65536 + low
+
+    @gluon.jit
+    def input_of(x, b, s_v, like, FINER: gl.constexpr):
+        """Return v, a tile; FINER says that s_v is negative."""
+        if FINER:
+            return lane_products(x, b, gl.zeros_like(like)) << -s_v
+        else:
+            return lane_products(x, b, gl.zeros_like(like) + ((1 << s_v) >> 1)) >> s_v
+
+    @gluon.jit
+    def state_of(h, base, x, mod, b, formats, CONVEX: gl.constexpr, FINER: gl.constexpr):
+        """Return the states of a tile after a step, of x and mod in int32."""
+        n_max, k, s_v = formats
+        n = clamped_sum(base, mod[:, None], n_max)
+        v = input_of(x, b, s_v, h, FINER)
+        decaying = h - v if CONVEX else h
+        return ((decaying.to(gl.int64) * n) >> k.to(gl.int64)).to(gl.int32) + v
+
+    @gluon.jit
+    def output_of(h, x, c, skip, s_h, s_y, COARSER: gl.constexpr, lanes: gl.constexpr):
+        total = lane_sums(h >> s_h if COARSER else h, c, lanes) + x.to(gl.int64) * skip
         rounded = (total + ((gl.full([], 1, gl.int64) << s_y.to(gl.int64)) >> 1)) >> s_y.to(gl.int64)
-        return h, gl.minimum(gl.maximum(rounded, -32767), 32767).to(gl.int16)
+        return gl.minimum(gl.maximum(rounded, -32767), 32767).to(gl.int16)
 
     @gluon.jit
     def copy_steps(
@@ -169,7 +194,9 @@ if HAS_GLUON:
         STEPS: gl.constexpr,
         STAGES: gl.constexpr,
         UNROLLED: gl.constexpr,
+        OUTPUTS: gl.constexpr,
     ):
+        """Scan; with outputs keep y and the last states, without them the states before each block of steps."""
         SLICES: gl.constexpr = STATES // HELD
         tile: gl.constexpr = gl.BlockedLayout([1, HELD], [32 // SLICES, SLICES], [1, 1], [1, 0])
         lanes: gl.constexpr = gl.SliceLayout(1, tile)
@@ -209,7 +236,7 @@ if HAS_GLUON:
         h = gl.load(h_pointer + place, mask=inside, other=0)
         base = gl.load(base_pointer + entry, mask=inside, other=0).to(gl.int32)
         skip = gl.load(skip_pointer + channel, mask=channel < channels, other=0).to(gl.int64)
-        formats = (n_max, k, s_v, s_h, s_y)
+        formats = (n_max, k, s_v)
         y_pointer += batch * length * channels
         stage = 0
         for t in range(0, length, STEPS):
@@ -218,23 +245,31 @@ if HAS_GLUON:
             copy_inputs(stages, into, pointers, ahead, length, first, channels, wide, narrow, STEPS, CHANNELS, STATES)
             async_copy.wait_group(STAGES - 1)
             barrier()
+            if not OUTPUTS:
+                kept = (batch * gl.cdiv(length, STEPS) + t // STEPS) * channels + channel
+                gl.store(end_pointer + kept[:, None] * STATES + state[None, :], h, mask=(channel < channels)[:, None])
             count = gl.minimum(STEPS, length - t)
             whole = count - count % UNROLLED
             for u in range(0, whole, UNROLLED):
                 for i in gl.static_range(UNROLLED):
                     at = stage * STEPS + u + i
-                    x, mod = x_steps.index(at).load(lanes), mod_steps.index(at).load(lanes)
+                    x, mod = x_steps.index(at).load(lanes).to(gl.int32), mod_steps.index(at).load(lanes)
                     b, c = b_steps.index(at).load(slices), c_steps.index(at).load(slices)
-                    h, y = step_of(h, base, x, mod, b, c, skip, formats, CONVEX, FINER, COARSER, lanes)
-                    gl.store(y_pointer + (t + u + i) * channels + channel, y, mask=channel < channels)
+                    h = state_of(h, base, x, mod.to(gl.int32), b, formats, CONVEX, FINER)
+                    if OUTPUTS:
+                        y = output_of(h, x, c, skip, s_h, s_y, COARSER, lanes)
+                        gl.store(y_pointer + (t + u + i) * channels + channel, y, mask=channel < channels)
             for u in range(whole, count):
                 at = stage * STEPS + u
-                x, mod = x_steps.index(at).load(lanes), mod_steps.index(at).load(lanes)
+                x, mod = x_steps.index(at).load(lanes).to(gl.int32), mod_steps.index(at).load(lanes)
                 b, c = b_steps.index(at).load(slices), c_steps.index(at).load(slices)
-                h, y = step_of(h, base, x, mod, b, c, skip, formats, CONVEX, FINER, COARSER, lanes)
-                gl.store(y_pointer + (t + u) * channels + channel, y, mask=channel < channels)
+                h = state_of(h, base, x, mod.to(gl.int32), b, formats, CONVEX, FINER)
+                if OUTPUTS:
+                    y = output_of(h, x, c, skip, s_h, s_y, COARSER, lanes)
+                    gl.store(y_pointer + (t + u) * channels + channel, y, mask=channel < channels)
             stage = (stage + 1) % STAGES
-        gl.store(end_pointer + place, h, mask=inside)
+        if OUTPUTS:
+            gl.store(end_pointer + place, h, mask=inside)
 
 
 __all__ = ["scan", "suits"]

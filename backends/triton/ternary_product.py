@@ -79,8 +79,8 @@ def product(q, e, w, num, shift):
     units = {"FLOAT": float_units(q.device, depth)}
     fitting = [tile for most, tile in TILES if rows <= most]
     if not fitting and not units["FLOAT"] and hopper_product.suits(depth):
-        scale, fits = scale_of(num, shift), fits_int32(num, shift, depth)
-        hopper_product.product_of_planes(y, q, e, dealt(w), *scale, fits, **HOPPER_TILE)
+        fits = below_30_bits(ternary_linear_widths, K=depth, num=num, shift=shift)
+        hopper_product.product_of_planes(y, q, e, dealt(w), *scale_of(num, shift), fits, **HOPPER_TILE)
         return y
     tile = fitting[0] if fitting else PLANES_TILE
     programs = triton.cdiv(rows, tile["ROWS"]) * triton.cdiv(columns, tile["COLUMNS"])
@@ -102,10 +102,9 @@ def scale_of(num, shift):
 
 
 @lru_cache
-def fits_int32(num, shift, depth):
-    """Return whether every sum of rows of that depth, scaled, is below 2**30 before it is saturated."""
-    widths = ternary_linear_widths(SimpleNamespace(K=depth, num=num, shift=shift))
-    rounded = widths["rounded_sum"].range
+def below_30_bits(widths, **sizes):
+    """Return whether a product's sums, scaled and rounded, are below 2**30 before they are saturated."""
+    rounded = widths(SimpleNamespace(**sizes))["rounded_sum"].range
     return max(-rounded.low, rounded.high) < 1 << 30
 
 

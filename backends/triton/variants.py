@@ -9,7 +9,7 @@ from . import linear_backward, scan, ssd_chunk, ternary_product
 
 SCANS = "selective_scan", "ssd_scan"
 PRODUCTS = "ternary_linear", "ternary_linear_requant", "ternary_linear_backward"
-WEIGHTS = ("ternary_linear_backward_weight",)
+BACKWARD = "ternary_linear_backward", "ternary_linear_backward_weight"
 # The ops that each variant changes, and what it sets in which module.
 VARIANTS: dict[str, tuple[tuple[str, ...], ModuleType, dict[str, Any]]] = {
     "largest scan tiles": (SCANS, scan, {"PROGRAMS": 0}),
@@ -17,7 +17,7 @@ VARIANTS: dict[str, tuple[tuple[str, ...], ModuleType, dict[str, Any]]] = {
     "outputs after states": (("ssd_chunk_scan",), ssd_chunk, {"FEWEST_WALKS": 1 << 30, "FEW_CHUNKS": 0}),
     "tiles of many rows": (PRODUCTS, ternary_product, {"TILES": ()}),
     "float units": (PRODUCTS, ternary_product, {"FLOAT_UNITS": True}),
-    "large tiles": (WEIGHTS, linear_backward, {"SMALL_TILE": linear_backward.LARGE_TILE}),
+    "large tiles": (BACKWARD, linear_backward, {"SMALL_TILE": linear_backward.LARGE_TILE}),
 }
 
 
