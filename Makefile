@@ -35,10 +35,13 @@ check: $(READY)  ## lint, format, types
 bench: $(READY)  ## time the backends that this machine has, beside their physical floor
 	$(BIN)/mamba-integer bench
 
-$(READY): pyproject.toml .ci/requirements.txt
+$(READY): pyproject.toml .ci/requirements.txt .ci/node/package-lock.json
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r .ci/requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	mkdir -p $(VENV)/node && cp .ci/node/*.json $(VENV)/node
+	if command -v npm >/dev/null; then cd $(VENV)/node && npm ci --silent --no-audit --no-fund; \
+		else echo "npm is missing: the test of snarkjs, the second verifier of proofs, is skipped"; fi
 	touch $@
 
 clean:

@@ -17,8 +17,9 @@ nothing that a later call writes to. Results of one call don't overlap.
 A backend may have ``decode(model, session, options)``, which returns what `generate` yields, computed faster, or None.
 
 For the suite a backend may also have ``variants(op)``, the names of an op's paths that it doesn't take by itself at
-small sizes, with ``variant(name)``, a context in which it takes them; and ``interpreted``, about how many elements a
-case may have where it runs a program at a time.
+small sizes, with ``variant(name)``, a context in which it takes them; ``interpreted``, about how many elements a case
+may have where it runs a program at a time; and ``compiled_for(op)``, the names of the parameters for whose every value
+it compiles the op anew: drawn cases then share a few values of these.
 
 Names come from the entry-point group ``mamba_integer.backends``; ``module`` and ``module:attribute`` work without one,
 and ``command:./mine`` starts a program that speaks JSON lines, in any language (see ``conformance/PROTOCOL.md``).

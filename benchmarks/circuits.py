@@ -1,27 +1,36 @@
-"""Cost of proving blocks and scans over width and tokens: ``python -m benchmarks.circuits``.
+"""Cost of proving blocks and scans over width and tokens, as numbers and as a curve: ``python -m benchmarks.circuits``.
+
+Constraints are exact. Seconds are those of a clock (``_s``) and of all processors together (``cpu_s``), as measured
+beside other work: its load is in the file. Wider blocks follow until one takes more than five minutes in all.
 
 Groth16 over BN254, with a set-up made by one party: for demonstration. The prover is the test tool groth16py.
 """
 
 import argparse
 import os
-import platform
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import groth16py
 import numpy as np
+from matplotlib.figure import Figure
 
+from mamba_integer.backends.app.environment import environment
 from mamba_integer.backends.files.atomic import write_json
 from mamba_integer.conformance.circuits.files import r1cs_bytes, wtns_bytes
 from mamba_integer.conformance.circuits.lowering import Statement, lower
 from mamba_integer.conformance.circuits.networks import BLOCK_KINDS, block_statement, small_config
 
 RESULT = Path(__file__).parent / "results" / "circuits-cpu.json"
-WIDTHS = ((4, 8, 2, 1), (8, 16, 4, 1), (16, 32, 4, 1), (32, 64, 4, 1))
-TOKENS = ((4, 8, 2, 2), (4, 8, 2, 4))
+WIDTHS = ((4, 8, 2), (8, 16, 4), (16, 32, 4), (32, 64, 4), (64, 128, 4), (128, 256, 4), (256, 512, 4), (512, 1024, 4))
+TOKENS, NARROW = (2, 4, 8, 16), (8, 16, 4)
 STEPS = (10, 100, 1000)
+MOST_SECONDS = 300
+PHASES = ("lower_s", "setup_s", "prove_s", "verify_s")
 
 
 def timed(function, *arguments):
@@ -30,18 +39,26 @@ def timed(function, *arguments):
     return result, round(time.perf_counter() - start, 3)
 
 
-def proved(statement: Statement) -> dict[str, float]:
-    """Return the seconds of set-up, proof and verification, after checking that the proof is accepted."""
+def proved(build: Callable[[], Statement]) -> dict[str, Any]:
+    """Return the counts and the seconds of lowering, set-up, proof and verification; the proof has to be accepted."""
+    processors = time.process_time()
+    statement, lowering = timed(build)
     with tempfile.TemporaryDirectory() as folder:
         r1cs, wtns = Path(folder) / "circuit.r1cs", Path(folder) / "witness.wtns"
         r1cs.write_bytes(r1cs_bytes(statement))
         wtns.write_bytes(wtns_bytes(statement))
         (proving_key, verifying_key), setup = timed(groth16py.setup, str(r1cs))
         proof, prove = timed(groth16py.prove_wtns, proving_key, str(wtns))
-    verifier = groth16py.Verifier(verifying_key)
-    accepted, verify = timed(verifier.verify, proof, statement.public_values)
-    assert accepted
-    return {"setup_s": setup, "prove_s": prove, "verify_s": verify, "proof_bytes": len(proof)}
+    accepted, verify = timed(groth16py.Verifier(verifying_key).verify, proof, statement.public_values)
+    if not accepted:
+        raise SystemExit("the proof was refused")
+    seconds = dict(zip(PHASES, (lowering, setup, prove, verify), strict=True))
+    return {
+        **statement.counts,
+        **seconds,
+        "cpu_s": round(time.process_time() - processors, 2),
+        "proof_bytes": len(proof),
+    }
 
 
 def scan(steps: int) -> Statement:
@@ -54,26 +71,49 @@ def scan(steps: int) -> Statement:
     return lower("ssd_scan", arrays, dict(k=15, n_max=32000, s_v=0, s_h=0, s_y=24, convex=0))
 
 
+def draw(report: dict[str, Any], path: Path) -> None:
+    """Draw the seconds of proving over constraints, for each kind of block, by width and by tokens."""
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    for kind in BLOCK_KINDS:
+        rows = [row for row in report["rows"] if row["circuit"] == kind]
+        curves = {"one token, wider": [row for row in rows if row["tokens"] == 1]}
+        curves["d_model 8, more tokens"] = [row for row in rows if row["d_model"] == NARROW[0]]
+        for name, points in curves.items():
+            points = sorted(points, key=lambda row: row["constraints"])
+            seconds = [row["cpu_s"] for row in points]
+            axes.plot([row["constraints"] for row in points], seconds, marker="o", label=f"{kind}, {name}")
+    axes.set(xscale="log", yscale="log", xlabel="constraints", ylabel="processor seconds: lower, set up, prove, verify")
+    axes.legend()
+    axes.grid(alpha=0.3)
+    figure.savefig(path)
+
+
 def main() -> None:
-    options = argparse.ArgumentParser()
+    options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--out", type=Path, default=RESULT)
     out = options.parse_args().out
-    machine: dict = {"cores": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()}
-    machine["load"] = round(os.getloadavg()[0], 1)  # of other work, before this
-    rows: list[dict] = []
+    report: dict[str, Any] = {"setup": "single-party, for demonstration", "load": round(os.getloadavg()[0], 1)}
+    report |= {**environment([], ("groth16py",)), "rows": []}
+
+    def add(fields: dict[str, Any], build: Callable[[], Statement]) -> None:
+        row = fields | proved(build)
+        print(row, flush=True)
+        report["rows"].append(row)
+        write_json(out, report)
+
     for steps in STEPS:
-        statement, lowering = timed(scan, steps)
-        rows.append({"circuit": "ssd_scan", "steps": steps, **statement.counts, "lower_s": lowering})
-        rows[-1] |= proved(statement)
-        print(rows[-1], flush=True)
+        add({"circuit": "ssd_scan", "steps": steps}, partial(scan, steps))
     for kind in BLOCK_KINDS:
-        for *sizes, tokens in WIDTHS + TOKENS:
-            (statement, _), lowering = timed(block_statement, small_config(kind, *sizes), tokens)
-            row = dict(zip(("d_model", "d_inner", "d_state"), sizes, strict=True))
-            rows.append({"circuit": kind, **row, "tokens": tokens, **statement.counts, "lower_s": lowering})
-            rows[-1] |= proved(statement)
-            print(rows[-1], flush=True)
-            write_json(out, {"setup": "single-party, for demonstration", "host": machine, "rows": rows})
+        for sizes, tokens in [(sizes, 1) for sizes in WIDTHS] + [(NARROW, tokens) for tokens in TOKENS]:
+            names = dict(zip(("d_model", "d_inner", "d_state"), sizes, strict=True))
+            config = small_config(kind, *sizes)
+            earlier = [row for row in report["rows"] if row["circuit"] == kind and row["tokens"] == tokens == 1]
+            if any(sum(row[phase] for phase in PHASES) > MOST_SECONDS for row in earlier):
+                continue
+            fields = {"circuit": kind, **names, "tokens": tokens}
+            add(fields, lambda config=config, tokens=tokens: block_statement(config, tokens)[0])
+    draw(report, out.with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -18,11 +18,17 @@ if not torch.cuda.is_available():
     if os.environ["TRITON_INTERPRET"] == "1" and isinstance(triton.language.sum, triton.JITFunction):
         raise ImportError("triton was imported before its interpreter was chosen: set TRITON_INTERPRET=1 at the start")
 
+if os.environ.get("TRITON_INTERPRET") == "1":
+    from .interpreter import quicken
+
+    quicken()
+
 from mamba_integer.backends.torch.arrays import concatenate, default_device, from_numpy, to_numpy
 from mamba_integer.backends.torch.decoding import decode
 
 from .activation import *
 from .activation_backward import *
+from .compiled import compiled_for
 from .conv import *
 from .conv_backward import *
 from .embedding import *

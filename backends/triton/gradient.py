@@ -16,7 +16,7 @@ ROUNDING_DOMAIN = tl.constexpr(philox.ROUNDING_DOMAIN)
 # A program's share of a reduction, and how much of it is loaded at a time.
 SHARE, LOADED = 16384, 4096
 COUNTERS_A_PROGRAM = 256
-PROGRAMS_AN_ARRAY = 128
+MOST_PROGRAMS = 128  # for each of many arrays
 TYPES = {torch.int8: tl.int8, torch.int16: tl.int16, torch.int32: tl.int32, torch.int64: tl.int64}
 
 
@@ -76,11 +76,16 @@ def largest_magnitudes(arrays):
         kinds.setdefault(array.dtype, []).append((place, aligned(array)))
     for dtype, members in kinds.items():
         table = torch.tensor([(place, a.data_ptr(), a.numel()) for place, a in members]).to(result.device)
-        shape = dict(PROGRAMS=PROGRAMS_AN_ARRAY, BLOCK=LOADED)
-        launch(
-            largest_magnitudes_kernel, PROGRAMS_AN_ARRAY * len(members), (result,), (table,), TYPE=TYPES[dtype], **shape
-        )
+        programs = programs_per_array((a for _, a in members), LOADED)
+        shape = dict(TYPE=TYPES[dtype], PROGRAMS=programs, BLOCK=LOADED)
+        launch(largest_magnitudes_kernel, programs * len(members), (result,), (table,), **shape)
     return result
+
+
+def programs_per_array(arrays, block):
+    """Return enough programs for the largest of the arrays; a power of two, so that few kernels are compiled."""
+    blocks = ceil_div(max(array.numel() for array in arrays), block)
+    return min(MOST_PROGRAMS, triton.next_power_of_2(max(1, blocks)))
 
 
 @triton.jit

@@ -59,20 +59,31 @@ def weights_of(w_pointer, column, columns, words, WORDS: tl.constexpr):
 
 
 @triton.jit
-def product(q, w, WORDS: tl.constexpr):
-    """Return the sums of a row's int8, as `elements` lays them out, times the digits of each column."""
-    # A word of the row has the elements of one digit in each of four bytes.
+def planes_of(q, WORDS: tl.constexpr):
+    """Return a row's int8, as `elements` lays them out, as words of one digit each, and the sums of their bytes, twice."""
     row = tl.sum((q & 255) << (8 * tl.arange(0, 4))[None, :, None], 1)
     even, odd = tl.split(tl.reshape(row, [WORDS, 2, 2]))
     first, third = tl.split(even)
     second, fourth = tl.split(odd)
+    twos = tl.zeros_like(first) + 0x02020202
+    twice = dot_bytes(twos, first, dot_bytes(twos, second, dot_bytes(twos, third, dot_bytes(twos, fourth, first * 0))))
+    return first, second, third, fourth, twice
+
+
+@triton.jit
+def sums_of_planes(w, planes):
+    """Return the sums of a row, in planes, times the digits of each column."""
     codes = w ^ -0x55555556  # a digit plus 2, for an unsigned product
-    total = tl.zeros_like(w)
-    total = dot_bytes(codes & 0x03030303, first[None, :], total)
-    total = dot_bytes((codes >> 2) & 0x03030303, second[None, :], total)
-    total = dot_bytes((codes >> 4) & 0x03030303, third[None, :], total)
-    total = dot_bytes((codes >> 6) & 0x03030303, fourth[None, :], total)
-    return tl.sum(total, 1) - 2 * tl.sum(q)
+    total = -planes[4][None, :] + tl.zeros_like(w)
+    for i in tl.static_range(4):
+        total = dot_bytes((codes >> (2 * i)) & 0x03030303, planes[i][None, :], total)
+    return tl.sum(total, 1)
+
+
+@triton.jit
+def product(q, w, WORDS: tl.constexpr):
+    """Return the sums of a row's int8, as `elements` lays them out, times the digits of each column."""
+    return sums_of_planes(w, planes_of(q, WORDS))
 
 
 @triton.jit

@@ -10,7 +10,6 @@ from .activation import silu_gated
 from .overlap import start_next, wait_for_inputs
 from .recurrence import advance, input_of, modulate
 from .rotation import turn
-from .ssd_chunk import round_by
 from .ssd_chunk_factors import (
     DECAY_BITS,
     FRACTION_BITS,
@@ -20,6 +19,7 @@ from .ssd_chunk_factors import (
     fraction_power,
     gains,
     input_weights,
+    round_by,
     rounded_power,
 )
 from .step_products import columns_of, loaded, product, quantised, weights_of

@@ -10,7 +10,7 @@ import numpy as np
 from mamba_integer.spec.bounds import DTYPE_RANGE, Interval
 
 from . import rules
-from .constraints import CircuitError, Integer, Number, add, multiply, narrowed, scale, subtract
+from .constraints import BranchError, CircuitError, Integer, Number, add, multiply, narrowed, scale, subtract, total
 
 ELEMENTWISE: dict[Any, Callable[..., Number]] = {
     np.add: add,
@@ -21,6 +21,7 @@ ELEMENTWISE: dict[Any, Callable[..., Number]] = {
     np.right_shift: rules.right_shift,
     np.floor_divide: rules.floor_divide,
     np.bitwise_and: rules.bitwise_and,
+    np.bitwise_or: rules.bitwise_or,
     np.bitwise_xor: rules.bitwise_xor,
     np.absolute: rules.absolute,
     np.minimum: rules.minimum,
@@ -46,12 +47,15 @@ class Wires(np.ndarray):
         rule = ELEMENTWISE[ufunc]
         if method == "reduce":
             return reduced(rule, wires(arrays[0]), options.get("axis"), options.get("keepdims", False))
+        if method == "accumulate":
+            return accumulated(rule, wires(arrays[0]), options.get("axis", 0))
         if method != "__call__":
             raise CircuitError(f"circuit: found {ufunc.__name__}.{method}, which has no constraints yet")
         return wires(np.frompyfunc(rule, ufunc.nin, 1)(*(np.asarray(wires(array)) for array in arrays)))
 
     def __getitem__(self, index: Any) -> "Wires":
-        return wires(super().__getitem__(index))
+        parts = index if isinstance(index, tuple) else (index,)
+        return wires(super().__getitem__(tuple(map(places, parts))))
 
     def astype(self, dtype: Any, *_: Any, **__: Any) -> "Wires":
         """Return the same integers: a contract proves that they fit the narrower dtype."""
@@ -75,6 +79,16 @@ def wires(array: Any) -> Wires:
     return whole.view(Wires)
 
 
+def places(index: Any) -> Any:
+    """Return an index; one that depends on an input decides which element is meant, as a branch does."""
+    if not isinstance(index, Wires):
+        return index
+    symbolic = [x for x in np.asarray(index).ravel() if isinstance(x, Integer)]
+    if symbolic:
+        raise BranchError({wire: factor for x in symbolic for wire, factor in x.terms.items()})
+    return np.asarray(index).astype(np.int64)
+
+
 def reduced(rule: Any, array: Wires, axis: int | tuple[int, ...] | None, keepdims: bool) -> Wires:
     """Fold an array along one axis or more; a sum of nothing is 0."""
     axes = range(array.ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
@@ -84,10 +98,18 @@ def reduced(rule: Any, array: Wires, axis: int | tuple[int, ...] | None, keepdim
     rows = np.asarray(array).transpose(kept + folded).reshape(*(array.shape[a] for a in kept), length)
     result = np.empty(rows.shape[:-1], object)
     for index in np.ndindex(result.shape):
-        result[index] = functools.reduce(rule, rows[index]) if length or rule is not add else 0
+        result[index] = total(rows[index]) if rule is add else functools.reduce(rule, rows[index])
     if keepdims:
         result = result.reshape([1 if a in folded else size for a, size in enumerate(array.shape)])
     return result.view(Wires)
+
+
+def accumulated(rule: Any, array: Wires, axis: int) -> Wires:
+    """Fold an array along an axis, and keep what each step gives."""
+    result = np.moveaxis(np.array(array, object, copy=True), axis, 0)
+    for i in range(1, len(result)):
+        result[i] = np.frompyfunc(rule, 2, 1)(result[i - 1], result[i])
+    return wires(np.moveaxis(result, 0, axis))
 
 
 def matrix_product(a: Wires, b: Wires) -> Wires:
@@ -138,6 +160,19 @@ class SymbolicNumPy:
     @staticmethod
     def concatenate(arrays: Any, axis: int = 0) -> Wires:
         return wires(np.concatenate([np.asarray(wires(array)) for array in arrays], axis))
+
+    @staticmethod
+    def stack(arrays: Any, axis: int = 0) -> Wires:
+        return wires(np.stack([np.asarray(wires(array)) for array in arrays], axis))
+
+    @staticmethod
+    def choose(index: Any, options: Any) -> Wires:
+        pick = np.frompyfunc(rules.choose, 1 + len(options), 1)
+        return wires(pick(*(np.asarray(wires(x)) for x in (index, *options))))
+
+    @staticmethod
+    def take_along_axis(array: Any, index: Any, axis: int) -> Wires:
+        return wires(np.take_along_axis(np.asarray(wires(array)), places(index), axis))
 
     @staticmethod
     def einsum(subscripts: str, a: Any, b: Any) -> Wires:

@@ -6,7 +6,7 @@ alone, never on a value.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from mamba_integer.spec.bounds import Interval
@@ -31,7 +31,9 @@ class BranchError(CircuitError):
     """Golden code that branches on a value, or counts with it: the inputs that decide it have to be fixed."""
 
     def __init__(self, terms: "Terms"):
-        super().__init__("circuit: found a branch on a value, allowed branches on sizes, parameters and fixed inputs")
+        super().__init__(
+            "circuit: found a branch on a value or an index, allowed on sizes, parameters and fixed inputs"
+        )
         self.wires = frozenset(terms)
 
 
@@ -55,10 +57,14 @@ class Circuit:
         self.decompositions: dict[object, tuple[list[Integer], bool]] = {}
         self.selections: dict[object, dict[int, Integer]] = {}
 
-    def wire(self, value: int, low: int, high: int, depth: int = 0) -> "Integer":
+    def new_wire(self, value: int, depth: int = 0) -> int:
+        """Return the number of a wire that nothing constrains yet."""
         self.values.append(value)
         self.depths.append(depth)
-        return Integer(self, {len(self.values) - 1: 1}, 0, low, high, value)
+        return len(self.values) - 1
+
+    def wire(self, value: int, low: int, high: int, depth: int = 0) -> "Integer":
+        return Integer(self, {self.new_wire(value, depth): 1}, 0, low, high, value)
 
     def constrain(self, kind: str, a: "Integer | int", b: "Integer | int", c: "Integer | int") -> None:
         self.counts[kind] += 1
@@ -67,12 +73,16 @@ class Circuit:
     def equate(self, a: "Integer | int", b: "Integer | int") -> None:
         self.constrain(EQUALITY, a, 1, b)
 
+    def tie(self, wire: int, x: "Integer | int") -> None:
+        """Constrain a wire to an integer."""
+        self.counts[EQUALITY] += 1
+        self.constraints.append(Constraint({wire: 1}, {ONE: 1}, combination(x)))
+
     def constrain_inverse(self, x: "Integer", result: "Integer") -> None:
         """Constrain ``x * w = result`` for some w, any element of the field: the inverse of x where there is one."""
-        self.values.append(pow(x.value, -1, MODULUS) if x.value else 0)
-        self.depths.append(result.depth)
+        inverse = self.new_wire(pow(x.value, -1, MODULUS) if x.value else 0, result.depth)
         self.counts[PRODUCT] += 1
-        self.constraints.append(Constraint(combination(x), {len(self.values) - 1: 1}, combination(result)))
+        self.constraints.append(Constraint(combination(x), {inverse: 1}, combination(result)))
 
     def look_up(self, x: "Integer") -> int:
         """Count a function of one value that is not linear, and return the depth of its result."""
@@ -95,14 +105,20 @@ class Circuit:
 
 
 class Integer:
-    """``constant`` plus the sum of ``terms``, from ``low`` to ``high``: its value for one input is known."""
+    """``constant`` plus the sum of ``terms``, from ``low`` to ``high``: its value for one input is known.
+
+    It has two possible values at least. One value alone is an ``int``: interval arithmetic would put that number in
+    place of the wires, and no constraint would hold them any more.
+    """
 
     __slots__ = ("cases", "circuit", "constant", "high", "low", "terms", "value")
 
     def __init__(self, circuit: Circuit, terms: Terms, constant: int, low: int, high: int, value: int):
         if not low <= value <= high:
             raise CircuitError(f"circuit: found {value}, allowed [{low}, {high}]")
-        check_magnitude(Interval(low, high))
+        if low == high:
+            raise CircuitError(f"circuit: found wires whose one value is {value}, allowed that number itself")
+        check_magnitude(low, high)
         self.circuit, self.terms, self.constant = circuit, terms, constant
         self.low, self.high, self.value = low, high, value
         self.cases: tuple[list[Integer], list[int]] | None = None
@@ -131,13 +147,13 @@ class Integer:
 Number = Integer | int
 
 
-def check_magnitude(bounds: Interval) -> None:
-    """Raise FieldOverflowError unless different integers of these bounds stay different in the field.
+def check_magnitude(low: int, high: int) -> None:
+    """Raise FieldOverflowError unless different integers from low to high stay different in the field.
 
     The limit is a quarter of the field, so that neither a difference of two wraps nor the bits of one, which reach
     twice as far.
     """
-    largest = max(-bounds.low, bounds.high)
+    largest = max(-low, high)
     if largest > MODULUS // 4:
         raise FieldOverflowError(f"circuit: found an integer of {largest.bit_length()} bits, allowed 251 in this field")
 
@@ -216,13 +232,34 @@ def multiply(a: Number, b: Number) -> Number:
     if isinstance(a, int):
         return scale(b, a)
     bounds = a.range.square() if a.key == b.key else a.range * b.range
+    if bounds.low == bounds.high:
+        return bounds.low
     product = a.circuit.wire(a.value * b.value, bounds.low, bounds.high, 1 + max(a.depth, b.depth))
     a.circuit.constrain(PRODUCT, a, b, product)
     return product
 
 
-def total(numbers) -> Number:
-    result: Number = 0
-    for number in numbers:
-        result = add(result, number)
-    return result
+def total(numbers: Iterable[Number]) -> Number:
+    return weighted((number, 1) for number in numbers)
+
+
+def weighted(pairs: Iterable[tuple[Number, int]], constant: int = 0) -> Number:
+    """Return a constant plus the sum of numbers by factors, as `scale` and `add` give it, in linear time."""
+    symbolic: list[tuple[Integer, int]] = []
+    for x, factor in pairs:
+        if isinstance(x, int):
+            constant += x * factor
+        elif factor:
+            symbolic.append((x, factor))
+    if len(symbolic) < 2:
+        return add(scale(*symbolic[0]), constant) if symbolic else constant
+    terms: dict[int, int] = {}
+    low = high = value = constant
+    for x, factor in symbolic:
+        for wire, own in x.terms.items():
+            terms[wire] = terms.get(wire, 0) + own * factor
+        least, greatest = (x.low, x.high) if factor > 0 else (x.high, x.low)
+        low, high, value = low + least * factor, high + greatest * factor, value + x.value * factor
+        constant += x.constant * factor
+    terms = {wire: factor for wire, factor in terms.items() if factor}
+    return linear(symbolic[0][0], terms, constant, Interval(low, high), value)

@@ -10,11 +10,20 @@ import numpy as np
 
 from mamba_integer.spec import integers
 from mamba_integer.spec.bounds import Interval
-from mamba_integer.spec.contract import Constant, Op, Packed, PackedTernary, Tensor, find_op, trusted_values
+from mamba_integer.spec.contract import (
+    Constant,
+    Op,
+    Packed,
+    PackedTernary,
+    Tensor,
+    dtype_name,
+    find_op,
+    trusted_values,
+)
 
 from . import rules
 from .arrays import SymbolicNumPy, Wires, bounded, wires
-from .constraints import MODULUS, PRODUCT, BranchError, Circuit, CircuitError, Integer, combination
+from .constraints import MODULUS, PRODUCT, BranchError, Circuit, CircuitError, Integer, Number, value_of
 
 NUMPY = SymbolicNumPy()
 SPECIFICATION = integers.__name__.rpartition(".")[0]
@@ -164,28 +173,36 @@ class Builder:
             return array
         whole = np.empty(np.shape(array), object)
         for index, value in np.ndenumerate(np.asarray(array)):
-            whole[index] = element = self.circuit.wire(int(value), bounds.low, bounds.high)
-            (self.public_inputs if visibility == PUBLIC else self.private).extend(element.terms)
-            if visibility == PRIVATE:
-                rules.require_range(element, bounds)
+            whole[index] = self.element(int(value), bounds, visibility)
         self.inputs[name] = whole.view(Wires)
         return self.inputs[name]
 
+    def element(self, value: int, bounds: Interval, visibility: str) -> Number:
+        """Return one input; its wire is there even where the range has one value alone."""
+        wire = self.circuit.new_wire(value)
+        (self.public_inputs if visibility == PUBLIC else self.private).append(wire)
+        if bounds.low == bounds.high:
+            if visibility == PRIVATE:
+                self.circuit.tie(wire, bounds.low)
+            return bounds.low
+        element = Integer(self.circuit, {wire: 1}, 0, bounds.low, bounds.high, value)
+        if visibility == PRIVATE:
+            rules.require_range(element, bounds)
+        return element
+
     def publish(self, name: str, array: Any) -> None:
-        """Make an array an output: one wire and one equality for each element that depends on the input."""
-        if not isinstance(array, Wires):
-            return
-        self.outputs[name] = array
-        for element in np.asarray(array).ravel():
-            if isinstance(element, Integer):
-                wire = self.circuit.wire(element.value, element.low, element.high)
-                self.circuit.equate(wire, element)
-                self.published.extend(combination(wire))
+        """Make an array an output: one wire and one equality for each element, also where no input changes it."""
+        self.outputs[name] = wires(array)
+        for number in np.asarray(self.outputs[name]).ravel():
+            wire = self.circuit.new_wire(value_of(number))
+            self.circuit.tie(wire, number)
+            self.published.append(wire)
 
     def named(self, wires_: Collection[int]) -> list[str]:
         """Return the inputs that have one of these wires."""
-        held = {name: {w for x in np.asarray(array).ravel() for w in x.terms} for name, array in self.inputs.items()}
-        return [name for name, own in held.items() if own & set(wires_)]
+        numbers = {name: np.asarray(array).ravel() for name, array in self.inputs.items()}
+        held = {name: {w for x in row if isinstance(x, Integer) for w in x.terms} for name, row in numbers.items()}
+        return [name for name, terms in held.items() if terms & set(wires_)]
 
     def statement(self) -> Statement:
         public = self.published + self.public_inputs
@@ -225,9 +242,9 @@ def lower(
     calls = []
     for tensor, array in zip(contract.inputs, arrays, strict=True):
         visibility = PRIVATE if tensor.name in private else FIXED if is_fixed(tensor, fixed) else PUBLIC
-        if visibility == PRIVATE and isinstance(tensor, Packed) and not isinstance(tensor, PackedTernary):
-            raise CircuitError(f"{op}: argument {tensor.name}: found private, allowed fixed: codes have no check")
-        calls.append(builder.input(tensor.name, array, tensor.range(at), visibility))
+        if visibility == PRIVATE and (reason := unproved(tensor)):
+            raise CircuitError(f"{op}: argument {tensor.name}: found private, allowed fixed: {reason}")
+        calls.append(builder.input(tensor.name, array, tensor.range(at, dtype_name(array)), visibility))
         if visibility == PRIVATE and isinstance(tensor, PackedTernary):
             require_codes(calls[-1], getattr(at, tensor.packed))
     try:
@@ -253,6 +270,13 @@ def require_codes(packed: Any, digits: int) -> None:
             else:
                 byte.circuit.equate(low, 0)
                 byte.circuit.equate(high, 0)
+
+
+def unproved(tensor: Tensor) -> str:
+    """Return what of an input's domain no constraint holds, or nothing."""
+    if isinstance(tensor, Constant):
+        return "the sizes and parameters determine it"
+    return "its codes have no check" if isinstance(tensor, Packed) and not isinstance(tensor, PackedTernary) else ""
 
 
 def is_fixed(tensor: Tensor, fixed: Collection[str]) -> bool:

@@ -8,15 +8,16 @@ import numpy as np
 
 from mamba_integer.spec.bounds import Interval
 from mamba_integer.spec.integers import RESIDUAL_BITS
-from mamba_integer.spec.model.blocks import BLOCKS, Call, LayerWeights, Network
+from mamba_integer.spec.model.blocks import BLOCKS, Call, LayerWeights
 from mamba_integer.spec.model.config import MAMBA1, MAMBA2, ModelConfig
 from mamba_integer.spec.model.formats import FORMATS, Formats, state_formats
 from mamba_integer.spec.model.initial import initial_parameters
 
 from .arrays import wires
-from .lowering import FIXED, PUBLIC, Builder, CircuitOps, Statement
+from .lowering import PUBLIC, Builder, CircuitOps, Statement
 
 RESIDUAL = Interval.signed(RESIDUAL_BITS)
+BLOCK_KINDS = (MAMBA1, MAMBA2)
 
 
 class CountingOps(CircuitOps):
@@ -81,20 +82,3 @@ def block_statement(
     for name, array in arrays.items():
         builder.publish(name, array)
     return builder.statement(), ops.by_op
-
-
-def head_statement(config: ModelConfig, formats: Formats = FORMATS) -> tuple[Statement, Counter[str]]:
-    """Return the circuit of a model's last norm and its logits for one token."""
-    config = replace(config, n_layer=1)
-    weights = initial_parameters(config, 0, formats)
-    builder = Builder()
-    ops = CountingOps(builder)
-    network = Network(config, formats, ops, weights)
-    residual = np.random.default_rng(0).integers(-(1 << 10), 1 << 10, (1, 1, config.d_model)).astype(np.int32)
-    u, e = ops.norm_quantize(builder.input("residual", residual, RESIDUAL), weights["norm"], **formats.norm)
-    builder.publish("logits", ops.ternary_linear(u, e, weights["head"], **network.head_scale))
-    return builder.statement(), ops.by_op
-
-
-BLOCK_KINDS = (MAMBA1, MAMBA2)
-__all__ = ["BLOCK_KINDS", "FIXED", "block_statement", "head_statement", "small_config"]

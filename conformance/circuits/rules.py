@@ -4,6 +4,7 @@ Each takes Python integers too, and returns one where the ranges leave a single 
 the bits of it and of its remainder: the field would accept any remainder.
 """
 
+import functools
 import math
 
 from mamba_integer.spec.bounds import Interval
@@ -24,6 +25,7 @@ from .constraints import (
     subtract,
     total,
     value_of,
+    weighted,
 )
 
 MOST_CASES = 128  # of a shift's amount
@@ -36,8 +38,7 @@ def decompose(x: Integer) -> tuple[list[Integer], bool]:
     """
     known = x.circuit.decompositions
     if x.key not in known:
-        one_bit = (x.low, x.high) == (0, 1)
-        known[x.key] = ([x], False) if one_bit else constrained_bits(x, x.circuit.look_up(x))
+        known[x.key] = ([x], False) if is_bit(x) else constrained_bits(x, x.circuit.look_up(x))
     return known[x.key]
 
 
@@ -46,13 +47,17 @@ def constrained_bits(x: Integer, depth: int) -> tuple[list[Integer], bool]:
     width = max((-x.low - 1).bit_length(), x.high.bit_length()) + 1 if signed else x.high.bit_length()
     offset = 1 << (width - 1) if signed else 0
     bits = [x.circuit.bit(((x.value + offset) >> i) & 1, depth) for i in range(width)]
-    x.circuit.equate(subtract(total(scale(bit, 1 << i) for i, bit in enumerate(bits)), offset), x)
+    x.circuit.equate(binary(bits, -offset), x)
     return bits, signed
+
+
+def binary(bits: list[Integer], constant: int) -> Number:
+    return weighted(((bit, 1 << i) for i, bit in enumerate(bits)), constant)
 
 
 def require_bits(x: Integer) -> None:
     """Constrain x, whose range nothing else proves, to as many bits as its range has."""
-    if (x.low, x.high) == (0, 1):
+    if is_bit(x):
         x.circuit.constrain(BIT, x, x, x)
     else:
         x.circuit.decompositions[x.key] = constrained_bits(x, x.depth)
@@ -62,7 +67,9 @@ def require_nonnegative(x: Number, high: int) -> None:
     """Constrain x, which is from 0 to ``high`` if the prover is honest, to as many bits as ``high`` has."""
     if value_of(x) < 0:
         raise CircuitError(f"circuit: found {value_of(x)}, allowed [0, {high}]")
-    if isinstance(x, Integer):
+    if isinstance(x, Integer) and high == 0:
+        x.circuit.equate(x, 0)
+    elif isinstance(x, Integer):
         require_bits(Integer(x.circuit, x.terms, x.constant, 0, high, x.value))
 
 
@@ -83,14 +90,14 @@ def one_hot(s: Integer) -> dict[int, Integer]:
         depth = s.circuit.look_up(s)
         bits = {j: s.circuit.bit(int(s.value == j), depth) for j in range(s.low, s.high + 1)}
         s.circuit.equate(total(bits.values()), 1)
-        s.circuit.equate(total(scale(bit, j) for j, bit in bits.items()), s)
+        s.circuit.equate(weighted((bit, j) for j, bit in bits.items()), s)
         known[s.key] = bits
     return known[s.key]
 
 
 def select(bits: list[Integer], values: list[int]) -> Number:
     """Return the value of the bit that is 1: a linear combination."""
-    whole = total(scale(bit, value) for bit, value in zip(bits, values, strict=True))
+    whole = weighted(zip(bits, values, strict=True))
     result = narrowed(whole, Interval(min(values), max(values)))
     if isinstance(result, Integer):
         result.cases = bits, values
@@ -134,7 +141,7 @@ def right_shift(x: Number, s: Number) -> Number:
     if signed and s >= len(places):
         return subtract(places[-1], 1)
     offset = 1 << (len(places) - 1 - s) if signed else 0
-    quotient = subtract(total(scale(bit, 1 << i) for i, bit in enumerate(places[s:])), offset)
+    quotient = binary(places[s:], -offset)
     if isinstance(quotient, Integer):  # its bits are the rest of those
         x.circuit.decompositions.setdefault(quotient.key, (places[s:], signed))
     return narrowed(quotient, bounds)
@@ -144,7 +151,9 @@ def bitwise_and(x: Number, mask: Number) -> Number:
     if isinstance(x, int):
         return x & mask if isinstance(mask, int) else bitwise_and(mask, x)
     if not isinstance(mask, int):
-        raise CircuitError("circuit: found the bits of two values combined, allowed a mask that is known")
+        if not (is_bit(x) and is_bit(mask)):
+            raise CircuitError("circuit: found the bits of two values combined, allowed a mask that is known")
+        return multiply(x, mask)
     if mask < 0:
         return subtract(x, bitwise_and(x, ~mask))
     bits, signed = decompose(x)
@@ -157,6 +166,14 @@ def bitwise_and(x: Number, mask: Number) -> Number:
     ):  # the last bits: they are its own
         x.circuit.decompositions.setdefault(result.key, (bits[: mask.bit_length()], False))
     return result
+
+
+def is_bit(x: Integer) -> bool:
+    return (x.low, x.high) == (0, 1)
+
+
+def bitwise_or(x: Number, mask: Number) -> Number:
+    return subtract(add(x, mask), bitwise_and(x, mask))
 
 
 def bitwise_xor(x: Number, mask: Number) -> Number:
@@ -176,7 +193,7 @@ def is_nonzero(x: Number) -> Number:
         return int(x != 0)
     if x.low > 0 or x.high < 0:
         return 1
-    if (x.low, x.high) == (0, 1):
+    if is_bit(x):
         return x
     # With x = 0 the first product makes the result 0; with any other x the second makes it 1.
     result = x.circuit.wire(int(x.value != 0), 0, 1, x.circuit.look_up(x))
@@ -212,9 +229,21 @@ def equal(a: Number, b: Number) -> Number:
 
 
 def where(condition: Number, a: Number, b: Number) -> Number:
-    if not isinstance(condition, Integer):
+    condition = is_nonzero(condition)
+    if isinstance(condition, int):
         return a if condition else b
     return narrowed(add(b, multiply(condition, subtract(a, b))), interval(a).union(interval(b)))
+
+
+def choose(index: Number, *options: Number) -> Number:
+    """Return the option of this number: a product for each that may be meant."""
+    index = narrowed(index, Interval(0, len(options) - 1))
+    if isinstance(index, int):
+        return options[index]
+    bits = one_hot(index)
+    chosen = total(multiply(bit, options[number]) for number, bit in bits.items())
+    bounds = functools.reduce(Interval.union, (interval(options[number]) for number in bits))
+    return narrowed(chosen, bounds)
 
 
 def maximum(a: Number, b: Number) -> Number:
@@ -249,6 +278,8 @@ def floor_divide(a: Number, b: Number) -> Number:
         return right_shift(a, b.bit_length() - 1)
     circuit = next(x.circuit for x in (a, b) if isinstance(x, Integer))
     ends = [n // d for n in (numerators.low, numerators.high) for d in (divisors.low, divisors.high)]
+    if min(ends) == max(ends):
+        return ends[0]
     depth = max(circuit.look_up(x) for x in (a, b) if isinstance(x, Integer))
     quotient = circuit.wire(value_of(a) // value_of(b), min(ends), max(ends), depth)
     require_bits(quotient)
@@ -256,7 +287,8 @@ def floor_divide(a: Number, b: Number) -> Number:
     require_bits(remainder)
     require_nonnegative(subtract(subtract(b, 1), remainder), divisors.high - 1)
     # The bits allow a quotient of up to twice its range.
-    check_magnitude(interval(quotient) * 2 * divisors + numerators)
+    reached = interval(quotient) * 2 * divisors + numerators
+    check_magnitude(reached.low, reached.high)
     circuit.constrain(EQUALITY if isinstance(b, int) else PRODUCT, quotient, b, subtract(a, remainder))
     return quotient
 
@@ -266,10 +298,14 @@ def isqrt(v: Number) -> Number:
     bounds = interval(v)
     if isinstance(v, int):
         return math.isqrt(v)
-    root = v.circuit.wire(math.isqrt(v.value), math.isqrt(bounds.low), math.isqrt(bounds.high), v.circuit.look_up(v))
+    low, high = math.isqrt(bounds.low), math.isqrt(bounds.high)
+    if low == high:
+        return low
+    check_magnitude(0, 4 * bounds.high)  # the bits allow a root of up to twice its range
+    root = v.circuit.wire(math.isqrt(v.value), low, high, v.circuit.look_up(v))
     require_bits(root)
     square = multiply(root, root)
     below = subtract(v, square)
-    require_nonnegative(below, 2 * math.isqrt(bounds.high))
-    require_nonnegative(subtract(scale(root, 2), below), 2 * math.isqrt(bounds.high))
+    require_nonnegative(below, 2 * high)
+    require_nonnegative(subtract(scale(root, 2), below), 2 * high)
     return root

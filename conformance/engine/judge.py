@@ -14,20 +14,23 @@ from ..presets import INTERPRETED, PRESETS, Preset
 from ..report import Result
 from . import replay
 from .calls import Caller
-from .cases import Case, draw_case, extreme_cases, large_cases
+from .cases import Case, draw_case, draw_sharing, extreme_cases, large_cases
 from .comparison import AnyCase, Failure
 from .drawing import check_drawn, check_listed
 from .exhaustive import exhaustive_cases, on_cuda
-from .far_ends import long_cases, memory_of, row_cases
+from .far_ends import ELEMENTS, FarCase, long_cases, memory_of, out_of_memory, row_cases
 from .generated import Listed, listed_cases, points_of
 from .journal import Journal
 from .layouts import CONTIGUOUS, has_layout
+from .purposes import purpose_of
 from .relations import RELATIONS, draw_relation
 
 SHARE, SHARE_BITS = 15, 16  # examples that run in one go, and bits of a seed that number them
 CASES_A_RELATION_CASE = 6
+SETS_A_SHARE = 2  # of parameters for which a backend compiles an op anew
 SAME_IN_VARIANTS = ("layouts", "pairs")  # groups that the full preset alone runs again there
 AGAIN = 3  # cases that run again after all: a result that a backend remembers has been overwritten since
+LEAST_ELEMENTS = 1 << 20  # of a call of many rows
 LARGE_RUNS = 3  # of each large case, in the full preset of each listed one, where it may race: anywhere but on a CPU
 
 
@@ -124,7 +127,7 @@ class Judge:
             return compared is not None
         except Failure as failure:
             self.result.count(group, failure.compared)
-            failure.purpose = purpose or getattr(case, "purpose", "")
+            failure.purpose = purpose or purpose_of(case)
             raise
 
     def draw(self, group: str, examples: int, seed: int, make: Callable[..., AnyCase]) -> None:
@@ -179,10 +182,28 @@ def conform_rows(backend: Backend, op: str, processes: int, journal: Journal) ->
         return result
     judge = Judge(backend, result, journal)
     with judge.noting_failures():
-        for case in row_cases(op, memory_of(backend) // processes):
+        for case in row_cases(op, memory_of(backend) // processes, backend):
+            check_rows_that_fit(judge, case)
+    return result
+
+
+def check_rows_that_fit(judge: Judge, case: FarCase) -> None:
+    """Check a call of many rows; where the memory that others share has no room for it, one of half as many."""
+    while True:
+        try:
             for _ in range(LARGE_RUNS):
                 judge.check_list("far ends", case)
-    return result
+        except Failure as failure:
+            if not out_of_memory(failure) or case.elements < LEAST_ELEMENTS:
+                raise
+            judge.result.groups["far ends"] -= 1
+            case = replace(case, elements=case.elements // 2)
+        else:
+            break
+    if case.elements < ELEMENTS:
+        judge.result.notes.append(
+            f"far ends: {case.elements:,} elements of {ELEMENTS:,}: the domain or the memory ends"
+        )
 
 
 def _conform(judge: Judge, op: str, preset: str, run_seed: int, exhaustive: bool, share: int, shares: int) -> None:
@@ -216,13 +237,15 @@ def _conform(judge: Judge, op: str, preset: str, run_seed: int, exhaustive: bool
 
 
 def _draw(judge: Judge, op: str, examples: int, own_seed: int) -> None:
-    backend = judge.backend
-    judge.draw("drawn", examples, own_seed, partial(draw_case, op))
+    backend, make = judge.backend, partial(draw_case, op)
+    if hasattr(backend.ops, "compiled_for") and (shared := backend.ops.compiled_for(op)):
+        make = partial(draw_sharing, op, shared, SETS_A_SHARE, own_seed)
+    judge.draw("drawn", examples, own_seed, make)
     for name, relation in RELATIONS.items():
         needed = relation.needs(op)
         if needed is not None and all(backend.has(other) for other in needed):
             few = -(-examples // CASES_A_RELATION_CASE)
-            judge.draw(name, few, own_seed, partial(draw_relation, name, op))
+            judge.draw(name, few, own_seed, partial(draw_relation, name, make))
 
 
 def _conform_variant(judge: Judge, op: str, numbers: Preset, name: str, part: Callable[..., Iterator[Any]]) -> None:

@@ -125,6 +125,7 @@ class Pass:
     rotation: tuple[Any, ...] | None
     observe: Observe | None = None
     magnitudes: Callable | None = None  # what a backend has to find those of several arrays at once
+    take: Callable[[str, Any], None] | None = None  # is handed the gradient of each parameter
     seen: list[str] = field(default_factory=list)
     largest: list[Any] = field(default_factory=list)  # magnitudes of the gradients seen, to be joined
     unmeasured: list[Any] = field(default_factory=list)  # the gradients seen since `measure`
@@ -145,6 +146,8 @@ class Pass:
 
     def note(self, name: str, gradient: Any, scale: int) -> None:
         self.gradients[name], self.scales[name] = gradient, scale
+        if self.take:
+            self.take(name, gradient)
         if self.observe:
             self.observe(layer_of(name), f"gradient of {name}", gradient)
 

@@ -17,6 +17,7 @@ from triton.runtime.driver import driver
 from triton.runtime.jit import JITFunction
 
 from mamba_integer.backends import load
+from mamba_integer.backends.triton import compiled_for
 from mamba_integer.backends.triton.sha256 import byte_roots
 from mamba_integer.conformance.engine.cases import draw_case
 from mamba_integer.conformance.engine.judge import variant_of, variants
@@ -99,4 +100,6 @@ def compile_all(target: str, ops: list[str]) -> dict[str, dict[str, dict]]:
 
 if __name__ == "__main__":
     with trusted_values():
-        print(json.dumps({"triton": triton.__version__, "kernels": compile_all(sys.argv[1], sys.argv[2:])}))
+        constants = {op: sorted(compiled_for(op)) for op in sys.argv[2:] if op in OPS}
+        kernels = compile_all(sys.argv[1], sys.argv[2:])
+        print(json.dumps({"triton": triton.__version__, "kernels": kernels, "constants": constants}))

@@ -59,8 +59,9 @@ def test_kernels_compile_without_a_gpu(target, share, run_process):
     script = Path(__file__).with_name("compile_kernels.py")
     done = run_process([sys.executable, script, target, *ops], env=os.environ | {"TRITON_INTERPRET": "0"})
     assert done.code == 0, done.err[-3000:]
-    kernels = json.loads(done.out)["kernels"]
+    kernels, constants = (json.loads(done.out)[name] for name in ("kernels", "constants"))
     assert set(kernels) == set(ops)
+    assert constants.get("saturate", ["bits"]) == ["bits"] and constants.get("saturating_add", []) == []
     assert all(kernels[op] for op in ops), f"ops that launch no kernel: {[op for op in ops if not kernels[op]]}"
     names = {name for op in ops for name in kernels[op]}
     assert {name for name in GLUON[target] if GLUON_KERNELS[name] in families} <= names

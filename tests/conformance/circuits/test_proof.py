@@ -4,7 +4,6 @@ The set-up is made by one party, who could forge proofs with what it must forget
 """
 
 import groth16py
-import numpy as np
 import pytest
 
 from mamba_integer.conformance.circuits.constraints import MODULUS
@@ -12,6 +11,8 @@ from mamba_integer.conformance.circuits.files import r1cs_bytes, wtns_bytes
 from mamba_integer.conformance.circuits.lowering import lower
 from mamba_integer.conformance.circuits.networks import BLOCK_KINDS, block_statement, small_config
 from mamba_integer.spec.contract import find_op
+
+from .scans import scan
 
 STEPS = 1000
 
@@ -28,16 +29,6 @@ def assert_proved(statement, folder):
         forged = list(public)
         forged[place] += 1
         assert not verifier.verify(proof, forged)
-
-
-def scan(steps):
-    """Return a scan of one state element over many steps, in formats that leave neither roundings nor saturations."""
-    random = np.random.default_rng(0)
-    x, n = random.integers(-127, 128, (1, steps, 1, 1)), random.integers(0, 32001, (1, steps, 1))
-    b, c = random.integers(-127, 128, (2, 1, steps, 1))
-    arrays = [x.astype(np.int16), n.astype(np.int16), b.astype(np.int8), c.astype(np.int8)]
-    arrays += [np.array([3], np.int16), np.array([[[[-77]]]], np.int32)]
-    return arrays, dict(k=15, n_max=32000, s_v=0, s_h=0, s_y=24, convex=0)
 
 
 # Longer than other tests: the length is what the claim is about.

@@ -16,8 +16,11 @@ from mamba_integer.conformance.circuits.constraints import (
     multiply,
     value_of,
 )
-from mamba_integer.conformance.circuits.lowering import lower
+from mamba_integer.conformance.circuits.counts import usual_case
+from mamba_integer.conformance.circuits.lowering import PRIVATE, Builder, lower
 from mamba_integer.spec import integers
+from mamba_integer.spec.bounds import Interval
+from mamba_integer.spec.contract import find_op
 
 from .solver import assignments
 
@@ -36,6 +39,9 @@ UNARY = {
     "comparison with a power of two": (lambda x: rules.greater_equal(rules.absolute(x), 4), lambda x: int(abs(x) >= 4)),
     "square": (lambda x: multiply(x, x), lambda x: x * x),
     "root": (lambda x: rules.isqrt(multiply(x, x)), abs),
+    "root that is always 7": (lambda x: rules.isqrt(add(x, 56)), lambda x: 7),
+    "quotient that is always 1": (lambda x: rules.floor_divide(add(x, 22), 15), lambda x: 1),
+    "choice by a number": (lambda x: rules.where(x, 5, 3), lambda x: 5 if x else 3),
 }
 
 
@@ -79,13 +85,54 @@ def test_every_assignment_gives_the_right_result_of_two(name, value, other):
     assert outputs(circuit, rule(x, s), {1: value, 2: other}) == {right(value, other)}
 
 
-def test_a_private_input_is_held_in_its_range():
-    for forged in range(-9, 10):
-        circuit = Circuit()
-        x = circuit.wire(0, -5, 4)
-        rules.require_range(x, x.range)
-        possible = any(True for _ in assignments(circuit, {1: forged % MODULUS}))
-        assert possible == (-5 <= forged <= 4)
+# One value alone, two, a power of two of them, and others.
+@pytest.mark.parametrize(
+    "bounds", [(0, 0), (3, 3), (-2, -2), (0, 1), (-1, 0), (3, 4), (-5, 4), (0, 7), (-4, 3), (2, 7)]
+)
+def test_a_private_input_is_held_in_its_range(bounds):
+    low, high = bounds
+    for forged in range(-12, 13):
+        builder = Builder()
+        builder.input("x", np.array([low]), Interval(low, high), PRIVATE)
+        possible = any(True for _ in assignments(builder.circuit, {builder.private[0]: forged % MODULUS}))
+        assert possible == (low <= forged <= high)
+
+
+def forged(statement, wire, value):
+    values = list(statement.circuit.values)
+    values[wire] = value
+    return statement.circuit.unsatisfied(values)
+
+
+def test_a_private_input_of_one_value_has_it():
+    arrays = scan_arrays()
+    arrays[2] = np.zeros_like(arrays[2])  # base, at most n_max
+    statement = lower("selective_scan_step", arrays, dict(k=8, n_max=0, s_v=4, s_h=2, s_y=3, convex=1), {"base"})
+    assert forged(statement, statement.private[0], 0) == []
+    assert forged(statement, statement.private[0], 5)
+
+
+def test_a_private_input_without_weight_is_held_in_its_range():
+    packed = find_op("pack_ternary")(np.zeros((2, 4), np.int8))
+    arrays = [np.array([[10, -3, 5, 127]], np.int8), np.array([0], np.int32), packed]
+    statement = lower("ternary_linear", arrays, dict(num=1, shift=0), private={"u"}, fixed={"e"})
+    for wire in statement.private:
+        assert forged(statement, wire, 128)
+
+
+def test_an_output_that_no_input_changes_is_public():
+    packed = find_op("pack_ternary")(np.zeros((2, 4), np.int8))
+    arrays = [np.array([[10, -3, 5, 127]], np.int8), np.array([0], np.int32), packed]
+    statement = lower("ternary_linear", arrays, dict(num=1, shift=0), fixed={"e"})
+    assert statement.public_values == [0, 0, 10, MODULUS - 3, 5, 127]
+    for wire in statement.public[:2]:
+        assert forged(statement, wire, 1)
+
+
+def test_a_private_table_is_refused():
+    case = usual_case("dyadic_transform")
+    with pytest.raises(CircuitError, match="argument lam: found private, allowed fixed: the sizes and parameters"):
+        lower(case.op, case.arrays, case.parameters, {"lam"})
 
 
 def test_products_that_the_field_does_not_hold_are_refused():
@@ -95,16 +142,31 @@ def test_products_that_the_field_does_not_hold_are_refused():
         multiply(x, x)
 
 
+def test_a_root_whose_bits_may_wrap_is_refused():
+    # Bits allow a root of twice its range, so a square of four times its own.
+    with pytest.raises(FieldOverflowError, match="252 bits, allowed 251"):
+        rules.isqrt(Circuit().wire(0, 0, (1 << 250) - 1))
+
+
+def test_wires_of_one_value_are_refused():
+    with pytest.raises(CircuitError, match="found wires whose one value is 3, allowed that number itself"):
+        Circuit().wire(3, 3, 3)
+
+
 def test_an_input_outside_its_range_has_no_witness():
     with pytest.raises(CircuitError, match=r"found 8, allowed \[-7, 7\]"):
         Circuit().wire(8, -7, 7)
 
 
-def scan_step():
+def scan_arrays():
     int8, int16 = np.int8, np.int16
     arrays = [np.array([[-12800]], int16), np.array([[-7]], int16), np.array([[128]], int16)]
     arrays += [np.array([[3]], int8), np.array([[-5]], int8), np.array([2], int16), np.array([[[-77]]], np.int32)]
-    return lower("selective_scan_step", arrays, dict(k=8, n_max=250, s_v=4, s_h=2, s_y=3, convex=1))
+    return arrays
+
+
+def scan_step():
+    return lower("selective_scan_step", scan_arrays(), dict(k=8, n_max=250, s_v=4, s_h=2, s_y=3, convex=1))
 
 
 def test_no_wire_of_a_step_may_change_alone():

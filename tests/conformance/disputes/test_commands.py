@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -29,26 +30,22 @@ def test_the_page_leads_to_the_verdict(cli, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(EXAMPLES))
     monkeypatch.chdir(tmp_path)
     (block,) = [one for one in re.findall(r"```sh\n(.*?)```", PAGE.read_text(), re.DOTALL) if "liar" in one]
+    (copied,) = re.findall(r"^cp -r (\S+) remote$", block, re.MULTILINE)
+    shutil.copytree(CONFORMANCE.parent / copied, "remote")
     commands = [shlex.split(line, comments=True) for line in block.splitlines() if line.startswith("mamba-integer ")]
-    assert [words[1] for words in commands] == [
-        "commit",
-        "audit",
-        "commit",
-        "audit",
-        "dispute",
-        "open",
-        "open",
-        "referee",
-    ]
+    names = "audit commit commit audit dispute open open referee"
+    assert [words[1] for words in commands] == names.split()
     done = [cli(*words[1:]) for words in commands]
     assert [one.code for one in done] == [0, 0, 0, 1, 1, 0, 0, 1]
-    _, accepted, _, refused, disputed, _, _, refereed = (one.out for one in done)
-    assert accepted.startswith("accepted: root ") and "equal" in accepted
+    accepted, made, _, refused, disputed, _, _, refereed = (one.out for one in done)
+    root = re.search(r"accepted: root (\w+)\.\.\.", block)[1]
+    assert accepted.startswith(f"accepted: root {root}") and "equal" in accepted
+    assert f"root {root}" in made
     assert refused.startswith("FALSE: leaf 15.2.12 (call 15, layers.1, ssd_chunk_scan_step)")
     for verdict in (disputed, refereed):
         assert "leaf 15.2.12" in verdict and verdict.splitlines()[-1].startswith("liar: theirs")
     assert "ssd_chunk_scan_step on theirs" in refereed and "0x00000001" in refereed  # the failure card
-    failures = json.loads(cli("dispute", "theirs", "mine", "--model", "tiny", "--json").out)["failures"]
+    failures = json.loads(cli("dispute", "theirs", "remote", "--model", "tiny", "--json").out)["failures"]
     assert [one["got"] ^ one["want"] for one in failures] == [1]  # the openings lie beside the transcripts
     code, _, err = cli("open", "theirs", "--leaf", "15.2.12", "--model", "tiny")
     assert code == 2 and "another leaf than the committed one" in err
