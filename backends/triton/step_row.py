@@ -19,7 +19,21 @@ from .norm import scaled_row
 from .step_exchange import hand_over, handed, wait_for
 from .step_products import elements, planes_of, quantised, sums_of_planes, weights_of
 from .step_row_scans import scan_channels, scan_heads
-from .step_shape import BIAS, CONV, IN_PROJ, KIND, MAMBA1_KIND, NORM, OUT_PROJ, PITCH, TAPS, X_PROJ, array, block_of, if_there
+from .step_shape import (
+    BIAS,
+    CONV,
+    IN_PROJ,
+    KIND,
+    MAMBA1_KIND,
+    NORM,
+    OUT_PROJ,
+    PITCH,
+    TAPS,
+    X_PROJ,
+    array,
+    block_of,
+    if_there,
+)
 from .ternary_product import scale_sum
 
 # What a launch does with its layers.
