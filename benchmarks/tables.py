@@ -172,8 +172,8 @@ def ranks_table(report: dict[str, Any]) -> str:
         speed, share = f"{line['tokens_per_second']:,.0f}", f"{line['share_of_linear']:.0%}"
         head.append(f"| {line['ranks']} | {line['batch']} | {speed} | {share} | `{line['hash'][:16]}…` |")
     note = (
-        f"`{report['config']}`, rows of {report['length']} tokens, {report['steps']} timed steps, one rank per GPU over "
-        f"NCCL, on {report['devices']['triton']}, specification {report['spec_version']}, {report['date'][:10]}, commit "
+        f"`{report['config']}`, rows of {report['length']} tokens, {report['steps']} timed steps, one rank per GPU, on "
+        f"{report['devices']['triton']}, specification {report['spec_version']}, {report['date'][:10]}, commit "
         f"{report['commit'][:10]}. Lines of equal rows end with one hash."
     )
     return "\n".join([*head, "", note])
