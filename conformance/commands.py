@@ -88,7 +88,7 @@ def conform_command(
         bool, typer.Option("--implemented", help="Check only the ops that the backends have.")
     ] = False,
     device: Device = None,
-    preset: Annotated[str, typer.Option(help=f"Number of cases: {' or '.join(PRESETS)}.")] = "minimal",
+    preset: Annotated[str, typer.Option(help=f"Number of cases: {', '.join(PRESETS)}.")] = "minimal",
     seed: Seed = 0,
     exhaustive: Annotated[
         bool, typer.Option("--exhaustive", help="Also try every input of the ops that have few enough.")

@@ -91,7 +91,9 @@ def generate_command(
     save_state: Annotated[
         Path | None, typer.Option(help="Save the state after the text to this file, to go on later.")
     ] = None,
-    load_state: Annotated[Path | None, typer.Option(help="Go on from such a file; prompts are then optional.")] = None,
+    load_state: Annotated[
+        Path | None, typer.Option(help="Continue from a saved state; prompts are then optional.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Generate text after each prompt, which is read from stdin where none is given.

@@ -206,7 +206,7 @@ def audit_command(
     device: Device = None,
     as_json: Json = False,
 ) -> None:
-    """Audit a transcript: run stretches of it again that are drawn now, and compare every leaf.
+    """Audit a transcript: draw stretches of the run, run them again, and compare every leaf.
 
     A stretch is the calls between two saved states. The first is always run again, because a false prompt or false
     weights show there. Exit code 0: every leaf was equal, 1: one differs, 2: a usage error or a damaged transcript.

@@ -15,7 +15,9 @@ from ..presets import PRESETS
 if TYPE_CHECKING:
     from ..engine.vector import Vector
 
-app = typer.Typer(help="Vectors in files: calls with all their integers, for machines that no suite can reach.")
+app = typer.Typer(
+    help="Export and check vectors: calls with all their integers, for machines beyond the suite's reach."
+)
 Folder = Annotated[Path, typer.Argument(help="The folder of the vectors.")]
 KINDS = ("jsonl", "npy", "hex", "c-header")
 
@@ -24,7 +26,7 @@ KINDS = ("jsonl", "npy", "hex", "c-header")
 def export_command(
     folder: Folder,
     op: Annotated[list[str] | None, typer.Option(help="Only this op; may be repeated.")] = None,
-    preset: Annotated[str, typer.Option(help=f"How many cases: {' or '.join(PRESETS)}.")] = "minimal",
+    preset: Annotated[str, typer.Option(help=f"Number of cases: {', '.join(PRESETS)}.")] = "minimal",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the drawn cases.")] = 0,
     form: Annotated[str, typer.Option("--format", help=f"Files beside the JSON lines: {', '.join(KINDS)}.")] = "jsonl",
     as_json: Json = False,

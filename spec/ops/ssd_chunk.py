@@ -267,7 +267,7 @@ def ssd_chunk_scan(
     s_h: int,
     s_y: int,
 ) -> tuple[Int16Array, Int32Array, Int8Array, Int32Array, Int8Array, Int32Array]:
-    """Run the chunked Mamba-2 scan over a sequence; return its outputs and the state that continues it.
+    """Run the chunked Mamba-2 scan over a sequence; return its outputs and final state.
 
     In exact numbers, with ``D_i`` the sum of d / 4096 from the chunk's start to position i, and h at its start,
 
@@ -353,7 +353,7 @@ def ssd_chunk_scan_step(
     s_h: int,
     s_y: int,
 ) -> tuple[Int16Array, Int32Array, Int8Array, Int32Array, Int8Array, Int32Array]:
-    """Run one step of `ssd_chunk_scan`; return the next output and the state that continues it.
+    """Run one step of `ssd_chunk_scan`; return its output and the new state.
 
     Examples
     --------
