@@ -44,6 +44,18 @@ def taken(opened, new, fill, q):
     return tl.where((q < fill)[:, None], opened, tl.where((q == fill)[:, None], new[None, :], 0))
 
 
+@triton.jit
+def output_sum(scores, before, inputs, column, weight, last, carried_bits):
+    """Return the sum of a position's output without its skip: of the open chunk's inputs, and of the state."""
+    lag = tl.minimum((-column + (last >> FRACTION_BITS)).to(tl.uint32), 31).to(tl.int32)
+    mixed = (scores * weight) >> lag
+    e = row_exponent(tl.max(tl.abs(mixed), 0))
+    within = tl.sum(round_by(mixed, tl.zeros_like(mixed) + e)[:, None] * inputs, 0)
+    power_of_fraction = fraction_power(last)
+    total = within.to(tl.int64) * round_by(power_of_fraction, -e + LARGEST_ROW_EXPONENT)
+    return total + before.to(tl.int64) * rounded_power(power_of_fraction, last, carried_bits)
+
+
 @triton.jit(do_not_specialize=["heads", "Q", "s_h", "shift", "unit", "weight_bits", "carried_bits", *POSITIONS])
 def step_kernel(
     y_pointer,
@@ -128,13 +140,7 @@ def step_kernel(
     sums = exponent_sums(d, q)
     last = tl.max(sums, 0)  # the position's own: sums never fall, and stay the same after it
     _, column, weight = gains(sums, d, weight_bits)
-    lag = tl.minimum((-column + (last >> FRACTION_BITS)).to(tl.uint32), 31).to(tl.int32)
-    mixed = (scores * weight) >> lag
-    e = row_exponent(tl.max(tl.abs(mixed), 0))
-    within = tl.sum(round_by(mixed, tl.zeros_like(mixed) + e)[:, None] * x, 0)
-    power_of_fraction = fraction_power(last)
-    total = within.to(tl.int64) * round_by(power_of_fraction, -e + LARGEST_ROW_EXPONENT)
-    total += before.to(tl.int64) * rounded_power(power_of_fraction, last, carried_bits)
+    total = output_sum(scores, before, x, column, weight, last, carried_bits)
     skip = tl.load(skip_pointer + head + p * 0, mask=channel, other=0).to(tl.int32)
     total += (new_x.to(tl.int32) * skip).to(tl.int64) * unit
     y = integers.saturate(integers.shift_round(total, shift.to(tl.int64)), 16).to(tl.int16)
