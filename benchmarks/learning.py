@@ -27,7 +27,7 @@ from mamba_integer.backends.app.loop import spelled_bytes, validate
 from mamba_integer.backends.files.atomic import write_json
 from mamba_integer.backends.files.corpus import prepare_corpus
 from mamba_integer.backends.files.tokenizer import ByteTokenizer
-from mamba_integer.conformance.engine.run import processes
+from mamba_integer.conformance.engine.workers import processes
 from mamba_integer.spec.model import find_config
 from mamba_integer.spec.model.config import ModelConfig
 from mamba_integer.spec.training import (
