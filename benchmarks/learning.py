@@ -27,7 +27,7 @@ from mamba_integer.backends.app.loop import spelled_bytes, validate
 from mamba_integer.backends.files.atomic import write_json
 from mamba_integer.backends.files.corpus import prepare_corpus
 from mamba_integer.backends.files.tokenizer import ByteTokenizer
-from mamba_integer.conformance.engine.run import processes
+from mamba_integer.conformance.engine.workers import processes
 from mamba_integer.spec.model import find_config
 from mamba_integer.spec.model.config import ModelConfig
 from mamba_integer.spec.training import (
@@ -156,6 +156,7 @@ def main(
     batch: int = 16,
     length: int = 1024,
     rate: Annotated[list[int] | None, typer.Option(help="Peak rates to sweep, in units of 2**-24.")] = None,
+    kind: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join((*KINDS, NARROW))}; else all.")] = None,
     seeds: int = 3,
     device: str = "cuda",
     backend: str = "triton",
@@ -203,9 +204,11 @@ def main(
                     output, environment([load(backend, device)]) | about | {"summary": summary(runs), "runs": runs}
                 )
 
-    together([(name, peak, seed) for seed in range(seeds) for peak in rates for name in KINDS])
-    best = next(line["rate"] for line in summary(runs) if line["kind"] == "integer")
-    together([(NARROW, best, seed) for seed in range(seeds)])
+    kinds = kind or [*KINDS, NARROW]
+    together([(name, peak, seed) for seed in range(seeds) for peak in rates for name in KINDS if name in kinds])
+    if NARROW in kinds:
+        best = next(line["rate"] for line in summary(runs) if line["kind"] == "integer")
+        together([(NARROW, best, seed) for seed in range(seeds)])
     shown = Table("kind", "best rate", "seeds", "bits per byte", "spread", title=f"{about['parameters']:,} parameters")
     for line in summary(runs):
         rate = f"{line['rate'] / ONE:.5f}"

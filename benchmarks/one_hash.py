@@ -24,7 +24,7 @@ from mamba_integer.backends.files.atomic import write_json
 from mamba_integer.backends.files.corpus import prepare_corpus
 from mamba_integer.backends.files.tokenizer import ByteTokenizer, tokenizer_hash
 from mamba_integer.backends.files.training import Training, training_hash
-from mamba_integer.conformance.engine.run import processes
+from mamba_integer.conformance.engine.workers import processes
 from mamba_integer.conformance.speed.measure import devices_here
 from mamba_integer.spec.model import find_config
 from mamba_integer.spec.training import (

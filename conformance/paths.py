@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from mamba_integer.backends import load
+from mamba_integer.backends import UnsupportedError, load
 from mamba_integer.spec.contract import OPS, DomainError, Op, known_size, trusted_values
 
 from .engine import replay
@@ -112,7 +112,7 @@ def possible_launches(op: str) -> set[Launch]:
                 torch.empty(shape_of(tensor.shape, at), dtype=getattr(torch, dtype), device="meta")
                 for tensor, dtype in zip(contract.inputs, dtypes, strict=True)
             ]
-            with contextlib.suppress(DomainError):
+            with contextlib.suppress(DomainError, UnsupportedError):
                 backend.call(op, arrays, {p.name: getattr(at, p.name) for p in contract.parameters})
     return taken
 

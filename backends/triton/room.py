@@ -5,6 +5,8 @@ import functools
 
 from triton.runtime.errors import OutOfResources
 
+from mamba_integer.backends.protocol import UnsupportedError
+
 from .instructions import target_name
 
 
@@ -22,6 +24,8 @@ def torch_where_too_large(torch_version, fits):
             if fits(*arrays, **parameters):
                 with contextlib.suppress(OutOfResources):
                     return kernels(*arrays, **parameters)
+            if arrays[0].is_meta:
+                raise UnsupportedError("arrays without memory have no values for the Torch version")
             return torch_version(*arrays, **parameters)
 
         return either
