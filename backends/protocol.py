@@ -3,7 +3,9 @@
 A backend is any object (a module, a class instance, a namespace) whose attributes bear the ops' names. Each takes the
 op's arrays by position and its parameters by keyword and returns an array or a tuple of arrays, as the golden op does.
 It sees NumPy arrays, unless it also has ``from_numpy(array, device)`` and ``to_numpy(array)``, and, to train,
-``concatenate(arrays, axis)``; it may have ``largest_magnitudes(arrays)``, which joins `largest_magnitude` of each, and
+``concatenate(arrays, axis)``; it may have ``largest_magnitudes(arrays)``, which joins `largest_magnitude` of each,
+``narrow_gate_gradients(dy, x, z, f, x_shift, z_shift)``, which is `silu_gate_backward` with its results in 16 bits,
+``narrow_chunk_gradients``, likewise `ssd_chunk_scan_backward` with dx after `saturate_backward`, and
 ``lion_updates(arrays, parameters)``, which runs `lion_update` on tuples of arrays with a dict of parameters each and
 returns the lists of its three results. It may implement a subset of the ops.
 

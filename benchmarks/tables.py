@@ -147,10 +147,53 @@ def model_table(report: dict[str, Any]) -> str:
     return "\n".join([*head, "", note])
 
 
-def transcripts_table(report: dict[str, Any]) -> str:
-    """Return the time of plain and of committed runs."""
-    head = ["| run | plain, ms | a leaf per layer | a leaf per op |", "| --- | ---: | ---: | ---: |"]
+def lookup_table(report: dict[str, Any]) -> str:
+    """Return rows and tables of a system with lookups, beside constraints of the same work here."""
+    titles = ["work", "form for EZKL", "rows", "LogRows", "function tables", "depth", "set-up, s", "proof, s"]
+    titles += ["op here", "constraints", "depth"]
+    head = ["| " + " | ".join(titles) + " |", "| --- | --- |" + " ---: |" * 6 + " --- |" + " ---: |" * 2]
     for row in report["rows"]:
+        cells = [row["work"], row["form"], f"{row['rows']:,}", row["logrows"], row["function_tables"], row["depth"]]
+        cells += [f"{row[name]:.0f}" if name in row else "" for name in ("setup_s", "prove_s")]
+        for name, counts in row["ours"].items() or [("", None)]:
+            ours = [name, f"{counts['constraints']:,}", counts["depth"]] if counts else [name, "", ""]
+            head.append("| " + " | ".join(map(str, [*cells, *ours])) + " |")
+            cells = [""] * len(cells)
+    versions = report["versions"]
+    exact = all(row.get("exact", True) for row in report["rows"])
+    note = (
+        f"EZKL {versions['ezkl']}, onnx {versions['onnx']}, {report['machine']}, {report['date'][:10]}. Seconds are "
+        "those of all processors together; the set-up leaves out the powers of tau, which were made here too."
+        f"{' The forms in integers gave exactly the integers that they must give.' if exact else ''}"
+    )
+    return "\n".join([*head, "", note])
+
+
+def circuits_table(report: dict[str, Any]) -> str:
+    """Return the cost of proving scans and blocks."""
+    phases = {"lower_s": "lower", "setup_s": "set up", "prove_s": "prove", "verify_s": "verify"}
+    head = [
+        f"| circuit | constraints | {', '.join(phases.values())}, s | in all, s | processors, s |",
+        "| --- |" + " ---: |" * 4,
+    ]
+    for row in sorted(report["rows"], key=lambda row: (row["circuit"], row.get("tokens", 0), row["constraints"])):
+        sizes = [f"{name} {row[name]}" for name in ("steps", "d_model", "d_inner", "d_state", "tokens") if name in row]
+        seconds = [row[phase] for phase in phases]
+        cells = f"{', '.join(f'{s:.2f}' for s in seconds)} | {sum(seconds):,.1f} | {row['cpu_s']:,.1f}"
+        head.append(f"| `{row['circuit']}`, {', '.join(sizes)} | {row['constraints']:,} | {cells} |")
+    note = (
+        f"Groth16 over BN254 with groth16py {report['versions']['groth16py']}: proofs of "
+        f"{report['rows'][0]['proof_bytes']} bytes, a set-up {report['setup']}. {report['machine']}, "
+        f"{report['date'][:10]}, commit {report['commit'][:10]}, beside other work (a load of {report['load']})."
+    )
+    return "\n".join([*head, "", note])
+
+
+def transcripts_table(*reports: dict[str, Any]) -> str:
+    """Return the time of plain and of committed runs; the reports are of one machine and commit."""
+    report = reports[0]
+    head = ["| run | plain, ms | a leaf per layer | a leaf per op |", "| --- | ---: | ---: | ---: |"]
+    for row in [row for one in reports for row in one["rows"]]:
         plain, layer, op = (row["seconds"][kind] for kind in ("plain", "layer", "op"))
         more = " | ".join(f"{seconds * 1e3:,.1f} ({seconds / plain - 1:+.0%})" for seconds in (layer, op))
         head.append(f"| {row['work']} `{row['config']}`, {row['tokens']} tokens | {plain * 1e3:,.1f} | {more} |")
@@ -227,6 +270,9 @@ def blocks() -> dict[str, dict[str, str]]:
             "learning-h100": learning_table(result("learning-h100")),
             "learning-cpu": learning_table(result("learning-cpu")),
             "transcripts-cpu": transcripts_table(result("transcripts-cpu")),
+            "transcripts-h100": transcripts_table(*(result(f"transcripts-{name}-h100") for name in ("verse", "base"))),
+            "circuits-cpu": circuits_table(result("circuits-cpu")),
+            "lookup-circuits-cpu": lookup_table(result("lookup-circuits-cpu")),
         },
     }
 

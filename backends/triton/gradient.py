@@ -129,6 +129,12 @@ def round_to_int16_kernel(y_pointer, x_pointer, size, shift, BLOCK: tl.constexpr
     tl.store(y_pointer + offset, y.to(tl.int16), mask=offset < size)
 
 
+@triton.jit
+def passed(e, y, limit: tl.constexpr):
+    """Return gradients that a saturated y passes: at an end of its range, those that lead back."""
+    return tl.where(y == limit, tl.maximum(e, 0), tl.where(y == -limit, tl.minimum(e, 0), e))
+
+
 @implements(ops.saturate_backward)
 def saturate_backward(dy, y, *, shift):
     dx = torch.empty(dy.shape, dtype=torch.int16, device=dy.device)
@@ -140,8 +146,7 @@ def saturate_backward_kernel(dx_pointer, dy_pointer, y_pointer, size, shift, lim
     offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     dy = tl.load(dy_pointer + offset, mask=offset < size, other=0).to(tl.int64)
     y = tl.load(y_pointer + offset, mask=offset < size, other=0).to(tl.int32)
-    e = integers.saturate(integers.shift_even(dy, shift.to(tl.int64)), 16)
-    e = tl.where(y == limit, tl.maximum(e, 0), tl.where(y == -limit, tl.minimum(e, 0), e))
+    e = passed(integers.saturate(integers.shift_even(dy, shift.to(tl.int64)), 16), y, limit)
     tl.store(dx_pointer + offset, e.to(tl.int16), mask=offset < size)
 
 

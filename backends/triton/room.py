@@ -13,7 +13,7 @@ def at_most(registers):
     return {"maxnreg": registers} if registers and target_name() == "cuda" else {}
 
 
-def torch_where_too_large(torch_op, fits):
+def torch_where_too_large(torch_version, fits):
     """Decorate an op's kernels: its Torch version runs where they fit no device, or not the one at hand."""
 
     def decorate(kernels):
@@ -22,7 +22,7 @@ def torch_where_too_large(torch_op, fits):
             if fits(*arrays, **parameters):
                 with contextlib.suppress(OutOfResources):
                     return kernels(*arrays, **parameters)
-            return torch_op.kernel(*arrays, **parameters)
+            return torch_version(*arrays, **parameters)
 
         return either
 

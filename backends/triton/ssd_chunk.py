@@ -30,7 +30,7 @@ GRID_WORDS, GROUP = 16, 4  # of a program that lays out: words of four channels 
 FEW_CHANNELS = 16  # of a program that walks alone
 FEWEST_WALKS, FEW_CHUNKS = 128, 16
 STAGES, MOST_STAGED = 3, 1 << 13  # and the tiles of which three programs then share a processor
-REGISTERS, GRID_REGISTERS = 168, None  # of a thread: with 168, three programs of four warps share a processor
+REGISTERS, GRID_REGISTERS = 168, 128  # of a thread: three and four programs of four warps then share a processor
 
 
 @triton.jit
@@ -180,7 +180,7 @@ def fits(x, d, b, c, skip, h, open_x, *rest, **parameters):
 
 
 @implements(ops.ssd_chunk_scan)
-@torch_where_too_large(torch_version.ssd_chunk_scan, fits)
+@torch_where_too_large(torch_version.ssd_chunk_scan.kernel, fits)
 def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_y):
     batch, length, heads, width = x.shape
     states, chunk = h.shape[-1], open_x.shape[1]

@@ -16,6 +16,7 @@ from mamba_integer.spec.ops import ssd_chunk as definition
 from mamba_integer.spec.ops import ssd_chunk_backward as backward
 
 from . import integers
+from .gradient import saturate_backward
 from .launch import ALIGNMENT_BYTES, ceil_div, launch
 from .launch import aligned as aligned_array
 from .room import at_most, torch_where_too_large
@@ -157,6 +158,7 @@ def chunk_kernel(
     carried_shift,
     gradient_bits,
     one,
+    NARROW: tl.constexpr,
     TILE: tl.constexpr,
     CHANNELS: tl.constexpr,
     STATES: tl.constexpr,
@@ -222,7 +224,12 @@ def chunk_kernel(
         through = tl.dot(back, low, through, out_dtype=tl.int32)
         leaving += tl.sum(through.to(tl.int64) * wide_x, 1)
         dx += rescale_short(through, -r + 17, one)
-        tl.store(dx_pointer + across, put(dx, s_x), mask=inside)
+        dx = put(dx, s_x)
+        if NARROW:
+            # Of a saturated x, only a gradient that leads back passes.
+            least, most = tl.where(wide_x == 127, 0, -32767), tl.where(wide_x == -127, 0, 32767)
+            dx = tl.minimum(tl.maximum(dx, least), most).to(tl.int16)
+        tl.store(dx_pointer + across, dx, mask=inside)
 
     # What crosses the decay of a position, and what its gate lets through.
     tl.store(sums_pointer + at * STATES + s, sums)
@@ -247,20 +254,36 @@ def fits(dy, x, d, b, c, skip, h, dh, *, q, **parameters):
 
 
 @implements(ops.ssd_chunk_scan_backward)
-@torch_where_too_large(torch_version.ssd_chunk_scan_backward, fits)
-def ssd_chunk_scan_backward(dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b, s_c):
+@torch_where_too_large(torch_version.ssd_chunk_scan_backward.kernel, fits)
+def ssd_chunk_scan_backward(*arrays, **parameters):
+    return gradients(torch.int32, *arrays, **parameters)
+
+
+def narrowed(dy, x, *others, **parameters):
+    dx, *rest = ssd_chunk_scan_backward.kernel(dy, x, *others, **parameters)
+    return saturate_backward.kernel(dx, x, shift=0), *rest
+
+
+@torch_where_too_large(narrowed, fits)
+def narrow_chunk_gradients(*arrays, **parameters):
+    """Return `ssd_chunk_scan_backward`, its dx after `saturate_backward` with x, in the same launches."""
+    return gradients(torch.int16, *arrays, **parameters)
+
+
+def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b, s_c):
     batch, length, heads, width = x.shape
     states, chunk, device = h.shape[-1], 1 << q, x.device
     dy, x, b, c, h, dh = map(aligned_array, (dy, x, b, c, h, dh))
     dskip = torch.zeros(heads, dtype=torch.int64, device=device)
     if not x.numel():
         db, dc = (torch.zeros(a.shape, dtype=torch.int32, device=device) for a in (b, c))
-        return torch.empty_like(x, dtype=torch.int32), torch.zeros_like(d, dtype=torch.int32), db, dc, dskip, dh.clone()
+        return torch.empty_like(x, dtype=dtype), torch.zeros_like(d, dtype=torch.int32), db, dc, dskip, dh.clone()
 
     def empty(*shape, dtype=torch.int32):
         return torch.empty(shape, dtype=dtype, device=device)
 
-    dx, dd, db, dc = (empty(*a.shape) for a in (x, d, b, c))
+    dx = empty(*x.shape, dtype=dtype)
+    dd, db, dc = (empty(*a.shape) for a in (d, b, c))
     chunks = ceil_div(length, chunk)
     tile, padded = max(chunk, LEAST_TILE), max(triton.next_power_of_2(states), LEAST_TILE)
     channels, block = max(triton.next_power_of_2(width), LEAST_TILE), min(padded, SHARED_STATES)
@@ -327,6 +350,7 @@ def ssd_chunk_scan_backward(dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_
         definition.weight_bits(states),
         definition.sum_bits(states) - definition.DECAY_BITS + backward.ENERGY_BITS,
         *(bits, 1),
+        NARROW=dtype == torch.int16,
         CHANNELS=min(channels, CHUNK_CHANNELS),
         STATES=padded,
         num_warps=warps,
@@ -355,4 +379,4 @@ def ssd_chunk_scan_backward(dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_
     return dx, dd, db, dc, dskip, start
 
 
-__all__ = ["ssd_chunk_scan_backward"]
+__all__ = ["narrow_chunk_gradients", "ssd_chunk_scan_backward"]

@@ -72,21 +72,6 @@ def run(y, end, x, mod, base, b, c, skip, h, formats, steps):
 
 if HAS_GLUON:
     CLAMPED = gl.constexpr("{ .reg .s32 t; add.s32 t, $1, $2; min.s32 t, t, $3; max.s32 $0, t, 0; }")
-    # Four products of int16 x, each of them alone, and int8 of a word, plus four int32.
-    PRODUCTS = gl.constexpr(
-        "{ .reg .b32 low, high; and.b32 low, $4, 0xffff; shl.b32 high, $4, 16;"
-        " dp2a.lo.s32.s32 $0, low, $8, $9; dp2a.lo.s32.s32 $1, high, $8, $10;"
-        " dp2a.hi.s32.s32 $2, low, $8, $11; dp2a.hi.s32.s32 $3, high, $8, $12; }"
-    )
-    # Four states times int8 of a word: the sum over their low halves, that over their high halves, and two zeros.
-    HALVES = gl.constexpr(
-        "{ .reg .b32 a, b, none; mov.b32 none, 0;"
-        " prmt.b32 a, $4, $5, 0x5410; prmt.b32 b, $6, $7, 0x5410;"
-        " dp2a.lo.u32.s32 $0, a, $8, none; dp2a.hi.u32.s32 $0, b, $8, $0;"
-        " prmt.b32 a, $4, $5, 0x7632; prmt.b32 b, $6, $7, 0x7632;"
-        " dp2a.lo.s32.s32 $1, a, $8, none; dp2a.hi.s32.s32 $1, b, $8, $1;"
-        " mov.b32 $2, none; mov.b32 $3, none; }"
-    )
 
     @gluon.jit
     def clamped_sum(a, b, highest):
@@ -94,44 +79,31 @@ if HAS_GLUON:
         return gl.inline_asm_elementwise(CLAMPED, "=r,r,r,r", [a, b, highest], dtype=gl.int32, is_pure=True, pack=1)
 
     @gluon.jit
-    def lane_products(lane, word, added):
-        """Return an int16 of each lane, in int32, times each int8 of a row, plus ``added``, a tile."""
-        lanes, _ = gl.broadcast(lane[:, None], added)
-        words, _ = gl.broadcast(word[None, :], added)
-        constraints: gl.constexpr = "=&r,=&r,=&r,=&r,r,r,r,r,r,r,r,r,r"
-        factors = [lanes, words, added]
-        return gl.inline_asm_elementwise(PRODUCTS, constraints, factors, dtype=gl.int32, is_pure=True, pack=4)
-
-    @gluon.jit
-    def lane_sums(a, word, lanes: gl.constexpr):
-        """Return the sum over each lane's states of a tile times int8 of a row, in int64."""
-        words, _ = gl.broadcast(word[None, :], a)
-        constraints: gl.constexpr = "=&r,=&r,=&r,=&r,r,r,r,r,r"
-        halves = gl.inline_asm_elementwise(HALVES, constraints, [a, words], dtype=gl.int32, is_pure=True, pack=4)
-        low, high = gl.split(gl.reshape(halves, [a.shape[0], a.shape[1] // 2, 2]))
-        low, high = gl.convert_layout(gl.sum(low, axis=1), lanes), gl.convert_layout(gl.sum(high, axis=1), lanes)
-        return high.to(gl.int64) * 65536 + low
-
-    @gluon.jit
-    def input_of(x, b, s_v, like, FINER: gl.constexpr):
+    def input_of(x, b, s_v, FINER: gl.constexpr):
         """Return v, a tile; FINER says that s_v is negative."""
+        product = x[:, None] * b[None, :]
         if FINER:
-            return lane_products(x, b, gl.zeros_like(like)) << -s_v
+            return product << -s_v
         else:
-            return lane_products(x, b, gl.zeros_like(like) + ((1 << s_v) >> 1)) >> s_v
+            return (product + ((1 << s_v) >> 1)) >> s_v
+
+    @gluon.jit
+    def state_sums(a, b, lanes: gl.constexpr):
+        """Return the sums over the states of a tile times b, in int64."""
+        return gl.convert_layout(gl.sum(a.to(gl.int64) * b.to(gl.int64)[None, :], axis=1), lanes)
 
     @gluon.jit
     def state_of(h, base, x, mod, b, formats, CONVEX: gl.constexpr, FINER: gl.constexpr):
-        """Return the states of a tile after a step, of x and mod in int32."""
+        """Return the states of a tile after a step, of x, mod and b in int32."""
         n_max, k, s_v = formats
         n = clamped_sum(base, mod[:, None], n_max)
-        v = input_of(x, b, s_v, h, FINER)
+        v = input_of(x, b, s_v, FINER)
         decaying = h - v if CONVEX else h
         return ((decaying.to(gl.int64) * n) >> k.to(gl.int64)).to(gl.int32) + v
 
     @gluon.jit
     def output_of(h, x, c, skip, s_h, s_y, COARSER: gl.constexpr, lanes: gl.constexpr):
-        total = lane_sums(h >> s_h if COARSER else h, c, lanes) + x.to(gl.int64) * skip
+        total = state_sums(h >> s_h if COARSER else h, c, lanes) + x.to(gl.int64) * skip
         rounded = (total + ((gl.full([], 1, gl.int64) << s_y.to(gl.int64)) >> 1)) >> s_y.to(gl.int64)
         return gl.minimum(gl.maximum(rounded, -32767), 32767).to(gl.int16)
 
@@ -215,8 +187,11 @@ if HAS_GLUON:
         )
         x_steps = reinterpret(stages[0], gl.int16, [STAGES * STEPS, CHANNELS], row)
         mod_steps = reinterpret(stages[1], gl.int16, [STAGES * STEPS, CHANNELS], row)
-        b_steps = reinterpret(stages[2], gl.int8, [STAGES * STEPS, STATES], row)
-        c_steps = reinterpret(stages[3], gl.int8, [STAGES * STEPS, STATES], row)
+        # The mixtures of a block in int32: lanes would else widen them at every step, each for itself.
+        b_rows = gl.allocate_shared_memory(gl.int32, [STEPS, STATES], rows)
+        c_rows = gl.allocate_shared_memory(gl.int32, [STEPS, STATES], rows)
+        b_steps = reinterpret(b_rows, gl.int32, [STEPS, STATES], row)
+        c_steps = reinterpret(c_rows, gl.int32, [STEPS, STATES], row)
         blocks = gl.cdiv(channels, CHANNELS)
         first = gl.program_id(0) % blocks * CHANNELS
         batch = (gl.program_id(0) // blocks).to(gl.int64)
@@ -245,6 +220,9 @@ if HAS_GLUON:
             copy_inputs(stages, into, pointers, ahead, length, first, channels, wide, narrow, STEPS, CHANNELS, STATES)
             async_copy.wait_group(STAGES - 1)
             barrier()
+            b_rows.store(stages[2].index(stage).load(narrow).to(gl.int32))
+            c_rows.store(stages[3].index(stage).load(narrow).to(gl.int32))
+            barrier()
             if not OUTPUTS:
                 kept = (batch * gl.cdiv(length, STEPS) + t // STEPS) * channels + channel
                 gl.store(end_pointer + kept[:, None] * STATES + state[None, :], h, mask=(channel < channels)[:, None])
@@ -254,7 +232,7 @@ if HAS_GLUON:
                 for i in gl.static_range(UNROLLED):
                     at = stage * STEPS + u + i
                     x, mod = x_steps.index(at).load(lanes).to(gl.int32), mod_steps.index(at).load(lanes)
-                    b, c = b_steps.index(at).load(slices), c_steps.index(at).load(slices)
+                    b, c = b_steps.index(u + i).load(slices), c_steps.index(u + i).load(slices)
                     h = state_of(h, base, x, mod.to(gl.int32), b, formats, CONVEX, FINER)
                     if OUTPUTS:
                         y = output_of(h, x, c, skip, s_h, s_y, COARSER, lanes)
@@ -262,7 +240,7 @@ if HAS_GLUON:
             for u in range(whole, count):
                 at = stage * STEPS + u
                 x, mod = x_steps.index(at).load(lanes).to(gl.int32), mod_steps.index(at).load(lanes)
-                b, c = b_steps.index(at).load(slices), c_steps.index(at).load(slices)
+                b, c = b_steps.index(u).load(slices), c_steps.index(u).load(slices)
                 h = state_of(h, base, x, mod.to(gl.int32), b, formats, CONVEX, FINER)
                 if OUTPUTS:
                     y = output_of(h, x, c, skip, s_h, s_y, COARSER, lanes)

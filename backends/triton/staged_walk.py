@@ -2,8 +2,8 @@
 
 `staged_scan` leaves the states before each block of steps. The walk goes through the blocks backwards: it computes a
 block's states again into shared memory, then walks back through them. A lane holds a channel and STATES of its states,
-so what is summed over states stays in it. What is summed over channels is summed over a warp per step, kept in shared
-memory, and added to memory once per block. Integer addition has no order.
+so what is summed over states stays in it. What is summed over channels is turned in shared memory, so that a lane has a
+state of many channels: sums over a warp's lanes would take longer than all the rest. Integer addition has no order.
 """
 
 import torch
@@ -16,7 +16,6 @@ from .staged_scan import LANES, starts_of, suits
 
 STATES = 16  # of a lane
 STEPS = 16  # per block
-LIMB = gl.constexpr(24) if HAS_GLUON else 24  # bits: the sum of 32 such limbs fits int32
 
 
 def walk_back(dy, x, mod, base, b, c, skip, h, dh, formats, backward):
@@ -50,17 +49,13 @@ def walk_back(dy, x, mod, base, b, c, skip, h, dh, formats, backward):
 
 
 if HAS_GLUON:
-    from .staged_scan import clamped_sum, copy_steps, input_of, lane_products, lane_sums, state_of
+    from .staged_scan import clamped_sum, copy_steps, input_of, state_of, state_sums
 
     ROUNDED_PRODUCT = gl.constexpr(
         "{ .reg .s64 wide, half; cvt.s64.s32 half, $4; mad.wide.s32 wide, $1, $2, half; shr.s64 wide, wide, $3;"
         " cvt.u32.u64 $0, wide; }"
     )
     WIDE_ROUNDED_PRODUCT = gl.constexpr("{ .reg .s64 wide; mad.wide.s32 wide, $1, $2, $4; shr.s64 $0, wide, $3; }")
-    LIMBS = gl.constexpr(
-        "{ .reg .s64 wide; .reg .b32 low; mul.wide.s32 wide, $2, $3; cvt.u32.u64 low, wide; and.b32 $0, low, 0xffffff;"
-        " shr.s64 wide, wide, 24; cvt.u32.u64 $1, wide; }"
-    )
 
     @gluon.jit
     def scaled(x, factor, k):
@@ -77,11 +72,8 @@ if HAS_GLUON:
 
     @gluon.jit
     def channel_sums(a, lane):
-        """Return, in two limbs, the sums over a tile's channels of a times an int16 of each, below 2**46 each."""
-        lanes, _ = gl.broadcast(lane[:, None], a)
-        types: gl.constexpr = (gl.int32, gl.int32)
-        low, high = gl.inline_asm_elementwise(LIMBS, "=r,=r,r,r", [a, lanes], types, is_pure=True, pack=1)
-        return gl.sum(low, axis=0), gl.sum(high, axis=0)
+        """Return the sums over a turned tile's channels of a times an int16 of each, in int64."""
+        return gl.sum(a.to(gl.int64) * lane.to(gl.int64)[:, None], axis=0)
 
     @gluon.jit
     def shift_even(x, s):
@@ -101,7 +93,6 @@ if HAS_GLUON:
     def retreat(
         lam,
         decay_sums,
-        after,
         before,
         base,
         loaded,
@@ -110,20 +101,17 @@ if HAS_GLUON:
         FINER: gl.constexpr,
         lanes: gl.constexpr,
     ):
-        """Walk back over one step: return lam before it, the sums of w over time, and the step's other sums."""
+        """Walk back over one step: return lam before it, the sums of w over time, dv, and the sums over the states."""
         x, mod, dy, b, c = loaded
-        n_max, k, s_v, s_h, s_g, s_w = formats
+        n_max, k, s_v, s_g, s_w = formats
         n = clamped_sum(base, mod[:, None], n_max)
-        now = lam + shift_even(lane_products(dy, c, gl.zeros_like(lam)), s_g)
-        state = before - input_of(x, b, s_v, lam, FINER) if CONVEX else before
+        now = lam + shift_even(dy[:, None] * c[None, :], s_g)
+        state = before - input_of(x, b, s_v, FINER) if CONVEX else before
         state = gl.where(base + mod[:, None] == n, state, 0)
         w = wide_scaled(now, state, s_w)
         dv = scaled(now, (1 << k) - n, k) if CONVEX else now
-        db_low, db_high = channel_sums(dv, x)
-        dc_low, dc_high = channel_sums(after >> s_h, dy)
         moved = gl.convert_layout(gl.sum(w, axis=1), lanes)
-        mixed = (db_low, db_high, dc_low, dc_high)
-        return scaled(now, n, k), decay_sums + w, lane_sums(dv, b, lanes), moved, mixed
+        return scaled(now, n, k), decay_sums + w, dv, state_sums(dv, b, lanes), moved
 
     @gluon.jit
     def copy_block(
@@ -191,7 +179,8 @@ if HAS_GLUON:
         slices: gl.constexpr = gl.SliceLayout(0, tile)
         wide: gl.constexpr = gl.BlockedLayout([1, 8], [8, 4], [1, 1], [1, 0])
         narrow: gl.constexpr = gl.BlockedLayout([1, 16], [32, 1], [1, 1], [1, 0])
-        spread: gl.constexpr = gl.BlockedLayout([1, 1], [2, 16], [1, 1], [1, 0])
+        turned: gl.constexpr = gl.BlockedLayout([CHANNELS // 2, 1], [2, 16], [1, 1], [1, 0])
+        down: gl.constexpr = gl.SliceLayout(1, turned)
         rows: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [1, 0])
         row: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [0])
         stages = (
@@ -204,18 +193,20 @@ if HAS_GLUON:
         x_steps = reinterpret(stages[0], gl.int16, [2 * STEPS, CHANNELS], row)
         mod_steps = reinterpret(stages[1], gl.int16, [2 * STEPS, CHANNELS], row)
         dy_steps = reinterpret(stages[2], gl.int16, [2 * STEPS, CHANNELS], row)
-        b_steps = reinterpret(stages[3], gl.int8, [2 * STEPS, STATES], row)
-        c_steps = reinterpret(stages[4], gl.int8, [2 * STEPS, STATES], row)
-        h_steps = gl.allocate_shared_memory(
-            gl.int32, [STEPS, CHANNELS, STATES], gl.SwizzledSharedLayout(4, 2, 4, [1, 0])
-        )
-        # An array each, since stores into one wait for each other.
-        sum_steps = (
-            gl.allocate_shared_memory(gl.int32, [STEPS, STATES], row),
-            gl.allocate_shared_memory(gl.int32, [STEPS, STATES], row),
-            gl.allocate_shared_memory(gl.int32, [STEPS, STATES], row),
-            gl.allocate_shared_memory(gl.int32, [STEPS, STATES], row),
-        )
+        b_rows = gl.allocate_shared_memory(gl.int32, [STEPS, STATES], rows)
+        c_rows = gl.allocate_shared_memory(gl.int32, [STEPS, STATES], rows)
+        b_steps = reinterpret(b_rows, gl.int32, [STEPS, STATES], row)
+        c_steps = reinterpret(c_rows, gl.int32, [STEPS, STATES], row)
+        tiles: gl.constexpr = gl.SwizzledSharedLayout(4, 2, 4, [1, 0])
+        h_steps = gl.allocate_shared_memory(gl.int32, [STEPS + 1, CHANNELS, STATES], tiles)
+        dv_tile = gl.allocate_shared_memory(gl.int32, [CHANNELS, STATES], tiles)
+
+        # Channels that don't exist, into which nothing is copied, add nothing to sums.
+        nothing = gl.zeros([STEPS, CHANNELS], gl.int16, wide)
+        for side in gl.static_range(2):
+            stages[0].index(side).store(nothing)
+            stages[2].index(side).store(nothing)
+        barrier()
 
         channel_blocks, parts = gl.cdiv(channels, CHANNELS), gl.cdiv(states, STATES)
         first = gl.program_id(0) % channel_blocks * CHANNELS
@@ -246,8 +237,9 @@ if HAS_GLUON:
         kept = ((batch * blocks * channels) + channel)[:, None] * width + state[None, :]
         kept_size = channels.to(gl.int64) * width
         mixed_pointer += batch * length * parts * 2 * STATES + part * 2 * STATES
+        mixed_pointer += gl.arange(0, STATES, gl.SliceLayout(0, turned))
         formats = (n_max, k, s_v)
-        walk_formats = (n_max, k, s_v, s_h, s_g, s_w)
+        walk_formats = (n_max, k, s_v, s_g, s_w)
         fine, coarse = fine.to(gl.int64), coarse.to(gl.int64)
 
         t = (blocks - 1) * STEPS
@@ -277,38 +269,36 @@ if HAS_GLUON:
             start = gl.load(starts_pointer + kept + earlier * kept_size, mask=inside[:, None], other=0)
             async_copy.wait_group(1)
             barrier()
+            b_rows.store(stages[3].index(stage).load(narrow).to(gl.int32))
+            c_rows.store(stages[4].index(stage).load(narrow).to(gl.int32))
+            barrier()
             for u in range(count):
                 h_steps.index(u).store(h)
                 at = stage * STEPS + u
                 x, mod = x_steps.index(at).load(lanes).to(gl.int32), mod_steps.index(at).load(lanes).to(gl.int32)
-                h = state_of(h, base, x, mod, b_steps.index(at).load(slices), formats, CONVEX, FINER)
+                h = state_of(h, base, x, mod, b_steps.index(u).load(slices), formats, CONVEX, FINER)
+            h_steps.index(count).store(h)
             for i in range(count):
                 u = count - 1 - i
                 at = stage * STEPS + u
                 x, mod = x_steps.index(at).load(lanes).to(gl.int32), mod_steps.index(at).load(lanes).to(gl.int32)
                 dy = dy_steps.index(at).load(lanes).to(gl.int32)
-                x, dy = gl.where(inside, x, 0), gl.where(inside, dy, 0)  # lanes without a channel add nothing
-                loaded = (x, mod, dy, b_steps.index(at).load(slices), c_steps.index(at).load(slices))
+                loaded = (x, mod, dy, b_steps.index(u).load(slices), c_steps.index(u).load(slices))
                 before = h_steps.index(u).load(tile)
-                lam, decay_sums, through, moved, mixed = retreat(
-                    lam, decay_sums, h, before, base, loaded, walk_formats, CONVEX, FINER, lanes
+                lam, decay_sums, dv, through, moved = retreat(
+                    lam, decay_sums, before, base, loaded, walk_formats, CONVEX, FINER, lanes
                 )
-                h = before
-                for s in gl.static_range(4):
-                    sum_steps[s].index(u).store(mixed[s])
+                dv_tile.store(dv)
+                dc = channel_sums(h_steps.index(u + 1).load(turned) >> s_h, dy_steps.index(at).load(down))
+                db = channel_sums(dv_tile.load(turned), x_steps.index(at).load(down))
+                target = mixed_pointer + (t + u).to(gl.int64) * (parts * 2 * STATES)
+                gl.atomic_add(target, db, sem="relaxed")
+                gl.atomic_add(target + STATES, dc, sem="relaxed")
                 offset = (t + u) * channels
                 dx = (through << coarse) + ((dy.to(gl.int64) * skip) << fine)
                 put(dx_pointer + offset, dx, s_x, inside, SHARED)
                 put(dmod_pointer + offset, moved, s_n, inside, SHARED)
                 skip_sum += dy.to(gl.int64) * x
-            barrier()
-            step = gl.arange(0, STEPS, gl.SliceLayout(1, spread))[:, None]
-            column = gl.arange(0, STATES, gl.SliceLayout(0, spread))[None, :]
-            for s in gl.static_range(2):
-                low = reinterpret(sum_steps[2 * s], gl.int32, [STEPS, STATES], rows).load(spread).to(gl.int64)
-                high = reinterpret(sum_steps[2 * s + 1], gl.int32, [STEPS, STATES], rows).load(spread).to(gl.int64)
-                target = mixed_pointer + (t + step).to(gl.int64) * (parts * 2 * STATES) + s * STATES + column
-                gl.atomic_add(target, (high << LIMB) + low, mask=(step < count) & (column < STATES), sem="relaxed")
             h = start
 
         gl.store(end_pointer + place, lam, mask=known)

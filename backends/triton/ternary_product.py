@@ -33,11 +33,11 @@ MOST_WARPS = 8
 # Measured at 4096 x 8192.
 TILES = (
     (8, {"ROWS": 8, "COLUMNS": 64, "BYTES": 128, "num_warps": 4, "num_stages": 4}),
-    (16, {"ROWS": 16, "COLUMNS": 64, "BYTES": 128, "num_warps": 4, "num_stages": 3}),
-    (128, {"ROWS": 32, "COLUMNS": 64, "BYTES": 128, "num_warps": 4, "num_stages": 3}),
+    (16, {"ROWS": 16, "COLUMNS": 64, "BYTES": 128, "num_warps": 4, "num_stages": 4}),
+    (64, {"ROWS": 32, "COLUMNS": 64, "BYTES": 128, "num_warps": 4, "num_stages": 3}),
+    (128, {"ROWS": 64, "COLUMNS": 128, "BYTES": 64, "num_warps": 4, "num_stages": 4}),
 )
 PLANES_TILE = {"ROWS": 128, "COLUMNS": 128, "BYTES": PLANE, "num_warps": 4, "num_stages": 4}
-HOPPER_TILE = {"rows": 128, "columns": 128, "stages": 5}
 FLOAT_UNITS: bool | None = None  # whether bfloat16 multiplies where it is exact; None: where the device prefers it
 WITHOUT_INT8 = ((10, 3),)  # compute capabilities whose int8 units are a small part of their bfloat16 units
 FLOAT_SUMS = 1 << 24  # a float32 holds every integer below
@@ -80,7 +80,7 @@ def product(q, e, w, num, shift):
     fitting = [tile for most, tile in TILES if rows <= most]
     if not fitting and not units["FLOAT"] and hopper_product.suits(depth):
         fits = below_30_bits(ternary_linear_widths, K=depth, num=num, shift=shift)
-        hopper_product.product_of_planes(y, q, e, dealt(w), *scale_of(num, shift), fits, **HOPPER_TILE)
+        hopper_product.product_of_planes(y, q, e, dealt(w), *scale_of(num, shift), fits)
         return y
     tile = fitting[0] if fitting else PLANES_TILE
     programs = triton.cdiv(rows, tile["ROWS"]) * triton.cdiv(columns, tile["COLUMNS"])

@@ -227,7 +227,8 @@ def lower(
     private : names of inputs
         A proof hides them; the constraints hold them in their range.
     fixed : names of inputs
-        They are constants of the circuit, as all packed weights are, and inputs that the golden code branches on.
+        They are constants of the circuit, as all packed weights are, and inputs that the golden code branches on or
+        takes as an index.
 
     Raises
     ------

@@ -41,9 +41,9 @@ MODEL_HEAD = """
 ## A whole model
 
 These are the constraints of {tokens} tokens that the packaged model `{model}` reads (SHA-256 `{sha256:.16}…`,
-specification {spec_version}), from any state. Each call of an op is a circuit of its own: its inputs and outputs are
-public, its packed weights are constants. They were counted, not proved. A call that is too large to be lowered is
-counted by a formula in its sizes, which a test compares with small calls. `models.json` is made by
+specification {spec_version}), from any state at the start of a chunk. They were counted, not proved. Each call of an op
+is a circuit of its own: its inputs and outputs are public, its packed weights are constants. A call that is too large
+to be lowered is counted by a formula in its sizes, which a test compares with small calls. `models.json` is made by
 `python -m mamba_integer.conformance.circuits.models` in some minutes; a test fails when the counts above are newer.
 
 Calls are in parentheses, for the first layer of each kind:
@@ -61,9 +61,9 @@ each bit of it. Ternary weights are additions alone in both.
 ## Measured
 
 The op is `ternary_linear` without its scale: ternary sums of K inputs, then a rounded shift. It runs encrypted with
-Concrete {concrete}, and is proved with groth16py {groth16py} (Groth16, a set-up by one party, for demonstration).
-Decrypted results are equal to the golden op's. Seconds are those of all processors together, on {machine}, {date:.10};
-`benchmarks/encrypted.py` is run by hand.
+Concrete {concrete}, and it is proved with groth16py {groth16py} (Groth16, a set-up by one party, for demonstration).
+Decrypted results are equal to the golden op's. Seconds are those of all processors together; `benchmarks/encrypted.py`
+is run by hand. This was on {machine}, {date:.10}.
 
 | K, N | input bits | shift | encrypted: run, s | keys, s | keys, MB | bootstraps | constraints | set-up, s | proof, s |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |

@@ -67,9 +67,7 @@ def require_nonnegative(x: Number, high: int) -> None:
     """Constrain x, which is from 0 to ``high`` if the prover is honest, to as many bits as ``high`` has."""
     if value_of(x) < 0:
         raise CircuitError(f"circuit: found {value_of(x)}, allowed [0, {high}]")
-    if isinstance(x, Integer) and high == 0:
-        x.circuit.equate(x, 0)
-    elif isinstance(x, Integer):
+    if isinstance(x, Integer):
         require_bits(Integer(x.circuit, x.terms, x.constant, 0, high, x.value))
 
 

@@ -23,9 +23,9 @@ def axes(call: OpCall) -> list[str]:
     contract = find_op(call.op)
     fixed = {name for tensor in contract.inputs if isinstance(tensor, Packed) for name in tensor.dimensions}
     fixed |= {getattr(tensor, "packed", "") for tensor in contract.inputs}
-    at = {"leading": call.leading, **call.sizes, **call.parameters}
+    at: dict[str, Any] = {"leading": call.leading, **call.sizes, **call.parameters}
 
-    def ranges(changes: Mapping[str, int]) -> list[Any]:
+    def ranges(changes: dict[str, int]) -> list[Any]:
         sizes = SimpleNamespace(**at | changes)
         tensors = [tensor.range(sizes) for tensor in contract.inputs]
         return [*tensors, *(width.range for width in contract.widths(sizes).values())]

@@ -7,7 +7,7 @@ decide alone at the far place of an axis, and leading dimensions of every kind; 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import product
+from itertools import islice, product
 from random import Random
 from zlib import crc32
 
@@ -48,11 +48,14 @@ class Listed:
     make: Callable[[], Case | None]
 
 
-def listed_cases(op: str, preset: Preset) -> Iterator[tuple[Listed, Case | None]]:
-    """Yield an op's cases of up to the preset's cost; None where the domain has no such case."""
-    for listed in plans(op, preset.line):
-        if listed.cost <= preset.cost and (not preset.thin or thin(listed)):
-            yield listed, made(listed)
+def listed_cases(op: str, preset: Preset, share: int = 0, shares: int = 1) -> Iterator[tuple[Listed, Case | None]]:
+    """Yield an op's cases of up to the preset's cost, one of every ``shares``; None where the domain has no such case.
+
+    Only those are made: a case may need a search for parameters at which it says something.
+    """
+    chosen = (one for one in plans(op, preset.line) if one.cost <= preset.cost and (not preset.thin or thin(one)))
+    for listed in islice(chosen, share, None, shares):
+        yield listed, made(listed)
 
 
 @cache

@@ -25,10 +25,11 @@ from .layouts import CONTIGUOUS, has_layout
 from .purposes import purpose_of
 from .relations import RELATIONS, draw_relation
 
-SHARE, SHARE_BITS = 15, 16  # examples that run in one go, and bits of a seed that number them
+SHARE_BITS = 16  # of a seed, that number the shares
 CASES_A_RELATION_CASE = 6
-SETS_A_SHARE = 2  # of parameters for which a backend compiles an op anew
-SAME_IN_VARIANTS = ("layouts", "pairs")  # groups that the full preset alone runs again there
+CASES_A_SET = 8  # that share the parameters for which a backend compiles an op anew
+# Groups of the same few sizes, and so of the same programs: variants run them in the full preset alone, and once.
+ONE_SCHEDULE = ("layouts", "pairs")
 AGAIN = 3  # cases that run again after all: a result that a backend remembers has been overwritten since
 LEAST_ELEMENTS = 1 << 20  # of a call of many rows
 LARGE_RUNS = 3  # of each large case, in the full preset of each listed one, where it may race: anywhere but on a CPU
@@ -212,6 +213,7 @@ def _conform(judge: Judge, op: str, preset: str, run_seed: int, exhaustive: bool
 
     backend = judge.backend
     numbers = preset_for(backend, preset)
+    generated = partial(listed_cases, op, numbers, share, shares)
     judge.result.points = Counter(dict.fromkeys(points_of(op), 0))
     for case in part(extreme_cases(op, numbers.extremes)):
         judge.check_list("extremes", case)
@@ -219,17 +221,21 @@ def _conform(judge: Judge, op: str, preset: str, run_seed: int, exhaustive: bool
         for _ in range(1 if backend.device == "cpu" else LARGE_RUNS):
             judge.check_list("large", large)
     again = preset == "full" and backend.device != "cpu"
-    for _ in range(LARGE_RUNS if again else 1):
-        for listed, generated in part(listed_cases(op, numbers)):
-            judge.check_generated(listed, generated)
-    for far in part(long_cases(op)) if preset == "full" and on_cuda(backend) else ():
+    for run in range(LARGE_RUNS if again else 1):
+        for listed, case in generated():
+            if run == 0 or listed.group not in ONE_SCHEDULE:
+                judge.check_generated(listed, case)
+    # All in one share: the twin that they are compared with is first held against all that is listed.
+    last = share == shares - 1
+    for far in long_cases(op) if last and preset == "full" and on_cuda(backend) else ():
         for _ in range(LARGE_RUNS):
             judge.check_list("far ends", far)
     for case in islice(part(extreme_cases(op, numbers.extremes)), AGAIN):
         judge.check_list("again", case)
     for name in variants(backend, op):
-        _conform_variant(judge, op, numbers, name, part)
-    examples = min(SHARE, numbers.drawn - share * SHARE)
+        _conform_variant(judge, numbers, name, lambda: part(extreme_cases(op, numbers.extremes)), generated)
+    most = PRESETS[preset].share
+    examples = min(most, numbers.drawn - share * most)
     if examples > 0:
         _draw(judge, op, examples, (run_seed << SHARE_BITS) + share)
     for every in part(exhaustive_cases(op, backend)) if exhaustive else ():
@@ -239,7 +245,7 @@ def _conform(judge: Judge, op: str, preset: str, run_seed: int, exhaustive: bool
 def _draw(judge: Judge, op: str, examples: int, own_seed: int) -> None:
     backend, make = judge.backend, partial(draw_case, op)
     if hasattr(backend.ops, "compiled_for") and (shared := backend.ops.compiled_for(op)):
-        make = partial(draw_sharing, op, shared, SETS_A_SHARE, own_seed)
+        make = partial(draw_sharing, op, shared, -(-examples // CASES_A_SET), own_seed)
     judge.draw("drawn", examples, own_seed, make)
     for name, relation in RELATIONS.items():
         needed = relation.needs(op)
@@ -248,16 +254,22 @@ def _draw(judge: Judge, op: str, examples: int, own_seed: int) -> None:
             judge.draw(name, few, own_seed, partial(draw_relation, name, make))
 
 
-def _conform_variant(judge: Judge, op: str, numbers: Preset, name: str, part: Callable[..., Iterator[Any]]) -> None:
+def _conform_variant(
+    judge: Judge,
+    numbers: Preset,
+    name: str,
+    extremes: Callable[[], Iterable[AnyCase]],
+    generated: Callable[[], Iterable[tuple[Listed, Case | None]]],
+) -> None:
     """Check the listed cases again where the backend takes other paths, more than once where they may race."""
     try:
         with variant_of(judge.backend, name):
-            for _ in range(numbers.repetitions):
-                for case in part(extreme_cases(op, numbers.extremes)):
+            for run in range(numbers.repetitions):
+                for case in extremes():
                     judge.check_list(f"extremes, {name}", case)
-                for listed, generated in part(listed_cases(op, numbers)):
-                    if listed.group not in SAME_IN_VARIANTS or numbers.repetitions > 1:
-                        judge.check_generated(listed, generated, f", {name}")
+                for listed, made in generated():
+                    if listed.group not in ONE_SCHEDULE or (run == 0 and numbers.repetitions > 1):
+                        judge.check_generated(listed, made, f", {name}")
     except Failure as failure:
         failure.variant = name
         raise

@@ -10,7 +10,7 @@ from ..presets import PRESETS, TIMEOUT
 from ..report import Report, Result
 from .exhaustive import on_cuda
 from .journal import Journal
-from .judge import SHARE, Task, run_task
+from .judge import Task, run_task
 from .sequences import confirm
 from .workers import ENDED, run_in_processes
 
@@ -38,7 +38,7 @@ def conform(
     report = Report() if report is None else report
     selected = list(OPS if ops is None else ops)
     tested = (backends,) if isinstance(backends, Backend) else tuple(backends)
-    shares = range(-(-PRESETS[preset].drawn // SHARE))
+    shares = range(-(-PRESETS[preset].drawn // PRESETS[preset].share))
     on_gpus = [backend for backend in tested if preset == "full" and on_cuda(backend)]
     planned = {
         (op, id(backend)): Result(op, backend.name, backend.device, shares=len(shares) + (backend in on_gpus))

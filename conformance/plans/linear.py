@@ -15,6 +15,8 @@ DEPTHS = (1, 3, 4, 5, 31, 32, 33, 64, 127, 129, 257)
 COLUMNS = (1, 2, 5, 16, 33, 64, 65)
 # Few rows, many and very many take different paths in a fast backend, and many end inside a tile of 64 or 256.
 LARGE = ({"...": 5, "K": 1025, "N": 259}, {"...": 130, "K": 66, "N": 67})
+# Rows that a fast backend holds in registers, by powers of two.
+HELD_ROWS = (2049, 8193)
 ROWS = (*LEADING, (9,), (65,), (2, 40), (257,))
 
 
@@ -123,7 +125,11 @@ def requant_edges() -> Iterator[Extreme]:
 
 PLANS = {
     "quantize_rows": Plan(
-        sizes={"K": ROW_SIZES}, leading=LEADING, extremes=quantize_extremes, edges=quantize_edges, large=LONG_ROWS
+        sizes={"K": ROW_SIZES},
+        leading=LEADING,
+        extremes=quantize_extremes,
+        edges=quantize_edges,
+        large=(*LONG_ROWS, *({"...": 1, "K": size} for size in HELD_ROWS)),
     ),
     "requantize": Plan(
         parameters={"shift": range(32)},
@@ -146,6 +152,6 @@ PLANS = {
         leading=ROWS,
         extremes=requant_extremes,
         edges=requant_edges,
-        large=LARGE,
+        large=(*LARGE, *({"...": 1, "K": 5, "N": size} for size in HELD_ROWS)),
     ),
 }

@@ -48,8 +48,8 @@ def backward_edges() -> Iterator[Extreme]:
     call = ALL_EQUAL, np.array([40000], np.int32)
     yield Extreme([call], {"f": 0, "first": 0} | KEYS, "the largest vocabulary, with a sum of weights of 2**32")
     small = (np.arange(2 * 2 * 3 * 7) ** 2 % 61 - 30).astype(np.int16).reshape(2, 2, 3, 7)
-    target = np.arange(12, dtype=np.int32).reshape(2, 2, 3) % 7
-    yield Extreme([(small, target)], {"f": 4, "first": 5} | KEYS, "rows under three leading dimensions")
+    targets = np.arange(12, dtype=np.int32).reshape(2, 2, 3) % 7
+    yield Extreme([(small, targets)], {"f": 4, "first": 5} | KEYS, "rows under three leading dimensions")
 
 
 PLANS = {

@@ -75,9 +75,9 @@ def edges() -> Iterator[Extreme]:
 
     # D is 21 squared: 21**2 times the mean square is just the target, or would be more if fewer of its bits were cut.
     peak = 2**19
-    rows = [padded(441, peak, peak, -peak, -peak, rest, -rest) for rest in (0, 100, 150, 200)]
+    close = [padded(441, peak, peak, -peak, -peak, rest, -rest) for rest in (0, 100, 150, 200)]
     purpose = "a sum of squares that just meets the target of its mantissa, or misses it by a little"
-    yield Extreme([(np.array(rows), np.full(441, -9, np.int16))], {"b": 3, "s": 0}, purpose)
+    yield Extreme([(np.array(close), np.full(441, -9, np.int16))], {"b": 3, "s": 0}, purpose)
 
     # Sums beyond int32, and a sum of squares that a float64 rounds down to 2**54.
     full = np.full(515, LIMIT, np.int32)

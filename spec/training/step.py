@@ -238,7 +238,8 @@ def one_pass(run, network, backward, exponents, ids, step, first, observe=None, 
     stream = len(run.streams)
     d_logits = ops.cross_entropy_pow2_backward(logits, target, f=f, stream=stream, **rounding)
     constants = exponents, rounding, run.streams, rotation, observe, run.at_once("largest_magnitudes"), take
-    backward_pass = Pass(ops, run.join, run.zeros_like, *constants)
+    fused = {"gate": run.at_once("narrow_gate_gradients"), "chunk": run.at_once("narrow_chunk_gradients")}
+    backward_pass = Pass(ops, run.join, run.zeros_like, *constants, **fused)
     backward(backward_pass, tape, read, start, d_logits)
     return backward_pass, losses
 

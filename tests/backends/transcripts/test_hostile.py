@@ -238,6 +238,29 @@ def test_no_field_of_an_opening_can_be_changed(opening, data):
         parse_opening(fields, arrays)
 
 
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        (lambda f: f["header"].update(spec_version="0.0.1"), errors.VersionError, "0.0.1"),
+        (lambda f: f.update(counts=[*f["counts"][:2], 1 << 60]), errors.CountError, "counts"),
+        (lambda f: f.update(place=[10, 1, 1 << 20]), errors.CountError, "place"),
+        (lambda f: f.update(place=[10, 1, -1]), errors.CountError, "place"),
+        (lambda f: f["path"][0].append(f["path"][0][0]), errors.CountError, "path"),
+        (lambda f: f["path"][0].pop(), errors.CountError, "path"),
+        (lambda f: f["path"][0].reverse(), errors.AlteredError, "root"),
+    ],
+)
+def test_an_opening_of_another_version_count_or_path(change, error, says, opening):
+    from mamba_integer.backends.files.container import load_arrays, read_header
+    from mamba_integer.backends.transcripts.opening import FIELDS, OPENING_FORMAT
+
+    texts = read_header(opening, OPENING_FORMAT, FIELDS)
+    fields = {name: json.loads(texts[name]) for name in FIELDS}
+    change(fields)
+    with pytest.raises(error, match=says):
+        parse_opening(fields, load_arrays(opening, 1 << 20))
+
+
 def test_arrays_of_an_opening_are_those_of_its_op(opening, small):
     from mamba_integer.backends.files.container import load_arrays, read_header
     from mamba_integer.backends.transcripts.opening import FIELDS, OPENING_FORMAT

@@ -38,6 +38,14 @@ TARGETS = {
 CASES = 1
 HASHES, STEPS = "hashes", "steps"  # of transcripts and of decoding, which are no ops
 ROWS, KINDS = (1, 40), ("PROJECTS", "AFTER")  # of a step: for few rows and for many, and what its kernels differ by
+# Sizes whose rows can be copied in pieces, as the kernels in Gluon need.
+ALIGNED = {
+    "ternary_linear": {"...": (200,), "K": 64, "N": 40},
+    "ternary_linear_backward": {"...": (200,), "K": 40, "N": 64},
+    "ternary_linear_backward_weight": {"...": (200,), "K": 40, "N": 64, "bits": 16},
+    "selective_scan": {"B": 2, "L": 40, "D": 16, "N": 16},
+    "selective_scan_backward": {"B": 2, "L": 40, "D": 16, "N": 16},
+}
 
 
 class NoDevice:
@@ -88,6 +96,8 @@ def compile_all(target: str, ops: list[str]) -> dict[str, dict[str, dict]]:
                 case = draw_case(op, source)
                 if all(array.size for array in case.arrays):
                     cases.append(case)
+            if op in ALIGNED:
+                cases.append(draw_case(op, source, ALIGNED[op]))
             for name in ("", *variants(backend, op)):
                 with variant_of(backend, name):
                     for case in cases:

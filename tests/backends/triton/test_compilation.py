@@ -19,6 +19,15 @@ from mamba_integer import spec
 FAMILIES = sorted({op.family for op in spec.OPS.values()})
 # Bytes of shared memory that a program may have.
 SHARED = {"sm_80": 166_912, "sm_89": 101_376, "sm_90": 232_448, "sm_100": 232_448, "gfx942": 65_536}
+# Kernels in Gluon with an op family that launches them, and which of them a target has the instructions for.
+GLUON_KERNELS = {
+    "staged_scan_kernel": "scan",
+    "staged_walk_kernel": "scan_backward",
+    "specialised_kernel": "linear",
+    "weight_gradient_kernel": "linear_backward",
+}
+STAGED = {"staged_scan_kernel", "staged_walk_kernel"}
+GLUON = {"sm_80": STAGED, "sm_89": STAGED, "sm_90": set(GLUON_KERNELS), "sm_100": STAGED, "gfx942": set()}
 EVERY_KERNEL = ("sm_90", "gfx942")
 FOLDER = Path(triton_backend.__file__).parent
 
@@ -56,6 +65,9 @@ def test_kernels_compile_without_a_gpu(target, share, run_process):
     assert set(kernels) == set(ops)
     assert constants.get("saturate", ["bits"]) == ["bits"] and constants.get("saturating_add", []) == []
     assert all(kernels[op] for op in ops), f"ops that launch no kernel: {[op for op in ops if not kernels[op]]}"
+    names = {name for op in ops for name in kernels[op]}
+    assert {name for name in GLUON[target] if GLUON_KERNELS[name] in families} <= names
+    assert not (set(GLUON_KERNELS) - GLUON[target]) & names
     shared = {f"{op}: {name}": kernel["shared"] for op in ops for name, kernel in kernels[op].items()}
     assert {name for name, size in shared.items() if size > SHARED[target]} == set()
 

@@ -27,6 +27,18 @@ def test_a_dtype_is_the_right_one():
         assert runtime._get_np_dtype(kind) == runtime._get_np_dtype(kind) == np.dtype(wanted)
 
 
+def test_types_and_shapes_are_those_of_their_own():
+    tl = interpreter.tl
+    kinds = [interpreter.core.block_type(unit, shape) for unit in (tl.int8, tl.int64) for shape in ([4], [2, 2])]
+    others = [kind.with_element_ty(tl.int16) for kind in kinds]
+    assert [(kind.element_ty, list(kind.shape)) for kind in others] == [(tl.int16, [4]), (tl.int16, [2, 2])] * 2
+    arrays = [tl.tensor(f"of {kind}", kind) for kind in (*kinds, *kinds, tl.int8)]
+    assert [array.handle for array in arrays] == [f"of {kind}" for kind in (*kinds, *kinds, tl.int8)]
+    assert [array.type for array in arrays] == [*kinds, *kinds, tl.int8]
+    assert [[int(size) for size in array.shape] for array in arrays] == [[4], [2, 2]] * 4 + [[]]
+    assert [int(array.numel) for array in arrays] == [4] * 8 + [1]
+
+
 def test_an_unknown_release_is_left_as_it_is(monkeypatch):
     monkeypatch.delattr(runtime, "_get_np_dtype")
     patched, options = runtime._patch_lang, runtime.interpreter_builder.options

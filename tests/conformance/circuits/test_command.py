@@ -31,12 +31,13 @@ def test_a_private_input_adds_constraints(run_cli):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("rope",), "rope has no circuit for this call"),
+        (("argmax",), "argmax has no circuit for this call"),
         (("squareplus", "--size", "g=1"), "--size: found 'g=1', allowed name=integer, with one of ..., f, offset"),
         (("squareplus", "--size", "f=99"), "found 99, allowed [0, 14]"),
         (("squareplus", "--private", "y"), "--private: found 'y', allowed x"),
         (("squareplus", "--private", "x", "--fixed", "x"), "--fixed: found 'x', which is private"),
         (("unpack_trits", "--private", "packed"), "argument packed: found private, allowed fixed"),
+        (("dyadic_transform", "--private", "lam"), "argument lam: found private, allowed fixed"),
         (("squareplus", "--r1cs", "/no/such/folder/file"), "--r1cs: found no folder"),
     ],
 )
@@ -55,6 +56,8 @@ def test_each_claim_has_a_command_that_exists():
         if command[0] == "pytest":
             text = (ROOT / command[1]).read_text()
             assert "-k" not in command or re.search(rf"def test_\w*{command[-1]}", text)
+        elif command[0] == "python":
+            assert (ROOT / command[2].replace(".", "/")).with_suffix(".py").exists()
         else:
             assert command[:2] == ["mamba-integer", "circuit"]
             assert command[2] in OPS

@@ -4,6 +4,7 @@ The set-up is made by one party, who could forge proofs with what it must forget
 """
 
 import groth16py
+import numpy as np
 import pytest
 
 from mamba_integer.conformance.circuits.constraints import MODULUS
@@ -17,7 +18,7 @@ from .scans import scan
 STEPS = 1000
 
 
-def assert_proved(statement, folder):
+def assert_proved(statement, folder, forged_places=(0, -1)):
     (folder / "circuit.r1cs").write_bytes(r1cs_bytes(statement))
     (folder / "witness.wtns").write_bytes(wtns_bytes(statement))
     proving_key, verifying_key = groth16py.setup(str(folder / "circuit.r1cs"))
@@ -25,7 +26,7 @@ def assert_proved(statement, folder):
     verifier, public = groth16py.Verifier(verifying_key), statement.public_values
     assert len(proof) == 256
     assert verifier.verify(proof, public)
-    for place in (0, len(public) - 1):
+    for place in forged_places:
         forged = list(public)
         forged[place] += 1
         assert not verifier.verify(proof, forged)
@@ -52,3 +53,12 @@ def test_another_witness_of_the_same_circuit_needs_no_new_setup(tmp_path):
     second = lower("ssd_scan", [*arrays[:-1], arrays[-1] + 5], parameters)
     assert r1cs_bytes(first) == r1cs_bytes(second)
     assert first.public_values != second.public_values
+
+
+def test_a_public_value_is_bound_though_nothing_depends_on_it(tmp_path):
+    """Weights of zero leave out two inputs, and make an output that no input changes."""
+    packed = find_op("pack_ternary")(np.array([[0, 0, 0, 0], [1, 0, 0, 1]], np.int8))
+    arrays = [np.array([[10, -3, 5, 127]], np.int8), np.array([0], np.int32), packed]
+    statement = lower("ternary_linear", arrays, dict(num=1, shift=0), fixed={"e"})
+    assert statement.public_values == [0, 137, 10, MODULUS - 3, 5, 127]
+    assert_proved(statement, tmp_path, range(6))

@@ -30,6 +30,7 @@ UNARY = {
     "shift beyond its width": (lambda x: rules.right_shift(x, 9), lambda x: x >> 9),
     "mask": (lambda x: rules.bitwise_and(x, 5), lambda x: x & 5),
     "negative mask": (lambda x: rules.bitwise_and(x, -4), lambda x: x & -4),
+    "inclusive or": (lambda x: rules.bitwise_or(x, 5), lambda x: x | 5),
     "exclusive or": (lambda x: rules.bitwise_xor(x, 2), lambda x: x ^ 2),
     "clamp": (lambda x: rules.minimum(rules.maximum(x, -3), 3), lambda x: min(max(x, -3), 3)),
     "magnitude": (rules.absolute, abs),
@@ -71,6 +72,15 @@ BINARY = {
     "shift left by an input": (lambda x, s: rules.left_shift(x, s), lambda x, s: x << s),
     "quotient by an input": (lambda x, s: rules.floor_divide(x, add(s, 1)), lambda x, s: x // (s + 1)),
     "greater of two": (rules.maximum, max),
+    "one of three": (lambda x, s: rules.choose(s, x, 4, multiply(x, x)), lambda x, s: (x, 4, x * x)[s]),
+    "both of two": (
+        lambda x, s: rules.bitwise_and(rules.less(x, 0), rules.equal(s, 2)),
+        lambda x, s: int(x < 0 and s == 2),
+    ),
+    "one of two": (
+        lambda x, s: rules.bitwise_or(rules.less(x, 0), rules.equal(s, 2)),
+        lambda x, s: int(x < 0 or s == 2),
+    ),
     "choice": (lambda x, s: rules.where(rules.less(x, s), s, x), max),
 }
 
