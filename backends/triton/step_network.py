@@ -13,6 +13,7 @@ from mamba_integer.spec.integers import RESIDUAL_BITS
 from mamba_integer.spec.model.blocks import Mamba1Block, Network
 from mamba_integer.spec.model.config import ModelConfig
 
+from .instructions import target_name
 from .launch import launch, words
 from .overlap import early
 from .ssd_chunk import LEAST_TILE
@@ -44,6 +45,7 @@ MOST_STATES = 256  # of a program
 MOST_PROJECTED = 1 << 15  # words of weights that a program of a scan holds
 CHANNELS = (32, 16)  # of a program of the chunked scan
 PROGRAMS = 512  # from which on a program of it takes more channels
+MANY_PROGRAMS = {"maxnreg": 168}  # so that a processor has three of them
 
 
 class FusedStep:
@@ -161,6 +163,7 @@ class FusedStep:
             PROJECTS=projects,
             num_warps=PROJECTING_WARPS if projects else WARPS,
             **early(),
+            **(MANY_PROGRAMS if channels == most and target_name() == "cuda" else {}),
         )
 
 

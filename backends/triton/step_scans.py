@@ -273,6 +273,7 @@ def chunk_kernel(
         mixtures = keys.to(tl.int8)
         added = tl.dot(tl.trans(high), mixtures, out_dtype=tl.int32) << 8
         added += tl.dot(tl.trans(low), mixtures, out_dtype=tl.int32)
+        h = tl.load(place, mask=channel[:, None] & known[None, :], other=0)  # again: it took registers all the while
         tl.debug_barrier()  # what is written in place, every thread has read
         tl.store(place, next_state(h, added, r, kept, DECAY_HALF), mask=channel[:, None] & known[None, :])
 
