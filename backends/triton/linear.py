@@ -9,16 +9,23 @@ from mamba_integer.spec.contract import implements
 
 from . import integers
 from .launch import elementwise, launch
-from .ternary_product import product
+from .ternary_product import dealt, product
 
 LONGEST_ROW = 16384  # that registers hold
 BLOCK = 4096
+HELD_BYTES = 1 << 24  # of a product, a part of a large device's cache
+MOST_TILE_ROWS = 128
 
 
 @implements(ops.quantize_rows)
 def quantize_rows(x):
     q = torch.empty(x.shape, dtype=torch.int8, device=x.device)
     e = torch.empty(x.shape[:-1], dtype=torch.int32, device=x.device)
+    put_quantised(q, e, x)
+    return q, e
+
+
+def put_quantised(q, e, x):
     width = x.shape[-1]
     whole = width <= LONGEST_ROW
     block = triton.next_power_of_2(width) if whole else BLOCK
@@ -27,7 +34,6 @@ def quantize_rows(x):
     programs = triton.cdiv(e.numel(), rows)
     tile = {"WHOLE": whole, "ROWS": rows, "BLOCK": block, "num_warps": warps}
     launch(quantize_rows_kernel, programs, (q, e), (x,), e.numel(), width, **tile)
-    return q, e
 
 
 @triton.jit
@@ -82,7 +88,19 @@ def ternary_linear(q, e, w, *, num, shift):
 
 @implements(ops.ternary_linear_requant)
 def ternary_linear_requant(q, e, w, *, num, shift):
-    return quantize_rows.kernel(ternary_linear.kernel(q, e, w, num=num, shift=shift))
+    columns = w.shape[0]
+    rows = max(MOST_TILE_ROWS, HELD_BYTES // (2 * max(columns, 1)) // MOST_TILE_ROWS * MOST_TILE_ROWS)
+    if e.numel() < 2 * rows:
+        return quantize_rows.kernel(ternary_linear.kernel(q, e, w, num=num, shift=shift))
+    r = torch.empty((*e.shape, columns), dtype=torch.int8, device=q.device)
+    s = torch.empty(e.shape, dtype=torch.int32, device=q.device)
+    # As many rows at a time as the cache still has when they are quantised.
+    panels = (array.flatten(0, -2).split(rows) for array in (q, r))
+    exponents = (array.flatten().split(rows) for array in (e, s))
+    planes = dealt(w)
+    for q_panel, r_panel, e_panel, s_panel in zip(*panels, *exponents, strict=True):
+        put_quantised(r_panel, s_panel, product(q_panel, e_panel, w, num, shift, planes))
+    return r, s
 
 
 __all__ = ["quantize_rows", "requantize", "ternary_linear", "ternary_linear_requant"]

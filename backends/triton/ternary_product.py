@@ -58,8 +58,11 @@ def float_units(device, depth: int) -> bool:
     return wanted and exact_in_floats(depth)
 
 
-def product(q, e, w, num, shift):
-    """Return int8 rows q with exponents e times packed weights w, scaled by num / 2**shift: int16 [..., columns]."""
+def product(q, e, w, num, shift, planes=None):
+    """Return int8 rows q with exponents e times packed weights w, scaled by num / 2**shift: int16 [..., columns].
+
+    The ``planes`` are those of w where they are known.
+    """
     columns = w.shape[0]
     y = torch.empty((*q.shape[:-1], columns), dtype=torch.int16, device=q.device)
     if not y.numel():
@@ -80,7 +83,7 @@ def product(q, e, w, num, shift):
     fitting = [tile for most, tile in TILES if rows <= most]
     if not fitting and not units["FLOAT"] and hopper_product.suits(depth):
         fits = below_30_bits(ternary_linear_widths, K=depth, num=num, shift=shift)
-        hopper_product.product_of_planes(y, q, e, dealt(w), *scale_of(num, shift), fits)
+        hopper_product.product_of_planes(y, q, e, dealt(w) if planes is None else planes, *scale_of(num, shift), fits)
         return y
     tile = fitting[0] if fitting else PLANES_TILE
     programs = triton.cdiv(rows, tile["ROWS"]) * triton.cdiv(columns, tile["COLUMNS"])
@@ -89,7 +92,7 @@ def product(q, e, w, num, shift):
         sizes = (rows, columns, w.shape[1])
         launch(words_kernel, programs, (y,), (words(q), e, w), *sizes, *scale, **tile, **units)
         return y
-    planes = dealt(w)
+    planes = dealt(w) if planes is None else planes
     sizes = (rows, columns, depth, planes.shape[1])
     launch(planes_kernel, programs, (y,), (q, e, planes), *sizes, *scale, **tile, **units)
     return y

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mamba_integer.backends import load
-from mamba_integer.backends.triton import ternary_product
+from mamba_integer.backends.triton import linear, ternary_product
 from mamba_integer.backends.triton.ternary_product import (
     FLOAT_SUMS,
     add_product,
@@ -79,3 +79,12 @@ def test_variants_take_the_float_units():
         got = load("triton").run(case.op, case.arrays, case.parameters)
     want = load("golden").run(case.op, case.arrays, case.parameters)
     assert all(map(np.array_equal, got, want))
+
+
+def test_rows_in_panels_are_those_at_once(monkeypatch):
+    case = draw_case("ternary_linear_requant", Random(0), {"K": 37, "N": 5, "...": (300,)})
+    backend = load("triton")
+    whole = backend.run(case.op, case.arrays, case.parameters)
+    monkeypatch.setattr(linear, "HELD_BYTES", 1)
+    panels = backend.run(case.op, case.arrays, case.parameters)
+    assert all(map(np.array_equal, whole, panels))
