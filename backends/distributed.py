@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from multiprocessing import parent_process
 from multiprocessing.connection import wait
@@ -24,6 +25,8 @@ from .protocol import BackendError
 from .torch.arrays import from_numpy, to_numpy
 
 SILENCE = timedelta(minutes=10)
+PIECE = 1 << 22  # elements from which an exchange starts: about those of a layer
+INT32_END = 1 << 31
 
 
 class RankError(BackendError):
@@ -38,19 +41,91 @@ class Ranks:
         self.device = device if device.startswith("cuda") else "cpu"
 
     def sum(self, arrays: list[Any]) -> list[Any]:
-        return [self._reduce(array, dist.ReduceOp.SUM) for array in arrays]
+        """Return the sum of each array over the ranks, in its dtype."""
+        sums = self.sums()
+        for array in arrays:
+            sums.add(array)
+        return sums.totals()
+
+    def sums(self) -> "Sums":
+        """Return sums over the ranks to which arrays are added as they are made."""
+        return Sums(self.ranks, self.device)
 
     def max(self, array: np.ndarray) -> np.ndarray:
-        return self._reduce(array, dist.ReduceOp.MAX)
+        largest = from_numpy(array, self.device)
+        dist.all_reduce(largest, dist.ReduceOp.MAX)
+        return to_numpy(largest)
 
-    def _reduce(self, array: Any, how: Any) -> Any:
-        if isinstance(array, torch.Tensor):
-            total = array.clone(memory_format=torch.contiguous_format)  # what the exchange takes
-            dist.all_reduce(total, how)
-            return total
-        total = from_numpy(array, self.device)
-        dist.all_reduce(total, how)
-        return to_numpy(total)
+
+@dataclass
+class Piece:
+    """Arrays of one dtype that travel together. ``end`` is the largest distance of an int64 from 0 or -1."""
+
+    tensors: list[torch.Tensor]
+    total: torch.Tensor
+    work: Any = None
+    end: torch.Tensor | None = None
+
+    def unpacked(self) -> list[torch.Tensor]:
+        parts = self.total.to(self.tensors[0].dtype).split([tensor.numel() for tensor in self.tensors])
+        return [part.view(tensor.shape) for part, tensor in zip(parts, self.tensors, strict=True)]
+
+
+class Sums:
+    """Exact sums over the ranks; a piece of the arrays travels while the next ones are computed.
+
+    Arrays of int64 travel as int32. Whether every sum fits is asked once for all pieces, with the totals; a piece with
+    a sum that doesn't travels again, as int64.
+    """
+
+    def __init__(self, ranks: int, device: str):
+        self.ranks, self.device = ranks, device
+        self.arrays: list[Any] = []
+        self.waiting: list[torch.Tensor] = []
+        self.pieces: list[Piece] = []
+
+    def add(self, array: Any) -> None:
+        self.arrays.append(array)
+        tensor = array if isinstance(array, torch.Tensor) else from_numpy(array, self.device)
+        if self.waiting and tensor.dtype != self.waiting[0].dtype:
+            self._start()
+        self.waiting.append(tensor)
+        if sum(waiting.numel() for waiting in self.waiting) >= PIECE:
+            self._start()
+
+    def totals(self) -> list[Any]:
+        """Return the sum of each array that was added, in its order and dtype."""
+        if self.waiting:
+            self._start()
+        measured = [piece for piece in self.pieces if piece.end is not None]
+        if measured:
+            ends = torch.stack([piece.end for piece in measured])
+            dist.all_reduce(ends, dist.ReduceOp.MAX)
+        for piece in self.pieces:
+            if piece.work:
+                piece.work.wait()
+        for piece, end in zip(measured, ends.tolist() if measured else (), strict=True):
+            if (end + 1) * self.ranks > INT32_END:
+                piece.total = flattened(piece.tensors)
+                dist.all_reduce(piece.total)
+        totals = (total for piece in self.pieces for total in piece.unpacked())
+        return [to_numpy(t) if isinstance(a, np.ndarray) else t for a, t in zip(self.arrays, totals, strict=True)]
+
+    def _start(self) -> None:
+        piece = Piece(self.waiting, flattened(self.waiting))
+        self.waiting = []
+        self.pieces.append(piece)
+        if not piece.total.numel():
+            return
+        if piece.total.dtype == torch.int64:
+            low, high = torch.aminmax(piece.total)
+            piece.end = torch.maximum(-1 - low, high)
+            piece.total = piece.total.to(torch.int32)
+        piece.work = dist.all_reduce(piece.total, async_op=True)
+
+
+def flattened(tensors: list[torch.Tensor]) -> torch.Tensor:
+    return torch.cat([tensor.reshape(-1) for tensor in tensors])
 
 
 @contextmanager

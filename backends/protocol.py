@@ -3,7 +3,9 @@
 A backend is any object (a module, a class instance, a namespace) whose attributes bear the ops' names. Each takes the
 op's arrays by position and its parameters by keyword and returns an array or a tuple of arrays, as the golden op does.
 It sees NumPy arrays, unless it also has ``from_numpy(array, device)`` and ``to_numpy(array)``, and, to train,
-``concatenate(arrays, axis)``; it may have ``largest_magnitudes(arrays)``, which joins `largest_magnitude` of each, and
+``concatenate(arrays, axis)``; it may have ``largest_magnitudes(arrays)``, which joins `largest_magnitude` of each,
+``narrow_gate_gradients(dy, x, z, f, x_shift, z_shift)``, which is `silu_gate_backward` with its results in 16 bits,
+``narrow_chunk_gradients``, likewise `ssd_chunk_scan_backward` with dx after `saturate_backward`, and
 ``lion_updates(arrays, parameters)``, which runs `lion_update` on tuples of arrays with a dict of parameters each and
 returns the lists of its three results. It may implement a subset of the ops.
 
@@ -17,8 +19,9 @@ nothing that a later call writes to. Results of one call don't overlap.
 A backend may have ``decode(model, session, options)``, which returns what `generate` yields, computed faster, or None.
 
 For the suite a backend may also have ``variants(op)``, the names of an op's paths that it doesn't take by itself at
-small sizes, with ``variant(name)``, a context in which it takes them; and ``interpreted``, about how many elements a
-case may have where it runs a program at a time.
+small sizes, with ``variant(name)``, a context in which it takes them; ``interpreted``, about how many elements a case
+may have where it runs a program at a time; and ``compiled_for(op)``, the names of the parameters for whose every value
+it compiles the op anew: drawn cases then share a few values of these.
 
 Names come from the entry-point group ``mamba_integer.backends``; ``module`` and ``module:attribute`` work without one,
 and ``command:./mine`` starts a program that speaks JSON lines, in any language (see ``conformance/PROTOCOL.md``).

@@ -3,6 +3,8 @@
 ``python -m benchmarks.decode --json FILE``. Before a time is taken, the tokens are compared with those of the ordinary
 steps on the same device. A step reads every weight but the embedding's, and the state; it writes the state of the
 "mamba1" blocks, and that of the "mamba2" blocks once per chunk. The time of the floor is that of these bytes in memory.
+Beside the fused step stands the step op by op, replayed as one CUDA graph in the same run. The last row is what the
+command ``generate`` reports; ``verse`` is a fresh model of the packaged model's size, so that no file is needed.
 """
 
 import statistics
@@ -10,17 +12,18 @@ import subprocess
 import sys
 import time
 from collections import deque
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import product
 from json import loads
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import rich
 import typer
 from rich.table import Table
 
-from mamba_integer.backends import load
+from mamba_integer.backends import Backend, load
 from mamba_integer.backends.app.environment import environment
 from mamba_integer.backends.files.atomic import write_json
 from mamba_integer.spec.model import LanguageModel, find_config, initial_parameters
@@ -93,6 +96,44 @@ def seconds_a_step(model: LanguageModel, batch: int, options: Options, repeats: 
     return statistics.median(seconds[1:]) / options.max_tokens
 
 
+@dataclass(frozen=True)
+class Work:
+    """Decoding by one config, batch and choice of tokens, with the models that do it: fused, and op by op."""
+
+    fused: LanguageModel
+    op_by_op: LanguageModel
+    batch: int
+    choice: str
+
+    def measure(self, tokens: int, repeats: int) -> dict[str, Any]:
+        """Verify and time both ways; each time is the median over some texts."""
+        options = CHOICES[self.choice]
+        equal = verify(self.fused, self.batch, options)
+        timed = replace(options, max_tokens=tokens)
+        fused, plain = (seconds_a_step(model, self.batch, timed, repeats) for model in (self.fused, self.op_by_op))
+        floor = step_bytes(self.fused.config, self.batch) / BYTES_A_SECOND
+        return {
+            "config": self.fused.config.name,
+            "batch": self.batch,
+            "choice": self.choice,
+            "equal_tokens": equal,
+            "tokens_per_second": round(self.batch / fused, 1),
+            "step_us": round(fused * 1e6, 2),
+            "floor_us": round(floor * 1e6, 2),
+            "share_of_floor": round(floor / fused, 4),
+            "op_by_op_tokens_per_second": round(self.batch / plain, 1),
+            "times_op_by_op": round(plain / fused, 2),
+        }
+
+
+def models(config: ModelConfig, backend: Backend) -> tuple[LanguageModel, LanguageModel]:
+    """Return a fresh model, and the same one whose steps are replayed op by op."""
+    parameters = initial_parameters(config, seed=0)
+    fused, op_by_op = (LanguageModel(config, parameters, backend) for _ in range(2))
+    op_by_op.ops.fused_step = lambda *_: None
+    return fused, op_by_op
+
+
 def main(
     config: Annotated[list[str], typer.Option(help="A config. May be repeated.")] = ["base", "verse"],  # noqa: B006
     batch: Annotated[list[int], typer.Option(min=1, help="Rows. May be repeated.")] = [1, 8, 64],  # noqa: B006
@@ -100,42 +141,29 @@ def main(
     repeats: Annotated[int, typer.Option(min=1, help="Texts of which the median is taken.")] = 5,
     backend: Annotated[str, typer.Option(help="Backend.")] = "triton",
     device: Annotated[str, typer.Option(help="Device.")] = "cuda",
-    model: Annotated[str | None, typer.Option(help="A model that the command `generate` is timed with too.")] = None,
+    model: Annotated[str, typer.Option(help="A model or config that the command `generate` is timed with.")] = "verse",
     json: Annotated[Path | None, typer.Option(help="Write the results to this file.")] = None,
 ) -> None:
     """Verify and time decoding of fresh models."""
-    rows = []
-    table = Table("config", "batch", "choice", "tokens/s", "us a step", "floor us", "share of floor")
+    loaded, rows = load(backend, device), []
+    table = Table(
+        "config", "batch", "choice", "tokens/s", "us per step", "floor us", "share of floor", "times op by op"
+    )
     for name in config:
-        shape = find_config(name)
-        fresh = LanguageModel(shape, initial_parameters(shape, seed=0), load(backend, device))
-        for size in batch:
-            floor = step_bytes(shape, size) / BYTES_A_SECOND
-            for choice, options in CHOICES.items():
-                equal = verify(fresh, size, options)
-                seconds = seconds_a_step(fresh, size, replace(options, max_tokens=tokens), repeats)
-                rows.append(
-                    {
-                        "config": name,
-                        "batch": size,
-                        "choice": choice,
-                        "equal_tokens": equal,
-                        "tokens_per_second": round(size / seconds, 1),
-                        "step_us": round(seconds * 1e6, 2),
-                        "floor_us": round(floor * 1e6, 2),
-                        "share_of_floor": round(floor / seconds, 4),
-                    }
-                )
-                shown = f"{size / seconds:,.0f}", f"{seconds * 1e6:.1f}", f"{floor * 1e6:.1f}", f"{floor / seconds:.1%}"
-                table.add_row(name, str(size), choice, *shown)
-    if model:
-        speed = speed_of_command(model, tokens, backend, device)
-        rows.append({"config": model, "batch": 1, "choice": "command generate", "tokens_per_second": speed})
-        table.add_row(model, "1", "command generate", f"{speed:,.0f}", f"{1e6 / speed:.1f}", "", "")
+        pair = models(find_config(name), loaded)
+        for size, choice in product(batch, CHOICES):
+            row = Work(*pair, size, choice).measure(tokens, repeats)
+            rows.append(row)
+            shown = f"{row['step_us']:.1f}", f"{row['floor_us']:.1f}", f"{row['share_of_floor']:.1%}"
+            speed, times = f"{row['tokens_per_second']:,.0f}", f"{row['times_op_by_op']:.2f}"
+            table.add_row(name, str(size), choice, speed, *shown, times)
+    speed_here = speed_of_command(model, tokens, backend, device)
+    rows.append({"config": model, "batch": 1, "choice": "command generate", "tokens_per_second": speed_here})
+    table.add_row(model, "1", "command generate", f"{speed_here:,.0f}", f"{1e6 / speed_here:.1f}", "", "", "")
     rich.print(table)
     if json:
-        about = {"backend": backend, "tokens": tokens, "rows": rows}
-        write_json(json, environment([load(backend, device)]) | about)
+        about = {"backend": backend, "tokens": tokens, "repeats": repeats, "rows": rows}
+        write_json(json, environment([loaded]) | about)
 
 
 if __name__ == "__main__":

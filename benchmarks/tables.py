@@ -205,6 +205,23 @@ def transcripts_table(*reports: dict[str, Any]) -> str:
     return "\n".join([*head, "", note])
 
 
+def ranks_table(report: dict[str, Any]) -> str:
+    """Return tokens per second of training on several GPUs, and each run's hash."""
+    head = [
+        "| GPUs | rows of all | tokens/s | of linear | SHA-256 of masters and momenta |",
+        "| ---: | ---: | ---: | ---: | --- |",
+    ]
+    for line in report["lines"]:
+        speed, share = f"{line['tokens_per_second']:,.0f}", f"{line['share_of_linear']:.0%}"
+        head.append(f"| {line['ranks']} | {line['batch']} | {speed} | {share} | `{line['hash'][:16]}…` |")
+    note = (
+        f"`{report['config']}`, rows of {report['length']} tokens, {report['steps']} timed steps, one rank per GPU, on "
+        f"{report['devices']['triton']}, specification {report['spec_version']}, {report['date'][:10]}, commit "
+        f"{report['commit'][:10]}. Lines of equal rows end with one hash."
+    )
+    return "\n".join([*head, "", note])
+
+
 def summary_table() -> str:
     """Return a few measured figures, each beside a peer from the same run."""
     head = ["| work | mamba-integer | peer | ratio | measured on |", "| --- | ---: | ---: | ---: | --- |"]

@@ -113,6 +113,7 @@ def floor_seconds(config: ModelConfig, options: Options) -> float:
 def main(
     output: Annotated[Path, typer.Option("--json", help="File to write.")],
     config: str = "base",
+    pattern: Annotated[list[str] | None, typer.Option(help="Kinds of the blocks, repeated; else the config's.")] = None,
     rows: int = 8,
     length: int = 2048,
     repeats: int = 5,
@@ -121,6 +122,9 @@ def main(
     only: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join(STEPS)}.")] = None,
 ) -> None:
     sizes = find_config(config)
+    if pattern:
+        config = f"{config}, {' '.join(pattern)}"
+        sizes = replace(sizes, name=config, pattern=tuple(pattern))
     options = Options(steps=1000, batch=rows, length=length)
     equal = verify(sizes, options)
     planned = [(name, at) for at in slow_length or [256, length] for name in STEPS if name != INTEGER]

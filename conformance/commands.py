@@ -113,7 +113,8 @@ def conform_command(
     """
     from .chains import model, training
     from .chains import text as real_text
-    from .engine.run import conform, run_texts
+    from .engine.run import conform
+    from .engine.texts import run_chains
     from .render import show_report
     from .report import Report, Result
     from .reports.badge import badge as badge_of
@@ -159,11 +160,11 @@ def conform_command(
                     if explain:
                         explain_failures(report)
                     if source:
-                        chain = partial(run_texts, backends, jobs, timeout=timeout)
-                        report.texts += chain(source.name, real_text.run, source)
-                        full = preset == "full"
-                        report.models += chain("models", model.run_all, source, full)
-                        report.models += chain("training", training.run_all, source, full)
+                        runs = {source.name: real_text.run, "models": model.run_all, "training": training.run_all}
+                        rule = {"source": source, "full": preset == "full"}
+                        chains = {name: partial(run, **rule) for name, run in runs.items()}
+                        report.texts, *models = run_chains(backends, jobs, chains, timeout).values()
+                        report.models = [text for texts in models for text in texts]
                 interrupted = False
             except Terminated:
                 stopped = TERMINATED

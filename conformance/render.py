@@ -189,6 +189,8 @@ def show_report(console: Console, report: Report) -> None:
     for result in report.results:
         for reason, count in result.skipped.items():
             console.print(Line(f"{result.op} on {result.backend}: {count} cases skipped: {reason}", style="yellow"))
+        for note in result.notes:
+            console.print(Line(f"{result.op} on {result.backend}: {note}"))
     console.print(table(report))
     for source in dict.fromkeys(text.source for text in texts):
         console.print(text_table([text for text in texts if text.source == source]))

@@ -28,6 +28,7 @@ class Result:
     skipped: Counter[str] = field(default_factory=Counter)  # cases that the backend left out, by its reason
     failure: Failure | None = None
     explanation: Explanation | None = None
+    notes: list[str] = field(default_factory=list)  # what was run otherwise than the preset says
     known: str = ""  # why this op needn't pass
     shares: int = 0
     points: Counter[str] = field(default_factory=Counter)  # what the listed cases cover, and how often
@@ -44,6 +45,7 @@ class Result:
         self.groups += share.groups
         self.integers += share.integers
         self.skipped += share.skipped
+        self.notes += share.notes
         self.points.update(share.points)
         self.lacking |= share.lacking
         self.impossible |= share.impossible
@@ -89,6 +91,7 @@ class Result:
             "groups": dict(self.groups),
             "integers": self.integers,
             "skipped": dict(self.skipped),
+            "notes": self.notes,
             "known": self.known,
             "coverpoints": self.coverpoints,
             "layouts_lacking": sorted(self.lacking),

@@ -38,3 +38,7 @@ class Source:
         if not data:
             raise TextError(f"{path}: found no text, allowed one byte or more")
         return cls(f"{path.name}, the first {len(data)} bytes", data)
+
+    def start(self, size: int) -> "Source":
+        """Return the first ``size`` bytes alone, which may end inside a character."""
+        return Source(f"{self.name}, the first {size} bytes", self.data[:size]) if size < len(self.data) else self

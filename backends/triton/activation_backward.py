@@ -9,6 +9,7 @@ from mamba_integer.spec.contract import implements
 
 from . import integers
 from .activation import in_rows
+from .gradient import passed
 from .launch import elementwise, rows
 
 
@@ -76,13 +77,23 @@ def sigmoid_gate_backward_kernel(
 
 @implements(ops.silu_gate_backward)
 def silu_gate_backward(dy, x, z, *, f):
-    gradients = tuple(torch.empty(a.shape, dtype=torch.int32, device=a.device) for a in (x, z))
+    return gate_gradients(dy, x, z, torch.int32, f, 0, 0)
+
+
+def narrow_gate_gradients(dy, x, z, *, f, x_shift, z_shift):
+    """Return `silu_gate_backward`, dx after `saturate_backward` and dz after `round_to_int16`, in one launch."""
+    return gate_gradients(dy, x, z, torch.int16, f, x_shift, z_shift)
+
+
+def gate_gradients(dy, x, z, dtype, f, x_shift, z_shift):
+    gradients = tuple(torch.empty(a.shape, dtype=dtype, device=a.device) for a in (x, z))
     z, distance = rows(z)
-    shape = dict(distance=distance, WIDTH=max(x.shape[-1:], default=1))
-    return elementwise(silu_gate_backward_kernel, gradients, dy, x, strided=(z,), f=f, **shape)
+    shape = dict(distance=distance, WIDTH=max(x.shape[-1:], default=1), NARROW=dtype == torch.int16)
+    shifts = dict(f=f, x_shift=x_shift, z_shift=z_shift)
+    return elementwise(silu_gate_backward_kernel, gradients, dy, x, strided=(z,), **shifts, **shape)
 
 
-@triton.jit(do_not_specialize=["f"])
+@triton.jit(do_not_specialize=["f", "x_shift", "z_shift"])
 def silu_gate_backward_kernel(
     dx_pointer,
     dz_pointer,
@@ -91,8 +102,11 @@ def silu_gate_backward_kernel(
     z_pointer,
     size,
     f,
+    x_shift,
+    z_shift,
     distance,
     WIDTH: tl.constexpr,
+    NARROW: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
@@ -107,8 +121,11 @@ def silu_gate_backward_kernel(
     # z * gate and x * slope are below 2**31, so that their products with dy are each one of two 32-bit words.
     dx = integers.saturate(integers.shift_round(dy * (z * gate), shift), 32)
     dz = integers.saturate(integers.shift_round(dy * (x * slope), shift), 32)
-    tl.store(dx_pointer + offset, dx.to(tl.int32), mask=mask)
-    tl.store(dz_pointer + offset, dz.to(tl.int32), mask=mask)
+    if NARROW:
+        dx = passed(integers.saturate(integers.shift_even(dx, x_shift.to(tl.int64)), 16), x, 32767)
+        dz = integers.saturate(integers.shift_even(dz, z_shift.to(tl.int64)), 16)
+    tl.store(dx_pointer + offset, dx.to(dx_pointer.dtype.element_ty), mask=mask)
+    tl.store(dz_pointer + offset, dz.to(dz_pointer.dtype.element_ty), mask=mask)
 
 
-__all__ = ["sigmoid_gate_backward", "silu_gate_backward", "squareplus_backward"]
+__all__ = ["narrow_gate_gradients", "sigmoid_gate_backward", "silu_gate_backward", "squareplus_backward"]

@@ -137,7 +137,8 @@ def causal_conv1d_backward(dy, x, w, bias, state, *, s):
         sizes = {"STEPS": steps, "AHEAD": min(AHEAD, steps), "CHANNELS": CHANNELS}
         extents = length, channels, distance
         launch(conv_backward_kernel, programs, (dx, sums), arrays, *extents, strided=(x,), s=s, **sizes)
-    return dx, sums[:4].t().contiguous(), sums[4]
+    # Copied: a result is memory of its own, and of one channel the transpose would be a view.
+    return dx, sums[:4].t().clone(memory_format=torch.contiguous_format), sums[4].clone()
 
 
 __all__ = ["causal_conv1d_backward"]

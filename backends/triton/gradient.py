@@ -16,7 +16,7 @@ ROUNDING_DOMAIN = tl.constexpr(philox.ROUNDING_DOMAIN)
 # A program's share of a reduction, and how much of it is loaded at a time.
 SHARE, LOADED = 16384, 4096
 COUNTERS_A_PROGRAM = 256
-PROGRAMS_AN_ARRAY = 128
+MOST_PROGRAMS = 128  # for each of many arrays
 TYPES = {torch.int8: tl.int8, torch.int16: tl.int16, torch.int32: tl.int32, torch.int64: tl.int64}
 
 
@@ -76,11 +76,16 @@ def largest_magnitudes(arrays):
         kinds.setdefault(array.dtype, []).append((place, aligned(array)))
     for dtype, members in kinds.items():
         table = torch.tensor([(place, a.data_ptr(), a.numel()) for place, a in members]).to(result.device)
-        shape = dict(PROGRAMS=PROGRAMS_AN_ARRAY, BLOCK=LOADED)
-        launch(
-            largest_magnitudes_kernel, PROGRAMS_AN_ARRAY * len(members), (result,), (table,), TYPE=TYPES[dtype], **shape
-        )
+        programs = programs_per_array((a for _, a in members), LOADED)
+        shape = dict(TYPE=TYPES[dtype], PROGRAMS=programs, BLOCK=LOADED)
+        launch(largest_magnitudes_kernel, programs * len(members), (result,), (table,), **shape)
     return result
+
+
+def programs_per_array(arrays, block):
+    """Return enough programs for the largest of the arrays; a power of two, so that few kernels are compiled."""
+    blocks = ceil_div(max(array.numel() for array in arrays), block)
+    return min(MOST_PROGRAMS, triton.next_power_of_2(max(1, blocks)))
 
 
 @triton.jit
@@ -124,6 +129,12 @@ def round_to_int16_kernel(y_pointer, x_pointer, size, shift, BLOCK: tl.constexpr
     tl.store(y_pointer + offset, y.to(tl.int16), mask=offset < size)
 
 
+@triton.jit
+def passed(e, y, limit: tl.constexpr):
+    """Return gradients that a saturated y passes: at an end of its range, those that lead back."""
+    return tl.where(y == limit, tl.maximum(e, 0), tl.where(y == -limit, tl.minimum(e, 0), e))
+
+
 @implements(ops.saturate_backward)
 def saturate_backward(dy, y, *, shift):
     dx = torch.empty(dy.shape, dtype=torch.int16, device=dy.device)
@@ -135,8 +146,7 @@ def saturate_backward_kernel(dx_pointer, dy_pointer, y_pointer, size, shift, lim
     offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     dy = tl.load(dy_pointer + offset, mask=offset < size, other=0).to(tl.int64)
     y = tl.load(y_pointer + offset, mask=offset < size, other=0).to(tl.int32)
-    e = integers.saturate(integers.shift_even(dy, shift.to(tl.int64)), 16)
-    e = tl.where(y == limit, tl.maximum(e, 0), tl.where(y == -limit, tl.minimum(e, 0), e))
+    e = passed(integers.saturate(integers.shift_even(dy, shift.to(tl.int64)), 16), y, limit)
     tl.store(dx_pointer + offset, e.to(tl.int16), mask=offset < size)
 
 

@@ -7,12 +7,15 @@ has room for 2**31 - 1 programs, the other two for 65,535: so a kernel numbers i
 import contextlib
 
 import torch
+from triton.compiler import CompiledKernel
 
 from mamba_integer.backends.protocol import BackendError
 
 BLOCK = 1024
 MOST_PROGRAMS = (1 << 31) - 1
 ALIGNMENT_BYTES = 16  # of the widest load
+ON_CPU = -1  # the device number of a tensor there
+COMPILED: dict[tuple, tuple[CompiledKernel, tuple]] = {}
 
 
 def launch(kernel, programs, results, inputs, *integers, strided=(), **constants):
@@ -27,9 +30,42 @@ def launch(kernel, programs, results, inputs, *integers, strided=(), **constants
     """
     if programs > MOST_PROGRAMS:
         raise BackendError(f"{kernel.__name__}: {programs} programs, at most {MOST_PROGRAMS}: split the arrays' rows")
-    if programs:
-        with torch.cuda.device_of(results[0]):  # Triton launches on the current device, wherever the arrays are
-            kernel[(programs,)](*results, *dense(*inputs), *strided, *integers, **constants)
+    if not programs:
+        return
+    arguments = (*results, *dense(*inputs), *strided, *integers)
+    device = results[0].get_device()
+    if device == ON_CPU:
+        kernel[(programs,)](*arguments, **constants)
+    elif device == torch.cuda.current_device():
+        launch_compiled(kernel, programs, device, arguments, constants)
+    else:  # Triton launches on the current device, wherever the arrays are
+        with torch.cuda.device(device):
+            launch_compiled(kernel, programs, device, arguments, constants)
+
+
+def launch_compiled(kernel, programs, device, arguments, constants):
+    """Launch a kernel; the second time without Triton's search for it, which takes longer than most kernels run."""
+    key = (id(kernel), device, *map(specialisation, arguments), *constants.items())
+    if remembered := COMPILED.get(key):
+        compiled, last = remembered
+        compiled[(programs, 1, 1)](*arguments, *last)
+        return
+    compiled = kernel[(programs,)](*arguments, **constants)
+    if isinstance(compiled, CompiledKernel):
+        defaults = {parameter.name: parameter.default for parameter in kernel.params}
+        last = tuple((defaults | constants)[name] for name in kernel.arg_names[len(arguments) :])
+        COMPILED[key] = compiled, last
+
+
+def specialisation(argument):
+    """Return all of an argument that Triton compiles for, or more: another value of it may be another kernel."""
+    if type(argument) is int:
+        return argument == 1, argument % ALIGNMENT_BYTES == 0, -(1 << 31) <= argument < 1 << 31, argument < 1 << 63
+    if isinstance(argument, torch.Tensor):
+        return argument.dtype, argument.data_ptr() % ALIGNMENT_BYTES == 0
+    if hasattr(argument, "block_shape"):  # a tensor's descriptor
+        return argument.base.dtype, tuple(argument.block_shape), argument.layout
+    return type(argument), argument
 
 
 def ceil_div(a, b):

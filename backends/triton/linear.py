@@ -11,38 +11,55 @@ from . import integers
 from .launch import elementwise, launch
 from .ternary_product import product
 
-LONGEST_BLOCK = 4096
+LONGEST_ROW = 16384  # that registers hold
+BLOCK = 4096
 
 
 @implements(ops.quantize_rows)
 def quantize_rows(x):
     q = torch.empty(x.shape, dtype=torch.int8, device=x.device)
     e = torch.empty(x.shape[:-1], dtype=torch.int32, device=x.device)
-    block = min(triton.next_power_of_2(x.shape[-1]), LONGEST_BLOCK)
-    rows = max(1, min(16, LONGEST_BLOCK // block))
+    width = x.shape[-1]
+    whole = width <= LONGEST_ROW
+    block = triton.next_power_of_2(width) if whole else BLOCK
+    rows = max(1, min(16, BLOCK // block))
+    warps = max(4, block // 1024)
     programs = triton.cdiv(e.numel(), rows)
-    launch(quantize_rows_kernel, programs, (q, e), (x,), e.numel(), x.shape[-1], ROWS=rows, BLOCK=block)
+    tile = {"WHOLE": whole, "ROWS": rows, "BLOCK": block, "num_warps": warps}
+    launch(quantize_rows_kernel, programs, (q, e), (x,), e.numel(), width, **tile)
     return q, e
 
 
 @triton.jit
-def quantize_rows_kernel(q_pointer, e_pointer, x_pointer, rows, width, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+def quantize_rows_kernel(
+    q_pointer, e_pointer, x_pointer, rows, width, WHOLE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):
+    """Quantise some rows: a whole row is read once, a longer one in blocks, twice."""
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, BLOCK)
-    maximum = tl.zeros([ROWS], tl.int32)
-    for start in range(0, width, BLOCK):
-        inside = (row[:, None] < rows) & (start + column[None, :] < width)
-        x = tl.load(x_pointer + row[:, None] * width + start + column[None, :], mask=inside, other=0).to(tl.int32)
-        maximum = tl.maximum(maximum, tl.max(tl.abs(x), 1))
+    offset = row[:, None] * width + column[None, :]
+    inside = (row[:, None] < rows) & (column[None, :] < width)
+    x = tl.load(x_pointer + offset, mask=inside, other=0).to(tl.int32)
+    maximum = tl.max(tl.abs(x), 1)
+    if not WHOLE:
+        for start in range(BLOCK, width, BLOCK):
+            more = (row[:, None] < rows) & (start + column[None, :] < width)
+            x = tl.load(x_pointer + start + offset, mask=more, other=0).to(tl.int32)
+            maximum = tl.maximum(maximum, tl.max(tl.abs(x), 1))
     e = tl.maximum(integers.bit_length(maximum) - 7, 0)
     tl.store(e_pointer + row, e, mask=row < rows)
-    half = ((tl.zeros_like(e) + 1) << e) >> 1
-    for start in range(0, width, BLOCK):
-        inside = (row[:, None] < rows) & (start + column[None, :] < width)
-        offset = row[:, None] * width + start + column[None, :]
-        x = tl.load(x_pointer + offset, mask=inside, other=0).to(tl.int32)
-        q = integers.saturate((x + half[:, None]) >> e[:, None], 8)
-        tl.store(q_pointer + offset, q.to(tl.int8), mask=inside)
+    if WHOLE:
+        tl.store(q_pointer + offset, quantised(x, e[:, None]), mask=inside)
+    else:
+        for start in range(0, width, BLOCK):
+            more = (row[:, None] < rows) & (start + column[None, :] < width)
+            x = tl.load(x_pointer + start + offset, mask=more, other=0).to(tl.int32)
+            tl.store(q_pointer + start + offset, quantised(x, e[:, None]), mask=more)
+
+
+@triton.jit
+def quantised(x, e):
+    return integers.saturate(integers.shift_round(x, e), 8).to(tl.int8)
 
 
 @implements(ops.requantize)

@@ -11,10 +11,13 @@ import triton.language as tl
 
 from mamba_integer.spec import ops
 from mamba_integer.spec.contract import implements
+from mamba_integer.spec.ops.linear_backward import ternary_linear_backward_widths
 
+from . import hopper_gradient, hopper_product
 from .launch import launch
-from .ternary_product import product, scale_sum, tile_of
+from .ternary_product import below_30_bits, dealt, product, scale_of, scale_sum, tile_of
 
+HOPPER_TILE = {"rows": 64, "columns": 128, "stages": 5}
 LARGE_TILE = {"ROWS": 128, "COLUMNS": 128, "num_warps": 8, "num_stages": 3}
 SMALL_TILE = {"ROWS": 64, "COLUMNS": 64, "num_warps": 4, "num_stages": 4}
 BYTES, DEPTH = 32, 128
@@ -36,6 +39,11 @@ def ternary_linear_backward(dy, w, *, K, num, shift):
         return product(dy, none, turned, num, shift)
     limbs = torch.empty((2, rows, depth), dtype=torch.int8, device=dy.device)
     launch(split_kernel, triton.cdiv(rows * depth, 1024), (limbs,), (dy,), rows * depth, BLOCK=1024)
+    if rows >= LARGE_TILE["ROWS"] and hopper_product.suits(depth):
+        fits = below_30_bits(ternary_linear_backward_widths, N=depth, num=num, shift=shift)
+        tile = (*scale_of(num, shift), fits)
+        hopper_product.product_of_limbs(dx, limbs, sums, dealt(turned), *tile, **HOPPER_TILE)
+        return dx
     tile = LARGE_TILE if rows >= LARGE_TILE["ROWS"] else SMALL_TILE
     programs = triton.cdiv(rows, tile["ROWS"]) * triton.cdiv(K, tile["COLUMNS"])
     sizes = (rows * depth, rows, K, depth, turned.shape[1])
@@ -167,6 +175,10 @@ def ternary_linear_backward_weight(dy, q, *, bits):
     errors, _ = turn(dy.reshape(rows, columns), limbs)
     values, sums = turn(q.reshape(rows, width), 1, with_sums=limbs == 2)
     depth = values.shape[-1]
+    if limbs == 2 and depth <= LONGEST_SUM and columns * width < 1 << 31 and hopper_product.suits(depth):
+        dw = torch.zeros((columns, width), dtype=torch.int64, device=dy.device)
+        hopper_gradient.weight_gradient(dw, errors, values[0], sums)
+        return dw
     parts = min(triton.cdiv(ENOUGH_PROGRAMS, programs), depth // DEPTH)
     length = min(triton.cdiv(triton.cdiv(depth, parts), DEPTH) * DEPTH, LONGEST_SUM)
     parts = triton.cdiv(depth, length)

@@ -9,7 +9,7 @@ from mamba_integer.spec.contract import implements
 from mamba_integer.spec.ops import optimizer as golden
 
 from . import integers
-from .gradient import PROGRAMS_AN_ARRAY, TYPES, pointer_at, reduce
+from .gradient import TYPES, pointer_at, programs_per_array, reduce
 from .launch import BLOCK, aligned, ceil_div, elementwise, launch
 
 VOTES = tl.constexpr(golden.VOTES)
@@ -83,8 +83,9 @@ def lion_updates(arrays, parameters):
     constants = dict(MOMENTUM_BITS=golden.MOMENTUM_BITS, LAG_SHIFT=golden.LAG_SHIFT, SHARE_BITS=golden.SHARE_BITS)
     for dtype, members in kinds.items():
         table = torch.tensor([line for line, _ in members]).to(device)
-        shape = dict(TYPE=TYPES[dtype], COLUMNS=table.shape[1], PROGRAMS=PROGRAMS_AN_ARRAY, BLOCK=BLOCK)
-        launch(lion_updates_kernel, PROGRAMS_AN_ARRAY * len(members), (clipped,), (table,), **shape, **constants)
+        programs = programs_per_array((held[0] for _, held in members), BLOCK)
+        shape = dict(TYPE=TYPES[dtype], COLUMNS=table.shape[1], PROGRAMS=programs, BLOCK=BLOCK)
+        launch(lion_updates_kernel, programs * len(members), (clipped,), (table,), **shape, **constants)
     return *(list(part) for part in zip(*results, strict=True)), list(clipped.split(1))
 
 

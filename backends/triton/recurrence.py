@@ -27,14 +27,16 @@ def input_of(x, b, s_v):
 
 
 @triton.jit
-def input_of_byte(x, word, i: tl.constexpr, s_v):
-    """Return v of an int16 x, in int32, and of int8 ``i`` of a word of b."""
-    product = times_byte(x, word, i, (1 << tl.maximum(s_v, 0)) >> 1)
-    return (product << tl.maximum(-s_v, 0)) >> tl.maximum(s_v, 0)
+def input_of_byte(x, word, i: tl.constexpr, s_v, FINER: tl.constexpr):
+    """Return v of an int16 x, in int32, and of int8 ``i`` of a word of b; FINER says that s_v is negative."""
+    if FINER:
+        return times_byte(x, word, i, tl.zeros_like(x)) << -s_v
+    else:
+        return times_byte(x, word, i, (1 << s_v) >> 1) >> s_v
 
 
 @triton.jit
-def advance(h, n, v, k: tl.constexpr, convex: tl.constexpr):
+def advance(h, n, v, k, convex: tl.constexpr):
     """Return the new state; the wide product is narrowed at once."""
     # (h n + v (2**k - n)) >> k is v more than ((h - v) n) >> k.
     decaying = h - v if convex else h
@@ -48,9 +50,10 @@ def run_states(
     inputs,
     u: tl.constexpr,
     n_max,
+    k,
     s_v,
-    k: tl.constexpr,
     convex: tl.constexpr,
+    FINER: tl.constexpr,
     MODULATED: tl.constexpr,
     STATES: tl.constexpr,
 ):
@@ -59,18 +62,20 @@ def run_states(
     new = ()
     for i in tl.static_range(STATES):
         n = modulate(base[i], mod, n_max) if MODULATED else mod
-        new = new + (advance(h[i], n, input_of_byte(x, b[i // 4], i % 4, s_v), k, convex),)
+        new = new + (advance(h[i], n, input_of_byte(x, b[i // 4], i % 4, s_v, FINER), k, convex),)
     return new
 
 
 @triton.jit
-def mix_states(h, c, s_h, WIDE: tl.constexpr, STATES: tl.constexpr):
-    """Return the sum over a lane's states of (h >> s_h) c."""
+def mix_states(h, c, s_h, COARSER: tl.constexpr, WIDE: tl.constexpr, STATES: tl.constexpr):
+    """Return the sum over a lane's states of (h >> s_h) c; COARSER says that s_h isn't 0."""
     # Two states per instruction, in halves of 16 bits: 16 states of 2**16 * 2**7 fit int32.
     tl.static_assert(STATES <= 128)
     low, high = tl.zeros_like(h[0]), tl.zeros_like(h[0])
     for i in tl.static_range(0, STATES, 2):
-        even, odd = h[i] >> s_h, h[i + 1] >> s_h
+        even, odd = h[i], h[i + 1]
+        if COARSER:
+            even, odd = even >> s_h, odd >> s_h
         low = dot_low_halves(even, odd, c[i // 4], i % 4, low)
         high = dot_high_halves(even, odd, c[i // 4], i % 4, high)
     return high.to(WIDE) * 65536 + low

@@ -17,7 +17,7 @@ from mamba_integer.spec import ops
 from mamba_integer.spec.contract import implements
 from mamba_integer.spec.ops.scan import sum_dtypes
 
-from . import integers
+from . import integers, staged_scan
 from .launch import elementwise, launch
 from .recurrence import (
     advance,
@@ -59,12 +59,12 @@ def modulate_kernel(n_pointer, base_pointer, mod_pointer, size, states, entries,
 
 
 @triton.jit
-def round_sum(total, s_y: tl.constexpr, ROUNDED: tl.constexpr):
-    return integers.saturate(integers.shift_round(total, s_y).to(ROUNDED), 16).to(tl.int16)
+def round_sum(total, s_y, ROUNDED: tl.constexpr):
+    return integers.saturate(integers.shift_round(total, s_y.to(total.dtype)).to(ROUNDED), 16).to(tl.int16)
 
 
-@triton.jit
-def round_kernel(y_pointer, total_pointer, size, s_y: tl.constexpr, ROUNDED: tl.constexpr, BLOCK: tl.constexpr):
+@triton.jit(do_not_specialize=["s_y"])
+def round_kernel(y_pointer, total_pointer, size, s_y, ROUNDED: tl.constexpr, BLOCK: tl.constexpr):
     offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     total = tl.load(total_pointer + offset, mask=offset < size, other=0)
     tl.store(y_pointer + offset, round_sum(total, s_y, ROUNDED), mask=offset < size)
@@ -91,19 +91,19 @@ def run_step(
     loaded,
     u: tl.constexpr,
     skip,
-    n_max,
-    k: tl.constexpr,
-    s_v: tl.constexpr,
-    s_h: tl.constexpr,
+    formats,
     convex: tl.constexpr,
+    FINER: tl.constexpr,
+    COARSER: tl.constexpr,
     MODULATED: tl.constexpr,
     WIDE: tl.constexpr,
     STATES: tl.constexpr,
     SLICES: tl.constexpr,
 ):
     """Return the new states of each lane and the sum, of the channel's slices in this program, that makes y."""
-    h = run_states(h, base, loaded, u, n_max, s_v, k, convex, MODULATED, STATES)
-    total = mix_states(h, loaded[3][u], s_h, WIDE, STATES) + loaded[0][u].to(WIDE) * skip
+    n_max, k, s_v, s_h = formats
+    h = run_states(h, base, loaded, u, n_max, k, s_v, convex, FINER, MODULATED, STATES)
+    total = mix_states(h, loaded[3][u], s_h, COARSER, WIDE, STATES) + loaded[0][u].to(WIDE) * skip
     if SLICES > 1:
         tile: tl.constexpr = [total.shape[0] // SLICES, SLICES]
         channel_sums = tl.sum(tl.reshape(total, tile), axis=1)
@@ -112,14 +112,15 @@ def run_step(
 
 
 @triton.jit
-def put_sum(y_pointer, total, mask, s_y: tl.constexpr, SHARED: tl.constexpr, ROUNDED: tl.constexpr):
+def put_sum(y_pointer, total, mask, s_y, SHARED: tl.constexpr, ROUNDED: tl.constexpr):
     if SHARED:
         tl.atomic_add(y_pointer, total, mask=mask, sem="relaxed")
     else:
         tl.store(y_pointer, round_sum(total, s_y, ROUNDED), mask=mask)
 
 
-@triton.jit(do_not_specialize=["n_max"])
+# Formats and sizes stay variables, so that others are no other kernel.
+@triton.jit(do_not_specialize=["length", "channels", "states", "words", "n_max", "k", "s_v", "s_h", "s_y"])
 def scan_kernel(
     y_pointer,
     end_pointer,
@@ -135,11 +136,13 @@ def scan_kernel(
     states,
     words,
     n_max,
-    k: tl.constexpr,
-    s_v: tl.constexpr,
-    s_h: tl.constexpr,
-    s_y: tl.constexpr,
+    k,
+    s_v,
+    s_h,
+    s_y,
     convex: tl.constexpr,
+    FINER: tl.constexpr,
+    COARSER: tl.constexpr,
     WIDTH: tl.constexpr,
     MODULATED: tl.constexpr,
     SHARED: tl.constexpr,
@@ -163,6 +166,7 @@ def scan_kernel(
         c_pointer + batch * length * words,
     )
     places = (channel, channel // WIDTH, part * (STATES // 4))
+    formats = (n_max, k, s_v, s_h)
     y_pointer += batch * length * channels
     y_mask = lanes_if(first_slice, channel, channels)
     skip = tl.load(skip_pointer + channel // WIDTH, mask=lanes_if(part == 0, channel, channels), other=0).to(tl.int32)
@@ -179,24 +183,26 @@ def scan_kernel(
         odd = load_steps(pointers, places, pitches, first + STEPS, mask, STEPS, STATES)
         at = channel + first * pitch
         for u in tl.static_range(STEPS):
-            h, total = run_step(h, base, even, u, skip, n_max, k, s_v, s_h, convex, MODULATED, WIDE, STATES, SLICES)
+            h, total = run_step(
+                h, base, even, u, skip, formats, convex, FINER, COARSER, MODULATED, WIDE, STATES, SLICES
+            )
             put_sum(y_pointer + at, total, y_mask, s_y, SHARED, ROUNDED)
             at += pitch
         t = tl.minimum(first + 2 * STEPS, whole - STEPS)
         even = load_steps(pointers, places, pitches, t, mask, STEPS, STATES)
         for u in tl.static_range(STEPS):
-            h, total = run_step(h, base, odd, u, skip, n_max, k, s_v, s_h, convex, MODULATED, WIDE, STATES, SLICES)
+            h, total = run_step(h, base, odd, u, skip, formats, convex, FINER, COARSER, MODULATED, WIDE, STATES, SLICES)
             put_sum(y_pointer + at, total, y_mask, s_y, SHARED, ROUNDED)
             at += pitch
     for t in range(whole, length):
         last = load_steps(pointers, places, pitches, t, mask, 1, STATES)
-        h, total = run_step(h, base, last, 0, skip, n_max, k, s_v, s_h, convex, MODULATED, WIDE, STATES, SLICES)
+        h, total = run_step(h, base, last, 0, skip, formats, convex, FINER, COARSER, MODULATED, WIDE, STATES, SLICES)
         put_sum(y_pointer + channel + t * pitch, total, y_mask, s_y, SHARED, ROUNDED)
 
     store_lane(end_pointer, lane, h, channel, channels, part, states, STATES)
 
 
-@triton.jit(do_not_specialize=["n_max"])
+@triton.jit(do_not_specialize=["n_max", "k", "s_v", "s_h", "s_y"])
 def step_kernel(
     y_pointer,
     end_pointer,
@@ -210,10 +216,10 @@ def step_kernel(
     channels,
     states,
     n_max,
-    k: tl.constexpr,
-    s_v: tl.constexpr,
-    s_h: tl.constexpr,
-    s_y: tl.constexpr,
+    k,
+    s_v,
+    s_h,
+    s_y,
     convex: tl.constexpr,
     WIDTH: tl.constexpr,
     MODULATED: tl.constexpr,
@@ -261,6 +267,8 @@ def scan(x, mod, base, b, c, skip, h, width, **parameters):
     states = h.shape[-1]
     if 0 in x.shape:
         return torch.empty_like(x), h.clone()
+    if base is not None and staged_scan.suits(x, states):
+        return staged_scan.scan(x, mod, base, b, c, skip, h, **parameters)
     held, slices = tile_of(states, batch * channels)
     (b, words), (c, _) = mixture_words(b, held * slices), mixture_words(c, held * slices)
     blocks, parts = triton.cdiv(channels, LANES // slices), 4 * words // (held * slices)
@@ -279,6 +287,8 @@ def scan(x, mod, base, b, c, skip, h, width, **parameters):
         states,
         words,
         **parameters,
+        FINER=parameters["s_v"] < 0,
+        COARSER=parameters["s_h"] > 0,
         WIDTH=width,
         MODULATED=base is not None,
         SHARED=shared,

@@ -7,7 +7,7 @@ import triton.language as tl
 from mamba_integer.spec import ops
 from mamba_integer.spec.contract import implements
 
-from . import integers
+from . import integers, staged_walk
 from .launch import dense, elementwise, launch
 from .recurrence import is_far, mixture_words
 from .scan_walk import CHANNELS, STATES, STEPS, starts_kernel, walk_kernel
@@ -86,6 +86,17 @@ def walk_back(dy, x, mod, base, b, c, skip, h, dh, width, *, k, n_max, s_v, s_h,
     def sums(*shape):
         return torch.zeros(shape, dtype=torch.int64, device=x.device)
 
+    formats = dict(n_max=n_max, k=k, s_v=s_v)
+    backward = dict(s_h=s_h, s_g=s_g, s_w=s_w, fine=max(0, s_v + s_h - s_g), coarse=max(0, s_g - s_v - s_h))
+    if base is not None and x.numel() and staged_walk.suits(x, states):
+        results = staged_walk.walk_back(
+            *(dy, x, mod, base, b, c, skip, h, dh), formats | {"CONVEX": convex}, backward | {"s_n": s_n, "s_x": s_x}
+        )
+        dx, dmod, dbase, mixed, dskip, end = results
+        if dx.dtype == torch.int64:
+            dx, dmod = put(dx, s_x), put(dmod, s_n)
+        db, dc = (a.flatten(-2)[..., :states] for a in mixed.unbind(-2))
+        return dx, dmod, dbase, put(db, s_b), put(dc, s_c), dskip, end
     parts = triton.cdiv(states, STATES)
     padded = parts * STATES
     dx, dmod = sums(*x.shape), sums(*mod.shape)
@@ -104,8 +115,7 @@ def walk_back(dy, x, mod, base, b, c, skip, h, dh, width, *, k, n_max, s_v, s_h,
         sizes = (length, channels, states, words)
         far = is_far(length * channels, length * words, channels * STATES)
         tile = dict(WIDTH=width, MODULATED=base is not None, FAR=far, STATES=STATES, STEPS=steps, CHANNELS=CHANNELS)
-        forward = dict(k=k, convex=convex, n_max=n_max, s_v=s_v)
-        backward = dict(s_h=s_h, s_g=s_g, s_w=s_w, fine=max(0, s_v + s_h - s_g), coarse=max(0, s_g - s_v - s_h))
+        forward = formats | dict(convex=convex, FINER=s_v < 0)
         launch(starts_kernel, programs, (starts,), (x, mod, base, b, h), *sizes, **forward, **tile, num_warps=1)
         launch(
             walk_kernel,

@@ -32,7 +32,7 @@ LOW = tl.constexpr((1 << 24) - 1)
 
 
 @triton.jit
-def scaled(x, factor, k: tl.constexpr):
+def scaled(x, factor, k):
     """Return x * factor over 2**k, rounded: the wide product is narrowed at once."""
     return ((x.to(tl.int64) * factor + ((1 << k) >> 1)) >> k).to(tl.int32)
 
@@ -97,7 +97,7 @@ def store_states(pointer, stride, h, mask, STATES: tl.constexpr):
 
 
 # n_max stays a variable for the forward scan's reason; the shifts, so that another format is no other kernel.
-@triton.jit(do_not_specialize=["n_max", "s_v"])
+@triton.jit(do_not_specialize=["n_max", "k", "s_v"])
 def starts_kernel(
     starts_pointer,
     x_pointer,
@@ -110,9 +110,10 @@ def starts_kernel(
     states,
     words,
     n_max,
+    k,
     s_v,
-    k: tl.constexpr,
     convex: tl.constexpr,
+    FINER: tl.constexpr,
     WIDTH: tl.constexpr,
     MODULATED: tl.constexpr,
     FAR: tl.constexpr,
@@ -144,12 +145,12 @@ def starts_kernel(
         ahead = load_inputs(pointers, places, pitches, t, mask, STEPS, STATES)
         store_states(starts_pointer + block * block_size, pitch, h, mask, STATES)
         for u in tl.static_range(STEPS):
-            h = run_states(h, base, loaded, u, n_max, s_v, k, convex, MODULATED, STATES)
+            h = run_states(h, base, loaded, u, n_max, k, s_v, convex, FINER, MODULATED, STATES)
         loaded = ahead
     for t in range(blocks * STEPS, length):
         last = load_inputs(pointers, places, pitches, t, mask, 1, STATES)
         store_states(starts_pointer + (t - blocks * (STEPS - 1)) * block_size, pitch, h, mask, STATES)
-        h = run_states(h, base, last, 0, n_max, s_v, k, convex, MODULATED, STATES)
+        h = run_states(h, base, last, 0, n_max, k, s_v, convex, FINER, MODULATED, STATES)
 
 
 @triton.jit
@@ -164,14 +165,14 @@ def retreat(
     gradients,
     place,
     formats,
-    k: tl.constexpr,
     convex: tl.constexpr,
+    FINER: tl.constexpr,
     MODULATED: tl.constexpr,
     STATES: tl.constexpr,
     PLACES: tl.constexpr,
 ):
     """Walk back over one step; return lam before it, the sums of w, of db and dc, and what it adds to dx and dmod."""
-    n_max, s_v, s_h, s_g, s_w, _, _ = formats
+    n_max, k, s_v, s_h, s_g, s_w, _, _ = formats
     x, mod, b = inputs
     dy, c = gradients
     x, mod, dy = x.to(tl.int32), mod.to(tl.int32), dy.to(tl.int32)
@@ -180,7 +181,7 @@ def retreat(
     for i in tl.static_range(STATES):
         n = modulate(base[i], mod, n_max) if MODULATED else mod
         now = lam[i] + integers.shift_even(times_byte(dy, c[i // 4], i % 4, tl.zeros_like(dy)), s_g)
-        state = before[i] - input_of_byte(x, b[i // 4], i % 4, s_v) if convex else before[i]
+        state = before[i] - input_of_byte(x, b[i // 4], i % 4, s_v, FINER) if convex else before[i]
         if MODULATED:
             state = tl.where(base[i] + mod == n, state, 0)
         w = integers.shift_round(now.to(tl.int64) * state, s_w)
@@ -210,8 +211,8 @@ def walk_block(
     skip,
     mask,
     formats,
-    k: tl.constexpr,
     convex: tl.constexpr,
+    FINER: tl.constexpr,
     MODULATED: tl.constexpr,
     SHARED: tl.constexpr,
     ONE_HEAD: tl.constexpr,
@@ -220,10 +221,10 @@ def walk_block(
 ):
     """Compute the states of a block of steps again, and walk back through them."""
     PLACES: tl.constexpr = COUNT * 2 * STATES
-    n_max, s_v, _, _, _, fine, coarse = formats
+    n_max, k, s_v, _, _, _, fine, coarse = formats
     known = (start,)
     for u in tl.static_range(COUNT):
-        known = known + (run_states(known[u], base, inputs, u, n_max, s_v, k, convex, MODULATED, STATES),)
+        known = known + (run_states(known[u], base, inputs, u, n_max, k, s_v, convex, FINER, MODULATED, STATES),)
     dx_pointer, dmod_pointer, mixed_pointer = pointers
     channels, heads, words = pitches
     padded = words * 4
@@ -243,8 +244,8 @@ def walk_block(
             (gradients[0][u], gradients[1][u]),
             u * 2 * STATES,
             formats,
-            k,
             convex,
+            FINER,
             MODULATED,
             STATES,
             PLACES,
@@ -262,7 +263,7 @@ def walk_block(
     return lam, sums, skip_sum
 
 
-@triton.jit(do_not_specialize=["n_max", "s_v", "s_h", "s_g", "s_w", "fine", "coarse"])
+@triton.jit(do_not_specialize=["n_max", "k", "s_v", "s_h", "s_g", "s_w", "fine", "coarse"])
 def walk_kernel(
     dx_pointer,
     dmod_pointer,
@@ -284,14 +285,15 @@ def walk_kernel(
     states,
     words,
     n_max,
+    k,
     s_v,
     s_h,
     s_g,
     s_w,
     fine,
     coarse,
-    k: tl.constexpr,
     convex: tl.constexpr,
+    FINER: tl.constexpr,
     WIDTH: tl.constexpr,
     MODULATED: tl.constexpr,
     SHARED: tl.constexpr,
@@ -313,7 +315,7 @@ def walk_kernel(
     backward_pointers = (dy_pointer + row, c_pointer + mixture)
     mixed_place = 2 * (mixture * 4 + part * STATES)
     targets = (dx_pointer + row + channel, dmod_pointer + batch * length * heads + head, mixed_pointer + mixed_place)
-    formats = (n_max, s_v, s_h, s_g, s_w.to(tl.int64), fine.to(tl.int64), coarse.to(tl.int64))
+    formats = (n_max, k, s_v, s_h, s_g, s_w.to(tl.int64), fine.to(tl.int64), coarse.to(tl.int64))
     lane = batch * channels + channel
     lam = load_lane(dh_pointer, lane, channel, channels, part, states, STATES)
     base = load_lane(base_pointer, channel.to(tl.int64), channel, channels, part, states, STATES) if MODULATED else ()
@@ -347,8 +349,8 @@ def walk_kernel(
             skip,
             mask,
             formats,
-            k,
             convex,
+            FINER,
             MODULATED,
             SHARED,
             ONE_HEAD,
@@ -379,8 +381,8 @@ def walk_kernel(
             skip,
             mask,
             formats,
-            k,
             convex,
+            FINER,
             MODULATED,
             SHARED,
             ONE_HEAD,

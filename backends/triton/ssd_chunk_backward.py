@@ -9,20 +9,24 @@ import torch
 import triton
 import triton.language as tl
 
+from mamba_integer.backends.torch import ssd_chunk_backward as torch_version
 from mamba_integer.spec import ops
 from mamba_integer.spec.contract import implements
 from mamba_integer.spec.ops import ssd_chunk as definition
 from mamba_integer.spec.ops import ssd_chunk_backward as backward
 
 from . import integers
-from .instructions import target_name
-from .launch import ceil_div, launch
-from .ssd_chunk import LEAST_TILE, mix
+from .gradient import saturate_backward
+from .launch import ALIGNMENT_BYTES, ceil_div, launch
+from .launch import aligned as aligned_array
+from .room import at_most, torch_where_too_large
+from .ssd_chunk import LEAST_TILE
 from .ssd_chunk_boundaries import (
     CARRIED,
     CHUNK_PLANES,
     COLUMN,
     DOWN,
+    FREE,
     GAIN,
     KEPT,
     LARGEST,
@@ -35,10 +39,10 @@ from .ssd_chunk_boundaries import (
     WHOLE,
     factors_kernel,
     layout_kernel,
-    slopes_kernel,
-    states_kernel,
+    walks_kernel,
 )
 from .ssd_chunk_factors import DECAY_BITS, DECAY_HALF, lags, row_exponent
+from .ssd_chunk_grid import mix
 from .ssd_chunk_heads import keys_kernel, queries_kernel
 from .ssd_chunk_limbs import (
     aligned,
@@ -53,12 +57,14 @@ from .ssd_chunk_limbs import (
 )
 
 WALKED_CHANNELS = 32  # of a program that walks forwards
-FACTORS_WARPS, SLOPES_WARPS = 2, 8
+FACTORS_WARPS, WALKS_WARPS = 2, 4
 CHUNK_CHANNELS, CHUNK_STAGES = 32, 1  # at once, of a program for a chunk and head
 CHUNK_REGISTERS = 168  # of its threads: three programs then share a processor
 SHARED_STATES = 64  # of a program that adds up heads
 MOST_TILE_OF_FOUR_WARPS = 64
+MOST_TILE, MOST_STATES, MOST_CHANNELS = 128, 256, 128  # for which a processor has room
 
+SHIFTS = "s_g", "s_x", "s_d", "s_h", "weight_bits", "carried_shift", "gradient_bits", "one"
 ENERGY_BITS = tl.constexpr(backward.ENERGY_BITS)
 STATE_BITS = tl.constexpr(definition.STATE_BITS)
 GATED_LIMIT = tl.constexpr((1 << (backward.GATED_BITS - 1)) - 1)
@@ -74,7 +80,7 @@ def mix_wide(products, whole, column, gain):
     return e, (((mixed >> (e - 1)[:, None]).to(tl.int32) + 1) >> 1).to(tl.int8)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=FREE)
 def scores_kernel(
     slopes_pointer,
     planes_pointer,
@@ -88,7 +94,7 @@ def scores_kernel(
     chunks,
     plane,
     chunk_plane,
-    Q: tl.constexpr,
+    Q,
     TILE: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
@@ -120,7 +126,7 @@ def scores_kernel(
     tl.store(chunks_pointer + QUERY_SHIFT * chunk_plane + at, cut)
 
 
-@triton.jit(do_not_specialize=["s_g", "s_x", "s_d", "one"])
+@triton.jit(do_not_specialize=[*FREE, *SHIFTS])
 def chunk_kernel(
     dx_pointer,
     dd_pointer,
@@ -143,15 +149,16 @@ def chunk_kernel(
     chunks,
     plane,
     chunk_plane,
+    Q,
     s_g,
     s_x,
     s_d,
+    s_h,
+    weight_bits,
+    carried_shift,
+    gradient_bits,
     one,
-    s_h: tl.constexpr,
-    WEIGHT_BITS: tl.constexpr,
-    CARRIED_SHIFT: tl.constexpr,
-    GRADIENT_BITS: tl.constexpr,
-    Q: tl.constexpr,
+    NARROW: tl.constexpr,
     TILE: tl.constexpr,
     CHANNELS: tl.constexpr,
     STATES: tl.constexpr,
@@ -172,7 +179,7 @@ def chunk_kernel(
     gain, down = tl.load(planes_pointer + GAIN * plane), tl.load(planes_pointer + DOWN * plane)
     weight = tl.load(planes_pointer + WEIGHT * plane)
     k = tl.load(chunks_pointer + SLOPE_SHIFT * chunk_plane) + s_g
-    skip = tl.load(skip_pointer + head).to(tl.int32) << GRADIENT_BITS
+    skip = tl.load(skip_pointer + head).to(tl.int32) << gradient_bits
     scores = tl.dot(queries, tl.trans(keys), out_dtype=tl.int32)
     e, mixed = mix(tl.where(q[:, None] >= q[None, :], scores, 0), whole, column, gain)
     r = limb_exponent(tl.max((tl.load(planes_pointer + LARGEST * plane) * down).to(tl.int64) << e, 0))
@@ -207,7 +214,7 @@ def chunk_kernel(
         into = tl.dot(keys, tl.trans(slope_low), into, out_dtype=tl.int32)
         stored += tl.sum(into.to(tl.int64) * wide_x, 1)
         dx = dy.to(tl.int64) * skip
-        dx += rescale_product(into, weight[:, None], -k + (2 * DECAY_BITS - GRADIENT_BITS))
+        dx += rescale_product(into, weight[:, None], -k + 2 * DECAY_BITS - gradient_bits)
 
         # Inside the chunk: errors, aligned along time, through the forward factors and back.
         errors = aligned(dy * down[:, None], (-e + r)[:, None])
@@ -217,17 +224,22 @@ def chunk_kernel(
         through = tl.dot(back, low, through, out_dtype=tl.int32)
         leaving += tl.sum(through.to(tl.int64) * wide_x, 1)
         dx += rescale_short(through, -r + 17, one)
-        tl.store(dx_pointer + across, put(dx, s_x), mask=inside)
+        dx = put(dx, s_x)
+        if NARROW:
+            # Of a saturated x, only a gradient that leads back passes.
+            least, most = tl.where(wide_x == 127, 0, -32767), tl.where(wide_x == -127, 0, 32767)
+            dx = tl.minimum(tl.maximum(dx, least), most).to(tl.int16)
+        tl.store(dx_pointer + across, dx, mask=inside)
 
     # What crosses the decay of a position, and what its gate lets through.
     tl.store(sums_pointer + at * STATES + s, sums)
     carried = ((carried + DECAY_HALF) >> DECAY_BITS) * tl.load(planes_pointer + CARRIED * plane)
-    carried = integers.shift_round(carried, CARRIED_SHIFT)
+    carried = integers.shift_round(carried, carried_shift.to(tl.int64))
     stored = rescale(stored * weight, -k + (2 * DECAY_BITS + ENERGY_BITS))
     kept = tl.where(n * Q + Q <= length, tl.load(chunks_pointer + KEPT * chunk_plane), 0)
     past = ((tl.sum(past, 0) + DECAY_HALF) >> DECAY_BITS) * kept
-    past = rescale(past, -k + (STATE_BITS + DECAY_BITS + ENERGY_BITS - s_h))
-    inner = -r + (WEIGHT_BITS + 14 + ENERGY_BITS)
+    past = rescale(past, -k + (-s_h + (STATE_BITS + DECAY_BITS + ENERGY_BITS)))
+    inner = -r + weight_bits + (14 + ENERGY_BITS)
     flow, stream = leaving - arriving, stored - carried
     crossing = rescale(tl.cumsum(flow, 0) - flow, inner) + tl.cumsum(stream, 0) - stream
     crossing += past + tl.sum(carried, 0)
@@ -237,30 +249,53 @@ def chunk_kernel(
     tl.store(dd_pointer + of_head, dd, mask=there)
 
 
+def fits(dy, x, d, b, c, skip, h, dh, *, q, **parameters):
+    return 1 << q <= MOST_TILE and h.shape[-1] <= MOST_STATES and x.shape[-1] <= MOST_CHANNELS
+
+
 @implements(ops.ssd_chunk_scan_backward)
-def ssd_chunk_scan_backward(dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b, s_c):
+@torch_where_too_large(torch_version.ssd_chunk_scan_backward.kernel, fits)
+def ssd_chunk_scan_backward(*arrays, **parameters):
+    return gradients(torch.int32, *arrays, **parameters)
+
+
+def narrowed(dy, x, *others, **parameters):
+    dx, *rest = ssd_chunk_scan_backward.kernel(dy, x, *others, **parameters)
+    return saturate_backward.kernel(dx, x, shift=0), *rest
+
+
+@torch_where_too_large(narrowed, fits)
+def narrow_chunk_gradients(*arrays, **parameters):
+    """Return `ssd_chunk_scan_backward`, its dx after `saturate_backward` with x, in the same launches."""
+    return gradients(torch.int16, *arrays, **parameters)
+
+
+def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b, s_c):
     batch, length, heads, width = x.shape
     states, chunk, device = h.shape[-1], 1 << q, x.device
+    dy, x, b, c, h, dh = map(aligned_array, (dy, x, b, c, h, dh))
     dskip = torch.zeros(heads, dtype=torch.int64, device=device)
     if not x.numel():
         db, dc = (torch.zeros(a.shape, dtype=torch.int32, device=device) for a in (b, c))
-        return torch.empty_like(x, dtype=torch.int32), torch.zeros_like(d, dtype=torch.int32), db, dc, dskip, dh.clone()
+        return torch.empty_like(x, dtype=dtype), torch.zeros_like(d, dtype=torch.int32), db, dc, dskip, dh.clone()
 
     def empty(*shape, dtype=torch.int32):
         return torch.empty(shape, dtype=dtype, device=device)
 
-    dx, dd, db, dc = (empty(*a.shape) for a in (x, d, b, c))
+    dx = empty(*x.shape, dtype=dtype)
+    dd, db, dc = (empty(*a.shape) for a in (d, b, c))
     chunks = ceil_div(length, chunk)
     tile, padded = max(chunk, LEAST_TILE), max(triton.next_power_of_2(states), LEAST_TILE)
     channels, block = max(triton.next_power_of_2(width), LEAST_TILE), min(padded, SHARED_STATES)
     count = batch * heads * chunks
     planes, scalars = empty(PLANES, count * tile), empty(CHUNK_PLANES, count)
     keys, turned_keys, queries, turned_queries = empty(4, batch * chunks, tile * padded, dtype=torch.int8)
-    seen_high, seen_low, slope_high, slope_low = empty(4, count, width * states, dtype=torch.int8)
+    limbs_size = ceil_div(count * width * states, ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+    seen_high, seen_low, slope_high, slope_low = empty(4, limbs_size, dtype=torch.int8)
     slopes, sums = empty(count, tile * tile, dtype=torch.int8), empty(count, padded)
     start = empty(*dh.shape)
-    sizes, strides = (length, heads, width, states, chunks), (planes.shape[1], scalars.shape[1])
-    bits, grid = backward.gradient_bits(states), dict(Q=chunk, TILE=tile)
+    sizes, strides = (length, heads, width, states, chunks), (planes.shape[1], scalars.shape[1], chunk)
+    bits, grid = backward.gradient_bits(states), dict(TILE=tile)
     warps = 4 if tile <= MOST_TILE_OF_FOUR_WARPS else 8
     launch(
         factors_kernel,
@@ -268,8 +303,7 @@ def ssd_chunk_scan_backward(dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_
         (planes, scalars),
         (d, dy),
         *(length, heads, width, chunks, *strides),
-        WEIGHT_BITS=definition.weight_bits(states),
-        CARRIED_BITS=definition.carried_bits(states, s_h),
+        *(definition.weight_bits(states), definition.carried_bits(states, s_h)),
         CHANNELS=LEAST_TILE,
         num_warps=FACTORS_WARPS,
         **grid,
@@ -279,30 +313,22 @@ def ssd_chunk_scan_backward(dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_
         batch * chunks,
         (keys, turned_keys, queries, turned_queries),
         (b, c),
-        *(length, chunks, states),
+        *(length, chunks, states, chunk),
         STATES=padded,
         **grid,
     )
+    walks = batch * heads
     launch(
-        states_kernel,
-        batch * heads * ceil_div(width, WALKED_CHANNELS),
-        (seen_high, seen_low),
-        (x, turned_keys, planes, scalars, h),
-        *(*sizes, *strides, 1 << (definition.DECAY_BITS - 1)),
-        s_h=s_h,
-        CHANNELS=WALKED_CHANNELS,
-        STATES=padded,
-        **grid,
-    )
-    launch(
-        slopes_kernel,
-        batch * heads,
-        (slope_high, slope_low, start),
-        (dy, turned_queries, planes, scalars, dh),
-        *(*sizes, *strides, s_g, 1),
+        walks_kernel,
+        walks + walks * ceil_div(width, WALKED_CHANNELS),
+        (seen_high, seen_low, slope_high, slope_low, start),
+        (x, dy, turned_keys, turned_queries, planes, scalars, h, dh),
+        *(*sizes, *strides, 1 << (definition.DECAY_BITS - 1), s_h, s_g, 1, walks),
+        HALVES=s_h == 16,
+        FEW=WALKED_CHANNELS,
         CHANNELS=channels,
         STATES=padded,
-        num_warps=SLOPES_WARPS,
+        num_warps=WALKS_WARPS,
         **grid,
     )
     launch(
@@ -320,16 +346,16 @@ def ssd_chunk_scan_backward(dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_
         count,
         (dx, dd, sums),
         (dy, x, skip, planes, scalars, seen_high, seen_low, slope_high, slope_low, keys, queries),
-        *(*sizes, *strides, s_g, s_x, s_d, 1),
-        s_h=s_h,
-        WEIGHT_BITS=definition.weight_bits(states),
-        CARRIED_SHIFT=definition.sum_bits(states) - definition.DECAY_BITS + backward.ENERGY_BITS,
-        GRADIENT_BITS=bits,
+        *(*sizes, *strides, s_g, s_x, s_d, s_h),
+        definition.weight_bits(states),
+        definition.sum_bits(states) - definition.DECAY_BITS + backward.ENERGY_BITS,
+        *(bits, 1),
+        NARROW=dtype == torch.int16,
         CHANNELS=min(channels, CHUNK_CHANNELS),
         STATES=padded,
         num_warps=warps,
         num_stages=CHUNK_STAGES,
-        **({"maxnreg": CHUNK_REGISTERS} if target_name() == "cuda" else {}),
+        **at_most(CHUNK_REGISTERS),
         **grid,
     )
     shape = dict(PADDED=padded, CHANNELS=channels, STATES=block, num_warps=warps, **grid)
@@ -339,8 +365,7 @@ def ssd_chunk_scan_backward(dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_
         programs,
         (db,),
         (x, slopes, slope_high, slope_low, turned_queries, planes, scalars),
-        *(*sizes, *strides, s_g, s_b, 1),
-        GRADIENT_BITS=bits,
+        *(*sizes, *strides, s_g, s_b, bits, 1),
         **shape,
     )
     launch(
@@ -348,11 +373,10 @@ def ssd_chunk_scan_backward(dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_
         programs,
         (dc,),
         (dy, slopes, seen_high, seen_low, sums, turned_keys, planes),
-        *(*sizes, strides[0], s_c),
-        FACTOR_BITS=definition.sum_bits(states) - bits,
+        *(*sizes, strides[0], chunk, s_c, definition.sum_bits(states) - bits),
         **shape,
     )
     return dx, dd, db, dc, dskip, start
 
 
-__all__ = ["ssd_chunk_scan_backward"]
+__all__ = ["narrow_chunk_gradients", "ssd_chunk_scan_backward"]

@@ -14,6 +14,7 @@ from .ssd_chunk_factors import (
     DECAY_BITS,
     DECAY_HALF,
     POWER_BITS,
+    SIZES,
     exponent_sums,
     fraction_power,
     gains,
@@ -32,9 +33,10 @@ WHOLE, COLUMN, GAIN, DOWN, CARRIED, WEIGHT, DECAY, RATIO, LARGEST, SLOPE_EXPONEN
 PLANES = 10
 KEPT, INPUT_SHIFT, ERROR_SHIFT, SLOPE_SHIFT, QUERY_SHIFT = (tl.constexpr(i) for i in range(5))
 CHUNK_PLANES = 5
+FREE = *SIZES, "chunk_plane", "d_pointer", "skip_pointer"
 
 
-@triton.jit
+@triton.jit(do_not_specialize=[*FREE, "weight_bits", "carried_bits"])
 def factors_kernel(
     planes_pointer,
     chunks_pointer,
@@ -46,9 +48,9 @@ def factors_kernel(
     chunks,
     plane,
     chunk_plane,
-    WEIGHT_BITS: tl.constexpr,
-    CARRIED_BITS: tl.constexpr,
-    Q: tl.constexpr,
+    Q,
+    weight_bits,
+    carried_bits,
     TILE: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
@@ -62,7 +64,7 @@ def factors_kernel(
     d = tl.load(d_pointer + place, mask=inside, other=0).to(tl.int32)
     sums = exponent_sums(d, q)
     power_of_fraction = fraction_power(sums)
-    whole, column, gain = gains(sums, d, WEIGHT_BITS)
+    whole, column, gain = gains(sums, d, weight_bits)
     weight, r, kept = input_weights(sums, d, n * Q + Q <= length)
     decay = rounded_power(power_of_fraction, sums, DECAY_BITS)
     # No power is above one, so the divisor is 1 where the gate passes nothing.
@@ -82,7 +84,7 @@ def factors_kernel(
     tl.store(planes_pointer + COLUMN * plane, column)
     tl.store(planes_pointer + GAIN * plane, gain)
     tl.store(planes_pointer + DOWN * plane, round_by(power_of_fraction, tl.zeros_like(q) + (POWER_BITS - DECAY_BITS)))
-    tl.store(planes_pointer + CARRIED * plane, rounded_power(power_of_fraction, sums, CARRIED_BITS))
+    tl.store(planes_pointer + CARRIED * plane, rounded_power(power_of_fraction, sums, carried_bits))
     tl.store(planes_pointer + WEIGHT * plane, weight)
     tl.store(planes_pointer + DECAY * plane, decay)
     tl.store(planes_pointer + RATIO * plane, ratio)
@@ -93,7 +95,7 @@ def factors_kernel(
     tl.store(chunks_pointer + ERROR_SHIFT * chunk_plane, limb_exponent(tl.max(largest * decay, 0)))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=FREE)
 def layout_kernel(
     keys_pointer,
     turned_keys_pointer,
@@ -104,7 +106,7 @@ def layout_kernel(
     length,
     chunks,
     states,
-    Q: tl.constexpr,
+    Q,
     TILE: tl.constexpr,
     STATES: tl.constexpr,
 ):
@@ -126,7 +128,8 @@ def layout_kernel(
 
 
 @triton.jit
-def states_kernel(
+def walk_forwards(
+    program,
     high_pointer,
     low_pointer,
     x_pointer,
@@ -141,15 +144,16 @@ def states_kernel(
     chunks,
     plane,
     chunk_plane,
+    Q,
     half_h,
-    s_h: tl.constexpr,
-    Q: tl.constexpr,
+    s_h,
+    HALVES: tl.constexpr,
     TILE: tl.constexpr,
     CHANNELS: tl.constexpr,
     STATES: tl.constexpr,
 ):
     """Walk through the chunks; keep what the outputs see of the state at the start of each."""
-    program, plane = tl.program_id(0), tl.cast(plane, tl.int64)
+    plane = tl.cast(plane, tl.int64)
     blocks = tl.cdiv(width, CHANNELS)
     block, head, row = program % blocks, program // blocks % heads, (program // blocks // heads).to(tl.int64)
     q, s, p = tl.arange(0, TILE), tl.arange(0, STATES), block * CHANNELS + tl.arange(0, CHANNELS)
@@ -167,7 +171,7 @@ def states_kernel(
         weight = tl.load(planes_pointer + WEIGHT * plane + at * TILE + q)
         kept = tl.load(chunks_pointer + KEPT * chunk_plane + at)
         r = tl.load(chunks_pointer + INPUT_SHIFT * chunk_plane + at)
-        high, low = seen_limbs(state, s_h)
+        high, low = seen_limbs(state, s_h, HALVES)
         tl.store(high_pointer + at * width * states + place, high, mask=known)
         tl.store(low_pointer + at * width * states + place, low, mask=known)
         high, low = weighed_limbs(x, weight[:, None], r)
@@ -176,9 +180,9 @@ def states_kernel(
         state = next_state(state, added, r, kept, half_h)
 
 
-# Training changes some shifts from step to step: constants would be compiled anew each time.
-@triton.jit(do_not_specialize=["s_g", "one"])
-def slopes_kernel(
+@triton.jit
+def walk_backwards(
+    program,
     high_pointer,
     low_pointer,
     start_pointer,
@@ -194,15 +198,15 @@ def slopes_kernel(
     chunks,
     plane,
     chunk_plane,
+    Q,
     s_g,
     one,
-    Q: tl.constexpr,
     TILE: tl.constexpr,
     CHANNELS: tl.constexpr,
     STATES: tl.constexpr,
 ):
     """Walk back through the chunks; keep two limbs, and their shift, of the gradient of the state after each."""
-    program, plane = tl.program_id(0), tl.cast(plane, tl.int64)
+    plane = tl.cast(plane, tl.int64)
     head, row = program % heads, (program // heads).to(tl.int64)
     q, s, p = tl.arange(0, TILE), tl.arange(0, STATES), tl.arange(0, CHANNELS)
     channel = p < width
@@ -232,3 +236,92 @@ def slopes_kernel(
         tl.store(chunks_pointer + SLOPE_SHIFT * chunk_plane + at, k)
         lam = word(((lam.to(tl.int64) * kept + DECAY_HALF) >> DECAY_BITS) + rescale_short(added, -w + s_g, one))
     tl.store(start_pointer + first * width * states + place, lam, mask=known)
+
+
+# Training changes some shifts from step to step: constants would be compiled anew each time.
+@triton.jit(do_not_specialize=[*FREE, "half_h", "s_h", "s_g", "one", "walks"])
+def walks_kernel(
+    seen_high_pointer,
+    seen_low_pointer,
+    slope_high_pointer,
+    slope_low_pointer,
+    start_pointer,
+    x_pointer,
+    dy_pointer,
+    turned_keys_pointer,
+    turned_queries_pointer,
+    planes_pointer,
+    chunks_pointer,
+    h_pointer,
+    dh_pointer,
+    length,
+    heads,
+    width,
+    states,
+    chunks,
+    plane,
+    chunk_plane,
+    Q,
+    half_h,
+    s_h,
+    s_g,
+    one,
+    walks,
+    HALVES: tl.constexpr,
+    TILE: tl.constexpr,
+    FEW: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    STATES: tl.constexpr,
+):
+    """Walk a row's head backwards, or some of its channels forwards: neither walk fills a device, both run at once."""
+    program = tl.program_id(0)
+    if program < walks:
+        walk_backwards(
+            program,
+            slope_high_pointer,
+            slope_low_pointer,
+            start_pointer,
+            dy_pointer,
+            turned_queries_pointer,
+            planes_pointer,
+            chunks_pointer,
+            dh_pointer,
+            length,
+            heads,
+            width,
+            states,
+            chunks,
+            plane,
+            chunk_plane,
+            Q,
+            s_g,
+            one,
+            TILE,
+            CHANNELS,
+            STATES,
+        )
+    else:
+        walk_forwards(
+            program - walks,
+            seen_high_pointer,
+            seen_low_pointer,
+            x_pointer,
+            turned_keys_pointer,
+            planes_pointer,
+            chunks_pointer,
+            h_pointer,
+            length,
+            heads,
+            width,
+            states,
+            chunks,
+            plane,
+            chunk_plane,
+            Q,
+            half_h,
+            s_h,
+            HALVES,
+            TILE,
+            FEW,
+            STATES,
+        )

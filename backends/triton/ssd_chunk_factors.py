@@ -6,6 +6,7 @@ import triton.language as tl
 from mamba_integer.spec.ops import ssd_chunk as definition
 
 from . import integers
+from .instructions import has_ptx
 
 DECAY_BITS = tl.constexpr(definition.DECAY_BITS)
 DECAY_ONE = tl.constexpr(1 << definition.DECAY_BITS)
@@ -16,6 +17,9 @@ LARGEST_ROW_EXPONENT = tl.constexpr(definition.LARGEST_ROW_EXPONENT)
 LARGEST_TWO_LIMBS = tl.constexpr(definition.LARGEST_TWO_LIMBS)
 ONE = tl.constexpr(definition.ONE)
 POWER_BITS = tl.constexpr(definition.POWER_BITS)
+# Integers and arrays that Triton need not know more of, for no load is wider by them: each fact is another kernel.
+SIZES = "length", "heads", "chunks", "Q"
+POSITIONS = "d_pointer", "open_d_pointer", "fill_pointer", "skip_pointer"
 C0, C1, C2, C3, C4, C5, C6 = (tl.constexpr(c) for c in definition.POWER)
 
 
@@ -52,16 +56,16 @@ def fraction_power(z):
 
 
 @triton.jit
-def rounded_power(p, z, bits: tl.constexpr):
+def rounded_power(p, z, bits):
     """Return 2**(-z / 4096) in Q.bits of p, the power of its fraction: at most 2**30, so a shift by 32 leaves 0."""
-    s = tl.minimum(z >> FRACTION_BITS, 32) + (POWER_BITS - bits)
+    s = tl.minimum(z >> FRACTION_BITS, 32) + (-bits + POWER_BITS)
     shift = tl.minimum(s, 31).to(tl.uint32)
     half = ((tl.zeros_like(shift) + 1) << shift) >> 1
     return tl.where(s < 32, ((p.to(tl.uint32) + half) >> shift).to(tl.int32), 0)
 
 
 @triton.jit
-def power(z, bits: tl.constexpr):
+def power(z, bits):
     return rounded_power(fraction_power(z), z, bits)
 
 
@@ -71,16 +75,20 @@ def larger(a, b):
 
 
 @triton.jit
-def exponent_sums(d, position):
-    """Return the sums of a chunk's exponents: less the fraction that the last position which forgets had."""
-    sums = tl.cumsum(d, 0)
-    order = (position + 1) << FRACTION_BITS
-    forgot = tl.where(d == LARGEST_EXPONENT, order + (sums & (ONE - 1)), 0)
-    return sums - (tl.associative_scan(forgot, 0, larger) & (ONE - 1))
+def forgotten(sums, d, position):
+    """Return the fraction of the sum at a position that forgets, below the position's number; 0 at others."""
+    return tl.where(d == LARGEST_EXPONENT, ((position + 1) << FRACTION_BITS) + (sums & (ONE - 1)), 0)
 
 
 @triton.jit
-def gains(sums, d, bits: tl.constexpr):
+def exponent_sums(d, position):
+    """Return the sums of a chunk's exponents: less the fraction that the last position which forgets had."""
+    sums = tl.cumsum(d, 0)
+    return sums - (tl.associative_scan(forgotten(sums, d, position), 0, larger) & (ONE - 1))
+
+
+@triton.jit
+def gains(sums, d, bits):
     """Return the integer parts of the sums, those of columns with the gains' lengths added, and the weights."""
     rest = -(sums & (ONE - 1)) + ONE
     gain = power(rest, POWER_BITS) - power(rest + d, POWER_BITS)
@@ -109,11 +117,41 @@ def input_weights(sums, d, whole):
     return weight, r, tl.where(whole, power(last, DECAY_BITS), DECAY_ONE)
 
 
+UPPER_BYTES = tl.constexpr(
+    "{ .reg .b32 a, b; prmt.b32 a, $1, $2, 0x0073; prmt.b32 b, $3, $4, 0x0073; prmt.b32 $0, a, b, 0x5410; }"
+)
+NEXT_BYTES = tl.constexpr(
+    "{ .reg .b32 a, b; prmt.b32 a, $1, $2, 0x0062; prmt.b32 b, $3, $4, 0x0062; prmt.b32 a, a, b, 0x5410;"
+    " xor.b32 $0, a, 0x80808080; }"
+)
+
+
+@triton.jit
+def upper_limbs(z):
+    """Return the high and the low signed byte of int32 z in units of 2**16, rounded down; z has 2**23 added."""
+    if has_ptx():
+        high = tl.inline_asm_elementwise(UPPER_BYTES, "=r,r,r,r,r", [z], dtype=tl.int8, is_pure=True, pack=4)
+        low = tl.inline_asm_elementwise(NEXT_BYTES, "=r,r,r,r,r", [z], dtype=tl.int8, is_pure=True, pack=4)
+        return high, low
+    else:
+        return (z >> 24).to(tl.int8), ((z >> 16) ^ 128).to(tl.int8)
+
+
 @triton.jit
 def weighed_limbs(x, weights, r):
     """Return the high and the low limb of x times its weights over 2**r, rounded: both straight from the product."""
     product = x.to(tl.int32) * weights + ((1 << r) >> 1)
     return ((product + (128 << r)) >> (r + 8)).to(tl.int8), (product >> r).to(tl.int8)
+
+
+@triton.jit
+def plus_product(total, a, b):
+    """Return int64 total plus the product of int32 a and b: one instruction, which LLVM makes several of."""
+    if has_ptx():
+        code: tl.constexpr = "mad.wide.s32 $0, $2, $3, $1;"
+        return tl.inline_asm_elementwise(code, "=l,l,r,r", [total, a, b], dtype=tl.int64, is_pure=True, pack=1)
+    else:
+        return a.to(tl.int64) * b + total
 
 
 @triton.jit

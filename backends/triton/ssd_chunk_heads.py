@@ -4,12 +4,12 @@ import triton
 import triton.language as tl
 
 from . import integers
-from .ssd_chunk_boundaries import CARRIED, DOWN, QUERY_SHIFT, SLOPE_EXPONENT, SLOPE_SHIFT, WEIGHT
+from .ssd_chunk_boundaries import CARRIED, DOWN, FREE, QUERY_SHIFT, SLOPE_EXPONENT, SLOPE_SHIFT, WEIGHT
 from .ssd_chunk_factors import DECAY_BITS
 from .ssd_chunk_limbs import aligned, bytes_of, limbs, put, rescale_product, rescale_short
 
 
-@triton.jit(do_not_specialize=["s_g", "s_b", "one"])
+@triton.jit(do_not_specialize=[*FREE, "s_g", "s_b", "gradient_bits", "one"])
 def keys_kernel(
     db_pointer,
     x_pointer,
@@ -26,12 +26,12 @@ def keys_kernel(
     chunks,
     plane,
     chunk_plane,
+    Q,
     s_g,
     s_b,
+    gradient_bits,
     one,
     PADDED: tl.constexpr,
-    GRADIENT_BITS: tl.constexpr,
-    Q: tl.constexpr,
     TILE: tl.constexpr,
     CHANNELS: tl.constexpr,
     STATES: tl.constexpr,
@@ -68,13 +68,13 @@ def keys_kernel(
         part = tl.dot(x, slope_low, part, out_dtype=tl.int32)
         weight = tl.load(planes_pointer + WEIGHT * plane + at * TILE + q)
         k = tl.load(chunks_pointer + SLOPE_SHIFT * chunk_plane + at) + s_g
-        total += rescale_product(part, weight[:, None], -k + (2 * DECAY_BITS - GRADIENT_BITS))
+        total += rescale_product(part, weight[:, None], -k + 2 * DECAY_BITS - gradient_bits)
     tl.store(
         db_pointer + (row * length + time)[:, None] * states + s[None, :], put(total, s_b), mask=there[:, None] & known
     )
 
 
-@triton.jit(do_not_specialize=["s_c"])
+@triton.jit(do_not_specialize=[*FREE, "s_c", "factor_bits"])
 def queries_kernel(
     dc_pointer,
     dy_pointer,
@@ -90,10 +90,10 @@ def queries_kernel(
     states,
     chunks,
     plane,
+    Q,
     s_c,
+    factor_bits,
     PADDED: tl.constexpr,
-    FACTOR_BITS: tl.constexpr,
-    Q: tl.constexpr,
     TILE: tl.constexpr,
     CHANNELS: tl.constexpr,
     STATES: tl.constexpr,
@@ -130,7 +130,7 @@ def queries_kernel(
         last = tl.dot(low, seen_low, out_dtype=tl.int32)
         out = (part.to(tl.int64) << 8) + last
         out += (tl.load(sums_pointer + at * PADDED + s).to(tl.int64) * 128)[None, :]
-        total += integers.shift_round(out * tl.load(of_position + CARRIED * plane)[:, None], FACTOR_BITS)
+        total += integers.shift_round(out * tl.load(of_position + CARRIED * plane)[:, None], factor_bits.to(tl.int64))
     tl.store(
         dc_pointer + (row * length + time)[:, None] * states + s[None, :], put(total, s_c), mask=there[:, None] & known
     )

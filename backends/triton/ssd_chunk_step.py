@@ -13,13 +13,14 @@ from mamba_integer.spec.contract import implements
 from mamba_integer.spec.ops import ssd_chunk as definition
 
 from . import integers
-from .launch import ceil_div, launch
+from .launch import aligned, ceil_div, launch
 from .ssd_chunk import LEAST_TILE
 from .ssd_chunk_factors import (
     DECAY_HALF,
     FRACTION_BITS,
     LARGEST_ROW_EXPONENT,
     LARGEST_TWO_LIMBS,
+    POSITIONS,
     exponent_sums,
     fraction_power,
     gains,
@@ -44,6 +45,18 @@ def taken(opened, new, fill, q):
 
 
 @triton.jit
+def output_sum(scores, before, inputs, column, weight, last, carried_bits):
+    """Return the sum of a position's output without its skip: of the open chunk's inputs, and of the state."""
+    lag = tl.minimum((-column + (last >> FRACTION_BITS)).to(tl.uint32), 31).to(tl.int32)
+    mixed = (scores * weight) >> lag
+    e = row_exponent(tl.max(tl.abs(mixed), 0))
+    within = tl.sum(round_by(mixed, tl.zeros_like(mixed) + e)[:, None] * inputs, 0)
+    power_of_fraction = fraction_power(last)
+    total = within.to(tl.int64) * round_by(power_of_fraction, -e + LARGEST_ROW_EXPONENT)
+    return total + before.to(tl.int64) * rounded_power(power_of_fraction, last, carried_bits)
+
+
+@triton.jit(do_not_specialize=["heads", "Q", "s_h", "shift", "unit", "weight_bits", "carried_bits", *POSITIONS])
 def step_kernel(
     y_pointer,
     end_pointer,
@@ -64,13 +77,13 @@ def step_kernel(
     heads,
     width,
     states,
-    s_h: tl.constexpr,
-    s_y: tl.constexpr,
-    WEIGHT_BITS: tl.constexpr,
-    CARRIED_BITS: tl.constexpr,
-    SUM_BITS: tl.constexpr,
+    Q,
+    s_h,
+    shift,
+    unit,
+    weight_bits,
+    carried_bits,
     IN_PLACE: tl.constexpr,
-    Q: tl.constexpr,
     TILE: tl.constexpr,
     CHANNELS: tl.constexpr,
     STATES: tl.constexpr,
@@ -115,7 +128,7 @@ def step_kernel(
         keys = taken(keys, tl.load(b_pointer + row * states + s, mask=known, other=0), fill, q)
         c = tl.load(c_pointer + row * states + s, mask=known, other=0).to(tl.int32)
         scores += tl.sum(keys.to(tl.int32) * c[None, :], 1)
-        seen = (state + (1 << (s_h - 1))) >> s_h
+        seen = (state + ((1 << s_h) >> 1)) >> s_h
         seen = tl.minimum(tl.maximum(seen, -LARGEST_TWO_LIMBS), LARGEST_TWO_LIMBS)
         before += tl.sum(seen * c[None, :], 1)
         own = (s < tl.where(first, states, 0))[None, :]
@@ -126,17 +139,11 @@ def step_kernel(
 
     sums = exponent_sums(d, q)
     last = tl.max(sums, 0)  # the position's own: sums never fall, and stay the same after it
-    _, column, weight = gains(sums, d, WEIGHT_BITS)
-    lag = tl.minimum((-column + (last >> FRACTION_BITS)).to(tl.uint32), 31).to(tl.int32)
-    mixed = (scores * weight) >> lag
-    e = row_exponent(tl.max(tl.abs(mixed), 0))
-    within = tl.sum(round_by(mixed, tl.zeros_like(mixed) + e)[:, None] * x, 0)
-    power_of_fraction = fraction_power(last)
-    total = within.to(tl.int64) * round_by(power_of_fraction, -e + LARGEST_ROW_EXPONENT)
-    total += before.to(tl.int64) * rounded_power(power_of_fraction, last, CARRIED_BITS)
+    _, column, weight = gains(sums, d, weight_bits)
+    total = output_sum(scores, before, x, column, weight, last, carried_bits)
     skip = tl.load(skip_pointer + head + p * 0, mask=channel, other=0).to(tl.int32)
-    total += (new_x.to(tl.int32) * skip).to(tl.int64) << SUM_BITS
-    y = integers.saturate(integers.shift_round(total, SUM_BITS + s_y), 16).to(tl.int16)
+    total += (new_x.to(tl.int32) * skip).to(tl.int64) * unit
+    y = integers.saturate(integers.shift_round(total, shift.to(tl.int64)), 16).to(tl.int16)
     tl.store(y_pointer + one * width + p, y, mask=channel)
 
     if closes:
@@ -161,7 +168,7 @@ def launch_step(results, inputs, in_place, s_h, s_y):
     """Run a step: the results and inputs of the op, in its order; in place, results may be the arrays of the state."""
     batch, heads, width, states = inputs[5].shape
     chunk = inputs[6].shape[1]
-    tile = max(chunk, LEAST_TILE)
+    tile, bits = max(chunk, LEAST_TILE), definition.sum_bits(states)
     few = batch * heads * ceil_div(width, CHANNELS) < FEWEST_PROGRAMS
     channels = FEW_CHANNELS if few else CHANNELS
     launch(
@@ -169,16 +176,9 @@ def launch_step(results, inputs, in_place, s_h, s_y):
         batch * max(heads, 1) * max(ceil_div(width, channels), 1),
         results,
         inputs,
-        heads,
-        width,
-        states,
-        s_h=s_h,
-        s_y=s_y,
-        WEIGHT_BITS=definition.weight_bits(states),
-        CARRIED_BITS=definition.carried_bits(states, s_h),
-        SUM_BITS=definition.sum_bits(states),
+        *(heads, width, states, chunk, s_h, bits + s_y, 1 << bits),
+        *(definition.weight_bits(states), definition.carried_bits(states, s_h)),
         IN_PLACE=in_place,
-        Q=chunk,
         TILE=tile,
         CHANNELS=channels,
         STATES=min(max(triton.next_power_of_2(states), LEAST_TILE), LOADED // tile),
@@ -188,6 +188,8 @@ def launch_step(results, inputs, in_place, s_h, s_y):
 
 @implements(ops.ssd_chunk_scan_step)
 def ssd_chunk_scan_step(x, d, b, c, skip, *state, s_h, s_y):
+    x, b, c = map(aligned, (x, b, c))
+    state = [aligned(array) if array.ndim > 1 else array for array in state]
     y = torch.empty(x.shape, dtype=torch.int16, device=x.device)
     results = y, *(torch.empty(a.shape, dtype=a.dtype, device=a.device) for a in state)
     launch_step(results, (x, d, b, c, skip, *state), False, s_h, s_y)

@@ -1,4 +1,8 @@
-"""The network of one step as few kernels: four per layer, the state and the residual stream in place."""
+"""The network of one step as few kernels, three or more per layer; the state and the residual stream are in place.
+
+One kernel for all layers, whose programs hand rows to one another through memory, was no faster: 282 us per step of
+``base`` at one row, beside 252 us of four kernels per layer (H200). Inside a phase, barriers cost more than the launch.
+"""
 
 import torch
 import triton
@@ -13,6 +17,7 @@ from .launch import launch, words
 from .overlap import early
 from .ssd_chunk import LEAST_TILE
 from .step_products import (
+    PROJECTING_WARPS,
     WARPS,
     enter_kernel,
     head_kernel,
@@ -32,9 +37,11 @@ from .step_wide import (
     wide_kernel,
     wide_launch,
 )
+from .ternary_product import DIGITS_A_WORD
 
-FEW_ROWS = 8
+FEWEST_ROWS, FEW_ROWS = 2, 8  # for which the scans project x, and for which a product's program takes one row
 MOST_STATES = 256  # of a program
+MOST_PROJECTED = 1 << 15  # words of weights that a program of a scan holds
 CHANNELS = (32, 16)  # of a program of the chunked scan
 PROGRAMS = 512  # from which on a program of it takes more channels
 
@@ -65,8 +72,8 @@ class FusedStep:
 
     def launch(self, kernel, results, inputs, w, depth, *integers, **constants):
         """Run a kernel that multiplies rows of a depth by weights w."""
-        programs, sizes, tile = product_launch(self.rows, w.shape[0], depth)
-        launch(kernel, programs, results, inputs, *sizes, *integers, **constants, **tile)
+        programs, sizes, tile = product_launch(self.rows, w.shape[0], depth, bool(constants.get("PROJECTS")))
+        launch(kernel, programs, results, inputs, *sizes, *integers, **tile, **constants)
 
     def weight(self, block, name):
         return self.weights[f"{block.label}.{name}"]
@@ -74,9 +81,21 @@ class FusedStep:
     def run(self, block, r):
         """Run a block: its residual stream and its state move on in place."""
         xz = self.enter(block, r)
-        projected, y = self.mixtures(block, xz), self.empty(block.config.d_inner)
-        (self.selective if isinstance(block, Mamba1Block) else self.chunked)(block, y, xz, projected)
+        projects, y = self.projects(block), self.empty(block.config.d_inner)
+        source = self.weight(block, "x_proj") if projects else self.mixtures(block, xz)
+        (self.selective if isinstance(block, Mamba1Block) else self.chunked)(block, y, xz, source, projects)
         self.leave(block, r, y)
+
+    def projects(self, block):
+        """Return whether the programs of a block's scan project x, each for itself."""
+        columns = triton.next_power_of_2(self.weights[f"{block.label}.x_proj"].shape[0])
+        return self.rows <= FEWEST_ROWS and columns * self.projection(block)["X_WORDS"] <= MOST_PROJECTED
+
+    def projection(self, block):
+        """Return the constants of the projection of x."""
+        words = triton.next_power_of_2(triton.cdiv(block.config.d_inner, DIGITS_A_WORD))
+        scale = {f"x_{name}": value for name, value in block.scales["x_proj"].items()}
+        return {"X_DEPTH": block.config.d_inner, "X_WORDS": words, **scale}
 
     def enter(self, block, r):
         """Return x after the convolution and squareplus, and z."""
@@ -105,15 +124,15 @@ class FusedStep:
         self.launch(head_kernel, (logits,), arrays, w, r.shape[1], **constants)
         return logits
 
-    def selective(self, block, y, xz, projected):
+    def selective(self, block, y, xz, source, projects):
         f, config, states = block.formats, block.config, block.config.mamba1_d_state
         w, decay, skip = (self.weights[f"{block.label}.{name}"] for name in ("dt_proj", "decay", "skip"))
         constants = {**block.scales["dt_proj"], **f.scan, "mixture_shift": f.requantize["shift"], "f": f.activation}
-        results, inputs = (y, self.state[f"{block.label}.scan"]), (xz, projected, w, decay, skip)
-        constants["STATES"] = triton.next_power_of_2(states)
-        self.launch(selective_kernel, results, inputs, w, config.dt_rank, states, **constants)
+        constants |= {"STATES": triton.next_power_of_2(states), "PROJECTS": projects, **self.projection(block)}
+        results, inputs = (y, self.state[f"{block.label}.scan"]), (xz, source, w, decay, skip)
+        self.launch(selective_kernel, results, inputs, w, config.dt_rank, source.shape[1], states, **constants)
 
-    def chunked(self, block, y, xz, projected):
+    def chunked(self, block, y, xz, source, projects):
         f, config, states = block.formats, block.config, block.config.mamba2_d_state
         decay, skip = (self.weights[f"{block.label}.{name}"] for name in ("decay", "skip"))
         rotation, heads, width = self.buffers.rotation, config.nheads, config.headdim
@@ -124,8 +143,9 @@ class FusedStep:
             chunk_kernel,
             self.rows * heads * triton.cdiv(width, channels),
             results,
-            (xz, projected, *(rotation or (None, None, None)), decay, skip, self.buffers.position, self.buffers.count),
-            *(self.rows, heads, width, states),
+            (xz, source, *(rotation or (None, None, None)), decay, skip, self.buffers.position, self.buffers.count),
+            *(self.rows, heads, width, states, source.shape[1]),
+            **self.projection(block),
             n_max=f.chunk_decay["n_max"],
             mixture_shift=f.requantize["shift"],
             input_shift=f.chunk_input["shift"],
@@ -138,7 +158,8 @@ class FusedStep:
             TILE=max(config.chunk_size, LEAST_TILE),
             STATES=max(triton.next_power_of_2(states), LEAST_TILE),
             CHANNELS=channels,
-            num_warps=WARPS,
+            PROJECTS=projects,
+            num_warps=PROJECTING_WARPS if projects else WARPS,
             **early(),
         )
 

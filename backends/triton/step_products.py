@@ -17,7 +17,7 @@ from .ternary_product import DIGITS_A_WORD, scale_sum, with_columns
 
 PROGRAMS = 128  # that keep every processor busy
 COLUMNS = (4, 8, 16, 32)
-WARPS = 4
+WARPS, PROJECTING_WARPS = 4, 8
 
 
 @triton.jit
@@ -59,20 +59,31 @@ def weights_of(w_pointer, column, columns, words, WORDS: tl.constexpr):
 
 
 @triton.jit
-def product(q, w, WORDS: tl.constexpr):
-    """Return the sums of a row's int8, as `elements` lays them out, times the digits of each column."""
-    # A word of the row has the elements of one digit in each of four bytes.
+def planes_of(q, WORDS: tl.constexpr):
+    """Return a row's int8 as words, each for one digit of four bytes of weights, and twice the sums of the words."""
     row = tl.sum((q & 255) << (8 * tl.arange(0, 4))[None, :, None], 1)
     even, odd = tl.split(tl.reshape(row, [WORDS, 2, 2]))
     first, third = tl.split(even)
     second, fourth = tl.split(odd)
+    twos = tl.zeros_like(first) + 0x02020202
+    twice = dot_bytes(twos, first, dot_bytes(twos, second, dot_bytes(twos, third, dot_bytes(twos, fourth, first * 0))))
+    return first, second, third, fourth, twice
+
+
+@triton.jit
+def sums_of_planes(planes, w):
+    """Return the sums of a row, in planes, times the digits of each column."""
     codes = w ^ -0x55555556  # a digit plus 2, for an unsigned product
-    total = tl.zeros_like(w)
-    total = dot_bytes(codes & 0x03030303, first[None, :], total)
-    total = dot_bytes((codes >> 2) & 0x03030303, second[None, :], total)
-    total = dot_bytes((codes >> 4) & 0x03030303, third[None, :], total)
-    total = dot_bytes((codes >> 6) & 0x03030303, fourth[None, :], total)
-    return tl.sum(total, 1) - 2 * tl.sum(q)
+    total = tl.zeros_like(w) - planes[4][None, :]
+    for i in tl.static_range(4):
+        total = dot_bytes((codes >> (2 * i)) & 0x03030303, planes[i][None, :], total)
+    return tl.sum(total, 1)
+
+
+@triton.jit
+def product(q, w, WORDS: tl.constexpr):
+    """Return the sums of a row's int8, as `elements` lays them out, times the digits of each column."""
+    return sums_of_planes(planes_of(q, WORDS), w)
 
 
 @triton.jit
@@ -215,9 +226,14 @@ def weight_words(w):
     return with_columns(w, DIGITS_A_WORD // 4).contiguous().view(-1).view(torch.int32).view(w.shape[0], -1)
 
 
-def product_launch(rows: int, columns: int, depth: int):
-    """Return the number of programs of a product, its sizes and its constants."""
-    size = next((c for c in reversed(COLUMNS) if rows * triton.cdiv(columns, c) >= PROGRAMS), COLUMNS[0])
+def product_launch(rows: int, columns: int, depth: int, projects: bool = False):
+    """Return the number of programs of a product, its sizes and its constants.
+
+    Programs that project x too are fewer, so that no processor has two of them while another has one.
+    """
+    programs = PROGRAMS * 3 // 4 if projects else PROGRAMS
+    size = next((c for c in reversed(COLUMNS) if rows * triton.cdiv(columns, c) >= programs), COLUMNS[0])
     words = triton.cdiv(depth, DIGITS_A_WORD)
-    constants = {"DEPTH": depth, "WORDS": triton.next_power_of_2(words), "COLUMNS": size, "num_warps": WARPS}
+    warps = PROJECTING_WARPS if projects else WARPS
+    constants = {"DEPTH": depth, "WORDS": triton.next_power_of_2(words), "COLUMNS": size, "num_warps": warps}
     return rows * triton.cdiv(columns, size), (columns, words), constants | early()

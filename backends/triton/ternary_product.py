@@ -1,10 +1,10 @@
 """The product of int8 rows and packed ternary weights, scaled: the weights are unpacked in registers, never in memory.
 
-Four schedules, by the number of rows. One row: the bytes of the weights are the floor, and a lane multiplies sixteen
+Five schedules, by the number of rows. One row: the bytes of the weights are the floor, and a lane multiplies sixteen
 digits of a word by four four-term dots. Few and some rows: tensor cores, with the weights as the operand that they take
 from registers; so the product is computed transposed, a tile of rows is as narrow as eight, and a row's words are taken
 apart in registers as the weights are. Many rows: the weights' digits are dealt into planes first, so that a plane meets
-int8 that lie side by side and go to the tensor cores as they are.
+int8 that lie side by side and go to the tensor cores as they are; on Hopper, `hopper_product` multiplies them.
 
 Devices that cut their int8 units multiply in bfloat16, which holds every int8, with sums in float32, which are exact
 while no sum can reach 2**24: longer rows stay with the int8 units.
@@ -18,25 +18,26 @@ import torch
 import triton
 import triton.language as tl
 
-from mamba_integer.spec.ops.linear import ternary_linear_widths
+from mamba_integer.spec.ops.linear import EXPONENT, ternary_linear_widths
 
-from . import integers
+from . import hopper_product, integers
 from .instructions import dot_bytes, four_planes, is_interpreted, ternary_digits
 from .launch import launch, words
 
 DIGITS_A_WORD = 16
 PLANE = 32  # bytes of a block of weights whose digits are dealt into planes, so digits of a plane
-DOT = {"COLUMNS": 4, "BLOCKS": 4}
+DOT_COLUMNS, MOST_BLOCKS = 4, 8
 PROGRAMS = 1024  # of one warp each; where there are fewer, more warps share a column
 MOST_WARPS = 8
 # The most rows that a tile takes, and the tile: ROWS of the activations, COLUMNS of the result, BYTES of the weights.
+# Measured at 4096 x 8192.
 TILES = (
-    (8, {"ROWS": 8, "COLUMNS": 64, "BYTES": 64, "num_warps": 4, "num_stages": 5}),
-    (16, {"ROWS": 16, "COLUMNS": 64, "BYTES": 64, "num_warps": 4, "num_stages": 5}),
-    (32, {"ROWS": 32, "COLUMNS": 64, "BYTES": 64, "num_warps": 4, "num_stages": 4}),
-    (128, {"ROWS": 64, "COLUMNS": 64, "BYTES": 64, "num_warps": 4, "num_stages": 3}),
+    (8, {"ROWS": 8, "COLUMNS": 64, "BYTES": 128, "num_warps": 4, "num_stages": 4}),
+    (16, {"ROWS": 16, "COLUMNS": 64, "BYTES": 128, "num_warps": 4, "num_stages": 4}),
+    (64, {"ROWS": 32, "COLUMNS": 64, "BYTES": 128, "num_warps": 4, "num_stages": 3}),
+    (128, {"ROWS": 64, "COLUMNS": 128, "BYTES": 64, "num_warps": 4, "num_stages": 4}),
 )
-PLANES_TILE = {"ROWS": 128, "COLUMNS": 128, "BYTES": PLANE, "num_warps": 4, "num_stages": 3}
+PLANES_TILE = {"ROWS": 128, "COLUMNS": 128, "BYTES": PLANE, "num_warps": 4, "num_stages": 4}
 FLOAT_UNITS: bool | None = None  # whether bfloat16 multiplies where it is exact; None: where the device prefers it
 WITHOUT_INT8 = ((10, 3),)  # compute capabilities whose int8 units are a small part of their bfloat16 units
 FLOAT_SUMS = 1 << 24  # a float32 holds every integer below
@@ -63,19 +64,24 @@ def product(q, e, w, num, shift):
     y = torch.empty((*q.shape[:-1], columns), dtype=torch.int16, device=q.device)
     if not y.numel():
         return y
-    rows = e.numel()
+    rows, depth = e.numel(), q.shape[-1]
     scale = (num, shift, (1 << shift) >> 1)
     if rows == 1:
         w = with_columns(w, DIGITS_A_WORD // 4)
         q = with_columns(q, 4 * w.shape[1])
         sizes = (columns, w.shape[1] // 4)
-        programs = triton.cdiv(columns, DOT["COLUMNS"])
+        programs = triton.cdiv(columns, DOT_COLUMNS)
         warps = min(MOST_WARPS, triton.next_power_of_2(triton.cdiv(PROGRAMS, programs)))
-        tile = {**DOT, "LANES": 32 * warps, "num_warps": warps}
+        blocks = min(MOST_BLOCKS, triton.next_power_of_2(triton.cdiv(sizes[1], 32 * warps)))
+        tile = {"COLUMNS": DOT_COLUMNS, "BLOCKS": blocks, "LANES": 32 * warps, "num_warps": warps}
         launch(dot_kernel, programs, (y,), (words(q), e, words(w)), *sizes, *scale, **tile)
         return y
-    units = {"FLOAT": float_units(q.device, q.shape[-1])}
+    units = {"FLOAT": float_units(q.device, depth)}
     fitting = [tile for most, tile in TILES if rows <= most]
+    if not fitting and not units["FLOAT"] and hopper_product.suits(depth):
+        fits = below_30_bits(ternary_linear_widths, K=depth, num=num, shift=shift)
+        hopper_product.product_of_planes(y, q, e, dealt(w), *scale_of(num, shift), fits)
+        return y
     tile = fitting[0] if fitting else PLANES_TILE
     programs = triton.cdiv(rows, tile["ROWS"]) * triton.cdiv(columns, tile["COLUMNS"])
     if fitting:
@@ -83,10 +89,23 @@ def product(q, e, w, num, shift):
         sizes = (rows, columns, w.shape[1])
         launch(words_kernel, programs, (y,), (words(q), e, w), *sizes, *scale, **tile, **units)
         return y
-    planes = dealt(w, tile["BYTES"])
-    sizes = (rows, columns, q.shape[-1], planes.shape[1])
+    planes = dealt(w)
+    sizes = (rows, columns, depth, planes.shape[1])
     launch(planes_kernel, programs, (y,), (q, e, planes), *sizes, *scale, **tile, **units)
     return y
+
+
+def scale_of(num, shift):
+    """Return a scale as another numerator and shift, of the same ratio; its shift is above every row's exponent."""
+    raised = max(EXPONENT.high + 1 - shift, 0)
+    return num << raised, shift + raised
+
+
+@lru_cache
+def below_30_bits(widths, **sizes):
+    """Return whether a product's sums, scaled and rounded, are below 2**30 before they are saturated."""
+    rounded = widths(SimpleNamespace(**sizes))["rounded_sum"].range
+    return max(-rounded.low, rounded.high) < 1 << 30
 
 
 def with_columns(array, size):
@@ -95,31 +114,46 @@ def with_columns(array, size):
     return torch.nn.functional.pad(array, (0, missing)) if missing else array
 
 
-def dealt(w, block):
-    """Return packed weights with the digits of each block of bytes dealt into planes.
+def dealt(w):
+    """Return packed weights with the digits of each block of 32 bytes dealt into planes.
 
-    Byte p of a block then holds digits p, p + block, p + 2 block and p + 3 block, instead of 4 p to 4 p + 3.
+    Byte p of a block then holds digits p, p + 32, p + 64 and p + 96, instead of 4 p to 4 p + 3.
     """
-    width = triton.cdiv(w.shape[1], block) * block
-    planes = torch.empty((w.shape[0], width), dtype=torch.uint8, device=w.device)
-    programs = triton.cdiv(planes.numel(), 1024)
-    launch(deal_kernel, programs, (planes,), (w,), planes.numel(), w.shape[1], width, PLANE=block, BLOCK=1024)
+    rows, blocks = w.shape[0], triton.cdiv(w.shape[1], PLANE)
+    planes = torch.empty((rows, blocks * PLANE), dtype=torch.uint8, device=w.device)
+    w = with_columns(w, 4)
+    tile = {"ROWS": 16, "HALVES": 32}
+    programs = triton.cdiv(rows, tile["ROWS"]) * triton.cdiv(2 * blocks, tile["HALVES"])
+    launch(deal_kernel, programs, (words(planes),), (words(w),), rows, w.shape[1] // 4, 2 * blocks, **tile)
     return planes
 
 
 @triton.jit
-def deal_kernel(planes_pointer, w_pointer, size, bytes_a_row, width, PLANE: tl.constexpr, BLOCK: tl.constexpr):
-    offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    row, column = offset // width, (offset % width).to(tl.int32)
-    p = column % PLANE
-    byte = tl.zeros([BLOCK], tl.int32)
+def spread(byte):
+    """Return a byte's four codes in the four bytes of a word."""
+    twice = byte | (byte << 12)
+    return (twice | (twice << 6)) & 0x03030303
+
+
+@triton.jit
+def deal_kernel(planes_pointer, w_pointer, rows, words_a_row, halves, ROWS: tl.constexpr, HALVES: tl.constexpr):
+    """Deal half a block of a row per lane: of its words 0, 2, 4 and 6, or 1, 3, 5 and 7."""
+    parts = tl.cdiv(halves, HALVES)
+    row = (tl.program_id(0) // parts).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
+    half = tl.program_id(0) % parts * HALVES + tl.arange(0, HALVES)[None, :]
+    inside = (row < rows) & (half < halves)
+    dealt_words = (tl.zeros([ROWS, HALVES], tl.int32),) * 4
     for i in tl.static_range(4):
-        digit = i * PLANE + p
-        source = column - p + digit // 4
-        inside = (offset < size) & (source < bytes_a_row)
-        four = tl.load(w_pointer + row * bytes_a_row + source, mask=inside, other=0).to(tl.int32)
-        byte |= ((four >> (digit % 4 * 2)) & 3) << (2 * i)
-    tl.store(planes_pointer + offset, byte.to(tl.uint8), mask=offset < size)
+        place = half // 2 * 8 + 2 * i + half % 2
+        word = tl.load(w_pointer + row * words_a_row + place, mask=inside & (place < words_a_row), other=0)
+        more = ()
+        for d in tl.static_range(4):
+            more = more + (dealt_words[d] | (spread((word >> (8 * d)) & 255) << (2 * i)),)
+        dealt_words = more
+    even, odd = tl.join(dealt_words[0], dealt_words[2]), tl.join(dealt_words[1], dealt_words[3])
+    four = tl.reshape(tl.join(even, odd), [ROWS, HALVES, 4])
+    place = ((row * halves + half) * 4)[:, :, None] + tl.arange(0, 4)[None, None, :]
+    tl.store(planes_pointer + place, four, mask=inside[:, :, None])
 
 
 @triton.jit

@@ -38,6 +38,7 @@ class Case:
 
 
 SMALL = Case(CONFIGS["tiny"], 2, 6, 1)
+MANY_ROWS = Case(CONFIGS["tiny"], 37, 2, 70, "numba")  # several rows to a program, and the end of a chunk
 LARGE = Case(CONFIGS["base"], 2, 512, 256, "numba")
 
 
@@ -58,12 +59,15 @@ class Watched:
 
 
 def stages(model: LanguageModel, ids: np.ndarray, tokens: int) -> Iterator[Stage]:
-    """Yield what each layer computes from all but the last of ``ids``, then two ways of writing, and the state left."""
+    """Yield what each layer computes from all but the last of ``ids``, then two ways of writing, and the state left.
+
+    A backend may decode by kernels of whole steps, but not where each step is watched, so the draws are written twice.
+    """
     watched: Any = Watched(model)
-    start = model.new_state(len(ids))
     kind = kind_of(model.config)
-    _, state = yield from observed(lambda see: model.prefill(ids[:, :-1], start, observe=see), model.to_numpy, kind)
-    session = Session(state, np.ascontiguousarray(ids[:, -1]))
+    empty = model.new_state(len(ids))
+    _, state = yield from observed(lambda see: model.prefill(ids[:, :-1], empty, observe=see), model.to_numpy, kind)
+    session = start = Session(state, np.ascontiguousarray(ids[:, -1]))
     for name, options in (("greedy", GREEDY), ("sampled", SAMPLED)):
         watched.logits.clear()
         sessions = list(generate(watched, session, replace(options, max_tokens=tokens)))
@@ -71,6 +75,9 @@ def stages(model: LanguageModel, ids: np.ndarray, tokens: int) -> Iterator[Stage
         written = np.stack([one.last for one in sessions])
         yield Stage(name, HEAD, {"logits": np.stack(watched.logits), "tokens": written})
     yield Stage("state", "model", dict(model.state_to_numpy(session.state).arrays))
+    decoded = list(generate(model, start, replace(SAMPLED, max_tokens=tokens)))
+    arrays = model.state_to_numpy(decoded[-1].state).arrays
+    yield Stage("decoded", "model", {"tokens": np.stack([one.last for one in decoded]), **arrays})
 
 
 def kind_of(config: ModelConfig) -> Callable[[str], str]:
@@ -107,6 +114,7 @@ def difference_on_prefix(reference: LanguageModel, parameters: Mapping[str, np.n
 
 
 def run_all(backends: Sequence[Backend], source: Source, full: bool) -> list[Text]:
-    """Run the small model on all backends and, in a full run, the large one on those on a GPU."""
+    """Run the small model on all backends and, in a full run, many rows and the large one on those on a GPU."""
     large = [backend for backend in backends if full and backend.device.startswith("cuda")]
-    return run(backends, source) + (run(large, source, LARGE) if large else [])
+    further = (MANY_ROWS, LARGE) if large else ()
+    return run(backends, source) + [text for case in further for text in run(large, source, case)]

@@ -19,6 +19,7 @@ from .stages import Stage, follow
 MODEL, INNER, STATES, RANK = 32, 64, 8, 4
 SEED = 20250101
 FRACTION = 8  # activations are in Q.8
+INTERPRETED_BYTES = 160
 DECAY_BITS, DECAY_MAX = 15, (1 << 15) - 64
 
 Arrays = tuple[np.ndarray, ...]
@@ -111,15 +112,19 @@ def stages(call: Callable[..., Arrays], data: bytes) -> Iterator[tuple[str, str,
     yield stage("residual", "residual_add", residual, now[2][0], num=31, shift=1)
 
 
-def run(backends: Sequence[Backend], source: Source) -> list[Text]:
-    """Run the block on each backend, every stage fed from that backend's own stage before."""
-    want = list(named(Backend("golden", spec), source))
-    needed = list(dict.fromkeys(stage.by for stage in want))
+def run(backends: Sequence[Backend], source: Source, full: bool = True) -> list[Text]:
+    """Run the block on each backend, every stage fed from that backend's own stage before.
+
+    Only a full run lets a backend that is interpreted read all of the text.
+    """
     texts = []
     for backend in backends:
-        text = Text(backend.name, source.name)
-        lacking = [op for op in needed if not backend.has(op)]
-        texts.append(text.lacks(lacking) if lacking else follow(text, want, named(backend, source)))
+        interpreted = getattr(backend.ops, "interpreted", 0) and not full
+        read = source.start(INTERPRETED_BYTES) if interpreted else source
+        want = list(named(Backend("golden", spec), read))
+        text = Text(backend.name, read.name)
+        lacking = [stage.by for stage in want if not backend.has(stage.by)]
+        texts.append(text.lacks([*dict.fromkeys(lacking)]) if lacking else follow(text, want, named(backend, read)))
     return texts
 
 

@@ -21,10 +21,12 @@ from ..engine.vector import Vector, as_vector
 from .catalogue import Arrays, same, same_form, variants
 from .common import in_common
 from .intermediates import first_divergence, right_values
+from .layout import layout_alone
 from .relation import calls_of, describe
 from .shrink import shrink
 
 SECONDS = 3.0  # that one failure may take to explain
+CALLED_AGAIN = "value", "protocol", "mutation", "memory"  # what neither hangs nor ends the process
 SMALL = 4096  # integers of a call that the catalogue is run on
 NAMING = 4  # calls that tell which operation of the golden code computes which intermediate
 OTHERS = 16  # further calls on which a mistake must return what the backend returns
@@ -64,7 +66,11 @@ class Explanation:
 
 def explain(failure: Failure, seconds: float = SECONDS) -> Explanation | None:
     """Return what a failure with wrong integers tells, or None where no single call fails again."""
-    if failure.kind not in ("value", "protocol") or isinstance(failure.case, FarCase):
+    if failure.kind not in CALLED_AGAIN or isinstance(failure.case, FarCase):
+        return None
+    if layout := layout_alone(failure):
+        return passing_alone(failure.backend, as_vector(failure.case), layout)
+    if failure.kind not in ("value", "protocol"):
         return None
     deadline, backend, side = time.monotonic() + seconds, failure.backend, ""
     if isinstance(failure.case, RelationCase):
@@ -91,12 +97,12 @@ def explain(failure: Failure, seconds: float = SECONDS) -> Explanation | None:
     return found
 
 
-def passing_alone(backend: Backend, vector: Vector) -> Explanation | None:
+def passing_alone(backend: Backend, vector: Vector, common: str = "") -> Explanation | None:
     """Return what is known of a call that fails in its case alone: not its integers make it fail."""
     got = answer(backend, vector)
     if got is None or sum(array.size for array in vector.arrays) > SMALL:
         return None
-    return Explanation(vector, got, common="not with these integers in contiguous arrays, in a call by itself")
+    return Explanation(vector, got, common=common or "not in a call by itself: an earlier call decides")
 
 
 def answer(backend: Backend, vector: Vector) -> Arrays | None:

@@ -1,7 +1,7 @@
 """Cases: one call of one op, described by a few small values and rebuilt from them anywhere."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache, cached_property
 from random import Random
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mamba_integer.spec.contract import Constant, Packed, Tensor, find_op, known_size
+from mamba_integer.spec.contract import Constant, DomainError, Packed, Tensor, find_op, known_size
 
 from ..plans import PLANS
 from ..plans.plan import Extreme
@@ -87,12 +87,9 @@ class ExtremeCase:
         return listed(self.op)[self.entry]
 
     @property
-    def purpose(self) -> str:
-        """What the plan says that the call is for."""
-        if self._extreme.purpose:
-            return self._extreme.purpose
-        inside = self.entry < len(list(PLANS[self.op].extremes()))
-        return "the intermediates at the ends of their widths" if inside else "a place where a clause turns"
+    def written_purpose(self) -> str:
+        """What the plan says that the call is for; nothing where it is one of those that attain the widths."""
+        return self._extreme.purpose
 
     @property
     def arrays(self) -> tuple[np.ndarray, ...]:
@@ -127,6 +124,21 @@ def large_cases(op: str, seed: int) -> Iterator[Case]:
     for i, sizes in enumerate(PLANS[op].large):
         case = draw_case(op, Random(f"{seed} {i}"), sizes)
         yield replace(case, patterns=("uniform",) * len(case.patterns), layouts=())
+
+
+def draw_sharing(op: str, shared: Collection[str], sets: int, seed: int, random: Random) -> Case:
+    """Draw a case that has the ``shared`` parameters of one of a few sets, where its domain allows it.
+
+    A backend that compiles an op for each value of a parameter would else spend its time with the compiler.
+    """
+    of_a_set = draw_case(op, Random(f"shared {op} {seed} {random.randrange(sets)}"))
+    free = {*of_a_set.sizes, *(set(of_a_set.parameters) - set(shared))}
+    case = draw_case(op, random, {name: value for name, value in of_a_set.parameters.items() if name not in free})
+    try:
+        find_op(op).check(case.arrays, case.parameters)
+    except (DomainError, ValueError):
+        return draw_case(op, random)
+    return case
 
 
 def parse_case(text: str) -> Case | ExtremeCase:

@@ -30,7 +30,8 @@ from .sensitivity import in_domain
 LONG = 70_000  # past the 65,535 programs of a grid's second and third axis
 ELEMENTS = (1 << 31) + 1
 FEW_ROWS = 3
-WORKSPACE = 2  # times the bytes of inputs and results that a call may need
+WORKSPACE = 1.25  # times the bytes that a small call takes for each of its rows
+TRIAL = 1 << 24  # elements of the call by which that is measured
 PIECE = 1 << 26  # elements that are compared at a time
 
 
@@ -59,10 +60,6 @@ class FarCase:
         return replace(case, patterns=("uniform",) * len(case.patterns), layouts=())
 
     @property
-    def purpose(self) -> str:
-        return f"arrays of more than {self.elements} elements" if self.elements else f"size {self.far}={self.size}"
-
-    @property
     def arrays(self) -> tuple[np.ndarray, ...]:
         return self.case.arrays
 
@@ -89,17 +86,58 @@ def long_cases(op: str) -> Iterator[FarCase]:
                 yield long
 
 
-def row_cases(op: str, memory: int) -> Iterator[FarCase]:
-    """Yield a call of so many rows that an array has more than 2**31 elements, or as many as the memory has room for.
+def row_cases(op: str, memory: int, backend: Backend | None = None) -> Iterator[FarCase]:
+    """Yield a call of so many rows that an array has more than 2**31 elements, or as many as there may be.
 
-    Where a row's number draws its random words there is none: rows that repeat have other results.
+    The op's domain may allow fewer, and so may the memory, by what a call on ``backend`` is seen to need. Where a row's
+    number draws its random words there is none: rows that repeat have other results.
     """
     rows = row_dimension(op)
     if rows and not find_op(op).row_number:
         few = FarCase(op, rows, FEW_ROWS, ELEMENTS)
         repeated = [array for tensor, array in arrays_of(few) if has_rows(tensor, rows)]
-        times = memory // (WORKSPACE * sum(array.nbytes for array in repeated))
-        yield replace(few, elements=min(ELEMENTS, times * max(array.size for array in repeated)))
+        largest = max(array.size for array in repeated)
+        needed = measured(backend, few) if backend and on_cuda(backend) else 0
+        times = memory // int(WORKSPACE * (needed or sum(array.nbytes for array in repeated)))
+        times = min(times, -(-ELEMENTS // largest))
+        while times > 1 and not times_allowed(few, rows, times):
+            times //= 2
+        yield replace(few, elements=min(ELEMENTS, times * largest))
+
+
+def times_allowed(few: FarCase, rows: str, times: int) -> bool:
+    """Return whether an op's intermediates fit their types where the rows of a call are repeated so often."""
+    contract = find_op(few.op)
+    at = contract.check(few.arrays, few.parameters)
+    if rows == ROWS:
+        at.leading = (times * FEW_ROWS,)
+    else:
+        setattr(at, rows, times * FEW_ROWS)
+    return all(width.fits for width in contract.widths(at).values())
+
+
+def measured(backend: Backend, few: FarCase) -> int:
+    """Return how many bytes of a GPU a call takes at its peak for each time that the rows are repeated."""
+    import torch
+
+    times = 1 + TRIAL // max(array.size for _, array in arrays_of(few))
+    with crashes_as_failures(backend, few):
+        arrays = repeated_inputs(backend, few, 1)
+        backend.call(few.op, arrays, few.parameters)  # what a first call loads isn't counted
+        torch.cuda.reset_peak_memory_stats(backend.device)
+        before = torch.cuda.memory_allocated(backend.device)
+        backend.call(few.op, repeated_inputs(backend, few, times), few.parameters)
+    return int((torch.cuda.max_memory_allocated(backend.device) - before) / times)
+
+
+def repeated_inputs(backend: Backend, far: FarCase, times: int) -> list[Any]:
+    rows = row_dimension(far.op)
+
+    def repeated(tensor: Tensor, array: np.ndarray) -> Any:
+        loaded = backend.load(array)
+        return loaded.repeat(times, *[1] * (array.ndim - 1)) if has_rows(tensor, rows) else loaded
+
+    return [repeated(*pair) for pair in zip(find_op(far.op).inputs, far.arrays, strict=True)]
 
 
 def arrays_of(far: FarCase) -> list[tuple[Tensor, np.ndarray]]:
@@ -114,12 +152,19 @@ def has_rows(tensor: Tensor, rows: str | None) -> bool:
 
 
 def memory_of(backend: Backend) -> int:
-    """Return how many bytes a GPU has, or 0 where the backend's arrays aren't on one."""
+    """Return how many bytes of a GPU are free, or 0 where the backend's arrays aren't on one."""
     if not on_cuda(backend):
         return 0
     import torch
 
-    return torch.cuda.get_device_properties(backend.device).total_memory
+    torch.cuda.empty_cache()
+    return torch.cuda.mem_get_info(backend.device)[0]
+
+
+def out_of_memory(failure: Failure) -> bool:
+    import torch
+
+    return isinstance(failure.__cause__, torch.OutOfMemoryError)
 
 
 @cache
@@ -140,20 +185,13 @@ def check_rows(backend: Backend, far: FarCase) -> int:
     import torch
 
     contract, rows = find_op(far.op), row_dimension(far.op)
-    pairs = arrays_of(far)
+    pairs, compared = arrays_of(far), 0
     count = far.elements // max(array.size for tensor, array in pairs if has_rows(tensor, rows)) + 1
-    inputs, golden = pairs[: len(contract.inputs)], pairs[len(contract.inputs) :]
-
-    def repeated(tensor: Tensor, array: np.ndarray) -> Any:
-        loaded = backend.load(array)
-        return loaded.repeat(count, *[1] * (array.ndim - 1)) if has_rows(tensor, rows) else loaded
-
-    compared = 0
     with crashes_as_failures(backend, far):
-        results = backend.call(far.op, [repeated(*pair) for pair in inputs], far.parameters)
-    for (tensor, want), result in zip(golden, results, strict=True):
-        if has_rows(tensor, rows):
-            compared += compare_rows(backend, far, tensor.name, result, backend.load(want), count)
+        results = backend.call(far.op, repeated_inputs(backend, far, count), far.parameters)
+        for (tensor, want), result in zip(pairs[len(contract.inputs) :], results, strict=True):
+            if has_rows(tensor, rows):
+                compared += compare_rows(backend, far, tensor.name, result, backend.load(want), count)
     del results
     torch.cuda.empty_cache()
     return compared

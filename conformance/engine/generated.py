@@ -7,6 +7,7 @@ decide alone at the far place of an axis, and leading dimensions of every kind; 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import islice, product
 from random import Random
 from zlib import crc32
 
@@ -14,20 +15,23 @@ from mamba_integer.spec.contract import Constant, Packed, find_op
 
 from ..presets import PRESETS, Preset
 from .cases import Case
-from .costs import cost
-from .dimensions import ODD, ROWS, axis_of, dimensions, few, settings, small, turning
+from .costs import cost, loops
+from .dimensions import ODD, ROWS, allowed, axis_of, dimensions, exponents, few, settings, small, turning
 from .layouts import CONTIGUOUS, LAYOUTS
 from .pairs import assignments
 from .patterns import LAST
-from .sensitivity import improved, in_domain, reseeded, score, sized, typical
+from .sensitivity import enlivened, improved, in_domain, is_alive, reseeded, score, sized, typical
 
-MIXED, EVENLY = "mixed layouts", ", even sizes"
+MIXED, EVENLY, SINGLY = "mixed layouts", ", even sizes", ", one row"
 EVEN = (2, 8, 4, 12, 16)
+SINGLE = (1, 3, 5, 4, 7)  # an axis of one element has a stride that says nothing
 # Leading dimensions of views: a kernel may see rows only where there is one.
-TWO: dict[tuple[int, ...], tuple[int, ...]] = {ODD: (2, 3), EVEN: (4,)}
+TWO: dict[tuple[int, ...], tuple[int, ...]] = {ODD: (2, 3), EVEN: (4,), SINGLE: (1, 3)}
+CORNERS = (33, 65, 129, 257)
 FEW = (2, 3, 1)  # of the sizes beside one that is taken
 HUGE = 1 << 14  # from this size on the others are 1
 LEADING = ((1,), (2, 2, 3), (2, 1, 3), (2, 0, 3), (0,), (2, 1, 1, 2), ())
+ENLIVENING = 60  # other cases, where a case is dead
 TRIED = 12  # other parameters, where a case isn't sensitive
 DTYPES = (1 << 16) - 1  # the bits of a seed that choose the dtypes of inputs
 SETTLING = 60  # where it is outside the domain
@@ -44,11 +48,14 @@ class Listed:
     make: Callable[[], Case | None]
 
 
-def listed_cases(op: str, preset: Preset) -> Iterator[tuple[Listed, Case | None]]:
-    """Yield an op's cases of up to the preset's cost; None where the domain has no such case."""
-    for listed in plans(op, preset.line):
-        if listed.cost <= preset.cost and (not preset.thin or thin(listed)):
-            yield listed, made(listed)
+def listed_cases(op: str, preset: Preset, share: int = 0, shares: int = 1) -> Iterator[tuple[Listed, Case | None]]:
+    """Yield an op's cases of up to the preset's cost, one of every ``shares``; None where the domain has no such case.
+
+    Only those are made: a case may need a search for parameters at which it says something.
+    """
+    chosen = (one for one in plans(op, preset.line) if one.cost <= preset.cost and (not preset.thin or thin(one)))
+    for listed in islice(chosen, share, None, shares):
+        yield listed, made(listed)
 
 
 @cache
@@ -73,7 +80,8 @@ def thin(listed: Listed) -> bool:
 @cache
 def plans(op: str, line: int) -> tuple[Listed, ...]:
     """Return all that the suite lists for an op, of any cost."""
-    return (*layout_plans(op), *leading_plans(op), *size_plans(op, line), *far_plans(op, line), *pair_plans(op))
+    sizes = (*size_plans(op, line), *corner_plans(op, line), *far_plans(op, line))
+    return (*layout_plans(op), *leading_plans(op), *sizes, *pair_plans(op))
 
 
 @cache
@@ -110,7 +118,10 @@ def plain(op: str, options: tuple[int, ...]) -> Case | None:
 
 
 def layout_plans(op: str) -> Iterator[Listed]:
-    """Yield each layout of each argument alone, and of all arguments; the sizes odd, and even as vectors like them."""
+    """Yield each layout of each argument alone, and of all arguments; the sizes odd, and even as vectors like them.
+
+    Each layout of all arguments is there with a first axis of one element as well.
+    """
     inputs = find_op(op).inputs
     names = [name for name in LAYOUTS if name != CONTIGUOUS]
     leading = TWO[ODD] if ROWS in dimensions(op) else ()
@@ -140,11 +151,13 @@ def layout_plans(op: str) -> Iterator[Listed]:
         fixed = isinstance(inputs[i], Constant | Packed) and LAYOUTS[layout].repeats is not None
         return dimensions_of(i) >= LAYOUTS[layout].dimensions and not fixed
 
-    for options, kind in ((ODD, ""), (EVEN, EVENLY)):
+    for options, kind in ((ODD, ""), (EVEN, EVENLY), (SINGLE, SINGLY)):
         for name in names:
             chosen = {i: name for i in range(len(inputs)) if has(i, name)}
             if chosen:
                 yield Listed("layouts", (f"all arguments: {name}{kind}",), 0, one(options, chosen))
+        if options == SINGLE:
+            return
         for shift in range(len(names)):
             mixed = {i: names[(i * 5 + shift) % len(names)] for i in range(len(inputs))}
             mixed = {i: name for i, name in mixed.items() if has(i, name)}
@@ -164,7 +177,9 @@ def leading_plans(op: str) -> Iterator[Listed]:
 
 
 def with_leading(op: str, leading: tuple[int, ...]) -> Callable[[], Case | None]:
-    return lambda: settled(reseeded(sized(base(op, ODD), small(op, ODD), leading, number(op, leading))))
+    return lambda: settled(
+        enlivened(reseeded(sized(base(op, ODD), small(op, ODD), leading, number(op, leading))), ENLIVENING)
+    )
 
 
 def settled(case: Case) -> Case | None:
@@ -195,6 +210,29 @@ def size_plans(op: str, line: int) -> Iterator[Listed]:
             yield Listed("sizes", point, work, with_sizes(op, dimension, sizes, WORK // max(1, work)))
 
 
+def corner_plans(op: str, line: int) -> Iterator[Listed]:
+    """Yield the largest power of two that a size may be, beside other sizes of every order: a kernel tiles by both.
+
+    Sizes that the golden code loops over are left out: kernels have programs for those, and no tiles.
+    """
+    for exponent in chunk_exponents(op):
+        high = allowed(op, exponent)[1]
+        tiled = [name for name in dimensions(op) if name != ROWS and name not in exponents(op)]
+        for dimension, size in product((name for name in tiled if not loops(op).get(name)), CORNERS):
+            if size <= allowed(op, dimension)[1]:
+                sizes = dict.fromkeys(dimensions(op), 1) | {dimension: size}
+                others = {name: sizes[name] for name in sizes if name != exponent}
+                work = cost(op, others, line) + (cost(op, others, 0) << high)
+                make = with_sizes(op, dimension, sizes | {exponent: high}, 0)
+                yield Listed("sizes", (f"sizes {exponent}={high}, {dimension}={size}",), work, make)
+
+
+def chunk_exponents(op: str) -> frozenset[str]:
+    """Return the exponents of an op's sizes; a gradient has those of the op that it belongs to as parameters."""
+    forward = find_op(op).backward_of
+    return exponents(op) | (exponents(forward) if forward else frozenset())
+
+
 def alternating(sizes: list[int]) -> list[int]:
     """Return sizes from either end in turn: what a large call leaves in a workspace meets a small one."""
     return [size for pair in zip(sizes, reversed(sizes), strict=True) for size in pair][: len(sizes)]
@@ -206,10 +244,21 @@ def with_sizes(op: str, dimension: str, sizes: Mapping[str, int], most: int) -> 
         seed = number(op, dimension, sizes[dimension])
         case = reseeded(sized(base(op, ODD), sizes, leading, seed))
         if most and 0 not in sizes.values():
-            case = improved(case, kinds="alive", most=min(TRIED, most))
+            case = enlivened(improved(case, kinds="alive", most=min(TRIED, most)), min(ENLIVENING, most))
+            if not is_alive(case):
+                case = with_twos(case, dimension, most)
         return settled(case)
 
     return make
+
+
+def with_twos(case: Case, dimension: str, most: int) -> Case:
+    """Return a case with 2 for each size of 1 but that of a dimension, if it is alive: of one, little can differ."""
+    twos = {name: 2 if size == 1 and allowed(case.op, name)[1] > 1 else size for name, size in case.sizes.items()}
+    leading = tuple(2 if size == 1 and dimension != ROWS else size for size in case.leading)
+    other = sized(case, twos | {dimension: case.sizes[dimension]} if dimension in twos else twos, leading)
+    other = enlivened(other, min(ENLIVENING, most))
+    return other if is_alive(other) else case
 
 
 def far_plans(op: str, line: int) -> Iterator[Listed]:

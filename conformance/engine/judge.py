@@ -14,20 +14,24 @@ from ..presets import INTERPRETED, PRESETS, Preset
 from ..report import Result
 from . import replay
 from .calls import Caller
-from .cases import Case, draw_case, extreme_cases, large_cases
+from .cases import Case, draw_case, draw_sharing, extreme_cases, large_cases
 from .comparison import AnyCase, Failure
 from .drawing import check_drawn, check_listed
 from .exhaustive import exhaustive_cases, on_cuda
-from .far_ends import long_cases, memory_of, row_cases
+from .far_ends import ELEMENTS, FarCase, long_cases, memory_of, out_of_memory, row_cases
 from .generated import Listed, listed_cases, points_of
 from .journal import Journal
 from .layouts import CONTIGUOUS, has_layout
+from .purposes import purpose_of
 from .relations import RELATIONS, draw_relation
 
-SHARE, SHARE_BITS = 15, 16  # examples that run in one go, and bits of a seed that number them
+SHARE_BITS = 16  # of a seed, that number the shares
 CASES_A_RELATION_CASE = 6
-SAME_IN_VARIANTS = ("layouts", "pairs")  # groups that the full preset alone runs again there
+CASES_A_SET = 8  # that share the parameters for which a backend compiles an op anew
+# Groups of the same few sizes, and so of the same programs: variants run them in the full preset alone, and once.
+ONE_SCHEDULE = ("layouts", "pairs")
 AGAIN = 3  # cases that run again after all: a result that a backend remembers has been overwritten since
+LEAST_ELEMENTS = 1 << 20  # of a call of many rows
 LARGE_RUNS = 3  # of each large case, in the full preset of each listed one, where it may race: anywhere but on a CPU
 
 
@@ -124,7 +128,7 @@ class Judge:
             return compared is not None
         except Failure as failure:
             self.result.count(group, failure.compared)
-            failure.purpose = purpose or getattr(case, "purpose", "")
+            failure.purpose = purpose or purpose_of(case)
             raise
 
     def draw(self, group: str, examples: int, seed: int, make: Callable[..., AnyCase]) -> None:
@@ -179,10 +183,28 @@ def conform_rows(backend: Backend, op: str, processes: int, journal: Journal) ->
         return result
     judge = Judge(backend, result, journal)
     with judge.noting_failures():
-        for case in row_cases(op, memory_of(backend) // processes):
+        for case in row_cases(op, memory_of(backend) // processes, backend):
+            check_rows_that_fit(judge, case)
+    return result
+
+
+def check_rows_that_fit(judge: Judge, case: FarCase) -> None:
+    """Check a call of many rows; where the memory that others share has no room for it, one of half as many."""
+    while True:
+        try:
             for _ in range(LARGE_RUNS):
                 judge.check_list("far ends", case)
-    return result
+        except Failure as failure:
+            if not out_of_memory(failure) or case.elements < LEAST_ELEMENTS:
+                raise
+            judge.result.groups["far ends"] -= 1
+            case = replace(case, elements=case.elements // 2)
+        else:
+            break
+    if case.elements < ELEMENTS:
+        judge.result.notes.append(
+            f"far ends: {case.elements:,} elements of {ELEMENTS:,}: the domain or the memory ends"
+        )
 
 
 def _conform(judge: Judge, op: str, preset: str, run_seed: int, exhaustive: bool, share: int, shares: int) -> None:
@@ -191,6 +213,7 @@ def _conform(judge: Judge, op: str, preset: str, run_seed: int, exhaustive: bool
 
     backend = judge.backend
     numbers = preset_for(backend, preset)
+    generated = partial(listed_cases, op, numbers, share, shares)
     judge.result.points = Counter(dict.fromkeys(points_of(op), 0))
     for case in part(extreme_cases(op, numbers.extremes)):
         judge.check_list("extremes", case)
@@ -198,17 +221,21 @@ def _conform(judge: Judge, op: str, preset: str, run_seed: int, exhaustive: bool
         for _ in range(1 if backend.device == "cpu" else LARGE_RUNS):
             judge.check_list("large", large)
     again = preset == "full" and backend.device != "cpu"
-    for _ in range(LARGE_RUNS if again else 1):
-        for listed, generated in part(listed_cases(op, numbers)):
-            judge.check_generated(listed, generated)
-    for far in part(long_cases(op)) if preset == "full" and on_cuda(backend) else ():
+    for run in range(LARGE_RUNS if again else 1):
+        for listed, case in generated():
+            if run == 0 or listed.group not in ONE_SCHEDULE:
+                judge.check_generated(listed, case)
+    # All in one share: the twin that they are compared with is first held against all that is listed.
+    last = share == shares - 1
+    for far in long_cases(op) if last and preset == "full" and on_cuda(backend) else ():
         for _ in range(LARGE_RUNS):
             judge.check_list("far ends", far)
     for case in islice(part(extreme_cases(op, numbers.extremes)), AGAIN):
         judge.check_list("again", case)
     for name in variants(backend, op):
-        _conform_variant(judge, op, numbers, name, part)
-    examples = min(SHARE, numbers.drawn - share * SHARE)
+        _conform_variant(judge, numbers, name, lambda: part(extreme_cases(op, numbers.extremes)), generated)
+    most = PRESETS[preset].share
+    examples = min(most, numbers.drawn - share * most)
     if examples > 0:
         _draw(judge, op, examples, (run_seed << SHARE_BITS) + share)
     for every in part(exhaustive_cases(op, backend)) if exhaustive else ():
@@ -216,25 +243,33 @@ def _conform(judge: Judge, op: str, preset: str, run_seed: int, exhaustive: bool
 
 
 def _draw(judge: Judge, op: str, examples: int, own_seed: int) -> None:
-    backend = judge.backend
-    judge.draw("drawn", examples, own_seed, partial(draw_case, op))
+    backend, make = judge.backend, partial(draw_case, op)
+    if hasattr(backend.ops, "compiled_for") and (shared := backend.ops.compiled_for(op)):
+        make = partial(draw_sharing, op, shared, -(-examples // CASES_A_SET), own_seed)
+    judge.draw("drawn", examples, own_seed, make)
     for name, relation in RELATIONS.items():
         needed = relation.needs(op)
         if needed is not None and all(backend.has(other) for other in needed):
             few = -(-examples // CASES_A_RELATION_CASE)
-            judge.draw(name, few, own_seed, partial(draw_relation, name, op))
+            judge.draw(name, few, own_seed, partial(draw_relation, name, make))
 
 
-def _conform_variant(judge: Judge, op: str, numbers: Preset, name: str, part: Callable[..., Iterator[Any]]) -> None:
+def _conform_variant(
+    judge: Judge,
+    numbers: Preset,
+    name: str,
+    extremes: Callable[[], Iterable[AnyCase]],
+    generated: Callable[[], Iterable[tuple[Listed, Case | None]]],
+) -> None:
     """Check the listed cases again where the backend takes other paths, more than once where they may race."""
     try:
         with variant_of(judge.backend, name):
-            for _ in range(numbers.repetitions):
-                for case in part(extreme_cases(op, numbers.extremes)):
+            for run in range(numbers.repetitions):
+                for case in extremes():
                     judge.check_list(f"extremes, {name}", case)
-                for listed, generated in part(listed_cases(op, numbers)):
-                    if listed.group not in SAME_IN_VARIANTS or numbers.repetitions > 1:
-                        judge.check_generated(listed, generated, f", {name}")
+                for listed, made in generated():
+                    if listed.group not in ONE_SCHEDULE or (run == 0 and numbers.repetitions > 1):
+                        judge.check_generated(listed, made, f", {name}")
     except Failure as failure:
         failure.variant = name
         raise

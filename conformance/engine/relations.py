@@ -17,7 +17,7 @@ from mamba_integer.backends import Backend
 from mamba_integer.backends.programs.wire import result_forms
 from mamba_integer.spec.contract import BATCH, LEADING, Tensor, find_op, known_size
 
-from .cases import Case, draw_case
+from .cases import Case
 from .comparison import compare, crashes_as_failures, in_form
 
 Arrays = tuple[np.ndarray, ...]
@@ -339,8 +339,8 @@ RELATIONS: dict[str, Relation] = {
 }
 
 
-def draw_relation(name: str, op: str, random: Random) -> RelationCase:
-    case = draw_case(op, random)
+def draw_relation(name: str, make: Callable[[Random], Case], random: Random) -> RelationCase:
+    case = make(random)
     return RelationCase(name, case, RELATIONS[name].place(random, case))
 
 

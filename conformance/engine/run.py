@@ -1,24 +1,20 @@
 """The conformance run: the ops of one or more backends, in this process or shared out among others."""
 
-import signal
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures.process import BrokenProcessPool
-from typing import Any
 
 from mamba_integer.backends import Backend
 from mamba_integer.spec import OPS
 from mamba_integer.spec.contract import find_op
 
 from ..presets import PRESETS, TIMEOUT
-from ..report import Report, Result, Text
+from ..report import Report, Result
 from .exhaustive import on_cuda
-from .journal import Journal, alarm
-from .judge import SHARE, Task, run_task
+from .journal import Journal
+from .judge import Task, run_task
 from .sequences import confirm
-from .workers import ENDED, processes, run_in_processes, workers
+from .workers import ENDED, run_in_processes
 
 MOST_ON_A_GPU = 2  # processes that share its memory where arrays of many rows fill it
-CASES_A_CHAIN = 10  # the time limits of so many cases are that of a chain of ops
 
 
 def conform(
@@ -42,7 +38,7 @@ def conform(
     report = Report() if report is None else report
     selected = list(OPS if ops is None else ops)
     tested = (backends,) if isinstance(backends, Backend) else tuple(backends)
-    shares = range(-(-PRESETS[preset].drawn // SHARE))
+    shares = range(-(-PRESETS[preset].drawn // PRESETS[preset].share))
     on_gpus = [backend for backend in tested if preset == "full" and on_cuda(backend)]
     planned = {
         (op, id(backend)): Result(op, backend.name, backend.device, shares=len(shares) + (backend in on_gpus))
@@ -87,35 +83,3 @@ def conform(
 def arguments(op: str) -> int:
     """Return the number of an op's arguments: the more it has, the more cases, and the longer they take."""
     return len(find_op(op).inputs) + len(find_op(op).parameters)
-
-
-def run_texts(
-    backends: Sequence[Backend],
-    jobs: int,
-    name: str,
-    run: Callable[..., list[Text]],
-    *arguments: Any,
-    timeout: float = TIMEOUT,
-) -> list[Text]:
-    """Run texts on each backend, with ``jobs`` above 0 in a process of its own, which it may end without harm."""
-    if jobs == 0:
-        return run(backends, *arguments)
-    texts: list[Text] = []
-    limit = CASES_A_CHAIN * timeout
-    for backend in backends:
-        with processes(1) as pool:
-            started = workers(pool)
-            try:
-                texts += pool.submit(in_time, limit, run, [backend], *arguments).result()
-            except BrokenProcessPool:
-                for worker in started:
-                    worker.join()
-                late = any(worker.exitcode == -signal.SIGALRM for worker in started)
-                message = f"no result within {limit:g} s" if late else "the process died"
-                texts.append(Text(backend.name, name, "failed", message))
-    return texts
-
-
-def in_time(seconds: float, call: Callable[..., Any], *arguments: Any) -> Any:
-    with alarm(seconds):
-        return call(*arguments)

@@ -7,7 +7,7 @@ golden results of a case, at which a part of each result is alive and each input
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from itertools import chain
+from itertools import chain, islice
 from random import Random
 from typing import Any
 
@@ -99,6 +99,27 @@ def reseeded(case: Case) -> Case:
                 return other
         except (DomainError, ValueError):
             break
+    return case
+
+
+def is_alive(case: Case) -> bool:
+    """Return whether a case is in the domain, and at least a tenth of each result neither zero nor an end."""
+    try:
+        return min(alive(case, golden_results(case))) >= ALIVE
+    except (DomainError, ValueError):
+        return False
+
+
+def enlivened(case: Case, most: int) -> Case:
+    """Return the case; where it is dead, one of ``most`` others that isn't: of other seeds, patterns or parameters."""
+    if not all(array.size for array in case.arrays) or is_alive(case):
+        return case
+    patterns = (other for other in neighbours(case) if other.parameters == case.parameters)
+    seeds = (replace(case, seed=case.seed + (attempt << 33)) for attempt in range(1, SEEDS))
+    parameters = (other for other in neighbours(case) if other.parameters != case.parameters)
+    for other in islice(chain(seeds, patterns, parameters), most):
+        if is_alive(other):
+            return other
     return case
 
 

@@ -81,9 +81,12 @@ def meaning(code: int | None) -> str:
 
 
 @contextlib.contextmanager
-def processes(jobs: int) -> Iterator[ProcessPoolExecutor]:
-    """Give a pool of fresh processes that share the processors out among them, and that end with the block."""
-    threads = max(1, cores() // jobs)
+def processes(jobs: int, sharing: int = 0) -> Iterator[ProcessPoolExecutor]:
+    """Give a pool of fresh processes that end with the block.
+
+    They share the processors out among them, or among ``sharing`` processes where other pools run beside.
+    """
+    threads = max(1, cores() // (sharing or jobs))
     racing = max(2, threads)  # with one thread no kernel could race
     numbers = {"NUMBA_NUM_THREADS": racing, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
     os.environ |= {name: str(number) for name, number in numbers.items()}

@@ -77,12 +77,13 @@ def squareplus_edges() -> Iterator[Extreme]:
     for f, offset in ((0, 1), (8, 256), (11, 0), (14, 0), (14, 9999)):
         last = least_saturated(f, offset) - 1
         x = np.concatenate([near_squares(f, 120), np.arange(-9, 10), np.arange(last - 2, min(last + 3, 32768))])
-        yield Extreme([(x.astype(np.int16),)], {"f": f, "offset": offset})
+        purpose = "radicands about squares, inputs about zero and about the first that saturates"
+        yield Extreme([(x.astype(np.int16),)], {"f": f, "offset": offset}, purpose)
 
 
 def sigmoid_edges() -> Iterator[Extreme]:
     for f in (0, 3, 8, 14):
-        yield Extreme([(near_whole(f, 100).astype(np.int16),)], {"f": f})
+        yield Extreme([(near_whole(f, 100).astype(np.int16),)], {"f": f}, "divisions that leave nearly nothing")
 
 
 def gating_inputs(f: int) -> np.ndarray:
@@ -101,7 +102,8 @@ def gated_ties(factors: np.ndarray, z: np.ndarray, shift: int, end: int = 0) -> 
 def gate_edges() -> Iterator[Extreme]:
     for f in (0, 8, 14):
         z = gating_inputs(f)
-        yield Extreme([gated_ties(spec.algebraic_sigmoid.golden(z, f=f).astype(np.int64), z, 15)], {"f": f})
+        gate = spec.algebraic_sigmoid.golden(z, f=f).astype(np.int64)
+        yield Extreme([gated_ties(gate, z, 15)], {"f": f}, "products with the gate at ties, and beside them")
 
 
 def silu_edges() -> Iterator[Extreme]:
@@ -111,7 +113,7 @@ def silu_edges() -> Iterator[Extreme]:
         weight = z * spec.algebraic_sigmoid.golden(z, f=f).astype(np.int64)
         nearly = closest(abs(EVERY * weight[-1] % (2 << (14 + f)) - (1 << (14 + f))), 40).astype(np.int16)
         calls = [gated_ties(weight, z, 15 + f, end=32767), (nearly, np.full_like(nearly, z[-1]))]
-        yield Extreme(calls, {"f": f})
+        yield Extreme(calls, {"f": f}, "products with the gate at ties, and so near to them that a float32 errs")
 
 
 PLANS = {

@@ -60,7 +60,8 @@ def squareplus_edges() -> Iterator[Extreme]:
         x = np.concatenate([near_squares(f, 60), closest(from_tie, 60), np.arange(-9, 10), around_last])
         few = np.array([-1234, -9, 5, 1000, 27001])
         calls = [every_bit(x), *gradients_at_ties(15, slope[few + 32767], few)]
-        yield Extreme(calls, {"f": f, "offset": offset})
+        purpose = "slopes at ties and about saturation, and gradients at ties of their products"
+        yield Extreme(calls, {"f": f, "offset": offset}, purpose)
 
 
 def slopes_to_round(f: int, square_shift: int) -> np.ndarray:
@@ -87,7 +88,7 @@ def gate_edges(silu: bool) -> Iterator[Extreme]:
         else:
             calls += gradients_at_ties(16, gate, x, z)
             calls += gradients_at_ties(17 + f, x * integers.shift_round(inverse**2, 14), x, z)
-        yield Extreme(calls, {"f": f})
+        yield Extreme(calls, {"f": f}, "slopes at ties, and gradients at ties of both products")
 
 
 PLANS = {

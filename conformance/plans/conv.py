@@ -45,12 +45,14 @@ def sequence_edges() -> Iterator[Extreme]:
         known = np.resize(NEAR_TIES, (2, length + 3))
         known[1, :3] += 1
         known = np.repeat(known[..., None], len(bias), axis=2).astype(np.int16)
-        yield Extreme([(known[:, 3:], np.array(TAPS, np.int8)[w], bias, known[:, :3])], {"s": s})
+        call = known[:, 3:], np.array(TAPS, np.int8)[w], bias, known[:, :3]
+        yield Extreme([call], {"s": s}, "sums about ties and about both ends of the result, over many steps")
     # The oldest tap brings these to 9 times half of 2**22.
     w, bias = np.array([[127, 0, 0, 1], [-127, 0, 0, -1]], np.int8), np.array([BIAS, -BIAS], np.int32)
     x = np.repeat(np.array([[0, 1, 2], [2, 0, 1]], np.int16)[..., None], 2, axis=2)
     state = np.full((2, 3, 2), 2**21 // 127, np.int16)
-    yield Extreme([(x[:, :length].copy(), w, bias, state) for length in range(4)], {"s": 22})
+    calls = [(x[:, :length].copy(), w, bias, state) for length in range(4)]
+    yield Extreme(calls, {"s": 22}, "sums that no float32 holds, in sequences shorter than the kernel")
 
 
 def step_edges() -> Iterator[Extreme]:
@@ -58,7 +60,8 @@ def step_edges() -> Iterator[Extreme]:
     for extreme in sequence_edges():
         x, w, bias, state = (a[:1] if a.ndim == 3 else a for a in extreme.calls[-1])
         known, steps = np.concatenate([state, x], axis=1)[0], range(min(x.shape[1], len(NEAR_TIES)))
-        yield Extreme([(x[0, : len(steps)], w, bias, np.stack([known[t : t + 3] for t in steps]))], extreme.parameters)
+        call = x[0, : len(steps)], w, bias, np.stack([known[t : t + 3] for t in steps])
+        yield Extreme([call], extreme.parameters, extreme.purpose)
 
 
 PLANS = {

@@ -33,7 +33,8 @@ def saturation_edges() -> Iterator[Extreme]:
     for s, biases in ((0, (32766, 32767, 32768)), (1, (65533, 65534, 65535, 65536))):
         bias = np.array([*biases, *(-b for b in biases)], np.int32)
         d, x = len(bias), np.zeros((1, 2, len(bias)), np.int16)
-        yield Extreme([(x + np.int16(5), x, np.ones((d, 4), np.int8), bias, np.zeros((1, 3, d), np.int16))], {"s": s})
+        call = x + np.int16(5), x, np.ones((d, 4), np.int8), bias, np.zeros((1, 3, d), np.int16)
+        yield Extreme([call], {"s": s}, "results that are just saturated, and just not: their gradients pass or stop")
 
 
 PLANS = {

@@ -20,7 +20,8 @@ ROWS = np.array([0, 1, 255, 256, 32767, 32768, 65535, 65536], np.int32)
 def edges() -> Iterator[Extreme]:
     """Rows of a table of more than 2**16, each of another value than the rows that lost bits would name."""
     table = (np.arange(65537)[:, None] * np.array([1, -3]) % 65535 - 32767).astype(np.int16)
-    yield Extreme([(ROWS[[7, 0, 5, 3, 1, 6, 2, 4, 7]], table)], {"shift": 5})
+    purpose = "rows past 2**16, whose numbers no byte, int16 or uint16 holds"
+    yield Extreme([(ROWS[[7, 0, 5, 3, 1, 6, 2, 4, 7]], table)], {"shift": 5}, purpose)
 
 
 PLANS = {

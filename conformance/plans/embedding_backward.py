@@ -16,7 +16,8 @@ def extremes() -> Iterator[Extreme]:
 def edges() -> Iterator[Extreme]:
     """Rows of a table of more than 2**16, named in turn, the sums past 2**34."""
     dy = np.array([2**31 - 1, 1 - 2**31]) - np.arange(9 * len(ROWS))[:, None] * np.array([7, -5])
-    yield Extreme([(np.tile(ROWS, 9), dy.astype(np.int32))], {"V": 65537})
+    purpose = "rows past 2**16, each named nine times, with sums past 2**34"
+    yield Extreme([(np.tile(ROWS, 9), dy.astype(np.int32))], {"V": 65537}, purpose)
 
 
 PLANS = {

@@ -23,10 +23,15 @@ def pairs(ends: np.ndarray) -> tuple[np.ndarray, ...]:
     return tuple(np.ascontiguousarray(a) for a in np.meshgrid(ends, ends))
 
 
+def near_sums() -> Iterator[Extreme]:
+    yield Extreme([pairs(NEAR)], purpose="sums about zero and about both ends of int16")
+
+
 def largest_extremes() -> Iterator[Extreme]:
     for bits in (8, 16, 32, 64):
         dtype = f"int{bits}"
-        yield Extreme([(np.zeros(1, np.int64),), (np.array([0, 1 - 2**63], np.int64),), (np.array([3], dtype),)])
+        calls = [(np.zeros(1, np.int64),), (np.array([0, 1 - 2**63], np.int64),), (np.array([3], dtype),)]
+        yield Extreme(calls, purpose=f"the least and the greatest magnitude, and an {dtype}")
 
 
 def round_extremes() -> Iterator[Extreme]:
@@ -36,7 +41,9 @@ def round_extremes() -> Iterator[Extreme]:
 
 def round_edges() -> Iterator[Extreme]:
     for shift in (0, 1, 2, 5, 15, 16, 17, 24, 30):
-        yield Extreme([(ties(shift, 32767, 2**31 - 1).astype(np.int32),)], {"shift": shift})
+        yield Extreme(
+            [(ties(shift, 32767, 2**31 - 1).astype(np.int32),)], {"shift": shift}, "ties, and ends of 16 bits"
+        )
 
 
 def saturate_extremes() -> Iterator[Extreme]:
@@ -48,15 +55,15 @@ def saturate_extremes() -> Iterator[Extreme]:
 
 def wide_sums() -> Iterator[Extreme]:
     """Integers that a float64 doesn't tell apart."""
-    yield Extreme([(np.array([2**53 + 1, -(2**53) - 1, 2**61 + 1]), np.array([0, 2, 1 - 2**60]))])
+    call = np.array([2**53 + 1, -(2**53) - 1, 2**61 + 1]), np.array([0, 2, 1 - 2**60])
+    yield Extreme([call], purpose="integers that no float64 tells apart")
 
 
 def wide_magnitudes() -> Iterator[Extreme]:
     last = np.zeros(70001, np.int8)
     last[-1] = -3
-    yield Extreme(
-        [(np.array([3, 2**53 + 1]),), (np.array([-(2**61) - 1]),), (np.zeros(0, np.int64),), (last,), (last * 0,)]
-    )
+    calls = [(np.array([3, 2**53 + 1]),), (np.array([-(2**61) - 1]),), (np.zeros(0, np.int64),), (last,), (last * 0,)]
+    yield Extreme(calls, purpose="magnitudes that no float64 tells apart, no element at all, and the last one alone")
 
 
 def narrow_errors() -> Iterator[Extreme]:
@@ -64,10 +71,11 @@ def narrow_errors() -> Iterator[Extreme]:
     for shift in (0, 1, 3):
         for ends in (np.array([-127, 0, 127], np.int8), np.array([-32767, 0, 32767], np.int16)):
             dy, y = np.meshgrid(np.array([-32767, -12, -4, -3, -1, 0, 1, 3, 4, 12, 32767], np.int16), ends)
-            yield Extreme([(np.ascontiguousarray(dy), np.ascontiguousarray(y))], {"shift": shift})
+            call = np.ascontiguousarray(dy), np.ascontiguousarray(y)
+            yield Extreme([call], {"shift": shift}, "errors of 16 bits, at ties and ends, for every kind of y")
     for shift in (15, 16, 17, 24):
         dy = ties(shift, 32767, 2**31 - 1).astype(np.int32)
-        yield Extreme([(dy, np.ones(dy.shape, np.int16))], {"shift": shift})
+        yield Extreme([(dy, np.ones(dy.shape, np.int16))], {"shift": shift}, "ties of a long shift")
 
 
 def first_row(random: Random, at: Any) -> int:
@@ -95,16 +103,22 @@ def long_shifts() -> Iterator[Extreme]:
     """Every bit of the rounding words' last 24 counts; at 8 bits a result is int8, at 9 no longer."""
     x = ((np.arange(8 * 33).reshape(8, 33) * 509) % 65535 - 32767).astype(np.int16)
     parameters = {"shift": 24, "bits": 16, "seed": 5, "step": 1, "stream": 2, "first": 3}
-    yield Extreme([(x, np.full(8, 15, np.int32))], parameters)
+    yield Extreme([(x, np.full(8, 15, np.int32))], parameters, "a shift that takes every bit of a random word")
     # Nine blocks of words a row: past 2**31 of them the counter needs its sign bit.
-    yield Extreme([(x, np.full(8, 15, np.int32))], parameters | {"first": 2**28})
+    yield Extreme([(x, np.full(8, 15, np.int32))], parameters | {"first": 2**28}, "counters of blocks past 2**31")
+    few = x[:, :4].copy(), np.full(8, 15, np.int32)
+    yield Extreme([few], parameters | {"first": 2**32 - 8}, "the last rows that there can be")
     for bits in (8, 9):
-        yield Extreme([(x, np.zeros(8, np.int32))], parameters | {"shift": 5, "bits": bits})
+        short = {"shift": 5, "bits": bits}
+        yield Extreme([(x, np.zeros(8, np.int32))], parameters | short, "the widest int8, or the narrowest int16")
 
 
 PLANS = {
     "saturating_add": Plan(
-        leading=FLAT, extremes=lambda: [Extreme([pairs(ENDS)])], edges=lambda: [Extreme([pairs(NEAR)])], large=LONG_FLAT
+        leading=FLAT,
+        extremes=lambda: [Extreme([pairs(ENDS)])],
+        edges=near_sums,
+        large=LONG_FLAT,
     ),
     "gradient_add": Plan(
         leading=FLAT, extremes=lambda: [Extreme([pairs(GRADIENT_ENDS)])], edges=wide_sums, large=LONG_FLAT

@@ -15,6 +15,8 @@ DEPTHS = (1, 3, 4, 5, 31, 32, 33, 64, 127, 129, 257)
 COLUMNS = (1, 2, 5, 16, 33, 64, 65)
 # Few rows, many and very many take different paths in a fast backend, and many end inside a tile of 64 or 256.
 LARGE = ({"...": 5, "K": 1025, "N": 259}, {"...": 130, "K": 66, "N": 67})
+# Rows that a fast backend holds in registers, by powers of two.
+HELD_ROWS = (2049, 8193)
 ROWS = (*LEADING, (9,), (65,), (2, 40), (257,))
 
 
@@ -39,7 +41,7 @@ def requantize_edges() -> Iterator[Extreme]:
     """Ties in either type, and the ends of int16, at which half of 2**shift must not be added in 16 bits."""
     for shift in (0, 1, 8, 15, 16, 23, 31):
         calls = [(ties(shift, 127, np.iinfo(dtype).max).astype(dtype),) for dtype in (np.int32, np.int16)]
-        yield Extreme([*calls, (ENDS,)], {"shift": shift})
+        yield Extreme([*calls, (ENDS,)], {"shift": shift}, "ties in either type, and the ends of int16")
 
 
 def quantize_edges() -> Iterator[Extreme]:
@@ -51,7 +53,8 @@ def quantize_edges() -> Iterator[Extreme]:
         rows += [np.roll([*rest, peak], -11 * i) for i, peak in enumerate(peaks)]
     alone = np.zeros((8, 1025), np.int16)
     alone[:, [0, 31, 32, 127, 128, 512, 1023, 1024]] = np.diag([32, -127, 128, 255, -256, 16384, -32767, 300])
-    yield Extreme([(np.array(rows, np.int16),), (alone,)])
+    purpose = "peaks of either sign at and beside powers of two, in any place; ties of the exponent that they give"
+    yield Extreme([(np.array(rows, np.int16),), (alone,)], purpose=purpose)
 
 
 def full_rows(k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -98,10 +101,13 @@ def long_sums(num: int) -> tuple[np.ndarray, ...]:
 def linear_edges() -> Iterator[Extreme]:
     """Ties and the ends of the result, few rows and many; what int16, int32 or a float32 doesn't hold."""
     w = spec.pack_ternary(np.array([[1] * 517, [-1] * 517], np.int8))
-    for sums, num, shift in ((SUMS_OVER_2_16, 1, 16), (WIDE_SUMS, 32767, 0)):
+    for sums, num, shift, purpose in (
+        (SUMS_OVER_2_16, 1, 16, "sums at ties and about the ends of the result"),
+        (WIDE_SUMS, 32767, 0, "products that no int32 holds"),
+    ):
         q, e = summands([a for a, _ in sums], 517), np.array([e for _, e in sums], np.int32)
-        yield Extreme([(q[:5], e[:5], w), (q, e, w)], {"num": num, "shift": shift})
-    yield Extreme([long_sums(16381)], {"num": 16381, "shift": 47})
+        yield Extreme([(q[:5], e[:5], w), (q, e, w)], {"num": num, "shift": shift}, purpose)
+    yield Extreme([long_sums(16381)], {"num": 16381, "shift": 47}, "sums about ties that no float32 holds")
 
 
 def requant_edges() -> Iterator[Extreme]:
@@ -113,12 +119,17 @@ def requant_edges() -> Iterator[Extreme]:
     w = np.zeros((3, 521), np.int8)
     w[:2, 517:], w[2, :517] = [[1], [-1]], 1
     e, packed = np.full(len(q), 15, np.int32), spec.pack_ternary(w)
-    yield Extreme([(q[:5], e[:5], packed), (q, e, packed)], {"num": 1, "shift": 16})
+    purpose = "ties of either rounding, in rows whose largest results are at the ends of the exponents"
+    yield Extreme([(q[:5], e[:5], packed), (q, e, packed)], {"num": 1, "shift": 16}, purpose)
 
 
 PLANS = {
     "quantize_rows": Plan(
-        sizes={"K": ROW_SIZES}, leading=LEADING, extremes=quantize_extremes, edges=quantize_edges, large=LONG_ROWS
+        sizes={"K": ROW_SIZES},
+        leading=LEADING,
+        extremes=quantize_extremes,
+        edges=quantize_edges,
+        large=(*LONG_ROWS, *({"...": 1, "K": size} for size in HELD_ROWS)),
     ),
     "requantize": Plan(
         parameters={"shift": range(32)},
@@ -141,6 +152,6 @@ PLANS = {
         leading=ROWS,
         extremes=requant_extremes,
         edges=requant_edges,
-        large=LARGE,
+        large=(*LARGE, *({"...": 1, "K": 5, "N": size} for size in HELD_ROWS)),
     ),
 }

@@ -20,16 +20,16 @@ def backward_extremes() -> Iterator[Extreme]:
 
 def backward_edges() -> Iterator[Extreme]:
     """Ties and the ends of the result; sums that int16 or a float32 doesn't hold; products past int32."""
-    for sums, num, shift in (
-        ([1, 2, 3, 5, 65531, 65532, 65533, 65534, 65535, 65536, 65537], 1, 1),
-        ([32767, 32768, 32769, 98303, 98304, 98305], 1, 16),
-        ([1, 2, 32769, 65536, 131071, 131074], 32767, 0),
-        ([2**24 + 512 + i for i in range(-4, 5)], 1, 10),
+    for sums, num, shift, purpose in (
+        ([1, 2, 3, 5, 65531, 65532, 65533, 65534, 65535, 65536, 65537], 1, 1, "ties, and the ends of the result"),
+        ([32767, 32768, 32769, 98303, 98304, 98305], 1, 16, "sums past int16, about ties of a long shift"),
+        ([1, 2, 32769, 65536, 131071, 131074], 32767, 0, "products that no int32 holds"),
+        ([2**24 + 512 + i for i in range(-4, 5)], 1, 10, "sums about a tie that no float32 holds"),
     ):
         n = sums[-1] // END + 2
         dy = np.clip(np.array(sums)[:, None] - END * np.arange(n), 0, END).astype(np.int16)
         w = spec.pack_ternary(np.array([[1, -1]] * n, np.int8))
-        yield Extreme([(dy, w)], {"K": 2, "num": num, "shift": shift})
+        yield Extreme([(dy, w)], {"K": 2, "num": num, "shift": shift}, purpose)
 
 
 def weight_extremes() -> Iterator[Extreme]:
@@ -46,9 +46,8 @@ def weight_edges() -> Iterator[Extreme]:
     for bits in (8, 9, 16):
         fit = ends[ends < 2 ** (bits - 1)]
         errors = np.resize(np.concatenate([fit, -fit]), (3, 43, 7)).astype(np.int8 if bits == 8 else np.int16)
-        yield Extreme(
-            [(errors, ((np.arange(129 * 5) * 37) % 255 - 127).reshape(3, 43, 5).astype(np.int8))], {"bits": bits}
-        )
+        q = ((np.arange(129 * 5) * 37) % 255 - 127).reshape(3, 43, 5).astype(np.int8)
+        yield Extreme([(errors, q)], {"bits": bits}, "errors at the ends of their limbs of 8 bits, in rows past a tile")
 
 
 PLANS = {

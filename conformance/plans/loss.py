@@ -66,24 +66,26 @@ ALL_EQUAL = np.zeros((1, VOCABULARY[1]), np.int16)  # the weights' sum is 2**32
 
 def softmax_edges() -> Iterator[Extreme]:
     """Every fraction of a weight, ties, and sums that a float32, int32 or uint32 doesn't hold."""
-    yield Extreme([((END - distances(8)[None]).astype(np.int16),)], {"f": 8, "q": 30})
-    yield Extreme([(logits_of_sums([2**20, 2**20 + 1, 2**20 - 1], 33),)], {"f": 0, "q": 3})
-    yield Extreme([(logits_of_sums(ODD_SUMS, 300),), (ALL_EQUAL,)], {"f": 0, "q": 30})
+    yield Extreme([((END - distances(8)[None]).astype(np.int16),)], {"f": 8, "q": 30}, "every fraction of a weight")
+    sums = [2**20, 2**20 + 1, 2**20 - 1]
+    yield Extreme([(logits_of_sums(sums, 33),)], {"f": 0, "q": 3}, "probabilities at ties, and beside them")
+    purpose = "sums of weights that a float32, an int32 or a uint32 doesn't hold"
+    yield Extreme([(logits_of_sums(ODD_SUMS, 300),), (ALL_EQUAL,)], {"f": 0, "q": 30}, purpose)
 
 
 def cross_entropy_edges() -> Iterator[Extreme]:
     """Every fraction of a weight, sums whose logarithms are hard, the loss about its end, a target anywhere."""
     logits = two_logits(5)
-    yield Extreme([(logits, np.arange(len(logits), dtype=np.int32) % 2)], {"f": 5})
+    yield Extreme([(logits, np.arange(len(logits), dtype=np.int32) % 2)], {"f": 5}, "every fraction of a weight")
     nearly_equal = ALL_EQUAL.copy()
     nearly_equal[0, 40000] = -3
     calls = [(logits_of_sums(SUMS, 80), np.arange(len(SUMS), dtype=np.int32) % 2)]
     calls += [(a, np.array([40000], np.int32)) for a in (ALL_EQUAL, nearly_equal)]
     calls += [(np.array([[0, d, b]], np.int16), np.array([1], np.int32)) for d in (-END, 1 - END) for b in (0, -1, d)]
-    yield Extreme(calls, {"f": 0})
+    yield Extreme(calls, {"f": 0}, "logarithms about a last place, and losses about the greatest")
     # The target is each of the lanes of a whole tile, no two of which have the same logit.
     every = np.tile(np.arange(128, dtype=np.int16) * 3, (128, 1))
-    yield Extreme([(every, np.arange(128, dtype=np.int32))], {"f": 4})
+    yield Extreme([(every, np.arange(128, dtype=np.int32))], {"f": 4}, "a target in each lane of a tile")
 
 
 PLANS = {

@@ -37,13 +37,19 @@ def backward_edges() -> Iterator[Extreme]:
     """Every fraction of a weight, words at which p turns, rows whose counters pass 2**31, sums past int32, 3 axes."""
     logits = two_logits(5)[::2]
     target = np.arange(len(logits), dtype=np.int32) % 2
-    yield Extreme([(logits, target)], {"f": 5, "first": 2**31 - 9} | KEYS)
-    yield Extreme([(logits[:24].reshape(6, 8), target[:6])], {"f": 8, "first": 2**16 - 3} | KEYS)
+    yield Extreme(
+        [(logits, target)], {"f": 5, "first": 2**31 - 9} | KEYS, "every fraction of a weight; rows about 2**31"
+    )
+    few = logits[:24].reshape(6, 8), target[:6]
+    yield Extreme([few], {"f": 8, "first": 2**16 - 3} | KEYS, "rows about 2**16")
     for first in (ABOVE_A_THIRD, BELOW_A_THIRD):
-        yield Extreme([(np.zeros((1, 3), np.int16), np.array([0], np.int32))], {"f": 8, "first": first} | KEYS)
-    yield Extreme([(ALL_EQUAL, np.array([40000], np.int32))], {"f": 0, "first": 0} | KEYS)
+        call = np.zeros((1, 3), np.int16), np.array([0], np.int32)
+        yield Extreme([call], {"f": 8, "first": first} | KEYS, "a random word just about the probability that it meets")
+    call = ALL_EQUAL, np.array([40000], np.int32)
+    yield Extreme([call], {"f": 0, "first": 0} | KEYS, "the largest vocabulary, with a sum of weights of 2**32")
     small = (np.arange(2 * 2 * 3 * 7) ** 2 % 61 - 30).astype(np.int16).reshape(2, 2, 3, 7)
-    yield Extreme([(small, np.arange(12, dtype=np.int32).reshape(2, 2, 3) % 7)], {"f": 4, "first": 5} | KEYS)
+    targets = np.arange(12, dtype=np.int32).reshape(2, 2, 3) % 7
+    yield Extreme([(small, targets)], {"f": 4, "first": 5} | KEYS, "rows under three leading dimensions")
 
 
 PLANS = {

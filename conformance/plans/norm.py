@@ -52,11 +52,13 @@ def at_ties(size: int, b: int, s: int) -> tuple[np.ndarray, np.ndarray]:
 def edges() -> Iterator[Extreme]:
     """Results of 8 bits, which `norm_quantize` keeps as they are."""
     small = (np.arange(24 * 33) * 7919 % 10007 % 11 - 5).astype(np.int32).reshape(24, 33)
-    yield Extreme([(small, (np.arange(33) * 37 % 255 - 127).astype(np.int16))], {"b": 3, "s": 4})
+    gamma = (np.arange(33) * 37 % 255 - 127).astype(np.int16)
+    yield Extreme([(small, gamma)], {"b": 3, "s": 4}, "small rows, whose results have 8 bits")
 
     # Few elements that are not zero, and means that are whole, -3 among them: -21 times a seventh in float32 is less.
     few = np.array([[*row, 0, 0, 0] for row in product((0, 1, 2), repeat=4)], np.int32)
-    yield Extreme([(np.concatenate([few, -few, few - 3]), np.full(7, 9999, np.int16))], {"b": 3, "s": 0})
+    rows = np.concatenate([few, -few, few - 3])
+    yield Extreme([(rows, np.full(7, 9999, np.int16))], {"b": 3, "s": 0}, "rows of small digits; means that are whole")
 
     # The scale is 2**-8, so y is gamma over 16: ties, also of the exponent that `norm_quantize` gives a row, and peaks
     # of either sign, in the last place alone, at and beside powers of two.
@@ -68,19 +70,22 @@ def edges() -> Iterator[Extreme]:
         gamma[-2] = 0
         calls.append((row, gamma))
     # Other scales: the closest to ties of the one rounding, of small products and of those that no float32 holds.
-    yield Extreme([*calls, *(at_ties(size, b=3, s=4) for size in (3, 201 << 12, 7_000_003))], {"b": 3, "s": 4})
+    calls += [at_ties(size, b=3, s=4) for size in (3, 201 << 12, 7_000_003)]
+    yield Extreme(calls, {"b": 3, "s": 4}, "results at ties, beside a peak at and about a power of two")
 
     # D is 21 squared: 21**2 times the mean square is just the target, or would be more if fewer of its bits were cut.
     peak = 2**19
-    rows = [padded(441, peak, peak, -peak, -peak, rest, -rest) for rest in (0, 100, 150, 200)]
-    yield Extreme([(np.array(rows), np.full(441, -9, np.int16))], {"b": 3, "s": 0})
+    close = [padded(441, peak, peak, -peak, -peak, rest, -rest) for rest in (0, 100, 150, 200)]
+    purpose = "a sum of squares that just meets the target of its mantissa, or misses it by a little"
+    yield Extreme([(np.array(close), np.full(441, -9, np.int16))], {"b": 3, "s": 0}, purpose)
 
     # Sums beyond int32, and a sum of squares that a float64 rounds down to 2**54.
     full = np.full(515, LIMIT, np.int32)
-    yield Extreme([(np.array([full, -full]), np.full(515, 3, np.int16))], {"b": 3, "s": 0})
+    yield Extreme([(np.array([full, -full]), np.full(515, 3, np.int16))], {"b": 3, "s": 0}, "sums that no int32 holds")
     halves = np.repeat(np.array([1, -1], np.int32), 512) << 22
     halves[[0, -1]] += 1
-    yield Extreme([(halves[None], np.full(1024, 101, np.int16))], {"b": 0, "s": 0})
+    purpose = "a sum of squares that a float64 rounds down to a power of four"
+    yield Extreme([(halves[None], np.full(1024, 101, np.int16))], {"b": 0, "s": 0}, purpose)
 
 
 NORM = Plan(

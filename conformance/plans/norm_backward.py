@@ -32,7 +32,7 @@ def sum_edges() -> Iterator[Extreme]:
     signs = np.where(np.arange(65 * 64).reshape(65, 64) * 7 % 5 < 2, 1, -1)
     rows, dy = (signs * LIMIT).astype(np.int32), (signs * 32767).astype(np.int16)
     gamma = np.full(64, 256, np.int16)
-    yield Extreme([(rows, gamma, dy, np.zeros_like(rows))], {"b": 3, "e": 0})
+    yield Extreme([(rows, gamma, dy, np.zeros_like(rows))], {"b": 3, "e": 0}, "a gradient of gamma that no int32 holds")
 
 
 def rounding_edges() -> Iterator[Extreme]:
@@ -43,9 +43,11 @@ def rounding_edges() -> Iterator[Extreme]:
     i = np.arange(64 * 33).reshape(64, 33)
     rows, dy = ((i * i * 7 + i // 3) % 61 - 30).astype(np.int32), ((i * i * 11 + i // 5) % 601 - 300).astype(np.int16)
     for b, e in ((3, 0), (3, 9), (1, 10)):
-        yield Extreme([(rows, np.full(33, 256, np.int16), dy, np.zeros_like(rows))], {"b": b, "e": e})
+        purpose = "small rows with many ties, which two roundings would round elsewhere"
+        yield Extreme([(rows, np.full(33, 256, np.int16), dy, np.zeros_like(rows))], {"b": b, "e": e}, purpose)
     few, few_dy = rows[:12].reshape(2, 2, 3, 33), dy[:12].reshape(2, 2, 3, 33)
-    yield Extreme([(few, np.full(33, 256, np.int16), few_dy, np.zeros_like(few))], {"b": 3, "e": 0})
+    purpose = "small rows with many ties, under three leading dimensions"
+    yield Extreme([(few, np.full(33, 256, np.int16), few_dy, np.zeros_like(few))], {"b": 3, "e": 0}, purpose)
 
 
 def edges() -> Iterator[Extreme]:

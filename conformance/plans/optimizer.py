@@ -24,7 +24,8 @@ def project_extremes() -> Iterator[Extreme]:
         tied[0, 0] = count - 1
         large = tied * (LARGEST_WEIGHT // (2 * count - 1))
         ends = (np.full((3, size), end, np.int32) for end in (-LARGEST_WEIGHT, 0))
-        yield Extreme([(w,) for w in (*ends, tied, -tied, large, -large)])
+        calls = [(w,) for w in (*ends, tied, -tied, large, -large)]
+        yield Extreme(calls, purpose="weights at their ends, and one that is just half of the mean size")
 
 
 def project_edges() -> Iterator[Extreme]:
@@ -33,7 +34,7 @@ def project_edges() -> Iterator[Extreme]:
     for offset in (-1, 0, 1):
         w = np.full((3, 5), size * (2 * count - 1), np.int32)
         w[0, 0] = size * (count - 1) + offset
-        yield Extreme([(w,), (-w,)])
+        yield Extreme([(w,), (-w,)], purpose="a weight at half of the mean size, or beside it, among sums of many bits")
 
 
 def greatest_weight(random: Random, at: Any) -> int:
@@ -55,14 +56,17 @@ def lion_edges() -> Iterator[Extreme]:
     whole = {"low": -LARGEST_WEIGHT, "high": LARGEST_WEIGHT, "m_shift": 0, "g_up": 0}
     halves = np.array([-3, -1, 1, 3], np.int32) << 15
     still = np.zeros(4, np.int32), np.zeros(4, np.int64)
-    yield Extreme([(halves, *still)], whole | {"lr": 2**24, "decay": 3, "g_down": 0})
+    yield Extreme([(halves, *still)], whole | {"lr": 2**24, "decay": 3, "g_down": 0}, "losses that are ties")
     m, g = np.array([1000, -1000], np.int32), np.array([-6950, 6950])
-    yield Extreme([(np.zeros(2, np.int32), m, g)], whole | {"lr": 8192, "decay": 0, "g_down": 0})
+    purpose = "a vote that the new momentum would cast otherwise"
+    yield Extreme([(np.zeros(2, np.int32), m, g)], whole | {"lr": 8192, "decay": 0, "g_down": 0}, purpose)
     g = np.array([63 * 2**55 - 1, 63 * 2**55, 1 - 63 * 2**55])
-    yield Extreme([(np.zeros(3, np.int32), np.zeros(3, np.int32), g)], whole | {"lr": 0, "decay": 0, "g_down": 56})
+    call = np.zeros(3, np.int32), np.zeros(3, np.int32), g
+    yield Extreme([call], whole | {"lr": 0, "decay": 0, "g_down": 56}, "a gradient of 61 bits about a tie")
     # The share lost is 7.5 of 2**32, rounded to 8, half of which the heaviest weight loses.
     heaviest = np.array([LARGEST_WEIGHT, -LARGEST_WEIGHT, 0, 1], np.int32)
-    yield Extreme([(heaviest, *still)], whole | {"lr": 15, "decay": 128, "g_down": 0})
+    purpose = "a share lost that is a tie, and the heaviest weights"
+    yield Extreme([(heaviest, *still)], whole | {"lr": 15, "decay": 128, "g_down": 0}, purpose)
 
 
 def last_rate(random: Random, at: Any) -> int:
@@ -84,16 +88,19 @@ def rate_edges() -> Iterator[Extreme]:
     """Ties on the way up and down, and steps after the last, at which a steep schedule must not fall on."""
     for peak, last in ((9, 0), (9, 2), (9, 4)):
         steps = np.arange(7, dtype=np.int32)
-        yield Extreme([(steps,)], {"peak": peak, "last": last, "warmup": 2, "total": 6})
+        schedule = {"peak": peak, "last": last, "warmup": 2, "total": 6}
+        yield Extreme([(steps,)], schedule, "rates that are ties, on the way up and down")
     steps = np.array([9, 10, 11, 12, 2**31 - 2], np.int32)
-    yield Extreme([(steps,)], {"peak": 2**24, "last": 100, "warmup": 0, "total": 10})
+    schedule = {"peak": 2**24, "last": 100, "warmup": 0, "total": 10}
+    yield Extreme([(steps,)], schedule, "steps about the last one and far after it")
 
 
 def error_edges() -> Iterator[Extreme]:
     """Errors around the greatest of a width, and around the sizes from which they are coarse or fine."""
     for bits in (4, 8, 16, 32):
         largest = np.array(sorted({max(0, 2**t + near) for t in range(bits + 1) for near in (-2, -1, 0, 1, 2)}))
-        yield Extreme([(np.full(largest.shape, 5, np.int32), largest)], {"bits": bits})
+        purpose = "errors about every power of two, where they become coarse or fine"
+        yield Extreme([(np.full(largest.shape, 5, np.int32), largest)], {"bits": bits}, purpose)
 
 
 def error_extremes() -> Iterator[Extreme]:
@@ -114,7 +121,7 @@ def momentum_edges() -> Iterator[Extreme]:
         wide = np.array(sorted({max(0, 2**t + near) for t in range(most) for near in (-1, 0, 1)}))
         magnitudes = (wide, np.full(wide.shape, least)) if most == 62 else (np.full(wide.shape, least), wide)
         exponents = np.full(wide.shape, 4, np.int32), np.full(wide.shape, 9, np.int32)
-        yield Extreme([(*exponents, *magnitudes)])
+        yield Extreme([(*exponents, *magnitudes)], purpose="magnitudes about every power of two, against a smaller one")
 
 
 PLANS = {

@@ -30,13 +30,15 @@ def every_byte(width: int, digits: int) -> np.ndarray:
 
 def pack_edges(width: int) -> Iterator[Extreme]:
     """Every byte, and each number of digits in a row's last one."""
-    yield Extreme([(every_byte(width, digits),) for digits in range(width)])
+    calls = [(every_byte(width, digits),) for digits in range(width)]
+    yield Extreme(calls, purpose="every byte, and each number of digits in a row's last one")
 
 
 def unpack_edges(pack, width: int) -> Iterator[Extreme]:
     """Every byte, and rows that end within one."""
     for digits in (0, width - 1):
-        yield Extreme([(pack(every_byte(width, digits)),)], {"K": 9 * width + digits})
+        call = (pack(every_byte(width, digits)),)
+        yield Extreme([call], {"K": 9 * width + digits}, "every byte, in rows that end at or within one")
 
 
 PLANS = {

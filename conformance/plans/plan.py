@@ -39,7 +39,7 @@ def ties(shift: int, end: int, limit: int, factor: int = 1) -> np.ndarray:
 class Extreme:
     """Calls of an op with the same parameters. Those of ``extremes`` are of the same sizes, and attain every width.
 
-    A failure card shows the ``purpose``; without one it says what all extremes, or all edges, are for.
+    A failure card shows the ``purpose``. Extremes may lack it: then the card says which ends of widths a call attains.
     """
 
     calls: Sequence[tuple[np.ndarray, ...]]

@@ -23,7 +23,11 @@ def saturate_extremes() -> Iterator[Extreme]:
 def shift_edges() -> Iterator[Extreme]:
     """Ties and the integers beside them, of the smallest and of the largest quotients."""
     for s in (1, 2, 5, 16, 24, 30, 31):
-        yield Extreme([(ties(s, (2**31 - 1) >> s, 2**31 - 1).astype(np.int32),)], {"s": s})
+        yield Extreme(
+            [(ties(s, (2**31 - 1) >> s, 2**31 - 1).astype(np.int32),)],
+            {"s": s},
+            "ties of a shift, and their neighbours",
+        )
 
 
 def around(*middles: int) -> np.ndarray:
@@ -34,11 +38,11 @@ def around(*middles: int) -> np.ndarray:
 
 def limits() -> Iterator[Extreme]:
     for bits in (2, 3, 8, 16, 17, 25, 31, 32):
-        yield Extreme([(around(0, (1 << (bits - 1)) - 1),)], {"bits": bits})
+        yield Extreme([(around(0, (1 << (bits - 1)) - 1),)], {"bits": bits}, "values about zero and about both limits")
 
 
 def powers() -> Iterator[Extreme]:
-    yield Extreme([(around(*(1 << b for b in range(32))),)])
+    yield Extreme([(around(*(1 << b for b in range(32))),)], purpose="values about every power of two")
 
 
 def squares() -> Iterator[Extreme]:
@@ -46,7 +50,8 @@ def squares() -> Iterator[Extreme]:
     roots = np.array([*range(65), *range(67, 46340, 997), *(1 << b for b in range(7, 16)), 46339, 46340])
     around_squares = roots[:, None] ** 2 + np.arange(-2, 4)
     v = np.concatenate([around_squares.ravel(), roots * (roots + 1), roots * (roots + 1) + 1])
-    yield Extreme([(np.unique(v[(v >= 0) & (v < 2**31)]).astype(np.int32),)])
+    distinct = np.unique(v[(v >= 0) & (v < 2**31)]).astype(np.int32)
+    yield Extreme([(distinct,)], purpose="values about squares, and halfway on")
 
 
 PLANS = {

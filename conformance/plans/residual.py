@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .activation import ENDS, FLAT
+from .activation import ENDS, EVERY, FLAT, closest
 from .plan import LONG_FLAT, Extreme, Plan, ties
 
 LIMIT = 2**23 - 1
@@ -24,7 +24,12 @@ def edges() -> Iterator[Extreme]:
     near = np.array([-LIMIT, 1 - LIMIT, 0, LIMIT - 1, LIMIT])
     for num, shift in ((1, 1), (-3, 4), (32767, 15)):
         r, x = np.meshgrid(near, ties(shift, 2, 32767))
-        yield Extreme([(r.astype(np.int32), x.astype(np.int16))], {"num": num, "shift": shift})
+        purpose = "ties of either sign, added to zero and to both ends"
+        yield Extreme([(r.astype(np.int32), x.astype(np.int16))], {"num": num, "shift": shift}, purpose)
+    for num, shift in ((32767, 20), (-32749, 18)):
+        nearly = closest(abs(EVERY * num % (1 << shift) - (1 << (shift - 1))), 40).astype(np.int16)
+        call = np.zeros(nearly.shape, np.int32), nearly
+        yield Extreme([call], {"num": num, "shift": shift}, "products so near to ties that a float32 errs")
 
 
 PLANS = {

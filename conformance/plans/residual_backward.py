@@ -20,7 +20,8 @@ def extremes() -> Iterator[Extreme]:
 def edges() -> Iterator[Extreme]:
     """Ties of either sign, small and at the ends of 16 bits, of products past int32 too, and of a shift past 32."""
     for num, shift in ((1, 0), (1, 1), (1, 15), (-3, 4), (-3, 17), (32767, 28), (-32767, 44)):
-        yield Extreme([(ties(shift, 32767, 2**31 - 1, num).astype(np.int32),)], {"num": num, "shift": shift})
+        dr = ties(shift, 32767, 2**31 - 1, num).astype(np.int32)
+        yield Extreme([(dr,)], {"num": num, "shift": shift}, "ties of either sign, small and at the ends of 16 bits")
 
 
 PLANS = {

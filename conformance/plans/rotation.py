@@ -65,13 +65,14 @@ def narrow_pairs() -> np.ndarray:
 
 def pair_edges() -> Iterator[Extreme]:
     x, *coefficients = pairs_of_every_quadrant()
-    yield Extreme([(x, *coefficients), (narrow_pairs(), *coefficients)], {"s": 30})
+    purpose = "products that a float64 rounds, small ones, and pairs of int16, in every quadrant"
+    yield Extreme([(x, *coefficients), (narrow_pairs(), *coefficients)], {"s": 30}, purpose)
 
 
 def channel_edges() -> Iterator[Extreme]:
     (pair_extreme,) = pair_edges()
     calls = [(x.reshape(-1, 4, 8), *(a.reshape(4, 4) for a in rest)) for x, *rest in pair_extreme.calls]
-    yield Extreme(calls, pair_extreme.parameters)
+    yield Extreme(calls, pair_extreme.parameters, pair_extreme.purpose)
 
 
 PAIR_PLAN = Plan(

@@ -73,7 +73,7 @@ def argmax_edges() -> Iterator[Extreme]:
     logits[7, [4000, 40]] = END - 1, END
     long = np.repeat(ALL_EQUAL, 3, axis=0)
     long[[0, 1, 1], [65535, 32768, 65535]] = 1
-    yield Extreme([(logits,), (long,)])
+    yield Extreme([(logits,), (long,)], purpose="maxima that are equal, far apart, negative, last, or greater by one")
 
 
 # No half of the seed, and no bits of a stream or position, may be lost or trade places.
@@ -110,20 +110,27 @@ def sample_edges() -> Iterator[Extreme]:
     parameters = {"seed": SEED, "f": 5, "num": 1, "shift": 0}
     exponents = 32 * EXPONENTS[EXPONENTS < 17]
     distance = np.concatenate([np.arange(1, 32, 2), exponents - 1, exponents])
-    yield Extreme([turning(distance, 5, 1, 0)], parameters | everything)
+    yield Extreme([turning(distance, 5, 1, 0)], parameters | everything, "draws that one unit of a weight turns")
     # Ties of 3 d / 2**4, and beside them.
     distance = np.array([8, 24, 40, 56, 5, 11, 13, 21, 27, 29, 43, 45])
-    yield Extreme([turning(distance, 5, 3, 4)], parameters | {"num": 3, "shift": 4} | everything)
+    scaled = {"num": 3, "shift": 4} | everything
+    yield Extreme([turning(distance, 5, 3, 4)], parameters | scaled, "draws that one unit of a scaled distance turns")
     # Four equal tokens and one of weight 1: a quarter is less than the first token's share of what the four have.
     logits = np.repeat([[0, 0, -16 * 32, 0, 0]], 16, axis=0).astype(np.int16)
     rows = np.full(16, STREAM, np.int32), FIRST_POSITION + np.arange(16, dtype=np.int32)
-    yield Extreme([(logits, *rows)], parameters | {"top_k": 65536, "top_p": 2**14})
-    # The greatest word draws the last token even of weight 1, also where the weights sum to 2**32.
+    shares = {"top_k": 65536, "top_p": 2**14}
+    yield Extreme([(logits, *rows)], parameters | shares, "a share that ends within one token of equal ones")
+    # The greatest word draws the last token even of weight 1, also where the weights sum to 2**31 or 2**32.
     ends = tuple(np.array([LEAST_WORD, GREATEST_WORD], np.int32).T)
     light = np.zeros((2, 1025), np.int16)
     light[:, -1] = -16 * 32
-    calls = [(logits, *ends) for logits in (light, np.repeat(ALL_EQUAL, 2, axis=0))]
-    yield Extreme(calls, parameters | {"seed": 0} | everything)
+    equal = np.repeat(ALL_EQUAL, 2, axis=0)
+    calls = [(logits, *ends) for logits in (light, equal[:, : equal.shape[1] // 2], equal)]
+    many = np.zeros((2, 4099), np.int16), *ends
+    for top_k in (255, 256, 257, 1024, 4096):
+        kept = {"seed": 0, "top_k": top_k, "top_p": 65536}
+        yield Extreme([many], parameters | kept, "a number of tokens kept that a byte or a tile doesn't hold")
+    yield Extreme(calls, parameters | {"seed": 0} | everything, "the least and the greatest word, and sums up to 2**32")
 
 
 PLANS = {

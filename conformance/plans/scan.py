@@ -169,7 +169,7 @@ def wide_totals(op: str, sizes: dict[str, int]) -> Extreme:
         shape = [sizes[name] for name in tensor.shape.split()]
         value = np.asarray(values[tensor.name])
         arrays.append((value.reshape(shape) if value.ndim else np.full(shape, value)).astype(tensor.dtypes[0]))
-    return Extreme([tuple(arrays)], WIDE_FORMAT)
+    return Extreme([tuple(arrays)], WIDE_FORMAT, "outputs about ties whose sums no float32 and no int32 holds")
 
 
 def many_states(op: str, sizes: dict[str, int]) -> Extreme:
@@ -181,36 +181,40 @@ def many_states(op: str, sizes: dict[str, int]) -> Extreme:
         np.full([sizes[name] for name in tensor.shape.split()], values.get(tensor.name, 0), tensor.dtypes[0])
         for tensor in find_op(op).inputs
     )
-    return Extreme([arrays], parameters)
+    return Extreme([arrays], parameters, "the halves of 300 states' words, whose sum no int32 holds")
 
 
 def scan_edges(op: str, sizes: dict[str, int], wide: dict[str, int]) -> Iterator[Extreme]:
     """Small values that meet every tie, in sequences past a tile, shorter and empty; sums that no float32 holds."""
     lengths: tuple[tuple[dict[str, int], ...], ...] = (({}, {"L": 0}), ({"L": 19},)) if "L" in sizes else (({},), ({},))
     for parameters, shorter in zip(SMALL_FORMATS, lengths, strict=True):
-        yield Extreme([varied(op, sizes | length, parameters, SMALL) for length in shorter], parameters)
+        calls = [varied(op, sizes | length, parameters, SMALL) for length in shorter]
+        yield Extreme(calls, parameters, "small values at which every rounding meets ties")
     yield wide_totals(op, wide)
     yield many_states(op, sizes)
     yield from sums(op, sizes)
 
 
 def sums(op: str, sizes: dict[str, int]) -> Iterator[Extreme]:
-    """States that are fewer and more than one program's, with sums of both widths, for a step and a few."""
+    """States that are fewer and more than one program's, with sums and outputs of both widths, for a step and a few."""
     wide = {"k": 8, "n_max": 200, "s_v": 0, "s_h": 0, "s_y": 22, "convex": 0}
     limits = {"x": 32767, "mod": 200, "base": 200, "n": 200, "b": 127, "c": 127, "skip": 32767, "h": 1 << 27}
-    for parameters, values in ((SMALL_FORMATS[0] | {"s_h": 12, "s_y": 1}, SMALL | {"h": 60000}), (wide, limits)):
+    narrow = SMALL_FORMATS[0] | {"s_h": 12, "s_y": 1}
+    for parameters, values in ((narrow, SMALL | {"h": 60000}), (wide, limits), (wide | {"s_y": 0}, SMALL)):
         shapes = [
             {name: {"L": length, "N": states, "S": states}.get(name, 1) for name in sizes}
             for states in (3, 8, 9, 16, 17)
             for length in ((1, 9) if "L" in sizes else (1,))
         ]
-        yield Extreme([varied(op, shape, parameters, values) for shape in shapes], parameters)
+        calls = [varied(op, shape, parameters, values) for shape in shapes]
+        yield Extreme(calls, parameters, "numbers of states about those of one program")
 
 
 def modulation_edges() -> Iterator[Extreme]:
     """Sums about both ends of the decay, the one that n_max is and the one that k allows."""
     parameters, sizes = {"k": 8, "n_max": 200}, {"B": 2, "L": 5, "D": 3, "N": 5}
-    yield Extreme([varied("decay_modulate", sizes, parameters, {"base": 255, "mod": 260})], parameters)
+    call = varied("decay_modulate", sizes, parameters, {"base": 255, "mod": 260})
+    yield Extreme([call], parameters, "decays about zero, about n_max and about 2**k")
 
 
 def without_time(sizes):

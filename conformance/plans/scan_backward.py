@@ -187,14 +187,16 @@ def wide_sums(op: str) -> Extreme:
         shape, value = [sizes[name] for name in tensor.shape.split()], np.asarray(values.get(tensor.name, 1))
         value = value.reshape(-1, *shape[1:]) if value.ndim else value
         arrays.append(np.broadcast_to(value, shape).astype(tensor.dtypes[0]))
-    return Extreme([tuple(arrays)], WIDE_FORMAT)
+    return Extreme([tuple(arrays)], WIDE_FORMAT, "sums about ties that no float64 holds")
 
 
 def scan_edges(op: str, sizes: dict[str, int]) -> Iterator[Extreme]:
     """Small values that meet every tie; a channel over more steps than a tile has; sums that no float64 holds."""
     for parameters, lengths in zip(SMALL_FORMATS, ((19, 0), (9,)), strict=True):
-        yield Extreme([varied(op, sizes | {"L": n}, parameters, SMALL_LIMITS) for n in lengths], parameters)
-    yield Extreme([varied(op, dict.fromkeys(sizes, 1) | {"L": 67}, NO_SHIFTS, LONG_LIMITS)], NO_SHIFTS)
+        calls = [varied(op, sizes | {"L": n}, parameters, SMALL_LIMITS) for n in lengths]
+        yield Extreme(calls, parameters, "small values at which every rounding meets ties")
+    long = varied(op, dict.fromkeys(sizes, 1) | {"L": 67}, NO_SHIFTS, LONG_LIMITS)
+    yield Extreme([long], NO_SHIFTS, "one channel over more steps than a tile has")
     yield wide_sums(op)
 
 
@@ -202,7 +204,8 @@ def modulation_edges() -> Iterator[Extreme]:
     """Ties of few bits, and sums about both ends of the decay, the one that n_max is and the one that k allows."""
     parameters, sizes = {"k": 4, "n_max": 11, "s_n": 2}, {"B": 2, "L": 9, "D": 3, "N": 5}
     limits = {"dn": 9, "base": 15, "mod": 16}
-    yield Extreme([varied("decay_modulate_backward", sizes, parameters, limits)], parameters)
+    call = varied("decay_modulate_backward", sizes, parameters, limits)
+    yield Extreme([call], parameters, "ties of few bits, and decays about zero, about n_max and about 2**k")
 
 
 PLANS = {

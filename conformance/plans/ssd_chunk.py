@@ -34,10 +34,11 @@ SIZES = {
     "q": (2, 3, 5),
 }
 FORMATS: dict[str, Choice] = {"s_h": (16, 12, *range(12, 17)), "s_y": (0, 8, 11, 24, *range(25))}
-# Past the positions, channels and states of one tile, and the longest chunk.
+# Past the positions, channels and states of one tile, and the longest chunk. Of 131 states the greatest score needs a
+# bit more than of 130, and than 126 * 127 * 131 does.
 LARGE = (
     {"B": 2, "L": 135, "H": 1, "P": 3, "S": 33, "q": 6},
-    {"B": 1, "L": 9, "H": 1, "P": 66, "S": 130, "q": 3},
+    {"B": 1, "L": 9, "H": 1, "P": 66, "S": 131, "q": 3},
     {"B": 1, "L": 300, "H": 1, "P": 2, "S": 3, "q": 8},
 )
 
@@ -112,13 +113,15 @@ def output_ties(op: str) -> Iterator[Extreme]:
     skip = np.array([1, 3, -1, -3, 2, 63, 64, 65, 32767])
     sizes = {"B": 1, "H": skip.size, "P": 6, "S": 1, "q": 2} | ({"L": 1} if timed(op) else {})
     for s_y in (1, 7):
-        yield Extreme([filled(op, sizes, x=[1, -1, 3, 64, -64, 127], skip=skip)], {"s_h": 16, "s_y": s_y})
+        call = filled(op, sizes, x=[1, -1, 3, 64, -64, 127], skip=skip)
+        yield Extreme([call], {"s_h": 16, "s_y": s_y}, "outputs about ties and both ends, of the skip alone")
     for s_h in (12, 16):
         seen = np.array([-32640, -32639, -32638, -3, -2, -1, 0, 1, 2, 3, 32638, 32639, 32640])
         h = ((seen[:, None] << s_h) + (1 << (s_h - 1)) + np.array([-1, 0, 1])).ravel()
         h = h[np.abs(h) <= state_limit(Q)]
         sizes = {"B": 1, "H": 1, "P": h.size, "S": 1, "q": 2} | ({"L": 1} if timed(op) else {})
-        yield Extreme([filled(op, sizes, h=h[:, None], c=c) for c in (1, 2, 127)], {"s_h": s_h, "s_y": 0})
+        calls = [filled(op, sizes, h=h[:, None], c=c) for c in (1, 2, 127)]
+        yield Extreme(calls, {"s_h": s_h, "s_y": 0}, "outputs about ties and both ends, of the state alone")
 
 
 def row_exponents(op: str) -> Iterator[Extreme]:
@@ -134,7 +137,7 @@ def row_exponents(op: str) -> Iterator[Extreme]:
         values = {"x": [1, -2, 127], "d": d, "b": b, "c": 1, "open_x": [5, 1, -1], "open_d": 900}
         sizes = rows | {"H": 1, "P": 3, "S": 9}
         calls.append(filled(op, sizes, **values, open_b=[1, -1, 2, 0, 0, 0, 0, 0, 0], fill=fill))
-    yield Extreme(calls, {"s_h": 16, "s_y": 0})
+    yield Extreme(calls, {"s_h": 16, "s_y": 0}, "rows whose largest magnitude is about one at which the exponent turns")
 
 
 def lags(op: str) -> Iterator[Extreme]:
@@ -145,7 +148,8 @@ def lags(op: str) -> Iterator[Extreme]:
     for scale, fill in ((1, 2), (127, 3)):
         values = {"x": [scale, -scale], "d": d, "b": [scale, 0], "c": [-1, 1], "open_x": [scale, -127], "open_d": 3}
         values |= {"open_b": [scale, scale], "h": -(1 << 30) + 1}
-        yield Extreme([filled(op, sizes, **values, fill=fill)], {"s_h": 16, "s_y": 0})
+        purpose = "decay exponents about those that leave nothing of a position"
+        yield Extreme([filled(op, sizes, **values, fill=fill)], {"s_h": 16, "s_y": 0}, purpose)
 
 
 def forgetting(op: str) -> Iterator[Extreme]:
@@ -159,7 +163,7 @@ def forgetting(op: str) -> Iterator[Extreme]:
             d = rest[1].copy()
             d[place, place, 0] = d[place, place + 2, 0] = LARGEST_EXPONENT
             calls.append((rest[0], d, *rest[2:], opened, open_b, fill))
-        yield Extreme(calls, {"s_h": 12, "s_y": 0})
+        yield Extreme(calls, {"s_h": 12, "s_y": 0}, "the largest decay exponent at every place of a chunk")
 
 
 def power_units(op: str) -> Iterator[Extreme]:
@@ -193,28 +197,36 @@ def edges(op: str) -> Iterator[Extreme]:
     ordinary = {"x": 127, "d": 700, "b": 127, "c": 127, "skip": 3000, "h": 1 << 27}
     small = {"x": 9, "d": 40, "b": 9, "c": 9, "skip": 9, "h": 1 << 19}
     # States that are clamped; slow decays and fast ones.
-    for values, s_h, s_y, lengths in (
-        (ordinary, 16, 8, (0, 1, 2, 6)),
-        (small, 12, 0, (6,)),
-        (ordinary | {"d": 9000, "h": 1 << 29}, 12, 11, (6,)),
-        (small | {"d": 1}, 14, 3, (6,)),
+    for values, s_h, s_y, lengths, purpose in (
+        (ordinary, 16, 8, (0, 1, 2, 6), "ordinary values, ending before, at and after a boundary"),
+        (small, 12, 0, (6,), "small values, over a boundary"),
+        (ordinary | {"d": 9000, "h": 1 << 29}, 12, 11, (6,), "states that fast decays forget, over a boundary"),
+        (small | {"d": 1}, 14, 3, (6,), "states that slow decays keep, over a boundary"),
     ):
-        yield Extreme(list(states_at(op, lengths, **values)), {"s_h": s_h, "s_y": s_y})
+        yield Extreme(list(states_at(op, lengths, **values)), {"s_h": s_h, "s_y": s_y}, purpose)
     # A chunk that decays to one half, so that an odd state is a tie.
     halves = {"B": 1, "H": 1, "P": 5, "S": 3, "q": 2} | ({"L": Q} if timed(op) else {})
     *arrays, opened, open_b, fill = varied(op, halves, x=127, d=0, b=127, c=127, skip=9, h=1 << 26)
     arrays[1] = np.full_like(arrays[1], ONE // (Q if timed(op) else 1))
     fill = np.full_like(fill, 0 if timed(op) else Q - 1)
-    yield Extreme([(*arrays, opened, open_b, fill)], {"s_h": 16, "s_y": 8})
+    yield Extreme([(*arrays, opened, open_b, fill)], {"s_h": 16, "s_y": 8}, "a chunk that halves its state: ties")
     long = {"B": 1, "L": 150, "H": 1, "P": 3, "S": 5, "q": 6}
     long = long if timed(op) else without_time(long)
-    yield Extreme([varied(op, long, **ordinary | {"d": 60})], {"s_h": 16, "s_y": 10})
-    yield Extreme([varied(op, long | {"q": 8}, **ordinary | {"d": 9})], {"s_h": 15, "s_y": 11})
+    yield Extreme([varied(op, long, **ordinary | {"d": 60})], {"s_h": 16, "s_y": 10}, "chunks of 64 positions")
+    yield Extreme(
+        [varied(op, long | {"q": 8}, **ordinary | {"d": 9})], {"s_h": 15, "s_y": 11}, "chunks of 256 positions"
+    )
+    # Without a shift an output is wide, whatever the number of states and the length of a chunk.
+    shapes = [{"S": states, "q": q} for states, q in ((33, 2), (129, 2), (257, 2), (3, 7), (3, 8))]
+    few = {"B": 1, "H": 1, "P": 2} | ({"L": 2} if timed(op) else {})
+    calls = [varied(op, few | shape, x=9, d=40, b=3, c=3, skip=9, h=1 << 19) for shape in shapes]
+    yield Extreme(calls, {"s_h": 16, "s_y": 0}, "outputs of 64 bits, for each number of states and length of a chunk")
     # As many states as the domain has: the widest scores, and the weights of fewest bits.
     wide = {"B": 1, "L": 9, "H": 1, "P": 2, "S": 512, "q": 3}
     wide = wide if timed(op) else without_time(wide)
     values = {"d": 3, "b": 127, "open_x": 127, "open_d": 5, "open_b": 127, "h": state_limit(8), "fill": 5}
-    yield Extreme([filled(op, wide, **values, x=[127, -127], c=c) for c in (127, -127)], {"s_h": 16, "s_y": 15})
+    calls = [filled(op, wide, **values, x=[127, -127], c=c) for c in (127, -127)]
+    yield Extreme(calls, {"s_h": 16, "s_y": 15}, "the most states: the widest scores, and weights of the fewest bits")
 
 
 PLANS = {

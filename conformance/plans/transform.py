@@ -20,7 +20,7 @@ def aligned_extremes(sign: int) -> Iterator[Extreme]:
         n = 2**m
         turns = sign * np.outer(np.arange(n), np.arange(n))
         quarters = (8 * turns + n) // (2 * n) % 4
-        yield Extreme([(CORNERS[quarters], *cached_twiddles(n, s))], {"s": s})
+        yield Extreme([(CORNERS[quarters], *cached_twiddles(n, s))], {"s": s}, "points whose sums reach furthest")
 
 
 def plan(sign: int) -> Plan:

@@ -68,7 +68,8 @@ def coverage(results: Iterable[Result]) -> str:
         state = f'<td class="{result.status.replace(" ", "-")}" title="{escape(reason_of(result))}">{result.status}'
         total = f"<td>{result.cases}<td>{result.integers:,}"
         rows.append(f"<tr><td>{escape(result.op)}<td>{find_op(result.op).family}{counts}{total}{state}")
-    return f"<div class=scroll><table><thead><tr>{head}</thead>{''.join(rows)}</table></div>"
+    notes = "".join(f"<p>{escape(result.op)}: {escape(note)}</p>" for result in results for note in result.notes)
+    return f"<div class=scroll><table><thead><tr>{head}</thead>{''.join(rows)}</table></div>{notes}"
 
 
 def card(result: Result) -> str:

@@ -22,6 +22,7 @@ from mamba_integer.backends.files.atomic import write_json
 from mamba_integer.spec.contract import find_op
 
 DEVICE = "Kind of device to time: cpu, cuda or cuda:1; may be repeated. Default: all that this machine has."
+BACKEND = "Time this backend only, of golden, numba, torch and triton; may be repeated. Default: all of the device."
 OUT = "Write the report to this file, after each workload."
 PLOTS = "Draw the roofline and the growth with each size into this folder; the growth is measured for it."
 
@@ -29,6 +30,7 @@ PLOTS = "Draw the roofline and the growth with each size into this folder; the g
 def bench_command(
     op: Annotated[list[str] | None, typer.Option(help="Only this op; may be repeated.")] = None,
     device: Annotated[list[str] | None, typer.Option(help=DEVICE)] = None,
+    backend: Annotated[list[str] | None, typer.Option(help=BACKEND)] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help=OUT)] = None,
     plots: Annotated[Path | None, typer.Option(metavar="FOLDER", help=PLOTS)] = None,
     as_json: Json = False,
@@ -54,7 +56,9 @@ def bench_command(
     report: dict[str, Any] = {}
     code = EQUAL
     with backends_on_stderr(as_json):
-        available = backends_here(devices)
+        available = [b for b in backends_here(devices) if not backend or b.name in backend]
+        if not available:
+            raise UsageError(f"bench: --backend: found {', '.join(backend or ())}, none of {', '.join(devices)}")
         ceilings = {backend.device: Ceilings(backend) for backend in available}
         bandwidths = {name: ceiling.bandwidth for name, ceiling in ceilings.items()}
         peaks = {name: asdict(ceiling.peak) for name, ceiling in ceilings.items() if ceiling.peak}

@@ -66,6 +66,11 @@ def ternary_linear(rows: int, k: int, n: int, everywhere: bool) -> Workload:
     return Workload("ternary_linear", {"K": k, "N": n}, {"num": 181, "shift": 15}, (rows,), rows * k * n, 0, everywhere)
 
 
+def requant(rows: int, k: int, n: int) -> Workload:
+    sizes, parameters = {"K": k, "N": n}, {"num": 181, "shift": 15}
+    return Workload("ternary_linear_requant", sizes, parameters, (rows,), rows * k * n, 0, False)
+
+
 def ternary_linear_backward(rows: int, k: int, n: int) -> Workload:
     limbs = 2 * rows * k * n  # gradients of 16 bits are two products of int8
     sizes, parameters = {"N": n}, {"K": k, "num": 23170, "shift": 20}
@@ -83,6 +88,17 @@ def rows(op: str, count: int, size: str, width: int, everywhere: bool = True, **
 
 
 LION = {"lr": 1 << 16, "m_shift": 32, "g_up": 4, "g_down": 0, "low": -(1 << 27), "high": 1 << 27, "decay": 1 << 15}
+
+# Of 64M elements, whose time is that of their bytes.
+LARGE = (16384, 4096)
+ELEMENTWISE: dict[str, dict[str, int]] = {
+    "squareplus": {"f": 8, "offset": 256},
+    "sigmoid_gate": {"f": 8},
+    "silu_gate": {"f": 8},
+    "residual_add": {"num": 1024, "shift": 10},
+    "saturating_add": {},
+    "requantize": {"shift": 5},
+}
 
 WORKLOADS = [
     scan("selective_scan", True, B=2, L=512, D=1536, N=16),
@@ -106,6 +122,7 @@ WORKLOADS = [
     chunk_scan(False, B=8, L=2048, H=24, P=64, S=128, q=6),
     chunk_scan(False, B=32, L=2048, H=24, P=64, S=128, q=6),
     ternary_linear(4096, 4096, 8192, False),
+    requant(4096, 4096, 8192),
     ternary_linear(2048, 768, 3072, False),
     ternary_linear(8192, 3072, 768, False),
     ternary_linear(8192, 768, 1536, False),
@@ -115,6 +132,9 @@ WORKLOADS = [
     Workload("squareplus", {}, {"f": 8, "offset": 256}, (8, 2048, 1536), everywhere=False),
     Workload("sigmoid_gate", {}, {"f": 8}, (8, 2048, 1536), everywhere=False),
     Workload("silu_gate", {}, {"f": 8}, (8, 2048, 1536), everywhere=False),
+    *(Workload(op, {}, parameters, LARGE, everywhere=False) for op, parameters in ELEMENTWISE.items()),
+    rows("quantize_rows", 16384, "K", 4096, False),
+    rows("norm_quantize", 16384, "D", 4096, False, b=3, s=4),
     scan("selective_scan_backward", False, B=8, L=2048, D=1536, N=16),
     scan("ssd_scan_backward", False, B=8, L=2048, H=24, P=64, S=64),
     ternary_linear_backward(16384, 768, 3072),

@@ -8,6 +8,7 @@ The pages of `saturate_backward` and of the backward ops say how saturation and 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from ..model.blocks import HEAD, Block, Mamba1Block, Network, Observe
@@ -112,6 +113,24 @@ def largest_magnitudes(ops: Any, magnitudes: Callable | None, arrays: list[Any])
     return [magnitudes(arrays)] if magnitudes else [ops.largest_magnitude(array) for array in arrays]
 
 
+def gate_gradients(
+    ops: Any, at_once: Callable | None, dy: Any, x: Any, z: Any, f: int, x_shift: int, z_shift: int
+) -> tuple[Any, Any]:
+    """Return a gate's gradients in 16 bits, that of x past its saturation; the backend may have a way for all of it."""
+    if at_once:
+        return at_once(dy, x, z, f=f, x_shift=x_shift, z_shift=z_shift)
+    dx, dz = ops.silu_gate_backward(dy, x, z, f=f)
+    return ops.saturate_backward(dx, x, shift=x_shift), ops.round_to_int16(dz, shift=z_shift)
+
+
+def chunk_gradients(ops: Any, at_once: Callable | None, dy: Any, x: Any, *arrays: Any, **parameters: int):
+    """Return the chunked scan's gradients, that of x in 16 bits past its saturation, as `gate_gradients` does."""
+    if at_once:
+        return at_once(dy, x, *arrays, **parameters)
+    dx, *others = ops.ssd_chunk_scan_backward(dy, x, *arrays, **parameters)
+    return ops.saturate_backward(dx, x, shift=0), *others
+
+
 @dataclass
 class Pass:
     """One backward pass over some rows of a batch: its ops and constants, the largest magnitudes and the results."""
@@ -125,6 +144,9 @@ class Pass:
     rotation: tuple[Any, ...] | None
     observe: Observe | None = None
     magnitudes: Callable | None = None  # what a backend has to find those of several arrays at once
+    take: Callable[[str, Any], None] | None = None  # is handed the gradient of each parameter
+    gate: Callable | None = None  # what a backend has for `gate_gradients`
+    chunk: Callable | None = None  # and for `chunk_gradients`
     seen: list[str] = field(default_factory=list)
     largest: list[Any] = field(default_factory=list)  # magnitudes of the gradients seen, to be joined
     unmeasured: list[Any] = field(default_factory=list)  # the gradients seen since `measure`
@@ -145,6 +167,8 @@ class Pass:
 
     def note(self, name: str, gradient: Any, scale: int) -> None:
         self.gradients[name], self.scales[name] = gradient, scale
+        if self.take:
+            self.take(name, gradient)
         if self.observe:
             self.observe(layer_of(name), f"gradient of {name}", gradient)
 
@@ -224,15 +248,16 @@ class BlockBackward:
         d_out = run.see(self.name("out"), ops.saturate_backward(d_out, out, shift=0))
         d_gated = self.linear(run, "out_proj", "gated", d_out, *ops.quantize_rows(gated))
         d_gated = run.see(self.name("gated"), ops.saturate_backward(d_gated, gated, shift=0))
-        dy, dz = ops.silu_gate_backward(d_gated, y, xz[..., inner:], f=f.activation)
-        dy = run.see(self.name("scan"), ops.saturate_backward(dy, y, shift=self.shift("scan")))
+        shifts = {"x_shift": self.shift("scan"), "z_shift": self.shift("z")}
+        dy, dz = gate_gradients(ops, run.gate, d_gated, y, xz[..., inner:], f=f.activation, **shifts)
+        dy = run.see(self.name("scan"), dy)
         dx = self.mix(run, tape, state, dy)
         d_conv = ops.squareplus_backward(run.see(self.name("x"), dx), conv, **f.squareplus)
         before = (xz[..., :inner], weights["conv_weight"], weights["conv_bias"], state[self.name("conv")])
         d_in, d_kernel, d_bias = ops.causal_conv1d_backward(d_conv, *before, **f.conv)
         run.note(self.name("conv_weight"), d_kernel, self.used("x"))
         run.note(self.name("conv_bias"), d_bias, self.used("x"))
-        d_xz = run.see(self.name("xz"), run.join([self.narrow(run, d_in, "conv"), self.narrow(run, dz, "z")], -1))
+        d_xz = run.see(self.name("xz"), run.join([self.narrow(run, d_in, "conv"), dz], -1))
         d_u = self.linear(run, "in_proj", "u", d_xz, *ops.norm_quantize(r, weights["norm"], **f.norm))
         d_u = run.see(self.name("u"), d_u)
         e = self.used("u") - RESIDUAL_EXPONENT
@@ -248,10 +273,10 @@ class BlockBackward:
         """Return a gradient of 32 bits in 16, shifted if its op didn't."""
         return run.ops.round_to_int16(gradient, shift=self.shift(shift) if shift else 0)
 
-    def scan(self, run: Pass, name: str, dy: Any, arrays: tuple[Any, ...], parameters: Mapping[str, int]):
+    def scan(self, run: Pass, op: Callable, dy: Any, arrays: tuple[Any, ...], parameters: Mapping[str, int]):
         """Run the scan backwards and note the gradient of the skip; return the other gradients."""
         parameters = {**parameters, "s_x": self.shift("x"), "s_b": self.shift("b"), "s_c": self.shift("c")}
-        *gradients, d_skip, _ = getattr(run.ops, name)(dy, *arrays, run.zeros_like(arrays[-1]), **parameters)
+        *gradients, d_skip, _ = op(dy, *arrays, run.zeros_like(arrays[-1]), **parameters)
         run.note(self.name("skip"), d_skip, self.used("scan"))
         return gradients
 
@@ -290,7 +315,7 @@ class Mamba1Backward(BlockBackward):
         scan = self.formats.scan
         parameters = {name: scan[name] for name in ("k", "n_max", "s_v", "s_h", "convex")}
         parameters |= {"s_g": STATE_SHIFT, "s_w": scan["k"], "s_n": self.shift("modulation")}
-        dx, d_modulation, d_decay, db, dc = self.scan(run, "selective_scan_backward", dy, before, parameters)
+        dx, d_modulation, d_decay, db, dc = self.scan(run, run.ops.selective_scan_backward, dy, before, parameters)
         run.note(self.name("decay"), d_decay, self.used("scan"))
         d_modulation = run.see(self.name("modulation"), self.narrow(run, d_modulation))
         rows = run.ops.quantize_rows(projected[..., :rank])
@@ -319,14 +344,14 @@ class Mamba2Backward(BlockBackward):
         before = (read.reshape(*split), decay, b, c, weights["skip"], state[self.name("scan")])
         parameters = {"q": config.chunk_size.bit_length() - 1, "s_h": f.chunk_scan["s_h"]}
         parameters |= {"s_g": CHUNK_SHIFT, "s_d": self.shift("decay")}
-        dx, dn, db, dc = self.scan(run, "ssd_chunk_scan_backward", dy.reshape(*split), before, parameters)
+        chunk_scan = partial(chunk_gradients, run.ops, run.chunk)
+        dx, dn, db, dc = self.scan(run, chunk_scan, dy.reshape(*split), before, parameters)
         modulated = (dn.reshape(*dn.shape, 1), weights["decay"], projected[..., :heads])
         d_decay, d_low = run.ops.decay_modulate_backward(*modulated, **f.chunk_decay, s_n=0)
         run.note(self.name("decay"), d_decay, self.used("projected"))
         mixtures = (self.mixture(run, gradient, q) for gradient, q in ((db, b), (dc, c)))
         d_projected = run.join([self.narrow(run, d_low), *mixtures], -1)
-        dx = run.ops.saturate_backward(dx.reshape(*x.shape), read, shift=0)
-        return self.read(run, x, dx, d_projected)
+        return self.read(run, x, dx.reshape(*x.shape), d_projected)
 
     def mixture(self, run, gradient, q):
         """Return the gradient of B or C, which are q, rotated back: a rotation's transpose is its inverse."""

@@ -52,7 +52,7 @@ class Metrics:
 
 
 class Alone:
-    """The exchange of a run that has one rank."""
+    """The exchange of a run that has one rank. Those of several have ``sums`` too, which take arrays one by one."""
 
     rank, ranks = 0, 1
 
@@ -213,13 +213,14 @@ def _train_step(run: Run, state: State, ids: np.ndarray, first: int, observe: Ob
     sums = BatchSums(run)
     for start in range(0, len(ids), run.micro_batch):
         rows = ids[start : start + run.micro_batch]
-        sums.add(*one_pass(run, network, backward, exponents, rows, state.step, first + start, observe))
+        sums.last = start + run.micro_batch >= len(ids)
+        sums.add(*one_pass(run, network, backward, exponents, rows, state.step, first + start, observe, sums.take))
     sums.exchange()
     return update(run, state, exponents, sums)
 
 
-def one_pass(run, network, backward, exponents, ids, step, first, observe=None):
-    """Run some rows forward and backward; return what the pass found and the losses."""
+def one_pass(run, network, backward, exponents, ids, step, first, observe=None, take=None):
+    """Run some rows forward and backward; return the pass and the losses. ``take`` is handed each gradient at once."""
     ops, length = run.kernels, run.options.length
     read, target = (run.load(np.ascontiguousarray(part)) for part in (ids[:, :-1], ids[:, 1:]))
     tape: dict[tuple[str, str], Any] = {}
@@ -236,8 +237,9 @@ def one_pass(run, network, backward, exponents, ids, step, first, observe=None):
     losses = ops.cross_entropy_pow2(logits, target, f=f)
     stream = len(run.streams)
     d_logits = ops.cross_entropy_pow2_backward(logits, target, f=f, stream=stream, **rounding)
-    constants = exponents, rounding, run.streams, rotation, observe, run.at_once("largest_magnitudes")
-    backward_pass = Pass(ops, run.join, run.zeros_like, *constants)
+    constants = exponents, rounding, run.streams, rotation, observe, run.at_once("largest_magnitudes"), take
+    fused = {"gate": run.at_once("narrow_gate_gradients"), "chunk": run.at_once("narrow_chunk_gradients")}
+    backward_pass = Pass(ops, run.join, run.zeros_like, *constants, **fused)
     backward(backward_pass, tape, read, start, d_logits)
     return backward_pass, losses
 
@@ -248,15 +250,22 @@ class BatchSums:
     def __init__(self, run: Run):
         self.run = run
         self.gradients: dict[str, Any] = {}
+        self.sums = run.exchange.sums() if run.exchange.ranks > 1 else None
+        self.last = False  # whether this is the last pass, whose gradients complete the sums
         self.scales: dict[str, int] = {}
         self.largest = np.zeros(len(run.gradient_names), np.int64)
         self.totals = np.zeros(2, np.int64)
 
+    def take(self, name: str, gradient: Any) -> None:
+        """Add a gradient of a pass; in the last pass, let the other ranks have the sum while the pass goes on."""
+        held = self.gradients.pop(name, None)
+        total = gradient if held is None else self.run.kernels.gradient_add(held, gradient)
+        self.gradients[name] = total
+        if self.sums and self.last:
+            self.sums.add(total)
+
     def add(self, backward_pass: Pass, losses: Any) -> None:
         run = self.run
-        for name, gradient in backward_pass.gradients.items():
-            held = self.gradients.get(name)
-            self.gradients[name] = gradient if held is None else run.kernels.gradient_add(held, gradient)
         self.scales |= backward_pass.scales
         places = [run.streams[name] for name in backward_pass.seen]
         largest = run.store(run.join(backward_pass.largest, 0))
@@ -267,8 +276,8 @@ class BatchSums:
     def exchange(self) -> None:
         """Take in what the other ranks found."""
         exchange = self.run.exchange
-        if exchange.ranks > 1:
-            self.gradients = dict(zip(self.gradients, exchange.sum(list(self.gradients.values())), strict=True))
+        if self.sums:
+            self.gradients = dict(zip(self.gradients, self.sums.totals(), strict=True))
             self.largest, self.totals = exchange.max(self.largest), exchange.sum([self.totals])[0]
 
 

@@ -1,9 +1,11 @@
-"""Ranks exchange arrays of any layout."""
+"""Ranks exchange arrays of any layout, in the narrowest width that holds every sum."""
 
 import numpy as np
+import pytest
 import torch
 
-from mamba_integer.backends.distributed import free_address, joined
+from mamba_integer.backends import distributed
+from mamba_integer.backends.distributed import RankError, free_address, joined, launch
 
 
 def test_arrays_of_any_layout_are_summed():
@@ -15,3 +17,36 @@ def test_arrays_of_any_layout_are_summed():
     assert np.array_equal(reversed_array, array[:, ::-1])
     assert torch.equal(transposed, tensor.t())
     assert torch.equal(expanded, tensor[:1].expand(4, 3))
+
+
+ENDS = 0, 1, -1, 2**30 - 1, 2**30, -(2**30), -(2**30) - 1, 2**40, 2**62 - 1, -(2**62)
+
+
+def exchange_ends(rank: int, address: str) -> None:
+    widths = []
+    all_reduce = distributed.dist.all_reduce
+
+    def noted(tensor, *arguments, **options):
+        widths.append(tensor.dtype)
+        return all_reduce(tensor, *arguments, **options)
+
+    distributed.dist.all_reduce = noted
+    distributed.PIECE = 4
+    with joined(rank, 2, "cpu", address) as ranks:
+        for end in ENDS:
+            array = np.array([[end, 1, rank]], np.int64)
+            other = np.array([end if rank == 1 else 0], np.int64)
+            small, total = torch.tensor([rank + 1], dtype=torch.int32), np.array([[2 * end, 2, 1]], np.int64)
+            del widths[:]
+            both, one, counts, empty = ranks.sum([array, other, small, array[:0]])
+            assert (both.tolist(), one.tolist(), counts.tolist()) == (total.tolist(), [end], [3])
+            assert (both.dtype, counts.dtype, empty.shape) == (np.int64, torch.int32, (0, 3))
+            fits = -(2**30) <= end < 2**30
+            assert widths == [torch.int32] * 2 + [torch.int64] * (1 if fits else 2)
+            assert array.tolist() == [[end, 1, rank]]
+    raise RankError(f"rank {rank} summed {len(ENDS)} ends")
+
+
+def test_sums_travel_in_int32_exactly_where_they_fit():
+    with pytest.raises(RankError, match=f"summed {len(ENDS)} ends"):
+        launch(2, exchange_ends, free_address())

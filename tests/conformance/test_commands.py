@@ -16,7 +16,8 @@ from mamba_integer.backends.files.atomic import write_json
 from mamba_integer.conformance import commands
 from mamba_integer.conformance.engine import replay as repeat
 from mamba_integer.conformance.engine import run as conformance_run
-from mamba_integer.conformance.report import Report, Result
+from mamba_integer.conformance.engine.texts import run_chains
+from mamba_integer.conformance.report import Report, Result, Text
 
 BROKEN = "mamba_integer.conformance.mutants.forward"
 PARTIAL = "mamba_integer.spec.ops.activation"
@@ -193,8 +194,24 @@ def end_process(backends):
 
 
 def test_a_text_that_ends_its_process_has_failed():
-    (text,) = conformance_run.run_texts([load("golden")], 2, "a text", end_process)
-    assert (text.source, text.status, text.message) == ("a text", "failed", "the process died")
+    chains = {"a text": end_process, "another": say_the_process}
+    ((ended, again), (passed, other)) = run_chains([load("golden"), load("numba")], 2, chains).values()
+    assert (ended.source, ended.status, ended.message) == ("a text", "failed", "the process died")
+    assert [text.backend for text in (ended, again, passed, other)] == ["golden", "numba"] * 2
+    assert len({str(os.getpid()), passed.message, other.message}) == 3
+
+
+def test_a_text_that_never_ends_is_ended_in_time():
+    ((late,),) = run_chains([load("golden")], 1, {"a text": sleep_on}, timeout=0.1).values()
+    assert (late.status, late.message) == ("failed", "no result within 1 s")
+
+
+def say_the_process(backends):
+    return [Text(backend.name, "another", "passed", str(os.getpid())) for backend in backends]
+
+
+def sleep_on(backends):
+    time.sleep(60)
 
 
 PRINTING = """

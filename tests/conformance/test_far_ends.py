@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from mamba_integer import spec
 from mamba_integer.backends import Backend, load
@@ -61,11 +62,36 @@ def test_memory_decides_how_many_rows_there_are():
     assert next(row_cases("saturate", 1 << 60)).elements == far_ends.ELEMENTS
 
 
+def test_the_domain_decides_how_many_rows_there_are():
+    """The gradient of a convolution's weights is a sum over rows, which must fit an int64."""
+    (case,) = row_cases("causal_conv1d_backward", 1 << 60)
+    assert 0 < case.elements < far_ends.ELEMENTS
+    assert far_ends.times_allowed(case, "B", case.elements // max(a.size for a in case.arrays))
+    assert not far_ends.times_allowed(case, "B", 4 * case.elements)
+
+
+def test_where_memory_ends_half_the_rows_are_tried_and_said(monkeypatch):
+    class Small(Late):
+        def saturate(self, x, *, bits):
+            if len(x) > 1 << 18:
+                raise torch.OutOfMemoryError("no room")
+            return load("torch").call("saturate", [x], {"bits": bits})[0]
+
+    monkeypatch.setattr(judge, "memory_of", lambda backend: 16 << 20)
+    monkeypatch.setattr(judge, "LEAST_ELEMENTS", 1 << 10)
+    result = judge.conform_rows(Backend("small", Small()), "saturate", 1, Journal())
+    assert result.status == "passed" and result.groups["far ends"] == judge.LARGE_RUNS
+    assert len(result.notes) == 1 and "elements of 2,147,483,649" in result.notes[0]
+    monkeypatch.setattr(judge, "LEAST_ELEMENTS", 1 << 30)
+    assert judge.conform_rows(Backend("small", Small()), "saturate", 1, Journal()).failure.kind == "crash"
+
+
 def test_the_full_preset_runs_them_on_a_gpu(monkeypatch):
     """Each far end runs three times, and counts; without a GPU there are none."""
     for module in (judge, far_ends):
         monkeypatch.setattr(module, "on_cuda", lambda backend: True)
     monkeypatch.setattr(far_ends, "memory_of", lambda backend: ROOM)
+    monkeypatch.setattr(far_ends, "measured", lambda backend, few: 1000)
     monkeypatch.setattr(judge, "memory_of", lambda backend: ROOM)
     result = judge.conform_rows(load("torch", "cpu"), "saturate", 2, Journal())
     assert result.status == "passed" and result.groups == {"far ends": judge.LARGE_RUNS}

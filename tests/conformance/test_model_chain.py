@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,10 +15,11 @@ from mamba_integer.conformance.chains import model as model_cases
 from mamba_integer.conformance.mutants import forward as broken
 from mamba_integer.conformance.render import show_report
 from mamba_integer.conformance.report import Report
+from mamba_integer.spec.model.generation import Session, steps
 
 SOURCE = Source.default()
 BROKEN = "mamba_integer.conformance.mutants.forward"
-STAGES = ["embedding", "layers.0", "layers.1", "head", "greedy", "sampled", "state"]
+STAGES = ["embedding", "layers.0", "layers.1", "head", "greedy", "sampled", "state", "decoded"]
 
 
 def run_one(backend: Backend, case=model_cases.SMALL):
@@ -39,6 +41,19 @@ def wrong(op: str, change):
 
 def off_by_one(result, arrays, parameters):
     return result ^ 1
+
+
+@pytest.mark.parametrize(("wrong_token", "wrong_state", "tensor"), [(1, 0, "tokens"), (0, 1, "layers.1.conv")])
+def test_a_backend_that_decodes_otherwise_than_its_ops_is_found(wrong_token, wrong_state, tensor):
+    def decode(model, session, options):
+        for one in steps(model, session, options):
+            conv = one.state.arrays["layers.1.conv"] ^ wrong_state
+            yield Session(
+                replace(one.state, arrays={**one.state.arrays, "layers.1.conv": conv}), one.last ^ wrong_token
+            )
+
+    text = run_one(Backend("wrong", SimpleNamespace(**vars(spec.ops), decode=decode)))
+    assert text.status == "failed" and "stage decoded (model)" in text.message and tensor in text.message
 
 
 @pytest.mark.parametrize(
@@ -101,7 +116,7 @@ def test_only_a_gpu_in_a_full_run_gets_the_large_model(monkeypatch):
     model_cases.run_all([gpu], SOURCE, full=False)
     assert ran == [model_cases.SMALL] * 2
     model_cases.run_all([here, gpu], SOURCE, full=True)
-    assert ran[2:] == [model_cases.SMALL, model_cases.LARGE]
+    assert ran[2:] == [model_cases.SMALL, model_cases.MANY_ROWS, model_cases.LARGE]
     assert model_cases.LARGE.config.name == "base" and 2 * model_cases.LARGE.tokens == 512
 
 

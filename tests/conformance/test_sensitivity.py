@@ -29,22 +29,32 @@ def test_a_tenth_of_each_result_is_alive_and_each_input_is_felt(op):
         assert min(felt(case, results)) > 0
 
 
-# The probabilities of many tokens are below the last place, and so zero; of seven gradients all must be alive at once.
-VIVID = {"softmax_pow2": 0.75, "selective_scan_backward": 0.75}
+# Cases of which a result is nearly all zeros or ends, whatever their integers: the beginning of their points, and why.
+STILL = {
+    "embedding_backward": {"size V=": "a row of the table that no id names has no gradient"},
+    "softmax_pow2": {"size V=": "of many tokens few have more than the last place of a probability"},
+    "bitshift_norm": {"mixed layouts 12": "the elements of a row are equal"},
+    "norm_quantize": {"mixed layouts 12": "the elements of a row are equal"},
+    "bitshift_norm_backward": {"mixed layouts 12": "the elements of a row are equal"},
+    "argmax": {"mixed layouts 12": "the elements of a row are equal"},
+    "lion_update": {"leading (1,)": "one vote is an end", "leading ()": "one vote is an end"},
+}
 
 
 @pytest.mark.parametrize("op", spec.OPS)
-def test_every_listed_case_is_in_the_domain_and_most_are_alive(op):
+def test_every_listed_case_is_in_the_domain_and_alive(op):
     """Sizes and layouts keep the parameters alive; at a far place, or at ends of parameters, little can be."""
-    counted, vivid = 0, 0
+    dead = []
     for listed, case in listed_cases(op, SMOKE):
         if case is None:
             continue
         spec.OPS[op].check(case.arrays, case.parameters)
-        if listed.group in ("layouts", "sizes", "leading") and all(array.size for array in case.arrays):
-            counted += 1
-            vivid += min(alive(case, results_of(case, case.arrays))) >= ALIVE
-    assert counted and vivid >= VIVID.get(op, 0.8) * counted, (vivid, counted)
+        judged = listed.group in ("layouts", "sizes", "leading") and all(array.size for array in case.arrays)
+        if judged and min(alive(case, results_of(case, case.arrays))) < ALIVE:
+            dead.append(listed.points[0])
+    reasons = STILL.get(op, {})
+    assert [point for point in dead if not point.startswith(tuple(reasons))] == []
+    assert all(any(point.startswith(start) for point in dead) for start in reasons), "a reason that no case needs"
 
 
 @pytest.mark.parametrize("name", ["golden", "torch"])

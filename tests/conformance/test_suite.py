@@ -16,10 +16,10 @@ from mamba_integer.backends.files.source import LONGEST
 from mamba_integer.backends.programs.wire import result_forms
 from mamba_integer.conformance.chains import model as model_cases
 from mamba_integer.conformance.chains import text as real_text
-from mamba_integer.conformance.engine import drawing, exhaustive, relations
+from mamba_integer.conformance.engine import drawing, exhaustive, judge, relations
 from mamba_integer.conformance.engine import replay as repeat
 from mamba_integer.conformance.engine.calls import check_case
-from mamba_integer.conformance.engine.cases import Case, draw_case, extreme_cases
+from mamba_integer.conformance.engine.cases import Case, draw_case, draw_sharing, extreme_cases
 from mamba_integer.conformance.engine.comparison import Failure, hexadecimal, in_form
 from mamba_integer.conformance.engine.drawing import check_drawn
 from mamba_integer.conformance.engine.exhaustive import CHOSEN, POSTCONDITIONS, ExhaustiveCase
@@ -51,6 +51,32 @@ def test_every_group_of_cases_is_counted():
     report = conform(load("golden"), ops, preset="smoke")
     groups = {group for result in report.results for group in result.groups}
     assert groups == {"drawn", "extremes", "again", "large", "layouts", "leading", "sizes", "far", "pairs", *RELATIONS}
+
+
+class Compiling(broken.Golden):
+    """A backend that compiles an op for each value of a parameter, and notes those that it is called with."""
+
+    def __init__(self, op, names):
+        self.values = set()
+        self.compiled_for = lambda wanted: names if wanted == op else ()
+        super().__init__(**{op: lambda *arrays, **parameters: self.noting(op, arrays, parameters, names)})
+
+    def noting(self, op, arrays, parameters, names):
+        self.values.add(tuple(parameters[name] for name in names))
+        return spec.OPS[op].golden(*arrays, **parameters)
+
+
+@pytest.mark.parametrize("op, names", [("ssd_scan", ("k", "s_v", "s_h", "s_y")), ("rope", ("s",))])
+def test_a_backend_that_compiles_for_parameters_is_given_few_of_them(op, names, monkeypatch):
+    """Drawn cases share them; what is listed has them all. Inputs, sizes and the other parameters stay free."""
+    monkeypatch.setattr(judge, "extreme_cases", lambda *_: ())
+    monkeypatch.setattr(judge, "large_cases", lambda *_: ())
+    monkeypatch.setattr(judge, "listed_cases", lambda *_: ())
+    backend = Compiling(op, names)
+    result = conform_op(Backend("compiling", backend), op)
+    assert result.status == "passed" and result.groups["drawn"] >= 15 and len(backend.values) <= 2
+    cases = [draw_sharing(op, names, 2, 0, Random(i)) for i in range(30)]
+    assert len({case.to_json() for case in cases}) > 25
 
 
 @pytest.mark.parametrize("name", broken.NULL)
@@ -175,7 +201,9 @@ def test_whatever_an_op_raises_is_a_crash(error):
     (failure,) = conform(backend, ["causal_conv1d"]).failures
     assert failure.kind == "crash" and type(error).__name__ in failure.message
     with pytest.raises(Failure, match=type(error).__name__):
-        check_drawn(5, 0, partial(draw_relation, "steps", "causal_conv1d"), partial(check_relation, backend))
+        check_drawn(
+            5, 0, partial(draw_relation, "steps", partial(draw_case, "causal_conv1d")), partial(check_relation, backend)
+        )
     with pytest.raises(Failure, match=type(error).__name__):
         ExhaustiveCase("unpack_trits", "invalid bytes", {"K": 5}).check(backend)
     (text,) = real_text.run([backend], real_text.Source.default())
@@ -266,9 +294,9 @@ def test_each_relation_finds_its_bug(relation):
     op, wrong, function = RELATED[relation]
     right, backend = load("golden"), Backend("wrong", broken.Golden(**{wrong: function}))
     for seed in range(20):
-        check_drawn(1, seed, partial(draw_relation, relation, op), partial(check_relation, right))
+        check_drawn(1, seed, partial(draw_relation, relation, partial(draw_case, op)), partial(check_relation, right))
     with pytest.raises(Failure) as found:
-        check_drawn(100, 0, partial(draw_relation, relation, op), partial(check_relation, backend))
+        check_drawn(100, 0, partial(draw_relation, relation, partial(draw_case, op)), partial(check_relation, backend))
     assert RELATIONS[relation].says in str(found.value)
     with pytest.raises(Failure):
         repeat.check(backend, repeat.parse(found.value.case.to_json(), op))
@@ -299,7 +327,12 @@ def test_a_relation_that_raises_is_a_failure(monkeypatch):
 
     monkeypatch.setattr(relations.Steps, "sides", sides)
     with pytest.raises(Failure, match="step by step equals the whole; ValueError: no way on"):
-        check_drawn(5, 0, partial(draw_relation, "steps", "ssd_scan"), partial(check_relation, load("golden")))
+        check_drawn(
+            5,
+            0,
+            partial(draw_relation, "steps", partial(draw_case, "ssd_scan")),
+            partial(check_relation, load("golden")),
+        )
 
 
 def test_every_contract_states_the_forms_of_its_results():

@@ -14,7 +14,8 @@ module scan_step (
     reg signed [63:0] total;
 
     wire signed [16:0] moved = base + mod;
-    wire signed [15:0] n = moved < 0 ? 16'sd0 : moved > n_max ? n_max : moved[15:0];                      // C8
+    wire signed [15:0] clamped = moved < 0 ? 16'sd0 : moved > 17'(n_max) ? n_max : moved[15:0];          // C8
+    wire signed [63:0] n = 64'(clamped);
 
     wire signed [63:0] product = x * b;
     wire signed [63:0] half_v = (64'sd1 <<< s_v) >>> 1;
@@ -30,6 +31,7 @@ module scan_step (
     assign y = rounded > 32767 ? 16'sd32767 : rounded < -32767 ? -16'sd32767 : rounded[15:0];             // C4
 
     wire signed [63:0] bypass = x * skip;
-    wire signed [63:0] term = (h_next >>> s_h) * c;
+    wire signed [31:0] seen = h_next >>> s_h;
+    wire signed [63:0] term = seen * c;
     always @(posedge clock) total <= (first ? bypass : total) + term;
 endmodule

@@ -20,13 +20,15 @@ module testbench;
     scan_step dut (.*);
 
     string folder;
-    integer vector, file, y_file, h_file, batch, channels, states, i, d, j, at;
+    reg last;
+    integer vector, file, y_file, h_file, batch, channels, states, i, d, j;
     initial begin
         if (!$value$plusargs("vectors=%s", folder)) $fatal(1, "+vectors=FOLDER is missing");
-        file = 1;
-        for (vector = 0; file != 0; vector = vector + 1) begin
+        last = 0;
+        for (vector = 0; !last; vector = vector + 1) begin
             file = $fopen({name(vector), "shapes.hex"}, "r");
-            if (file != 0) begin
+            last = file == 0;
+            if (!last) begin
                 $fclose(file);
                 run(name(vector));
             end
@@ -43,9 +45,9 @@ module testbench;
         $readmemh({place, "shapes.hex"}, shapes, 0, 13);
         {k, n_max, s_v, s_h} = {parameters[0][3:0], parameters[1][15:0], parameters[2][5:0], parameters[3][4:0]};
         {s_y, convex} = {parameters[4][4:0], parameters[5][0]};
-        batch = shapes[0];
-        channels = shapes[1];
-        states = shapes[5];
+        batch = shapes[0][31:0];
+        channels = shapes[1][31:0];
+        states = shapes[5][31:0];
         if (batch * channels > 0) begin
             $readmemh({place, "x.hex"}, xs, 0, batch * channels - 1);
             $readmemh({place, "mod.hex"}, mods, 0, batch * channels - 1);

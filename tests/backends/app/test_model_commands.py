@@ -1,5 +1,6 @@
 """The commands for models: what they print, what they write, and one line for each thing that can be wrong."""
 
+import importlib
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from mamba_integer.backends.app import inspection
 from mamba_integer.backends.files.folder import TRAINED, fresh_model, save_model
 from mamba_integer.backends.files.model import load_checkpoint
+from mamba_integer.conformance.chains.training import MINUTE
 from mamba_integer.spec.model import CONFIGS
 
 ROOT = Path(__file__).parents[3]
@@ -37,13 +39,16 @@ def test_generate_prints_the_text_and_the_speed(cli, result):
     assert fields["model_sha256"] == fresh_model(CONFIGS["tiny"], 0).checkpoint.sha256
 
 
-@pytest.mark.parametrize(
-    ("backend", "prompt", "count"), [("golden", "It was", 9), ("torch", "It", 9), ("triton", "I", 1)]
-)
-def test_generate_is_the_same_on_every_backend(backend, prompt, count, result):
+@pytest.mark.parametrize(("backend", "count"), [("golden", 9), ("torch", 9), ("triton", 2)])
+def test_generate_is_the_same_on_every_backend(backend, count, result, tmp_path, monkeypatch):
+    if backend == "triton":  # four blocks of a row take four times as long in the interpreter, whatever they hold
+        module = importlib.import_module("mamba_integer.backends.triton.ternary_product")
+        monkeypatch.setitem(module.DOT, "BLOCKS", 1)
+    path = tmp_path / "minute"
+    save_model(path, fresh_model(MINUTE, 0))
     drawn = ("--seed", 7, "--temperature", "0.8", "--top-k", "50", "--top-p", "0.9", "--max-tokens", count)
-    sampled = result("generate", "--model", "tiny", "--prompt", prompt, *drawn)
-    other = result("generate", "--model", "tiny", "--prompt", prompt, *drawn, "--backend", backend)
+    sampled = result("generate", "--model", path, "--prompt", "It", *drawn)
+    other = result("generate", "--model", path, "--prompt", "It", *drawn, "--backend", backend)
     assert other["backend"] == backend
     assert other["text"] == sampled["text"] and other["tokens"] == sampled["tokens"]
 

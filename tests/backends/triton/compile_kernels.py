@@ -1,6 +1,7 @@
 """Compile the kernels that ops launch to a target's machine code, on a machine without a GPU; prints JSON.
 
-Run as ``TRITON_INTERPRET=0 python compile_kernels.py TARGET OP...``, with ``hashes`` as the op of transcripts.
+Run as ``TRITON_INTERPRET=0 python compile_kernels.py TARGET OP...``, with ``hashes`` as the op of transcripts and
+``steps`` as that of decoding.
 Triton's driver is replaced by one that only names its target, and each launch stops after compilation. A kernel is
 compiled once for each choice of its tile.
 """
@@ -17,11 +18,15 @@ from triton.runtime.driver import driver
 from triton.runtime.jit import JITFunction
 
 from mamba_integer.backends import load
+from mamba_integer.backends.torch.decoding import Decoder
+from mamba_integer.backends.triton import compiled_for
 from mamba_integer.backends.triton.sha256 import byte_roots
 from mamba_integer.conformance.engine.cases import draw_case
 from mamba_integer.conformance.engine.judge import variant_of, variants
 from mamba_integer.conformance.paths import chosen
 from mamba_integer.spec import OPS, trusted_values
+from mamba_integer.spec.model import CONFIGS, LanguageModel, initial_parameters
+from mamba_integer.spec.model.generation import Options
 
 TARGETS = {
     "sm_80": GPUTarget("cuda", 80, 32),
@@ -31,7 +36,16 @@ TARGETS = {
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
 CASES = 1
-HASHES = "hashes"  # of transcripts, which are no op
+HASHES, STEPS = "hashes", "steps"  # of transcripts and of decoding, which are no ops
+ROWS, KINDS = (1, 40), ("PROJECTS", "AFTER")  # of a step: for few rows and for many, and what its kernels differ by
+# Sizes whose rows can be copied in pieces, as the kernels in Gluon need.
+ALIGNED = {
+    "ternary_linear": {"...": (200,), "K": 64, "N": 40},
+    "ternary_linear_backward": {"...": (200,), "K": 40, "N": 64},
+    "ternary_linear_backward_weight": {"...": (200,), "K": 40, "N": 64, "bits": 16},
+    "selective_scan": {"B": 2, "L": 40, "D": 16, "N": 16},
+    "selective_scan_backward": {"B": 2, "L": 40, "D": 16, "N": 16},
+}
 
 
 class NoDevice:
@@ -56,7 +70,8 @@ def compile_all(target: str, ops: list[str]) -> dict[str, dict[str, dict]]:
 
     def only_compile(self, *args, grid, warmup, **options):
         name = self.fn.__name__
-        choice = name, chosen(OPS[op], self, options) if op in OPS else ""
+        kind = chosen(OPS[op], self, options) if op in OPS else tuple(options.get(name) for name in KINDS)
+        choice = name, kind
         if choice not in compiled:
             start = time.perf_counter()
             kernel = run(self, *args, grid=grid, warmup=True, **options)
@@ -73,11 +88,16 @@ def compile_all(target: str, ops: list[str]) -> dict[str, dict[str, dict]]:
             if op == HASHES:
                 byte_roots([torch.zeros(size, dtype=torch.int8) for size in (3, 10_000)])
                 continue
+            if op == STEPS:
+                run_steps(backend)
+                continue
             source, cases = random.Random(0), []
             while len(cases) < CASES:
                 case = draw_case(op, source)
                 if all(array.size for array in case.arrays):
                     cases.append(case)
+            if op in ALIGNED:
+                cases.append(draw_case(op, source, ALIGNED[op]))
             for name in ("", *variants(backend, op)):
                 with variant_of(backend, name):
                     for case in cases:
@@ -87,6 +107,16 @@ def compile_all(target: str, ops: list[str]) -> dict[str, dict[str, dict]]:
     return launched
 
 
+def run_steps(backend) -> None:
+    """Run the kernels of a step of a small model, but for the choice of the token."""
+    model = LanguageModel(CONFIGS["tiny"], initial_parameters(CONFIGS["tiny"], seed=0), backend)
+    for rows in ROWS:
+        parts = Decoder(model, rows, Options(1, greedy=True)).parts
+        parts.advance(parts.logits()[:, 0].to(torch.int32))
+
+
 if __name__ == "__main__":
     with trusted_values():
-        print(json.dumps({"triton": triton.__version__, "kernels": compile_all(sys.argv[1], sys.argv[2:])}))
+        constants = {op: sorted(compiled_for(op)) for op in sys.argv[2:] if op in OPS}
+        kernels = compile_all(sys.argv[1], sys.argv[2:])
+        print(json.dumps({"triton": triton.__version__, "kernels": kernels, "constants": constants}))

@@ -1,6 +1,7 @@
 """Kernels are launched on dense inputs, over grids that every size of the domain fits."""
 
 from random import Random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 
 from mamba_integer import spec
 from mamba_integer.backends import BackendError, load
-from mamba_integer.backends.triton.launch import MOST_PROGRAMS, dense, launch, words
+from mamba_integer.backends.triton.launch import MOST_PROGRAMS, CompiledKernel, dense, launch, launch_compiled, words
 from mamba_integer.backends.triton.primitives import saturate_kernel
 from mamba_integer.conformance.engine.cases import draw_case
 from mamba_integer.conformance.plans import PLANS
@@ -57,6 +58,61 @@ def test_grids_hold_every_size(op, monkeypatch):
 def test_more_programs_than_a_grid_holds_are_refused():
     with pytest.raises(BackendError, match=f"saturate_kernel: {MOST_PROGRAMS + 1} programs, at most {MOST_PROGRAMS}"):
         launch(saturate_kernel, MOST_PROGRAMS + 1, (), ())
+
+
+class SearchedKernel:
+    """A kernel that notes how often Triton's search for a compiled one was asked."""
+
+    arg_names = ("y", "x", "size", "WIDTH", "BLOCK")
+    params = tuple(SimpleNamespace(name=name, default=64) for name in arg_names)
+
+    def __init__(self):
+        self.searches, self.launched = 0, []
+
+    def __getitem__(self, grid):
+        def search(*arguments, **constants):
+            self.searches += 1
+            return FoundKernel(self.launched)
+
+        return search
+
+
+class FoundKernel(CompiledKernel):
+    def __init__(self, launched):
+        self.launched = launched
+
+    def __getitem__(self, grid):
+        return lambda *arguments: self.launched.append((grid, arguments))
+
+
+def test_a_kernel_is_searched_once_for_each_specialisation():
+    kernel, flat = SearchedKernel(), torch.zeros(64, dtype=torch.int32)
+    x = flat[(-flat.data_ptr() // 4) % 4 :]  # starts where the widest load may
+    usual = (0, (x, x, 32), {"WIDTH": 8, "num_warps": 4})
+    described = [SimpleNamespace(base=x, block_shape=[size], layout="swizzled") for size in (32, 64)]
+    others = [
+        (1, *usual[1:]),
+        *((0, (x, tile, 32), usual[2]) for tile in described),
+        (0, (x, x[1:], 32), usual[2]),
+        (0, (x, x.short(), 32), usual[2]),
+        (0, (x, None, 32), usual[2]),
+        (0, (x, x, 1), usual[2]),
+        (0, (x, x, 33), usual[2]),
+        (0, (x, x, 1 << 31), usual[2]),
+        (0, (x, x, 1 << 63), usual[2]),
+        (0, usual[1], {"WIDTH": 16, "num_warps": 4}),
+        (0, usual[1], {"WIDTH": 8, "num_warps": 8}),
+        (0, usual[1], {"WIDTH": 8, "num_warps": 4, "BLOCK": 32}),
+    ]
+    for searches, call in enumerate((usual, *others), start=1):
+        launch_compiled(kernel, 5, *call)
+        assert (kernel.searches, kernel.launched) == (searches, [])
+    launch_compiled(kernel, 7, 0, (x, x[4:], 48), usual[2])
+    launch_compiled(kernel, 5, *others[-1])
+    assert kernel.searches == len(others) + 1
+    (grid, (_, second, size, *constants)), (_, (*_, width, block)) = kernel.launched
+    assert (grid, second.data_ptr(), size, constants) == ((7, 1, 1), x[4:].data_ptr(), 48, [8, 64])
+    assert (width, block) == (8, 32)
 
 
 def test_dense_inputs_are_not_copied():

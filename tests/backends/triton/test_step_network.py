@@ -1,7 +1,8 @@
 """The kernels of a step against the golden ops one after the other: logits and every array of the state."""
 
 import os
-from itertools import product
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pytest
@@ -13,60 +14,141 @@ if not torch.cuda.is_available():
 from mamba_integer import backends
 from mamba_integer.backends.torch.decoding import Decoder
 from mamba_integer.backends.triton import step_network, step_products, step_wide
+from mamba_integer.spec.contract import trusted_values
 from mamba_integer.spec.model import LanguageModel, ModelConfig, State, initial_parameters
-from mamba_integer.spec.model.config import MAMBA1, MAMBA2
+from mamba_integer.spec.model.config import KINDS, MAMBA1, MAMBA2
 from mamba_integer.spec.model.generation import Options, Session
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-SIZES = dict(d_model=20, d_inner=36, n_layer=1, mamba1_d_state=3, mamba2_d_state=6, nheads=2, headdim=18, dt_rank=5)
-POSITIONS = 7, 9  # the first row's step is the last of its chunk
+SIZES = dict(d_model=20, d_inner=36, mamba1_d_state=3, mamba2_d_state=6, nheads=2, headdim=18, dt_rank=5)
+# The most rows for which the scans project x, and for which a product's program takes one row.
+FEWEST, FEW, WIDE = (8, 8), (0, 8), (0, 0)
 
 
-def config_of(kind, rotate):
-    return ModelConfig("drawn", 11, **SIZES, pattern=(kind,), rotate=rotate, chunk_size=4)
+def config_of(pattern=KINDS, **sizes) -> ModelConfig:
+    fields = {"vocab_size": 11, "n_layer": len(pattern), "chunk_size": 4, **SIZES, **sizes}
+    return ModelConfig("drawn", pattern=pattern, **fields)
 
 
-def drawn_state(model, source) -> State:
-    """Return a state of any values of the formats, with as much of the open chunks as the positions say."""
-    arrays = {}
-    for name, format in model.state_formats(len(POSITIONS)).items():
-        array = source.integers(format.low, format.high, format.shape, endpoint=True).astype(format.dtype)
-        if ".open_" in name:
-            for row, position in enumerate(POSITIONS):
-                array[row, position % model.config.chunk_size :] = 0
-        arrays[name] = array
-    return State(arrays, POSITIONS)
+@dataclass(frozen=True)
+class Case:
+    """One step of rows at some positions, from a state of any values of the formats."""
+
+    schedule: tuple[int, int]
+    config: ModelConfig
+    positions: tuple[int, ...]
+    seed: int = 5
+    edge: bool = False  # whether the state's values are at the ends of their ranges
+
+    @cached_property
+    def golden(self) -> LanguageModel:
+        return LanguageModel(self.config, initial_parameters(self.config, seed=3))
+
+    @cached_property
+    def last(self) -> np.ndarray:
+        source = np.random.default_rng(self.seed)
+        return source.integers(0, self.config.vocab_size, len(self.positions)).astype(np.int32)
+
+    @cached_property
+    def state(self) -> State:
+        source, arrays = np.random.default_rng(self.seed), {}
+        for name, format in self.golden.state_formats(len(self.positions)).items():
+            array = source.integers(format.low, format.high, format.shape, endpoint=True)
+            if self.edge:
+                array = np.where(array * 2 > format.low + format.high, format.high, format.low)
+            if ".open_" in name:  # as much of the open chunks as the positions say
+                for row, position in enumerate(self.positions):
+                    array[row, position % self.config.chunk_size :] = 0
+            arrays[name] = array.astype(format.dtype)
+        return State(arrays, self.positions)
+
+    def model(self) -> LanguageModel:
+        return LanguageModel(self.config, initial_parameters(self.config, seed=3), backends.load("triton", DEVICE))
+
+    def differences(self, model: LanguageModel, monkeypatch) -> list[str]:
+        """Return the names of the arrays that differ after a step of the kernels."""
+        fewest, few = self.schedule
+        monkeypatch.setattr(step_network, "FEWEST_ROWS", fewest)
+        monkeypatch.setattr(step_network, "FEW_ROWS", few)
+        decoder = Decoder(model, len(self.positions), Options(1, greedy=True), block=1)
+        assert isinstance(decoder.parts, step_network.WideStep) == (self.schedule == WIDE)
+        decoder.begin(Session(model.state_from_numpy(self.state), self.last), stream=0)
+        if decoder.buffers.rotation:
+            coefficients = decoder.rotation_of_block(np.array(self.positions))
+            for table, turns in zip(decoder.buffers.rotation, coefficients, strict=True):
+                table.copy_(turns)
+        decoder.buffers.count.zero_()
+        with trusted_values():
+            logits = model.to_numpy(decoder.parts.logits())
+        right, after = self.golden.step(self.last, self.state)
+        pairs = {"logits": [(logits, right)]}
+        for name, array in after.arrays.items():
+            result = model.to_numpy(decoder.buffers.state[name])
+            pairs[name] = [(result, array)]
+            if ".open_" in name:  # nothing reads what lies beyond the fill
+                fills = [(position + 1) % self.config.chunk_size for position in self.positions]
+                pairs[name] = [(result[row, :fill], array[row, :fill]) for row, fill in enumerate(fills)]
+        return [name for name, two in pairs.items() if any(unlike(*pair) for pair in two)]
 
 
+def unlike(one, other) -> bool:
+    return one.dtype != other.dtype or not np.array_equal(one, other)
+
+
+WIDER = dict(d_model=68, d_inner=96, headdim=48, mamba2_d_state=34, mamba1_d_state=17, dt_rank=18, vocab_size=70)
+# A row's step is the last of its chunk, or the first of its text.
+CASES = {
+    "fewest rows": Case(FEWEST, config_of(), (7, 0)),
+    "few rows": Case(FEW, config_of(), (7, 9), seed=6),
+    "many rows": Case(WIDE, config_of(), (7, 0, 9), seed=7),
+    "fewest rows, edges": Case(FEWEST, config_of(), (3,), edge=True),
+    "few rows, edges": Case(FEW, config_of(), (3,), edge=True),
+    "many rows, edges": Case(WIDE, config_of(), (3, 2), edge=True),
+    "fewest rows, wider": Case(FEWEST, config_of(**WIDER), (2,), seed=8),
+    "many rows, wider": Case(WIDE, config_of(**WIDER), (1, 3), seed=9),
+    "without rotation": Case(FEWEST, config_of((MAMBA2,), rotate=False), (6,), seed=10),
+    "many rows without rotation": Case(WIDE, config_of((MAMBA2, MAMBA1), rotate=False), (6, 3), seed=11),
+}
+
+
+@pytest.fixture(autouse=True)
+def large_tiles(monkeypatch):
+    for module in (step_products, step_wide):
+        monkeypatch.setattr(module, "PROGRAMS", 1)  # a program is what costs time in the interpreter
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_step_is_that_of_the_golden_ops(name, monkeypatch):
+    case = CASES[name]
+    assert case.differences(case.model(), monkeypatch) == []
+
+
+def test_the_programs_of_a_product_share_its_columns(monkeypatch):
+    monkeypatch.setattr(step_products, "PROGRAMS", 8)
+    case = CASES["few rows"]
+    assert case.differences(case.model(), monkeypatch) == []
+
+
+@pytest.mark.parametrize("case", [CASES["fewest rows"], CASES["many rows"]], ids=["fewest rows", "many rows"])
 @pytest.mark.parametrize(
-    ("wide", "kind", "rotate"),
-    [*product([False, True], [MAMBA1], [False]), *product([False, True], [MAMBA2], [True]), (False, MAMBA2, False)],
+    ("weights", "array"),
+    [
+        ("in_proj", "layers.0.conv"),
+        ("x_proj", "layers.0.scan"),
+        ("dt_proj", "layers.0.scan"),
+        ("out_proj", "layers.1.conv"),
+        ("head", "logits"),
+    ],
 )
-def test_a_step_is_that_of_the_golden_ops(wide, kind, rotate, monkeypatch):
-    monkeypatch.setattr(step_network, "FEW_ROWS", 1 if wide else 8)
-    monkeypatch.setattr(step_products, "PROGRAMS", 1)  # large tiles: a program is what costs time in the interpreter
-    monkeypatch.setattr(step_wide, "PROGRAMS", 1)
-    config = config_of(kind, rotate)
-    parameters, source = initial_parameters(config, seed=3), np.random.default_rng(5)
-    golden = LanguageModel(config, parameters)
-    model = LanguageModel(config, parameters, backends.load("triton", DEVICE))
-    state, last = drawn_state(golden, source), np.array([10, 3], np.int32)
-    want, after = golden.step(last, state)
+def test_a_scale_of_twice_its_size_is_found(case, weights, array, monkeypatch):
+    model = case.model()
+    scales = [model.network.head_scale] if weights == "head" else [b.scales[weights] for b in model.network.blocks]
+    for scale in scales:
+        monkeypatch.setitem(scale, "shift", scale["shift"] - 1)
+    assert array in case.differences(model, monkeypatch)
 
-    decoder = Decoder(model, len(POSITIONS), Options(1, greedy=True), block=1)
-    assert isinstance(decoder.parts, step_network.WideStep) == wide
-    decoder.begin(Session(model.state_from_numpy(state), last), stream=0)
-    for table, turns in zip(
-        decoder.buffers.rotation or (), decoder.rotation_of_block(np.array(POSITIONS)), strict=False
-    ):
-        table.copy_(turns)
-    decoder.buffers.count.zero_()
-    assert np.array_equal(model.to_numpy(decoder.parts.logits()), want)
-    for name, array in after.arrays.items():
-        result = model.to_numpy(decoder.buffers.state[name])
-        if ".open_" in name:  # nothing reads what lies beyond the fill
-            fills = [(position + 1) % config.chunk_size for position in POSITIONS]
-            pairs = [(result[row, :fill], array[row, :fill]) for row, fill in enumerate(fills)]
-        else:
-            pairs = [(result, array)]
-        assert all(one.dtype == other.dtype and np.array_equal(one, other) for one, other in pairs), name
+
+def test_states_that_no_program_holds_are_left_to_the_ops():
+    config = config_of((MAMBA1,), mamba1_d_state=step_network.MOST_STATES + 1)
+    model = LanguageModel(config, initial_parameters(config, seed=3), backends.load("triton", DEVICE))
+    assert not isinstance(Decoder(model, 1, Options(1, greedy=True)).parts, step_network.FusedStep)

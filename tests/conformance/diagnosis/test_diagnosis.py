@@ -2,8 +2,11 @@
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,13 +20,19 @@ from mamba_integer.conformance.diagnosis.catalogue import REPLACED, RULES, same,
 from mamba_integer.conformance.diagnosis.common import in_common
 from mamba_integer.conformance.diagnosis.explanation import Explanation, explain, search
 from mamba_integer.conformance.diagnosis.intermediates import right_values
+from mamba_integer.conformance.diagnosis.layout import SAYS, layout_alone
 from mamba_integer.conformance.diagnosis.relation import calls_of
 from mamba_integer.conformance.diagnosis.shrink import shrink
+from mamba_integer.conformance.engine.calls import check_case
 from mamba_integer.conformance.engine.cases import draw_case, extreme_cases
 from mamba_integer.conformance.engine.comparison import Failure
+from mamba_integer.conformance.engine.dimensions import ODD
+from mamba_integer.conformance.engine.generated import plain
 from mamba_integer.conformance.engine.judge import conform_op
+from mamba_integer.conformance.engine.layouts import CONTIGUOUS, LAYOUTS
 from mamba_integer.conformance.engine.relations import RelationCase, draw_relation
 from mamba_integer.conformance.engine.vector import Vector, as_vector
+from mamba_integer.conformance.mutants.slip import addressed, pitches
 from mamba_integer.conformance.render import explained
 from mamba_integer.spec import integers
 
@@ -145,7 +154,7 @@ def test_what_failing_calls_have_in_common():
 def whole_and_pieces(op: str) -> RelationCase:
     for number in range(100):
         with contextlib.suppress(UnsatisfiedAssumption):
-            case = draw_relation("chunks", op, Random(number))
+            case = draw_relation("chunks", partial(draw_case, op), Random(number))
             if case.place and 0 < case.place[0] < case.arrays[0].shape[1] and all(array.size for array in case.arrays):
                 return case
     raise AssertionError("no such case is drawn")
@@ -206,7 +215,48 @@ def test_a_call_that_passes_by_itself_says_so():
     found = explain(failure)
     assert found is not None and not found.failing and not found.mistakes
     (label, text) = list(explained(found))[-1]
-    assert label == "fails" and text.startswith("not with these integers in contiguous arrays")
+    assert label == "fails" and text == "not in a call by itself: an earlier call decides"
+
+
+def reading_flat(*names):
+    """Return an op that takes these arguments as if they were contiguous, where all of them are not."""
+
+    def ssd_scan(*arrays, **parameters):
+        inputs = [tensor.name for tensor in spec.OPS["ssd_scan"].inputs]
+        places = [inputs.index(name) for name in names]
+        if not any(arrays[i].flags.c_contiguous for i in places):
+            arrays = [addressed(a, pitches(a.shape)) if i in places else a for i, a in enumerate(arrays)]
+        return spec.ssd_scan.golden(*arrays, **parameters)
+
+    return ssd_scan
+
+
+@pytest.mark.parametrize(
+    "names, layout, says",
+    [
+        ("c", "last axes swapped", "c is transposed"),
+        ("c", "columns of a wider array", "c is a slice of a wider array's columns"),
+        ("bc", "each second row", "b is each second row of a larger array and c is each second row of a larger array"),
+    ],
+)
+def test_a_mistake_of_layout_alone_is_named(names, layout, says):
+    backend, op = Backend("flat", SimpleNamespace(ssd_scan=reading_flat(*names))), spec.OPS["ssd_scan"]
+    layouts = tuple(layout if tensor.name in "xbc" else CONTIGUOUS for tensor in op.inputs)
+    case = replace(plain("ssd_scan", ODD), layouts=layouts)
+    with pytest.raises(Failure) as raised:
+        check_case(backend, case)
+    found = explain(raised.value)
+    assert found is not None and not found.failing
+    assert found.common == f"equal on contiguous arrays, wrong only when argument {says}"
+    assert list(explained(found))[-1] == ("fails", found.common)
+    wrong = Backend(
+        "wrong", SimpleNamespace(ssd_scan=lambda *a, **p: tuple(y + 1 for y in spec.ssd_scan.golden(*a, **p)))
+    )
+    assert layout_alone(Failure(wrong, case, "value", "wrong in any layout")) == ""
+
+
+def test_every_layout_has_its_words():
+    assert set(SAYS) == set(LAYOUTS) - {CONTIGUOUS}
 
 
 @pytest.mark.parametrize(

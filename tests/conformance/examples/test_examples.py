@@ -41,8 +41,8 @@ def command_of(language: str) -> str:
     return command
 
 
-def run_shown(language: str, place: Path) -> subprocess.CompletedProcess:
-    """Run a shown command in a folder that has only a link to the sources."""
+def run_shown(language: str, place: Path, more: str = "") -> subprocess.CompletedProcess:
+    """Run a shown command, with more arguments, in a folder that has only a link to the sources."""
     (place / "conformance").symlink_to(ROOT / "conformance")
     shim = place / "bin/mamba-integer"
     shim.parent.mkdir()
@@ -51,7 +51,7 @@ def run_shown(language: str, place: Path) -> subprocess.CompletedProcess:
     command = command_of(language).replace("PYTHONPATH=", f"PYTHONPATH={os.environ.get('PYTHONPATH', '')}:")
     environment = os.environ | {"PATH": f"{shim.parent}:{os.environ['PATH']}"}
     return subprocess.run(
-        ["sh", "-c", command], cwd=place, env=environment, capture_output=True, text=True, timeout=300
+        ["sh", "-c", command + more], cwd=place, env=environment, capture_output=True, text=True, timeout=300
     )
 
 
@@ -75,12 +75,16 @@ def test_thirty_lines_of_python_are_a_backend(tmp_path):
     assert len((EXAMPLES / "python/thirty_lines.py").read_text().splitlines()) <= 30
 
 
-def test_the_verilog_step_has_its_vectors_right(tmp_path):
-    """Where no simulator is installed, the test says so by its xfail; the vectors that it would read are checked."""
-    if shutil.which("iverilog") is None:
+SIMULATORS = {"icarus": "iverilog", "verilator": "verilator"}
+
+
+@pytest.mark.parametrize("simulator", SIMULATORS)
+def test_the_verilog_step_has_its_vectors_right(simulator, tmp_path):
+    """Where a simulator isn't installed, the test says so by its xfail; the vectors that it would read are checked."""
+    if shutil.which(SIMULATORS[simulator]) is None:
         folder.export(tmp_path / "hex", ["selective_scan_step"], "minimal", 0, "hex")
         assert folder.check(tmp_path / "hex").vectors > 30
-        pytest.xfail("Icarus Verilog isn't installed: the vectors were checked, the module wasn't simulated")
-    done = run_shown("Verilog", tmp_path)
+        pytest.xfail(f"{simulator} isn't installed: the vectors were checked, the module wasn't simulated")
+    done = run_shown("Verilog", tmp_path, f" SIMULATOR={simulator}")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "equal: " in done.stdout and "WARNING" not in done.stdout

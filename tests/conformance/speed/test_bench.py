@@ -62,12 +62,13 @@ def test_a_wrong_result_is_not_timed(small, monkeypatch):
     "arguments, message",
     [
         (["--op", "isqrt"], "no workload of isqrt for cpu; timed are ternary_linear"),
+        (["--backend", "triton"], "found triton, none of cpu"),
         (["--device", "tpu"], "found 'tpu', allowed cpu, cuda or cuda:NUMBER"),
     ],
 )
 def test_a_call_that_times_nothing_is_an_error(small, arguments, message):
     done = CliRunner().invoke(app, ["bench", "--device", "cpu", *arguments])
-    assert done.exit_code != 0 and message in str(done.exception)
+    assert done.exit_code != 0 and message in f"{done.exception} {done.output}"
 
 
 def test_the_floor_is_the_largest_of_bytes_products_and_instructions():

@@ -1,0 +1,94 @@
+"""Chains of ops on real text: each backend runs them in a process of its own, which it may end without harm."""
+
+import signal
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from mamba_integer.backends import Backend
+
+from ..presets import TIMEOUT
+from ..report import Text
+from .journal import alarm
+from .workers import processes, workers
+
+CASES_A_CHAIN = 10  # the time limits of so many cases are that of a chain of ops
+
+Chain = Callable[[Sequence[Backend]], list[Text]]
+
+
+@dataclass
+class Lane:
+    """One backend's way through the chains: those that are left, and the process that runs them."""
+
+    backend: Backend
+    chains: list[tuple[str, Chain]]
+    jobs: int
+    limit: float
+    opened: ExitStack = field(default_factory=ExitStack)
+    pool: ProcessPoolExecutor | None = None
+
+    def start(self) -> Future:
+        """Start the next chain, in a fresh process where the last one ended or there was none."""
+        if self.pool is None:
+            self.pool = self.opened.enter_context(processes(1, sharing=self.jobs))
+        return self.pool.submit(in_time, self.limit, self.chains[0][1], [self.backend])
+
+    def finish(self, done: Future) -> tuple[str, list[Text]]:
+        """Return the name of the chain that has run, and its texts; one whose process ended has failed."""
+        name, _ = self.chains.pop(0)
+        assert self.pool
+        started = workers(self.pool)
+        try:
+            texts = done.result()
+        except BrokenProcessPool:
+            for worker in started:
+                worker.join()
+            late = any(worker.exitcode == -signal.SIGALRM for worker in started)
+            message = f"no result within {self.limit:g} s" if late else "the process died"
+            texts = [Text(self.backend.name, name, "failed", message)]
+            self.close()
+        if not self.chains:
+            self.close()
+        return name, texts
+
+    def close(self) -> None:
+        self.opened.close()
+        self.pool = None
+
+
+def run_chains(
+    backends: Sequence[Backend], jobs: int, chains: Mapping[str, Chain], timeout: float = TIMEOUT
+) -> dict[str, list[Text]]:
+    """Run each chain on each backend, ``jobs`` backends at a time; return the texts of each chain, backend by backend.
+
+    With ``jobs`` 0 all run in this process.
+    """
+    if jobs == 0:
+        return {name: chain(backends) for name, chain in chains.items()}
+    texts: dict[str, dict[int, list[Text]]] = defaultdict(dict)
+    waiting = [Lane(backend, list(chains.items()), jobs, CASES_A_CHAIN * timeout) for backend in backends]
+    running: dict[Future, Lane] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                lane = waiting.pop()  # the last one named is most often the slowest
+                running[lane.start()] = lane
+            for done in wait(running, return_when=FIRST_COMPLETED).done:
+                lane = running.pop(done)
+                name, results = lane.finish(done)
+                texts[name][backends.index(lane.backend)] = results
+                if lane.chains:
+                    running[lane.start()] = lane
+    finally:
+        for lane in running.values():
+            lane.close()
+    return {name: [text for _, part in sorted(texts[name].items()) for text in part] for name in chains}
+
+
+def in_time(seconds: float, chain: Chain, backends: Sequence[Backend]) -> list[Text]:
+    with alarm(seconds):
+        return chain(backends)

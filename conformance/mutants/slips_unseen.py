@@ -1,0 +1,105 @@
+"""Slips that were written without a look at the plans; those that passed then are found by what is listed since."""
+
+from typing import Any
+
+import numpy as np
+
+from mamba_integer.spec.contract import OPS
+
+from .slip import Array, addressed, pitches, slip, steps
+from .slips_layout import CONV, SSD, columns, rows
+
+# --- numbers ---
+
+
+def in_float32(y: Array, call: Any) -> Array:
+    """Multiply in float32, which has 24 bits of a product of 30."""
+    product = (np.float32(call.x) * np.float32(call.num)).astype(np.int64)
+    total = call.r + ((product + ((1 << call.shift) >> 1)) >> call.shift)
+    return total.clip(1 - 2**23, 2**23 - 1)
+
+
+slip(
+    "product_in_float32",
+    "residual_add",
+    "products in float32 where the shift is long",
+    when=lambda c: c.shift > 15,
+    gives={"y": in_float32},
+    at={"leading": (9999,), "num": 32767, "shift": 16},
+)
+slip(
+    "top_k_is_a_byte",
+    "sample",
+    "top_k in a byte, unless it keeps all",
+    when=lambda c: c.top_k < 65536,
+    takes=lambda c: {"top_k": c.top_k % 256 or 1},
+    at={"B": 3, "V": 700, "seed": 1, "f": 8, "num": 1, "shift": 15, "top_k": 300, "top_p": 65536},
+)
+slip(
+    "first_without_sign",
+    "stochastic_round_rows",
+    "the first row without the bit that would be its sign",
+    when=lambda c: c.first >= 2**31,
+    takes=lambda c: {"first": c.first - 2**31},
+    at={"leading": (64,), "K": 4, "shift": 20, "bits": 16, "seed": 1, "step": 1, "stream": 1, "first": 2**31 + 5},
+)
+CHUNKS = {"B": 1, "L": 9, "H": 1, "P": 70, "S": 1, "q": 2, "s_h": 16, "s_g": 0}
+slip(
+    "dskip_in_32_bits",
+    "ssd_chunk_scan_backward",
+    "the gradient of skip is summed in int32",
+    gives={"dskip": lambda dskip, c: dskip.astype(np.int32)},
+    values={
+        "x": lambda c: np.full((c.B, c.L, c.H, c.P), 127, np.int8),
+        "dy": lambda c: np.full((c.B, c.L, c.H, c.P), 32767, np.int16),
+    },
+    at=CHUNKS | {"s_x": 9, "s_d": 9, "s_b": 9, "s_c": 9},
+)
+
+# --- sizes ---
+
+
+def odd_rows_cut(op: str, arrays: tuple[Array, ...], parameters: Any) -> Any:
+    """Look for the peak of a long row in pairs, and never at the last element of an odd one."""
+    (x,) = arrays
+    q, e = OPS[op].golden(x)
+    if x.shape[-1] % 2 and x.shape[-1] >= 129:
+        e = OPS[op].golden(x[..., :-1])[1]
+        unit = e[..., None].astype(np.int64)
+        q = ((x + ((1 << unit) >> 1)) >> unit).clip(-127, 127).astype(np.int8)
+    return q, e
+
+
+slip(
+    "pairs_without_the_last",
+    "quantize_rows",
+    "the peak of an odd row of 129 or more is looked for in pairs",
+    runs=odd_rows_cut,
+    values={"x": lambda c: (999 * (np.arange(c.K) == c.K - 1)).astype(np.int16)[None]},
+    at={"leading": (1,), "K": 129},
+)
+
+# --- layouts ---
+
+
+def flat_if_one(array: Array, call: Any) -> Array:
+    """Take an array of one row for contiguous, whatever its other strides."""
+    return addressed(array, pitches(array.shape)) if array.shape[0] == 1 else array
+
+
+slip(
+    "one_row_is_contiguous",
+    "ssd_scan",
+    "an array whose first axis has one element is taken for contiguous",
+    sees={"b": flat_if_one},
+    lies={"b": columns},
+    at=SSD | {"B": 1},
+)
+slip(
+    "errors_at_the_pitch_of_inputs",
+    "causal_conv1d_backward",
+    "dy is read with the strides of x, whose rows are dense",
+    sees={"dy": lambda dy, c: addressed(dy, steps(c.x)) if steps(c.x)[-1] == 1 else dy},
+    lies={"x": rows},
+    at=CONV,
+)

@@ -1,0 +1,59 @@
+"""What the products on Hopper are given: a scale of another shift, tiles by what there is to do, parts of equal work.
+
+The kernels themselves run on a GPU alone, where the suite judges them; they are compiled in `test_compilation`.
+"""
+
+import numpy as np
+import pytest
+import torch
+
+from mamba_integer.backends.triton import hopper_gradient, hopper_product, staged_scan
+from mamba_integer.backends.triton.ternary_product import PLANE, below_30_bits, dealt, scale_of
+from mamba_integer.spec import ops
+from mamba_integer.spec.ops.linear import EXPONENT, ternary_linear_widths
+
+
+@pytest.mark.parametrize("num, shift", [(1, 0), (32767, 0), (181, 15), (181, 16), (32767, 47)])
+def test_another_scale_is_of_the_same_ratio_and_fits(num, shift):
+    factor, higher = scale_of(num, shift)
+    assert factor << shift == num << higher and factor < 1 << 31 and higher > EXPONENT.high
+
+
+def test_the_scaled_sums_are_bounded_by_the_contract():
+    assert below_30_bits(ternary_linear_widths, K=4096, num=181, shift=15)
+    assert not below_30_bits(ternary_linear_widths, K=4096, num=32767, shift=0)
+    # The largest sum, 127 K num 2**15 / 2**shift, on either side of 2**30.
+    assert below_30_bits(ternary_linear_widths, K=1, num=2**8, shift=0)
+    assert not below_30_bits(ternary_linear_widths, K=1, num=2**9, shift=0)
+
+
+@pytest.mark.parametrize("rows, depth", [(1, 1), (5, 300), (17, 128), (40, 1025)])
+def test_dealt_digits_lie_in_planes(rows, depth):
+    digits = np.random.default_rng(0).integers(-1, 2, (rows, depth)).astype(np.int8)
+    planes = dealt(torch.tensor(ops.pack_ternary(digits))).numpy()
+    padded = np.zeros((rows, -(-depth // (4 * PLANE)) * 4 * PLANE), np.int8)
+    padded[:, :depth] = digits
+    blocks = planes.reshape(rows, -1, PLANE)
+    for i in range(4):
+        codes = (blocks >> (2 * i)) & 3
+        assert np.array_equal((codes.astype(np.int8) ^ 2) - 2, padded.reshape(rows, -1, 4, PLANE)[:, :, i])
+
+
+def test_tiles_are_as_large_as_leaves_enough_to_do():
+    assert hopper_product.tile_of(4096, 8192, 132)[:2] == (128, 128)
+    assert hopper_product.tile_of(8192, 768, 132)[:2] == (128, 64)
+    assert hopper_product.tile_of(1, 1, 132)[:2] == (64, 64)
+
+
+@pytest.mark.parametrize("tiles, steps", [(144, 128), (1, 1), (1, 8), (1000, 16), (6, 512)])
+def test_parts_balance_the_programs(tiles, steps):
+    parts = hopper_gradient.parts_of(tiles, steps, 132)
+    rounds = [-(-tiles * p // 132) / p for p in (1, parts)]
+    assert 1 <= parts <= max(1, steps // hopper_gradient.FEWEST_STEPS) and rounds[1] <= rounds[0]
+
+
+@pytest.mark.parametrize("states", [16, 32, 64, 128])
+def test_a_lane_holds_states_of_two_channels_per_warp_at_least(states):
+    for sequences in (1, 1000, 10**6):
+        held = staged_scan.held_of(states, sequences)
+        assert held <= states and staged_scan.LANES * held // states >= 2
