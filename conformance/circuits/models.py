@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 
-import numpy as np
-
 from mamba_integer.backends.files.atomic import write_json
 from mamba_integer.backends.files.folder import TRAINED, load_model
 from mamba_integer.spec.contract import Packed, dtype_name, find_op
