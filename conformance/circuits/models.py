@@ -17,7 +17,6 @@ from mamba_integer.backends.files.atomic import write_json
 from mamba_integer.backends.files.folder import TRAINED, load_model
 from mamba_integer.spec.contract import Packed, dtype_name, find_op
 from mamba_integer.spec.model import ModelConfig
-from mamba_integer.spec.version import SPEC_VERSION
 
 from .calls import OpCall, layer_calls
 from .counts import COUNTS
@@ -57,10 +56,17 @@ def digest_of(op_rows: list[dict[str, Any]]) -> str:
     return hashlib.sha256(json.dumps(op_rows, sort_keys=True).encode()).hexdigest()
 
 
+def digest_of_weights(parameters: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(parameters):
+        digest.update(name.encode() + parameters[name].tobytes())
+    return digest.hexdigest()
+
+
 def main() -> None:
     checkpoint, recorded = load_model(TRAINED[PACKAGED]).checkpoint, json.loads(COUNTS.read_text())
     tokens = checkpoint.config.chunk_size
-    model = {"model": PACKAGED, "sha256": checkpoint.sha256, "spec_version": SPEC_VERSION, "tokens": tokens}
+    model = {"model": PACKAGED, "weights_sha256": digest_of_weights(checkpoint.parameters), "tokens": tokens}
     model |= {"kinds": list(checkpoint.config.kinds), "ops_sha256": digest_of(recorded["ops"])}
     write_json(MODELS, model | {"layers": model_rows(checkpoint.config, checkpoint.parameters, tokens)})
     write_pages(recorded)

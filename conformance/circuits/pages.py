@@ -40,8 +40,8 @@ of its own: their inputs are public and may have any value of their domain.
 MODEL_HEAD = """
 ## A whole model
 
-These are the constraints of {tokens} tokens that the packaged model `{model}` reads (SHA-256 `{sha256:.16}…`,
-specification {spec_version}), from any state at the start of a chunk. They were counted, not proved. Each call of an op
+These are the constraints of {tokens} tokens that the packaged model `{model}` reads, from any state at
+the start of a chunk (SHA-256 of its arrays: `{weights_sha256:.16}…`). They were counted, not proved. Each call of an op
 is a circuit of its own: its inputs and outputs are public, its packed weights are constants. A call that is too large
 to be lowered is counted by a formula in its sizes, which a test compares with small calls. `models.json` is made by
 `python -m mamba_integer.conformance.circuits.models` in some minutes; a test fails when the counts above are newer.

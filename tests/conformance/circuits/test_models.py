@@ -10,7 +10,6 @@ from mamba_integer.conformance.circuits.calls import layer_calls
 from mamba_integer.conformance.circuits.scaling import axes, counted, direct_count
 from mamba_integer.spec.contract import OPS
 from mamba_integer.spec.model import ModelConfig, initial_parameters
-from mamba_integer.spec.version import SPEC_VERSION
 
 MODEL = json.loads(pages.MODELS.read_text())
 # Three of everything that a formula extends, so that it has to foretell a count.
@@ -52,9 +51,8 @@ def test_a_size_that_widens_a_sum_is_no_axis(small_calls):
 def test_the_file_is_of_these_ops_and_this_model():
     recorded = json.loads(counts.COUNTS.read_text())
     assert MODEL["ops_sha256"] == models.digest_of(recorded["ops"]), "count the model anew"
-    assert MODEL["spec_version"] == SPEC_VERSION
     checkpoint = load_model(TRAINED[models.PACKAGED]).checkpoint
-    assert MODEL["sha256"] == checkpoint.sha256
+    assert MODEL["weights_sha256"] == models.digest_of_weights(checkpoint.parameters)
     assert MODEL["kinds"] == list(checkpoint.config.kinds)
     for row in MODEL["layers"]:
         assert row["ops"].keys() <= OPS.keys()
