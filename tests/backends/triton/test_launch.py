@@ -1,5 +1,6 @@
 """Kernels are launched on dense inputs, over grids that every size of the domain fits."""
 
+from contextlib import suppress
 from random import Random
 from types import SimpleNamespace
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from mamba_integer import spec
-from mamba_integer.backends import BackendError, load
+from mamba_integer.backends import BackendError, UnsupportedError, load
 from mamba_integer.backends.triton.launch import MOST_PROGRAMS, CompiledKernel, dense, launch, launch_compiled, words
 from mamba_integer.backends.triton.primitives import saturate_kernel
 from mamba_integer.conformance.engine.cases import draw_case
@@ -48,7 +49,8 @@ def test_grids_hold_every_size(op, monkeypatch):
     backend = load("triton", "meta")
     with trusted_values():
         for name in small | rows:
-            backend.call(op, *extreme_call(op, name, small | rows))
+            with suppress(UnsupportedError):  # the Torch version would take over
+                backend.call(op, *extreme_call(op, name, small | rows))
     assert grids
     for kernel, (programs, *short) in grids:
         assert 0 < programs <= MOST_PROGRAMS, kernel
