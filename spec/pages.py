@@ -67,10 +67,11 @@ def _family(family: str, entries: Sequence[Op]) -> str:
     module = inspect.getdoc(importlib.import_module(entries[0].golden.__module__)) or ""
     made = f"Generated from the contracts in [{family}.py](../{family}.py) by `{COMMAND}`."
     head = f"# {family}\n\n{_prose(module)}\n\n{made}\n"
-    return "\n".join([head, *map(_op, entries)])
+    return "\n".join([head, *map(op_section, entries)])
 
 
-def _op(entry: Op) -> str:
+def op_section(entry: Op) -> str:
+    """Return what a page says of one op."""
     written = _sections(entry)
     at, example = worked_example(entry)
     parts = [

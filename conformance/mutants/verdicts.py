@@ -24,6 +24,7 @@ import numpy as np
 
 from mamba_integer.spec.bounds import Interval
 from mamba_integer.spec.contract import OPS, Parameter, Tensor
+from mamba_integer.spec.pages import op_section
 
 from .. import oracle
 from ..engine.listed import listed
@@ -164,6 +165,17 @@ def extent_of(op: str, extreme: Extreme) -> Extent:
 LISTED = Listed()
 
 
+class Stated(dict[str, str]):
+    """What the reference page of an op says of it, by the specification as it is; a test holds the page against it."""
+
+    def __missing__(self, op: str) -> str:
+        self[op] = op_section(OPS[op])
+        return self[op]
+
+
+STATED = Stated()
+
+
 def judge_ops(ops: Sequence[str], package: str) -> str:
     """Run the listed calls of ops as their modules stand now; return what differs first, or nothing."""
     contracts = sys.modules[f"{SPEC}.contract"].OPS
@@ -179,6 +191,8 @@ def judge_ops(ops: Sequence[str], package: str) -> str:
             at = contract.check(extent.extreme.calls[0], extent.extreme.parameters)
             if name := unattained(contract.widths(at), extent.record):
                 return f"{op}: width of {name}"
+        if package == f"{SPEC}.ops" and op_section(contract) != STATED[op]:
+            return f"{op}: what its page states"
     return ""
 
 
@@ -294,7 +308,7 @@ def start(target: Target, mutant: Mutant) -> tuple[int, Trial]:
     """Start a process that judges a mutant; return where its verdict can be read, and the process."""
     ops = ops_of(target, mutant)
     for op in ops:
-        LISTED[op]
+        _ = LISTED[op], STATED[op]
     reading, writing = os.pipe()
     process = os.fork()
     if process == 0:
