@@ -161,8 +161,8 @@ def conform_command(
                         explain_failures(report)
                     if source:
                         runs = {source.name: real_text.run, "models": model.run_all, "training": training.run_all}
-                        rule = {"source": source, "full": preset == "full"}
-                        chains = {name: partial(run, **rule) for name, run in runs.items()}
+                        full = preset == "full"
+                        chains = {name: partial(run, source=source, full=full) for name, run in runs.items()}
                         report.texts, *models = run_chains(backends, jobs, chains, timeout).values()
                         report.models = [text for texts in models for text in texts]
                 interrupted = False
