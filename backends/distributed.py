@@ -97,15 +97,16 @@ class Sums:
         """Return the sum of each array that was added, in its order and dtype."""
         if self.waiting:
             self._start()
-        measured = [piece for piece in self.pieces if piece.end is not None]
+        measured = {i: piece.end for i, piece in enumerate(self.pieces) if piece.end is not None}
         if measured:
-            ends = torch.stack([piece.end for piece in measured])
+            ends = torch.stack(list(measured.values()))
             dist.all_reduce(ends, dist.ReduceOp.MAX)
         for piece in self.pieces:
             if piece.work:
                 piece.work.wait()
-        for piece, end in zip(measured, ends.tolist() if measured else (), strict=True):
+        for i, end in zip(measured, ends.tolist() if measured else (), strict=True):
             if (end + 1) * self.ranks > INT32_END:
+                piece = self.pieces[i]
                 piece.total = flattened(piece.tensors)
                 dist.all_reduce(piece.total)
         totals = (total for piece in self.pieces for total in piece.unpacked())

@@ -3,11 +3,18 @@
 Where this Triton has no Gluon, or a target lacks what a kernel of it needs, ops take their plain Triton kernels.
 """
 
+from typing import Any
+
 import torch
 import triton
 from triton.runtime.driver import driver
 
 from .instructions import target_name
+
+copy_pieces: Any = None
+copy_tile: Any = None
+barrier: Any = None
+reinterpret: Any = None
 
 try:
     from triton.experimental import gluon
@@ -25,8 +32,8 @@ try:
     HAS_GLUON = True
 except ImportError:
     HAS_GLUON = False
-    TensorDescriptor = async_copy = barrier = copy_pieces = copy_tile = fence_async_shared = gl = gluon = None
-    mbarrier = reinterpret = warpgroup_mma = warpgroup_mma_wait = None
+    TensorDescriptor = async_copy = fence_async_shared = gl = gluon = None
+    mbarrier = warpgroup_mma = warpgroup_mma_wait = None
 else:
     copy_pieces = getattr(async_copy, "async_load", None) or async_copy.async_copy_global_to_shared
     copy_tile = getattr(tma, "async_load", None) or tma.async_copy_global_to_shared

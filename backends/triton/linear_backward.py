@@ -41,8 +41,8 @@ def ternary_linear_backward(dy, w, *, K, num, shift):
     launch(split_kernel, triton.cdiv(rows * depth, 1024), (limbs,), (dy,), rows * depth, BLOCK=1024)
     if rows >= LARGE_TILE["ROWS"] and hopper_product.suits(depth):
         fits = below_30_bits(ternary_linear_backward_widths, N=depth, num=num, shift=shift)
-        tile = (*scale_of(num, shift), fits)
-        hopper_product.product_of_limbs(dx, limbs, sums, dealt(turned), *tile, **HOPPER_TILE)
+        scale = (*scale_of(num, shift), fits)
+        hopper_product.product_of_limbs(dx, limbs, sums, dealt(turned), *scale, **HOPPER_TILE)
         return dx
     tile = LARGE_TILE if rows >= LARGE_TILE["ROWS"] else SMALL_TILE
     programs = triton.cdiv(rows, tile["ROWS"]) * triton.cdiv(K, tile["COLUMNS"])
