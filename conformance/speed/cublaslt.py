@@ -85,7 +85,11 @@ def int8_product(rows: int, k: int, n: int, device: str) -> Callable[[], object]
             *(pointer(y), layouts[2], pointer(y), layouts[2], ctypes.cast(offer.algorithm, POINTER(c_uint64))),
             *(pointer(workspace), c_size_t(WORKSPACE)),
         )
-        return lambda: check("cublasLtMatmul", *arguments, c_void_p(torch.cuda.current_stream(device).cuda_stream))
+
+        def call(held: tuple[Any, ...] = (w, x, y, workspace)) -> None:  # the pointers keep no memory
+            check("cublasLtMatmul", *arguments, c_void_p(torch.cuda.current_stream(device).cuda_stream))
+
+        return call
 
     calls = [call_of(offer) for offer in offers[: count.value] if not offer.state]
     if not calls:
