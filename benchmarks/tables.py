@@ -205,6 +205,27 @@ def transcripts_table(*reports: dict[str, Any]) -> str:
     return "\n".join([*head, "", note])
 
 
+def decode_table(*reports: dict[str, Any]) -> str:
+    """Return tokens per second of decoding, beside the same ops launched one by one from a graph."""
+    head = [
+        "| model | rows | choice | tokens/s | a step, us | floor, us | op by op, tokens/s | ratio |",
+        "| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for row in [row for one in reports for row in one["rows"]]:
+        cells = [f"`{row['config']}`", row["batch"], row["choice"], f"{row['tokens_per_second']:,.0f}"]
+        if "step_us" in row:
+            cells += [f"{row['step_us']:,.1f}", row["floor_us"], f"{row['op_by_op_tokens_per_second']:,.0f}"]
+            cells.append(f"{row['times_op_by_op']:.1f} x")
+        head.append("| " + " | ".join(map(str, [*cells, *[""] * (8 - len(cells))])) + " |")
+    report = reports[0]
+    note = (
+        f"{report['devices'][report['backend']]}, {report['date'][:10]}, commit {report['commit'][:10]}. The first "
+        f"{reports[0]['rows'][0]['equal_tokens']} tokens of each row were equal to those of the ordinary steps before "
+        "anything was timed. Floor: the bytes of weights and states over the memory's bandwidth. Weights are seeded."
+    )
+    return "\n".join([*head, "", note])
+
+
 def ranks_table(report: dict[str, Any]) -> str:
     """Return tokens per second of training on several GPUs, and each run's hash."""
     head = [
@@ -236,6 +257,11 @@ def summary_table() -> str:
             values = integer["tokens_per_second"], row["tokens_per_second"]
             work = f"training step `{speed['config']}`, {row['rows']} x {row['length']}"
             head.append(compared(work, *values, row["name"], speed["devices"]["triton"]))
+    decoding = result("decode-base-h100")
+    row = decoding["rows"][0]
+    values = row["tokens_per_second"], row["op_by_op_tokens_per_second"]
+    peer, device = "the same ops, one by one", decoding["devices"]["triton"]
+    head.append(compared(f"decode `base`, batch {row['batch']}", *values, peer, device))
     ends = {line["kind"]: line["mean"] for line in study["summary"]}
     gap = ends["integer"] - ends["float ternary"]
     cells = f"{ends['integer']:.3f} | {ends['float ternary']:.3f} bits per byte (float ternary twin) | {gap:+.3f}"
@@ -270,7 +296,9 @@ def blocks() -> dict[str, dict[str, str]]:
             "learning-h100": learning_table(result("learning-h100")),
             "learning-cpu": learning_table(result("learning-cpu")),
             "transcripts-cpu": transcripts_table(result("transcripts-cpu")),
-            "transcripts-h100": transcripts_table(*(result(f"transcripts-{name}-h100") for name in ("verse", "base"))),
+            "transcripts-h200": transcripts_table(*(result(f"transcripts-{name}-h200") for name in ("verse", "base"))),
+            "decode-h100": decode_table(*(result(f"decode-{name}-h100") for name in ("base", "verse"))),
+            "ranks-h200": ranks_table(result("ranks-h200")),
             "circuits-cpu": circuits_table(result("circuits-cpu")),
             "lookup-circuits-cpu": lookup_table(result("lookup-circuits-cpu")),
         },

@@ -80,6 +80,8 @@ class SearchedKernel:
 
 
 class FoundKernel(CompiledKernel):
+    module = None
+
     def __init__(self, launched):
         self.launched = launched
 

@@ -1,4 +1,4 @@
-"""A run that an H100 committed to is audited on this machine, and lies that are planted in it are found."""
+"""A run that a GPU committed to is audited on this machine, and lies that are planted in it are found."""
 
 import json
 import shutil
@@ -10,7 +10,7 @@ from mamba_integer.backends.files.container import save_arrays
 from mamba_integer.backends.transcripts.folder import Writer, read_transcript, state_header
 from mamba_integer.backends.transcripts.leaf import Leaf, OpCall, Place
 
-REMOTE = Path(__file__).parent / "transcript-h100"
+REMOTE = Path(__file__).parent / "transcript-gpu"
 ROOT = json.loads((REMOTE / "transcript.json").read_text())["root"]
 ALL = ("--model", "tiny", "--backend", "numba", "-k", 4)  # as many as there are stretches after the first
 
