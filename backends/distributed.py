@@ -158,6 +158,7 @@ def launch(ranks: int, work: Callable[..., None], *arguments: Any) -> None:
     """
     context = multiprocessing.get_context("spawn")
     threads = str(max(1, cores() // ranks))
+    before = dict(os.environ)
     os.environ |= {"NUMBA_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}
     failures = context.SimpleQueue()
     processes = [
@@ -167,6 +168,9 @@ def launch(ranks: int, work: Callable[..., None], *arguments: Any) -> None:
         with _interrupts_ignored():
             for process in processes:
                 process.start()
+        for name in set(os.environ) - set(before):
+            del os.environ[name]
+        os.environ |= before
         running = processes
         while running:
             wait([process.sentinel for process in running])

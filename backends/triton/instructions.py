@@ -9,10 +9,18 @@ import triton
 import triton.language as tl
 from triton.runtime.driver import driver
 
+LITTLE_ROOM = (86, 89, 120, 121)  # ten times the compute capability
+
 
 def target_name() -> str:
     """Return what kernels are made for: interpreter, cuda or hip."""
     return "interpreter" if triton.knobs.runtime.interpret else driver.active.get_current_target().backend
+
+
+def has_little_room() -> bool:
+    """Return whether a program of the target has no more than 100 KiB of shared memory."""
+    name = target_name()
+    return name == "hip" or (name == "cuda" and driver.active.get_current_target().arch in LITTLE_ROOM)
 
 
 target_name.__triton_builtin__ = True  # type: ignore[attr-defined] # kernels may name it: Triton doesn't look inside

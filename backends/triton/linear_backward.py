@@ -14,6 +14,7 @@ from mamba_integer.spec.contract import implements
 from mamba_integer.spec.ops.linear_backward import ternary_linear_backward_widths
 
 from . import hopper_gradient, hopper_product
+from .instructions import has_little_room
 from .launch import launch
 from .ternary_product import below_30_bits, dealt, product, scale_of, scale_sum, tile_of
 
@@ -167,7 +168,7 @@ def ternary_linear_backward_weight(dy, q, *, bits):
     columns, width = dy.shape[-1], q.shape[-1]
     rows = dy.shape[:-1].numel()
     tiles = lambda tile: triton.cdiv(columns, tile["ROWS"]) * triton.cdiv(width, tile["COLUMNS"])  # noqa: E731
-    tile = LARGE_TILE if min(columns, width) >= LARGE_TILE["ROWS"] else SMALL_TILE
+    tile = LARGE_TILE if min(columns, width) >= LARGE_TILE["ROWS"] and not has_little_room() else SMALL_TILE
     programs = tiles(tile)
     if not rows or not programs:
         return torch.zeros((columns, width), dtype=torch.int64, device=dy.device)

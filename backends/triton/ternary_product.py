@@ -21,7 +21,7 @@ import triton.language as tl
 from mamba_integer.spec.ops.linear import EXPONENT, ternary_linear_widths
 
 from . import hopper_product, integers
-from .instructions import dot_bytes, four_planes, is_interpreted, ternary_digits
+from .instructions import dot_bytes, four_planes, is_interpreted, target_name, ternary_digits
 from .launch import launch, words
 
 DIGITS_A_WORD = 16
@@ -38,6 +38,7 @@ TILES = (
     (128, {"ROWS": 64, "COLUMNS": 128, "BYTES": 64, "num_warps": 4, "num_stages": 4}),
 )
 PLANES_TILE = {"ROWS": 128, "COLUMNS": 128, "BYTES": PLANE, "num_warps": 4, "num_stages": 4}
+FEWER_STAGES = {"num_stages": 2}  # where a program has 64 KiB of shared memory
 FLOAT_UNITS: bool | None = None  # whether bfloat16 multiplies where it is exact; None: where the device prefers it
 WITHOUT_INT8 = ((10, 3),)  # compute capabilities whose int8 units are a small part of their bfloat16 units
 FLOAT_SUMS = 1 << 24  # a float32 holds every integer below
@@ -85,7 +86,7 @@ def product(q, e, w, num, shift, planes=None):
         fits = below_30_bits(ternary_linear_widths, K=depth, num=num, shift=shift)
         hopper_product.product_of_planes(y, q, e, dealt(w) if planes is None else planes, *scale_of(num, shift), fits)
         return y
-    tile = fitting[0] if fitting else PLANES_TILE
+    tile = fitting[0] if fitting else PLANES_TILE | (FEWER_STAGES if target_name() == "hip" else {})
     programs = triton.cdiv(rows, tile["ROWS"]) * triton.cdiv(columns, tile["COLUMNS"])
     if fitting:
         q = with_columns(q, 4 * w.shape[1])

@@ -1,6 +1,5 @@
 """The commands for models: what they print, what they write, and one line for each thing that can be wrong."""
 
-import importlib
 import json
 from pathlib import Path
 
@@ -40,10 +39,7 @@ def test_generate_prints_the_text_and_the_speed(cli, result):
 
 
 @pytest.mark.parametrize(("backend", "count"), [("golden", 9), ("torch", 9), ("triton", 2)])
-def test_generate_is_the_same_on_every_backend(backend, count, result, tmp_path, monkeypatch):
-    if backend == "triton":  # four blocks of a row take four times as long in the interpreter, whatever they hold
-        module = importlib.import_module("mamba_integer.backends.triton.ternary_product")
-        monkeypatch.setitem(module.DOT, "BLOCKS", 1)
+def test_generate_is_the_same_on_every_backend(backend, count, result, tmp_path):
     path = tmp_path / "minute"
     save_model(path, fresh_model(MINUTE, 0))
     drawn = ("--seed", 7, "--temperature", "0.8", "--top-k", "50", "--top-p", "0.9", "--max-tokens", count)
