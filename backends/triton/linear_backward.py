@@ -20,6 +20,7 @@ from .ternary_product import below_30_bits, dealt, product, scale_of, scale_sum,
 
 HOPPER_TILE = {"rows": 64, "columns": 128, "stages": 5}
 LARGE_TILE = {"ROWS": 128, "COLUMNS": 128, "num_warps": 8, "num_stages": 3}
+LITTLE_TILE = {"ROWS": 64, "COLUMNS": 64, "num_warps": 4, "num_stages": 2}
 SMALL_TILE = {"ROWS": 64, "COLUMNS": 64, "num_warps": 4, "num_stages": 4}
 BYTES, DEPTH = 32, 128
 # Sums of this many products of two int8 fit int32.
@@ -168,7 +169,8 @@ def ternary_linear_backward_weight(dy, q, *, bits):
     columns, width = dy.shape[-1], q.shape[-1]
     rows = dy.shape[:-1].numel()
     tiles = lambda tile: triton.cdiv(columns, tile["ROWS"]) * triton.cdiv(width, tile["COLUMNS"])  # noqa: E731
-    tile = LARGE_TILE if min(columns, width) >= LARGE_TILE["ROWS"] and not has_little_room() else SMALL_TILE
+    tile = LARGE_TILE if min(columns, width) >= LARGE_TILE["ROWS"] else SMALL_TILE
+    tile = LITTLE_TILE if has_little_room() else tile
     programs = tiles(tile)
     if not rows or not programs:
         return torch.zeros((columns, width), dtype=torch.int64, device=dy.device)
