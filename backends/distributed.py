@@ -20,7 +20,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 
-from .processors import cores
+from .processors import cores, variables
 from .protocol import BackendError
 from .torch.arrays import from_numpy, to_numpy
 
@@ -157,20 +157,15 @@ def launch(ranks: int, work: Callable[..., None], *arguments: Any) -> None:
         A rank died or raised: with the message of its own RankError, if it was one.
     """
     context = multiprocessing.get_context("spawn")
-    threads = str(max(1, cores() // ranks))
-    before = dict(os.environ)
-    os.environ |= {"NUMBA_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}
+    threads = max(1, cores() // ranks)
     failures = context.SimpleQueue()
     processes = [
         context.Process(target=_run_rank, args=(failures, work, rank, *arguments), daemon=True) for rank in range(ranks)
     ]
     try:
-        with _interrupts_ignored():
+        with _interrupts_ignored(), variables({"NUMBA_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}):
             for process in processes:
                 process.start()
-        for name in set(os.environ) - set(before):
-            del os.environ[name]
-        os.environ |= before
         running = processes
         while running:
             wait([process.sentinel for process in running])

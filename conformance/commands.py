@@ -6,7 +6,6 @@ hypothesis with it, is loaded only when a command runs.
 
 import contextlib
 import json
-import os
 import re
 import signal
 import time
@@ -36,6 +35,7 @@ from mamba_integer.backends.app.terminal import (
 )
 from mamba_integer.backends.files.atomic import write_atomically, write_json
 from mamba_integer.backends.files.source import Source
+from mamba_integer.backends.processors import variables
 from mamba_integer.backends.programs import ops as programs
 from mamba_integer.backends.protocol import COMMAND
 from mamba_integer.spec.contract import find_op
@@ -132,9 +132,8 @@ def conform_command(
             raise UsageError(f"--{option}: found {path}, which is no regular file; allowed a new or a regular file")
     known = _known(known_failures) if known_failures else []
     source = _text(text) if text or not (op or implemented or preset == "smoke") else None
-    with backends_on_stderr(as_json):
-        # A program is ended a little before the process that asks it would be: so it costs no more than its case.
-        os.environ[programs.TIMEOUT] = str(0.9 * timeout)
+    # A program is ended a little before the process that asks it would be: so it costs no more than its case.
+    with backends_on_stderr(as_json), variables({programs.TIMEOUT: 0.9 * timeout}):
         lines = [f"{COMMAND}{line}" for line in command or ()]
         named: list[str | None] = list(dict.fromkeys([*(backend or ()), *lines])) or [None]
         backends = [find_backend(name, device) for name in named]

@@ -1,4 +1,4 @@
-"""How commands find what a transcript's run was made from: the model and, for training, the text."""
+"""Find the model of a transcript's run and, for training, its text."""
 
 import tempfile
 from collections.abc import Iterator
@@ -46,7 +46,7 @@ def training_id(request: Train) -> str:
 
 @dataclass(frozen=True)
 class Origin:
-    """What the run of a transcript was made from: its computation on any backend, and its tokenizer."""
+    """The source of a transcript's run: its computation on any backend, and its tokenizer."""
 
     build: Build
     tokenizer: Tokenizer

@@ -35,7 +35,7 @@ Turns = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 @dataclass(frozen=True)
 class Buffers:
-    """What a step reads and writes.
+    """The arrays that a step reads and writes.
 
     ``state`` are the arrays of a `State`. ``token``, ``position`` and ``stream`` are int32 (B,). ``count`` is the
     number of the step in its block, int64 (1,); ``tokens`` are those of the block, int32 (block, B), and ``rotation``

@@ -16,7 +16,7 @@ USED = {interpreter: ("_patch_lang", "_get_np_dtype", "interpreter_builder"), co
 
 
 class Replaced:
-    """What to undo after a kernel: nothing, as the language stays replaced."""
+    """The language as a kernel leaves it: it stays replaced, so there is nothing to restore."""
 
     def restore(self):
         pass

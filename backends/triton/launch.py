@@ -5,6 +5,7 @@ has room for 2**31 - 1 programs, the other two for 65,535: so a kernel numbers i
 """
 
 import contextlib
+from typing import Any
 
 import torch
 from triton.compiler import CompiledKernel
@@ -15,7 +16,7 @@ BLOCK = 1024
 MOST_PROGRAMS = (1 << 31) - 1
 ALIGNMENT_BYTES = 16  # of the widest load
 ON_CPU = -1  # the device number of a tensor there
-COMPILED: dict[tuple, tuple[CompiledKernel, tuple]] = {}
+COMPILED: dict[tuple, tuple[CompiledKernel, tuple, Any]] = {}
 
 
 def launch(kernel, programs, results, inputs, *integers, strided=(), **constants):
@@ -47,14 +48,14 @@ def launch_compiled(kernel, programs, device, arguments, constants):
     """Launch a kernel; the second time without Triton's search for it, which takes longer than most kernels run."""
     key = (id(kernel), device, *map(specialisation, arguments), *constants.items())
     if remembered := COMPILED.get(key):
-        compiled, last = remembered
+        compiled, last, _ = remembered
         compiled[(programs, 1, 1)](*arguments, *last)
         return
     compiled = kernel[(programs,)](*arguments, **constants)
     if isinstance(compiled, CompiledKernel):
         defaults = {parameter.name: parameter.default for parameter in kernel.params}
         last = tuple((defaults | constants)[name] for name in kernel.arg_names[len(arguments) :])
-        COMPILED[key] = compiled, last
+        COMPILED[key] = compiled, last, kernel  # which is kept, so that no other kernel gets its id
 
 
 def specialisation(argument):

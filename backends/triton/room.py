@@ -1,4 +1,4 @@
-"""What a processor has room for: registers of its programs, and shared memory for their tiles."""
+"""The room of a processor: registers of its programs, and shared memory for their tiles."""
 
 import contextlib
 import functools

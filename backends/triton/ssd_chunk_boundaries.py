@@ -1,4 +1,4 @@
-"""What the backward of the chunked scan needs of a chunk before its gradients: its factors, and both boundaries.
+"""The factors and both boundaries of each chunk, from which the chunked scan's backward computes its gradients.
 
 A chunk's gradients depend on the state before it and on the gradient of the state after it. Two kernels walk through
 the chunks of a head, one forwards and one backwards, and keep both as two limbs; then every chunk is on its own.

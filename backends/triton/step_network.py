@@ -1,7 +1,7 @@
 """The network of one step as few kernels, three or more per layer; the state and the residual stream are in place.
 
 One kernel for all layers, whose programs hand rows to one another through memory, was no faster: 282 us per step of
-``base`` at one row, beside 252 us of four kernels per layer (H200). Inside a phase, barriers cost more than the launch.
+``base`` at one row, beside 252 us of four kernels per layer (H200). Its barriers are the likely reason.
 """
 
 import torch

@@ -147,7 +147,7 @@ class Statement:
 
     @property
     def public_values(self) -> list[int]:
-        """What a verifier gets beside the proof, as elements of the field."""
+        """The public values that a verifier gets beside the proof, as elements of the field."""
         return [self.circuit.values[wire] % MODULUS for wire in self.public]
 
     @property

@@ -1,4 +1,4 @@
-"""What NumPy does to an element, on integers of a circuit: shifts, comparisons, selections, division.
+"""NumPy's operations on an element, for integers of a circuit: shifts, comparisons, selections, division.
 
 Each takes Python integers too, and returns one where the ranges leave a single result. A circuit proves a quotient by
 the bits of it and of its remainder: the field would accept any remainder.

@@ -23,7 +23,7 @@ SECONDS = 1.0  # that the search for them may take
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a referee found.
+    """The result of a referee.
 
     ``liars`` are the names of the sides that are wrong: none where the transcripts are equal, both where neither is
     what the specification gives. ``where`` is the first leaf on which they differ, ``says`` what is wrong with it.

@@ -88,7 +88,7 @@ class ExtremeCase:
 
     @property
     def written_purpose(self) -> str:
-        """What the plan says that the call is for; nothing where it is one of those that attain the widths."""
+        """The purpose that the plan gives the call; empty for a call that attains widths."""
         return self._extreme.purpose
 
     @property

@@ -1,4 +1,4 @@
-"""What a case that isn't drawn is for, in words: as its plan says, else made from what the case is."""
+"""The purpose of each case that isn't drawn, in words: from its plan, else made from the case."""
 
 from functools import singledispatch
 

@@ -166,7 +166,7 @@ LISTED = Listed()
 
 
 class Stated(dict[str, str]):
-    """What the reference page of an op says of it, by the specification as it is; a test holds the page against it."""
+    """Sections of the reference page by op, made from the specification as it is; a test compares the pages."""
 
     def __missing__(self, op: str) -> str:
         self[op] = op_section(OPS[op])

@@ -57,7 +57,7 @@ def far_back() -> Iterator[Extreme]:
 
 
 def gated() -> Iterator[Extreme]:
-    """What leaves a position by its decay, as its gradient of the state makes it, about its 35 bits and about 34."""
+    """Calls that bring the energy which leaves a position by its decay to the end of its 35 bits, and to 34."""
     near = np.array([2**28, 2**29, 2**30, 2**31 - 1])
     sizes = {"B": 1, "L": Q, "H": near.size, "P": 1, "S": 9, "q": 2}
     d = np.array([0, 0, 0, ONE])[:, None]

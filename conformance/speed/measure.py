@@ -21,7 +21,7 @@ class WrongResultError(Exception):
 
 
 class Ceilings:
-    """What a device can do at most: the measured bandwidth of a copy, and the data sheet's rates of a GPU."""
+    """The limits of a device: the measured bandwidth of a copy, and the data sheet's rates of a GPU."""
 
     def __init__(self, backend: Backend):
         self.bandwidth = copy_bandwidth(backend.device)

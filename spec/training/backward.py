@@ -145,8 +145,8 @@ class Pass:
     observe: Observe | None = None
     magnitudes: Callable | None = None  # what a backend has to find those of several arrays at once
     take: Callable[[str, Any], None] | None = None  # is handed the gradient of each parameter
-    gate: Callable | None = None  # what a backend has for `gate_gradients`
-    chunk: Callable | None = None  # and for `chunk_gradients`
+    gate: Callable | None = None  # the backend's own `gate_gradients`
+    chunk: Callable | None = None  # the backend's own `chunk_gradients`
     seen: list[str] = field(default_factory=list)
     largest: list[Any] = field(default_factory=list)  # magnitudes of the gradients seen, to be joined
     unmeasured: list[Any] = field(default_factory=list)  # the gradients seen since `measure`

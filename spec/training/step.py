@@ -52,7 +52,7 @@ class Metrics:
 
 
 class Alone:
-    """The exchange of a run that has one rank. Those of several have ``sums`` too, which take arrays one by one."""
+    """The exchange of a run that has one rank. That of several also has ``sums()``, to which arrays are added."""
 
     rank, ranks = 0, 1
 
@@ -220,7 +220,7 @@ def _train_step(run: Run, state: State, ids: np.ndarray, first: int, observe: Ob
 
 
 def one_pass(run, network, backward, exponents, ids, step, first, observe=None, take=None):
-    """Run some rows forward and backward; return the pass and the losses. ``take`` is handed each gradient at once."""
+    """Run some rows forward and backward; hand each gradient to ``take`` at once; return the pass and the losses."""
     ops, length = run.kernels, run.options.length
     read, target = (run.load(np.ascontiguousarray(part)) for part in (ids[:, :-1], ids[:, 1:]))
     tape: dict[tuple[str, str], Any] = {}

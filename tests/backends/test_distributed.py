@@ -1,4 +1,6 @@
-"""Ranks exchange arrays of any layout, in the narrowest width that holds every sum."""
+"""Ranks exchange arrays of any layout, in the narrowest width that holds every sum; children get variables."""
+
+import os
 
 import numpy as np
 import pytest
@@ -6,6 +8,8 @@ import torch
 
 from mamba_integer.backends import distributed
 from mamba_integer.backends.distributed import RankError, free_address, joined, launch
+from mamba_integer.backends.processors import cores, variables
+from mamba_integer.conformance.engine.workers import processes
 
 
 def test_arrays_of_any_layout_are_summed():
@@ -48,5 +52,22 @@ def exchange_ends(rank: int, address: str) -> None:
 
 
 def test_sums_travel_in_int32_exactly_where_they_fit():
+    before = dict(os.environ)
     with pytest.raises(RankError, match=f"summed {len(ENDS)} ends"):
         launch(2, exchange_ends, free_address())
+    assert dict(os.environ) == before
+
+
+def test_variables_of_children_are_put_back(monkeypatch):
+    monkeypatch.setenv("MAMBA_INTEGER_OLD", "1")
+    before = dict(os.environ)
+    with variables({"MAMBA_INTEGER_OLD": 2, "MAMBA_INTEGER_NEW": 3}):
+        assert (os.environ["MAMBA_INTEGER_OLD"], os.environ["MAMBA_INTEGER_NEW"]) == ("2", "3")
+    assert dict(os.environ) == before
+
+
+def test_a_pool_of_processes_leaves_the_environment_alone():
+    before = dict(os.environ)
+    with processes(1) as pool:
+        assert pool.submit(os.getenv, "NUMBA_NUM_THREADS").result(60) == str(max(2, cores()))
+    assert dict(os.environ) == before
