@@ -89,26 +89,26 @@ def processes(jobs: int, sharing: int = 0) -> Iterator[ProcessPoolExecutor]:
     threads = max(1, cores() // (sharing or jobs))
     racing = max(2, threads)  # with one thread no kernel could race
     numbers = {"NUMBA_NUM_THREADS": racing, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
-    with variables(numbers):
-        pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _serve)
-        try:
-            # Workers start one a call, and as deaf to Ctrl-C as we are; each hears again when it knows what to do then.
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _serve)
+    try:
+        # Workers start one a call, and as deaf to Ctrl-C as we are; each hears again when it knows what to do then.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        with variables(numbers):
             for _ in range(jobs):
                 pool.submit(int)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-            yield pool
-        finally:
-            running = workers(pool)
-            pool.shutdown(wait=False, cancel_futures=True)
-            for worker in running:
-                worker.terminate()
-            for worker in running:
-                worker.join(SECONDS_TO_END)
-                worker.kill()
-                # The pool's own thread may have been the one to hear of the end, and be about to note the exit code.
-                while worker.exitcode is None:
-                    worker.join(0.01)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        yield pool
+    finally:
+        running = workers(pool)
+        pool.shutdown(wait=False, cancel_futures=True)
+        for worker in running:
+            worker.terminate()
+        for worker in running:
+            worker.join(SECONDS_TO_END)
+            worker.kill()
+            # The pool's own thread may have been the one to hear of the end, and be about to note the exit code.
+            while worker.exitcode is None:
+                worker.join(0.01)
 
 
 def workers(pool: ProcessPoolExecutor) -> list[multiprocessing.Process]:
