@@ -246,7 +246,7 @@ def ranks_table(report: dict[str, Any]) -> str:
 def summary_table() -> str:
     """Return a few measured figures, each beside a peer from the same run."""
     head = ["| work | mamba-integer | peer | ratio | measured on |", "| --- | ---: | ---: | ---: | --- |"]
-    cpu, speed, study = result("model-cpu"), result("training-speed-h100"), result("learning-h100")
+    cpu, speed, study = result("model-cpu"), result("training-speed-gpu"), result("learning-gpu")
     ours, theirs = cpu["rows"]
     for stage in ("decode", "prefill"):
         values = ours[f"{stage}_tokens_per_second"], theirs[f"{stage}_tokens_per_second"]
@@ -257,7 +257,7 @@ def summary_table() -> str:
             values = integer["tokens_per_second"], row["tokens_per_second"]
             work = f"training step `{speed['config']}`, {row['rows']} x {row['length']}"
             head.append(compared(work, *values, row["name"], speed["devices"]["triton"]))
-    decoding = result("decode-base-h100")
+    decoding = result("decode-base-gpu")
     row = decoding["rows"][0]
     values = row["tokens_per_second"], row["op_by_op_tokens_per_second"]
     peer, device = "the same ops, one by one", decoding["devices"]["triton"]
@@ -286,19 +286,19 @@ def blocks() -> dict[str, dict[str, str]]:
     return {
         "README.md": {"summary": summary_table()},
         "benchmarks/README.md": {
-            "conformance-h100": conformance_table(*(result(f"conformance-{name}-h100") for name in GPU)),
-            "ops-h100": markdown(result("ops-h100")),
+            "conformance-gpu": conformance_table(*(result(f"conformance-{name}-gpu") for name in GPU)),
+            "ops-gpu": markdown(result("ops-gpu")),
             "ops-cpu": markdown(result("ops-cpu")),
             "model-cpu": model_table(result("model-cpu")),
-            "one-hash-h100": one_hash_table(result("one-hash-h100")),
+            "one-hash-gpu": one_hash_table(result("one-hash-gpu")),
             "one-hash-cpu": one_hash_table(result("one-hash-cpu")),
-            "training-speed-h100": training_speed_table(result("training-speed-h100")),
-            "learning-h100": learning_table(result("learning-h100")),
+            "training-speed-gpu": training_speed_table(result("training-speed-gpu")),
+            "learning-gpu": learning_table(result("learning-gpu")),
             "learning-cpu": learning_table(result("learning-cpu")),
             "transcripts-cpu": transcripts_table(result("transcripts-cpu")),
-            "transcripts-h200": transcripts_table(*(result(f"transcripts-{name}-h200") for name in ("verse", "base"))),
-            "decode-h100": decode_table(*(result(f"decode-{name}-h100") for name in ("base", "verse"))),
-            "ranks-h200": ranks_table(result("ranks-h200")),
+            "transcripts-gpu": transcripts_table(*(result(f"transcripts-{name}-gpu") for name in ("verse", "base"))),
+            "decode-gpu": decode_table(*(result(f"decode-{name}-gpu") for name in ("base", "verse"))),
+            "ranks-gpu": ranks_table(result("ranks-gpu")),
             "circuits-cpu": circuits_table(result("circuits-cpu")),
             "lookup-circuits-cpu": lookup_table(result("lookup-circuits-cpu")),
         },
