@@ -223,8 +223,8 @@ def chunk_scan_table(report: dict[str, Any]) -> str:
         head.append("| " + " | ".join(map(str, [row["work"], *cells, f"{row['microseconds']:,.1f}"])) + " |")
     note = (
         f"{report['devices']['triton']}, specification {report['spec_version']}, {report['date'][:10]}, commit "
-        f"{report['commit'][:10]}; every integer was equal to Torch's at small sizes before anything was timed. Kernels "
-        "of a CUDA graph, cache cold. Gradients have 16 bits."
+        f"{report['commit'][:10]}; every integer of small sizes was equal to Torch's before anything was timed. "
+        "Kernels of a CUDA graph, cache cold. Gradients have 16 bits."
     )
     return "\n".join([*head, "", note])
 
