@@ -46,6 +46,7 @@ from .norm_backward import *
 from .optimizer import *
 from .packing import *
 from .primitives import *
+from .replay import *
 from .residual import *
 from .residual_backward import *
 from .rotation import *

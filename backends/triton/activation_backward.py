@@ -89,8 +89,8 @@ def gate_gradients(dy, x, z, dtype, f, x_shift, z_shift):
     gradients = tuple(torch.empty(a.shape, dtype=dtype, device=a.device) for a in (x, z))
     z, distance = rows(z)
     shape = dict(distance=distance, WIDTH=max(x.shape[-1:], default=1), NARROW=dtype == torch.int16)
-    shifts = dict(f=f, x_shift=x_shift, z_shift=z_shift)
-    return elementwise(silu_gate_backward_kernel, gradients, dy, x, strided=(z,), **shifts, **shape)
+    shifts = f, x_shift, z_shift
+    return elementwise(silu_gate_backward_kernel, gradients, dy, x, strided=(z,), integers=shifts, **shape)
 
 
 @triton.jit(do_not_specialize=["f", "x_shift", "z_shift"])
@@ -122,8 +122,8 @@ def silu_gate_backward_kernel(
     dx = integers.saturate(integers.shift_round(dy * (z * gate), shift), 32)
     dz = integers.saturate(integers.shift_round(dy * (x * slope), shift), 32)
     if NARROW:
-        dx = passed(integers.saturate(integers.shift_even(dx, x_shift.to(tl.int64)), 16), x, 32767)
-        dz = integers.saturate(integers.shift_even(dz, z_shift.to(tl.int64)), 16)
+        dx = passed(integers.saturate(integers.shift_even(dx, integers.scalar(x_shift).to(tl.int64)), 16), x, 32767)
+        dz = integers.saturate(integers.shift_even(dz, integers.scalar(z_shift).to(tl.int64)), 16)
     tl.store(dx_pointer + offset, dx.to(dx_pointer.dtype.element_ty), mask=mask)
     tl.store(dz_pointer + offset, dz.to(dz_pointer.dtype.element_ty), mask=mask)
 

@@ -22,6 +22,7 @@ COMPILED: dict[tuple, tuple[CompiledKernel, tuple, Any]] = {}
 def launch(kernel, programs, results, inputs, *integers, strided=(), **constants):
     """Run a kernel's programs on fresh results, inputs of any layout (or None), and integers.
 
+    An integer may be a tensor that holds it, for kernels that take it through `integers.scalar`.
     The ``strided`` inputs come after the others and as they are: of `rows`, whose distance is one of the constants.
 
     Raises
@@ -94,6 +95,12 @@ def rows(array):
     return array.contiguous(), size
 
 
+def table(rows, device):
+    """Return rows of integers as int64 on a device; on the way there, nobody waits for it."""
+    held = torch.tensor(rows)
+    return held if device.type == "cpu" else held.pin_memory().to(device, non_blocking=True)
+
+
 def words(array):
     """Return an int8 array, of a multiple of four elements, as the int32 words of its bytes."""
     flat = array.contiguous().view(-1)
@@ -102,12 +109,12 @@ def words(array):
     return flat.view(torch.int32)
 
 
-def elementwise(kernel, result, *inputs, strided=(), **constants):
-    """Run ``kernel(result, *inputs, size, constants, BLOCK)`` once for each block of the flattened result.
+def elementwise(kernel, result, *inputs, strided=(), integers=(), **constants):
+    """Run ``kernel(result, *inputs, size, *integers, constants, BLOCK)`` once for each block of the flattened result.
 
     Several results, all of one size, come as a tuple.
     """
     results = result if isinstance(result, tuple) else (result,)
     size = results[0].numel()
-    launch(kernel, ceil_div(size, BLOCK), results, inputs, size, strided=strided, **constants, BLOCK=BLOCK)
+    launch(kernel, ceil_div(size, BLOCK), results, inputs, size, *integers, strided=strided, **constants, BLOCK=BLOCK)
     return result

@@ -13,7 +13,7 @@ from mamba_integer.spec import ops
 from mamba_integer.spec.contract import implements
 from mamba_integer.spec.ops.linear_backward import ternary_linear_backward_widths
 
-from . import hopper_gradient, hopper_product
+from . import hopper_gradient, hopper_product, integers
 from .instructions import has_little_room
 from .launch import launch
 from .ternary_product import below_30_bits, dealt, product, scale_of, scale_sum, tile_of
@@ -36,14 +36,18 @@ def ternary_linear_backward(dy, w, *, K, num, shift):
     if not dx.numel():
         return dx
     turned, sums = turn_packed(w, K)
-    if dy.dtype == torch.int8:
+    in_memory = isinstance(shift, torch.Tensor)
+    if dy.dtype == torch.int8 and not in_memory:
         none = torch.zeros(dy.shape[:-1], dtype=torch.int32, device=dy.device)
         return product(dy, none, turned, num, shift)
     limbs = torch.empty((2, rows, depth), dtype=torch.int8, device=dy.device)
     launch(split_kernel, triton.cdiv(rows * depth, 1024), (limbs,), (dy,), rows * depth, BLOCK=1024)
     if rows >= LARGE_TILE["ROWS"] and hopper_product.suits(depth):
-        fits = below_30_bits(ternary_linear_backward_widths, N=depth, num=num, shift=shift)
-        scale = (*scale_of(num, shift), fits)
+        if in_memory:
+            scale = num, shift, False
+        else:
+            fits = below_30_bits(ternary_linear_backward_widths, N=depth, num=num, shift=shift)
+            scale = (*scale_of(num, shift), fits)
         hopper_product.product_of_limbs(dx, limbs, sums, dealt(turned), *scale, **HOPPER_TILE)
         return dx
     tile = LARGE_TILE if rows >= LARGE_TILE["ROWS"] else SMALL_TILE
@@ -156,6 +160,7 @@ def two_limbs_kernel(
         high_sum = tl.dot(tl.load(high_tile + 4 * start, mask=inside, other=0), digits, high_sum, out_dtype=tl.int32)
         low_sum = tl.dot(tl.load(low_tile + 4 * start, mask=inside, other=0), digits, low_sum, out_dtype=tl.int32)
     sums = tl.load(sums_pointer + n, mask=n < columns, other=0)
+    shift = integers.scalar(shift)
     # A part may wrap; the whole fits int32.
     accumulator = high_sum * 256 + (low_sum + 128 * sums[None, :])
     half = (tl.full([], 1, tl.int64) << shift) >> 1

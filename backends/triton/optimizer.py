@@ -10,7 +10,7 @@ from mamba_integer.spec.ops import optimizer as golden
 
 from . import integers
 from .gradient import TYPES, pointer_at, programs_per_array, reduce
-from .launch import BLOCK, aligned, ceil_div, elementwise, launch
+from .launch import BLOCK, aligned, ceil_div, elementwise, launch, table
 
 VOTES = tl.constexpr(golden.VOTES)
 FEWEST_BITS = tl.constexpr(golden.FEWEST_BITS)
@@ -82,10 +82,10 @@ def lion_updates(arrays, parameters):
         kinds.setdefault(g.dtype, []).append((line, held))
     constants = dict(MOMENTUM_BITS=golden.MOMENTUM_BITS, LAG_SHIFT=golden.LAG_SHIFT, SHARE_BITS=golden.SHARE_BITS)
     for dtype, members in kinds.items():
-        table = torch.tensor([line for line, _ in members]).to(device)
+        rows = table([line for line, _ in members], device)
         programs = programs_per_array((held[0] for _, held in members), BLOCK)
-        shape = dict(TYPE=TYPES[dtype], COLUMNS=table.shape[1], PROGRAMS=programs, BLOCK=BLOCK)
-        launch(lion_updates_kernel, programs * len(members), (clipped,), (table,), **shape, **constants)
+        shape = dict(TYPE=TYPES[dtype], COLUMNS=rows.shape[1], PROGRAMS=programs, BLOCK=BLOCK)
+        launch(lion_updates_kernel, programs * len(members), (clipped,), (rows,), **shape, **constants)
     return *(list(part) for part in zip(*results, strict=True)), list(clipped.split(1))
 
 

@@ -16,7 +16,7 @@ from ..model.config import MAMBA1, ModelConfig
 from ..ops.optimizer import GRADIENT_EXPONENT
 from ..ops.ssd_chunk_backward import gradient_bits
 
-RESIDUAL_EXPONENT = 24
+RESIDUAL, RESIDUAL_EXPONENT = "residual", 24
 LOGITS_EXPONENT = 15
 FIRST_EXPONENT = 14
 NARROWING_SHIFT = 31  # the largest of the ops that narrow gradients to int16
@@ -43,6 +43,11 @@ class ExponentError(ArithmeticError):
 def operands(layer: str) -> tuple[str, str]:
     """Return the names of a ternary layer's two narrowed gradients: for its weights and for its input."""
     return f"{layer}.weight", f"{layer}.input"
+
+
+def through_norm(name: str) -> str:
+    """Return the name of the shift of a gradient on its way through a norm to the residual stream."""
+    return f"{name}.norm"
 
 
 def is_operand(name: str) -> bool:
@@ -97,7 +102,8 @@ class Exponents:
     def normalised(self, name: str, raw: int) -> None:
         """Settle the gradient of a norm's result, no farther from the residual stream's than the norm's shifts lead."""
         low, high = (RESIDUAL_EXPONENT + exponent for exponent in NORM_EXPONENTS)
-        self.settle(name, {name: raw}, min(LARGEST_SHIFT, raw - low), high)
+        used = self.settle(name, {name: raw}, min(LARGEST_SHIFT, raw - low), high)
+        self.shifts[through_norm(name)] = used - RESIDUAL_EXPONENT
 
     def linear(self, layer: str, exponent: int, scale: Mapping[str, int]) -> int:
         """Settle the operands of a ternary layer backwards; return the exponent of its product before the shift."""
@@ -151,7 +157,12 @@ class Pass:
     largest: list[Any] = field(default_factory=list)  # magnitudes of the gradients seen, to be joined
     unmeasured: list[Any] = field(default_factory=list)  # the gradients seen since `measure`
     gradients: dict[str, Any] = field(default_factory=dict)
-    scales: dict[str, int] = field(default_factory=dict)  # the gradients' exponents, but for a constant of each
+    sources: dict[str, str] = field(default_factory=dict)  # the gradient whose exponent a parameter's gradient has
+
+    @property
+    def scales(self) -> dict[str, int]:
+        """The exponents of the parameters' gradients, but for a constant of each."""
+        return {name: self.exponents.used[source] for name, source in self.sources.items()}
 
     def see(self, name: str, array: Any) -> Any:
         self.seen.append(name)
@@ -165,8 +176,8 @@ class Pass:
         self.largest += largest_magnitudes(self.ops, self.magnitudes, self.unmeasured)
         self.unmeasured.clear()
 
-    def note(self, name: str, gradient: Any, scale: int) -> None:
-        self.gradients[name], self.scales[name] = gradient, scale
+    def note(self, name: str, gradient: Any, source: str) -> None:
+        self.gradients[name], self.sources[name] = gradient, source
         if self.take:
             self.take(name, gradient)
         if self.observe:
@@ -182,7 +193,7 @@ class Pass:
         weight_operand, input_operand = operands(layer)
         bits = self.exponents.bits
         gradient = self.ops.ternary_linear_backward_weight(self.rounded(weight_operand, dy, e), q, bits=bits)
-        self.note(layer, gradient, self.exponents.used[weight_operand])
+        self.note(layer, gradient, weight_operand)
         if bits < 16:
             dy = self.rounded(input_operand, dy, self.zeros_like(e))
         parameters = {"K": q.shape[-1], "num": scale["num"], "shift": self.exponents.shifts[shift]}
@@ -198,9 +209,6 @@ class BlockBackward:
 
     def name(self, name: str) -> str:
         return f"{self.block.label}.{name}"
-
-    def used(self, name: str) -> int:
-        return self.exponents.used[self.name(name)]
 
     def shift(self, name: str) -> int:
         return self.exponents.shifts[self.name(name)]
@@ -255,14 +263,14 @@ class BlockBackward:
         d_conv = ops.squareplus_backward(run.see(self.name("x"), dx), conv, **f.squareplus)
         before = (xz[..., :inner], weights["conv_weight"], weights["conv_bias"], state[self.name("conv")])
         d_in, d_kernel, d_bias = ops.causal_conv1d_backward(d_conv, *before, **f.conv)
-        run.note(self.name("conv_weight"), d_kernel, self.used("x"))
-        run.note(self.name("conv_bias"), d_bias, self.used("x"))
+        run.note(self.name("conv_weight"), d_kernel, self.name("x"))
+        run.note(self.name("conv_bias"), d_bias, self.name("x"))
         d_xz = run.see(self.name("xz"), run.join([self.narrow(run, d_in, "conv"), dz], -1))
         d_u = self.linear(run, "in_proj", "u", d_xz, *ops.norm_quantize(r, weights["norm"], **f.norm))
         d_u = run.see(self.name("u"), d_u)
-        e = self.used("u") - RESIDUAL_EXPONENT
+        e = self.shift(through_norm("u"))
         dr, d_gain = ops.bitshift_norm_backward(r, weights["norm"], d_u, dr, b=f.mantissa, e=e)
-        run.note(self.name("norm"), d_gain, self.used("u"))
+        run.note(self.name("norm"), d_gain, self.name("u"))
         return dr
 
     def linear(self, run: Pass, layer: str, shift: str, dy: Any, q: Any, e: Any) -> Any:
@@ -277,7 +285,7 @@ class BlockBackward:
         """Run the scan backwards and note the gradient of the skip; return the other gradients."""
         parameters = {**parameters, "s_x": self.shift("x"), "s_b": self.shift("b"), "s_c": self.shift("c")}
         *gradients, d_skip, _ = op(dy, *arrays, run.zeros_like(arrays[-1]), **parameters)
-        run.note(self.name("skip"), d_skip, self.used("scan"))
+        run.note(self.name("skip"), d_skip, self.name("scan"))
         return gradients
 
     def mix(self, run: Pass, tape: Tape, state: Mapping[str, Any], dy: Any) -> Any:
@@ -316,7 +324,7 @@ class Mamba1Backward(BlockBackward):
         parameters = {name: scan[name] for name in ("k", "n_max", "s_v", "s_h", "convex")}
         parameters |= {"s_g": STATE_SHIFT, "s_w": scan["k"], "s_n": self.shift("modulation")}
         dx, d_modulation, d_decay, db, dc = self.scan(run, run.ops.selective_scan_backward, dy, before, parameters)
-        run.note(self.name("decay"), d_decay, self.used("scan"))
+        run.note(self.name("decay"), d_decay, self.name("scan"))
         d_modulation = run.see(self.name("modulation"), self.narrow(run, d_modulation))
         rows = run.ops.quantize_rows(projected[..., :rank])
         d_low = self.linear(run, "dt_proj", "dt", d_modulation, *rows)
@@ -348,7 +356,7 @@ class Mamba2Backward(BlockBackward):
         dx, dn, db, dc = self.scan(run, chunk_scan, dy.reshape(*split), before, parameters)
         modulated = (dn.reshape(*dn.shape, 1), weights["decay"], projected[..., :heads])
         d_decay, d_low = run.ops.decay_modulate_backward(*modulated, **f.chunk_decay, s_n=0)
-        run.note(self.name("decay"), d_decay, self.used("projected"))
+        run.note(self.name("decay"), d_decay, self.name("projected"))
         mixtures = (self.mixture(run, gradient, q) for gradient, q in ((db, b), (dc, c)))
         d_projected = run.join([self.narrow(run, d_low), *mixtures], -1)
         return self.read(run, x, dx.reshape(*x.shape), d_projected)
@@ -375,6 +383,7 @@ class NetworkBackward:
 
     def __init__(self, network: Network, exponents: Exponents):
         self.network, self.exponents = network, exponents
+        exponents.used[RESIDUAL] = RESIDUAL_EXPONENT
         raw = exponents.linear(HEAD, LOGITS_EXPONENT, network.head_scale)
         exponents.normalised("head.u", raw)
         self.blocks = [block_backward(block, exponents) for block in network.blocks]
@@ -386,13 +395,13 @@ class NetworkBackward:
         norm, r = weights["norm"], streams.pop()
         rows = ops.norm_quantize(r, norm, **f.norm)
         d_u = run.linear(HEAD, "head.u", weights["head"], self.network.head_scale, d_logits, *rows)
-        e = self.exponents.used["head.u"] - RESIDUAL_EXPONENT
+        e = self.exponents.shifts[through_norm("head.u")]
         none = run.zeros_like(r)
         dr, d_gain = ops.bitshift_norm_backward(r, norm, run.see("head.u", d_u), none, b=f.mantissa, e=e)
-        run.note("norm", d_gain, self.exponents.used["head.u"])
+        run.note("norm", d_gain, "head.u")
         run.measure()
         for backward, before in zip(reversed(self.blocks), reversed(streams), strict=True):
             dr = backward(run, tape, before, state, dr)
             run.measure()
         table = weights["embedding"]
-        run.note("embedding", ops.embedding_backward(ids, dr, V=table.shape[0]), RESIDUAL_EXPONENT)
+        run.note("embedding", ops.embedding_backward(ids, dr, V=table.shape[0]), RESIDUAL)

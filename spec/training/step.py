@@ -27,6 +27,7 @@ from .options import Options
 from .proof import prove_step
 
 FIRST_MOMENTUM_EXPONENT = 60
+TOKENS, STEP = ("read", "target"), "step"  # of what `whole_pass` takes
 LOSS_BITS = 16
 
 
@@ -99,6 +100,13 @@ class Run:
     def at_once(self, name: str) -> Callable | None:
         """Return what the backend has to run an op on many arrays at once, if it has such."""
         return getattr(getattr(self.ops, "ops", self.ops), name, None)
+
+    def replay(self, rows: int, first: int) -> Callable | None:
+        """Return what a backend has to compute `whole_pass` again and again, for batches of one pass and one rank."""
+        replayed = self.at_once("replayed")
+        if not replayed or rows > self.micro_batch or self.exchange.ranks > 1:
+            return None
+        return self.once(("pass", rows, first), lambda: replayed(partial(whole_pass, self, first)))
 
     @cached_property
     def masters(self) -> dict[str, Master]:
@@ -207,10 +215,21 @@ def check_ids(run: Run, ids: np.ndarray, first: int) -> None:
 
 
 def _train_step(run: Run, state: State, ids: np.ndarray, first: int, observe: Observe | None) -> tuple[State, Metrics]:
-    network = Network(run.config, run.formats, run.kernels, project(run.kernels, state.masters, run.masters))
+    weights: dict[str, Any] = {}
+    network = Network(run.config, run.formats, run.kernels, weights)
     exponents = Exponents(state.gradient_exponents, run.options.gradient_bits)
     backward = NetworkBackward(network, exponents)
     sums = BatchSums(run)
+    replay = None if observe else run.replay(len(ids), first)
+    if replay:
+        arrays = {**state.masters, **dict(zip(TOKENS, tokens(run, ids), strict=True))}
+        backward_pass, losses = replay(arrays, {**exponents.shifts, STEP: state.step})
+        backward_pass.exponents = exponents
+        for name, gradient in backward_pass.gradients.items():
+            sums.take(name, gradient)
+        sums.add(backward_pass, losses)
+        return update(run, state, exponents, sums)
+    weights |= project(run.kernels, state.masters, run.masters)
     for start in range(0, len(ids), run.micro_batch):
         rows = ids[start : start + run.micro_batch]
         sums.last = start + run.micro_batch >= len(ids)
@@ -219,19 +238,44 @@ def _train_step(run: Run, state: State, ids: np.ndarray, first: int, observe: Ob
     return update(run, state, exponents, sums)
 
 
+def whole_pass(run: Run, first: int, arrays: Mapping[str, Any], integers: Mapping[str, Any]) -> tuple[Pass, Any]:
+    """Run a whole batch forward and backward: a function of arrays and of integers that are but parameters of ops.
+
+    ``arrays`` are the masters and the tokens, ``integers`` the shifts of `Exponents` and the number of the step.
+    """
+    masters = {name: arrays[name] for name in run.masters}
+    network = Network(run.config, run.formats, run.kernels, project(run.kernels, masters, run.masters))
+    bits = run.options.gradient_bits
+    exponents = Exponents({name: first_exponent(name, bits) for name in run.gradient_names}, bits)
+    backward = NetworkBackward(network, exponents)
+    exponents.shifts = dict(integers)
+    read, target = (arrays[name] for name in TOKENS)
+    return tokens_pass(run, network, backward, exponents, read, target, integers[STEP], first)
+
+
 def one_pass(run, network, backward, exponents, ids, step, first, observe=None, take=None):
     """Run some rows forward and backward; hand each gradient to ``take`` at once; return the pass and the losses."""
-    ops, length = run.kernels, run.options.length
+    return tokens_pass(run, network, backward, exponents, *tokens(run, ids), step, first, observe, take)
+
+
+def tokens(run: Run, ids: np.ndarray) -> tuple[Any, Any]:
+    """Return the tokens that a batch reads and those that it predicts, as the backend's arrays."""
     read, target = (run.load(np.ascontiguousarray(part)) for part in (ids[:, :-1], ids[:, 1:]))
+    return read, target
+
+
+def tokens_pass(run, network, backward, exponents, read, target, step, first, observe=None, take=None):
+    """Do what `one_pass` does, with the backend's arrays of tokens."""
+    ops, (rows, length) = run.kernels, read.shape
     tape: dict[tuple[str, str], Any] = {}
-    rotation, start = run.rotation(len(ids), length), run.start(len(ids))
+    rotation, start = run.rotation(rows, length), run.start(rows)
 
     def keep(layer: str, name: str, array: Any) -> None:
         tape[layer, name] = array
         if observe:
             observe(layer, name, array)
 
-    logits, _ = network(Call(True, rotation, run.fill(len(ids)), keep), read, start)
+    logits, _ = network(Call(True, rotation, run.fill(rows), keep), read, start)
     rounding = {"seed": run.options.seed, "step": step, "first": first * length}
     f = run.formats.activation
     losses = ops.cross_entropy_pow2(logits, target, f=f)
