@@ -8,7 +8,7 @@ from mamba_integer.spec import ops, philox
 from mamba_integer.spec.contract import implements
 
 from . import integers
-from .launch import ALIGNMENT_BYTES, aligned, ceil_div, elementwise, launch, table
+from .launch import ALIGNMENT_BYTES, aligned, ceil_div, elementwise, launch, replays, table
 from .philox import key_pattern, philox_words
 
 ALIGNMENT = tl.constexpr(ALIGNMENT_BYTES)
@@ -75,7 +75,7 @@ def largest_magnitude_kernel(y_pointer, x_pointer, size, SHARE: tl.constexpr, BL
 def largest_magnitudes(arrays):
     """Return `largest_magnitude` of each array, joined: one launch for all arrays of a type."""
     result = torch.zeros(len(arrays), dtype=torch.int64, device=arrays[0].device)
-    if result.is_cuda and torch.cuda.is_current_stream_capturing():  # which no table from the host can join
+    if replays():  # a graph has no table from the host
         for place, array in zip(result.split(1), arrays, strict=True):
             fold(largest_magnitude_kernel, place, array)
         return result

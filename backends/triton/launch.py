@@ -5,6 +5,7 @@ has room for 2**31 - 1 programs, the other two for 65,535: so a kernel numbers i
 """
 
 import contextlib
+import contextvars
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ BLOCK = 1024
 MOST_PROGRAMS = (1 << 31) - 1
 ALIGNMENT_BYTES = 16  # of the widest load
 ON_CPU = -1  # the device number of a tensor there
+_REPLAYS = contextvars.ContextVar("replays", default=False)
 COMPILED: dict[tuple, tuple[CompiledKernel, tuple, Any]] = {}
 
 
@@ -43,6 +45,20 @@ def launch(kernel, programs, results, inputs, *integers, strided=(), **constants
     else:  # Triton launches on the current device, wherever the arrays are
         with torch.cuda.device(device):
             launch_compiled(kernel, programs, device, arguments, constants)
+
+
+def replays() -> bool:
+    """Return whether what is launched may be replayed: then nothing comes from the host but what is there already."""
+    return _REPLAYS.get()
+
+
+@contextlib.contextmanager
+def replayable():
+    token = _REPLAYS.set(True)
+    try:
+        yield
+    finally:
+        _REPLAYS.reset(token)
 
 
 def launch_compiled(kernel, programs, device, arguments, constants):

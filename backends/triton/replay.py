@@ -6,11 +6,12 @@ was captured, so that new ones are copied there. Integers that change from call 
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 
-from .launch import table
+from .launch import replayable, table
 
 PITCH = 4  # of int32 integers in memory: each starts where the widest load may
 
@@ -31,16 +32,14 @@ class Replay:
     def __call__(self, arrays: Mapping[str, torch.Tensor], integers: Mapping[str, int]) -> Any:
         """Return the function's result for these arrays, all on one device, and these integers of 32 bits."""
         device = next(iter(arrays.values())).device
-        if device.type != "cuda":
-            self.put(arrays, integers)
-            return self.function(self.arrays, self.integers)
-        with torch.cuda.device(device):
+        on_cuda = device.type == "cuda"
+        with replayable(), torch.cuda.device(device) if on_cuda else nullcontext():
             known = bool(self.arrays)
             self.put(arrays, integers)
-            if not known:  # kernels are compiled and loaded, for which a capture has no room
+            if not (known and on_cuda):  # the first call compiles and loads kernels, for which a capture has no room
                 return self.function(self.arrays, self.integers)
             if self.graph is None:
-                self.capture()
+                self.graph, self.result = self.captured()
             self.graph.replay()
         return self.result
 
@@ -54,10 +53,12 @@ class Replay:
         torch._foreach_copy_(list(self.arrays.values()), [arrays[name] for name in self.arrays])
         self.memory[:, 0].copy_(table([integers[name] for name in self.integers], self.memory.device))
 
-    def capture(self) -> None:
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
-            self.result = self.function(self.arrays, self.integers)
+    def captured(self) -> tuple[torch.cuda.CUDAGraph, Any]:
+        """Return a graph of the function, and the result that each replay fills anew."""
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            result = self.function(self.arrays, self.integers)
+        return graph, result
 
 
 __all__ = ["replayed"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from ..model.blocks import HEAD, Block, Mamba1Block, Network, Observe
+from ..model.blocks import HEAD, Block, Mamba1Block, Network, Observe, in_rows
 from ..model.config import MAMBA1, ModelConfig
 from ..ops.optimizer import GRADIENT_EXPONENT
 from ..ops.ssd_chunk_backward import gradient_bits
@@ -368,8 +368,9 @@ class Mamba2Backward(BlockBackward):
             return gradient
         # The rotation floors: in units far below the gradient's, that moves nothing.
         fine = run.ops.residual_add(run.zeros_like(gradient), gradient, num=1 << ROTATION_BITS, shift=0)
-        rows = fine.reshape(1, rotation[0].shape[0], gradient.shape[-1])
-        turned = run.ops.rope_inverse(rows, *rotation, s=self.formats.rotation).reshape(*gradient.shape)
+        turned = run.ops.rope_inverse(in_rows(fine, rotation), *rotation, s=self.formats.rotation).reshape(
+            *gradient.shape
+        )
         return run.ops.round_to_int16(turned, shift=ROTATION_BITS)
 
 

@@ -140,13 +140,13 @@ class Run:
             ("start", batch), lambda: {n: self.load(np.zeros(f.shape, f.dtype)) for n, f in formats().items()}
         )
 
-    def rotation(self, batch: int, length: int) -> tuple[Any, ...] | None:
-        """Return the coefficients of every row and position, as the model takes them."""
+    def rotation(self, length: int) -> tuple[Any, ...] | None:
+        """Return the coefficients of every position, as the model takes them for rows from their start."""
         if not (self.config.rotate and MAMBA2 in self.config.kinds):
             return None
-        positions, pairs = np.tile(np.arange(length), batch), self.config.mamba2_d_state // 2
+        positions, pairs = np.arange(length), self.config.mamba2_d_state // 2
         make = lambda: tuple(map(self.load, rotations(positions, pairs, self.formats.rotation)))  # noqa: E731
-        return self.once(("rotation", batch, length), make)
+        return self.once(("rotation", length), make)
 
     def fill(self, batch: int) -> Any:
         """Return the open chunks of sequences that have read nothing."""
@@ -268,7 +268,7 @@ def tokens_pass(run, network, backward, exponents, read, target, step, first, ob
     """Do what `one_pass` does, with the backend's arrays of tokens."""
     ops, (rows, length) = run.kernels, read.shape
     tape: dict[tuple[str, str], Any] = {}
-    rotation, start = run.rotation(rows, length), run.start(rows)
+    rotation, start = run.rotation(length), run.start(rows)
 
     def keep(layer: str, name: str, array: Any) -> None:
         tape[layer, name] = array
