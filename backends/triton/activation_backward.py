@@ -25,6 +25,15 @@ def round_ratio(a, b):
     return quotient + tl.where(rest >= b, 1, 0) - tl.where(rest < 0, 1, 0)
 
 
+@triton.jit
+def squareplus_gradient(dy, x, f, offset):
+    """Return the gradient of squareplus of int32 x, as int64."""
+    root = integers.isqrt(x * x + (4 << (2 * f)))
+    total = x + root
+    slope = tl.where((total >> 1) - offset > 32767, 0, round_ratio(total << 14, root))
+    return integers.shift_round(dy.to(tl.int64) * slope, 15)
+
+
 @implements(ops.squareplus_backward)
 def squareplus_backward(dy, x, *, f, offset):
     dx = torch.empty(x.shape, dtype=torch.int32, device=x.device)
@@ -37,11 +46,7 @@ def squareplus_backward_kernel(dx_pointer, dy_pointer, x_pointer, size, f, offse
     mask = index < size
     dy = tl.load(dy_pointer + index, mask=mask, other=0)
     x = tl.load(x_pointer + index, mask=mask, other=0).to(tl.int32)
-    root = integers.isqrt(x * x + (4 << (2 * f)))
-    total = x + root
-    slope = tl.where((total >> 1) - offset > 32767, 0, round_ratio(total << 14, root))
-    dx = integers.shift_round(dy.to(tl.int64) * slope, 15)
-    tl.store(dx_pointer + index, dx.to(tl.int32), mask=mask)
+    tl.store(dx_pointer + index, squareplus_gradient(dy, x, f, offset).to(tl.int32), mask=mask)
 
 
 @implements(ops.sigmoid_gate_backward)

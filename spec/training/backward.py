@@ -137,6 +137,20 @@ def chunk_gradients(ops: Any, at_once: Callable | None, dy: Any, x: Any, *arrays
     return ops.saturate_backward(dx, x, shift=0), *others
 
 
+def conv_gradients(
+    ops: Any, at_once: Callable | None, join: Callable, dy: Any, conv: Any, before: tuple, dz: Any, **rule: Any
+) -> tuple[Any, Any, Any]:
+    """Return the gradients of x and z, joined and in 16 bits, of the convolution's taps and of its bias.
+
+    ``before`` is what the convolution took, ``rule`` its parameters, those of squareplus and the shift to 16 bits.
+    """
+    squareplus, s, shift = rule["squareplus"], rule["s"], rule["shift"]
+    if at_once:
+        return at_once(dy, *before, dz, **squareplus, s=s, shift=shift)
+    dx, *others = ops.causal_conv1d_backward(ops.squareplus_backward(dy, conv, **squareplus), *before, s=s)
+    return join([ops.round_to_int16(dx, shift=shift), dz], -1), *others
+
+
 @dataclass
 class Pass:
     """One backward pass over some rows of a batch: its ops and constants, the largest magnitudes and the results."""
@@ -153,6 +167,7 @@ class Pass:
     take: Callable[[str, Any], None] | None = None  # is handed the gradient of each parameter
     gate: Callable | None = None  # the backend's own `gate_gradients`
     chunk: Callable | None = None  # the backend's own `chunk_gradients`
+    conv: Callable | None = None  # the backend's own `conv_gradients`
     seen: list[str] = field(default_factory=list)
     largest: list[Any] = field(default_factory=list)  # magnitudes of the gradients seen, to be joined
     unmeasured: list[Any] = field(default_factory=list)  # the gradients seen since `measure`
@@ -260,12 +275,13 @@ class BlockBackward:
         dy, dz = gate_gradients(ops, run.gate, d_gated, y, xz[..., inner:], f=f.activation, **shifts)
         dy = run.see(self.name("scan"), dy)
         dx = self.mix(run, tape, state, dy)
-        d_conv = ops.squareplus_backward(run.see(self.name("x"), dx), conv, **f.squareplus)
+        dx = run.see(self.name("x"), dx)
         before = (xz[..., :inner], weights["conv_weight"], weights["conv_bias"], state[self.name("conv")])
-        d_in, d_kernel, d_bias = ops.causal_conv1d_backward(d_conv, *before, **f.conv)
+        rule = {"squareplus": f.squareplus, **f.conv, "shift": self.shift("conv")}
+        d_xz, d_kernel, d_bias = conv_gradients(ops, run.conv, run.join, dx, conv, before, dz, **rule)
         run.note(self.name("conv_weight"), d_kernel, self.name("x"))
         run.note(self.name("conv_bias"), d_bias, self.name("x"))
-        d_xz = run.see(self.name("xz"), run.join([self.narrow(run, d_in, "conv"), dz], -1))
+        d_xz = run.see(self.name("xz"), d_xz)
         d_u = self.linear(run, "in_proj", "u", d_xz, *ops.norm_quantize(r, weights["norm"], **f.norm))
         d_u = run.see(self.name("u"), d_u)
         e = self.shift(through_norm("u"))
@@ -277,9 +293,9 @@ class BlockBackward:
         constants = (self.block.weights[layer], self.block.scales[layer])
         return run.linear(self.name(layer), self.name(shift), *constants, dy, q, e)
 
-    def narrow(self, run: Pass, gradient: Any, shift: str | None = None) -> Any:
-        """Return a gradient of 32 bits in 16, shifted if its op didn't."""
-        return run.ops.round_to_int16(gradient, shift=self.shift(shift) if shift else 0)
+    def narrow(self, run: Pass, gradient: Any) -> Any:
+        """Return a gradient of 32 bits, shifted by its op, in 16."""
+        return run.ops.round_to_int16(gradient, shift=0)
 
     def scan(self, run: Pass, op: Callable, dy: Any, arrays: tuple[Any, ...], parameters: Mapping[str, int]):
         """Run the scan backwards and note the gradient of the skip; return the other gradients."""

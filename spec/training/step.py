@@ -282,7 +282,7 @@ def tokens_pass(run, network, backward, exponents, read, target, step, first, ob
     stream = len(run.streams)
     d_logits = ops.cross_entropy_pow2_backward(logits, target, f=f, stream=stream, **rounding)
     constants = exponents, rounding, run.streams, rotation, observe, run.at_once("largest_magnitudes"), take
-    fused = {"gate": run.at_once("narrow_gate_gradients"), "chunk": run.at_once("narrow_chunk_gradients")}
+    fused = {name: run.at_once(f"narrow_{name}_gradients") for name in ("gate", "chunk", "conv")}
     backward_pass = Pass(ops, run.join, run.zeros_like, *constants, **fused)
     backward(backward_pass, tape, read, start, d_logits)
     return backward_pass, losses
