@@ -8,6 +8,8 @@ It sees NumPy arrays, unless it also has ``from_numpy(array, device)`` and ``to_
 ``narrow_chunk_gradients``, likewise `ssd_chunk_scan_backward` with dx after `saturate_backward`,
 ``narrow_conv_gradients(dy, x, w, bias, state, dz, f, offset, s, shift)``, which is `squareplus_backward` at the
 convolution's result, `causal_conv1d_backward` and `round_to_int16`, joined with dz,
+``rounded_weight_gradient(dy, q, e, ...)``, which is `stochastic_round_rows` and `ternary_linear_backward_weight` and
+returns also the largest magnitude in between,
 ``replayed(function)``, which returns what computes ``function(arrays, integers)`` again and again, and
 ``lion_updates(arrays, parameters)``, which runs `lion_update` on tuples of arrays with a dict of parameters each and
 returns the lists of its three results. It may implement a subset of the ops.

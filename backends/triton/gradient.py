@@ -172,6 +172,15 @@ def stochastic_round_rows(x, e, *, shift, bits, seed, step, stream, first):
     return y
 
 
+@triton.jit
+def rounding_noise(counter, start, step, stream, key0, key1):
+    """Return the four words of each counter as int32, along two new axes."""
+    words, zero = start.to(tl.uint32) + counter.to(tl.uint32), tl.zeros_like(counter).to(tl.uint32)
+    step, stream = zero + integers.scalar(step).to(tl.uint32), zero + stream.to(tl.uint32)
+    c0, c1, c2, c3 = philox_words(words, step, stream, zero + ROUNDING_DOMAIN, key0, key1)
+    return tl.join(tl.join(c0, c2), tl.join(c1, c3)).to(tl.int32, bitcast=True)
+
+
 @triton.jit(do_not_specialize=["start", "step", "stream", "key0", "key1", "shift"])
 def stochastic_round_rows_kernel(
     y_pointer,
@@ -194,17 +203,8 @@ def stochastic_round_rows_kernel(
     row = counter // blocks
     e = tl.load(e_pointer + row, mask=counter < counters, other=0)
     shift = integers.scalar(shift)
-    zero = tl.zeros([BLOCK], tl.uint32)
-    c0, c1, c2, c3 = philox_words(
-        start.to(tl.uint32) + counter.to(tl.uint32),
-        zero + integers.scalar(step).to(tl.uint32),
-        zero + stream.to(tl.uint32),
-        zero + ROUNDING_DOMAIN,
-        key0,
-        key1,
-    )
-    words = tl.reshape(tl.join(tl.join(c0, c2), tl.join(c1, c3)), [BLOCK, 4])
-    noise = words.to(tl.int32, bitcast=True) & ((1 << shift) - 1)
+    noise = rounding_noise(counter, start, step, stream, key0, key1)
+    noise = tl.reshape(noise, [BLOCK, 4]) & ((1 << shift) - 1)
     i = tl.arange(0, 4)[None, :]
     inside = (counter < counters)[:, None]
     offset = 4 * counter[:, None] + i

@@ -168,9 +168,10 @@ class Pass:
     gate: Callable | None = None  # the backend's own `gate_gradients`
     chunk: Callable | None = None  # the backend's own `chunk_gradients`
     conv: Callable | None = None  # the backend's own `conv_gradients`
+    weight: Callable | None = None  # the backend's own rounding and `ternary_linear_backward_weight`
     seen: list[str] = field(default_factory=list)
     largest: list[Any] = field(default_factory=list)  # magnitudes of the gradients seen, to be joined
-    unmeasured: list[Any] = field(default_factory=list)  # the gradients seen since `measure`
+    unmeasured: dict[str, Any] = field(default_factory=dict)  # gradients that `measure` hasn't seen yet
     gradients: dict[str, Any] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)  # the gradient whose exponent a parameter's gradient has
 
@@ -180,15 +181,15 @@ class Pass:
         return {name: self.exponents.used[source] for name, source in self.sources.items()}
 
     def see(self, name: str, array: Any) -> Any:
-        self.seen.append(name)
-        self.unmeasured.append(array)
+        self.unmeasured[name] = array
         if self.observe:
             self.observe(layer_of(name), f"gradient of {name}", array)
         return array
 
     def measure(self) -> None:
         """Find the largest magnitudes of the gradients seen, and let go of them: once a layer, for memory's sake."""
-        self.largest += largest_magnitudes(self.ops, self.magnitudes, self.unmeasured)
+        self.seen += self.unmeasured
+        self.largest += largest_magnitudes(self.ops, self.magnitudes, list(self.unmeasured.values()))
         self.unmeasured.clear()
 
     def note(self, name: str, gradient: Any, source: str) -> None:
@@ -200,16 +201,26 @@ class Pass:
 
     def rounded(self, name: str, array: Any, e: Any) -> Any:
         """Return rows cut to the width of an operand."""
-        rounding = dict(self.rounding, shift=self.exponents.shifts[name], bits=self.exponents.bits)
-        return self.see(name, self.ops.stochastic_round_rows(array, e, stream=self.streams[name], **rounding))
+        return self.see(name, self.ops.stochastic_round_rows(array, e, **self.rounding_of(name)))
+
+    def rounding_of(self, name: str) -> dict[str, Any]:
+        shift, bits = self.exponents.shifts[name], self.exponents.bits
+        return dict(self.rounding, shift=shift, bits=bits, stream=self.streams[name])
+
+    def weight_gradient(self, name: str, dy: Any, q: Any, e: Any) -> Any:
+        """Return the gradient of a ternary layer's weights; dy is cut to the width of the operand of that name."""
+        if self.weight:
+            gradient, largest = self.weight(dy, q, e, **self.rounding_of(name))
+            self.seen.append(name)
+            self.largest.append(largest)
+            return gradient
+        return self.ops.ternary_linear_backward_weight(self.rounded(name, dy, e), q, bits=self.exponents.bits)
 
     def linear(self, layer: str, shift: str, weight: Any, scale: Mapping[str, int], dy: Any, q: Any, e: Any) -> Any:
         """Note the gradient of a ternary layer's weights; return the gradient of its input, shifted."""
         weight_operand, input_operand = operands(layer)
-        bits = self.exponents.bits
-        gradient = self.ops.ternary_linear_backward_weight(self.rounded(weight_operand, dy, e), q, bits=bits)
-        self.note(layer, gradient, weight_operand)
-        if bits < 16:
+        self.note(layer, self.weight_gradient(weight_operand, dy, q, e), weight_operand)
+        if self.exponents.bits < 16:
             dy = self.rounded(input_operand, dy, self.zeros_like(e))
         parameters = {"K": q.shape[-1], "num": scale["num"], "shift": self.exponents.shifts[shift]}
         return self.ops.ternary_linear_backward(dy, weight, **parameters)

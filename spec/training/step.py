@@ -283,6 +283,7 @@ def tokens_pass(run, network, backward, exponents, read, target, step, first, ob
     d_logits = ops.cross_entropy_pow2_backward(logits, target, f=f, stream=stream, **rounding)
     constants = exponents, rounding, run.streams, rotation, observe, run.at_once("largest_magnitudes"), take
     fused = {name: run.at_once(f"narrow_{name}_gradients") for name in ("gate", "chunk", "conv")}
+    fused["weight"] = None if observe else run.at_once("rounded_weight_gradient")
     backward_pass = Pass(ops, run.join, run.zeros_like, *constants, **fused)
     backward(backward_pass, tape, read, start, d_logits)
     return backward_pass, losses
