@@ -11,8 +11,8 @@ convolution's result, `causal_conv1d_backward` and `round_to_int16`, joined with
 ``rounded_weight_gradient(dy, q, e, ...)``, which is `stochastic_round_rows` and `ternary_linear_backward_weight` and
 returns also the largest magnitude in between,
 ``replayed(function)``, which returns what computes ``function(arrays, integers)`` again and again, and
-``lion_updates(arrays, parameters)``, which runs `lion_update` on tuples of arrays with a dict of parameters each and
-returns the lists of its three results. It may implement a subset of the ops.
+``lion_updates(arrays)``, which returns what runs `lion_update` on these tuples of arrays, given a list with a dict of
+parameters each, and returns the lists of its three results. It may implement a subset of the ops.
 
 Inputs may be views of any layout: slices of any axis, transposed axes, negative strides (NumPy alone has them), strides
 of 0, a start anywhere in a larger array. An op that reads memory by its address must look at the strides or copy first.

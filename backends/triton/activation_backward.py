@@ -116,6 +116,7 @@ def silu_gate_backward_kernel(
 ):
     offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mask = offset < size
+    x_shift, z_shift = integers.scalar(x_shift).to(tl.int64), integers.scalar(z_shift).to(tl.int64)
     dy = tl.load(dy_pointer + offset, mask=mask, other=0).to(tl.int64)
     x = tl.load(x_pointer + offset, mask=mask, other=0).to(tl.int32)
     z = tl.load(z_pointer + in_rows(offset, WIDTH, distance), mask=mask, other=0).to(tl.int32)
@@ -127,8 +128,8 @@ def silu_gate_backward_kernel(
     dx = integers.saturate(integers.shift_round(dy * (z * gate), shift), 32)
     dz = integers.saturate(integers.shift_round(dy * (x * slope), shift), 32)
     if NARROW:
-        dx = passed(integers.saturate(integers.shift_even(dx, integers.scalar(x_shift).to(tl.int64)), 16), x, 32767)
-        dz = integers.saturate(integers.shift_even(dz, integers.scalar(z_shift).to(tl.int64)), 16)
+        dx = passed(integers.saturate(integers.shift_even(dx, x_shift), 16), x, 32767)
+        dz = integers.saturate(integers.shift_even(dz, z_shift), 16)
     tl.store(dx_pointer + offset, dx.to(dx_pointer.dtype.element_ty), mask=mask)
     tl.store(dz_pointer + offset, dz.to(dz_pointer.dtype.element_ty), mask=mask)
 

@@ -132,8 +132,9 @@ def round_to_int16(x, *, shift):
 @triton.jit(do_not_specialize=["shift"])
 def round_to_int16_kernel(y_pointer, x_pointer, size, shift, BLOCK: tl.constexpr):
     offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    shift = integers.scalar(shift).to(tl.int64)
     x = tl.load(x_pointer + offset, mask=offset < size, other=0).to(tl.int64)
-    y = integers.saturate(integers.shift_even(x, integers.scalar(shift).to(tl.int64)), 16)
+    y = integers.saturate(integers.shift_even(x, shift), 16)
     tl.store(y_pointer + offset, y.to(tl.int16), mask=offset < size)
 
 
@@ -152,9 +153,9 @@ def saturate_backward(dy, y, *, shift):
 @triton.jit(do_not_specialize=["shift"])
 def saturate_backward_kernel(dx_pointer, dy_pointer, y_pointer, size, shift, limit: tl.constexpr, BLOCK: tl.constexpr):
     offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    shift = integers.scalar(shift).to(tl.int64)
     dy = tl.load(dy_pointer + offset, mask=offset < size, other=0).to(tl.int64)
     y = tl.load(y_pointer + offset, mask=offset < size, other=0).to(tl.int32)
-    shift = integers.scalar(shift).to(tl.int64)
     e = passed(integers.saturate(integers.shift_even(dy, shift), 16), y, limit)
     tl.store(dx_pointer + offset, e.to(tl.int16), mask=offset < size)
 
@@ -176,7 +177,7 @@ def stochastic_round_rows(x, e, *, shift, bits, seed, step, stream, first):
 def rounding_noise(counter, start, step, stream, key0, key1):
     """Return the four words of each counter as int32, along two new axes."""
     words, zero = start.to(tl.uint32) + counter.to(tl.uint32), tl.zeros_like(counter).to(tl.uint32)
-    step, stream = zero + integers.scalar(step).to(tl.uint32), zero + stream.to(tl.uint32)
+    step, stream = zero + step.to(tl.uint32), zero + stream.to(tl.uint32)
     c0, c1, c2, c3 = philox_words(words, step, stream, zero + ROUNDING_DOMAIN, key0, key1)
     return tl.join(tl.join(c0, c2), tl.join(c1, c3)).to(tl.int32, bitcast=True)
 
@@ -201,8 +202,8 @@ def stochastic_round_rows_kernel(
     blocks: tl.constexpr = (K + 3) // 4
     counter = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     row = counter // blocks
+    shift, step = integers.scalar(shift), integers.scalar(step)
     e = tl.load(e_pointer + row, mask=counter < counters, other=0)
-    shift = integers.scalar(shift)
     noise = rounding_noise(counter, start, step, stream, key0, key1)
     noise = tl.reshape(noise, [BLOCK, 4]) & ((1 << shift) - 1)
     i = tl.arange(0, 4)[None, :]

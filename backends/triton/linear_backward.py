@@ -14,7 +14,8 @@ from mamba_integer.spec.contract import implements
 from mamba_integer.spec.ops.linear_backward import ternary_linear_backward_widths
 from mamba_integer.spec.philox import MASK
 
-from . import hopper_gradient, hopper_product, integers
+from . import hopper_product, integers
+from .gluon_names import processors
 from .gradient import rounding_noise
 from .instructions import has_little_room
 from .launch import launch
@@ -29,8 +30,8 @@ BYTES, DEPTH = 32, 128
 TURNED_COLUMNS, ROUNDING_WARPS = 64, 8
 # Sums of this many products of two int8 fit int32.
 LONGEST_SUM = 1 << 16
-# Programs that fill a large GPU; a weight gradient of fewer tiles is split along its rows.
-ENOUGH_PROGRAMS = 128
+# Steps along a weight gradient's depth that take as long as putting a tile into memory, and the most parts of a depth.
+STEPS_OF_A_TILE, MOST_PARTS = 10, 8
 
 
 @implements(ops.ternary_linear_backward)
@@ -44,9 +45,13 @@ def ternary_linear_backward(dy, w, *, K, num, shift):
     if dy.dtype == torch.int8 and not in_memory:
         none = torch.zeros(dy.shape[:-1], dtype=torch.int32, device=dy.device)
         return product(dy, none, turned, num, shift)
-    limbs = torch.empty((2, rows, depth), dtype=torch.int8, device=dy.device)
-    launch(split_kernel, triton.cdiv(rows * depth, 1024), (limbs,), (dy,), rows * depth, BLOCK=1024)
-    if rows >= LARGE_TILE["ROWS"] and hopper_product.suits(depth):
+    wide = triton.cdiv(depth, hopper_product.ROW_BYTES) * hopper_product.ROW_BYTES
+    on_hopper = rows >= LARGE_TILE["ROWS"] and hopper_product.suits(wide)
+    limbs = torch.empty((2, rows, wide if on_hopper else depth), dtype=torch.int8, device=dy.device)
+    size = limbs[0].numel()
+    padding = {"DEPTH": depth, "PADDED": limbs.shape[-1]}
+    launch(split_kernel, triton.cdiv(size, 1024), (limbs,), (dy,), size, **padding, BLOCK=1024)
+    if on_hopper:
         if in_memory:
             scale = num, shift, False
         else:
@@ -112,9 +117,15 @@ def low_limb(x):
 
 
 @triton.jit
-def split_kernel(limbs_pointer, x_pointer, size, BLOCK: tl.constexpr):
+def split_kernel(limbs_pointer, x_pointer, size, DEPTH: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr):
+    """Split rows into limbs; rows that are padded go on with any number, since it meets digits of 0."""
     offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    x = tl.load(x_pointer + offset, mask=offset < size, other=0).to(tl.int32)
+    place, inside = offset, offset < size
+    if PADDED > DEPTH:
+        row = offset // PADDED
+        place -= row * (PADDED - DEPTH)
+        inside = inside & (place < (row + 1) * DEPTH)
+    x = tl.load(x_pointer + place, mask=inside, other=0).to(tl.int32)
     tl.store(limbs_pointer + offset, high_limb(x), mask=offset < size)
     tl.store(limbs_pointer + size + offset, low_limb(x), mask=offset < size)
 
@@ -151,6 +162,7 @@ def two_limbs_kernel(
     BYTES: tl.constexpr,
 ):
     m, n = tile_of(tl.program_id(0), rows, columns, ROWS, COLUMNS)
+    shift = integers.scalar(shift)
     j, k = tl.arange(0, BYTES), tl.arange(0, 4 * BYTES)
     high_tile = limbs_pointer + m[:, None] * depth + k[None, :]
     low_tile = high_tile + limb_size
@@ -164,7 +176,6 @@ def two_limbs_kernel(
         high_sum = tl.dot(tl.load(high_tile + 4 * start, mask=inside, other=0), digits, high_sum, out_dtype=tl.int32)
         low_sum = tl.dot(tl.load(low_tile + 4 * start, mask=inside, other=0), digits, low_sum, out_dtype=tl.int32)
     sums = tl.load(sums_pointer + n, mask=n < columns, other=0)
-    shift = integers.scalar(shift)
     # A part may wrap; the whole fits int32.
     accumulator = high_sum * 256 + (low_sum + 128 * sums[None, :])
     half = (tl.full([], 1, tl.int64) << shift) >> 1
@@ -207,11 +218,7 @@ def turned_product(errors, q):
     programs = tiles(tile)
     values, sums = turn(q.reshape(rows, width), 1, with_sums=limbs == 2)
     depth = values.shape[-1]
-    if limbs == 2 and depth <= LONGEST_SUM and columns * width < 1 << 31 and hopper_product.suits(depth):
-        dw = torch.zeros((columns, width), dtype=torch.int64, device=q.device)
-        hopper_gradient.weight_gradient(dw, errors, values[0], sums)
-        return dw
-    parts = min(triton.cdiv(ENOUGH_PROGRAMS, programs), depth // DEPTH)
+    parts = parts_of(programs, depth // DEPTH, processors(q.device))
     length = min(triton.cdiv(triton.cdiv(depth, parts), DEPTH) * DEPTH, LONGEST_SUM)
     parts = triton.cdiv(depth, length)
     make = torch.empty if parts == 1 else torch.zeros
@@ -220,6 +227,13 @@ def turned_product(errors, q):
     options = {"LIMBS": limbs, "WHOLE": parts == 1, "DEPTH": DEPTH, **tile}
     launch(weight_kernel, programs * parts, (dw,), (errors, values, sums), *sizes, **options)
     return dw
+
+
+def parts_of(tiles, steps, programs):
+    """Return into how many parts the depth of tiles is cut so that the device's programs have about equal work."""
+    choices = range(1, min(MOST_PARTS, steps) + 1)
+    rounds = lambda parts: triton.cdiv(tiles * parts, programs)  # noqa: E731
+    return min(choices, key=lambda parts: (rounds(parts) * (steps / parts + STEPS_OF_A_TILE), parts))
 
 
 def turn(x, limbs, with_sums=False):
@@ -272,7 +286,7 @@ def turn_rounded_kernel(
     m = (program % blocks).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     first = (program // blocks).to(tl.int64) * COLUMNS
     n = first + tl.arange(0, COLUMNS)
-    shift = integers.scalar(shift)
+    shift, step = integers.scalar(shift), integers.scalar(step)
     counter = m[:, None] * ((columns + 3) // 4) + (first // 4 + tl.arange(0, COLUMNS // 4))[None, :]
     noise = rounding_noise(counter, start, step, stream, key0, key1)
     noise = tl.reshape(noise, [ROWS, COLUMNS]) & ((1 << shift) - 1)

@@ -61,7 +61,7 @@ def cross_entropy_pow2_backward_kernel(
     f: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    program = tl.program_id(0).to(tl.int64)
+    program, step = tl.program_id(0).to(tl.int64), integers.scalar(step)
     row = program * V
     best = row_maximum(logits_pointer + row, V, BLOCK)
     total = weight_sum(logits_pointer + row, best, V, f, BLOCK)
@@ -71,9 +71,7 @@ def cross_entropy_pow2_backward_kernel(
     for start in range(0, V, BLOCK):
         counter = (first_counter + start // 4 + tl.arange(0, BLOCK // 4)).to(tl.uint32)
         c2, c3 = tl.zeros_like(counter) + stream.to(tl.uint32), tl.full([BLOCK // 4], ROUNDING_DOMAIN, tl.uint32)
-        w0, w1, w2, w3 = philox_words(
-            counter, tl.zeros_like(counter) + integers.scalar(step).to(tl.uint32), c2, c3, key0, key1
-        )
+        w0, w1, w2, w3 = philox_words(counter, tl.zeros_like(counter) + step.to(tl.uint32), c2, c3, key0, key1)
         word = tl.reshape(tl.join(tl.join(w0, w2), tl.join(w1, w3)), [BLOCK])
         index = start + tl.arange(0, BLOCK)
         weight = pow2_weights(best - load_logits(logits_pointer + row, index, V), f).to(tl.int64)

@@ -81,4 +81,4 @@ def rescale_product(x, weight, s):
 
 @triton.jit
 def put(total, s):
-    return word(integers.shift_round(total, integers.scalar(s).to(tl.int64)))
+    return word(integers.shift_round(total, s.to(tl.int64)))

@@ -298,6 +298,7 @@ class BatchSums:
         self.sums = run.exchange.sums() if run.exchange.ranks > 1 else None
         self.last = False  # whether this is the last pass, whose gradients complete the sums
         self.scales: dict[str, int] = {}
+        self.unread: list[tuple[list[int], Any, Any]] = []  # places among the largest, these and losses, of each pass
         self.largest = np.zeros(len(run.gradient_names), np.int64)
         self.totals = np.zeros(2, np.int64)
 
@@ -313,26 +314,28 @@ class BatchSums:
         run = self.run
         self.scales |= backward_pass.scales
         places = [run.streams[name] for name in backward_pass.seen]
-        largest = run.store(run.join(backward_pass.largest, 0))
-        self.largest[places] = np.maximum(self.largest[places], largest)
-        losses = run.store(losses)
-        self.totals += losses.sum(dtype=np.int64), losses.size
+        self.unread.append((places, run.join(backward_pass.largest, 0), losses))
+
+    def read(self) -> None:
+        """Wait for the passes."""
+        for places, magnitudes, losses in self.unread:
+            self.largest[places] = np.maximum(self.largest[places], self.run.store(magnitudes))
+            losses = self.run.store(losses)
+            self.totals += losses.sum(dtype=np.int64), losses.size
+        self.unread.clear()
 
     def exchange(self) -> None:
         """Take in what the other ranks found."""
         exchange = self.run.exchange
         if self.sums:
+            self.read()
             self.gradients = dict(zip(self.gradients, self.sums.totals(), strict=True))
             self.largest, self.totals = exchange.max(self.largest), exchange.sum([self.totals])[0]
 
 
-def one_by_one(update: Callable) -> Callable:
-    """Return what runs `lion_update` on many arrays, one after the other: masters, momenta and counts of clipped."""
-
-    def updates(arrays, parameters):
-        return zip(*(update(*a, **p) for a, p in zip(arrays, parameters, strict=True)), strict=True)
-
-    return updates
+def one_by_one(update: Callable, arrays: list[tuple[Any, ...]]) -> Callable:
+    """Return what updates arrays by their parameters: it returns lists of masters, momenta and counts of clipped."""
+    return lambda parameters: zip(*(update(*a, **p) for a, p in zip(arrays, parameters, strict=True)), strict=True)
 
 
 def update(run: Run, state: State, exponents: Exponents, sums: BatchSums) -> tuple[State, Metrics]:
@@ -341,26 +344,29 @@ def update(run: Run, state: State, exponents: Exponents, sums: BatchSums) -> tup
     rate = int(golden.learning_rate(np.array(state.step, np.int32), **options.schedule))
     names = list(state.masters)
     arrays = [table[name] for table in (sums.gradients, state.momenta) for name in names]
-    magnitudes = largest_magnitudes(ops, run.at_once("largest_magnitudes"), arrays)
-    gradient, momentum = run.store(run.join(magnitudes, 0)).reshape(2, len(names))
+    # The host prepares what it can before it waits for the passes.
+    magnitudes = run.join(largest_magnitudes(ops, run.at_once("largest_magnitudes"), arrays), 0)
+    prepare = run.at_once("lion_updates") or partial(one_by_one, ops.lion_update)
+    updates = prepare([(state.masters[name], state.momenta[name], sums.gradients[name]) for name in names])
+    sums.read()
+    gradient, momentum = run.store(magnitudes).reshape(2, len(names))
     before, scale = (np.array([table[n] for n in names], np.int32) for table in (state.momentum_exponents, sums.scales))
     after = golden.momentum_exponent(before, scale, gradient, momentum)
-    arrays, parameters = [], []
+    parameters = []
     for i, name in enumerate(names):
         rule, up = rules[name], int(after[i] - scale[i])
         # A gradient of zeros has no magnitude that would keep the shift in its range.
         shifts = {"m_shift": int(before[i] - after[i]), "g_up": min(max(up, 0), 27), "g_down": min(max(-up, 0), 62)}
         limits = {"low": rule.low, "high": rule.high, "decay": options.decay if rule.decays else 0}
-        arrays.append((state.masters[name], state.momenta[name], sums.gradients[name]))
         parameters.append({"lr": rule.rate(rate), **shifts, **limits})
-    updates = run.at_once("lion_updates") or one_by_one(ops.lion_update)
-    masters, momenta, clipped = (dict(zip(names, part, strict=True)) for part in updates(arrays, parameters))
+    masters, momenta, clipped = updates(parameters)
+    masters, momenta, momentum_exponents = (
+        dict(zip(names, part, strict=True)) for part in (masters, momenta, after.tolist())
+    )
+    gradient_exponents = next_exponents(run, state, exponents, sums)
     loss, tokens = sums.totals.tolist()
-    metrics = Metrics(loss, tokens, int(run.store(run.join(list(clipped.values()), 0)).sum()), rate)
-    exponents_after = dict(zip(names, after.tolist(), strict=True))
-    return State(
-        state.step + 1, masters, momenta, next_exponents(run, state, exponents, sums), exponents_after
-    ), metrics
+    metrics = Metrics(loss, tokens, int(run.store(run.join(list(clipped), 0)).sum()), rate)
+    return State(state.step + 1, masters, momenta, gradient_exponents, momentum_exponents), metrics
 
 
 def next_exponents(run: Run, state: State, exponents: Exponents, sums: BatchSums) -> dict[str, int]:
