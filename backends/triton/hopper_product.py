@@ -59,7 +59,7 @@ def product_of_planes(y, q, e, planes, factor, shift, fits, tile=()):
 def product_of_limbs(y, limbs, sums, planes, factor, shift, fits, rows, columns, stages):
     """Put rows of two int8 limbs [2, rows, depth], 256 high + low + 128, times planes, scaled, into y.
 
-    ``sums`` are those of each of the planes' rows of digits.
+    ``sums`` are those of each of the planes' rows of digits. A shift in memory comes with the factor as it is.
     """
     multiply(y, limbs.view(2 * limbs.shape[1], -1), sums, planes, factor, shift, fits, rows, columns, stages, True)
 
@@ -227,6 +227,10 @@ if HAS_GLUON:
         STAGES: gl.constexpr,
     ):
         """Multiply; the vector has the rows' exponents, or of rows in two limbs the sums of each column's digits."""
+        if shift.dtype.is_ptr():
+            shift = gl.load(shift)
+            raised = gl.where(shift > 0, 0, 1)  # above the exponent 0 of every row in two limbs
+            factor, shift = factor << raised, shift + raised
         q_stages = gl.allocate_shared_memory(gl.int8, [STAGES, LIMBS * ROWS, 4 * PLANE], q.layout)
         w_stages = gl.allocate_shared_memory(gl.uint8, [2 * STAGES, COLUMNS, PLANE], w.layout)
         full = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())

@@ -10,6 +10,14 @@ LARGEST_ROOT = tl.constexpr(46340)
 
 
 @triton.jit
+def scalar(x):
+    """Return an argument that is an integer, or a pointer to one (see `replay`)."""
+    if x.dtype.is_ptr():
+        x = tl.load(x)
+    return x
+
+
+@triton.jit
 def shift_round(x, s):
     """Round x / 2**s to nearest, ties up; x must be wide enough for the added half."""
     return (x + ((1 << s) >> 1)) >> s

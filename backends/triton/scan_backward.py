@@ -16,14 +16,15 @@ from .scan_walk import CHANNELS, STATES, STEPS, starts_kernel, walk_kernel
 @triton.jit(do_not_specialize=["s"])
 def put_kernel(result_pointer, total_pointer, size, s, BLOCK: tl.constexpr):
     offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    s = integers.scalar(s).to(tl.int64)
     total = tl.load(total_pointer + offset, mask=offset < size, other=0)
-    rounded = integers.saturate(integers.shift_round(total, s.to(tl.int64)), 32)
+    rounded = integers.saturate(integers.shift_round(total, s), 32)
     tl.store(result_pointer + offset, rounded.to(tl.int32), mask=offset < size)
 
 
 def put(total, s):
     result = torch.empty(total.shape, dtype=torch.int32, device=total.device)
-    return elementwise(put_kernel, result, total, s=s)
+    return elementwise(put_kernel, result, total, integers=(s,))
 
 
 @triton.jit(do_not_specialize=["n_max", "s_n"])

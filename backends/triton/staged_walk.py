@@ -86,6 +86,8 @@ if HAS_GLUON:
         if SHARED:
             gl.atomic_add(pointer, total, mask=inside, sem="relaxed")
         else:
+            if s.dtype.is_ptr():
+                s = gl.load(s)
             rounded = (total + ((gl.full([], 1, gl.int64) << s.to(gl.int64)) >> 1)) >> s.to(gl.int64)
             gl.store(pointer, gl.minimum(gl.maximum(rounded, -0x7FFFFFFF), 0x7FFFFFFF).to(gl.int32), mask=inside)
 

@@ -24,7 +24,6 @@ GLUON_KERNELS = {
     "staged_scan_kernel": "scan",
     "staged_walk_kernel": "scan_backward",
     "specialised_kernel": "linear",
-    "weight_gradient_kernel": "linear_backward",
 }
 STAGED = {"staged_scan_kernel", "staged_walk_kernel"}
 GLUON = {"sm_80": STAGED, "sm_89": STAGED, "sm_90": set(GLUON_KERNELS), "sm_100": STAGED, "gfx942": set()}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from mamba_integer.backends.triton import hopper_gradient, hopper_product, staged_scan
+from mamba_integer.backends.triton import hopper_product, linear_backward, staged_scan
 from mamba_integer.backends.triton.ternary_product import PLANE, below_30_bits, dealt, scale_of
 from mamba_integer.spec import ops
 from mamba_integer.spec.ops.linear import EXPONENT, ternary_linear_widths
@@ -47,9 +47,9 @@ def test_tiles_are_as_large_as_leaves_enough_to_do():
 
 @pytest.mark.parametrize("tiles, steps", [(144, 128), (1, 1), (1, 8), (1000, 16), (6, 512)])
 def test_parts_balance_the_programs(tiles, steps):
-    parts = hopper_gradient.parts_of(tiles, steps, 132)
+    parts = linear_backward.parts_of(tiles, steps, 132)
     rounds = [-(-tiles * p // 132) / p for p in (1, parts)]
-    assert 1 <= parts <= max(1, steps // hopper_gradient.FEWEST_STEPS) and rounds[1] <= rounds[0]
+    assert 1 <= parts <= min(linear_backward.MOST_PARTS, steps) and rounds[1] <= rounds[0]
 
 
 @pytest.mark.parametrize("states", [16, 32, 64, 128])
