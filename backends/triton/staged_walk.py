@@ -10,10 +10,11 @@ import torch
 import triton
 
 from . import staged_scan
-from .gluon_names import HAS_GLUON, async_copy, barrier, gl, gluon, reinterpret
+from .gluon_names import HAS_GLUON, async_copy, barrier, copy_pieces, gl, gluon, reinterpret
 from .launch import aligned, launch
-from .staged_scan import LANES, starts_of, suits
+from .staged_scan import starts_of, suits
 
+LANES = 32
 STATES = 16  # of a lane
 STEPS = 16  # per block
 
@@ -49,13 +50,46 @@ def walk_back(dy, x, mod, base, b, c, skip, h, dh, formats, backward):
 
 
 if HAS_GLUON:
-    from .staged_scan import clamped_sum, copy_steps, input_of, state_of, state_sums
+    from .staged_scan import clamped_sum
 
     ROUNDED_PRODUCT = gl.constexpr(
         "{ .reg .s64 wide, half; cvt.s64.s32 half, $4; mad.wide.s32 wide, $1, $2, half; shr.s64 wide, wide, $3;"
         " cvt.u32.u64 $0, wide; }"
     )
     WIDE_ROUNDED_PRODUCT = gl.constexpr("{ .reg .s64 wide; mad.wide.s32 wide, $1, $2, $4; shr.s64 $0, wide, $3; }")
+
+    @gluon.jit
+    def copy_steps(
+        into, pointer, t, length, first, width, layout: gl.constexpr, STEPS: gl.constexpr, COLUMNS: gl.constexpr
+    ):
+        """Start to copy some columns of the steps from t on."""
+        step = t + gl.arange(0, STEPS, gl.SliceLayout(1, layout))
+        column = first + gl.arange(0, COLUMNS, gl.SliceLayout(0, layout))
+        inside = (step < length)[:, None] & (column < width)[None, :]
+        copy_pieces(into, pointer + step[:, None] * width + column[None, :], mask=inside)
+
+    @gluon.jit
+    def input_of(x, b, s_v, FINER: gl.constexpr):
+        """Return v, a tile; FINER says that s_v is negative."""
+        product = x[:, None] * b[None, :]
+        if FINER:
+            return product << -s_v
+        else:
+            return (product + ((1 << s_v) >> 1)) >> s_v
+
+    @gluon.jit
+    def state_sums(a, b, lanes: gl.constexpr):
+        """Return the sums over the states of a tile times b, in int64."""
+        return gl.convert_layout(gl.sum(a.to(gl.int64) * b.to(gl.int64)[None, :], axis=1), lanes)
+
+    @gluon.jit
+    def state_of(h, base, x, mod, b, formats, CONVEX: gl.constexpr, FINER: gl.constexpr):
+        """Return the states of a tile after a step, of x, mod and b in int32."""
+        n_max, k, s_v = formats
+        n = clamped_sum(base, mod[:, None], n_max)
+        v = input_of(x, b, s_v, FINER)
+        decaying = h - v if CONVEX else h
+        return ((decaying.to(gl.int64) * n) >> k.to(gl.int64)).to(gl.int32) + v
 
     @gluon.jit
     def scaled(x, factor, k):
