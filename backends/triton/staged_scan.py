@@ -53,12 +53,15 @@ def padded(mixture):
     return aligned(torch.nn.functional.pad(mixture, (0, max(LEAST_STATES, triton.next_power_of_2(states)) - states)))
 
 
+def shift_of(s_v: int) -> int:
+    """Return the shift that makes v of x times b scaled by the rest; 0 where b is scaled up or not at all."""
+    return next(shift for shift in SHIFTS if shift >= s_v) if s_v > 0 else 0
+
+
 def run(y, end, x, mod, base, b, c, skip, h, formats, steps):
     batch, length, channels = x.shape
     states = b.shape[-1]
-    s_v = formats["s_v"]
-    down = next(shift for shift in SHIFTS if shift >= s_v) if s_v > 0 else 0
-    kind = {"DOWN": down, "COARSER": formats["s_h"] not in WHOLE_BYTES, "OUTPUTS": y is not None}
+    kind = {"DOWN": shift_of(formats["s_v"]), "COARSER": formats["s_h"] not in WHOLE_BYTES, "OUTPUTS": y is not None}
     tile = {"CHANNELS": CHANNELS, "STATES": states, "STEPS": steps}
     warps = states // STATES_OF_WARP
     results = (end if y is None else y, end)
@@ -249,9 +252,7 @@ if HAS_GLUON:
         pair_sums = reinterpret(four_sums, gl.int32, [PAIRS, CHANNELS, HALF], columns)
         sum_rows = reinterpret(four_sums, gl.int32, [PAIRS * HALF, CHANNELS], rows)
         WIDTH: gl.constexpr = max(min(PAIRS * CHANNELS // (32 * WARPS), 4), 1)
-        whole_sums: gl.constexpr = gl.BlockedLayout(
-            [HALF, WIDTH], [2 * WIDTH, CHANNELS // WIDTH], [WARPS, 1], [1, 0]
-        )
+        whole_sums: gl.constexpr = gl.BlockedLayout([HALF, WIDTH], [2 * WIDTH, CHANNELS // WIDTH], [WARPS, 1], [1, 0])
 
         blocks = gl.cdiv(channels, CHANNELS)
         first = gl.program_id(0) % blocks * CHANNELS
@@ -307,7 +308,11 @@ if HAS_GLUON:
                 sums = ()
                 for i in gl.static_range(8):
                     at = u + i
-                    x, mod, b = x_steps.index(at).load(lanes), mod_steps.index(at).load(lanes), b_steps.index(at).load(slices)
+                    x, mod, b = (
+                        x_steps.index(at).load(lanes),
+                        mod_steps.index(at).load(lanes),
+                        b_steps.index(at).load(slices),
+                    )
                     h = state_of(h, base, x, mod, b, formats, CONVEX, DOWN)
                     if OUTPUTS:
                         read, c = h >> s_h if COARSER else h, c_steps.index(at).load(slices)
