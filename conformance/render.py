@@ -76,12 +76,14 @@ def explained(explanation: Explanation) -> Iterator[tuple[str, str]]:
         yield label, f"{name} = {numbers(array.tolist())}"
     if vector.parameters:
         yield "", ", ".join(f"{name}={value}" for name, value in vector.parameters.items())
-    for tensor, got, want in zip(find_op(vector.op).outputs, explanation.got, vector.results, strict=True):
+    for tensor, got, want in zip(find_op(vector.op).outputs, explanation.got, vector.results, strict=False):
         if not np.array_equal(got, want):
             yield "", f"{tensor.name}: got {numbers(got.tolist())}, want {numbers(want.tolist())}"
     if explanation.intermediates:
         values = (f"{name} {numbers(v)}" for name, v in explanation.intermediates.items())
         yield "on the way", "; ".join(islice(values, MOST_INTERMEDIATES))
+    if not explanation.got:  # it crashed
+        return
     for label, mistake in zip_longest(("looks like",), explanation.mistakes, fillvalue="or like"):
         if mistake != "or like":
             yield label, mistake
