@@ -50,9 +50,6 @@ def failure_card(failure: Failure, explanation: Explanation | None = None) -> Pa
         rows.add_row("calls", Line(f"it fails after {len(failure.before)} other calls, which the command repeats too"))
     rows.add_row(failure.kind, Line(failure.message, style="bold red"))
     if failure.differs:
-        first = ", ".join(map(str, failure.index))
-        where = f"the first at {failure.output}[{first}]"
-        rows.add_row("differ", f"{failure.count} of {failure.compared} integers, {where}")
         for label, value in (("got", failure.got), ("want", failure.want), ("xor", failure.got ^ failure.want)):
             rows.add_row(label, f"{value:>11}  {hexadecimal(value, failure.bits)}")
     if explanation:

@@ -28,8 +28,8 @@ from .relation import calls_of, describe
 from .shrink import shrink
 from .trial import Answer, try_misreadings
 
-SECONDS = 3.0  # that one failure may take to explain, but for misreadings of the golden code
-SECONDS_TO_MISREAD = 6.0
+SECONDS = 3.0  # that one failure may take to explain; misreadings of the golden code may take twice as long again,
+MOST_SECONDS = 120  # but never longer than this
 TRIED = 16  # failing calls, and passing ones, for which a misreading must return what the backend returns
 CALLED_AGAIN = "value", "protocol", "mutation", "memory", "crash"  # what doesn't hang
 EXPLAINED = "value", "protocol", "crash"
@@ -106,7 +106,7 @@ def explain(failure: Failure, seconds: float = SECONDS) -> Explanation | None:
     if failing is crashes:
         found.failing, found.common = 1, crashing(backend, original, trail, deadline)
         return found
-    search(found, backend, [vector, original, *others(vector.op)], deadline, trail)
+    search(found, backend, [vector, original, *others(vector.op)], deadline, trail, seconds)
     if found.mistakes:
         found.diverges = first_divergence(vector, found.mistakes[0], islice(others(vector.op), NAMING))
     return found
@@ -162,7 +162,12 @@ def fails(backend: Backend, vector: Vector) -> bool:
 
 
 def search(
-    found: Explanation, backend: Backend, vectors: Iterable[Vector], deadline: float, trail: Sequence[Vector] = ()
+    found: Explanation,
+    backend: Backend,
+    vectors: Iterable[Vector],
+    deadline: float,
+    trail: Sequence[Vector] = (),
+    seconds: float = SECONDS,
 ) -> None:
     """Fill in the mistakes that return what the backend returns, on as many calls as there is time for.
 
@@ -192,7 +197,7 @@ def search(
     never = set.intersection(*(without_blocks(op, each.vector.arrays) for each in failing)) if failing else set()
     counts = [(says, explained[says]) for says in remaining or () if says not in never or remaining[0] in never]
     if failing and not most(counts, len(failing)):
-        counts = try_misreadings([*failing[:TRIED], *passing[:TRIED]], SECONDS_TO_MISREAD)
+        counts = try_misreadings([*failing[:TRIED], *passing[:TRIED]], min(2 * seconds, MOST_SECONDS))
         found.failing = min(found.failing, TRIED)
     best = most(counts, found.failing)
     found.mistakes, found.explained = [says for says, _ in best[:NAMED]], best[0][1] if best else 0
