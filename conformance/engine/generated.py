@@ -83,7 +83,7 @@ def thin(listed: Listed) -> bool:
 @cache
 def plans(op: str, line: int) -> tuple[Listed, ...]:
     """Return all that the suite lists for an op, of any cost."""
-    sizes = (*size_plans(op, line), *corner_plans(op, line), *whole_plans(op, line), *far_plans(op, line))
+    sizes = (*whole_plans(op, line), *size_plans(op, line), *corner_plans(op, line), *far_plans(op, line))
     return (*layout_plans(op), *leading_plans(op), *sizes, *pair_plans(op))
 
 
