@@ -91,6 +91,8 @@ def named(vectors: Iterable[Vector]) -> dict[Instruction, str]:
     """Return the names of instructions: those of intermediates whose values each has in every call."""
     names: dict[Instruction, list[str]] = {}
     for vector in vectors:
+        if not all(result.size for result in vector.results):
+            continue  # it has no values by which anything could be told
         op, arrays, parameters = find_op(vector.op), vector.arrays, vector.parameters
         known = {name: sorted(values) for name, values in right_values(vector).items()}
         for instruction, values in computed(partial(arithmetic.golden, op, arrays, parameters)).items():

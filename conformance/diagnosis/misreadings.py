@@ -70,7 +70,7 @@ def misreadings(op: Op) -> Iterator[Misreading]:
                 tuple(name for module, name, _ in constants(op) if module is function.__globals__),
             )
             for says, line, replacements in kind(tree, names):
-                text = f"{says}, in {Site(function.__code__.co_filename, line).text}"
+                text = f"{says} {Site(function.__code__.co_filename, line).text}"
                 if text not in known and (code := compiled(tree, function, replacements)) is not None:
                     known.add(text)
                     yield Misreading(text, function, code)
@@ -127,13 +127,13 @@ def of_nodes(variants: Callable[[Any, Names], Iterable[Any]]) -> Callable[[ast.F
 def told(statement: ast.stmt, place: Place, before: str, after: str, new: Any) -> str:
     """Return what an edit of one node says: of a long one, what becomes of the statement."""
     if after == "pass":
-        return "the line is left out"
+        return "this line is left out:"
     if 2 * len(before) < len(mutator.headline(statement)):
-        return f"`{after}` in place of `{before}`"
+        return f"`{after}` in place of `{before}`, in"
     right = mutator.replace(*place, new)
     line = text(statement if statement is not right else new)
     mutator.replace(*place, right)
-    return f"the line reads `{line}`"
+    return f"`{line}` in place of"
 
 
 def text(node: ast.AST) -> str:
@@ -220,7 +220,7 @@ def everywhere(tree: ast.FunctionDef, names: Names) -> Iterator[Edit]:
     for one, other in combinations(dict.fromkeys(node.id for _, node in used), 2):
         turned = {one: other, other: one}
         places = [(p, ast.copy_location(ast.Name(turned[n.id], ast.Load()), n)) for p, n in used if n.id in turned]
-        yield f"`{one}` and `{other}` are exchanged", places[0][1].lineno, list(places)
+        yield f"`{one}` and `{other}` are exchanged, from", places[0][1].lineno, list(places)
 
 
 def exchanged(tree: ast.FunctionDef, names: Names) -> Iterator[Edit]:
@@ -234,7 +234,7 @@ def exchanged(tree: ast.FunctionDef, names: Names) -> Iterator[Edit]:
             before, after = text(node), text(other)
             alike = type(node) is type(other) and before != after
             if alike and other not in ast.walk(node):  # a node comes before those inside it
-                yield f"`{before}` and `{after}` are exchanged", node.lineno, [(place, other), (other_place, node)]
+                yield f"`{before}` and `{after}` are exchanged, in", node.lineno, [(place, other), (other_place, node)]
 
 
 def reordered(tree: ast.FunctionDef, names: Names) -> Iterator[Edit]:
@@ -245,12 +245,12 @@ def reordered(tree: ast.FunctionDef, names: Names) -> Iterator[Edit]:
             continue
         for i, (one, other) in enumerate(pairwise(body)):
             if isinstance(one, MOVED) and isinstance(other, MOVED):
-                says = f"`{text(one)}` comes after `{text(other)}`"
+                says = f"`{text(one)}` comes after `{text(other)}`, at"
                 yield says, one.lineno, [((parent, "body", i), other), ((parent, "body", i + 1), one)]
                 yield from other_order(one, other)
         for i in range(1, len(body) if isinstance(parent, ast.For | ast.While) else 0):
             places: list[tuple[Place, Any]] = [((parent, "body", j), new) for j, new in enumerate(body[i:] + body[:i])]
-            yield f"the loop begins with `{text(body[i])}`", body[i].lineno, places
+            yield f"the loop begins with `{text(body[i])}`, at", body[i].lineno, places
 
 
 def other_order(one: ast.stmt, other: ast.stmt) -> Iterator[Edit]:
@@ -262,7 +262,7 @@ def other_order(one: ast.stmt, other: ast.stmt) -> Iterator[Edit]:
         ) if argument == name:
             first = ast.copy_location(ast.Call(function, [operand, *rest], []), one)
             last = ast.copy_location(ast.BinOp(used, operator, by), other)
-            says = f"`{text(one)}` is done after `{text(other)}`"
+            says = f"`{text(one)}` is done after `{text(other)}`, at"
             yield says, one.lineno, [((one, "value", None), first), ((other, "value", None), last)]
 
 

@@ -147,7 +147,12 @@ BUGS = [
         "shift_round(shift_round(x * g, 1), 14);",
         "the first bit by itself",
     ),
-    Bug("bitshift_norm", "mean = floor_div(sum, D);", "mean = 0 * sum;", "the line reads `centred = wide`"),
+    Bug(
+        "bitshift_norm",
+        "mean = floor_div(sum, D);",
+        "mean = 0 * sum;",
+        "`centred = wide` in place of `centred = wide - integers.floor_div(",
+    ),
     Bug("bitshift_norm", "m * gamma->values[i];", "m * (gamma->values[i] + 1);", "`gamma + 1` in place of `gamma`"),
     Bug(
         "bitshift_norm",
@@ -202,6 +207,16 @@ def test_each_gets_its_diagnosis(bug, harness, tmp_path):
     assert any(bug.says in mistake for mistake in found.mistakes), found.mistakes
     assert found.explained == found.failing > 0
     assert sum(array.size for array in found.vector.arrays) < 4096
+
+
+def test_the_first_intermediate_that_goes_wrong_has_its_name(harness, tmp_path):
+    (tmp_path / "ops.c").write_text((SOURCES / "ops.c").read_text().replace("- offset, 16)", "+ offset, 16)"))
+    subprocess.run([*COMPILE, harness, tmp_path / "ops.c", "-o", tmp_path / "mine"], check=True)
+    failure = conform_op(load(f"command:{tmp_path}/mine"), "squareplus").failure
+    assert failure is not None
+    found = explain(failure, seconds=LONG)
+    assert found is not None and found.diverges.startswith("lowered: ")
+    assert found.mistakes[0].startswith("`y = ") and " + offset` in place of `y = " in found.mistakes[0]
 
 
 def test_a_crash_is_made_small(harness, tmp_path):
