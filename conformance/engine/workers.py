@@ -66,7 +66,7 @@ def ended(backend: Backend, op: str, cases: Sequence[str], code: int | None, tim
         failure = Failure(backend, case, "timeout", f"no result within {timeout:g} s: the process was ended")
     else:
         failure = Failure(backend, case, "crash", f"the process died ({meaning(code)})")
-    failure.history = tuple(cases[:-1])
+    failure.history, failure.process_ended = tuple(cases[:-1]), True
     return failure
 
 
