@@ -53,6 +53,11 @@ def padded(mixture):
     return aligned(torch.nn.functional.pad(mixture, (0, max(LEAST_STATES, triton.next_power_of_2(states)) - states)))
 
 
+def words_of(*arrays):
+    """Return the int32 words of arrays of int16 and int8."""
+    return [aligned(array).view(torch.int32) for array in arrays]
+
+
 def shift_of(s_v: int) -> int:
     """Return the shift that makes v of x times b scaled by the rest; 0 where b is scaled up or not at all."""
     return next(shift for shift in SHIFTS if shift >= s_v) if s_v > 0 else 0
@@ -71,8 +76,8 @@ def run(y, end, x, mod, base, b, c, skip, h, formats, steps):
     tile = {"CHANNELS": width, "STATES": states, "STEPS": steps}
     warps = states // STATES_OF_WARP * (width // CHANNELS)
     results = (end if y is None else y, end)
-    words = [aligned(a).view(torch.int32) for a in (x, mod, b, b if c is None else c)]
-    inputs = (words[0], words[1], base, words[2], words[3], base if skip is None else skip, h)
+    words = words_of(x, mod, b, b if c is None else c)
+    inputs = (*words[:2], base, *words[2:], base if skip is None else skip, h)
     programs = channels // width * batch
     sizes = (length, channels, h.shape[-1])
     launch(staged_scan_kernel, programs, results, inputs, *sizes, **formats, **kind, **tile, num_warps=warps)
@@ -140,6 +145,12 @@ if HAS_GLUON:
         v = input_of(x, b, DOWN)
         decaying = h - v if CONVEX else h
         return ((decaying.to(gl.int64) * n) >> k.to(gl.int64)).to(gl.int32) + v
+
+    @gluon.jit
+    def mixture_words(b, c):
+        """Return the words of two int8 of b and two of c, of words of four of b and of c."""
+        low, high = (b & 0xFFFF) | (c << 16), ((b >> 16) & 0xFFFF) | (c & -65536)
+        return gl.reshape(gl.join(low, high), [b.shape[0], 2 * b.shape[1]])
 
     @gluon.jit
     def interleaved(a, b, layout: gl.constexpr):
@@ -313,8 +324,8 @@ if HAS_GLUON:
         formats = (n_max, k)
         spare = 24 - (DOWN - s_v)  # which b, as the highest byte of a word, is shifted down
 
-        # A lane's column of the products: where it has c, one byte or the other of a word's half, among four zeros; low bytes
-        # that h loses have none.
+        # A lane's column of the products: where it has c, one byte or the other of a word's half, among four zeros. Low
+        # bytes that h loses have none.
         byte = lane // 2 % 4
         dropped = s_h * 0 if COARSER else s_h
         places = (2 - state % 2)[None, :] << (4 * byte)[:, None]
@@ -332,8 +343,7 @@ if HAS_GLUON:
             if OUTPUTS:
                 x_words.store(x_ahead)
             activation_rows.store(gl.reshape(gl.join(x_ahead, mod_ahead), [STEPS, CHANNELS]))
-            low, high = (b_ahead & 0xFFFF) | (c_ahead << 16), ((b_ahead >> 16) & 0xFFFF) | (c_ahead & -65536)
-            mixture_rows.store(gl.reshape(gl.join(low, high), [STEPS, STATES // 2]))
+            mixture_rows.store(mixture_words(b_ahead, c_ahead))
             x_ahead, mod_ahead, b_ahead, c_ahead = load_inputs(
                 pointers, t + STEPS, length, first // 2, channels // 2, wide, narrow, STEPS, CHANNELS, STATES
             )
