@@ -17,6 +17,7 @@ CHANNELS = 16  # of a program; their number must be a multiple
 STATES_OF_WARP = 8
 MOST_STATES = 128  # whose sums of half-words fit int32
 LEAST_STATES = 16  # bytes, a wide load
+FEW_STATES = 32  # of which a program has twice as many channels
 STEPS = 32  # of a block, fewer where many states would fill the shared memory
 # Bits by which x times a scaled b is shifted down to v: known to the kernel, while b's scale is not.
 SHIFTS = (10, 20, 22)
@@ -63,16 +64,16 @@ def shift_of(s_v: int) -> int:
     return next(shift for shift in SHIFTS if shift >= s_v) if s_v > 0 else 0
 
 
-def channels_of(channels: int, states: int) -> int:
-    """Return how many channels a program has: two warps' where they are few enough threads, as many as banks."""
-    return 2 * CHANNELS if states <= 2 * LEAST_STATES and channels % (2 * CHANNELS) == 0 else CHANNELS
+def channels_of(channels: int, states: int, few: int) -> int:
+    """Return how many channels a program has: as many as shared memory has banks where their states are ``few``."""
+    return 2 * CHANNELS if states <= few and channels % (2 * CHANNELS) == 0 else CHANNELS
 
 
 def run(y, end, x, mod, base, b, c, skip, h, formats, steps):
     batch, length, channels = x.shape
     states = b.shape[-1]
     kind = {"DOWN": shift_of(formats["s_v"]), "COARSER": formats["s_h"] not in WHOLE_BYTES, "OUTPUTS": y is not None}
-    width = channels_of(channels, states)
+    width = channels_of(channels, states, FEW_STATES)
     tile = {"CHANNELS": width, "STATES": states, "STEPS": steps}
     warps = states // STATES_OF_WARP * (width // CHANNELS)
     results = (end if y is None else y, end)

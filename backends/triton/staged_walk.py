@@ -10,11 +10,20 @@ import torch
 
 from . import staged_scan
 from .gluon_names import HAS_GLUON, barrier, gl, gluon, reinterpret
+from .instructions import has_little_room
 from .launch import launch
-from .staged_scan import CHANNELS, STATES_OF_WARP, channels_of, shift_of, starts_of, suits, words_of
+from .staged_scan import CHANNELS, STATES_OF_WARP, channels_of, shift_of, starts_of, words_of
 
 STEPS = 8  # per block
 REGISTERS = 168  # of a lane, so that a scheduler has three warps
+FEW_STATES = 16  # of which a program has twice as many channels
+MOST_STATES, MOST_STATES_OF_LITTLE_ROOM = 64, 32  # whose block fits shared memory
+
+
+def suits(x, states: int) -> bool:
+    """Return whether the scan of x can be staged, and a block of so many states per channel fits shared memory."""
+    most = MOST_STATES_OF_LITTLE_ROOM if has_little_room() else MOST_STATES
+    return staged_scan.suits(x, states) and states <= most
 
 
 def walk_back(dy, x, mod, base, b, c, skip, h, dh, formats, backward):
@@ -35,7 +44,7 @@ def walk_back(dy, x, mod, base, b, c, skip, h, dh, formats, backward):
     words = words_of(dy, x, mod, b, c)
     inputs = (starts, *words[:3], base, *words[3:], skip, dh)
     sizes = (length, channels, states)
-    columns = channels_of(channels, width)
+    columns = channels_of(channels, width, FEW_STATES)
     tile = {"CHANNELS": columns, "STATES": width, "STEPS": STEPS, "DOWN": shift_of(formats["s_v"])}
     programs = channels // columns * batch
     warps = width // STATES_OF_WARP * (columns // CHANNELS)
@@ -338,7 +347,7 @@ if HAS_GLUON:
             for u in gl.static_range(STEPS - 1, -1, -1):
                 x, mod, b, mixture = step_inputs(activations, mixtures, u, spare, lanes, slices, halves)
                 dy, c = dy_steps.index(u).load(lanes), c_steps.index(u).load(slices)
-                # A step after the last leaves lam as it is: its decay is one, which no base and no modulation of 0 reach.
+                # A step after the last leaves lam as it is: its decay is one, which a base without modulation never is.
                 n = gl.where(t + u < length, clamped_sum(base, mod[:, None], n_max), identity)
                 added = (dy[:, None] * c[None, :] + INTEGERS).to(gl.int32, bitcast=True) - INTEGERS_BITS
                 now = lam + added
