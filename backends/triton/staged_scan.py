@@ -163,11 +163,14 @@ if HAS_GLUON:
         """Return x, mod and a scaled b of a step, in int32, and the words of b and c."""
         x, mod = gl.split(gl.reshape(activations.index(at).load(lanes), [activations.shape[1] // 2, 2]))
         mixture = mixtures.index(at).load(halves)
-        kinds: gl.constexpr = (gl.int32, gl.int32)
         arguments = [mixture, spare]
-        b, second = gl.inline_asm_elementwise(SCALED_BYTES, "=&r,=&r,r,r", arguments, kinds, is_pure=True, pack=1)
-        x, next_x = gl.inline_asm_elementwise(BOTH_HALVES, "=&r,=&r,r", [x], kinds, is_pure=True, pack=1)
-        mod, next_mod = gl.inline_asm_elementwise(BOTH_HALVES, "=&r,=&r,r", [mod], kinds, is_pure=True, pack=1)
+        b, second = gl.inline_asm_elementwise(
+            SCALED_BYTES, "=&r,=&r,r,r", arguments, (gl.int32, gl.int32), is_pure=True, pack=1
+        )
+        x, next_x = gl.inline_asm_elementwise(BOTH_HALVES, "=&r,=&r,r", [x], (gl.int32, gl.int32), is_pure=True, pack=1)
+        mod, next_mod = gl.inline_asm_elementwise(
+            BOTH_HALVES, "=&r,=&r,r", [mod], (gl.int32, gl.int32), is_pure=True, pack=1
+        )
         x, mod = interleaved(x, next_x, lanes), interleaved(mod, next_mod, lanes)
         return x, mod, interleaved(b, second, slices), interleaved(mixture, mixture, slices)
 
@@ -176,8 +179,9 @@ if HAS_GLUON:
         """Return the products of a first step of two, as unsigned bytes and as signed ones."""
         c, _ = gl.broadcast(c[None, :], h)
         constraints: gl.constexpr = "=&r,=&r,=&r,=&r,=&r,=&r,=&r,=&r,r,r,r,r,r,r,r,r,r,r,r,r"
-        kinds: gl.constexpr = (gl.int32, gl.int32)
-        return gl.inline_asm_elementwise(PRODUCTS, constraints, [h, c, selector], dtype=kinds, is_pure=True, pack=4)
+        return gl.inline_asm_elementwise(
+            PRODUCTS, constraints, [h, c, selector], dtype=(gl.int32, gl.int32), is_pure=True, pack=4
+        )
 
     @gluon.jit
     def paired_products(h, c, selector, unsigned, signed, top):

@@ -109,8 +109,9 @@ if HAS_GLUON:
         words = [w.to(gl.int32), (w >> 32).to(gl.int32)]
         arguments = [dv, b, unsigned, signed, words[0], words[1], low, high, highest]
         constraints: gl.constexpr = "=&r,=&r,=&r,=&r,=&r,=&r,=&r,=&r" + ",r" * 36
-        kinds: gl.constexpr = (gl.int32, gl.int32)
-        through, moved = gl.inline_asm_elementwise(PRODUCTS, constraints, arguments, kinds, is_pure=True, pack=4)
+        through, moved = gl.inline_asm_elementwise(
+            PRODUCTS, constraints, arguments, (gl.int32, gl.int32), is_pure=True, pack=4
+        )
         half: gl.constexpr = [dv.shape[0], dv.shape[1] // 2, 2]
         through, _ = gl.split(gl.reshape(through, half))
         moved, _ = gl.split(gl.reshape(moved, half))
