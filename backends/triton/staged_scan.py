@@ -372,7 +372,7 @@ if HAS_GLUON:
                         else:
                             sums = sums + (paired_products(read, c, odd, unsigned, signed, top),)  # noqa: RUF005
                 if OUTPUTS:
-                    fours = gl.join(gl.join(sums[0], sums[2]), gl.join(sums[1], sums[3]))
+                    fours = gl.join(gl.join(sums[0], sums[2]), gl.join(sums[1], sums[3]))  # type: ignore[misc]
                     four_sums.index(u // 8).store(gl.reshape(fours, [CHANNELS, HALF, 4]))
             for u in range(unrolled, count):
                 x, mod, b, c = step_inputs(activations, mixtures, u, spare, lanes, slices, halves)
