@@ -16,7 +16,7 @@ from mamba_integer.spec.ops.linear_backward import ternary_linear_backward_width
 from . import hopper_gradient, hopper_product
 from .instructions import has_little_room
 from .launch import launch
-from .ternary_product import below_30_bits, dealt, product, scale_of, scale_sum, tile_of
+from .ternary_product import product, scale_of, scale_sum, tile_of
 
 HOPPER_TILE = {"rows": 64, "columns": 128, "stages": 5}
 LARGE_TILE = {"ROWS": 128, "COLUMNS": 128, "num_warps": 8, "num_stages": 3}
@@ -42,9 +42,8 @@ def ternary_linear_backward(dy, w, *, K, num, shift):
     limbs = torch.empty((2, rows, depth), dtype=torch.int8, device=dy.device)
     launch(split_kernel, triton.cdiv(rows * depth, 1024), (limbs,), (dy,), rows * depth, BLOCK=1024)
     if rows >= LARGE_TILE["ROWS"] and hopper_product.suits(depth):
-        fits = below_30_bits(ternary_linear_backward_widths, N=depth, num=num, shift=shift)
-        scale = (*scale_of(num, shift), fits)
-        hopper_product.product_of_limbs(dx, limbs, sums, dealt(turned), *scale, **HOPPER_TILE)
+        scale = scale_of(ternary_linear_backward_widths, num, shift, N=depth)
+        hopper_product.product_of_limbs(dx, limbs, sums, turned, *scale, **HOPPER_TILE)
         return dx
     tile = LARGE_TILE if rows >= LARGE_TILE["ROWS"] else SMALL_TILE
     programs = triton.cdiv(rows, tile["ROWS"]) * triton.cdiv(K, tile["COLUMNS"])

@@ -22,7 +22,7 @@ from mamba_integer.spec.ops.linear import EXPONENT, ternary_linear_widths
 
 from . import hopper_product, integers
 from .instructions import dot_bytes, four_planes, is_interpreted, target_name, ternary_digits
-from .launch import launch, words
+from .launch import launch, with_columns, words
 
 DIGITS_A_WORD = 16
 PLANE = 32  # bytes of a block of weights whose digits are dealt into planes, so digits of a plane
@@ -37,6 +37,7 @@ TILES = (
     (64, {"ROWS": 32, "COLUMNS": 64, "BYTES": 128, "num_warps": 4, "num_stages": 3}),
     (128, {"ROWS": 64, "COLUMNS": 128, "BYTES": 64, "num_warps": 4, "num_stages": 4}),
 )
+MOST_TILED = TILES[-1][0]
 PLANES_TILE = {"ROWS": 128, "COLUMNS": 128, "BYTES": PLANE, "num_warps": 4, "num_stages": 4}
 FEWER_STAGES = {"num_stages": 2}  # where a program has 64 KiB of shared memory
 FLOAT_UNITS: bool | None = None  # whether bfloat16 multiplies where it is exact; None: where the device prefers it
@@ -82,9 +83,8 @@ def product(q, e, w, num, shift, planes=None):
         return y
     units = {"FLOAT": float_units(q.device, depth)}
     fitting = [tile for most, tile in TILES if rows <= most]
-    if not fitting and not units["FLOAT"] and hopper_product.suits(depth):
-        fits = below_30_bits(ternary_linear_widths, K=depth, num=num, shift=shift)
-        hopper_product.product_of_planes(y, q, e, dealt(w) if planes is None else planes, *scale_of(num, shift), fits)
+    if on_hopper(q, rows):
+        hopper_product.product(y, q, e, w, *scale_of(ternary_linear_widths, num, shift, K=depth))
         return y
     tile = fitting[0] if fitting else PLANES_TILE | (FEWER_STAGES if target_name() == "hip" else {})
     programs = triton.cdiv(rows, tile["ROWS"]) * triton.cdiv(columns, tile["COLUMNS"])
@@ -99,23 +99,30 @@ def product(q, e, w, num, shift, planes=None):
     return y
 
 
-def scale_of(num, shift):
-    """Return a scale as another numerator and shift, of the same ratio; its shift is above every row's exponent."""
+def on_hopper(q, rows: int) -> bool:
+    """Return whether Hopper's own kernels multiply that many rows."""
+    depth = q.shape[-1]
+    return rows > MOST_TILED and not float_units(q.device, depth) and hopper_product.suits(depth)
+
+
+def scale_of(widths, num, shift, **sizes):
+    """Return a scale as another numerator and shift of the same ratio, and a form of the arithmetic that is exact.
+
+    The shift is above every row's exponent. The form is "narrow" where a sum, times the numerator and plus the half
+    that rounds it, fits 32 bits; "wide" where the rounded result is below 2**30; and else "clamped".
+    """
     raised = max(EXPONENT.high + 1 - shift, 0)
-    return num << raised, shift + raised
+    return num << raised, shift + raised, form_of(widths, num, shift, raised, **sizes)
 
 
 @lru_cache
-def below_30_bits(widths, **sizes):
-    """Return whether a product's sums, scaled and rounded, are below 2**30 before they are saturated."""
-    rounded = widths(SimpleNamespace(**sizes))["rounded_sum"].range
-    return max(-rounded.low, rounded.high) < 1 << 30
-
-
-def with_columns(array, size):
-    """Return an array with zeros up to a multiple of ``size`` columns; one that has it stays as it is."""
-    missing = -array.shape[-1] % size
-    return torch.nn.functional.pad(array, (0, missing)) if missing else array
+def form_of(widths, num, shift, raised, **sizes):
+    bounds = widths(SimpleNamespace(**sizes, num=num, shift=shift))
+    accumulator, rounded = (bounds[name].range for name in ("accumulator", "rounded_sum"))
+    most = max(-accumulator.low, accumulator.high) * (num << raised)
+    if most + (1 << (shift + raised) >> 1) < 1 << 31:
+        return "narrow"
+    return "wide" if max(-rounded.low, rounded.high) < 1 << 30 else "clamped"
 
 
 def dealt(w):
