@@ -20,13 +20,16 @@ from .gluon_names import (
     warpgroup_mma,
     warpgroup_mma_wait,
 )
-from .instructions import byte_digits
+from .instructions import byte_digits, plane_digits
 from .launch import aligned, ceil_div, launch, with_columns
+from .planes import dealt
 
 ROW_BYTES = 16  # of which a row's length must be a multiple, so that its tiles can be copied
 GROUPS = 2  # of warps that multiply
 SWIZZLED = 128  # bytes: as many digits of a row as a step multiplies
 PACKED = gl.constexpr(SWIZZLED // 4) if HAS_GLUON else SWIZZLED // 4
+# Multiply-adds from which dealing the weights' digits costs less than it saves: a plane's digits need no reordering.
+MOST_UNDEALT = 15 * 10**9
 GROUPED = 8  # tiles of rows that share a tile of columns
 
 
@@ -67,22 +70,26 @@ def multiply(y, q, vector, w, factor, shift, form, rows, columns, stages, limbs)
     count, width = q.shape[0] // (1 + limbs), w.shape[0]
     tiles = ceil_div(count, rows) * ceil_div(width, GROUPS * columns)
     sizes = (count, width, ceil_div(q.shape[1], SWIZZLED), tiles, GROUPED)
-    shape = {"LIMBS": 1 + limbs, "FORM": form, "ROWS": rows, "COLUMNS": columns, "STAGES": stages, "LAG": LAG}
+    w, is_dealt = weights_of(w, q.shape[1], count * (1 + limbs))
+    shape = {"LIMBS": 1 + limbs, "DEALT": is_dealt, "FORM": form, "ROWS": rows, "COLUMNS": columns, "STAGES": stages}
     programs = min(tiles, processors(y.device))
     strided = described(q, w, rows, columns)
     launch(product_kernel, programs, (y,), (vector,), *sizes, factor, shift, strided=strided, **shape, num_warps=4)
 
 
+def weights_of(w, depth, count):
+    """Return packed weights as they are multiplied, and whether their digits were dealt into planes for it."""
+    is_dealt = count * depth * w.shape[0] >= MOST_UNDEALT
+    return (dealt(w) if is_dealt else aligned(with_columns(w, ROW_BYTES))), is_dealt
+
+
 def described(q, w, rows, columns):
     """Return descriptors of the rows and of the packed weights, by tiles."""
-    w = aligned(with_columns(w, ROW_BYTES))
     return (
         TensorDescriptor.from_tensor(q, [rows, SWIZZLED], gl.NVMMASharedLayout(SWIZZLED, 8, 2)),
         TensorDescriptor.from_tensor(w, [columns, SWIZZLED // 4], gl.NVMMASharedLayout(SWIZZLED // 4, 8, 2)),
     )
 
-
-LAG = 0
 
 if HAS_GLUON:
     # Two sums times factors over 2**(down + 1), rounded, as int16 in [-32767, 32767]. LLVM would make a product of 64
@@ -101,7 +108,23 @@ if HAS_GLUON:
     )
 
     @gluon.jit
-    def unpacked(byte, COLUMNS: gl.constexpr, operand: gl.constexpr):
+    def digits_of(byte, i: gl.constexpr):
+        code: gl.constexpr = plane_digits(i)
+        return gl.inline_asm_elementwise(code, "=r,r", [byte], dtype=gl.int8, is_pure=True, pack=4)
+
+    @gluon.jit
+    def side_by_side(a, b):
+        return gl.reshape(gl.permute(gl.join(a, b), (0, 2, 1)), [a.shape[0], 2 * a.shape[1]])
+
+    @gluon.jit
+    def digits_of_planes(byte, operand: gl.constexpr):
+        """Return bytes as their digits, as the tensor cores take them from registers: nothing moves."""
+        low = side_by_side(digits_of(byte, 0), digits_of(byte, 1))
+        high = side_by_side(digits_of(byte, 2), digits_of(byte, 3))
+        return gl.convert_layout(side_by_side(low, high), operand, assert_trivial=True)
+
+    @gluon.jit
+    def digits_of_bytes(byte, COLUMNS: gl.constexpr, operand: gl.constexpr):
         """Return bytes as their digits, as the tensor cores take them from registers: nothing moves.
 
         A register of four bytes, 4 apart, becomes four of a byte's digits each; so of byte t + 4 i + 16 h, an
@@ -160,7 +183,7 @@ if HAS_GLUON:
         STAGES: gl.constexpr,
     ):
         """Copy the rows and the weights of every step of this program's tiles, as soon as a stage is free."""
-        q_stages, w_stages, full, empty, _ = stages
+        q_stages, w_stages, full, empty = stages
         rows, _, steps, tiles, _ = sizes
         count = 0
         for tile in range(gl.program_id(0), tiles, gl.num_programs(0)):
@@ -184,12 +207,12 @@ if HAS_GLUON:
         count,
         HALF: gl.constexpr,
         WIDTH: gl.constexpr,
+        DEALT: gl.constexpr,
         COLUMNS: gl.constexpr,
         STAGES: gl.constexpr,
-        LAG: gl.constexpr,
     ):
         """Return the next tile's sums, of half of its columns, and the count of steps after it."""
-        q_stages, w_stages, full, empty, started = stages
+        q_stages, w_stages, full, empty = stages
         products: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, WIDTH, 32])
         operand: gl.constexpr = gl.DotOperandLayout(0, products, 4)
         warps: gl.constexpr = [[16, 0], [32, 0]]
@@ -200,13 +223,14 @@ if HAS_GLUON:
         for _ in range(steps):
             stage = count % STAGES
             mbarrier.wait(full.index(stage), (count // STAGES) & 1)
-            digits = unpacked(w_stages.index(2 * stage + HALF).load(packed), COLUMNS, operand)
+            if DEALT:
+                digits = digits_of_planes(w_stages.index(2 * stage + HALF).load(operand), operand)
+            else:
+                digits = digits_of_bytes(w_stages.index(2 * stage + HALF).load(packed), COLUMNS, operand)
             running = warpgroup_mma(digits, q_stages.index(stage).permute((1, 0)), sums, is_async=True)
             sums = warpgroup_mma_wait(num_outstanding=0, deps=(running,))
             mbarrier.arrive(empty.index(stage), count=1)
             count += 1
-            if LAG > 0 and HALF == 0:
-                mbarrier.arrive(started, count=1, pred=count == gl.minimum(steps, LAG))
         return sums, count
 
     @gluon.jit
@@ -219,21 +243,19 @@ if HAS_GLUON:
         shift,
         HALF: gl.constexpr,
         LIMBS: gl.constexpr,
+        DEALT: gl.constexpr,
         FORM: gl.constexpr,
         ROWS: gl.constexpr,
         COLUMNS: gl.constexpr,
         STAGES: gl.constexpr,
-        LAG: gl.constexpr,
     ):
         """Multiply and scale half of the columns of this program's tiles."""
         rows, columns, steps, tiles, _ = sizes
         stored: gl.constexpr = gl.BlockedLayout([8, 1], [16, 2], [1, 4], [0, 1])
         count = 0
-        if LAG > 0 and HALF == 1:
-            mbarrier.wait(stages[4], 0)
         for tile in range(gl.program_id(0), tiles, gl.num_programs(0)):
             m, n = tile_at(tile, sizes, ROWS, 2 * COLUMNS)
-            sums, count = tile_sums(stages, steps, count, HALF, LIMBS * ROWS, COLUMNS, STAGES, LAG)
+            sums, count = tile_sums(stages, steps, count, HALF, LIMBS * ROWS, DEALT, COLUMNS, STAGES)
             if LIMBS == 1:
                 row = m + gl.arange(0, ROWS, gl.SliceLayout(0, sums.type.layout))
                 e = gl.load(vector_pointer + row, mask=row < rows, other=0)
@@ -258,12 +280,10 @@ if HAS_GLUON:
         w_stages = gl.allocate_shared_memory(gl.uint8, [2 * STAGES, COLUMNS, PACKED], w.layout)
         full = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
         empty = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
-        started = gl.allocate_shared_memory(gl.int64, [1], mbarrier.MBarrierLayout())
         for stage in gl.static_range(STAGES):
             mbarrier.init(full.index(stage), count=1)
             mbarrier.init(empty.index(stage), count=2)
-        mbarrier.init(started, count=1)
-        return q_stages, w_stages, full, empty, started
+        return q_stages, w_stages, full, empty
 
     @gluon.jit(do_not_specialize=["factor", "shift"])
     def product_kernel(
@@ -279,19 +299,19 @@ if HAS_GLUON:
         factor,
         shift,
         LIMBS: gl.constexpr,
+        DEALT: gl.constexpr,
         FORM: gl.constexpr,
         ROWS: gl.constexpr,
         COLUMNS: gl.constexpr,
         STAGES: gl.constexpr,
-        LAG: gl.constexpr,
     ):
         """Multiply; the vector has the rows' exponents, or of rows in two limbs the sums of each column's digits."""
         stages = new_stages(q, w, LIMBS * ROWS, COLUMNS, STAGES)
         fence_async_shared()
         sizes = (rows, columns, steps, tiles, grouped)
         arguments = (y_pointer, vector_pointer, stages, sizes, factor, shift)
-        first: gl.constexpr = (0, LIMBS, FORM, ROWS, COLUMNS, STAGES, LAG)
-        second: gl.constexpr = (1, LIMBS, FORM, ROWS, COLUMNS, STAGES, LAG)
+        first: gl.constexpr = (0, LIMBS, DEALT, FORM, ROWS, COLUMNS, STAGES)
+        second: gl.constexpr = (1, LIMBS, DEALT, FORM, ROWS, COLUMNS, STAGES)
         gl.warp_specialize(
             [
                 (multiply_tiles, arguments + first),

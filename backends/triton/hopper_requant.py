@@ -22,30 +22,42 @@ from .hopper_product import (
     tile_at,
     tile_of,
     tile_sums,
+    weights_of,
 )
 from .launch import aligned, ceil_div, launch
 
+FEWEST_STEPS = 32  # of a tile: with fewer, a separate kernel quantises as fast
 SLICE = 32  # rows that are quantised at a time
 
 
-def suits(count: int, width: int, device) -> bool:
-    """Return whether programs of a device have all tiles of a row at once."""
+def suits(count: int, depth: int, width: int, device) -> bool:
+    """Return whether programs of a device have all tiles of a row at once, and tiles that take longer than rounding."""
     _, columns, _ = tile_of(count, width, processors(device))
-    return 0 < ceil_div(width, GROUPS * columns) <= processors(device)
+    return ceil_div(depth, SWIZZLED) >= FEWEST_STEPS and 0 < ceil_div(width, GROUPS * columns) <= processors(device)
 
 
-def quantised_product(r, s, q, e, w, factor, shift, form, tile=()):
+def quantised_product(r, s, q, e, w, factor, shift, form):
     """Put int8 rows q times packed ternary weights w, scaled, then quantised by rows, into r and exponents s."""
-    count, width = e.numel(), w.shape[0]
-    rows, columns, stages = tile or tile_of(count, width, processors(r.device))
+    count, depth, width = e.numel(), q.shape[-1], w.shape[0]
+    rows, columns, stages = tile_of(count, width, processors(r.device))
     down, across = ceil_div(count, rows), ceil_div(width, GROUPS * columns)
-    programs = min(down * across, processors(r.device))
-    sizes = (count, width, ceil_div(q.shape[-1], SWIZZLED), down * across, min(GROUPED, programs // across))
+    grouped, programs = shared_out(down, across, min(down * across, processors(r.device)))
+    sizes = (count, width, ceil_div(depth, SWIZZLED), down * across, grouped)
     progress = torch.zeros(count + down, dtype=torch.int32, device=r.device)  # maxima of rows, then counts of tiles
+    w, is_dealt = weights_of(w, depth, count)
     strided = described(aligned(q).view(count, -1), w, rows, columns)
-    shape = {"FORM": form, "ROWS": rows, "COLUMNS": columns, "STAGES": stages, "SLICE": SLICE, "num_warps": 4}
+    shape = {"DEALT": is_dealt, "FORM": form, "ROWS": rows, "COLUMNS": columns, "STAGES": stages, "SLICE": SLICE}
     arguments = (quantised_kernel, programs, (r, s, progress), (e,), *sizes, factor, shift)
-    launch(*arguments, strided=strided, **shape, launch_cooperative_grid=True)
+    launch(*arguments, strided=strided, **shape, num_warps=4, launch_cooperative_grid=True)
+
+
+def shared_out(down: int, across: int, most: int) -> tuple[int, int]:
+    """Return how many tiles of rows are multiplied together, and by how many programs, at most as many as said.
+
+    All programs take tiles of the same rows: one that took a tile of the next rows would keep it for another round.
+    """
+    grouped = min(GROUPED, down, most // across)
+    return grouped, most // (grouped * across) * grouped * across
 
 
 if HAS_GLUON:
@@ -59,6 +71,7 @@ if HAS_GLUON:
         factor,
         shift,
         HALF: gl.constexpr,
+        DEALT: gl.constexpr,
         FORM: gl.constexpr,
         ROWS: gl.constexpr,
         COLUMNS: gl.constexpr,
@@ -67,10 +80,11 @@ if HAS_GLUON:
         """Multiply and scale half of the columns of this program's tiles, and leave them to the quantising group."""
         results, full, empty = kept
         rows, _, steps, tiles, _ = sizes
-        count, turn = 0, 0
+        count = 0
         for tile in range(gl.program_id(0), tiles, gl.num_programs(0)):
             m, _ = tile_at(tile, sizes, ROWS, 2 * COLUMNS)
-            sums, count = tile_sums(stages, steps, count, HALF, ROWS, COLUMNS, STAGES, 0)
+            turn = tile // gl.num_programs(0)
+            sums, count = tile_sums(stages, steps, count, HALF, ROWS, DEALT, COLUMNS, STAGES)
             row = m + gl.arange(0, ROWS, gl.SliceLayout(0, sums.type.layout))
             e = gl.load(e_pointer + row, mask=row < rows, other=0)
             y = scaled(sums, e[None, :], factor, shift, FORM)
@@ -78,7 +92,6 @@ if HAS_GLUON:
             results.index(HALF).permute((1, 0)).store(y)
             barrier()
             mbarrier.arrive(full.index(HALF), count=1)
-            turn += 1
 
     @gluon.jit
     def exponent_of(largest):
@@ -104,9 +117,9 @@ if HAS_GLUON:
         rows, columns, _, tiles, _ = sizes
         across = gl.cdiv(columns, 2 * COLUMNS)
         layout: gl.constexpr = gl.BlockedLayout([1, 8], [256 // COLUMNS, COLUMNS // 8], [4, 1], [1, 0])
-        turn = 0
         for tile in range(gl.program_id(0), tiles, gl.num_programs(0)):
             m, n = tile_at(tile, sizes, ROWS, 2 * COLUMNS)
+            turn = tile // gl.num_programs(0)
             for half in gl.static_range(2):
                 mbarrier.wait(full.index(half), turn & 1)
             row = m + gl.arange(0, SLICE, gl.SliceLayout(1, layout))
@@ -137,7 +150,6 @@ if HAS_GLUON:
             barrier()
             for half in gl.static_range(2):
                 mbarrier.arrive(empty.index(half), count=1)
-            turn += 1
 
     @gluon.jit(do_not_specialize=["factor", "shift"])
     def quantised_kernel(
@@ -154,6 +166,7 @@ if HAS_GLUON:
         grouped,
         factor,
         shift,
+        DEALT: gl.constexpr,
         FORM: gl.constexpr,
         ROWS: gl.constexpr,
         COLUMNS: gl.constexpr,
@@ -170,8 +183,8 @@ if HAS_GLUON:
         fence_async_shared()
         kept, sizes = (results, full, empty), (rows, columns, steps, tiles, grouped)
         arguments = (e_pointer, stages, kept, sizes, factor, shift)
-        first: gl.constexpr = (0, FORM, ROWS, COLUMNS, STAGES)
-        second: gl.constexpr = (1, FORM, ROWS, COLUMNS, STAGES)
+        first: gl.constexpr = (0, DEALT, FORM, ROWS, COLUMNS, STAGES)
+        second: gl.constexpr = (1, DEALT, FORM, ROWS, COLUMNS, STAGES)
         gl.warp_specialize(
             [
                 (keep_tiles, arguments + first),
