@@ -5,9 +5,14 @@ op's arrays by position and its parameters by keyword and returns an array or a 
 It sees NumPy arrays, unless it also has ``from_numpy(array, device)`` and ``to_numpy(array)``, and, to train,
 ``concatenate(arrays, axis)``; it may have ``largest_magnitudes(arrays)``, which joins `largest_magnitude` of each,
 ``narrow_gate_gradients(dy, x, z, f, x_shift, z_shift)``, which is `silu_gate_backward` with its results in 16 bits,
-``narrow_chunk_gradients``, likewise `ssd_chunk_scan_backward` with dx after `saturate_backward`, and
-``lion_updates(arrays, parameters)``, which runs `lion_update` on tuples of arrays with a dict of parameters each and
-returns the lists of its three results. It may implement a subset of the ops.
+``narrow_chunk_gradients``, likewise `ssd_chunk_scan_backward` with dx after `saturate_backward`,
+``narrow_conv_gradients(dy, x, w, bias, state, dz, f, offset, s, shift)``, which is `squareplus_backward` at the
+convolution's result, `causal_conv1d_backward` and `round_to_int16`, joined with dz,
+``rounded_weight_gradient(dy, q, e, ...)``, which is `stochastic_round_rows` and `ternary_linear_backward_weight` and
+returns also the largest magnitude in between,
+``replayed(function)``, which returns what computes ``function(arrays, integers)`` again and again, and
+``lion_updates(arrays)``, which returns what runs `lion_update` on these tuples of arrays, given a list with a dict of
+parameters each, and returns the lists of its three results. It may implement a subset of the ops.
 
 Inputs may be views of any layout: slices of any axis, transposed axes, negative strides (NumPy alone has them), strides
 of 0, a start anywhere in a larger array. An op that reads memory by its address must look at the strides or copy first.

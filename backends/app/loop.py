@@ -154,7 +154,7 @@ def validate(run: Run, state: State, corpus: Corpus, spelling: np.ndarray, windo
         for start in range(0, len(ids), min(run.micro_batch, run.options.batch)):
             rows = ids[start : start + min(run.micro_batch, run.options.batch)]
             read, target = (run.load(np.ascontiguousarray(part)) for part in (rows[:, :-1], rows[:, 1:]))
-            call = Call(True, run.rotation(*read.shape), run.fill(len(rows)), None)
+            call = Call(True, run.rotation(read.shape[1]), run.fill(len(rows)), None)
             logits, _ = network(call, read, run.start(len(rows)))
             losses = run.kernels.cross_entropy_pow2(logits, target, f=run.formats.activation)
             loss += int(run.store(losses).sum(dtype=np.int64))

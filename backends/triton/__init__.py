@@ -1,7 +1,7 @@
 """The ops as Triton kernels for CUDA. Without a CUDA device they run in Triton's interpreter, on CPU tensors.
 
 They are tuned and judged on Hopper (sm_90), and compile for these targets too. Where Triton has Gluon, products of many
-rows and their gradients have kernels of Hopper's own (`hopper_product`, `hopper_gradient`), and the selective scans of
+rows and the gradients of their rows have kernels of Hopper's own (`hopper_product`), and the selective scans of
 NVIDIA's GPUs since Ampere copy their inputs ahead (`staged_scan`, `staged_walk`). Other targets, and sizes whose rows
 can't be copied in pieces of 16 bytes, take plain Triton. Ampere and Ada (sm_80, sm_89) lack the matrix instructions
 whose operand comes from registers without a copy, so `ternary_linear` of many rows gains less there. Blackwell (sm_100)
@@ -46,6 +46,7 @@ from .norm_backward import *
 from .optimizer import *
 from .packing import *
 from .primitives import *
+from .replay import *
 from .residual import *
 from .residual_backward import *
 from .rotation import *

@@ -25,6 +25,15 @@ def round_ratio(a, b):
     return quotient + tl.where(rest >= b, 1, 0) - tl.where(rest < 0, 1, 0)
 
 
+@triton.jit
+def squareplus_gradient(dy, x, f, offset):
+    """Return the gradient of squareplus of int32 x, as int64."""
+    root = integers.isqrt(x * x + (4 << (2 * f)))
+    total = x + root
+    slope = tl.where((total >> 1) - offset > 32767, 0, round_ratio(total << 14, root))
+    return integers.shift_round(dy.to(tl.int64) * slope, 15)
+
+
 @implements(ops.squareplus_backward)
 def squareplus_backward(dy, x, *, f, offset):
     dx = torch.empty(x.shape, dtype=torch.int32, device=x.device)
@@ -37,11 +46,7 @@ def squareplus_backward_kernel(dx_pointer, dy_pointer, x_pointer, size, f, offse
     mask = index < size
     dy = tl.load(dy_pointer + index, mask=mask, other=0)
     x = tl.load(x_pointer + index, mask=mask, other=0).to(tl.int32)
-    root = integers.isqrt(x * x + (4 << (2 * f)))
-    total = x + root
-    slope = tl.where((total >> 1) - offset > 32767, 0, round_ratio(total << 14, root))
-    dx = integers.shift_round(dy.to(tl.int64) * slope, 15)
-    tl.store(dx_pointer + index, dx.to(tl.int32), mask=mask)
+    tl.store(dx_pointer + index, squareplus_gradient(dy, x, f, offset).to(tl.int32), mask=mask)
 
 
 @implements(ops.sigmoid_gate_backward)
@@ -89,8 +94,8 @@ def gate_gradients(dy, x, z, dtype, f, x_shift, z_shift):
     gradients = tuple(torch.empty(a.shape, dtype=dtype, device=a.device) for a in (x, z))
     z, distance = rows(z)
     shape = dict(distance=distance, WIDTH=max(x.shape[-1:], default=1), NARROW=dtype == torch.int16)
-    shifts = dict(f=f, x_shift=x_shift, z_shift=z_shift)
-    return elementwise(silu_gate_backward_kernel, gradients, dy, x, strided=(z,), **shifts, **shape)
+    shifts = f, x_shift, z_shift
+    return elementwise(silu_gate_backward_kernel, gradients, dy, x, strided=(z,), integers=shifts, **shape)
 
 
 @triton.jit(do_not_specialize=["f", "x_shift", "z_shift"])
@@ -111,6 +116,7 @@ def silu_gate_backward_kernel(
 ):
     offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mask = offset < size
+    x_shift, z_shift = integers.scalar(x_shift).to(tl.int64), integers.scalar(z_shift).to(tl.int64)
     dy = tl.load(dy_pointer + offset, mask=mask, other=0).to(tl.int64)
     x = tl.load(x_pointer + offset, mask=mask, other=0).to(tl.int32)
     z = tl.load(z_pointer + in_rows(offset, WIDTH, distance), mask=mask, other=0).to(tl.int32)
@@ -122,8 +128,8 @@ def silu_gate_backward_kernel(
     dx = integers.saturate(integers.shift_round(dy * (z * gate), shift), 32)
     dz = integers.saturate(integers.shift_round(dy * (x * slope), shift), 32)
     if NARROW:
-        dx = passed(integers.saturate(integers.shift_even(dx, x_shift.to(tl.int64)), 16), x, 32767)
-        dz = integers.saturate(integers.shift_even(dz, z_shift.to(tl.int64)), 16)
+        dx = passed(integers.saturate(integers.shift_even(dx, x_shift), 16), x, 32767)
+        dz = integers.saturate(integers.shift_even(dz, z_shift), 16)
     tl.store(dx_pointer + offset, dx.to(dx_pointer.dtype.element_ty), mask=mask)
     tl.store(dz_pointer + offset, dz.to(dz_pointer.dtype.element_ty), mask=mask)
 

@@ -8,7 +8,7 @@ from mamba_integer.spec import ops, philox
 from mamba_integer.spec.contract import implements
 
 from . import integers
-from .launch import ALIGNMENT_BYTES, aligned, ceil_div, elementwise, launch
+from .launch import ALIGNMENT_BYTES, aligned, ceil_div, elementwise, launch, replays, table
 from .philox import key_pattern, philox_words
 
 ALIGNMENT = tl.constexpr(ALIGNMENT_BYTES)
@@ -49,8 +49,12 @@ def gradient_add_kernel(y_pointer, a_pointer, b_pointer, size, BLOCK: tl.constex
 def reduce(kernel, x):
     """Return the int64 that ``kernel`` folds the elements of x into, from zero, by order-free atomics."""
     result = torch.zeros(1, dtype=torch.int64, device=x.device)
-    launch(kernel, ceil_div(x.numel(), SHARE), (result,), (x,), x.numel(), SHARE=SHARE, BLOCK=LOADED)
+    fold(kernel, result, x)
     return result
+
+
+def fold(kernel, result, x):
+    launch(kernel, ceil_div(x.numel(), SHARE), (result,), (x,), x.numel(), SHARE=SHARE, BLOCK=LOADED)
 
 
 @implements(ops.largest_magnitude)
@@ -71,14 +75,18 @@ def largest_magnitude_kernel(y_pointer, x_pointer, size, SHARE: tl.constexpr, BL
 def largest_magnitudes(arrays):
     """Return `largest_magnitude` of each array, joined: one launch for all arrays of a type."""
     result = torch.zeros(len(arrays), dtype=torch.int64, device=arrays[0].device)
+    if replays():  # a graph has no table from the host
+        for place, array in zip(result.split(1), arrays, strict=True):
+            fold(largest_magnitude_kernel, place, array)
+        return result
     kinds: dict[torch.dtype, list[tuple[int, torch.Tensor]]] = {}
     for place, array in enumerate(arrays):
         kinds.setdefault(array.dtype, []).append((place, aligned(array)))
     for dtype, members in kinds.items():
-        table = torch.tensor([(place, a.data_ptr(), a.numel()) for place, a in members]).to(result.device)
+        rows = table([(place, a.data_ptr(), a.numel()) for place, a in members], result.device)
         programs = programs_per_array((a for _, a in members), LOADED)
         shape = dict(TYPE=TYPES[dtype], PROGRAMS=programs, BLOCK=LOADED)
-        launch(largest_magnitudes_kernel, programs * len(members), (result,), (table,), **shape)
+        launch(largest_magnitudes_kernel, programs * len(members), (result,), (rows,), **shape)
     return result
 
 
@@ -118,14 +126,15 @@ def largest_magnitudes_kernel(
 @implements(ops.round_to_int16)
 def round_to_int16(x, *, shift):
     y = torch.empty(x.shape, dtype=torch.int16, device=x.device)
-    return elementwise(round_to_int16_kernel, y, x, shift=shift)
+    return elementwise(round_to_int16_kernel, y, x, integers=(shift,))
 
 
 @triton.jit(do_not_specialize=["shift"])
 def round_to_int16_kernel(y_pointer, x_pointer, size, shift, BLOCK: tl.constexpr):
     offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    shift = integers.scalar(shift).to(tl.int64)
     x = tl.load(x_pointer + offset, mask=offset < size, other=0).to(tl.int64)
-    y = integers.saturate(integers.shift_even(x, shift.to(tl.int64)), 16)
+    y = integers.saturate(integers.shift_even(x, shift), 16)
     tl.store(y_pointer + offset, y.to(tl.int16), mask=offset < size)
 
 
@@ -138,15 +147,16 @@ def passed(e, y, limit: tl.constexpr):
 @implements(ops.saturate_backward)
 def saturate_backward(dy, y, *, shift):
     dx = torch.empty(dy.shape, dtype=torch.int16, device=dy.device)
-    return elementwise(saturate_backward_kernel, dx, dy, y, shift=shift, limit=torch.iinfo(y.dtype).max)
+    return elementwise(saturate_backward_kernel, dx, dy, y, integers=(shift,), limit=torch.iinfo(y.dtype).max)
 
 
 @triton.jit(do_not_specialize=["shift"])
 def saturate_backward_kernel(dx_pointer, dy_pointer, y_pointer, size, shift, limit: tl.constexpr, BLOCK: tl.constexpr):
     offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    shift = integers.scalar(shift).to(tl.int64)
     dy = tl.load(dy_pointer + offset, mask=offset < size, other=0).to(tl.int64)
     y = tl.load(y_pointer + offset, mask=offset < size, other=0).to(tl.int32)
-    e = passed(integers.saturate(integers.shift_even(dy, shift.to(tl.int64)), 16), y, limit)
+    e = passed(integers.saturate(integers.shift_even(dy, shift), 16), y, limit)
     tl.store(dx_pointer + offset, e.to(tl.int16), mask=offset < size)
 
 
@@ -161,6 +171,15 @@ def stochastic_round_rows(x, e, *, shift, bits, seed, step, stream, first):
     constants = {"K": K, "bits": bits, "BLOCK": COUNTERS_A_PROGRAM}
     launch(stochastic_round_rows_kernel, programs, (y,), (x, e), counters, *words, shift, **constants)
     return y
+
+
+@triton.jit
+def rounding_noise(counter, start, step, stream, key0, key1):
+    """Return the four words of each counter as int32, along two new axes."""
+    words, zero = start.to(tl.uint32) + counter.to(tl.uint32), tl.zeros_like(counter).to(tl.uint32)
+    step, stream = zero + step.to(tl.uint32), zero + stream.to(tl.uint32)
+    c0, c1, c2, c3 = philox_words(words, step, stream, zero + ROUNDING_DOMAIN, key0, key1)
+    return tl.join(tl.join(c0, c2), tl.join(c1, c3)).to(tl.int32, bitcast=True)
 
 
 @triton.jit(do_not_specialize=["start", "step", "stream", "key0", "key1", "shift"])
@@ -183,18 +202,10 @@ def stochastic_round_rows_kernel(
     blocks: tl.constexpr = (K + 3) // 4
     counter = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     row = counter // blocks
+    shift, step = integers.scalar(shift), integers.scalar(step)
     e = tl.load(e_pointer + row, mask=counter < counters, other=0)
-    zero = tl.zeros([BLOCK], tl.uint32)
-    c0, c1, c2, c3 = philox_words(
-        start.to(tl.uint32) + counter.to(tl.uint32),
-        zero + step.to(tl.uint32),
-        zero + stream.to(tl.uint32),
-        zero + ROUNDING_DOMAIN,
-        key0,
-        key1,
-    )
-    words = tl.reshape(tl.join(tl.join(c0, c2), tl.join(c1, c3)), [BLOCK, 4])
-    noise = words.to(tl.int32, bitcast=True) & ((1 << shift) - 1)
+    noise = rounding_noise(counter, start, step, stream, key0, key1)
+    noise = tl.reshape(noise, [BLOCK, 4]) & ((1 << shift) - 1)
     i = tl.arange(0, 4)[None, :]
     inside = (counter < counters)[:, None]
     offset = 4 * counter[:, None] + i

@@ -61,7 +61,7 @@ def product(y, q, e, w, factor, shift, form, tile=()):
 def product_of_limbs(y, limbs, sums, w, factor, shift, form, rows, columns, stages):
     """Put rows of two int8 limbs [2, rows, depth], 256 high + low + 128, times packed weights w, scaled, into y.
 
-    ``sums`` are those of each of the weights' rows of digits.
+    ``sums`` are those of each of the weights' rows of digits. A shift in memory comes with the factor as it is.
     """
     multiply(y, limbs.view(2 * limbs.shape[1], -1), sums, w, factor, shift, form, rows, columns, stages, True)
 
@@ -306,6 +306,10 @@ if HAS_GLUON:
         STAGES: gl.constexpr,
     ):
         """Multiply; the vector has the rows' exponents, or of rows in two limbs the sums of each column's digits."""
+        if shift.dtype.is_ptr():
+            shift = gl.load(shift)
+            raised = gl.where(shift > 0, 0, 1)  # above the exponent 0 of every row in two limbs
+            factor, shift = factor << raised, shift + raised
         stages = new_stages(q, w, LIMBS * ROWS, COLUMNS, STAGES)
         fence_async_shared()
         sizes = (rows, columns, steps, tiles, grouped)

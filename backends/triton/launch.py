@@ -5,6 +5,7 @@ has room for 2**31 - 1 programs, the other two for 65,535: so a kernel numbers i
 """
 
 import contextlib
+import contextvars
 from typing import Any
 
 import torch
@@ -16,12 +17,14 @@ BLOCK = 1024
 MOST_PROGRAMS = (1 << 31) - 1
 ALIGNMENT_BYTES = 16  # of the widest load
 ON_CPU = -1  # the device number of a tensor there
+_REPLAYS = contextvars.ContextVar("replays", default=False)
 COMPILED: dict[tuple, tuple[CompiledKernel, tuple, Any]] = {}
 
 
 def launch(kernel, programs, results, inputs, *integers, strided=(), **constants):
     """Run a kernel's programs on fresh results, inputs of any layout (or None), and integers.
 
+    An integer may be a tensor that holds it, for kernels that take it through `integers.scalar`.
     The ``strided`` inputs come after the others and as they are: of `rows`, whose distance is one of the constants.
 
     Raises
@@ -42,6 +45,20 @@ def launch(kernel, programs, results, inputs, *integers, strided=(), **constants
     else:  # Triton launches on the current device, wherever the arrays are
         with torch.cuda.device(device):
             launch_compiled(kernel, programs, device, arguments, constants)
+
+
+def replays() -> bool:
+    """Return whether what is launched may be replayed: then nothing comes from the host but what is there already."""
+    return _REPLAYS.get()
+
+
+@contextlib.contextmanager
+def replayable():
+    token = _REPLAYS.set(True)
+    try:
+        yield
+    finally:
+        _REPLAYS.reset(token)
 
 
 def launch_compiled(kernel, programs, device, arguments, constants):
@@ -100,6 +117,12 @@ def rows(array):
     return array.contiguous(), size
 
 
+def table(rows, device):
+    """Return rows of integers as int64 on a device; on the way there, nobody waits for it."""
+    held = torch.tensor(rows)
+    return held if device.type == "cpu" else held.pin_memory().to(device, non_blocking=True)
+
+
 def words(array):
     """Return an int8 array, of a multiple of four elements, as the int32 words of its bytes."""
     flat = array.contiguous().view(-1)
@@ -108,12 +131,12 @@ def words(array):
     return flat.view(torch.int32)
 
 
-def elementwise(kernel, result, *inputs, strided=(), **constants):
-    """Run ``kernel(result, *inputs, size, constants, BLOCK)`` once for each block of the flattened result.
+def elementwise(kernel, result, *inputs, strided=(), integers=(), **constants):
+    """Run ``kernel(result, *inputs, size, *integers, constants, BLOCK)`` once for each block of the flattened result.
 
     Several results, all of one size, come as a tuple.
     """
     results = result if isinstance(result, tuple) else (result,)
     size = results[0].numel()
-    launch(kernel, ceil_div(size, BLOCK), results, inputs, size, strided=strided, **constants, BLOCK=BLOCK)
+    launch(kernel, ceil_div(size, BLOCK), results, inputs, size, *integers, strided=strided, **constants, BLOCK=BLOCK)
     return result

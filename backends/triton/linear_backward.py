@@ -12,10 +12,14 @@ import triton.language as tl
 from mamba_integer.spec import ops
 from mamba_integer.spec.contract import implements
 from mamba_integer.spec.ops.linear_backward import ternary_linear_backward_widths
+from mamba_integer.spec.philox import MASK
 
-from . import hopper_gradient, hopper_product
+from . import hopper_product, integers
+from .gluon_names import processors
+from .gradient import rounding_noise
 from .instructions import has_little_room
 from .launch import launch
+from .philox import key_pattern
 from .ternary_product import product, scale_of, scale_sum, tile_of
 
 HOPPER_TILE = {"rows": 64, "columns": 128, "stages": 5}
@@ -23,10 +27,11 @@ LARGE_TILE = {"ROWS": 128, "COLUMNS": 128, "num_warps": 8, "num_stages": 3}
 LITTLE_TILE = {"ROWS": 64, "COLUMNS": 64, "num_warps": 4, "num_stages": 2}
 SMALL_TILE = {"ROWS": 64, "COLUMNS": 64, "num_warps": 4, "num_stages": 4}
 BYTES, DEPTH = 32, 128
+TURNED_COLUMNS, ROUNDING_WARPS = 64, 8
 # Sums of this many products of two int8 fit int32.
 LONGEST_SUM = 1 << 16
-# Programs that fill a large GPU; a weight gradient of fewer tiles is split along its rows.
-ENOUGH_PROGRAMS = 128
+# Steps along a weight gradient's depth that take as long as putting a tile into memory, and the most parts of a depth.
+STEPS_OF_A_TILE, MOST_PARTS = 10, 8
 
 
 @implements(ops.ternary_linear_backward)
@@ -36,13 +41,20 @@ def ternary_linear_backward(dy, w, *, K, num, shift):
     if not dx.numel():
         return dx
     turned, sums = turn_packed(w, K)
-    if dy.dtype == torch.int8:
+    in_memory = isinstance(shift, torch.Tensor)
+    if dy.dtype == torch.int8 and not in_memory:
         none = torch.zeros(dy.shape[:-1], dtype=torch.int32, device=dy.device)
         return product(dy, none, turned, num, shift)
-    limbs = torch.empty((2, rows, depth), dtype=torch.int8, device=dy.device)
-    launch(split_kernel, triton.cdiv(rows * depth, 1024), (limbs,), (dy,), rows * depth, BLOCK=1024)
-    if rows >= LARGE_TILE["ROWS"] and hopper_product.suits(depth):
-        scale = scale_of(ternary_linear_backward_widths, num, shift, N=depth)
+    wide = triton.cdiv(depth, hopper_product.ROW_BYTES) * hopper_product.ROW_BYTES
+    on_hopper = rows >= LARGE_TILE["ROWS"] and hopper_product.suits(wide)
+    limbs = torch.empty((2, rows, wide if on_hopper else depth), dtype=torch.int8, device=dy.device)
+    size = limbs[0].numel()
+    padding = {"DEPTH": depth, "PADDED": limbs.shape[-1]}
+    launch(split_kernel, triton.cdiv(size, 1024), (limbs,), (dy,), size, **padding, BLOCK=1024)
+    if on_hopper:
+        scale = num, shift, "clamped"
+        if not in_memory:
+            scale = scale_of(ternary_linear_backward_widths, num, shift, N=depth)
         hopper_product.product_of_limbs(dx, limbs, sums, turned, *scale, **HOPPER_TILE)
         return dx
     tile = LARGE_TILE if rows >= LARGE_TILE["ROWS"] else SMALL_TILE
@@ -103,9 +115,15 @@ def low_limb(x):
 
 
 @triton.jit
-def split_kernel(limbs_pointer, x_pointer, size, BLOCK: tl.constexpr):
+def split_kernel(limbs_pointer, x_pointer, size, DEPTH: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr):
+    """Split rows into limbs; rows that are padded go on with any number, since it meets digits of 0."""
     offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    x = tl.load(x_pointer + offset, mask=offset < size, other=0).to(tl.int32)
+    place, inside = offset, offset < size
+    if PADDED > DEPTH:
+        row = offset // PADDED
+        place -= row * (PADDED - DEPTH)
+        inside = inside & (place < (row + 1) * DEPTH)
+    x = tl.load(x_pointer + place, mask=inside, other=0).to(tl.int32)
     tl.store(limbs_pointer + offset, high_limb(x), mask=offset < size)
     tl.store(limbs_pointer + size + offset, low_limb(x), mask=offset < size)
 
@@ -142,6 +160,7 @@ def two_limbs_kernel(
     BYTES: tl.constexpr,
 ):
     m, n = tile_of(tl.program_id(0), rows, columns, ROWS, COLUMNS)
+    shift = integers.scalar(shift)
     j, k = tl.arange(0, BYTES), tl.arange(0, 4 * BYTES)
     high_tile = limbs_pointer + m[:, None] * depth + k[None, :]
     low_tile = high_tile + limb_size
@@ -167,29 +186,52 @@ def two_limbs_kernel(
 def ternary_linear_backward_weight(dy, q, *, bits):
     columns, width = dy.shape[-1], q.shape[-1]
     rows = dy.shape[:-1].numel()
+    if not rows or not columns or not width:
+        return torch.zeros((columns, width), dtype=torch.int64, device=dy.device)
+    errors, _ = turn(dy.reshape(rows, columns), 1 if bits <= 8 else 2)
+    return turned_product(errors, q)
+
+
+def rounded_weight_gradient(dy, q, e, *, shift, bits, seed, step, stream, first):
+    """Return `ternary_linear_backward_weight` of rows dy after `stochastic_round_rows`, and their largest magnitude."""
+    columns, rows, limbs = dy.shape[-1], e.numel(), 1 if bits <= 8 else 2
+    depth = triton.cdiv(rows, DEPTH) * DEPTH
+    errors = torch.empty((limbs, columns, depth), dtype=torch.int8, device=dy.device)
+    largest = torch.zeros(1, dtype=torch.int64, device=dy.device)
+    programs = depth // DEPTH * triton.cdiv(columns, TURNED_COLUMNS)
+    words = (key_pattern(word) for word in (first * triton.cdiv(columns, 4), step, stream, seed & MASK, seed >> 32))
+    sizes = (columns * depth, rows, columns, depth, *words, shift)
+    options = {"LIMBS": limbs, "BITS": bits, "ROWS": DEPTH, "COLUMNS": TURNED_COLUMNS, "num_warps": ROUNDING_WARPS}
+    launch(turn_rounded_kernel, programs, (errors, largest), (dy, e), *sizes, **options)
+    return turned_product(errors, q), largest
+
+
+def turned_product(errors, q):
+    """Return the gradient of weights: turned errors [limbs, columns, depth] times the rows q of the layer."""
+    (limbs, columns, _), width = errors.shape, q.shape[-1]
+    rows = q.shape[:-1].numel()
     tiles = lambda tile: triton.cdiv(columns, tile["ROWS"]) * triton.cdiv(width, tile["COLUMNS"])  # noqa: E731
     tile = LARGE_TILE if min(columns, width) >= LARGE_TILE["ROWS"] else SMALL_TILE
     tile = LITTLE_TILE if has_little_room() else tile
     programs = tiles(tile)
-    if not rows or not programs:
-        return torch.zeros((columns, width), dtype=torch.int64, device=dy.device)
-    limbs = 1 if bits <= 8 else 2
-    errors, _ = turn(dy.reshape(rows, columns), limbs)
     values, sums = turn(q.reshape(rows, width), 1, with_sums=limbs == 2)
     depth = values.shape[-1]
-    if limbs == 2 and depth <= LONGEST_SUM and columns * width < 1 << 31 and hopper_product.suits(depth):
-        dw = torch.zeros((columns, width), dtype=torch.int64, device=dy.device)
-        hopper_gradient.weight_gradient(dw, errors, values[0], sums)
-        return dw
-    parts = min(triton.cdiv(ENOUGH_PROGRAMS, programs), depth // DEPTH)
+    parts = parts_of(programs, depth // DEPTH, processors(q.device))
     length = min(triton.cdiv(triton.cdiv(depth, parts), DEPTH) * DEPTH, LONGEST_SUM)
     parts = triton.cdiv(depth, length)
     make = torch.empty if parts == 1 else torch.zeros
-    dw = make((columns, width), dtype=torch.int64, device=dy.device)
+    dw = make((columns, width), dtype=torch.int64, device=q.device)
     sizes = (columns * depth, columns, width, depth, length)
     options = {"LIMBS": limbs, "WHOLE": parts == 1, "DEPTH": DEPTH, **tile}
     launch(weight_kernel, programs * parts, (dw,), (errors, values, sums), *sizes, **options)
     return dw
+
+
+def parts_of(tiles, steps, programs):
+    """Return into how many parts the depth of tiles is cut so that the device's programs have about equal work."""
+    choices = range(1, min(MOST_PARTS, steps) + 1)
+    rounds = lambda parts: triton.cdiv(tiles * parts, programs)  # noqa: E731
+    return min(choices, key=lambda parts: (rounds(parts) * (steps / parts + STEPS_OF_A_TILE), parts))
 
 
 def turn(x, limbs, with_sums=False):
@@ -198,11 +240,62 @@ def turn(x, limbs, with_sums=False):
     depth = triton.cdiv(rows, DEPTH) * DEPTH
     turned = torch.empty((limbs, columns, depth), dtype=torch.int8, device=x.device)
     sums = torch.zeros(columns if with_sums else 1, dtype=torch.int64, device=x.device)
-    programs = depth // DEPTH * triton.cdiv(columns, 64)
+    programs = depth // DEPTH * triton.cdiv(columns, TURNED_COLUMNS)
     sizes = (columns * depth, rows, columns, depth)
-    options = {"LIMBS": limbs, "SUMS": with_sums, "ROWS": DEPTH, "COLUMNS": 64}
+    options = {"LIMBS": limbs, "SUMS": with_sums, "ROWS": DEPTH, "COLUMNS": TURNED_COLUMNS}
     launch(turn_kernel, programs, (turned, sums), (x,), *sizes, **options)
     return turned, sums
+
+
+@triton.jit
+def put_turned(turned_pointer, x, m, n, limb_size, columns, depth, LIMBS: tl.constexpr):
+    """Store a tile of int32 (row m, column n) transposed, as int8 limbs."""
+    turned, there = turned_pointer + n[:, None] * depth + m[None, :], n[:, None] < columns
+    if LIMBS == 1:
+        tl.store(turned, tl.trans(x.to(tl.int8)), mask=there)
+    else:
+        tl.store(turned, tl.trans(high_limb(x)), mask=there)
+        tl.store(turned + limb_size, tl.trans(low_limb(x)), mask=there)
+
+
+@triton.jit(do_not_specialize=["start", "step", "stream", "key0", "key1", "shift"])
+def turn_rounded_kernel(
+    turned_pointer,
+    largest_pointer,
+    x_pointer,
+    e_pointer,
+    limb_size,
+    rows,
+    columns,
+    depth,
+    start,
+    step,
+    stream,
+    key0,
+    key1,
+    shift,
+    LIMBS: tl.constexpr,
+    BITS: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    """Round a tile, as `stochastic_round_rows_kernel` does, find its largest magnitude, and turn it."""
+    program, blocks = tl.program_id(0), depth // ROWS
+    m = (program % blocks).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    first = (program // blocks).to(tl.int64) * COLUMNS
+    n = first + tl.arange(0, COLUMNS)
+    shift, step = integers.scalar(shift), integers.scalar(step)
+    counter = m[:, None] * ((columns + 3) // 4) + (first // 4 + tl.arange(0, COLUMNS // 4))[None, :]
+    noise = rounding_noise(counter, start, step, stream, key0, key1)
+    noise = tl.reshape(noise, [ROWS, COLUMNS]) & ((1 << shift) - 1)
+    inside = (m[:, None] < rows) & (n[None, :] < columns)
+    x = tl.load(x_pointer + m[:, None] * columns + n[None, :], mask=inside, other=0).to(tl.int32)
+    e = tl.load(e_pointer + m, mask=m < rows, other=0)
+    y = integers.saturate(((x << e[:, None]) + noise) >> shift, BITS)
+    put_turned(turned_pointer, y, m, n, limb_size, columns, depth, LIMBS)
+    largest = tl.max(tl.abs(y))
+    if largest > tl.load(largest_pointer):
+        tl.atomic_max(largest_pointer, largest.to(tl.int64), sem="relaxed")
 
 
 @triton.jit
@@ -224,12 +317,7 @@ def turn_kernel(
     n = (program // blocks).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
     inside = (m[:, None] < rows) & (n[None, :] < columns)
     x = tl.load(x_pointer + m[:, None] * columns + n[None, :], mask=inside, other=0).to(tl.int32)
-    turned = turned_pointer + n[:, None] * depth + m[None, :]
-    if LIMBS == 1:
-        tl.store(turned, tl.trans(x.to(tl.int8)), mask=n[:, None] < columns)
-    else:
-        tl.store(turned, tl.trans(high_limb(x)), mask=n[:, None] < columns)
-        tl.store(turned + limb_size, tl.trans(low_limb(x)), mask=n[:, None] < columns)
+    put_turned(turned_pointer, x, m, n, limb_size, columns, depth, LIMBS)
     if SUMS:
         tl.atomic_add(sums_pointer + n, tl.sum(x, 0).to(tl.int64), mask=n < columns, sem="relaxed")
 
@@ -280,4 +368,4 @@ def weight_kernel(
         tl.atomic_add(place, dw, mask=inside, sem="relaxed")
 
 
-__all__ = ["ternary_linear_backward", "ternary_linear_backward_weight"]
+__all__ = ["rounded_weight_gradient", "ternary_linear_backward", "ternary_linear_backward_weight"]

@@ -61,7 +61,7 @@ def cross_entropy_pow2_backward_kernel(
     f: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    program = tl.program_id(0).to(tl.int64)
+    program, step = tl.program_id(0).to(tl.int64), integers.scalar(step)
     row = program * V
     best = row_maximum(logits_pointer + row, V, BLOCK)
     total = weight_sum(logits_pointer + row, best, V, f, BLOCK)

@@ -6,7 +6,7 @@ import triton.language as tl
 
 from mamba_integer.spec import ops
 from mamba_integer.spec.contract import implements
-from mamba_integer.spec.ops.norm_backward import CUT_BITS, UNIT_BITS, final_shifts
+from mamba_integer.spec.ops.norm_backward import CUT_BITS, UNIT_BITS
 
 from . import integers
 from .launch import ceil_div, launch
@@ -31,7 +31,7 @@ def bitshift_norm_backward(x, gamma, dy, dr, *, b, e):
         (dx, dgamma),
         (x, gamma, dy, dr),
         rows,
-        *final_shifts(e),
+        e,
         D=D,
         b=b,
         unit_bits=UNIT_BITS,
@@ -53,7 +53,7 @@ def round_div_by_float(a, b):
     return tl.floor((a + (b >> 1)).to(tl.float64) / b.to(tl.float64)).to(tl.int64)
 
 
-@triton.jit(do_not_specialize=["up", "down"])
+@triton.jit(do_not_specialize=["e"])
 def bitshift_norm_backward_kernel(
     dx_pointer,
     dgamma_pointer,
@@ -62,8 +62,7 @@ def bitshift_norm_backward_kernel(
     dy_pointer,
     dr_pointer,
     rows,
-    up,
-    down,
+    e,
     D: tl.constexpr,
     b: tl.constexpr,
     unit_bits: tl.constexpr,
@@ -74,6 +73,8 @@ def bitshift_norm_backward_kernel(
     column = tl.arange(0, BLOCK)
     mask = column < D
     gamma = tl.load(gamma_pointer + column, mask=mask, other=0).to(tl.int32)
+    e = integers.scalar(e)
+    up, down = tl.maximum(cut_bits - e, 0), tl.maximum(e - cut_bits, 0)  # of which one is 0
     gain = tl.zeros((BLOCK,), tl.int64)
     row = tl.program_id(0).to(tl.int64) * ROWS
     last = tl.minimum(row + ROWS, rows)

@@ -10,7 +10,7 @@ from mamba_integer.spec.ops import optimizer as golden
 
 from . import integers
 from .gradient import TYPES, pointer_at, programs_per_array, reduce
-from .launch import BLOCK, aligned, ceil_div, elementwise, launch
+from .launch import BLOCK, aligned, ceil_div, elementwise, launch, table
 
 VOTES = tl.constexpr(golden.VOTES)
 FEWEST_BITS = tl.constexpr(golden.FEWEST_BITS)
@@ -67,26 +67,36 @@ def lion_update(w, m, g, *, lr, m_shift, g_up, g_down, low, high, decay):
     return elementwise(lion_update_kernel, (new_w, new_m, clipped), w, m, g, **rule)
 
 
-def lion_updates(arrays, parameters):
-    """Run `lion_update` on many arrays in one launch per type of gradient; return the lists of its results."""
+def lion_updates(arrays):
+    """Return what runs `lion_update` on many arrays in one launch per type of gradient, by a list of parameters.
+
+    It returns the lists of the results. Most of the host's work is done before the parameters are known.
+    """
     device = arrays[0][0].device
     clipped = torch.zeros(len(arrays), dtype=torch.int64, device=device)
     results, kinds = [], {}
-    for place, (inputs, rule) in enumerate(zip(arrays, parameters, strict=True)):
+    for place, inputs in enumerate(arrays):
         w, m, g = map(aligned, inputs)
         results.append(tuple(torch.empty(w.shape, dtype=torch.int32, device=device) for _ in range(2)))
         held = (*results[-1], w, m, g)
-        numbers = (rule["lr"], *golden.shifts(rule["m_shift"]), rule["g_up"], rule["g_down"], rule["low"], rule["high"])
-        share = golden.decay_share(rule["lr"], rule["decay"])
-        line = (place, w.numel(), *(a.data_ptr() for a in held), *numbers, share)
+        line = place, w.numel(), *(a.data_ptr() for a in held)
         kinds.setdefault(g.dtype, []).append((line, held))
     constants = dict(MOMENTUM_BITS=golden.MOMENTUM_BITS, LAG_SHIFT=golden.LAG_SHIFT, SHARE_BITS=golden.SHARE_BITS)
-    for dtype, members in kinds.items():
-        table = torch.tensor([line for line, _ in members]).to(device)
-        programs = programs_per_array((held[0] for _, held in members), BLOCK)
-        shape = dict(TYPE=TYPES[dtype], COLUMNS=table.shape[1], PROGRAMS=programs, BLOCK=BLOCK)
-        launch(lion_updates_kernel, programs * len(members), (clipped,), (table,), **shape, **constants)
-    return *(list(part) for part in zip(*results, strict=True)), list(clipped.split(1))
+    programs = {t: programs_per_array((held[0] for _, held in members), BLOCK) for t, members in kinds.items()}
+
+    def numbers(lr, m_shift, g_up, g_down, low, high, decay):
+        return lr, *golden.shifts(m_shift), g_up, g_down, low, high, golden.decay_share(lr, decay)
+
+    def updates(parameters):
+        rules = [numbers(**rule) for rule in parameters]
+        for dtype, members in kinds.items():
+            rows = table([line + rules[line[0]] for line, _ in members], device)
+            shape = dict(TYPE=TYPES[dtype], COLUMNS=rows.shape[1], PROGRAMS=programs[dtype], BLOCK=BLOCK)
+            count = programs[dtype] * len(members)
+            launch(lion_updates_kernel, count, (clipped,), (rows,), **shape, **constants)
+        return *(list(part) for part in zip(*results, strict=True)), list(clipped.split(1))
+
+    return updates
 
 
 @triton.jit

@@ -1,5 +1,6 @@
 """Philox 4x32-10 in kernels, on uint32 words."""
 
+import torch
 import triton
 import triton.language as tl
 
@@ -13,8 +14,8 @@ WEYL_1 = tl.constexpr(golden.WEYL_1)
 
 
 def key_pattern(word):
-    """Return a key word as the int32 of its bits, which every key word is passed as."""
-    return word - ((word >> 31) << 32)
+    """Return a key word as the int32 of its bits, which every key word is passed as; one in memory stays there."""
+    return word if isinstance(word, torch.Tensor) else word - ((word >> 31) << 32)
 
 
 @triton.jit

@@ -16,14 +16,15 @@ from .scan_walk import CHANNELS, STATES, STEPS, starts_kernel, walk_kernel
 @triton.jit(do_not_specialize=["s"])
 def put_kernel(result_pointer, total_pointer, size, s, BLOCK: tl.constexpr):
     offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    s = integers.scalar(s).to(tl.int64)
     total = tl.load(total_pointer + offset, mask=offset < size, other=0)
-    rounded = integers.saturate(integers.shift_round(total, s.to(tl.int64)), 32)
+    rounded = integers.saturate(integers.shift_round(total, s), 32)
     tl.store(result_pointer + offset, rounded.to(tl.int32), mask=offset < size)
 
 
 def put(total, s):
     result = torch.empty(total.shape, dtype=torch.int32, device=total.device)
-    return elementwise(put_kernel, result, total, s=s)
+    return elementwise(put_kernel, result, total, integers=(s,))
 
 
 @triton.jit(do_not_specialize=["n_max", "s_n"])
@@ -93,9 +94,7 @@ def walk_back(dy, x, mod, base, b, c, skip, h, dh, width, *, k, n_max, s_v, s_h,
             *(dy, x, mod, base, b, c, skip, h, dh), formats | {"CONVEX": convex}, backward | {"s_n": s_n, "s_x": s_x}
         )
         dx, dmod, dbase, mixed, dskip, end = results
-        if dx.dtype == torch.int64:
-            dx, dmod = put(dx, s_x), put(dmod, s_n)
-        db, dc = (a.flatten(-2)[..., :states] for a in mixed.unbind(-2))
+        db, dc = (a[..., :states] for a in mixed.unbind(-2))
         return dx, dmod, dbase, put(db, s_b), put(dc, s_c), dskip, end
     parts = triton.cdiv(states, STATES)
     padded = parts * STATES

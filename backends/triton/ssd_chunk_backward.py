@@ -164,6 +164,7 @@ def chunk_kernel(
     STATES: tl.constexpr,
 ):
     """Compute dx and dd of a chunk of a head."""
+    s_x, s_d = integers.scalar(s_x), integers.scalar(s_d)
     program, plane = tl.program_id(0).to(tl.int64), tl.cast(plane, tl.int64)
     head, n, row = program % heads, program // heads % chunks, program // heads // chunks
     q, s = tl.arange(0, TILE), tl.arange(0, STATES)

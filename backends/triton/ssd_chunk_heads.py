@@ -37,6 +37,7 @@ def keys_kernel(
     STATES: tl.constexpr,
 ):
     """Add up the heads' parts of a chunk's db for some states."""
+    s_b = integers.scalar(s_b)
     program, plane = tl.program_id(0).to(tl.int64), tl.cast(plane, tl.int64)
     blocks = tl.cdiv(states, STATES)
     block, n, row = program % blocks, program // blocks % chunks, program // blocks // chunks
@@ -99,6 +100,7 @@ def queries_kernel(
     STATES: tl.constexpr,
 ):
     """Add up the heads' parts of a chunk's dc for some states."""
+    s_c = integers.scalar(s_c)
     program, plane = tl.program_id(0).to(tl.int64), tl.cast(plane, tl.int64)
     blocks = tl.cdiv(states, STATES)
     block, n, row = program % blocks, program // blocks % chunks, program // blocks // chunks

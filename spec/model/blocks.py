@@ -6,6 +6,7 @@ both anew. Nothing here computes: arrays are sliced, reshaped and handed on, so 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 from .config import MAMBA1, MAMBA2, ModelConfig
@@ -21,7 +22,7 @@ class Call:
     """Arguments that all layers of one model call share."""
 
     sequence: bool  # else one step
-    rotation: tuple[Any, Any, Any] | None  # of every row and position, [B*L pairs]
+    rotation: tuple[Any, Any, Any] | None  # of every row and position, [B*L pairs]; of rows at one position, [L pairs]
     fill: Any  # how far each row is in its chunk, [B]
     observe: Observe | None
 
@@ -127,11 +128,15 @@ class Mamba2Block(Block):
 
     def mixture(self, call, array):
         if call.rotation:
-            # Rows may stand at different positions, so each row and position is a position of its own.
-            lam, gam, quadrant = call.rotation
-            rows = array.reshape(1, lam.shape[0], array.shape[-1])
-            array = self.ops.rope(rows, lam, gam, quadrant, s=self.formats.rotation).reshape(*array.shape)
+            rows = in_rows(array, call.rotation)
+            array = self.ops.rope(rows, *call.rotation, s=self.formats.rotation).reshape(*array.shape)
         return self.ops.requantize(array, **self.formats.requantize)
+
+
+def in_rows(array, rotation: tuple[Any, Any, Any]):
+    """Return B or C as the rows to be rotated: of rows at different positions, the rows are one after the other."""
+    positions = rotation[0].shape[0]
+    return array.reshape(prod(array.shape[:-1]) // max(positions, 1), positions, array.shape[-1])
 
 
 BLOCKS = {MAMBA1: Mamba1Block, MAMBA2: Mamba2Block}

@@ -23,7 +23,9 @@ from .formats import FORMATS, Formats, check_arrays, parameter_formats, state_fo
 from .state import State
 
 MOST_TOKENS = 1 << 30  # of a text; positions are int32, and so far reach the tables of rotations
-POSITIONS_PER_TABLE = 256
+POSITIONS_PER_TABLE, TABLES = 256, 256
+# What a model keeps on its backend of the calls before: so many, of at most so many rotated positions.
+CALLS_KEPT, POSITIONS_KEPT = 8, 1 << 15
 
 
 class LanguageModel:
@@ -60,6 +62,8 @@ class LanguageModel:
         self.network = Network(config, formats, self.ops, weights)
         self.state_formats = lru_cache(maxsize=8)(partial(state_formats, config, formats=formats))
         self.rotates = config.rotates
+        self._fill = lru_cache(CALLS_KEPT)(lambda positions: self.from_numpy(fills(config, positions)))
+        self._kept_rotation = lru_cache(CALLS_KEPT)(self._new_rotation)
 
     def new_state(self, batch: int) -> State:
         """Return the state of ``batch`` rows that have read nothing."""
@@ -115,9 +119,7 @@ class LanguageModel:
         return self._run(False, self._accept("step", ids, "B", state), 1, state, False, observe)
 
     def _run(self, sequence: bool, ids, length: int, state: State, last_only: bool, observe: Observe | None):
-        call = Call(
-            sequence, self._rotation(state, length), self.from_numpy(fills(self.config, state.positions)), observe
-        )
+        call = Call(sequence, self._rotation(state, length), self._fill(state.positions), observe)
         with trusted_values():
             logits, arrays = self.network(call, ids, state.arrays, last_only)
         return logits, State(arrays, tuple(position + length for position in state.positions))
@@ -146,7 +148,13 @@ class LanguageModel:
         self.check_room(state, length)
         if not self.rotates:
             return None
-        positions = (np.array(state.positions, np.int64)[:, None] + np.arange(length)).reshape(-1)
+        starts = state.positions if len(set(state.positions)) > 1 else state.positions[:1]
+        make = self._kept_rotation if len(starts) * length <= POSITIONS_KEPT else self._new_rotation
+        return make(starts, length)
+
+    def _new_rotation(self, starts: tuple[int, ...], length: int) -> tuple[Any, ...]:
+        """Return the coefficients of rows that start at these positions, or of all rows if there is one."""
+        positions = (np.array(starts, np.int64)[:, None] + np.arange(length)).reshape(-1)
         return tuple(map(self.from_numpy, rotations(positions, self.config.mamba2_d_state // 2, self.formats.rotation)))
 
 
@@ -166,7 +174,7 @@ def rotations(positions: np.ndarray, pairs: int, s: int) -> tuple[np.ndarray, ..
     return result
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=TABLES)
 def rotation_table(number: int, pairs: int, s: int):
     first = number * POSITIONS_PER_TABLE
     return rotation_coefficients(np.arange(first, first + POSITIONS_PER_TABLE), pairs, s=s)

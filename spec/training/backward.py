@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from ..model.blocks import HEAD, Block, Mamba1Block, Network, Observe
+from ..model.blocks import HEAD, Block, Mamba1Block, Network, Observe, in_rows
 from ..model.config import MAMBA1, ModelConfig
 from ..ops.optimizer import GRADIENT_EXPONENT
 from ..ops.ssd_chunk_backward import gradient_bits
 
-RESIDUAL_EXPONENT = 24
+RESIDUAL, RESIDUAL_EXPONENT = "residual", 24
 LOGITS_EXPONENT = 15
 FIRST_EXPONENT = 14
 NARROWING_SHIFT = 31  # the largest of the ops that narrow gradients to int16
@@ -43,6 +43,11 @@ class ExponentError(ArithmeticError):
 def operands(layer: str) -> tuple[str, str]:
     """Return the names of a ternary layer's two narrowed gradients: for its weights and for its input."""
     return f"{layer}.weight", f"{layer}.input"
+
+
+def through_norm(name: str) -> str:
+    """Return the name of the shift of a gradient on its way through a norm to the residual stream."""
+    return f"{name}.norm"
 
 
 def is_operand(name: str) -> bool:
@@ -97,7 +102,8 @@ class Exponents:
     def normalised(self, name: str, raw: int) -> None:
         """Settle the gradient of a norm's result, no farther from the residual stream's than the norm's shifts lead."""
         low, high = (RESIDUAL_EXPONENT + exponent for exponent in NORM_EXPONENTS)
-        self.settle(name, {name: raw}, min(LARGEST_SHIFT, raw - low), high)
+        used = self.settle(name, {name: raw}, min(LARGEST_SHIFT, raw - low), high)
+        self.shifts[through_norm(name)] = used - RESIDUAL_EXPONENT
 
     def linear(self, layer: str, exponent: int, scale: Mapping[str, int]) -> int:
         """Settle the operands of a ternary layer backwards; return the exponent of its product before the shift."""
@@ -131,6 +137,20 @@ def chunk_gradients(ops: Any, at_once: Callable | None, dy: Any, x: Any, *arrays
     return ops.saturate_backward(dx, x, shift=0), *others
 
 
+def conv_gradients(
+    ops: Any, at_once: Callable | None, join: Callable, dy: Any, conv: Any, before: tuple, dz: Any, **rule: Any
+) -> tuple[Any, Any, Any]:
+    """Return the gradients of x and z, joined and in 16 bits, of the convolution's taps and of its bias.
+
+    ``before`` is what the convolution took, ``rule`` its parameters, those of squareplus and the shift to 16 bits.
+    """
+    squareplus, s, shift = rule["squareplus"], rule["s"], rule["shift"]
+    if at_once:
+        return at_once(dy, *before, dz, **squareplus, s=s, shift=shift)
+    dx, *others = ops.causal_conv1d_backward(ops.squareplus_backward(dy, conv, **squareplus), *before, s=s)
+    return join([ops.round_to_int16(dx, shift=shift), dz], -1), *others
+
+
 @dataclass
 class Pass:
     """One backward pass over some rows of a batch: its ops and constants, the largest magnitudes and the results."""
@@ -147,26 +167,33 @@ class Pass:
     take: Callable[[str, Any], None] | None = None  # is handed the gradient of each parameter
     gate: Callable | None = None  # the backend's own `gate_gradients`
     chunk: Callable | None = None  # the backend's own `chunk_gradients`
+    conv: Callable | None = None  # the backend's own `conv_gradients`
+    weight: Callable | None = None  # the backend's own rounding and `ternary_linear_backward_weight`
     seen: list[str] = field(default_factory=list)
     largest: list[Any] = field(default_factory=list)  # magnitudes of the gradients seen, to be joined
-    unmeasured: list[Any] = field(default_factory=list)  # the gradients seen since `measure`
+    unmeasured: dict[str, Any] = field(default_factory=dict)  # gradients that `measure` hasn't seen yet
     gradients: dict[str, Any] = field(default_factory=dict)
-    scales: dict[str, int] = field(default_factory=dict)  # the gradients' exponents, but for a constant of each
+    sources: dict[str, str] = field(default_factory=dict)  # the gradient whose exponent a parameter's gradient has
+
+    @property
+    def scales(self) -> dict[str, int]:
+        """The exponents of the parameters' gradients, but for a constant of each."""
+        return {name: self.exponents.used[source] for name, source in self.sources.items()}
 
     def see(self, name: str, array: Any) -> Any:
-        self.seen.append(name)
-        self.unmeasured.append(array)
+        self.unmeasured[name] = array
         if self.observe:
             self.observe(layer_of(name), f"gradient of {name}", array)
         return array
 
     def measure(self) -> None:
         """Find the largest magnitudes of the gradients seen, and let go of them: once a layer, for memory's sake."""
-        self.largest += largest_magnitudes(self.ops, self.magnitudes, self.unmeasured)
+        self.seen += self.unmeasured
+        self.largest += largest_magnitudes(self.ops, self.magnitudes, list(self.unmeasured.values()))
         self.unmeasured.clear()
 
-    def note(self, name: str, gradient: Any, scale: int) -> None:
-        self.gradients[name], self.scales[name] = gradient, scale
+    def note(self, name: str, gradient: Any, source: str) -> None:
+        self.gradients[name], self.sources[name] = gradient, source
         if self.take:
             self.take(name, gradient)
         if self.observe:
@@ -174,16 +201,26 @@ class Pass:
 
     def rounded(self, name: str, array: Any, e: Any) -> Any:
         """Return rows cut to the width of an operand."""
-        rounding = dict(self.rounding, shift=self.exponents.shifts[name], bits=self.exponents.bits)
-        return self.see(name, self.ops.stochastic_round_rows(array, e, stream=self.streams[name], **rounding))
+        return self.see(name, self.ops.stochastic_round_rows(array, e, **self.rounding_of(name)))
+
+    def rounding_of(self, name: str) -> dict[str, Any]:
+        shift, bits = self.exponents.shifts[name], self.exponents.bits
+        return dict(self.rounding, shift=shift, bits=bits, stream=self.streams[name])
+
+    def weight_gradient(self, name: str, dy: Any, q: Any, e: Any) -> Any:
+        """Return the gradient of a ternary layer's weights; dy is cut to the width of the operand of that name."""
+        if self.weight:
+            gradient, largest = self.weight(dy, q, e, **self.rounding_of(name))
+            self.seen.append(name)
+            self.largest.append(largest)
+            return gradient
+        return self.ops.ternary_linear_backward_weight(self.rounded(name, dy, e), q, bits=self.exponents.bits)
 
     def linear(self, layer: str, shift: str, weight: Any, scale: Mapping[str, int], dy: Any, q: Any, e: Any) -> Any:
         """Note the gradient of a ternary layer's weights; return the gradient of its input, shifted."""
         weight_operand, input_operand = operands(layer)
-        bits = self.exponents.bits
-        gradient = self.ops.ternary_linear_backward_weight(self.rounded(weight_operand, dy, e), q, bits=bits)
-        self.note(layer, gradient, self.exponents.used[weight_operand])
-        if bits < 16:
+        self.note(layer, self.weight_gradient(weight_operand, dy, q, e), weight_operand)
+        if self.exponents.bits < 16:
             dy = self.rounded(input_operand, dy, self.zeros_like(e))
         parameters = {"K": q.shape[-1], "num": scale["num"], "shift": self.exponents.shifts[shift]}
         return self.ops.ternary_linear_backward(dy, weight, **parameters)
@@ -198,9 +235,6 @@ class BlockBackward:
 
     def name(self, name: str) -> str:
         return f"{self.block.label}.{name}"
-
-    def used(self, name: str) -> int:
-        return self.exponents.used[self.name(name)]
 
     def shift(self, name: str) -> int:
         return self.exponents.shifts[self.name(name)]
@@ -252,32 +286,33 @@ class BlockBackward:
         dy, dz = gate_gradients(ops, run.gate, d_gated, y, xz[..., inner:], f=f.activation, **shifts)
         dy = run.see(self.name("scan"), dy)
         dx = self.mix(run, tape, state, dy)
-        d_conv = ops.squareplus_backward(run.see(self.name("x"), dx), conv, **f.squareplus)
+        dx = run.see(self.name("x"), dx)
         before = (xz[..., :inner], weights["conv_weight"], weights["conv_bias"], state[self.name("conv")])
-        d_in, d_kernel, d_bias = ops.causal_conv1d_backward(d_conv, *before, **f.conv)
-        run.note(self.name("conv_weight"), d_kernel, self.used("x"))
-        run.note(self.name("conv_bias"), d_bias, self.used("x"))
-        d_xz = run.see(self.name("xz"), run.join([self.narrow(run, d_in, "conv"), dz], -1))
+        rule = {"squareplus": f.squareplus, **f.conv, "shift": self.shift("conv")}
+        d_xz, d_kernel, d_bias = conv_gradients(ops, run.conv, run.join, dx, conv, before, dz, **rule)
+        run.note(self.name("conv_weight"), d_kernel, self.name("x"))
+        run.note(self.name("conv_bias"), d_bias, self.name("x"))
+        d_xz = run.see(self.name("xz"), d_xz)
         d_u = self.linear(run, "in_proj", "u", d_xz, *ops.norm_quantize(r, weights["norm"], **f.norm))
         d_u = run.see(self.name("u"), d_u)
-        e = self.used("u") - RESIDUAL_EXPONENT
+        e = self.shift(through_norm("u"))
         dr, d_gain = ops.bitshift_norm_backward(r, weights["norm"], d_u, dr, b=f.mantissa, e=e)
-        run.note(self.name("norm"), d_gain, self.used("u"))
+        run.note(self.name("norm"), d_gain, self.name("u"))
         return dr
 
     def linear(self, run: Pass, layer: str, shift: str, dy: Any, q: Any, e: Any) -> Any:
         constants = (self.block.weights[layer], self.block.scales[layer])
         return run.linear(self.name(layer), self.name(shift), *constants, dy, q, e)
 
-    def narrow(self, run: Pass, gradient: Any, shift: str | None = None) -> Any:
-        """Return a gradient of 32 bits in 16, shifted if its op didn't."""
-        return run.ops.round_to_int16(gradient, shift=self.shift(shift) if shift else 0)
+    def narrow(self, run: Pass, gradient: Any) -> Any:
+        """Return a gradient of 32 bits, shifted by its op, in 16."""
+        return run.ops.round_to_int16(gradient, shift=0)
 
     def scan(self, run: Pass, op: Callable, dy: Any, arrays: tuple[Any, ...], parameters: Mapping[str, int]):
         """Run the scan backwards and note the gradient of the skip; return the other gradients."""
         parameters = {**parameters, "s_x": self.shift("x"), "s_b": self.shift("b"), "s_c": self.shift("c")}
         *gradients, d_skip, _ = op(dy, *arrays, run.zeros_like(arrays[-1]), **parameters)
-        run.note(self.name("skip"), d_skip, self.used("scan"))
+        run.note(self.name("skip"), d_skip, self.name("scan"))
         return gradients
 
     def mix(self, run: Pass, tape: Tape, state: Mapping[str, Any], dy: Any) -> Any:
@@ -316,7 +351,7 @@ class Mamba1Backward(BlockBackward):
         parameters = {name: scan[name] for name in ("k", "n_max", "s_v", "s_h", "convex")}
         parameters |= {"s_g": STATE_SHIFT, "s_w": scan["k"], "s_n": self.shift("modulation")}
         dx, d_modulation, d_decay, db, dc = self.scan(run, run.ops.selective_scan_backward, dy, before, parameters)
-        run.note(self.name("decay"), d_decay, self.used("scan"))
+        run.note(self.name("decay"), d_decay, self.name("scan"))
         d_modulation = run.see(self.name("modulation"), self.narrow(run, d_modulation))
         rows = run.ops.quantize_rows(projected[..., :rank])
         d_low = self.linear(run, "dt_proj", "dt", d_modulation, *rows)
@@ -348,7 +383,7 @@ class Mamba2Backward(BlockBackward):
         dx, dn, db, dc = self.scan(run, chunk_scan, dy.reshape(*split), before, parameters)
         modulated = (dn.reshape(*dn.shape, 1), weights["decay"], projected[..., :heads])
         d_decay, d_low = run.ops.decay_modulate_backward(*modulated, **f.chunk_decay, s_n=0)
-        run.note(self.name("decay"), d_decay, self.used("projected"))
+        run.note(self.name("decay"), d_decay, self.name("projected"))
         mixtures = (self.mixture(run, gradient, q) for gradient, q in ((db, b), (dc, c)))
         d_projected = run.join([self.narrow(run, d_low), *mixtures], -1)
         return self.read(run, x, dx.reshape(*x.shape), d_projected)
@@ -360,8 +395,9 @@ class Mamba2Backward(BlockBackward):
             return gradient
         # The rotation floors: in units far below the gradient's, that moves nothing.
         fine = run.ops.residual_add(run.zeros_like(gradient), gradient, num=1 << ROTATION_BITS, shift=0)
-        rows = fine.reshape(1, rotation[0].shape[0], gradient.shape[-1])
-        turned = run.ops.rope_inverse(rows, *rotation, s=self.formats.rotation).reshape(*gradient.shape)
+        turned = run.ops.rope_inverse(in_rows(fine, rotation), *rotation, s=self.formats.rotation).reshape(
+            *gradient.shape
+        )
         return run.ops.round_to_int16(turned, shift=ROTATION_BITS)
 
 
@@ -375,6 +411,7 @@ class NetworkBackward:
 
     def __init__(self, network: Network, exponents: Exponents):
         self.network, self.exponents = network, exponents
+        exponents.used[RESIDUAL] = RESIDUAL_EXPONENT
         raw = exponents.linear(HEAD, LOGITS_EXPONENT, network.head_scale)
         exponents.normalised("head.u", raw)
         self.blocks = [block_backward(block, exponents) for block in network.blocks]
@@ -386,13 +423,13 @@ class NetworkBackward:
         norm, r = weights["norm"], streams.pop()
         rows = ops.norm_quantize(r, norm, **f.norm)
         d_u = run.linear(HEAD, "head.u", weights["head"], self.network.head_scale, d_logits, *rows)
-        e = self.exponents.used["head.u"] - RESIDUAL_EXPONENT
+        e = self.exponents.shifts[through_norm("head.u")]
         none = run.zeros_like(r)
         dr, d_gain = ops.bitshift_norm_backward(r, norm, run.see("head.u", d_u), none, b=f.mantissa, e=e)
-        run.note("norm", d_gain, self.exponents.used["head.u"])
+        run.note("norm", d_gain, "head.u")
         run.measure()
         for backward, before in zip(reversed(self.blocks), reversed(streams), strict=True):
             dr = backward(run, tape, before, state, dr)
             run.measure()
         table = weights["embedding"]
-        run.note("embedding", ops.embedding_backward(ids, dr, V=table.shape[0]), RESIDUAL_EXPONENT)
+        run.note("embedding", ops.embedding_backward(ids, dr, V=table.shape[0]), RESIDUAL)

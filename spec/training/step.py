@@ -27,6 +27,7 @@ from .options import Options
 from .proof import prove_step
 
 FIRST_MOMENTUM_EXPONENT = 60
+TOKENS, STEP = ("read", "target"), "step"  # of what `whole_pass` takes
 LOSS_BITS = 16
 
 
@@ -100,6 +101,13 @@ class Run:
         """Return what the backend has to run an op on many arrays at once, if it has such."""
         return getattr(getattr(self.ops, "ops", self.ops), name, None)
 
+    def replay(self, rows: int, first: int) -> Callable | None:
+        """Return what a backend has to compute `whole_pass` again and again, for batches of one pass and one rank."""
+        replayed = self.at_once("replayed")
+        if not replayed or rows > self.micro_batch or self.exchange.ranks > 1:
+            return None
+        return self.once(("pass", rows, first), lambda: replayed(partial(whole_pass, self, first)))
+
     @cached_property
     def masters(self) -> dict[str, Master]:
         return masters_of(self.config, self.formats)
@@ -132,13 +140,13 @@ class Run:
             ("start", batch), lambda: {n: self.load(np.zeros(f.shape, f.dtype)) for n, f in formats().items()}
         )
 
-    def rotation(self, batch: int, length: int) -> tuple[Any, ...] | None:
-        """Return the coefficients of every row and position, as the model takes them."""
+    def rotation(self, length: int) -> tuple[Any, ...] | None:
+        """Return the coefficients of every position, as the model takes them for rows from their start."""
         if not (self.config.rotate and MAMBA2 in self.config.kinds):
             return None
-        positions, pairs = np.tile(np.arange(length), batch), self.config.mamba2_d_state // 2
+        positions, pairs = np.arange(length), self.config.mamba2_d_state // 2
         make = lambda: tuple(map(self.load, rotations(positions, pairs, self.formats.rotation)))  # noqa: E731
-        return self.once(("rotation", batch, length), make)
+        return self.once(("rotation", length), make)
 
     def fill(self, batch: int) -> Any:
         """Return the open chunks of sequences that have read nothing."""
@@ -207,10 +215,21 @@ def check_ids(run: Run, ids: np.ndarray, first: int) -> None:
 
 
 def _train_step(run: Run, state: State, ids: np.ndarray, first: int, observe: Observe | None) -> tuple[State, Metrics]:
-    network = Network(run.config, run.formats, run.kernels, project(run.kernels, state.masters, run.masters))
+    weights: dict[str, Any] = {}
+    network = Network(run.config, run.formats, run.kernels, weights)
     exponents = Exponents(state.gradient_exponents, run.options.gradient_bits)
     backward = NetworkBackward(network, exponents)
     sums = BatchSums(run)
+    replay = None if observe else run.replay(len(ids), first)
+    if replay:
+        arrays = {**state.masters, **dict(zip(TOKENS, tokens(run, ids), strict=True))}
+        backward_pass, losses = replay(arrays, {**exponents.shifts, STEP: state.step})
+        backward_pass.exponents = exponents
+        for name, gradient in backward_pass.gradients.items():
+            sums.take(name, gradient)
+        sums.add(backward_pass, losses)
+        return update(run, state, exponents, sums)
+    weights |= project(run.kernels, state.masters, run.masters)
     for start in range(0, len(ids), run.micro_batch):
         rows = ids[start : start + run.micro_batch]
         sums.last = start + run.micro_batch >= len(ids)
@@ -219,26 +238,52 @@ def _train_step(run: Run, state: State, ids: np.ndarray, first: int, observe: Ob
     return update(run, state, exponents, sums)
 
 
+def whole_pass(run: Run, first: int, arrays: Mapping[str, Any], integers: Mapping[str, Any]) -> tuple[Pass, Any]:
+    """Run a whole batch forward and backward: a function of arrays and of integers that are but parameters of ops.
+
+    ``arrays`` are the masters and the tokens, ``integers`` the shifts of `Exponents` and the number of the step.
+    """
+    masters = {name: arrays[name] for name in run.masters}
+    network = Network(run.config, run.formats, run.kernels, project(run.kernels, masters, run.masters))
+    bits = run.options.gradient_bits
+    exponents = Exponents({name: first_exponent(name, bits) for name in run.gradient_names}, bits)
+    backward = NetworkBackward(network, exponents)
+    exponents.shifts = dict(integers)
+    read, target = (arrays[name] for name in TOKENS)
+    return tokens_pass(run, network, backward, exponents, read, target, integers[STEP], first)
+
+
 def one_pass(run, network, backward, exponents, ids, step, first, observe=None, take=None):
     """Run some rows forward and backward; hand each gradient to ``take`` at once; return the pass and the losses."""
-    ops, length = run.kernels, run.options.length
+    return tokens_pass(run, network, backward, exponents, *tokens(run, ids), step, first, observe, take)
+
+
+def tokens(run: Run, ids: np.ndarray) -> tuple[Any, Any]:
+    """Return the tokens that a batch reads and those that it predicts, as the backend's arrays."""
     read, target = (run.load(np.ascontiguousarray(part)) for part in (ids[:, :-1], ids[:, 1:]))
+    return read, target
+
+
+def tokens_pass(run, network, backward, exponents, read, target, step, first, observe=None, take=None):
+    """Do what `one_pass` does, with the backend's arrays of tokens."""
+    ops, (rows, length) = run.kernels, read.shape
     tape: dict[tuple[str, str], Any] = {}
-    rotation, start = run.rotation(len(ids), length), run.start(len(ids))
+    rotation, start = run.rotation(length), run.start(rows)
 
     def keep(layer: str, name: str, array: Any) -> None:
         tape[layer, name] = array
         if observe:
             observe(layer, name, array)
 
-    logits, _ = network(Call(True, rotation, run.fill(len(ids)), keep), read, start)
+    logits, _ = network(Call(True, rotation, run.fill(rows), keep), read, start)
     rounding = {"seed": run.options.seed, "step": step, "first": first * length}
     f = run.formats.activation
     losses = ops.cross_entropy_pow2(logits, target, f=f)
     stream = len(run.streams)
     d_logits = ops.cross_entropy_pow2_backward(logits, target, f=f, stream=stream, **rounding)
     constants = exponents, rounding, run.streams, rotation, observe, run.at_once("largest_magnitudes"), take
-    fused = {"gate": run.at_once("narrow_gate_gradients"), "chunk": run.at_once("narrow_chunk_gradients")}
+    fused = {name: run.at_once(f"narrow_{name}_gradients") for name in ("gate", "chunk", "conv")}
+    fused["weight"] = None if observe else run.at_once("rounded_weight_gradient")
     backward_pass = Pass(ops, run.join, run.zeros_like, *constants, **fused)
     backward(backward_pass, tape, read, start, d_logits)
     return backward_pass, losses
@@ -253,6 +298,7 @@ class BatchSums:
         self.sums = run.exchange.sums() if run.exchange.ranks > 1 else None
         self.last = False  # whether this is the last pass, whose gradients complete the sums
         self.scales: dict[str, int] = {}
+        self.unread: list[tuple[list[int], Any, Any]] = []  # places among the largest, these and losses, of each pass
         self.largest = np.zeros(len(run.gradient_names), np.int64)
         self.totals = np.zeros(2, np.int64)
 
@@ -268,26 +314,28 @@ class BatchSums:
         run = self.run
         self.scales |= backward_pass.scales
         places = [run.streams[name] for name in backward_pass.seen]
-        largest = run.store(run.join(backward_pass.largest, 0))
-        self.largest[places] = np.maximum(self.largest[places], largest)
-        losses = run.store(losses)
-        self.totals += losses.sum(dtype=np.int64), losses.size
+        self.unread.append((places, run.join(backward_pass.largest, 0), losses))
+
+    def read(self) -> None:
+        """Wait for the passes."""
+        for places, magnitudes, losses in self.unread:
+            self.largest[places] = np.maximum(self.largest[places], self.run.store(magnitudes))
+            losses = self.run.store(losses)
+            self.totals += losses.sum(dtype=np.int64), losses.size
+        self.unread.clear()
 
     def exchange(self) -> None:
         """Take in what the other ranks found."""
         exchange = self.run.exchange
         if self.sums:
+            self.read()
             self.gradients = dict(zip(self.gradients, self.sums.totals(), strict=True))
             self.largest, self.totals = exchange.max(self.largest), exchange.sum([self.totals])[0]
 
 
-def one_by_one(update: Callable) -> Callable:
-    """Return what runs `lion_update` on many arrays, one after the other: masters, momenta and counts of clipped."""
-
-    def updates(arrays, parameters):
-        return zip(*(update(*a, **p) for a, p in zip(arrays, parameters, strict=True)), strict=True)
-
-    return updates
+def one_by_one(update: Callable, arrays: list[tuple[Any, ...]]) -> Callable:
+    """Return what updates arrays by their parameters: it returns lists of masters, momenta and counts of clipped."""
+    return lambda parameters: zip(*(update(*a, **p) for a, p in zip(arrays, parameters, strict=True)), strict=True)
 
 
 def update(run: Run, state: State, exponents: Exponents, sums: BatchSums) -> tuple[State, Metrics]:
@@ -296,26 +344,29 @@ def update(run: Run, state: State, exponents: Exponents, sums: BatchSums) -> tup
     rate = int(golden.learning_rate(np.array(state.step, np.int32), **options.schedule))
     names = list(state.masters)
     arrays = [table[name] for table in (sums.gradients, state.momenta) for name in names]
-    magnitudes = largest_magnitudes(ops, run.at_once("largest_magnitudes"), arrays)
-    gradient, momentum = run.store(run.join(magnitudes, 0)).reshape(2, len(names))
+    # The host prepares what it can before it waits for the passes.
+    magnitudes = run.join(largest_magnitudes(ops, run.at_once("largest_magnitudes"), arrays), 0)
+    prepare = run.at_once("lion_updates") or partial(one_by_one, ops.lion_update)
+    updates = prepare([(state.masters[name], state.momenta[name], sums.gradients[name]) for name in names])
+    sums.read()
+    gradient, momentum = run.store(magnitudes).reshape(2, len(names))
     before, scale = (np.array([table[n] for n in names], np.int32) for table in (state.momentum_exponents, sums.scales))
     after = golden.momentum_exponent(before, scale, gradient, momentum)
-    arrays, parameters = [], []
+    parameters = []
     for i, name in enumerate(names):
         rule, up = rules[name], int(after[i] - scale[i])
         # A gradient of zeros has no magnitude that would keep the shift in its range.
         shifts = {"m_shift": int(before[i] - after[i]), "g_up": min(max(up, 0), 27), "g_down": min(max(-up, 0), 62)}
         limits = {"low": rule.low, "high": rule.high, "decay": options.decay if rule.decays else 0}
-        arrays.append((state.masters[name], state.momenta[name], sums.gradients[name]))
         parameters.append({"lr": rule.rate(rate), **shifts, **limits})
-    updates = run.at_once("lion_updates") or one_by_one(ops.lion_update)
-    masters, momenta, clipped = (dict(zip(names, part, strict=True)) for part in updates(arrays, parameters))
+    masters, momenta, clipped = updates(parameters)
+    masters, momenta, momentum_exponents = (
+        dict(zip(names, part, strict=True)) for part in (masters, momenta, after.tolist())
+    )
+    gradient_exponents = next_exponents(run, state, exponents, sums)
     loss, tokens = sums.totals.tolist()
-    metrics = Metrics(loss, tokens, int(run.store(run.join(list(clipped.values()), 0)).sum()), rate)
-    exponents_after = dict(zip(names, after.tolist(), strict=True))
-    return State(
-        state.step + 1, masters, momenta, next_exponents(run, state, exponents, sums), exponents_after
-    ), metrics
+    metrics = Metrics(loss, tokens, int(run.store(run.join(list(clipped), 0)).sum()), rate)
+    return State(state.step + 1, masters, momenta, gradient_exponents, momentum_exponents), metrics
 
 
 def next_exponents(run: Run, state: State, exponents: Exponents, sums: BatchSums) -> dict[str, int]:

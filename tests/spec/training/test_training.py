@@ -41,6 +41,12 @@ def test_one_hash_in_the_interpreter(micro):
     assert micro.hash_of(ops=load("triton", "cpu"), **steps) == micro.hash_of(**steps)
 
 
+def test_one_hash_of_several_passes_in_the_interpreter(micro):
+    """A step of one pass is replayed, these are not."""
+    options = replace(micro.options, steps=2, batch=2, length=4)
+    assert micro.hash_of(options, ops=load("triton", "cpu"), micro_batch=1, steps=1) == micro.hash_of(options, steps=1)
+
+
 def test_fifty_steps_have_one_hash(micro):
     options = replace(micro.options, steps=50)
     hashes = {micro.hash_of(options, ops=load(name, "cpu")) for name in ("golden", "numba", "torch")}

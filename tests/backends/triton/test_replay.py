@@ -1,0 +1,66 @@
+"""A replayed pass of training, and what the backend fuses in it, have the integers of the ops one after the other."""
+
+import numpy as np
+import pytest
+import torch
+
+from mamba_integer.backends import load
+from mamba_integer.backends.triton.launch import replays
+from mamba_integer.backends.triton.replay import replayed
+from mamba_integer.spec import ops
+from mamba_integer.spec.training import Run
+
+
+def test_a_replay_reads_arrays_and_integers_anew():
+    held = []
+
+    def function(arrays, integers):
+        assert replays()
+        held.append((arrays["x"].data_ptr(), integers["s"].data_ptr()))
+        return load("triton").ops.round_to_int16.kernel(arrays["x"], shift=integers["s"])
+
+    replay = replayed(function)
+    for s in (0, 3, 16):
+        x = torch.arange(-40, 40, dtype=torch.int32) * 1001
+        before = x.clone()
+        want = ops.round_to_int16(x.numpy(), shift=s)
+        np.testing.assert_array_equal(replay({"x": x}, {"s": s, "unused": -1}).numpy(), want)
+        assert torch.equal(x, before) and held[-1] == held[0] != (x.data_ptr(), 0)
+    assert not replays()
+
+
+def test_magnitudes_of_a_replay_have_no_table():
+    backend, random = load("triton"), np.random.default_rng(0)
+    arrays = [
+        backend.load(random.integers(-100, 100, size).astype(t)) for size, t in ((5, "i2"), (9000, "i4"), (0, "i1"))
+    ]
+    want = backend.ops.largest_magnitudes(arrays).tolist()
+    assert (
+        replayed(lambda arrays, _: backend.ops.largest_magnitudes(list(arrays.values())))(
+            dict(zip("abc", arrays, strict=True)), {"none": 0}
+        ).tolist()
+        == want
+    )
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize(("rows", "columns", "width"), [(3, 5, 7), (130, 66, 12)])
+def test_a_rounded_gradient_of_weights_at_once(bits, rows, columns, width):
+    backend, random = load("triton"), np.random.default_rng(rows)
+    dy = random.integers(-32767, 32768, (rows, columns)).astype(np.int16)
+    q = random.integers(-127, 128, (rows, width)).astype(np.int8)
+    e = random.integers(0, 9, rows).astype(np.int32)
+    rounding = {"shift": 7, "bits": bits, "seed": 1 << 40 | 5, "step": 9, "stream": 3, "first": 1 << 25}
+    rounded = ops.stochastic_round_rows(dy, e, **rounding)
+    want = ops.ternary_linear_backward_weight(rounded, q, bits=bits)
+    got, largest = backend.ops.rounded_weight_gradient(*map(backend.load, (dy, q, e)), **rounding)
+    np.testing.assert_array_equal(got.numpy(), want)
+    assert largest.tolist() == ops.largest_magnitude(rounded).tolist()
+
+
+def test_steps_of_one_pass_are_replayed(micro):
+    """The hash of both kinds of steps is that of the golden code: see the tests of training."""
+    backend = load("triton", "cpu")
+    assert Run(micro.config, micro.options, backend).replay(3, 0)
+    assert not Run(micro.config, micro.options, backend, micro_batch=2).replay(3, 0)
+    assert not Run(micro.config, micro.options, load("torch", "cpu")).replay(3, 0)
