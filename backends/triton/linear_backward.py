@@ -20,7 +20,7 @@ from .gradient import rounding_noise
 from .instructions import has_little_room
 from .launch import launch
 from .philox import key_pattern
-from .ternary_product import below_30_bits, dealt, product, scale_of, scale_sum, tile_of
+from .ternary_product import product, scale_of, scale_sum, tile_of
 
 HOPPER_TILE = {"rows": 64, "columns": 128, "stages": 5}
 LARGE_TILE = {"ROWS": 128, "COLUMNS": 128, "num_warps": 8, "num_stages": 3}
@@ -52,12 +52,10 @@ def ternary_linear_backward(dy, w, *, K, num, shift):
     padding = {"DEPTH": depth, "PADDED": limbs.shape[-1]}
     launch(split_kernel, triton.cdiv(size, 1024), (limbs,), (dy,), size, **padding, BLOCK=1024)
     if on_hopper:
-        if in_memory:
-            scale = num, shift, False
-        else:
-            fits = below_30_bits(ternary_linear_backward_widths, N=depth, num=num, shift=shift)
-            scale = (*scale_of(num, shift), fits)
-        hopper_product.product_of_limbs(dx, limbs, sums, dealt(turned), *scale, **HOPPER_TILE)
+        scale = num, shift, 0  # sums are clamped first
+        if not in_memory:
+            scale = scale_of(ternary_linear_backward_widths, num, shift, N=depth)
+        hopper_product.product_of_limbs(dx, limbs, sums, turned, *scale, **HOPPER_TILE)
         return dx
     tile = LARGE_TILE if rows >= LARGE_TILE["ROWS"] else SMALL_TILE
     programs = triton.cdiv(rows, tile["ROWS"]) * triton.cdiv(K, tile["COLUMNS"])

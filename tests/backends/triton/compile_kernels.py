@@ -41,6 +41,7 @@ ROWS, KINDS = (1, 40), ("PROJECTS", "AFTER")  # of a step: for few rows and for 
 # Sizes whose rows can be copied in pieces, as the kernels in Gluon need.
 ALIGNED = {
     "ternary_linear": {"...": (200,), "K": 64, "N": 40},
+    "ternary_linear_requant": {"...": (200,), "K": 4096, "N": 40},
     "ternary_linear_backward": {"...": (200,), "K": 40, "N": 64},
     "ternary_linear_backward_weight": {"...": (200,), "K": 40, "N": 64, "bits": 16},
     "selective_scan": {"B": 2, "L": 40, "D": 16, "N": 16},

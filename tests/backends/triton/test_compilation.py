@@ -23,7 +23,8 @@ SHARED = {"sm_80": 166_912, "sm_89": 101_376, "sm_90": 232_448, "sm_100": 232_44
 GLUON_KERNELS = {
     "staged_scan_kernel": "scan",
     "staged_walk_kernel": "scan_backward",
-    "specialised_kernel": "linear",
+    "product_kernel": "linear",
+    "quantised_kernel": "linear",
 }
 STAGED = {"staged_scan_kernel", "staged_walk_kernel"}
 GLUON = {"sm_80": STAGED, "sm_89": STAGED, "sm_90": set(GLUON_KERNELS), "sm_100": STAGED, "gfx942": set()}
