@@ -56,7 +56,7 @@ def test_kernels_compile_without_a_gpu(target, share, run_process):
     shares = 3 if target in EVERY_KERNEL else 1
     families = families_of(target)[share::shares]
     ops = [name for name, op in spec.OPS.items() if op.family in families]
-    ops += (["hashes"] if share == 0 else []) + (["steps"] if share == shares - 1 else [])
+    ops += (["hashes", "fused"] if share == 0 else []) + (["steps"] if share == shares - 1 else [])
     script = Path(__file__).with_name("compile_kernels.py")
     done = run_process([sys.executable, script, target, *ops], env=os.environ | {"TRITON_INTERPRET": "0"})
     assert done.code == 0, done.err[-3000:]
