@@ -1,12 +1,10 @@
-"""The product of many int8 rows and packed ternary weights on Hopper, in Gluon: three groups of warps share the work.
+"""The product of many int8 rows and packed ternary weights on Hopper, in Gluon: groups of warps share the work.
 
-One warp copies tiles of the rows and of the weights' planes into shared memory, as far ahead as there are stages. Two
+One warp copies tiles of the rows and of the packed weights into shared memory, as far ahead as there are stages. Two
 groups of four warps each take half of a tile's columns: a group unpacks its weights into registers, which the tensor
 cores take as their operand, while the other group's products run. A program goes from tile to tile, so that the next
-tile's copies don't wait for a tile's rounding.
+tile's copies don't wait for a tile's rounding. `hopper_requant` has the version whose results are quantised.
 """
-
-import triton
 
 from .gluon_names import (
     HAS_GLUON,
@@ -22,13 +20,17 @@ from .gluon_names import (
     warpgroup_mma,
     warpgroup_mma_wait,
 )
-from .instructions import plane_digits
-from .launch import aligned, launch
+from .instructions import byte_digits, plane_digits
+from .launch import aligned, ceil_div, launch, with_columns
+from .planes import dealt
 
 ROW_BYTES = 16  # of which a row's length must be a multiple, so that its tiles can be copied
 GROUPS = 2  # of warps that multiply
 SWIZZLED = 128  # bytes: as many digits of a row as a step multiplies
-PLANE = gl.constexpr(SWIZZLED // 4) if HAS_GLUON else SWIZZLED // 4
+PACKED = gl.constexpr(SWIZZLED // 4) if HAS_GLUON else SWIZZLED // 4
+# Multiply-adds from which dealing the weights' digits costs less than it saves: a plane's digits need no reordering.
+MOST_UNDEALT = 15 * 10**9
+GROUPED = 8  # tiles of rows that share a tile of columns
 
 
 def suits(depth: int) -> bool:
@@ -46,34 +48,47 @@ def tile_of(count, width, programs):
     return next(
         (rows, columns, stages)
         for rows, columns, stages, fewest in TILES
-        if triton.cdiv(count, rows) * triton.cdiv(width, GROUPS * columns) >= fewest * programs
+        if ceil_div(count, rows) * ceil_div(width, GROUPS * columns) >= fewest * programs
     )
 
 
-def product_of_planes(y, q, e, planes, factor, shift, fits, tile=()):
-    """Put int8 rows q times ternary planes, scaled, into y."""
-    rows, columns, stages = tile or tile_of(e.numel(), planes.shape[0], processors(y.device))
-    multiply(y, aligned(q).view(e.numel(), -1), e, planes, factor, shift, fits, rows, columns, stages, False)
+def product(y, q, e, w, factor, shift, form, tile=()):
+    """Put int8 rows q times packed ternary weights w, scaled, into y."""
+    rows, columns, stages = tile or tile_of(e.numel(), w.shape[0], processors(y.device))
+    multiply(y, aligned(q).view(e.numel(), -1), e, w, factor, shift, form, rows, columns, stages, False)
 
 
-def product_of_limbs(y, limbs, sums, planes, factor, shift, fits, rows, columns, stages):
-    """Put rows of two int8 limbs [2, rows, depth], 256 high + low + 128, times planes, scaled, into y.
+def product_of_limbs(y, limbs, sums, w, factor, shift, form, rows, columns, stages):
+    """Put rows of two int8 limbs [2, rows, depth], 256 high + low + 128, times packed weights w, scaled, into y.
 
-    ``sums`` are those of each of the planes' rows of digits. A shift in memory comes with the factor as it is.
+    ``sums`` are those of each of the weights' rows of digits. A shift in memory comes with the factor as it is.
     """
-    multiply(y, limbs.view(2 * limbs.shape[1], -1), sums, planes, factor, shift, fits, rows, columns, stages, True)
+    multiply(y, limbs.view(2 * limbs.shape[1], -1), sums, w, factor, shift, form, rows, columns, stages, True)
 
 
-def multiply(y, q, vector, planes, factor, shift, fits, rows, columns, stages, limbs):
-    depth, width = q.shape[1], planes.shape[0]
-    count = q.shape[0] // 2 if limbs else q.shape[0]
-    tiles = triton.cdiv(count, rows) * triton.cdiv(width, GROUPS * columns)
-    q = TensorDescriptor.from_tensor(q, [rows, SWIZZLED], gl.NVMMASharedLayout(SWIZZLED, 8, 2))
-    w = TensorDescriptor.from_tensor(planes, [columns, SWIZZLED // 4], gl.NVMMASharedLayout(SWIZZLED // 4, 8, 2))
-    sizes = (count, width, triton.cdiv(depth, SWIZZLED), tiles)
-    shape = {"LIMBS": 1 + limbs, "FITS": fits, "ROWS": rows, "COLUMNS": columns, "STAGES": stages, "num_warps": 4}
+def multiply(y, q, vector, w, factor, shift, form, rows, columns, stages, limbs):
+    count, width = q.shape[0] // (1 + limbs), w.shape[0]
+    tiles = ceil_div(count, rows) * ceil_div(width, GROUPS * columns)
+    sizes = (count, width, ceil_div(q.shape[1], SWIZZLED), tiles, GROUPED)
+    w, is_dealt = weights_of(w, q.shape[1], count * (1 + limbs))
+    shape = {"LIMBS": 1 + limbs, "DEALT": is_dealt, "FORM": form, "ROWS": rows, "COLUMNS": columns, "STAGES": stages}
     programs = min(tiles, processors(y.device))
-    launch(specialised_kernel, programs, (y,), (vector,), *sizes, factor, shift, strided=(q, w), **shape)
+    strided = described(q, w, rows, columns)
+    launch(product_kernel, programs, (y,), (vector,), *sizes, factor, shift, strided=strided, **shape, num_warps=4)
+
+
+def weights_of(w, depth, count):
+    """Return packed weights as they are multiplied, and whether their digits were dealt into planes for it."""
+    is_dealt = count * depth * w.shape[0] >= MOST_UNDEALT
+    return (dealt(w) if is_dealt else aligned(with_columns(w, ROW_BYTES))), is_dealt
+
+
+def described(q, w, rows, columns):
+    """Return descriptors of the rows and of the packed weights, by tiles."""
+    return (
+        TensorDescriptor.from_tensor(q, [rows, SWIZZLED], gl.NVMMASharedLayout(SWIZZLED, 8, 2)),
+        TensorDescriptor.from_tensor(w, [columns, SWIZZLED // 4], gl.NVMMASharedLayout(SWIZZLED // 4, 8, 2)),
+    )
 
 
 if HAS_GLUON:
@@ -83,6 +98,12 @@ if HAS_GLUON:
         "{ .reg .s64 wide; .reg .b32 a, b, least;"
         " mul.wide.s32 wide, $1, $3; shr.s64 wide, wide, $5; cvt.u32.u64 a, wide; add.s32 a, a, 1; shr.s32 a, a, 1;"
         " mul.wide.s32 wide, $2, $4; shr.s64 wide, wide, $6; cvt.u32.u64 b, wide; add.s32 b, b, 1; shr.s32 b, b, 1;"
+        " cvt.pack.sat.s16.s32 a, b, a; mov.b32 least, 0x80018001; max.s16x2 $0, a, least; }"
+    )
+    # Two sums times factors plus halves over 2**down, all in 32 bits.
+    NARROW = gl.constexpr(
+        "{ .reg .b32 a, b, least;"
+        " mad.lo.s32 a, $1, $3, $5; shr.s32 a, a, $7; mad.lo.s32 b, $2, $4, $6; shr.s32 b, b, $8;"
         " cvt.pack.sat.s16.s32 a, b, a; mov.b32 least, 0x80018001; max.s16x2 $0, a, least; }"
     )
 
@@ -96,43 +117,65 @@ if HAS_GLUON:
         return gl.reshape(gl.permute(gl.join(a, b), (0, 2, 1)), [a.shape[0], 2 * a.shape[1]])
 
     @gluon.jit
-    def unpacked(byte, operand: gl.constexpr):
+    def digits_of_planes(byte, operand: gl.constexpr):
         """Return bytes as their digits, as the tensor cores take them from registers: nothing moves."""
         low = side_by_side(digits_of(byte, 0), digits_of(byte, 1))
         high = side_by_side(digits_of(byte, 2), digits_of(byte, 3))
         return gl.convert_layout(side_by_side(low, high), operand, assert_trivial=True)
 
     @gluon.jit
-    def scaled(sums, e, factor, shift, FITS: gl.constexpr):
-        """Return sums times ``2**e * factor / 2**shift``, rounded once and saturated, in int16; shift is above e."""
-        down = shift - e
-        if not FITS:
-            length = gl.full([], 0, gl.int32)
-            for i in gl.static_range(31):
-                length += (factor >> i > 0).to(gl.int32)
-            # Beyond 2**most the result is saturated; up to it, it fits int32.
-            most = gl.minimum(gl.maximum(29 - length + down, 0), 30)
-            limit = (most * 0 + 1) << most
-            sums = gl.minimum(gl.maximum(sums, -limit), limit)
-        arguments = [sums, factor, down - 1]
-        return gl.inline_asm_elementwise(SCALED, "=r,r,r,r,r,r,r", arguments, dtype=gl.int16, is_pure=True, pack=2)
+    def digits_of_bytes(byte, COLUMNS: gl.constexpr, operand: gl.constexpr):
+        """Return bytes as their digits, as the tensor cores take them from registers: nothing moves.
+
+        A register of four bytes, 4 apart, becomes four of a byte's digits each; so of byte t + 4 i + 16 h, an
+        instruction's result j has digit i of byte t + 4 j + 16 h.
+        """
+        code: gl.constexpr = byte_digits()
+        results = gl.inline_asm_elementwise(
+            code, "=r,=r,=r,=r,r", [byte], dtype=(gl.int8, gl.int8, gl.int8, gl.int8), is_pure=True, pack=4
+        )
+        even, odd = gl.join(results[0], results[2]), gl.join(results[1], results[3])
+        four = gl.reshape(gl.join(even, odd), [COLUMNS, 2, 4, 4, 2, 2])  # [.., h, i, t, j // 2, j % 2]
+        digits = gl.reshape(gl.permute(four, (0, 1, 4, 5, 3, 2)), [COLUMNS, 128])
+        return gl.convert_layout(digits, operand, assert_trivial=True)
 
     @gluon.jit
-    def tile_at(tile, rows, columns, ROWS: gl.constexpr, COLUMNS: gl.constexpr):
+    def scaled(sums, e, factor, shift, FORM: gl.constexpr):
+        """Return sums times ``2**e * factor / 2**shift``, rounded once and saturated, in int16; shift is above e."""
+        down = shift - e
+        if FORM == "narrow":
+            half = (down * 0 + 1) << (down - 1)
+            arguments = [sums, factor, half, down]
+            code: gl.constexpr = NARROW
+            return gl.inline_asm_elementwise(
+                code, "=r,r,r,r,r,r,r,r,r", arguments, dtype=gl.int16, is_pure=True, pack=2
+            )
+        else:
+            if FORM == "clamped":
+                length = gl.full([], 0, gl.int32)
+                for i in gl.static_range(31):
+                    length += (factor >> i > 0).to(gl.int32)
+                # Beyond 2**most the result is saturated; up to it, it fits int32.
+                most = gl.minimum(gl.maximum(29 - length + down, 0), 30)
+                limit = (most * 0 + 1) << most
+                sums = gl.minimum(gl.maximum(sums, -limit), limit)
+            arguments = [sums, factor, down - 1]
+            return gl.inline_asm_elementwise(SCALED, "=r,r,r,r,r,r,r", arguments, dtype=gl.int16, is_pure=True, pack=2)
+
+    @gluon.jit
+    def tile_at(tile, sizes, ROWS: gl.constexpr, COLUMNS: gl.constexpr):
         """Return the first row and the first column of a tile; tiles that run together share columns."""
-        group_size = 8 * gl.cdiv(columns, COLUMNS)
+        rows, columns, _, _, grouped = sizes
+        group_size = grouped * gl.cdiv(columns, COLUMNS)
         group, inside_group = tile // group_size, tile % group_size
-        height = gl.minimum(gl.cdiv(rows, ROWS) - group * 8, 8)
-        return (group * 8 + inside_group % height) * ROWS, (inside_group // height) * COLUMNS
+        height = gl.minimum(gl.cdiv(rows, ROWS) - group * grouped, grouped)
+        return (group * grouped + inside_group % height) * ROWS, (inside_group // height) * COLUMNS
 
     @gluon.jit
     def copy_tiles(
         q,
         w,
-        q_stages,
-        w_stages,
-        full,
-        empty,
+        stages,
         sizes,
         LIMBS: gl.constexpr,
         ROWS: gl.constexpr,
@@ -140,76 +183,110 @@ if HAS_GLUON:
         STAGES: gl.constexpr,
     ):
         """Copy the rows and the weights of every step of this program's tiles, as soon as a stage is free."""
-        rows, columns, steps, tiles = sizes
+        q_stages, w_stages, full, empty = stages
+        rows, _, steps, tiles, _ = sizes
         count = 0
         for tile in range(gl.program_id(0), tiles, gl.num_programs(0)):
-            m, n = tile_at(tile, rows, columns, ROWS, 2 * COLUMNS)
+            m, n = tile_at(tile, sizes, ROWS, 2 * COLUMNS)
             for step in range(steps):
                 stage = count % STAGES
                 mbarrier.wait(empty.index(stage), ((count // STAGES) & 1) ^ 1)
-                mbarrier.expect(full.index(stage), (LIMBS * ROWS * 4 + 2 * COLUMNS) * PLANE)
+                mbarrier.expect(full.index(stage), (LIMBS * ROWS * 4 + 2 * COLUMNS) * PACKED)
                 for limb in gl.static_range(LIMBS):
                     into = q_stages.index(stage).slice(limb * ROWS, ROWS)
-                    copy_tile(q, [limb * rows + m, step * 4 * PLANE], full.index(stage), into)
+                    copy_tile(q, [limb * rows + m, step * 4 * PACKED], full.index(stage), into)
                 for half in gl.static_range(2):
                     into = w_stages.index(2 * stage + half)
-                    copy_tile(w, [n + half * COLUMNS, step * PLANE], full.index(stage), into)
+                    copy_tile(w, [n + half * COLUMNS, step * PACKED], full.index(stage), into)
                 count += 1
+
+    @gluon.jit
+    def tile_sums(
+        stages,
+        steps,
+        count,
+        HALF: gl.constexpr,
+        WIDTH: gl.constexpr,
+        DEALT: gl.constexpr,
+        COLUMNS: gl.constexpr,
+        STAGES: gl.constexpr,
+    ):
+        """Return the next tile's sums, of half of its columns, and the count of steps after it."""
+        q_stages, w_stages, full, empty = stages
+        products: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, WIDTH, 32])
+        operand: gl.constexpr = gl.DotOperandLayout(0, products, 4)
+        warps: gl.constexpr = [[16, 0], [32, 0]]
+        lanes: gl.constexpr = [[0, 1], [0, 2], [1, 0], [2, 0], [4, 0]]
+        bases: gl.constexpr = [[0, 4], [0, 8], [8, 0], [0, 16]] + ([[64, 0]] if COLUMNS == 128 else [])
+        packed: gl.constexpr = gl.DistributedLinearLayout(bases, lanes, warps, [], [COLUMNS, 32])
+        sums = gl.zeros([COLUMNS, WIDTH], gl.int32, products)
+        for _ in range(steps):
+            stage = count % STAGES
+            mbarrier.wait(full.index(stage), (count // STAGES) & 1)
+            if DEALT:
+                digits = digits_of_planes(w_stages.index(2 * stage + HALF).load(operand), operand)
+            else:
+                digits = digits_of_bytes(w_stages.index(2 * stage + HALF).load(packed), COLUMNS, operand)
+            running = warpgroup_mma(digits, q_stages.index(stage).permute((1, 0)), sums, is_async=True)
+            sums = warpgroup_mma_wait(num_outstanding=0, deps=(running,))
+            mbarrier.arrive(empty.index(stage), count=1)
+            count += 1
+        return sums, count
 
     @gluon.jit
     def multiply_tiles(
         y_pointer,
         vector_pointer,
-        q_stages,
-        w_stages,
-        full,
-        empty,
+        stages,
         sizes,
         factor,
         shift,
         HALF: gl.constexpr,
         LIMBS: gl.constexpr,
-        FITS: gl.constexpr,
+        DEALT: gl.constexpr,
+        FORM: gl.constexpr,
         ROWS: gl.constexpr,
         COLUMNS: gl.constexpr,
         STAGES: gl.constexpr,
     ):
         """Multiply and scale half of the columns of this program's tiles."""
-        rows, columns, steps, tiles = sizes
-        products: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, LIMBS * ROWS, 32])
-        operand: gl.constexpr = gl.DotOperandLayout(0, products, 4)
+        rows, columns, steps, tiles, _ = sizes
         stored: gl.constexpr = gl.BlockedLayout([8, 1], [16, 2], [1, 4], [0, 1])
         count = 0
         for tile in range(gl.program_id(0), tiles, gl.num_programs(0)):
-            m, n = tile_at(tile, rows, columns, ROWS, 2 * COLUMNS)
-            sums = gl.zeros([COLUMNS, LIMBS * ROWS], gl.int32, products)
-            for _ in range(steps):
-                stage = count % STAGES
-                mbarrier.wait(full.index(stage), (count // STAGES) & 1)
-                digits = unpacked(w_stages.index(2 * stage + HALF).load(operand), operand)
-                running = warpgroup_mma(digits, q_stages.index(stage).permute((1, 0)), sums, is_async=True)
-                sums = warpgroup_mma_wait(num_outstanding=0, deps=(running,))
-                mbarrier.arrive(empty.index(stage), count=1)
-                count += 1
+            m, n = tile_at(tile, sizes, ROWS, 2 * COLUMNS)
+            sums, count = tile_sums(stages, steps, count, HALF, LIMBS * ROWS, DEALT, COLUMNS, STAGES)
             if LIMBS == 1:
-                row = m + gl.arange(0, ROWS, gl.SliceLayout(0, products))
+                row = m + gl.arange(0, ROWS, gl.SliceLayout(0, sums.type.layout))
                 e = gl.load(vector_pointer + row, mask=row < rows, other=0)
-                y = scaled(sums, e[None, :], factor, shift, FITS)
+                y = scaled(sums, e[None, :], factor, shift, FORM)
             else:
                 high, low = gl.split(gl.permute(gl.reshape(sums, [COLUMNS, 2, ROWS]), (0, 2, 1)))
                 column = n + HALF * COLUMNS + gl.arange(0, COLUMNS, gl.SliceLayout(1, high.type.layout))
                 digit_sums = gl.load(vector_pointer + column, mask=column < columns, other=0)
                 # A part may wrap; the whole fits int32.
                 whole = high * 256 + (low + 128 * digit_sums[:, None])
-                y = scaled(whole, whole * 0, factor, shift, FITS)
+                y = scaled(whole, whole * 0, factor, shift, FORM)
             y = gl.convert_layout(y, stored)
             row = m + gl.arange(0, ROWS, gl.SliceLayout(0, stored))
             column = n + HALF * COLUMNS + gl.arange(0, COLUMNS, gl.SliceLayout(1, stored))
             inside = (row < rows)[None, :] & (column < columns)[:, None]
             gl.store(y_pointer + row.to(gl.int64)[None, :] * columns + column[:, None], y, mask=inside)
 
+    @gluon.jit
+    def new_stages(q, w, WIDTH: gl.constexpr, COLUMNS: gl.constexpr, STAGES: gl.constexpr):
+        """Return shared memory of the stages, and the barriers that say which of them are full and which are empty."""
+        q_stages = gl.allocate_shared_memory(gl.int8, [STAGES, WIDTH, 4 * PACKED], q.layout)
+        w_stages = gl.allocate_shared_memory(gl.uint8, [2 * STAGES, COLUMNS, PACKED], w.layout)
+        full = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
+        empty = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
+        for stage in gl.static_range(STAGES):
+            mbarrier.init(full.index(stage), count=1)
+            mbarrier.init(empty.index(stage), count=2)
+        return q_stages, w_stages, full, empty
+
     @gluon.jit(do_not_specialize=["factor", "shift"])
-    def specialised_kernel(
+    def product_kernel(
         y_pointer,
         vector_pointer,
         q,
@@ -218,10 +295,12 @@ if HAS_GLUON:
         columns,
         steps,
         tiles,
+        grouped,
         factor,
         shift,
         LIMBS: gl.constexpr,
-        FITS: gl.constexpr,
+        DEALT: gl.constexpr,
+        FORM: gl.constexpr,
         ROWS: gl.constexpr,
         COLUMNS: gl.constexpr,
         STAGES: gl.constexpr,
@@ -231,62 +310,21 @@ if HAS_GLUON:
             shift = gl.load(shift)
             raised = gl.where(shift > 0, 0, 1)  # above the exponent 0 of every row in two limbs
             factor, shift = factor << raised, shift + raised
-        q_stages = gl.allocate_shared_memory(gl.int8, [STAGES, LIMBS * ROWS, 4 * PLANE], q.layout)
-        w_stages = gl.allocate_shared_memory(gl.uint8, [2 * STAGES, COLUMNS, PLANE], w.layout)
-        full = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
-        empty = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
-        for stage in gl.static_range(STAGES):
-            mbarrier.init(full.index(stage), count=1)
-            mbarrier.init(empty.index(stage), count=2)
+        stages = new_stages(q, w, LIMBS * ROWS, COLUMNS, STAGES)
         fence_async_shared()
-        sizes = (rows, columns, steps, tiles)
+        sizes = (rows, columns, steps, tiles, grouped)
+        arguments = (y_pointer, vector_pointer, stages, sizes, factor, shift)
+        first: gl.constexpr = (0, LIMBS, DEALT, FORM, ROWS, COLUMNS, STAGES)
+        second: gl.constexpr = (1, LIMBS, DEALT, FORM, ROWS, COLUMNS, STAGES)
         gl.warp_specialize(
             [
-                (
-                    multiply_tiles,
-                    (
-                        y_pointer,
-                        vector_pointer,
-                        q_stages,
-                        w_stages,
-                        full,
-                        empty,
-                        sizes,
-                        factor,
-                        shift,
-                        0,
-                        LIMBS,
-                        FITS,
-                        ROWS,
-                        COLUMNS,
-                        STAGES,
-                    ),
-                ),
-                (
-                    multiply_tiles,
-                    (
-                        y_pointer,
-                        vector_pointer,
-                        q_stages,
-                        w_stages,
-                        full,
-                        empty,
-                        sizes,
-                        factor,
-                        shift,
-                        1,
-                        LIMBS,
-                        FITS,
-                        ROWS,
-                        COLUMNS,
-                        STAGES,
-                    ),
-                ),
-                (copy_tiles, (q, w, q_stages, w_stages, full, empty, sizes, LIMBS, ROWS, COLUMNS, STAGES)),
+                (multiply_tiles, arguments + first),
+                (multiply_tiles, arguments + second),
+                (copy_tiles, (q, w, stages, sizes, LIMBS, ROWS, COLUMNS, STAGES)),
             ],
             [4, 1],
             [232, 24],  # registers of a thread of the second group and of the copying warp
         )
 
 
-__all__ = ["product_of_planes", "suits"]
+__all__ = ["product", "product_of_limbs", "suits"]

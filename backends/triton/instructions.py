@@ -66,6 +66,24 @@ def plane_digits(i):
     )
 
 
+@triton.constexpr_function
+def byte_digits():
+    """Return the instructions that make int8 of the digits of each of a word's bytes, one result per byte.
+
+    The codes of even digits lie in eight hexadecimal digits, those of the odd ones in eight others: each four select
+    bytes of a table of the digits, then bytes of the results are put in order.
+    """
+    return (
+        "{ .reg .b32 table, even, odd, upper, a, b, c, d; mov.b32 table, 0xfffe0100;"
+        " and.b32 even, $4, 0x33333333; shr.b32 odd, $4, 2; and.b32 odd, odd, 0x33333333;"
+        " prmt.b32 a, table, table, even; prmt.b32 b, table, table, odd;"
+        " shr.b32 upper, even, 16; prmt.b32 c, table, table, upper;"
+        " shr.b32 upper, odd, 16; prmt.b32 d, table, table, upper;"
+        " prmt.b32 $0, a, b, 0x5140; prmt.b32 $1, a, b, 0x7362;"
+        " prmt.b32 $2, c, d, 0x5140; prmt.b32 $3, c, d, 0x7362; }"
+    )
+
+
 @triton.jit
 def byte(word, i: tl.constexpr):
     """Return int8 ``i`` of a word, in int32."""

@@ -102,6 +102,12 @@ def aligned(array):
     return array.clone() if array.data_ptr() % ALIGNMENT_BYTES else array
 
 
+def with_columns(array, size):
+    """Return an array with zeros up to a multiple of ``size`` columns; one that has it stays as it is."""
+    missing = -array.shape[-1] % size
+    return torch.nn.functional.pad(array, (0, missing)) if missing else array
+
+
 def rows(array):
     """Return an array whose rows, along its last axis, are dense and equally far apart, and by how many elements."""
     size = array.shape[-1] if array.ndim else 1

@@ -6,10 +6,12 @@ import triton.language as tl
 
 from mamba_integer.spec import ops
 from mamba_integer.spec.contract import implements
+from mamba_integer.spec.ops.linear import ternary_linear_widths
 
-from . import integers
+from . import hopper_requant, integers
 from .launch import elementwise, launch
-from .ternary_product import dealt, product
+from .planes import dealt
+from .ternary_product import on_hopper, product, scale_of
 
 LONGEST_ROW = 16384  # that registers hold
 BLOCK = 4096
@@ -89,6 +91,12 @@ def ternary_linear(q, e, w, *, num, shift):
 @implements(ops.ternary_linear_requant)
 def ternary_linear_requant(q, e, w, *, num, shift):
     columns = w.shape[0]
+    if on_hopper(q, e.numel()) and hopper_requant.suits(e.numel(), q.shape[-1], columns, q.device):
+        r = torch.empty((*e.shape, columns), dtype=torch.int8, device=q.device)
+        s = torch.empty(e.shape, dtype=torch.int32, device=q.device)
+        scale = scale_of(ternary_linear_widths, num, shift, K=q.shape[-1])
+        hopper_requant.quantised_product(r, s, q, e, w, *scale)
+        return r, s
     rows = max(MOST_TILE_ROWS, HELD_BYTES // (2 * max(columns, 1)) // MOST_TILE_ROWS * MOST_TILE_ROWS)
     if e.numel() < 2 * rows:
         return quantize_rows.kernel(ternary_linear.kernel(q, e, w, num=num, shift=shift))
@@ -97,7 +105,7 @@ def ternary_linear_requant(q, e, w, *, num, shift):
     # As many rows at a time as the cache still has when they are quantised.
     panels = (array.flatten(0, -2).split(rows) for array in (q, r))
     exponents = (array.flatten().split(rows) for array in (e, s))
-    planes = dealt(w)
+    planes = None if on_hopper(q, e.numel()) else dealt(w)
     for q_panel, r_panel, e_panel, s_panel in zip(*panels, *exponents, strict=True):
         put_quantised(r_panel, s_panel, product(q_panel, e_panel, w, num, shift, planes))
     return r, s

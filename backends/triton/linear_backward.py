@@ -18,9 +18,9 @@ from . import hopper_product, integers
 from .gluon_names import processors
 from .gradient import rounding_noise
 from .instructions import has_little_room
-from .launch import launch
+from .launch import ceil_div, launch
 from .philox import key_pattern
-from .ternary_product import below_30_bits, dealt, product, scale_of, scale_sum, tile_of
+from .ternary_product import product, scale_of, scale_sum, tile_of
 
 HOPPER_TILE = {"rows": 64, "columns": 128, "stages": 5}
 LARGE_TILE = {"ROWS": 128, "COLUMNS": 128, "num_warps": 8, "num_stages": 3}
@@ -45,19 +45,17 @@ def ternary_linear_backward(dy, w, *, K, num, shift):
     if dy.dtype == torch.int8 and not in_memory:
         none = torch.zeros(dy.shape[:-1], dtype=torch.int32, device=dy.device)
         return product(dy, none, turned, num, shift)
-    wide = triton.cdiv(depth, hopper_product.ROW_BYTES) * hopper_product.ROW_BYTES
+    wide = ceil_div(depth, hopper_product.ROW_BYTES) * hopper_product.ROW_BYTES
     on_hopper = rows >= LARGE_TILE["ROWS"] and hopper_product.suits(wide)
     limbs = torch.empty((2, rows, wide if on_hopper else depth), dtype=torch.int8, device=dy.device)
     size = limbs[0].numel()
     padding = {"DEPTH": depth, "PADDED": limbs.shape[-1]}
-    launch(split_kernel, triton.cdiv(size, 1024), (limbs,), (dy,), size, **padding, BLOCK=1024)
+    launch(split_kernel, ceil_div(size, 1024), (limbs,), (dy,), size, **padding, BLOCK=1024)
     if on_hopper:
-        if in_memory:
-            scale = num, shift, False
-        else:
-            fits = below_30_bits(ternary_linear_backward_widths, N=depth, num=num, shift=shift)
-            scale = (*scale_of(num, shift), fits)
-        hopper_product.product_of_limbs(dx, limbs, sums, dealt(turned), *scale, **HOPPER_TILE)
+        scale = num, shift, "clamped"  # which is exact for every shift
+        if not in_memory:
+            scale = scale_of(ternary_linear_backward_widths, num, shift, N=depth)
+        hopper_product.product_of_limbs(dx, limbs, sums, turned, *scale, **HOPPER_TILE)
         return dx
     tile = LARGE_TILE if rows >= LARGE_TILE["ROWS"] else SMALL_TILE
     programs = triton.cdiv(rows, tile["ROWS"]) * triton.cdiv(K, tile["COLUMNS"])

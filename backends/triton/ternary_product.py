@@ -22,10 +22,10 @@ from mamba_integer.spec.ops.linear import EXPONENT, ternary_linear_widths
 
 from . import hopper_product, integers
 from .instructions import dot_bytes, four_planes, is_interpreted, target_name, ternary_digits
-from .launch import launch, words
+from .launch import launch, with_columns, words
+from .planes import PLANE, dealt
 
 DIGITS_A_WORD = 16
-PLANE = 32  # bytes of a block of weights whose digits are dealt into planes, so digits of a plane
 DOT_COLUMNS, MOST_BLOCKS = 4, 8
 PROGRAMS = 1024  # of one warp each; where there are fewer, more warps share a column
 MOST_WARPS = 8
@@ -37,6 +37,7 @@ TILES = (
     (64, {"ROWS": 32, "COLUMNS": 64, "BYTES": 128, "num_warps": 4, "num_stages": 3}),
     (128, {"ROWS": 64, "COLUMNS": 128, "BYTES": 64, "num_warps": 4, "num_stages": 4}),
 )
+MOST_TILED = TILES[-1][0]
 PLANES_TILE = {"ROWS": 128, "COLUMNS": 128, "BYTES": PLANE, "num_warps": 4, "num_stages": 4}
 FEWER_STAGES = {"num_stages": 2}  # where a program has 64 KiB of shared memory
 FLOAT_UNITS: bool | None = None  # whether bfloat16 multiplies where it is exact; None: where the device prefers it
@@ -82,9 +83,8 @@ def product(q, e, w, num, shift, planes=None):
         return y
     units = {"FLOAT": float_units(q.device, depth)}
     fitting = [tile for most, tile in TILES if rows <= most]
-    if not fitting and not units["FLOAT"] and hopper_product.suits(depth):
-        fits = below_30_bits(ternary_linear_widths, K=depth, num=num, shift=shift)
-        hopper_product.product_of_planes(y, q, e, dealt(w) if planes is None else planes, *scale_of(num, shift), fits)
+    if on_hopper(q, rows):
+        hopper_product.product(y, q, e, w, *scale_of(ternary_linear_widths, num, shift, K=depth))
         return y
     tile = fitting[0] if fitting else PLANES_TILE | (FEWER_STAGES if target_name() == "hip" else {})
     programs = triton.cdiv(rows, tile["ROWS"]) * triton.cdiv(columns, tile["COLUMNS"])
@@ -99,65 +99,30 @@ def product(q, e, w, num, shift, planes=None):
     return y
 
 
-def scale_of(num, shift):
-    """Return a scale as another numerator and shift, of the same ratio; its shift is above every row's exponent."""
+def on_hopper(q, rows: int) -> bool:
+    """Return whether Hopper's own kernels multiply that many rows."""
+    depth = q.shape[-1]
+    return rows > MOST_TILED and not float_units(q.device, depth) and hopper_product.suits(depth)
+
+
+def scale_of(widths, num, shift, **sizes):
+    """Return a scale as another numerator and shift of the same ratio, and a form of the arithmetic that is exact.
+
+    The shift is above every row's exponent. The form is "narrow" where a sum, times the numerator and plus the half
+    that rounds it, fits 32 bits; "wide" where the rounded result is below 2**30; and else "clamped".
+    """
     raised = max(EXPONENT.high + 1 - shift, 0)
-    return num << raised, shift + raised
+    return num << raised, shift + raised, form_of(widths, num, shift, raised, **sizes)
 
 
 @lru_cache
-def below_30_bits(widths, **sizes):
-    """Return whether a product's sums, scaled and rounded, are below 2**30 before they are saturated."""
-    rounded = widths(SimpleNamespace(**sizes))["rounded_sum"].range
-    return max(-rounded.low, rounded.high) < 1 << 30
-
-
-def with_columns(array, size):
-    """Return an array with zeros up to a multiple of ``size`` columns; one that has it stays as it is."""
-    missing = -array.shape[-1] % size
-    return torch.nn.functional.pad(array, (0, missing)) if missing else array
-
-
-def dealt(w):
-    """Return packed weights with the digits of each block of 32 bytes dealt into planes.
-
-    Byte p of a block then holds digits p, p + 32, p + 64 and p + 96, instead of 4 p to 4 p + 3.
-    """
-    rows, blocks = w.shape[0], triton.cdiv(w.shape[1], PLANE)
-    planes = torch.empty((rows, blocks * PLANE), dtype=torch.uint8, device=w.device)
-    w = with_columns(w, 4)
-    tile = {"ROWS": 16, "HALVES": 32}
-    programs = triton.cdiv(rows, tile["ROWS"]) * triton.cdiv(2 * blocks, tile["HALVES"])
-    launch(deal_kernel, programs, (words(planes),), (words(w),), rows, w.shape[1] // 4, 2 * blocks, **tile)
-    return planes
-
-
-@triton.jit
-def spread(byte):
-    """Return a byte's four codes in the four bytes of a word."""
-    twice = byte | (byte << 12)
-    return (twice | (twice << 6)) & 0x03030303
-
-
-@triton.jit
-def deal_kernel(planes_pointer, w_pointer, rows, words_a_row, halves, ROWS: tl.constexpr, HALVES: tl.constexpr):
-    """Deal half a block of a row per lane: of its words 0, 2, 4 and 6, or 1, 3, 5 and 7."""
-    parts = tl.cdiv(halves, HALVES)
-    row = (tl.program_id(0) // parts).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
-    half = tl.program_id(0) % parts * HALVES + tl.arange(0, HALVES)[None, :]
-    inside = (row < rows) & (half < halves)
-    dealt_words = (tl.zeros([ROWS, HALVES], tl.int32),) * 4
-    for i in tl.static_range(4):
-        place = half // 2 * 8 + 2 * i + half % 2
-        word = tl.load(w_pointer + row * words_a_row + place, mask=inside & (place < words_a_row), other=0)
-        more = ()
-        for d in tl.static_range(4):
-            more = more + (dealt_words[d] | (spread((word >> (8 * d)) & 255) << (2 * i)),)
-        dealt_words = more
-    even, odd = tl.join(dealt_words[0], dealt_words[2]), tl.join(dealt_words[1], dealt_words[3])
-    four = tl.reshape(tl.join(even, odd), [ROWS, HALVES, 4])
-    place = ((row * halves + half) * 4)[:, :, None] + tl.arange(0, 4)[None, None, :]
-    tl.store(planes_pointer + place, four, mask=inside[:, :, None])
+def form_of(widths, num, shift, raised, **sizes):
+    bounds = widths(SimpleNamespace(**sizes, num=num, shift=shift))
+    accumulator, rounded = (bounds[name].range for name in ("accumulator", "rounded_sum"))
+    most = max(-accumulator.low, accumulator.high) * (num << raised)
+    if most + (1 << (shift + raised) >> 1) < 1 << 31:
+        return "narrow"
+    return "wide" if max(-rounded.low, rounded.high) < 1 << 30 else "clamped"
 
 
 @triton.jit

@@ -1,0 +1,200 @@
+"""The product of `hopper_product` with its rows quantised: int16 results stay in shared memory until they are int8.
+
+A row is quantised by its largest result, which many programs have a part of. So a third group of warps takes each tile
+from the two that multiply: it raises the maxima of the tile's rows in global memory, counts the tile, waits until all
+tiles of the same rows are counted, and stores int8. Meanwhile the others multiply the program's next tile.
+
+No program waits for itself: at one time, programs work on all tiles of some rows, and each on one of them. All programs
+run at once, since they are launched as a cooperative grid.
+"""
+
+import torch
+
+from .gluon_names import HAS_GLUON, barrier, fence_async_shared, gl, gluon, mbarrier, processors
+from .hopper_product import (
+    GROUPED,
+    GROUPS,
+    SWIZZLED,
+    copy_tiles,
+    described,
+    new_stages,
+    scaled,
+    tile_at,
+    tile_of,
+    tile_sums,
+    weights_of,
+)
+from .launch import aligned, ceil_div, launch
+
+FEWEST_STEPS = 32  # of a tile: with fewer, a separate kernel quantises as fast
+SLICE = 32  # rows that are quantised at a time
+
+
+def suits(count: int, depth: int, width: int, device) -> bool:
+    """Return whether programs of a device have all tiles of a row at once, and tiles that take longer than rounding."""
+    _, columns, _ = tile_of(count, width, processors(device))
+    return ceil_div(depth, SWIZZLED) >= FEWEST_STEPS and 0 < ceil_div(width, GROUPS * columns) <= processors(device)
+
+
+def quantised_product(r, s, q, e, w, factor, shift, form):
+    """Put int8 rows q times packed ternary weights w, scaled, then quantised by rows, into r and exponents s."""
+    count, depth, width = e.numel(), q.shape[-1], w.shape[0]
+    rows, columns, stages = tile_of(count, width, processors(r.device))
+    down, across = ceil_div(count, rows), ceil_div(width, GROUPS * columns)
+    grouped, programs = shared_out(down, across, min(down * across, processors(r.device)))
+    sizes = (count, width, ceil_div(depth, SWIZZLED), down * across, grouped)
+    progress = torch.zeros(count + down, dtype=torch.int32, device=r.device)  # maxima of rows, then counts of tiles
+    w, is_dealt = weights_of(w, depth, count)
+    strided = described(aligned(q).view(count, -1), w, rows, columns)
+    shape = {"DEALT": is_dealt, "FORM": form, "ROWS": rows, "COLUMNS": columns, "STAGES": stages, "SLICE": SLICE}
+    arguments = (quantised_kernel, programs, (r, s, progress), (e,), *sizes, factor, shift)
+    launch(*arguments, strided=strided, **shape, num_warps=4, launch_cooperative_grid=True)
+
+
+def shared_out(down: int, across: int, most: int) -> tuple[int, int]:
+    """Return how many tiles of rows are multiplied together, and by how many programs, at most as many as said.
+
+    All programs take tiles of the same rows: one that took a tile of the next rows would keep it for another round.
+    """
+    grouped = min(GROUPED, down, most // across)
+    return grouped, most // (grouped * across) * grouped * across
+
+
+if HAS_GLUON:
+
+    @gluon.jit
+    def keep_tiles(
+        e_pointer,
+        stages,
+        kept,
+        sizes,
+        factor,
+        shift,
+        HALF: gl.constexpr,
+        DEALT: gl.constexpr,
+        FORM: gl.constexpr,
+        ROWS: gl.constexpr,
+        COLUMNS: gl.constexpr,
+        STAGES: gl.constexpr,
+    ):
+        """Multiply and scale half of the columns of this program's tiles, and leave them to the quantising group."""
+        results, full, empty = kept
+        rows, _, steps, tiles, _ = sizes
+        count = 0
+        for tile in range(gl.program_id(0), tiles, gl.num_programs(0)):
+            m, _ = tile_at(tile, sizes, ROWS, 2 * COLUMNS)
+            turn = tile // gl.num_programs(0)
+            sums, count = tile_sums(stages, steps, count, HALF, ROWS, DEALT, COLUMNS, STAGES)
+            row = m + gl.arange(0, ROWS, gl.SliceLayout(0, sums.type.layout))
+            e = gl.load(e_pointer + row, mask=row < rows, other=0)
+            y = scaled(sums, e[None, :], factor, shift, FORM)
+            mbarrier.wait(empty.index(HALF), (turn & 1) ^ 1)
+            results.index(HALF).permute((1, 0)).store(y)
+            barrier()
+            mbarrier.arrive(full.index(HALF), count=1)
+
+    @gluon.jit
+    def exponent_of(largest):
+        """Return the exponent by which results up to ``largest`` fit int8, at least 0."""
+        e = gl.zeros_like(largest)
+        for i in gl.static_range(7, 15):
+            e += (largest >> i > 0).to(gl.int32)
+        return e
+
+    @gluon.jit
+    def quantise_tiles(
+        r_pointer,
+        s_pointer,
+        progress_pointer,
+        kept,
+        sizes,
+        ROWS: gl.constexpr,
+        COLUMNS: gl.constexpr,
+        SLICE: gl.constexpr,
+    ):
+        """Quantise this program's tiles, each when the largest results of its rows are known."""
+        results, full, empty = kept
+        rows, columns, _, tiles, _ = sizes
+        across = gl.cdiv(columns, 2 * COLUMNS)
+        layout: gl.constexpr = gl.BlockedLayout([1, 8], [256 // COLUMNS, COLUMNS // 8], [4, 1], [1, 0])
+        for tile in range(gl.program_id(0), tiles, gl.num_programs(0)):
+            m, n = tile_at(tile, sizes, ROWS, 2 * COLUMNS)
+            turn = tile // gl.num_programs(0)
+            for half in gl.static_range(2):
+                mbarrier.wait(full.index(half), turn & 1)
+            row = m + gl.arange(0, SLICE, gl.SliceLayout(1, layout))
+            for first in gl.static_range(0, ROWS, SLICE):
+                largest = gl.zeros([SLICE], gl.int32, gl.SliceLayout(1, layout))
+                for half in gl.static_range(2):
+                    y = results.index(half).slice(first, SLICE).load(layout).to(gl.int32)
+                    largest = gl.maximum(largest, gl.max(gl.maximum(y, -y), 1))
+                gl.atomic_max(progress_pointer + first + row, largest, mask=first + row < rows, sem="relaxed")
+            barrier()
+            counted = progress_pointer + rows + m // ROWS
+            counts = gl.atomic_add(counted, 1, sem="acq_rel") + 1
+            while counts < across:
+                counts = gl.atomic_add(counted, 0, sem="acquire")
+            barrier()
+            for first in gl.static_range(0, ROWS, SLICE):
+                known = first + row < rows
+                largest = gl.load(progress_pointer + first + row, mask=known, other=0, cache_modifier=".cg")
+                s = exponent_of(largest)
+                gl.store(s_pointer + first + row, s, mask=known & (n == 0))
+                half_unit = (((s * 0 + 1) << s) >> 1)[:, None]
+                for half in gl.static_range(2):
+                    y = results.index(half).slice(first, SLICE).load(layout).to(gl.int32)
+                    r = gl.minimum(gl.maximum((y + half_unit) >> s[:, None], -127), 127).to(gl.int8)
+                    column = n + half * COLUMNS + gl.arange(0, COLUMNS, gl.SliceLayout(0, layout))
+                    place = (first + row).to(gl.int64)[:, None] * columns + column[None, :]
+                    gl.store(r_pointer + place, r, mask=known[:, None] & (column < columns)[None, :])
+            barrier()
+            for half in gl.static_range(2):
+                mbarrier.arrive(empty.index(half), count=1)
+
+    @gluon.jit(do_not_specialize=["factor", "shift"])
+    def quantised_kernel(
+        r_pointer,
+        s_pointer,
+        progress_pointer,
+        e_pointer,
+        q,
+        w,
+        rows,
+        columns,
+        steps,
+        tiles,
+        grouped,
+        factor,
+        shift,
+        DEALT: gl.constexpr,
+        FORM: gl.constexpr,
+        ROWS: gl.constexpr,
+        COLUMNS: gl.constexpr,
+        STAGES: gl.constexpr,
+        SLICE: gl.constexpr,
+    ):
+        stages = new_stages(q, w, ROWS, COLUMNS, STAGES)
+        results = gl.allocate_shared_memory(gl.int16, [2, ROWS, COLUMNS], gl.NVMMASharedLayout(128, 16, 2))
+        full = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
+        empty = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
+        for half in gl.static_range(2):
+            mbarrier.init(full.index(half), count=1)
+            mbarrier.init(empty.index(half), count=1)
+        fence_async_shared()
+        kept, sizes = (results, full, empty), (rows, columns, steps, tiles, grouped)
+        arguments = (e_pointer, stages, kept, sizes, factor, shift)
+        first: gl.constexpr = (0, DEALT, FORM, ROWS, COLUMNS, STAGES)
+        second: gl.constexpr = (1, DEALT, FORM, ROWS, COLUMNS, STAGES)
+        gl.warp_specialize(
+            [
+                (keep_tiles, arguments + first),
+                (keep_tiles, arguments + second),
+                (quantise_tiles, (r_pointer, s_pointer, progress_pointer, kept, sizes, ROWS, COLUMNS, SLICE)),
+                (copy_tiles, (q, w, stages, sizes, 1, ROWS, COLUMNS, STAGES)),
+            ],
+            [4, 4, 1],
+            [208, 64, 24],  # registers of a thread of the second and third group and of the copying warp
+        )
+
+
+__all__ = ["quantised_product", "suits"]
