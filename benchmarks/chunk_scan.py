@@ -1,16 +1,26 @@
 """The chunked scan on a GPU: every integer checked against Torch, then the time of forward, backward and step.
 
-``python -m benchmarks.chunk_scan`` prints a line for each work; times are medians of CUDA graphs, without launches.
+``python -m benchmarks.chunk_scan --json FILE``. Times are medians of CUDA graphs, without launches, from a cold cache.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
+import rich
 import torch
+import typer
+from rich.table import Table
 
+from mamba_integer.backends import load
+from mamba_integer.backends.app.environment import environment
+from mamba_integer.backends.files.atomic import write_json
 from mamba_integer.backends.torch import ssd_chunk as reference
 from mamba_integer.backends.torch import ssd_chunk_backward as reference_backward
 from mamba_integer.backends.triton import ssd_chunk, ssd_chunk_backward, ssd_chunk_step
+from mamba_integer.conformance.speed.clocks import cold_seconds
 from mamba_integer.spec import trusted_values
 
 FORMAT = {"s_h": 16, "s_y": 10}
@@ -71,37 +81,41 @@ def verify() -> None:
         assert equal(got, want)
 
 
-def report(work: str, call: Callable[[], object]) -> float:
-    from triton.testing import do_bench_cudagraph
-
-    milliseconds = do_bench_cudagraph(call, return_mode="median")
-    print(f"{work}: {milliseconds * 1000:.1f} us", flush=True)
-    return milliseconds
+def line(work: str, sizes: dict[str, int], call: partial) -> dict[str, Any]:
+    return {"work": work, "sizes": sizes, "microseconds": round(cold_seconds(call, "cuda") * 1e6, 2)}
 
 
-def main() -> None:
-    verify()
-    with trusted_values():
-        for states in (128, 64):
-            arrays = inputs("cuda", **SHAPE | {"states": states})
-            forward = report(f"forward, {states} states", lambda a=arrays: ssd_chunk.ssd_chunk_scan(*a, **FORMAT))
+def lines() -> Iterator[dict[str, Any]]:
+    """Yield the time of each work; a step in place leaves its state in the arrays that it was given."""
+    for change in ({}, {"states": 64}, {"batch": 32}, {"batch": 1, "length": 65536}):
+        sizes = SHAPE | change
+        arrays = inputs("cuda", **sizes)
+        yield line("forward", sizes, partial(ssd_chunk.ssd_chunk_scan, *arrays, **FORMAT))
+        if sizes["batch"] == SHAPE["batch"]:
             back = gradients(arrays)
-            backward = report(
-                f"backward, {states} states",
-                lambda a=back: ssd_chunk_backward.ssd_chunk_scan_backward(*a, q=6, **SHIFTS),
-            )
-            print(f"  forward and backward are {1 + backward / forward:.2f} times the forward")
-        for batch, length in ((32, 2048), (1, 65536)):
-            arrays = inputs("cuda", **SHAPE | {"batch": batch, "length": length})
-            report(f"forward, {batch} x {length}", lambda a=arrays: ssd_chunk.ssd_chunk_scan(*a, **FORMAT))
-        for batch in (1, 64):
-            arrays = inputs("cuda", **SHAPE | {"batch": batch, "length": 1})
-            for fill in (31, 63):
-                step = one_step(arrays, fill)
-                name = f"step of {batch}, fill {fill}"
-                report(name, lambda a=step: ssd_chunk_step.ssd_chunk_scan_step(*a, **FORMAT))
-                report(f"{name}, in place", lambda a=step: ssd_chunk_step.step_in_place(*a, **FORMAT))
+            yield line("backward", sizes, partial(ssd_chunk_backward.ssd_chunk_scan_backward, *back, q=6, **SHIFTS))
+    for batch in (1, 64):
+        sizes = SHAPE | {"batch": batch, "length": 1}
+        arrays = inputs("cuda", **sizes)
+        for fill in (31, 63):
+            step, filled = one_step(arrays, fill), sizes | {"fill": fill}
+            yield line("step", filled, partial(ssd_chunk_step.ssd_chunk_scan_step, *step, **FORMAT))
+            yield line("step in place", filled, partial(ssd_chunk_step.step_in_place, *step, **FORMAT))
+
+
+def main(output: Annotated[Path | None, typer.Option("--json", help="Write the results to this file.")] = None) -> None:
+    """Verify, then time every work."""
+    verify()
+    table, rows = Table("work", "sizes", "us", title="chunked scan"), []
+    with trusted_values():
+        for row in lines():
+            rows.append(row)
+            sizes = ", ".join(f"{name} {size}" for name, size in row["sizes"].items())
+            table.add_row(row["work"], sizes, f"{row['microseconds']:,.1f}")
+    rich.print(table)
+    if output:
+        write_json(output, environment([load("triton", "cuda")]) | {"rows": rows})
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -2,9 +2,10 @@
 
 ``python -m benchmarks.decode --json FILE``. Before a time is taken, the tokens are compared with those of the ordinary
 steps on the same device. A step reads every weight but the embedding's, and the state; it writes the state of the
-"mamba1" blocks, and that of the "mamba2" blocks once per chunk. The time of the floor is that of these bytes in memory.
-Beside the fused step stands the step op by op, replayed as one CUDA graph in the same run. The last row is what the
-command ``generate`` reports; ``verse`` is a fresh model of the packaged model's size, so that no file is needed.
+"mamba1" blocks, and that of the "mamba2" blocks once per chunk. The floor is the time of these bytes at the speed of a
+copy, measured in the same run. Beside the fused step stands the step op by op, replayed as one CUDA graph in the same
+run. The last row is what the command ``generate`` reports; ``verse`` is a fresh model of the packaged model's size, so
+that no file is needed.
 """
 
 import statistics
@@ -26,6 +27,7 @@ from rich.table import Table
 from mamba_integer.backends import Backend, load
 from mamba_integer.backends.app.environment import environment
 from mamba_integer.backends.files.atomic import write_json
+from mamba_integer.conformance.speed.clocks import copy_bandwidth
 from mamba_integer.spec.model import LanguageModel, find_config, initial_parameters
 from mamba_integer.spec.model.config import MAMBA1, ModelConfig
 from mamba_integer.spec.model.formats import parameter_formats, state_formats
@@ -37,7 +39,6 @@ CHOICES = {
     "sampled": SAMPLED,
     "top-k 40, top-p": replace(SAMPLED, top_k=40, top_p=58982),
 }
-BYTES_A_SECOND = 3.35e12  # of an H100's memory
 COMMAND = "import sys; sys.argv.insert(1, 'generate'); from mamba_integer.backends.app.main import main; main()"
 VERIFIED = 70  # tokens: a chunk's boundary is among them
 
@@ -104,6 +105,7 @@ class Work:
     op_by_op: LanguageModel
     batch: int
     choice: str
+    bandwidth: float  # bytes per second of a copy on the same device
 
     def measure(self, tokens: int, repeats: int) -> dict[str, Any]:
         """Verify and time both ways; each time is the median over some texts."""
@@ -111,7 +113,7 @@ class Work:
         equal = verify(self.fused, self.batch, options)
         timed = replace(options, max_tokens=tokens)
         fused, plain = (seconds_a_step(model, self.batch, timed, repeats) for model in (self.fused, self.op_by_op))
-        floor = step_bytes(self.fused.config, self.batch) / BYTES_A_SECOND
+        floor = step_bytes(self.fused.config, self.batch) / self.bandwidth
         return {
             "config": self.fused.config.name,
             "batch": self.batch,
@@ -145,14 +147,14 @@ def main(
     json: Annotated[Path | None, typer.Option(help="Write the results to this file.")] = None,
 ) -> None:
     """Verify and time decoding of fresh models."""
-    loaded, rows = load(backend, device), []
+    loaded, rows, bandwidth = load(backend, device), [], copy_bandwidth(device)
     table = Table(
         "config", "batch", "choice", "tokens/s", "us per step", "floor us", "share of floor", "times op by op"
     )
     for name in config:
         pair = models(find_config(name), loaded)
         for size, choice in product(batch, CHOICES):
-            row = Work(*pair, size, choice).measure(tokens, repeats)
+            row = Work(*pair, size, choice, bandwidth).measure(tokens, repeats)
             rows.append(row)
             shown = f"{row['step_us']:.1f}", f"{row['floor_us']:.1f}", f"{row['share_of_floor']:.1%}"
             speed, times = f"{row['tokens_per_second']:,.0f}", f"{row['times_op_by_op']:.2f}"
@@ -162,8 +164,8 @@ def main(
     table.add_row(model, "1", "command generate", f"{speed_here:,.0f}", f"{1e6 / speed_here:.1f}", "", "", "")
     rich.print(table)
     if json:
-        about = {"backend": backend, "tokens": tokens, "repeats": repeats, "rows": rows}
-        write_json(json, environment([loaded]) | about)
+        about = {"backend": backend, "tokens": tokens, "repeats": repeats, "copy_bytes_per_second": bandwidth}
+        write_json(json, environment([loaded]) | about | {"rows": rows})
 
 
 if __name__ == "__main__":

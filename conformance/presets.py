@@ -22,7 +22,11 @@ class Preset:
 
 
 SMOKE = Preset(5, 1 << 9, thin=True, extremes=8)
-PRESETS = {"smoke": SMOKE, "minimal": Preset(25, 340_000), "full": Preset(150, 1 << 20, share=50, repetitions=3)}
+PRESETS = {
+    "smoke": SMOKE,
+    "minimal": Preset(25, 340_000, share=25),
+    "full": Preset(150, 1 << 20, share=50, repetitions=3),
+}
 # Backends that say of themselves that they are interpreted take these cases under the preset of the same name.
 INTERPRETED = {
     "smoke": SMOKE,

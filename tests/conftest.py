@@ -14,6 +14,9 @@ from typing import NamedTuple
 
 import pytest
 
+# Read when Torch or Numba starts its threads. The tests share the processors: a thread that waits should not spin.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 LONGEST_WAIT = 300  # seconds: much, for a busy machine; then a process is killed with all that it started
 
 # A test run may have been started with SIGINT ignored (nohup, a background job), which children inherit.

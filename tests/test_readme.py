@@ -35,19 +35,17 @@ def test_a_missing_block_is_an_error(monkeypatch):
         fill(README, "nothing", "")
 
 
-@pytest.mark.parametrize("backend", ["triton", "torch"])
-def test_gpu_report_is_complete_and_equal(backend):
-    report = json.loads((ROOT / f"benchmarks/results/conformance-{backend}-h100.json").read_text())
+def test_gpu_report_is_complete_and_equal():
+    report = json.loads((ROOT / "benchmarks/results/conformance-gpu.json").read_text())
     assert report["passed"] and report["complete"] and report["whole_specification"] and report["exhaustive"]
-    assert report["preset"] == "full"
-    if ".dev" not in SPEC_VERSION:  # a version in development is measured before its release
-        assert report["spec_version"] == SPEC_VERSION
-    assert "H100" in report["environment"]["devices"][backend]
-    assert {backend} == {result["backend"] for result in report["results"]}
+    assert report["preset"] == "full" and report["spec_version"] == SPEC_VERSION
+    devices = report["environment"]["devices"]
+    assert devices.keys() == {"triton", "torch"} == {result["backend"] for result in report["results"]}
+    assert all("NVIDIA" in device for device in devices.values())
 
 
 def test_one_hash_on_every_machine():
-    files = (ROOT / f"benchmarks/results/one-hash-{where}.json" for where in ("h100", "cpu"))
+    files = (ROOT / f"benchmarks/results/one-hash-{where}.json" for where in ("gpu", "cpu"))
     reports = [json.loads(file.read_text()) for file in files]
     assert reports[0]["options"] == reports[1]["options"]
     # A version of the specification has one hash; the machines may have been measured at different versions.
@@ -93,7 +91,7 @@ def test_linked_files_exist(page):
 
 
 @pytest.mark.parametrize(
-    "where, sentence", [("h100", r"Integers end (\S+) bits"), ("cpu", r"is within (\S+) of its twin")]
+    "where, sentence", [("gpu", r"Integers end (\S+) bits"), ("cpu", r"is within (\S+) of its twin")]
 )
 def test_what_the_prose_says_of_the_study_was_measured(where, sentence):
     study = json.loads((ROOT / f"benchmarks/results/learning-{where}.json").read_text())

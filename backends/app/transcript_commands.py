@@ -1,5 +1,6 @@
 """The commands of whoever runs a model for others, and of the auditor: commit, open, audit."""
 
+import hashlib
 import json
 import os
 import secrets
@@ -18,9 +19,9 @@ from mamba_integer.spec.training import Options as TrainingOptions
 from ..files.text import decode_text, read_text
 from ..files.tokenizer import ByteTokenizer, Tokenizer, load_tokenizer, tokenizer_hash
 from ..transcripts.audit import Audit, audit
-from ..transcripts.errors import TranscriptError
+from ..transcripts.errors import AlteredError, TranscriptError
 from ..transcripts.folder import TRANSCRIPT_FILE, Transcript, read_transcript
-from ..transcripts.header import Header
+from ..transcripts.header import Header, flat, parse_hash
 from ..transcripts.leaf import STATE, Leaf, Place
 from ..transcripts.opening import opening_path, save_opening
 from ..transcripts.recorder import BY_OP, LEAVES
@@ -122,9 +123,9 @@ def run_and_write(
 
 
 def about_run(transcript: Transcript, tokenizer: Tokenizer) -> dict[str, Any]:
-    """Return what a transcript says of its run, and the text that was written."""
+    """Return what a transcript says of its run: what was asked, and the result. Nothing of it is checked here."""
     header = transcript.header
-    fields = {
+    fields: dict[str, Any] = {
         "kind": header.request.kind,
         "model_sha256": header.model_sha256,
         "calls": transcript.calls,
@@ -132,10 +133,29 @@ def about_run(transcript: Transcript, tokenizer: Tokenizer) -> dict[str, Any]:
         "leaves": header.leaves,
         "result": transcript.result,
     }
-    if isinstance(header.request, Generate):
-        fields["prompt"] = tokenizer.decode(header.request.prompt)
-        fields["text"] = tokenizer.decode(transcript.result)
-    return fields
+    request = header.request.to_dict()
+    if not isinstance(header.request, Train):
+        ids = request.pop("ids" if isinstance(header.request, Score) else "prompt")
+        text = tokenizer.decode(ids)
+        fields["usual_tokens"] = tokenizer.encode(text) == ids
+        if isinstance(header.request, Generate):
+            fields |= {"prompt": text, "text": tokenizer.decode(transcript.result)}
+        else:
+            fields |= {"text_sha256": hashlib.sha256(text.encode()).hexdigest(), "tokens": len(ids)}
+    return fields | {"request": request}
+
+
+def about_text(about: dict[str, Any]) -> str:
+    """Return lines by which a customer sees whether the run is the one that was asked for."""
+    request = {name: value for name, value in flat("", about["request"]) if name != "kind"}
+    lines = [f"request: {about['kind']}, " + ", ".join(f"{name} {value}" for name, value in request.items())]
+    if "text_sha256" in about:
+        lines.append(f"scored text: SHA-256 {about['text_sha256']}, {about['tokens']} tokens")
+    if not about.get("usual_tokens", True):
+        lines.append("the text was cut into tokens in another way than the tokenizer does")
+    if "prompt" in about:
+        lines.append(f"prompt {about['prompt']!r}, text {about['text']!r}")
+    return "\n".join(lines)
 
 
 def open_command(
@@ -196,8 +216,13 @@ def audit_command(
     transcript: TranscriptFolder,
     count: Annotated[int, typer.Option("--count", "-k", min=0, help="Number of stretches to draw.")] = 16,
     nonce: Annotated[
-        str | None, typer.Option(help="Hex digits by which stretches are drawn. Default: fresh random ones.")
+        str | None,
+        typer.Option(
+            help="At least 32 hex digits by which stretches are drawn, unknown to anybody when the run was committed. "
+            "Default: fresh random ones."
+        ),
     ] = None,
+    root: Annotated[str | None, typer.Option(help="Root that was published; another one is refused.")] = None,
     model: Model = DEFAULT_MODEL,
     init_seed: InitSeed = 0,
     tokenizer: TokenizerFile = None,
@@ -212,6 +237,8 @@ def audit_command(
     weights show there. Exit code 0: every leaf was equal, 1: one differs, 2: a usage error or a damaged transcript.
     """
     held = read_transcript(transcript)
+    if root is not None and parse_hash("--root", root) != held.root:
+        raise AlteredError(f"{transcript}: root: found {held.root.hex()}, allowed {root}, the published one")
     drawn_by = parse_nonce(nonce) if nonce is not None else secrets.token_bytes(NONCE_BYTES)
     with origin_of(held.header, model, init_seed, tokenizer, train) as origin, progress_bar(as_json) as bar:
         replay = Replay(held.header, find_backend(backend_name(backend), device), origin.build)
@@ -222,16 +249,18 @@ def audit_command(
         print(json.dumps(audit_fields(held, verdict, drawn_by) | about))
     else:
         print(audit_text(held, verdict))
-        if "text" in about:
-            print(f"prompt {about['prompt']!r}, text {about['text']!r}")
+        print(about_text(about))
     raise typer.Exit(EQUAL if verdict.accepted else MISMATCH)
 
 
 def parse_nonce(text: str) -> bytes:
     try:
-        return bytes.fromhex(text)
+        nonce = bytes.fromhex(text)
     except ValueError:
         raise UsageError(f"--nonce: found {text!r:.80}, allowed pairs of hex digits") from None
+    if len(nonce) < NONCE_BYTES:  # whoever commits could try runs until none of the few draws shows the lie
+        raise UsageError(f"--nonce: found {2 * len(nonce)} hex digits, allowed {2 * NONCE_BYTES} or more")
+    return nonce
 
 
 def audit_fields(transcript: Transcript, verdict: Audit, nonce: bytes) -> dict[str, Any]:

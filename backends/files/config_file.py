@@ -9,6 +9,7 @@ from mamba_integer.spec.version import SPEC_VERSION
 
 from .atomic import write_json
 from .container import CheckpointError
+from .regular import regular_size
 from .strict_json import parse_json
 
 CONFIG_FILE, MODEL_TYPE = "config.json", "mamba-integer"
@@ -28,6 +29,7 @@ def check_config(path: Path, config: ModelConfig) -> None:
     Fields that other tools added are ignored.
     """
     try:
+        regular_size(path)
         stored = parse_json(path.read_bytes())
     except FileNotFoundError:
         return

@@ -19,6 +19,7 @@ from mamba_integer.spec.version import SPEC_VERSION
 
 from .atomic import write_atomically
 from .hashing import content_hash
+from .regular import regular_size
 from .strict_json import parse_json
 
 LARGEST_HEADER = 1 << 24
@@ -55,7 +56,7 @@ def read_header(path: Path, kind: str, fields: Sequence[str]) -> dict[str, str]:
 def _json_header(path: Path) -> tuple[dict[str, Any], int]:
     """Return the header of a safetensors file and how many bytes follow it."""
     try:
-        size = path.stat().st_size
+        size = regular_size(path)
         with path.open("rb") as file:
             length = struct.unpack("<Q", prefix)[0] if len(prefix := file.read(8)) == 8 else None
             if length is None or length > size - 8:

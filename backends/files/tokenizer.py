@@ -16,6 +16,7 @@ from tokenizers import Tokenizer as BpeModel
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from .atomic import write_atomically
+from .regular import regular_size
 from .strict_json import parse_json
 from .tokenizer_file import BYTE_VOCABULARY, LARGEST_VOCABULARY, FieldError, byte_fields, byte_of_symbol, check_fields
 
@@ -130,7 +131,7 @@ def load_tokenizer(path: Path) -> Tokenizer:
         The file is missing, oversized, no tokenizer of either kind, or says more than a byte-level BPE does.
     """
     try:
-        if (size := path.stat().st_size) > LARGEST_FILE:
+        if (size := regular_size(path)) > LARGEST_FILE:
             raise FieldError("size", size, f"{LARGEST_FILE} bytes")
         text = path.read_bytes().decode("utf-8")
         fields = parse_json(text)

@@ -20,6 +20,7 @@ from mamba_integer.spec.version import SPEC_VERSION
 from ..files.atomic import write_json
 from ..files.container import LARGEST_HEADER, CheckpointError, load_arrays, read_header, save_arrays
 from ..files.hashing import content_hash
+from ..files.regular import regular_size
 from ..files.strict_json import parse_json
 from .errors import (
     AlteredError,
@@ -58,6 +59,7 @@ class Writer:
     def __init__(self, folder: Path, header: Header):
         self.folder, self.header = folder, header
         self.leaves, self.result = 0, list[int]()
+        self._leaves_before = 0  # this call
         folder.mkdir(parents=True, exist_ok=True)
         self._file = (folder / LEAVES_FILE).open("wb")
         self._calls = Growing()
@@ -73,6 +75,17 @@ class Writer:
         self._ops.add(leaf.digest)
         self._file.write(ENTRY.pack(*leaf.place, leaf.digest))
         self.leaves += 1
+
+    def check_room(self, call: int) -> None:
+        """Raise CountError if a run whose later calls are like this one has more leaves than a transcript may have."""
+        of_call = self.leaves - self._leaves_before - self.header.ends_stretch(call)
+        self._leaves_before = self.leaves
+        expected = self.leaves + of_call * (self.header.request.calls - call - 1)
+        if expected > MOST_LEAVES:
+            raise CountError(
+                f"{self.folder}: found a run of about {expected} leaves, allowed {MOST_LEAVES}; run fewer calls, or "
+                "commit to one leaf per layer"
+            )
 
     def save_state(self, calls: int, arrays: dict[str, np.ndarray]) -> None:
         save_arrays(self.folder / STATES / f"{calls}.safetensors", arrays, state_header(calls, self.header.run_id))
@@ -178,9 +191,9 @@ def read_transcript(folder: Path) -> Transcript:
     header, calls, count, result, root = _read_fields(path)
     entries = _read_entries(folder / LEAVES_FILE, count)
     check_places(folder / LEAVES_FILE, entries)
-    found = int(entries["call"][-1]) + 1
-    if found != calls:
-        raise AlteredError(f"{path}: calls: found {calls}, allowed {found}, those of {LEAVES_FILE}")
+    calls_of_leaves = int(entries["call"][-1]) + 1
+    if calls_of_leaves != calls:
+        raise AlteredError(f"{path}: calls: found {calls}, allowed {calls_of_leaves}, those of {LEAVES_FILE}")
     transcript = Transcript(folder, header, calls, result, root, entries)
     if run_root(header.run_id, calls, result, root_of(transcript.call_roots)) != root:
         raise AlteredError(f"{path}: root: found {root.hex()[:16]}, which is not that of the leaves and the result")
@@ -188,18 +201,23 @@ def read_transcript(folder: Path) -> Transcript:
 
 
 def check_length(transcript: Transcript) -> None:
-    """Raise TruncatedRunError or CountError unless there are as many calls as the request asks for."""
-    wanted = transcript.header.request.calls
-    if transcript.calls < wanted:
-        raise TruncatedRunError(
-            f"{transcript.folder}: truncated run: found {transcript.calls} calls, its request asks for {wanted}"
-        )
-    if transcript.calls > wanted:
-        raise CountError(f"{transcript.folder}: found {transcript.calls} calls, its request asks for {wanted}")
+    """Raise TruncatedRunError or CountError unless calls and result are as many as the request asks for."""
+    request = transcript.header.request
+    for name, count, wanted in (
+        ("calls", transcript.calls, request.calls),
+        ("integers in the result", len(transcript.result), request.result_length),
+    ):
+        if count < wanted:
+            raise TruncatedRunError(
+                f"{transcript.folder}: truncated run: found {count} {name}, its request asks for {wanted}"
+            )
+        if count > wanted:
+            raise CountError(f"{transcript.folder}: found {count} {name}, its request asks for {wanted}")
 
 
 def _read_fields(path: Path) -> tuple[Header, int, int, list[int], bytes]:
     try:
+        regular_size(path)
         with path.open("rb") as file:
             text = file.read(LARGEST_JSON + 1)
     except OSError as error:
@@ -221,7 +239,7 @@ def _parse_fields(fields: Any) -> tuple[Header, int, int, list[int], bytes]:
     for name, value, most in (("calls", calls, MOST_LEAVES), ("leaf_count", count, MOST_LEAVES)):
         if type(value) is not int or not 1 <= value <= most:
             raise CountError(f"{name}: found {value!r:.80}, allowed 1 to {most}")
-    return header, calls, count, parse_result(result, calls), parse_hash("root", root)
+    return header, calls, count, parse_result(result, calls, header.request), parse_hash("root", root)
 
 
 def named(path: Path, parse: Any) -> Any:
@@ -234,7 +252,7 @@ def named(path: Path, parse: Any) -> Any:
 
 def _read_entries(path: Path, count: int) -> np.ndarray:
     try:
-        size = path.stat().st_size
+        size = regular_size(path)
         if size != count * ENTRY.size:
             raise CountError(f"{path}: found {size} bytes, allowed {count * ENTRY.size}: {ENTRY.size} per leaf")
         return np.fromfile(path, ENTRIES, count)

@@ -11,7 +11,7 @@ from mamba_integer.spec.version import SPEC_VERSION
 from .errors import CountError, RequestError, TranscriptError, VersionError
 from .leaf import Place
 from .recorder import LEAVES
-from .request import MOST_CALLS, Request, check_count, check_sha256, members, parse_request
+from .request import MOST_CALLS, MOST_VOCABULARY, Generate, Request, check_count, check_sha256, members, parse_request
 from .tree import root_of
 
 FORMAT = "mamba-integer/transcript"
@@ -61,8 +61,8 @@ def parse_header(fields: Any) -> Header:
         The fields are of another version of the specification, or no header.
     """
     if not isinstance(fields, dict) or fields.get("format") != FORMAT:
-        found = fields.get("format") if isinstance(fields, dict) else fields
-        raise TranscriptError(f"format: found {found!r:.80}, allowed {FORMAT!r}")
+        other = fields.get("format") if isinstance(fields, dict) else fields
+        raise TranscriptError(f"format: found {other!r:.80}, allowed {FORMAT!r}")
     if fields.get("spec_version") != SPEC_VERSION:
         raise VersionError(f"specification version: found {fields.get('spec_version')!r:.80}, allowed {SPEC_VERSION!r}")
     _, _, model, request, leaves, every = members(fields, *FIELDS, kind=False)
@@ -115,10 +115,11 @@ def parse_hash(name: str, value: Any) -> bytes:
     return bytes.fromhex(value)
 
 
-def parse_result(result: Any, most: int) -> list[int]:
+def parse_result(result: Any, most: int, request: Request) -> list[int]:
     """Return the integers of a run's result: the tokens written, or the loss after each call."""
-    if not isinstance(result, list) or any(type(one) is not int or not 0 <= one < 1 << 62 for one in result):
-        raise RequestError(f"result: found {result!r:.80}, allowed a list of integers >= 0")
+    limit = MOST_VOCABULARY if isinstance(request, Generate) else 1 << 62
+    if not isinstance(result, list) or any(type(one) is not int or not 0 <= one < limit for one in result):
+        raise RequestError(f"result: found {result!r:.80}, allowed a list of integers of [0, {limit - 1}]")
     if len(result) > most:
         raise CountError(f"result: found {len(result)} integers, allowed {most} at most")
     return result

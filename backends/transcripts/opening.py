@@ -119,7 +119,7 @@ def parse_opening(fields: dict[str, Any], arrays: dict[str, np.ndarray]) -> Open
     inputs, outputs = ([tensor_digest(array) for array in side] for side in (call.inputs, call.outputs))
     digest = leaf_digest(header.run_id, place, label, op, call.parameters, inputs, outputs)
     root = parse_hash("root", fields["root"])
-    result = parse_result(fields["result"], counts[2])
+    result = parse_result(fields["result"], counts[2], header.request)
     if run_root(header.run_id, counts[2], result, root_above(digest, place, counts, fields["path"])) != root:
         raise AlteredError(f"root: found {root.hex()[:16]}, to which the leaf and its path don't lead")
     return Opening(header, root, Leaf(place, label, call, digest), inputs)

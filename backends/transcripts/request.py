@@ -14,6 +14,9 @@ from .errors import CountError, RequestError
 
 MOST_IDS = 1 << 20  # of a prompt or a scored text
 MOST_CALLS = 1 << 20
+MOST_VOCABULARY = 1 << 16
+MOST_AT_ONCE = 1 << 12  # tokens of one piece, whose tensors an auditor holds together
+MOST_PER_STEP = 1 << 20  # tokens of one training step
 SHA256_DIGITS = 64
 OPTIONS = {"max_tokens": int, "greedy": bool, "seed": int, "stream": int, "top_k": int, "top_p": int}
 
@@ -45,7 +48,7 @@ class Generate(_Pieces):
 
     def __post_init__(self):
         check_ids("prompt", self.prompt, 1)
-        check_count("size", self.size, MOST_IDS)
+        check_count("size", self.size, MOST_AT_ONCE)
         check_count("calls", self.calls, MOST_CALLS)
 
     @property
@@ -55,6 +58,10 @@ class Generate(_Pieces):
     @property
     def calls(self) -> int:
         return self.pieces + self.options.max_tokens
+
+    @property
+    def result_length(self) -> int:
+        return self.options.max_tokens
 
     def position(self, calls: int) -> int:
         """Return how many tokens were read after so many calls."""
@@ -78,11 +85,15 @@ class Score(_Pieces):
 
     def __post_init__(self):
         check_ids("ids", self.ids, 2)
-        check_count("size", self.size, MOST_IDS)
+        check_count("size", self.size, MOST_AT_ONCE)
         check_count("calls", self.calls, MOST_CALLS)
 
     @property
     def calls(self) -> int:
+        return self.pieces
+
+    @property
+    def result_length(self) -> int:
         return self.pieces
 
     def to_dict(self) -> dict[str, Any]:
@@ -101,11 +112,16 @@ class Train:
 
     def __post_init__(self):
         check_count("steps", self.options.steps, MOST_CALLS)
+        check_count("batch * length", self.options.batch * self.options.length, MOST_PER_STEP)
         for name in ("corpus_sha256", "tokenizer_sha256"):
             check_sha256(name, getattr(self, name))
 
     @property
     def calls(self) -> int:
+        return self.options.steps
+
+    @property
+    def result_length(self) -> int:
         return self.options.steps
 
     def to_dict(self) -> dict[str, Any]:
@@ -177,8 +193,8 @@ def ids_of(name: str, ids: Any) -> tuple[int, ...]:
 def check_ids(name: str, ids: tuple[Any, ...], least: int) -> None:
     if not least <= len(ids) <= MOST_IDS:
         raise CountError(f"request: {name}: found {len(ids)} tokens, allowed {least} to {MOST_IDS}")
-    if any(type(one) is not int or not 0 <= one < 1 << 16 for one in ids):
-        raise RequestError(f"request: {name}: found an id that is no integer of [0, {(1 << 16) - 1}]")
+    if any(type(one) is not int or not 0 <= one < MOST_VOCABULARY for one in ids):
+        raise RequestError(f"request: {name}: found an id that is no integer of [0, {MOST_VOCABULARY - 1}]")
 
 
 def check_count(name: str, value: Any, most: int) -> None:

@@ -53,6 +53,7 @@ def commit(
         recorder = Recorder(backend, header.run_id, header.leaves, writer.add)
         computation = build(recorder.backend)
         for call, state in recorded_calls(header, recorder, computation, computation.start(), range(computation.calls)):
+            writer.check_room(call)
             outcome = computation.outcome(call, state)
             writer.result += [] if outcome is None else [outcome]
             if header.ends_stretch(call) and call + 1 < computation.calls:
@@ -103,7 +104,7 @@ class Replay:
 
     def check(self, transcript: Transcript, calls: range) -> Difference | None:
         """Run a stretch of calls again; return the first difference from the transcript."""
-        results = iter(outcomes(self.computation, transcript, calls))
+        results = iter(outcomes(transcript, calls))
         for call, made, after in self.leaves(self.state_before(transcript, calls.start), calls):
             if difference := compare(made, list(transcript.leaves(range(call, call + 1)))):
                 return difference
@@ -114,9 +115,10 @@ class Replay:
         return None
 
 
-def outcomes(computation: Computation, transcript: Transcript, calls: range) -> list[int]:
+def outcomes(transcript: Transcript, calls: range) -> list[int]:
     """Return the integers of a transcript's result that these calls add, and all that follow."""
-    silent = computation.calls - len(transcript.result)  # only first calls, which read a prompt, add nothing
+    request = transcript.header.request
+    silent = request.calls - request.result_length  # only first calls, which read a prompt, add nothing
     return transcript.result[max(0, calls.start - silent) :]
 
 

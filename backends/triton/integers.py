@@ -10,14 +10,6 @@ LARGEST_ROOT = tl.constexpr(46340)
 
 
 @triton.jit
-def scalar(x):
-    """Return an argument that is an integer, or a pointer to one (see `replay`)."""
-    if x.dtype.is_ptr():
-        x = tl.load(x)
-    return x
-
-
-@triton.jit
 def shift_round(x, s):
     """Round x / 2**s to nearest, ties up; x must be wide enough for the added half."""
     return (x + ((1 << s) >> 1)) >> s
@@ -77,3 +69,11 @@ def isqrt(v):
     r = tl.minimum(tl.sqrt(v.to(tl.float32)).to(tl.int32), LARGEST_ROOT)
     r = tl.where(r * r > v, r - 1, r)
     return tl.where(v - r * r > 2 * r, r + 1, r)
+
+
+@triton.jit
+def scalar(x):
+    """Return an argument that is an integer, or a pointer to one (see `replay`)."""
+    if x.dtype.is_ptr():
+        x = tl.load(x)
+    return x

@@ -2,17 +2,33 @@
 
 At each call of a function of a kernel it looks through its whole language for what to replace, although all of it is
 replaced already. To each sum, difference and product it adds a check of overflow of ten operations, whose outcome it
-drops unless it debugs. For each array it builds its table of dtypes, its type and its shape anew.
+drops unless it debugs. For each array it builds its table of dtypes, its type and its shape anew; for each constant of
+an expression it derives a type and fills an array; and it copies what it shifts.
 """
 
 import dataclasses
 
+import numpy as np
 import triton.language as tl
-from triton.language import core
+from triton.language import core, semantic
 from triton.runtime import interpreter
 
 # Names that another release of Triton may lack.
-USED = {interpreter: ("_patch_lang", "_get_np_dtype", "interpreter_builder"), core.block_type: ("with_element_ty",)}
+USED = {
+    interpreter: (
+        "_patch_attr",
+        "_patch_lang",
+        "_get_np_dtype",
+        "interpreter_builder",
+        "InterpreterBuilder",
+        "TensorHandle",
+    ),
+    core.block_type: ("with_element_ty",),
+    semantic: ("TritonSemantic",),
+    getattr(semantic, "TritonSemantic", None): ("binary_op_type_checking_impl",),
+    getattr(interpreter, "InterpreterBuilder", None): ("create_ashr", "binary_op"),
+}
+KEPT = 1 << 12  # constants of expressions, and the elements of an array that is kept
 
 
 class Replaced:
@@ -31,6 +47,7 @@ def quicken():
     """Leave the needless work out, from now on and in this process alone; do nothing in an unknown release."""
     if not all(hasattr(place, name) for place, names in USED.items() for name in names):
         return
+    interpreter._patch_attr = replace_builtin
     interpreter._patch_lang(languages)
     interpreter._patch_lang = lambda kernel: Replaced()
     builder = interpreter.interpreter_builder
@@ -40,6 +57,76 @@ def quicken():
     block.with_element_ty = remembered(block.with_element_ty, lambda kind, unit: (kind.name, unit.name))
     builder.get_block_ty = remembered(builder.get_block_ty, lambda unit, shape: (tuple(shape), unit.name))
     core.tensor.__init__ = like_the_first_of_its_type(core.tensor.__init__)
+    meaning = semantic.TritonSemantic
+    meaning.binary_op_type_checking_impl = alike_at_once(meaning.binary_op_type_checking_impl)
+    interpreter.InterpreterBuilder.create_ashr = shifted(interpreter.InterpreterBuilder.create_ashr)
+
+
+def replace_builtin(place, name, member, builder, scope):
+    """Replace a function of the language by one that knows its meaning."""
+    function, meaning = getattr(member, "__wrapped__", member), semantic.TritonSemantic(builder)
+
+    def call(*arguments, **options):
+        options["_semantic"] = meaning
+        return function(*arguments, **options)
+
+    scope.set_attr(place, name, call)
+
+
+def alike_at_once(check):
+    """Return the function that gives two operands one type, at once where they are known: constants, and types.
+
+    Known are two types of arrays of which neither changes but by being repeated, and the types that they then have.
+    """
+    constants, known = {}, {}
+
+    def check_quickly(self, left, right, *rules, **options):
+        kinds = type(left), type(right)
+        if kinds == (core.tensor, core.tensor):
+            key = (left.type.name, right.type.name, rules, *options.items())
+            if key in known:
+                return tuple(map(repeated, (left, right), known[key]))
+            operands = check(self, left, right, *rules, **options)
+            pairs = tuple(zip((left, right), operands, strict=True))
+            if all(before.type.scalar == after.type.scalar for before, after in pairs):
+                known[key] = tuple(None if before is after else after.type for before, after in pairs)
+            return operands
+        if kinds == (core.tensor, int):
+            array, number, place = left, right, 1
+        elif kinds == (int, core.tensor):
+            array, number, place = right, left, 0
+        else:
+            return check(self, left, right, *rules, **options)
+        key = (array.type.name, number, place, rules, *options.items())
+        if key not in constants:
+            operands = check(self, left, right, *rules, **options)
+            if operands[1 - place] is not array or operands[place].handle.data.size > KEPT:
+                return operands
+            if len(constants) == KEPT:
+                constants.clear()
+            constants[key] = operands[place]
+        return (array, constants[key]) if place else (constants[key], array)
+
+    return check_quickly
+
+
+def repeated(array, kind):
+    """Return an array as one of a type whose shape it is repeated to; without a type, as it is."""
+    if kind is None:
+        return array
+    shape = [int(size) for size in kind.shape]
+    return core.tensor(interpreter.TensorHandle(np.broadcast_to(array.handle.data, shape), array.dtype), kind)
+
+
+def shifted(shift):
+    """Return the arithmetic shift to the right that copies no signed integers."""
+
+    def shift_quickly(self, left, right):
+        if left.data.dtype.kind == right.data.dtype.kind == "i":
+            return self.binary_op(left, right, np.right_shift)
+        return shift(self, left, right)
+
+    return shift_quickly
 
 
 def remembered(function, key):

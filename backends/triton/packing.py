@@ -62,7 +62,8 @@ def pack_kernel(
 def unpack_ternary(packed, *, K):
     if K % 4 == 0:
         w = torch.empty((*packed.shape[:-1], K), dtype=torch.int8, device=packed.device)
-        elementwise(unpack_words_kernel, words(w), packed)
+        fours = packed.numel() % 4 == 0
+        elementwise(unpack_fours_kernel if fours else unpack_words_kernel, words(w), words(packed) if fours else packed)
         return w
     return unpack(unpack_ternary_kernel, packed, K)
 
@@ -72,13 +73,41 @@ def unpack_words_kernel(w_pointer, packed_pointer, size, BLOCK: tl.constexpr):
     """Unpack the four digits of each byte into the int8 of a word: a code, and six copies of its upper bit."""
     offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     byte = tl.load(packed_pointer + offset, mask=offset < size, other=0).to(tl.int32)
+    tl.store(w_pointer + offset, digits_of(byte), mask=offset < size)
+
+
+@triton.jit
+def unpack_fours_kernel(w_pointer, packed_pointer, size, BLOCK: tl.constexpr):
+    """Unpack four bytes into four words: a lane stores as many bytes at once as it can."""
+    start = tl.program_id(0).to(tl.int64) * (BLOCK // 4)
+    place = start + tl.arange(0, BLOCK // 4)
+    packed = tl.load(packed_pointer + place, mask=place < size // 4, other=0)
+    first, second, third, fourth = (
+        digits_of(packed),
+        digits_of(packed >> 8),
+        digits_of(packed >> 16),
+        digits_of(packed >> 24),
+    )
+    words = tl.reshape(tl.join(tl.join(first, third), tl.join(second, fourth)), [BLOCK])
+    offset = start * 4 + tl.arange(0, BLOCK)
+    tl.store(w_pointer + offset, words, mask=offset < size)
+
+
+@triton.jit
+def digits_of(word):
+    """Return the int8 of the four digits of a word's lowest byte: a code, and six copies of its upper bit."""
+    byte = word & 255
     twice = byte | (byte << 12)
     codes = (twice | (twice << 6)) & 0x03030303
-    tl.store(w_pointer + offset, codes | ((codes & 0x02020202) * 126), mask=offset < size)
+    return codes | ((codes & 0x02020202) * 126)
 
 
 @implements(ops.unpack_trits)
 def unpack_trits(packed, *, K):
+    if K % 5 == 0 and packed.numel() % 4 == 0:  # whole bytes, whole words of digits
+        w = torch.empty((*packed.shape[:-1], K), dtype=torch.int8, device=packed.device)
+        elementwise(unpack_whole_trits_kernel, words(w), packed)
+        return w
     return unpack(unpack_trits_kernel, packed, K)
 
 
@@ -97,6 +126,38 @@ def unpack_ternary_kernel(w_pointer, packed_pointer, size, digits, bytes_a_row, 
     byte = tl.load(packed_pointer + place, mask=offset < size, other=0).to(tl.int32)
     code = (byte >> (k % 4 * 2)) & 3
     tl.store(w_pointer + offset, ((code ^ 2) - 2).to(tl.int8), mask=offset < size)
+
+
+@triton.jit
+def third(x):
+    """Floor of x / 3 for uint32 x below 2**16."""
+    return (x * 43691) >> 17
+
+
+@triton.jit
+def unpack_whole_trits_kernel(w_pointer, packed_pointer, size, BLOCK: tl.constexpr):
+    """Unpack the four digits of each word: those from some digit of a byte on, followed by the next byte's."""
+    word = tl.arange(0, BLOCK)
+    start = tl.program_id(0).to(tl.int64) * BLOCK
+    offset = start + word
+    digit = (start * 4 % 5).to(tl.int32) + 4 * word
+    byte, after = digit // 5, digit % 5
+    packed_pointer += start * 4 // 5
+    low = tl.load(packed_pointer + byte, mask=offset < size, other=0).to(tl.uint32)
+    high = tl.load(packed_pointer + byte + 1, mask=(offset < size) & (after > 1), other=0).to(tl.uint32)
+    # Digits below ``after`` leave the first byte; those that stay are 5 - after.
+    rest = tl.where(after == 4, low * 810 >> 16, low)
+    rest = tl.where(after == 3, low * 2428 >> 16, rest)
+    rest = tl.where(after == 2, low * 7282 >> 16, rest)
+    rest = tl.where(after == 1, low * 21846 >> 16, rest)
+    weight = tl.where(after == 4, 3, tl.where(after == 3, 9, 27)).to(tl.uint32)
+    rest += high * weight
+    one, two = third(rest), third(third(rest))
+    three = third(two)
+    four = third(three)
+    digits = rest + one * 253 + two * 64768 + three * 16580608 - four * 50331648
+    signed = (digits + 0x7F7F7F7F) ^ 0x80808080
+    tl.store(w_pointer + offset, signed.to(tl.int32, bitcast=True), mask=offset < size)
 
 
 @triton.jit

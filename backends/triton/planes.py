@@ -1,4 +1,5 @@
 """Packed ternary weights whose digits are dealt into planes, so that a plane meets int8 that lie side by side."""
+# ruff: noqa: RUF005 -- Triton compiles no unpacking inside a tuple
 
 import torch
 import triton

@@ -94,9 +94,7 @@ def walk_back(dy, x, mod, base, b, c, skip, h, dh, width, *, k, n_max, s_v, s_h,
             *(dy, x, mod, base, b, c, skip, h, dh), formats | {"CONVEX": convex}, backward | {"s_n": s_n, "s_x": s_x}
         )
         dx, dmod, dbase, mixed, dskip, end = results
-        if dx.dtype == torch.int64:
-            dx, dmod = put(dx, s_x), put(dmod, s_n)
-        db, dc = (a.flatten(-2)[..., :states] for a in mixed.unbind(-2))
+        db, dc = (a[..., :states] for a in mixed.unbind(-2))
         return dx, dmod, dbase, put(db, s_b), put(dc, s_c), dskip, end
     parts = triton.cdiv(states, STATES)
     padded = parts * STATES

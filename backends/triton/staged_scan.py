@@ -1,36 +1,33 @@
-"""The selective scan of NVIDIA's GPUs since Ampere, in Gluon: inputs of the next steps wait in shared memory.
+"""The selective scan of NVIDIA's GPUs since Ampere, in Gluon: sums over the states run on tensor cores.
 
-A program's lanes hold CHANNELS channels, each lane HELD of a channel's states. Blocks of STEPS steps are copied into
-shared memory while earlier blocks run, so that a lane never waits for memory. Gluon's layouts say which lane holds
-what; plain Triton would move states between lanes at every step, or take seconds to compile.
+A program holds CHANNELS channels, a warp STATES_OF_WARP of their states. A lane's states lie as the tensor cores take
+the first operand of a product of bytes: two channels by two states, four bytes each. So the sum over the states of
+h c is a product of h's bytes with a matrix of which column j holds c where byte j meets it and zero elsewhere: exact,
+and without moving a state between lanes. Two steps share a product's eight columns. What a block of steps leaves is
+rounded after the block, each output by one lane. The next block's inputs are loaded before this block's arithmetic.
 """
 
 import torch
 import triton
 
-from .gluon_names import AMPERE, HAS_GLUON, architecture, async_copy, barrier, copy_pieces, gl, gluon, reinterpret
+from .gluon_names import AMPERE, HAS_GLUON, architecture, barrier, gl, gluon, reinterpret
 from .launch import aligned, launch
 
-LANES = 32
+CHANNELS = 16  # of a program; their number must be a multiple
+STATES_OF_WARP = 8
 MOST_STATES = 128  # whose sums of half-words fit int32
-LEAST_STATES = 16  # bytes, the widest copy
-CHANNELS_ALIGNED = 16  # of which the number of channels must be a multiple, so that rows can be copied
-STEPS, STAGES, UNROLLED = 32, 3, 4
-HELD = (16, 8, 4)  # states of a lane
-WARPS = 384  # where there are fewer, a lane holds fewer states
+LEAST_STATES = 16  # bytes, a wide load
+STEPS = 32  # of a block, fewer where many states would fill the shared memory
+# Bits by which x times a scaled b is shifted down to v: known to the kernel, while b's scale is not.
+SHIFTS = (10, 20, 22)
+WHOLE_BYTES = (0, 8, 16)  # that a state loses before c meets it: the products leave them out
 
 
 def suits(x, states: int) -> bool:
-    """Return whether the current target has the copies, and x of so many states per channel can be copied so."""
+    """Return whether the current target has the products, and x of so many states per channel can be loaded so."""
     _, length, channels = x.shape
     near = length * max(channels, MOST_STATES) < 1 << 31
-    return architecture() >= AMPERE and channels % CHANNELS_ALIGNED == 0 and states <= MOST_STATES and near
-
-
-def held_of(states: int, sequences: int) -> int:
-    """Return how many of a channel's ``states`` a lane holds: many, unless the device's schedulers lack warps then."""
-    fitting = [held for held in HELD if held >= states // 16]  # two channels per program, the narrowest copy
-    return next((held for held in fitting if sequences * states >= WARPS * LANES * held), fitting[-1])
+    return architecture() >= AMPERE and channels % CHANNELS == 0 and states <= MOST_STATES and near
 
 
 def scan(x, mod, base, b, c, skip, h, *, k, n_max, s_v, s_h, s_y, convex):
@@ -38,7 +35,7 @@ def scan(x, mod, base, b, c, skip, h, *, k, n_max, s_v, s_h, s_y, convex):
     b, c = (padded(mixture) for mixture in (b, c))
     y, end = torch.empty(x.shape, dtype=torch.int16, device=x.device), torch.empty_like(h)
     formats = {"n_max": n_max, "k": k, "s_v": s_v, "s_h": s_h, "s_y": s_y, "CONVEX": convex}
-    run(y, end, x, mod, base, b, c, skip, h, formats, STEPS)
+    run(y, end, x, mod, base, b, c, skip, h, formats, STEPS if b.shape[-1] < MOST_STATES else STEPS // 2)
     return y, end
 
 
@@ -56,22 +53,57 @@ def padded(mixture):
     return aligned(torch.nn.functional.pad(mixture, (0, max(LEAST_STATES, triton.next_power_of_2(states)) - states)))
 
 
+def shift_of(s_v: int) -> int:
+    """Return the shift that makes v of x times b scaled by the rest; 0 where b is scaled up or not at all."""
+    return next(shift for shift in SHIFTS if shift >= s_v) if s_v > 0 else 0
+
+
 def run(y, end, x, mod, base, b, c, skip, h, formats, steps):
     batch, length, channels = x.shape
     states = b.shape[-1]
-    held = held_of(states, batch * channels)
-    width = LANES * held // states
-    signs = {"FINER": formats["s_v"] < 0, "COARSER": formats["s_h"] > 0, "OUTPUTS": y is not None}
-    tile = {"CHANNELS": width, "STATES": states, "HELD": held, "STEPS": steps, "STAGES": STAGES, "UNROLLED": UNROLLED}
+    kind = {"DOWN": shift_of(formats["s_v"]), "COARSER": formats["s_h"] not in WHOLE_BYTES, "OUTPUTS": y is not None}
+    tile = {"CHANNELS": CHANNELS, "STATES": states, "STEPS": steps}
+    warps = states // STATES_OF_WARP
     results = (end if y is None else y, end)
     inputs = (aligned(x), aligned(mod), base, b, b if c is None else c, base if skip is None else skip, h)
-    programs = triton.cdiv(channels, width) * batch
+    programs = channels // CHANNELS * batch
     sizes = (length, channels, h.shape[-1])
-    launch(staged_scan_kernel, programs, results, inputs, *sizes, **formats, **signs, **tile, num_warps=1)
+    launch(staged_scan_kernel, programs, results, inputs, *sizes, **formats, **kind, **tile, num_warps=warps)
 
 
 if HAS_GLUON:
     CLAMPED = gl.constexpr("{ .reg .s32 t; add.s32 t, $1, $2; min.s32 t, t, $3; max.s32 $0, t, 0; }")
+    # Of a lane's states h and their c: the products of h's bytes, as unsigned and as signed ones, with the matrix of c.
+    PRODUCTS = gl.constexpr(
+        "{ .reg .b32 zero, first, second; mov.b32 zero, 0;"
+        " prmt.b32 first, $12, zero, $16; prmt.b32 second, $13, zero, $16;"
+        " mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32"
+        " {$0, $1, $2, $3}, {$8, $10, $9, $11}, {first, second}, {zero, zero, zero, zero};"
+        " mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32"
+        " {$4, $5, $6, $7}, {$8, $10, $9, $11}, {first, second}, {zero, zero, zero, zero}; }"
+    )
+    # The same, added to such products of the step before; then a lane's two columns as one sum, 2**8 times the second.
+    PAIRED_PRODUCTS = gl.constexpr(
+        "{ .reg .b32 zero, first, second, top, u0, u1, u2, u3, s0, s1, s2, s3; mov.b32 zero, 0;"
+        " prmt.b32 first, $8, zero, $12; prmt.b32 second, $9, zero, $12;"
+        " mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32"
+        " {u0, u1, u2, u3}, {$4, $6, $5, $7}, {first, second}, {$16, $17, $18, $19};"
+        " mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32"
+        " {s0, s1, s2, s3}, {$4, $6, $5, $7}, {first, second}, {$20, $21, $22, $23};"
+        " prmt.b32 top, u1, s1, $24; shl.b32 top, top, 8; add.s32 $0, u0, top;"
+        " prmt.b32 top, u3, s3, $24; shl.b32 top, top, 8; add.s32 $2, u2, top;"
+        " mov.b32 $1, zero; mov.b32 $3, zero; }"
+    )
+
+    # x skip + half + 2**16 high + low, over 2**shift, saturated: first to 32 bits, whose comparisons are cheaper.
+    ROUNDED = gl.constexpr(
+        "{ .reg .s64 sum; .reg .b32 word, above, sign; .reg .pred fits;"
+        " mad.wide.s32 sum, $1, $2, $3; mad.wide.s32 sum, $4, 65536, sum; mad.wide.s32 sum, $5, 1, sum;"
+        " shr.s64 sum, sum, $6; mov.b64 {word, above}, sum;"
+        " shr.s32 sign, word, 31; setp.eq.s32 fits, sign, above;"
+        " shr.s32 sign, above, 31; xor.b32 sign, sign, 0x7fffffff; selp.b32 word, word, sign, fits;"
+        " min.s32 word, word, 32767; max.s32 $0, word, -32767; }"
+    )
 
     @gluon.jit
     def clamped_sum(a, b, highest):
@@ -79,48 +111,54 @@ if HAS_GLUON:
         return gl.inline_asm_elementwise(CLAMPED, "=r,r,r,r", [a, b, highest], dtype=gl.int32, is_pure=True, pack=1)
 
     @gluon.jit
-    def input_of(x, b, s_v, FINER: gl.constexpr):
-        """Return v, a tile; FINER says that s_v is negative."""
+    def input_of(x, b, DOWN: gl.constexpr):
+        """Return v, a tile, of x and a scaled b."""
         product = x[:, None] * b[None, :]
-        if FINER:
-            return product << -s_v
+        if DOWN:
+            return (product + (1 << (DOWN - 1))) >> DOWN
         else:
-            return (product + ((1 << s_v) >> 1)) >> s_v
+            return product
 
     @gluon.jit
-    def state_sums(a, b, lanes: gl.constexpr):
-        """Return the sums over the states of a tile times b, in int64."""
-        return gl.convert_layout(gl.sum(a.to(gl.int64) * b.to(gl.int64)[None, :], axis=1), lanes)
-
-    @gluon.jit
-    def state_of(h, base, x, mod, b, formats, CONVEX: gl.constexpr, FINER: gl.constexpr):
-        """Return the states of a tile after a step, of x, mod and b in int32."""
-        n_max, k, s_v = formats
+    def state_of(h, base, x, mod, b, formats, CONVEX: gl.constexpr, DOWN: gl.constexpr):
+        """Return the states of a tile after a step, of x, mod and a scaled b in int32."""
+        n_max, k = formats
         n = clamped_sum(base, mod[:, None], n_max)
-        v = input_of(x, b, s_v, FINER)
+        v = input_of(x, b, DOWN)
         decaying = h - v if CONVEX else h
         return ((decaying.to(gl.int64) * n) >> k.to(gl.int64)).to(gl.int32) + v
 
     @gluon.jit
-    def output_of(h, x, c, skip, s_h, s_y, COARSER: gl.constexpr, lanes: gl.constexpr):
-        total = state_sums(h >> s_h if COARSER else h, c, lanes) + x.to(gl.int64) * skip
-        rounded = (total + ((gl.full([], 1, gl.int64) << s_y.to(gl.int64)) >> 1)) >> s_y.to(gl.int64)
-        return gl.minimum(gl.maximum(rounded, -32767), 32767).to(gl.int16)
+    def products(h, c, selector):
+        """Return the products of a first step of two, as unsigned bytes and as signed ones."""
+        c, _ = gl.broadcast(c[None, :], h)
+        selector, _ = gl.broadcast(selector[:, None], h)
+        constraints: gl.constexpr = "=&r,=&r,=&r,=&r,=&r,=&r,=&r,=&r,r,r,r,r,r,r,r,r,r,r,r,r"
+        kinds: gl.constexpr = (gl.int32, gl.int32)
+        return gl.inline_asm_elementwise(PRODUCTS, constraints, [h, c, selector], dtype=kinds, is_pure=True, pack=4)
 
     @gluon.jit
-    def copy_steps(
-        into, pointer, t, length, first, width, layout: gl.constexpr, STEPS: gl.constexpr, COLUMNS: gl.constexpr
-    ):
-        """Start to copy some columns of the steps from t on."""
+    def paired_products(h, c, selector, unsigned, signed, top):
+        """Return what two steps sum up to, [CHANNELS, STATES / 2]: of four lanes' states the sums of low halves and of
+        high halves of the first step, and those of the second."""
+        c, _ = gl.broadcast(c[None, :], h)
+        selector, _ = gl.broadcast(selector[:, None], h)
+        top, _ = gl.broadcast(top[None, :], h)
+        constraints: gl.constexpr = "=&r,=&r,=&r,=&r" + ",r" * 24
+        arguments = [h, c, selector, unsigned, signed, top]
+        sums = gl.inline_asm_elementwise(PAIRED_PRODUCTS, constraints, arguments, gl.int32, is_pure=True, pack=4)
+        sums, _ = gl.split(gl.reshape(sums, [h.shape[0], h.shape[1] // 2, 2]))
+        return sums
+
+    @gluon.jit
+    def load_steps(pointer, t, length, first, width, layout: gl.constexpr, STEPS: gl.constexpr, COLUMNS: gl.constexpr):
+        """Load some columns of the steps from t on, and zeros after the last."""
         step = t + gl.arange(0, STEPS, gl.SliceLayout(1, layout))
         column = first + gl.arange(0, COLUMNS, gl.SliceLayout(0, layout))
-        inside = (step < length)[:, None] & (column < width)[None, :]
-        copy_pieces(into, pointer + step[:, None] * width + column[None, :], mask=inside)
+        return gl.load(pointer + step[:, None] * width + column[None, :], mask=(step < length)[:, None], other=0)
 
     @gluon.jit
-    def copy_inputs(
-        stages,
-        stage,
+    def load_inputs(
         pointers,
         t,
         length,
@@ -132,11 +170,32 @@ if HAS_GLUON:
         CHANNELS: gl.constexpr,
         STATES: gl.constexpr,
     ):
-        for i in gl.static_range(2):
-            copy_steps(stages[i].index(stage), pointers[i], t, length, first, channels, wide, STEPS, CHANNELS)
-        for i in gl.static_range(2, 4):
-            copy_steps(stages[i].index(stage), pointers[i], t, length, 0, STATES, narrow, STEPS, STATES)
-        async_copy.commit_group()
+        x = load_steps(pointers[0], t, length, first, channels, wide, STEPS, CHANNELS)
+        mod = load_steps(pointers[1], t, length, first, channels, wide, STEPS, CHANNELS)
+        b = load_steps(pointers[2], t, length, 0, STATES, narrow, STEPS, STATES)
+        c = load_steps(pointers[3], t, length, 0, STATES, narrow, STEPS, STATES)
+        return x, mod, b, c
+
+    @gluon.jit
+    def put_outputs(
+        y_pointer, skip_pointer, sums, x_rows, t, length, first, channels, s_y, dropped, STEPS: gl.constexpr
+    ):
+        """Round a block's outputs, of sums over some states [STEPS / 2, states, 2 steps, 2 halves, CHANNELS]."""
+        low, high = gl.split(gl.permute(gl.sum(sums, axis=1), (0, 1, 3, 2)))
+        CHANNELS: gl.constexpr = low.shape[2]
+        low, high = gl.reshape(low, [STEPS, CHANNELS]), gl.reshape(high, [STEPS, CHANNELS])
+        layout: gl.constexpr = low.type.layout
+        x = x_rows.load(layout)
+        step = t + gl.arange(0, STEPS, gl.SliceLayout(1, layout))
+        channel = first + gl.arange(0, CHANNELS, gl.SliceLayout(0, layout))
+        # The sum is 2**dropped times too large, and is far from overflow.
+        skip = gl.load(skip_pointer + channel).to(gl.int32) << dropped
+        shift = s_y + dropped
+        half = (gl.full([], 1, gl.int64) << shift.to(gl.int64)) >> 1
+        arguments = [x, skip[None, :], half, high, low, shift]
+        y = gl.inline_asm_elementwise(ROUNDED, "=r,r,r,l,r,r,r", arguments, dtype=gl.int32, is_pure=True, pack=1)
+        target = y_pointer + step[:, None] * channels + channel[None, :]
+        gl.store(target, y.to(gl.int16), mask=(step < length)[:, None])
 
     @gluon.jit(do_not_specialize=["length", "states", "n_max", "k", "s_v", "s_h", "s_y"])
     def staged_scan_kernel(
@@ -158,40 +217,43 @@ if HAS_GLUON:
         s_h,
         s_y,
         CONVEX: gl.constexpr,
-        FINER: gl.constexpr,
+        DOWN: gl.constexpr,
         COARSER: gl.constexpr,
+        OUTPUTS: gl.constexpr,
         CHANNELS: gl.constexpr,
         STATES: gl.constexpr,
-        HELD: gl.constexpr,
         STEPS: gl.constexpr,
-        STAGES: gl.constexpr,
-        UNROLLED: gl.constexpr,
-        OUTPUTS: gl.constexpr,
     ):
         """Scan; with outputs keep y and the last states, without them the states before each block of steps."""
-        SLICES: gl.constexpr = STATES // HELD
-        tile: gl.constexpr = gl.BlockedLayout([1, HELD], [32 // SLICES, SLICES], [1, 1], [1, 0])
+        WARPS: gl.constexpr = STATES // 8
+        tile: gl.constexpr = gl.BlockedLayout([2, 2], [8, 4], [1, WARPS], [1, 0])
         lanes: gl.constexpr = gl.SliceLayout(1, tile)
         slices: gl.constexpr = gl.SliceLayout(0, tile)
-        # Pieces of 16 bytes.
-        ACROSS: gl.constexpr = max(CHANNELS // 8, 1)
-        wide: gl.constexpr = gl.BlockedLayout([1, min(CHANNELS, 8)], [32 // ACROSS, ACROSS], [1, 1], [1, 0])
-        narrow: gl.constexpr = gl.BlockedLayout([1, 16], [512 // STATES, STATES // 16], [1, 1], [1, 0])
+        PIECE: gl.constexpr = max(min(STEPS * CHANNELS // (32 * WARPS), 8), 1)
+        wide: gl.constexpr = gl.BlockedLayout([1, PIECE], [2 * PIECE, CHANNELS // PIECE], [WARPS, 1], [1, 0])
+        narrow: gl.constexpr = gl.BlockedLayout([1, 8], [256 // STATES, STATES // 8], [WARPS, 1], [1, 0])
         rows: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [1, 0])
+        columns: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [0, 1])
         row: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [0])
-        stages = (
-            gl.allocate_shared_memory(gl.int16, [STAGES, STEPS, CHANNELS], rows),
-            gl.allocate_shared_memory(gl.int16, [STAGES, STEPS, CHANNELS], rows),
-            gl.allocate_shared_memory(gl.int8, [STAGES, STEPS, STATES], rows),
-            gl.allocate_shared_memory(gl.int8, [STAGES, STEPS, STATES], rows),
-        )
-        x_steps = reinterpret(stages[0], gl.int16, [STAGES * STEPS, CHANNELS], row)
-        mod_steps = reinterpret(stages[1], gl.int16, [STAGES * STEPS, CHANNELS], row)
-        # The mixtures of a block in int32: lanes would else widen them at every step, each for itself.
+        x_rows = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS], rows)
+        mod_rows = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS], rows)
         b_rows = gl.allocate_shared_memory(gl.int32, [STEPS, STATES], rows)
         c_rows = gl.allocate_shared_memory(gl.int32, [STEPS, STATES], rows)
+        x_steps = reinterpret(x_rows, gl.int32, [STEPS, CHANNELS], row)
+        mod_steps = reinterpret(mod_rows, gl.int32, [STEPS, CHANNELS], row)
         b_steps = reinterpret(b_rows, gl.int32, [STEPS, STATES], row)
         c_steps = reinterpret(c_rows, gl.int32, [STEPS, STATES], row)
+        PAIRS: gl.constexpr = STEPS // 2
+        HALF: gl.constexpr = STATES // 2
+        # Sums of four pairs of steps, which are stored at once; channels lie side by side.
+        four_sums = gl.allocate_shared_memory(
+            gl.int32, [PAIRS // 4, CHANNELS, HALF, 4], gl.SwizzledSharedLayout(1, 1, 1, [0, 1, 2])
+        )
+        pair_sums = reinterpret(four_sums, gl.int32, [PAIRS, CHANNELS, HALF], columns)
+        sum_rows = reinterpret(four_sums, gl.int32, [PAIRS * HALF, CHANNELS], rows)
+        WIDTH: gl.constexpr = max(min(PAIRS * CHANNELS // (32 * WARPS), 4), 1)
+        whole_sums: gl.constexpr = gl.BlockedLayout([HALF, WIDTH], [2 * WIDTH, CHANNELS // WIDTH], [WARPS, 1], [1, 0])
+
         blocks = gl.cdiv(channels, CHANNELS)
         first = gl.program_id(0) % blocks * CHANNELS
         batch = (gl.program_id(0) // blocks).to(gl.int64)
@@ -201,51 +263,79 @@ if HAS_GLUON:
             b_pointer + batch * length * STATES,
             c_pointer + batch * length * STATES,
         )
-        for i in gl.static_range(STAGES - 1):
-            copy_inputs(stages, i, pointers, i * STEPS, length, first, channels, wide, narrow, STEPS, CHANNELS, STATES)
-        channel = first + gl.arange(0, CHANNELS, lanes)
+        lane = gl.arange(0, CHANNELS, lanes)
+        channel = first + lane
         state = gl.arange(0, STATES, slices)
         inside = (channel < channels)[:, None] & (state < states)[None, :]
         place = (batch * channels + channel)[:, None] * states + state[None, :]
         entry = channel.to(gl.int64)[:, None] * states + state[None, :]
         h = gl.load(h_pointer + place, mask=inside, other=0)
         base = gl.load(base_pointer + entry, mask=inside, other=0).to(gl.int32)
-        skip = gl.load(skip_pointer + channel, mask=channel < channels, other=0).to(gl.int64)
-        formats = (n_max, k, s_v)
+        formats = (n_max, k)
+        up = DOWN - s_v  # of b
+
+        # A lane's column of the products: where it has c among four zeros; low bytes that h loses have none.
+        byte = lane // 2 % 4
+        dropped = s_h * 0 if COARSER else s_h
+        kept = gl.where(byte * 8 >= dropped, 0x4444 - (4 << (4 * byte)), 0x4444)
+        even = gl.where(lane < CHANNELS // 2, kept, 0x4444)
+        odd = gl.where(lane < CHANNELS // 2, 0x4444, kept)
+        top = gl.where(state // 2 % 2 == 1, 0x7654, 0x3210)  # the highest byte is the signed one
+
         y_pointer += batch * length * channels
-        stage = 0
+        x_ahead, mod_ahead, b_ahead, c_ahead = load_inputs(
+            pointers, 0, length, first, channels, wide, narrow, STEPS, CHANNELS, STATES
+        )
         for t in range(0, length, STEPS):
-            barrier()  # every lane has read the stage that is copied into
-            ahead, into = t + (STAGES - 1) * STEPS, (stage + STAGES - 1) % STAGES
-            copy_inputs(stages, into, pointers, ahead, length, first, channels, wide, narrow, STEPS, CHANNELS, STATES)
-            async_copy.wait_group(STAGES - 1)
-            barrier()
-            b_rows.store(stages[2].index(stage).load(narrow).to(gl.int32))
-            c_rows.store(stages[3].index(stage).load(narrow).to(gl.int32))
+            barrier()  # every lane has read the block before
+            x_rows.store(x_ahead.to(gl.int32))
+            mod_rows.store(mod_ahead.to(gl.int32))
+            b_rows.store(b_ahead.to(gl.int32) << up)
+            if OUTPUTS:
+                c_rows.store(c_ahead.to(gl.int32))
+            x_ahead, mod_ahead, b_ahead, c_ahead = load_inputs(
+                pointers, t + STEPS, length, first, channels, wide, narrow, STEPS, CHANNELS, STATES
+            )
             barrier()
             if not OUTPUTS:
-                kept = (batch * gl.cdiv(length, STEPS) + t // STEPS) * channels + channel
-                gl.store(end_pointer + kept[:, None] * STATES + state[None, :], h, mask=(channel < channels)[:, None])
+                kept_place = (batch * gl.cdiv(length, STEPS) + t // STEPS) * channels + channel
+                target = end_pointer + kept_place[:, None] * STATES + state[None, :]
+                gl.store(target, h)
             count = gl.minimum(STEPS, length - t)
-            whole = count - count % UNROLLED
-            for u in range(0, whole, UNROLLED):
-                for i in gl.static_range(UNROLLED):
-                    at = stage * STEPS + u + i
-                    x, mod = x_steps.index(at).load(lanes).to(gl.int32), mod_steps.index(at).load(lanes)
-                    b, c = b_steps.index(u + i).load(slices), c_steps.index(u + i).load(slices)
-                    h = state_of(h, base, x, mod.to(gl.int32), b, formats, CONVEX, FINER)
+            unrolled = count - count % 8
+            unsigned, signed = gl.zeros_like(h), gl.zeros_like(h)
+            for u in range(0, unrolled, 8):
+                sums = ()
+                for i in gl.static_range(8):
+                    at = u + i
+                    x, mod, b = (
+                        x_steps.index(at).load(lanes),
+                        mod_steps.index(at).load(lanes),
+                        b_steps.index(at).load(slices),
+                    )
+                    h = state_of(h, base, x, mod, b, formats, CONVEX, DOWN)
                     if OUTPUTS:
-                        y = output_of(h, x, c, skip, s_h, s_y, COARSER, lanes)
-                        gl.store(y_pointer + (t + u + i) * channels + channel, y, mask=channel < channels)
-            for u in range(whole, count):
-                at = stage * STEPS + u
-                x, mod = x_steps.index(at).load(lanes).to(gl.int32), mod_steps.index(at).load(lanes)
-                b, c = b_steps.index(u).load(slices), c_steps.index(u).load(slices)
-                h = state_of(h, base, x, mod.to(gl.int32), b, formats, CONVEX, FINER)
+                        read, c = h >> s_h if COARSER else h, c_steps.index(at).load(slices)
+                        if i % 2 == 0:
+                            unsigned, signed = products(read, c, even)
+                        else:
+                            sums = sums + (paired_products(read, c, odd, unsigned, signed, top),)
                 if OUTPUTS:
-                    y = output_of(h, x, c, skip, s_h, s_y, COARSER, lanes)
-                    gl.store(y_pointer + (t + u) * channels + channel, y, mask=channel < channels)
-            stage = (stage + 1) % STAGES
+                    fours = gl.join(gl.join(sums[0], sums[2]), gl.join(sums[1], sums[3]))
+                    four_sums.index(u // 8).store(gl.reshape(fours, [CHANNELS, HALF, 4]))
+            for u in range(unrolled, count):
+                x, mod, b = x_steps.index(u).load(lanes), mod_steps.index(u).load(lanes), b_steps.index(u).load(slices)
+                h = state_of(h, base, x, mod, b, formats, CONVEX, DOWN)
+                if OUTPUTS:
+                    read, c, second = h >> s_h if COARSER else h, c_steps.index(u).load(slices), u % 2
+                    selector = gl.where(second == 1, odd, even)
+                    sums = paired_products(read, c, selector, unsigned * second, signed * second, top)
+                    pair_sums.index(u // 2).store(sums)
+                    unsigned, signed = products(read, c, even)
+            if OUTPUTS:
+                barrier()
+                sums = gl.reshape(sum_rows.load(whole_sums), [PAIRS, HALF // 4, 2, 2, CHANNELS])
+                put_outputs(y_pointer, skip_pointer, sums, x_rows, t, length, first, channels, s_y, dropped, STEPS)
         if OUTPUTS:
             gl.store(end_pointer + place, h, mask=inside)
 

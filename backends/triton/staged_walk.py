@@ -1,61 +1,77 @@
 """The walk back over the selective scan's steps, of NVIDIA's GPUs since Ampere, in Gluon.
 
 `staged_scan` leaves the states before each block of steps. The walk goes through the blocks backwards: it computes a
-block's states again into shared memory, then walks back through them. A lane holds a channel and STATES of its states,
-so what is summed over states stays in it. What is summed over channels is turned in shared memory, so that a lane has a
-state of many channels: sums over a warp's lanes would take longer than all the rest. Integer addition has no order.
+block's states again, then walks back through them. A lane holds channels and states as `staged_scan` has them, so that
+sums over the states run on tensor cores. States and their gradients of a block wait in shared memory until its end,
+where a lane sums them over the channels. Integer addition has no order.
 """
 
 import torch
 import triton
 
 from . import staged_scan
-from .gluon_names import HAS_GLUON, async_copy, barrier, gl, gluon, reinterpret
+from .gluon_names import HAS_GLUON, barrier, gl, gluon, reinterpret
 from .launch import aligned, launch
-from .staged_scan import LANES, starts_of, suits
+from .staged_scan import CHANNELS, STATES_OF_WARP, shift_of, starts_of, suits
 
-STATES = 16  # of a lane
-STEPS = 16  # per block
+STEPS = 8  # per block
 
 
 def walk_back(dy, x, mod, base, b, c, skip, h, dh, formats, backward):
-    """Return dx and dmod, their sums where several lanes share a channel, dbase, the sums of db and dc, dskip and dh.
-
-    The last axis but one of the sums of db and dc tells them apart.
-    """
+    """Return dx, dmod, dbase, the sums of db and of dc (in the last axis but one), dskip and dh."""
     batch, length, channels = x.shape
     states = h.shape[-1]
     b, c = staged_scan.padded(b), staged_scan.padded(c)
     starts = starts_of(x, mod, base, b, h, formats, STEPS)
     width = b.shape[-1]
-    parts = triton.cdiv(states, STATES)
 
     def sums(*shape):
         return torch.zeros(shape, dtype=torch.int64, device=x.device)
 
-    if parts > 1:
-        dx, dmod = sums(*x.shape), sums(*mod.shape)
-    else:
-        dx, dmod = (torch.empty(x.shape, dtype=torch.int32, device=x.device) for _ in range(2))
-    dbase, mixed, dskip = sums(*base.shape), sums(batch, length, parts, 2, STATES), sums(*skip.shape)
+    dx, dmod = (torch.empty(x.shape, dtype=torch.int32, device=x.device) for _ in range(2))
+    dbase, mixed, dskip = sums(*base.shape), sums(batch, length, 2, width), sums(*skip.shape)
     end = torch.empty(dh.shape, dtype=torch.int32, device=x.device)
     results = (dx, dmod, dbase, mixed, dskip, end)
     inputs = (starts, aligned(dy), aligned(x), aligned(mod), base, b, c, skip, dh)
-    sizes = (length, channels, states, width)
-    tile = {"CHANNELS": LANES, "STATES": STATES, "STEPS": STEPS, "SHARED": parts > 1, "FINER": formats["s_v"] < 0}
-    programs = triton.cdiv(channels, LANES) * parts * batch
-    launch(staged_walk_kernel, programs, results, inputs, *sizes, **formats, **backward, **tile, num_warps=1)
+    sizes = (length, channels, states)
+    tile = {"CHANNELS": CHANNELS, "STATES": width, "STEPS": STEPS, "DOWN": shift_of(formats["s_v"])}
+    programs = channels // CHANNELS * batch
+    warps = width // STATES_OF_WARP
+    launch(staged_walk_kernel, programs, results, inputs, *sizes, **formats, **backward, **tile, num_warps=warps)
     return results
 
 
 if HAS_GLUON:
-    from .staged_scan import clamped_sum, copy_steps, input_of, state_of, state_sums
+    from .staged_scan import clamped_sum, input_of, load_steps, state_of
 
     ROUNDED_PRODUCT = gl.constexpr(
         "{ .reg .s64 wide, half; cvt.s64.s32 half, $4; mad.wide.s32 wide, $1, $2, half; shr.s64 wide, wide, $3;"
         " cvt.u32.u64 $0, wide; }"
     )
     WIDE_ROUNDED_PRODUCT = gl.constexpr("{ .reg .s64 wide; mad.wide.s32 wide, $1, $2, $4; shr.s64 $0, wide, $3; }")
+    # The bytes of dv with the matrix of b, as in the scan, and those of the words of w with a matrix of ones. The
+    # highest byte of each is signed. Then a lane's two columns as one sum, 2**8 times the second.
+    PRODUCTS = gl.constexpr(
+        "{ .reg .b32 zero, first, second, upper, d0, d1, d2, d3, e0, e1, e2, e3; mov.b32 zero, 0;"
+        " prmt.b32 first, $12, zero, $16; prmt.b32 second, $13, zero, $16;"
+        " mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32"
+        " {d0, d1, d2, d3}, {$8, $10, $9, $11}, {first, second}, {zero, zero, zero, zero};"
+        " prmt.b32 first, $12, zero, $20; prmt.b32 second, $13, zero, $20;"
+        " mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32"
+        " {d0, d1, d2, d3}, {$8, $10, $9, $11}, {first, second}, {d0, d1, d2, d3};"
+        " shl.b32 upper, d1, 8; add.s32 $0, d0, upper; shl.b32 upper, d3, 8; add.s32 $2, d2, upper;"
+        " mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32"
+        " {e0, e1, e2, e3}, {$24, $26, $25, $27}, {$32, $32}, {zero, zero, zero, zero};"
+        " mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32"
+        " {e0, e1, e2, e3}, {$28, $30, $29, $31}, {$36, $36}, {e0, e1, e2, e3};"
+        " mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32"
+        " {e0, e1, e2, e3}, {$28, $30, $29, $31}, {$40, $40}, {e0, e1, e2, e3};"
+        " shl.b32 upper, e1, 8; add.s32 $4, e0, upper; shl.b32 upper, e3, 8; add.s32 $6, e2, upper;"
+        " mov.b32 $1, zero; mov.b32 $3, zero; mov.b32 $5, zero; mov.b32 $7, zero; }"
+    )
+    # 1.5 * 2**23: added to a number of at most 2**22, it leaves the nearest integer, ties to even, in the lowest bits.
+    INTEGERS = gl.constexpr(12582912.0)
+    INTEGERS_BITS = gl.constexpr(0x4B400000)
 
     @gluon.jit
     def scaled(x, factor, k):
@@ -71,70 +87,57 @@ if HAS_GLUON:
         return gl.inline_asm_elementwise(WIDE_ROUNDED_PRODUCT, "=l,r,r,r,l", arguments, gl.int64, is_pure=True, pack=1)
 
     @gluon.jit
-    def channel_sums(a, lane):
-        """Return the sums over a turned tile's channels of a times an int16 of each, in int64."""
-        return gl.sum(a.to(gl.int64) * lane.to(gl.int64)[:, None], axis=0)
+    def products(dv, w, b, matrices):
+        """Return the sums over four lanes' states of dv b and of w, [CHANNELS, STATES / 2]: a lane has 16 bits each."""
+        b, _ = gl.broadcast(b[None, :], dv)
+        unsigned, _ = gl.broadcast(matrices[0][:, None], dv)
+        signed, _ = gl.broadcast(matrices[1][:, None], dv)
+        low, _ = gl.broadcast(matrices[2][:, None], dv)
+        high, _ = gl.broadcast(matrices[3][:, None], dv)
+        highest, _ = gl.broadcast(matrices[4][:, None], dv)
+        words = [w.to(gl.int32), (w >> 32).to(gl.int32)]
+        arguments = [dv, b, unsigned, signed, words[0], words[1], low, high, highest]
+        constraints: gl.constexpr = "=&r,=&r,=&r,=&r,=&r,=&r,=&r,=&r" + ",r" * 36
+        kinds: gl.constexpr = (gl.int32, gl.int32)
+        through, moved = gl.inline_asm_elementwise(PRODUCTS, constraints, arguments, kinds, is_pure=True, pack=4)
+        half: gl.constexpr = [dv.shape[0], dv.shape[1] // 2, 2]
+        through, _ = gl.split(gl.reshape(through, half))
+        moved, _ = gl.split(gl.reshape(moved, half))
+        return through, moved
 
     @gluon.jit
-    def shift_even(x, s):
-        """Round x / 2**s to nearest, ties to even."""
-        return (x + (((1 << s) - 1) >> 1) + ((x >> s) & gl.minimum(s, 1))) >> s
+    def store_steps(rows, sums):
+        """Store eight steps' sums into shared memory, [CHANNELS, STATES / 2, 8]."""
+        even = gl.join(gl.join(sums[0], sums[4]), gl.join(sums[2], sums[6]))
+        odd = gl.join(gl.join(sums[1], sums[5]), gl.join(sums[3], sums[7]))
+        eight = gl.join(even, odd)
+        rows.store(gl.reshape(eight, [sums[0].shape[0], sums[0].shape[1], 8]))
 
     @gluon.jit
-    def put(pointer, total, s, inside, SHARED: gl.constexpr):
-        """Add a lane's sum to what other lanes have, or round it."""
-        if SHARED:
-            gl.atomic_add(pointer, total, mask=inside, sem="relaxed")
-        else:
-            if s.dtype.is_ptr():
-                s = gl.load(s)
-            rounded = (total + ((gl.full([], 1, gl.int64) << s.to(gl.int64)) >> 1)) >> s.to(gl.int64)
-            gl.store(pointer, gl.minimum(gl.maximum(rounded, -0x7FFFFFFF), 0x7FFFFFFF).to(gl.int32), mask=inside)
+    def four_sums(rows, layout: gl.constexpr, STEPS: gl.constexpr, HALF: gl.constexpr):
+        """Return what the four lanes of a warp have, summed over the warps: four tiles [STEPS, CHANNELS]."""
+        loaded = rows.load(layout)
+        CHANNELS: gl.constexpr = loaded.shape[1]
+        sums = gl.sum(gl.reshape(loaded, [STEPS, HALF // 4, 4, CHANNELS]), axis=1)
+        sums = gl.reshape(gl.permute(sums, (0, 2, 1)), [STEPS, CHANNELS, 2, 2])
+        even, odd = gl.split(sums)
+        first, third = gl.split(even)
+        second, fourth = gl.split(odd)
+        return first, second, third, fourth
 
     @gluon.jit
-    def retreat(
-        lam,
-        decay_sums,
-        before,
-        base,
-        loaded,
-        formats,
-        CONVEX: gl.constexpr,
-        FINER: gl.constexpr,
-        lanes: gl.constexpr,
-    ):
-        """Walk back over one step: return lam before it, the sums of w over time, dv, and the sums over the states."""
-        x, mod, dy, b, c = loaded
-        n_max, k, s_v, s_g, s_w = formats
-        n = clamped_sum(base, mod[:, None], n_max)
-        now = lam + shift_even(dy[:, None] * c[None, :], s_g)
-        state = before - input_of(x, b, s_v, FINER) if CONVEX else before
-        state = gl.where(base + mod[:, None] == n, state, 0)
-        w = wide_scaled(now, state, s_w)
-        dv = scaled(now, (1 << k) - n, k) if CONVEX else now
-        moved = gl.convert_layout(gl.sum(w, axis=1), lanes)
-        return scaled(now, n, k), decay_sums + w, dv, state_sums(dv, b, lanes), moved
+    def rounded_word(total, s):
+        """Return an int64 over 2**s, rounded and saturated to 32 bits; s is an integer or a pointer to one."""
+        if s.dtype.is_ptr():
+            s = gl.load(s)
+        half = (gl.full([], 1, gl.int64) << s.to(gl.int64)) >> 1
+        rounded = (total + half) >> s.to(gl.int64)
+        return gl.minimum(gl.maximum(rounded, -0x7FFFFFFF), 0x7FFFFFFF).to(gl.int32)
 
     @gluon.jit
-    def copy_block(
-        stages,
-        stage,
-        pointers,
-        t,
-        length,
-        places,
-        wide: gl.constexpr,
-        narrow: gl.constexpr,
-        STEPS: gl.constexpr,
-        CHANNELS: gl.constexpr,
-        STATES: gl.constexpr,
-    ):
-        first, channels, first_state, width = places
-        for i in gl.static_range(3):
-            copy_steps(stages[i].index(stage), pointers[i], t, length, first, channels, wide, STEPS, CHANNELS)
-        for i in gl.static_range(3, 5):
-            copy_steps(stages[i].index(stage), pointers[i], t, length, first_state, width, narrow, STEPS, STATES)
-        async_copy.commit_group()
+    def channel_sums(a, x):
+        """Return the sums over the channels of [STEPS, CHANNELS, STATES] times [STEPS, CHANNELS], in int64."""
+        return gl.sum(a.to(gl.int64) * gl.expand_dims(x, 2).to(gl.int64), axis=1)
 
     FORMATS = ["n_max", "k", "s_v", "s_h", "s_g", "s_w", "s_n", "s_x", "fine", "coarse"]
 
@@ -158,7 +161,6 @@ if HAS_GLUON:
         length,
         channels,
         states,
-        width,
         n_max,
         k,
         s_v,
@@ -170,142 +172,180 @@ if HAS_GLUON:
         fine,
         coarse,
         CONVEX: gl.constexpr,
-        FINER: gl.constexpr,
-        SHARED: gl.constexpr,
+        DOWN: gl.constexpr,
         CHANNELS: gl.constexpr,
         STATES: gl.constexpr,
         STEPS: gl.constexpr,
     ):
-        tile: gl.constexpr = gl.BlockedLayout([1, STATES], [32, 1], [1, 1], [1, 0])
+        WARPS: gl.constexpr = STATES // 8
+        HALF: gl.constexpr = STATES // 2
+        tile: gl.constexpr = gl.BlockedLayout([2, 2], [8, 4], [1, WARPS], [1, 0])
         lanes: gl.constexpr = gl.SliceLayout(1, tile)
         slices: gl.constexpr = gl.SliceLayout(0, tile)
-        wide: gl.constexpr = gl.BlockedLayout([1, 8], [8, 4], [1, 1], [1, 0])
-        narrow: gl.constexpr = gl.BlockedLayout([1, 16], [32, 1], [1, 1], [1, 0])
-        turned: gl.constexpr = gl.BlockedLayout([CHANNELS // 2, 1], [2, 16], [1, 1], [1, 0])
-        down: gl.constexpr = gl.SliceLayout(1, turned)
+        PIECE: gl.constexpr = max(min(STEPS * CHANNELS // (32 * WARPS), 8), 1)
+        wide: gl.constexpr = gl.BlockedLayout([1, PIECE], [2 * PIECE, CHANNELS // PIECE], [WARPS, 1], [1, 0])
+        narrow: gl.constexpr = gl.BlockedLayout([1, 8], [256 // STATES, STATES // 8], [WARPS, 1], [1, 0])
         rows: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [1, 0])
         row: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [0])
-        stages = (
-            gl.allocate_shared_memory(gl.int16, [2, STEPS, CHANNELS], rows),
-            gl.allocate_shared_memory(gl.int16, [2, STEPS, CHANNELS], rows),
-            gl.allocate_shared_memory(gl.int16, [2, STEPS, CHANNELS], rows),
-            gl.allocate_shared_memory(gl.int8, [2, STEPS, STATES], rows),
-            gl.allocate_shared_memory(gl.int8, [2, STEPS, STATES], rows),
-        )
-        x_steps = reinterpret(stages[0], gl.int16, [2 * STEPS, CHANNELS], row)
-        mod_steps = reinterpret(stages[1], gl.int16, [2 * STEPS, CHANNELS], row)
-        dy_steps = reinterpret(stages[2], gl.int16, [2 * STEPS, CHANNELS], row)
+        cubes: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [2, 1, 0])
+        x_rows = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS], rows)
+        mod_rows = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS], rows)
+        dy_rows = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS], rows)
+        float_dy_rows = gl.allocate_shared_memory(gl.float32, [STEPS, CHANNELS], rows)
         b_rows = gl.allocate_shared_memory(gl.int32, [STEPS, STATES], rows)
-        c_rows = gl.allocate_shared_memory(gl.int32, [STEPS, STATES], rows)
+        scaled_b_rows = gl.allocate_shared_memory(gl.int32, [STEPS, STATES], rows)
+        float_c_rows = gl.allocate_shared_memory(gl.float32, [STEPS, STATES], rows)
+        x_steps = reinterpret(x_rows, gl.int32, [STEPS, CHANNELS], row)
+        mod_steps = reinterpret(mod_rows, gl.int32, [STEPS, CHANNELS], row)
+        dy_steps = reinterpret(float_dy_rows, gl.float32, [STEPS, CHANNELS], row)
         b_steps = reinterpret(b_rows, gl.int32, [STEPS, STATES], row)
-        c_steps = reinterpret(c_rows, gl.int32, [STEPS, STATES], row)
-        tiles: gl.constexpr = gl.SwizzledSharedLayout(4, 2, 4, [1, 0])
-        h_steps = gl.allocate_shared_memory(gl.int32, [STEPS + 1, CHANNELS, STATES], tiles)
-        dv_tile = gl.allocate_shared_memory(gl.int32, [CHANNELS, STATES], tiles)
+        scaled_b_steps = reinterpret(scaled_b_rows, gl.int32, [STEPS, STATES], row)
+        c_steps = reinterpret(float_c_rows, gl.float32, [STEPS, STATES], row)
+        h_cube = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS, STATES], cubes)
+        dv_cube = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS, STATES], cubes)
+        h_steps = reinterpret(h_cube, gl.int32, [STEPS, CHANNELS, STATES], rows)
+        dv_steps = reinterpret(dv_cube, gl.int32, [STEPS, CHANNELS, STATES], rows)
+        # Channels lie side by side.
+        turned: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [0, 1, 2])
+        through_sums = gl.allocate_shared_memory(gl.int32, [CHANNELS, HALF, STEPS], turned)
+        moved_sums = gl.allocate_shared_memory(gl.int32, [CHANNELS, HALF, STEPS], turned)
+        through_rows = reinterpret(through_sums, gl.int32, [STEPS * HALF, CHANNELS], rows)
+        moved_rows = reinterpret(moved_sums, gl.int32, [STEPS * HALF, CHANNELS], rows)
+        WIDTH: gl.constexpr = max(min(STEPS * CHANNELS // (32 * WARPS), 4), 1)
+        whole_sums: gl.constexpr = gl.BlockedLayout([HALF, WIDTH], [2 * WIDTH, CHANNELS // WIDTH], [WARPS, 1], [1, 0])
+        # A lane sums two states over all channels.
+        ACROSS: gl.constexpr = min(HALF, 32)
+        DOWN_WARPS: gl.constexpr = min(WARPS, STEPS)
+        cube: gl.constexpr = gl.BlockedLayout(
+            [1, CHANNELS, 2], [32 // ACROSS, 1, ACROSS], [DOWN_WARPS, 1, WARPS // DOWN_WARPS], [2, 1, 0]
+        )
+        summed: gl.constexpr = gl.SliceLayout(1, cube)
+        cube_rows: gl.constexpr = gl.SliceLayout(2, cube)
 
-        # Channels that don't exist, into which nothing is copied, add nothing to sums.
-        nothing = gl.zeros([STEPS, CHANNELS], gl.int16, wide)
-        for side in gl.static_range(2):
-            stages[0].index(side).store(nothing)
-            stages[2].index(side).store(nothing)
-        barrier()
-
-        channel_blocks, parts = gl.cdiv(channels, CHANNELS), gl.cdiv(states, STATES)
+        channel_blocks = gl.cdiv(channels, CHANNELS)
         first = gl.program_id(0) % channel_blocks * CHANNELS
-        part = gl.program_id(0) // channel_blocks % parts
-        batch = (gl.program_id(0) // channel_blocks // parts).to(gl.int64)
-        channel = first + gl.arange(0, CHANNELS, lanes)
-        state = part * STATES + gl.arange(0, STATES, slices)
-        inside = channel < channels
-        known = inside[:, None] & (state < states)[None, :]
+        batch = (gl.program_id(0) // channel_blocks).to(gl.int64)
+        lane = gl.arange(0, CHANNELS, lanes)
+        channel = first + lane
+        state = gl.arange(0, STATES, slices)
+        known = (channel < channels)[:, None] & (state < states)[None, :]
         place = (batch * channels + channel)[:, None] * states + state[None, :]
         entry = channel.to(gl.int64)[:, None] * states + state[None, :]
         lam = gl.load(dh_pointer + place, mask=known, other=0)
         base = gl.load(base_pointer + entry, mask=known, other=0).to(gl.int32)
-        skip = gl.load(skip_pointer + channel, mask=channel < gl.where(part == 0, channels, 0), other=0).to(gl.int64)
         decay_sums = gl.zeros([CHANNELS, STATES], gl.int64, tile)
-        skip_sum = gl.zeros([CHANNELS], gl.int64, lanes)
+        skip_sums = gl.zeros([STEPS, CHANNELS], gl.int64, wide)
         row_place = batch * length * channels
-        pointers = (
-            x_pointer + row_place,
-            mod_pointer + row_place,
-            dy_pointer + row_place,
-            b_pointer + batch * length * width,
-            c_pointer + batch * length * width,
-        )
-        dx_pointer += row_place + channel
-        dmod_pointer += row_place + channel
+        mixture_place = batch * length * STATES
         blocks = gl.cdiv(length, STEPS)
-        kept = ((batch * blocks * channels) + channel)[:, None] * width + state[None, :]
-        kept_size = channels.to(gl.int64) * width
-        mixed_pointer += batch * length * parts * 2 * STATES + part * 2 * STATES
-        mixed_pointer += gl.arange(0, STATES, gl.SliceLayout(0, turned))
-        formats = (n_max, k, s_v)
-        walk_formats = (n_max, k, s_v, s_g, s_w)
-        fine, coarse = fine.to(gl.int64), coarse.to(gl.int64)
+        kept = (batch * blocks * channels + channel)[:, None] * STATES + state[None, :]
+        kept_size = channels.to(gl.int64) * STATES
+        formats = (n_max, k)
+        up = DOWN - s_v
+        c_scale = ((127 - s_g) << 23).to(gl.float32, bitcast=True)
+        identity = 1 << k
+
+        # A lane's column of the products: where it has b among four zeros, and its ones for the words of w.
+        turn = lane // 2
+        byte = 4 * (turn % 4)
+        unsigned = gl.where(turn < 3, 0x4444 - (4 << byte), 0x4444)
+        signed = gl.where(turn == 3, 0x4444 - (4 << byte), 0x4444)
+        one = 1 << (2 * byte)
+        matrices = (
+            unsigned,
+            signed,
+            gl.where(turn < 4, one, 0),
+            gl.where((turn >= 4) & (turn < 7), one, 0),
+            gl.where(turn == 7, one, 0),
+        )
 
         t = (blocks - 1) * STEPS
-        places = (first, channels, part * STATES, width)
-        copy_block(stages, (blocks - 1) % 2, pointers, t, length, places, wide, narrow, STEPS, CHANNELS, STATES)
-        h = gl.load(starts_pointer + kept + (blocks - 1) * kept_size, mask=inside[:, None], other=0)
+        x_ahead = load_steps(x_pointer + row_place, t, length, first, channels, wide, STEPS, CHANNELS)
+        mod_ahead = load_steps(mod_pointer + row_place, t, length, first, channels, wide, STEPS, CHANNELS)
+        dy_ahead = load_steps(dy_pointer + row_place, t, length, first, channels, wide, STEPS, CHANNELS)
+        b_ahead = load_steps(b_pointer + mixture_place, t, length, 0, STATES, narrow, STEPS, STATES)
+        c_ahead = load_steps(c_pointer + mixture_place, t, length, 0, STATES, narrow, STEPS, STATES)
+        start = gl.load(starts_pointer + kept + (blocks - 1) * kept_size)
         for j in range(blocks):
             block = blocks - 1 - j
-            stage = block % 2
             t = block * STEPS
-            count = gl.minimum(STEPS, length - t)
-            barrier()
-            earlier = gl.maximum(block - 1, 0)
-            copy_block(
-                stages,
-                (block + 1) % 2,
-                pointers,
-                earlier * STEPS,
-                length,
-                places,
-                wide,
-                narrow,
-                STEPS,
-                CHANNELS,
-                STATES,
-            )
-            start = gl.load(starts_pointer + kept + earlier * kept_size, mask=inside[:, None], other=0)
-            async_copy.wait_group(1)
-            barrier()
-            b_rows.store(stages[3].index(stage).load(narrow).to(gl.int32))
-            c_rows.store(stages[4].index(stage).load(narrow).to(gl.int32))
-            barrier()
-            for u in range(count):
-                h_steps.index(u).store(h)
-                at = stage * STEPS + u
-                x, mod = x_steps.index(at).load(lanes).to(gl.int32), mod_steps.index(at).load(lanes).to(gl.int32)
-                h = state_of(h, base, x, mod, b_steps.index(u).load(slices), formats, CONVEX, FINER)
-            h_steps.index(count).store(h)
-            for i in range(count):
-                u = count - 1 - i
-                at = stage * STEPS + u
-                x, mod = x_steps.index(at).load(lanes).to(gl.int32), mod_steps.index(at).load(lanes).to(gl.int32)
-                dy = dy_steps.index(at).load(lanes).to(gl.int32)
-                loaded = (x, mod, dy, b_steps.index(u).load(slices), c_steps.index(u).load(slices))
-                before = h_steps.index(u).load(tile)
-                lam, decay_sums, dv, through, moved = retreat(
-                    lam, decay_sums, before, base, loaded, walk_formats, CONVEX, FINER, lanes
-                )
-                dv_tile.store(dv)
-                dc = channel_sums(h_steps.index(u + 1).load(turned) >> s_h, dy_steps.index(at).load(down))
-                db = channel_sums(dv_tile.load(turned), x_steps.index(at).load(down))
-                target = mixed_pointer + (t + u).to(gl.int64) * (parts * 2 * STATES)
-                gl.atomic_add(target, db, sem="relaxed")
-                gl.atomic_add(target + STATES, dc, sem="relaxed")
-                offset = (t + u) * channels
-                dx = (through << coarse) + ((dy.to(gl.int64) * skip) << fine)
-                put(dx_pointer + offset, dx, s_x, inside, SHARED)
-                put(dmod_pointer + offset, moved, s_n, inside, SHARED)
-                skip_sum += dy.to(gl.int64) * x
             h = start
+            barrier()  # every lane has read the block before
+            inside = (t + gl.arange(0, STEPS, gl.SliceLayout(1, wide)) < length)[:, None]
+            x, dy = x_ahead.to(gl.int32), dy_ahead.to(gl.int32)
+            skip_sums += (x * dy).to(gl.int64)
+            x_rows.store(x)
+            # A step after the last leaves lam as it is: its decay is one, which no sum of base and mod makes pass.
+            mod_rows.store(gl.where(inside, mod_ahead.to(gl.int32), identity + 1))
+            dy_rows.store(dy)
+            float_dy_rows.store(dy.to(gl.float32))
+            b = b_ahead.to(gl.int32)
+            b_rows.store(b)
+            scaled_b_rows.store(b << up)
+            float_c_rows.store(c_ahead.to(gl.float32) * c_scale)
+            earlier = gl.maximum(block - 1, 0)
+            ahead = earlier * STEPS
+            x_ahead = load_steps(x_pointer + row_place, ahead, length, first, channels, wide, STEPS, CHANNELS)
+            mod_ahead = load_steps(mod_pointer + row_place, ahead, length, first, channels, wide, STEPS, CHANNELS)
+            dy_ahead = load_steps(dy_pointer + row_place, ahead, length, first, channels, wide, STEPS, CHANNELS)
+            b_ahead = load_steps(b_pointer + mixture_place, ahead, length, 0, STATES, narrow, STEPS, STATES)
+            c_ahead = load_steps(c_pointer + mixture_place, ahead, length, 0, STATES, narrow, STEPS, STATES)
+            start = gl.load(starts_pointer + kept + earlier * kept_size)
+            barrier()
+            before = ()
+            for u in gl.static_range(STEPS):
+                before = before + (h,)
+                x, mod = x_steps.index(u).load(lanes), mod_steps.index(u).load(lanes)
+                h = state_of(h, base, x, mod, scaled_b_steps.index(u).load(slices), formats, CONVEX, DOWN)
+                h_steps.index(u).store(h >> s_h)
+            through, moved = (), ()
+            for u in gl.static_range(STEPS - 1, -1, -1):
+                x, mod = x_steps.index(u).load(lanes), mod_steps.index(u).load(lanes)
+                dy, c = dy_steps.index(u).load(lanes), c_steps.index(u).load(slices)
+                highest = gl.where(t + u < length, n_max, identity)
+                n = clamped_sum(base, mod[:, None], highest)
+                added = (dy[:, None] * c[None, :] + INTEGERS).to(gl.int32, bitcast=True) - INTEGERS_BITS
+                now = lam + added
+                state_before = before[u]
+                if CONVEX:
+                    state_before -= input_of(x, scaled_b_steps.index(u).load(slices), DOWN)
+                w = wide_scaled(now, gl.where(base + mod[:, None] == n, state_before, 0), s_w)
+                dv = scaled(now, identity - n, k) if CONVEX else now
+                lam = scaled(now, n, k)
+                decay_sums += w
+                dv_steps.index(u).store(dv)
+                sums = products(dv, w, b_steps.index(u).load(slices), matrices)
+                through, moved = (sums[0],) + through, (sums[1],) + moved
+            store_steps(through_sums, through)
+            store_steps(moved_sums, moved)
+            barrier()
+
+            low, high, _, _ = four_sums(through_rows, whole_sums, STEPS, HALF)
+            outputs: gl.constexpr = low.type.layout
+            step = t + gl.arange(0, STEPS, gl.SliceLayout(1, outputs))
+            column = first + gl.arange(0, CHANNELS, gl.SliceLayout(0, outputs))
+            skip = gl.load(skip_pointer + column).to(gl.int32)
+            past = (dy_rows.load(outputs) * skip[None, :]).to(gl.int64)
+            dx = ((high.to(gl.int64) * 65536 + low) << coarse.to(gl.int64)) + (past << fine.to(gl.int64))
+            target = row_place + step.to(gl.int64)[:, None] * channels + column[None, :]
+            gl.store(dx_pointer + target, rounded_word(dx, s_x), mask=(step < length)[:, None])
+            q0, q1, q2, q3 = four_sums(moved_rows, whole_sums, STEPS, HALF)
+            low = q1.to(gl.int64) * 65536 + q0
+            dmod = ((q3.to(gl.int64) * 65536 + q2) << 32) + low
+            gl.store(dmod_pointer + target, rounded_word(dmod, s_n), mask=(step < length)[:, None])
+
+            step = t + gl.arange(0, STEPS, gl.SliceLayout(1, summed))
+            target = mixture_place * 2 + step.to(gl.int64)[:, None] * (2 * STATES)
+            target += gl.arange(0, STATES, gl.SliceLayout(0, summed))[None, :]
+            db = channel_sums(dv_cube.load(cube), x_rows.load(cube_rows))
+            gl.atomic_add(mixed_pointer + target, db, mask=(step < length)[:, None], sem="relaxed")
+            dc = channel_sums(h_cube.load(cube), dy_rows.load(cube_rows))
+            gl.atomic_add(mixed_pointer + target + STATES, dc, mask=(step < length)[:, None], sem="relaxed")
 
         gl.store(end_pointer + place, lam, mask=known)
         gl.atomic_add(dbase_pointer + entry, decay_sums, mask=known, sem="relaxed")
-        gl.atomic_add(dskip_pointer + channel, skip_sum, mask=channel < gl.where(part == 0, channels, 0), sem="relaxed")
+        column = first + gl.arange(0, CHANNELS, gl.SliceLayout(0, wide))
+        gl.atomic_add(dskip_pointer + column, gl.sum(skip_sums, axis=0), sem="relaxed")
 
 
 __all__ = ["suits", "walk_back"]

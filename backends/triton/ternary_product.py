@@ -37,7 +37,6 @@ TILES = (
     (64, {"ROWS": 32, "COLUMNS": 64, "BYTES": 128, "num_warps": 4, "num_stages": 3}),
     (128, {"ROWS": 64, "COLUMNS": 128, "BYTES": 64, "num_warps": 4, "num_stages": 4}),
 )
-MOST_TILED = TILES[-1][0]
 PLANES_TILE = {"ROWS": 128, "COLUMNS": 128, "BYTES": PLANE, "num_warps": 4, "num_stages": 4}
 FEWER_STAGES = {"num_stages": 2}  # where a program has 64 KiB of shared memory
 FLOAT_UNITS: bool | None = None  # whether bfloat16 multiplies where it is exact; None: where the device prefers it
@@ -82,7 +81,7 @@ def product(q, e, w, num, shift, planes=None):
         launch(dot_kernel, programs, (y,), (words(q), e, words(w)), *sizes, *scale, **tile)
         return y
     units = {"FLOAT": float_units(q.device, depth)}
-    fitting = [tile for most, tile in TILES if rows <= most]
+    fitting = fitting_tiles(rows)
     if on_hopper(q, rows):
         hopper_product.product(y, q, e, w, *scale_of(ternary_linear_widths, num, shift, K=depth))
         return y
@@ -99,10 +98,15 @@ def product(q, e, w, num, shift, planes=None):
     return y
 
 
+def fitting_tiles(rows: int) -> list[dict[str, int]]:
+    """Return the tiles of the weights as they are packed that take that many rows, the smallest first."""
+    return [tile for most, tile in TILES if rows <= most]
+
+
 def on_hopper(q, rows: int) -> bool:
     """Return whether Hopper's own kernels multiply that many rows."""
     depth = q.shape[-1]
-    return rows > MOST_TILED and not float_units(q.device, depth) and hopper_product.suits(depth)
+    return not fitting_tiles(rows) and not float_units(q.device, depth) and hopper_product.suits(depth)
 
 
 def scale_of(widths, num, shift, **sizes):

@@ -5,34 +5,38 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
-from . import linear_backward, scan, ssd_chunk, ternary_product
+from . import hopper_product, hopper_requant, linear_backward, scan, ssd_chunk, ternary_product
 
 SCANS = "selective_scan", "ssd_scan"
 PRODUCTS = "ternary_linear", "ternary_linear_requant", "ternary_linear_backward"
 BACKWARD = "ternary_linear_backward", "ternary_linear_backward_weight"
-# The ops that each variant changes, and what it sets in which module.
-VARIANTS: dict[str, tuple[tuple[str, ...], ModuleType, dict[str, Any]]] = {
-    "largest scan tiles": (SCANS, scan, {"PROGRAMS": 0}),
-    "few lanes": (SCANS, scan, {"LANES": 8, "SLICES": (1, 4)}),
-    "outputs after states": (("ssd_chunk_scan",), ssd_chunk, {"FEWEST_WALKS": 1 << 30, "FEW_CHUNKS": 0}),
-    "tiles of many rows": (PRODUCTS, ternary_product, {"TILES": ()}),
-    "float units": (PRODUCTS, ternary_product, {"FLOAT_UNITS": True}),
-    "large tiles": (BACKWARD, linear_backward, {"SMALL_TILE": linear_backward.LARGE_TILE}),
+MANY_ROWS: dict[ModuleType, dict[str, Any]] = {ternary_product: {"TILES": ()}, hopper_requant: {"FEWEST_STEPS": 0}}
+# The ops that each variant changes, and what it sets in which modules.
+VARIANTS: dict[str, tuple[tuple[str, ...], dict[ModuleType, dict[str, Any]]]] = {
+    "largest scan tiles": (SCANS, {scan: {"PROGRAMS": 0}}),
+    "few lanes": (SCANS, {scan: {"LANES": 8, "SLICES": (1, 4)}}),
+    "outputs after states": (("ssd_chunk_scan",), {ssd_chunk: {"FEWEST_WALKS": 1 << 30, "FEW_CHUNKS": 0}}),
+    "tiles of many rows": (PRODUCTS, MANY_ROWS),
+    "dealt weights": (("ternary_linear",), {**MANY_ROWS, hopper_product: {"MOST_UNDEALT": 0}}),
+    "float units": (PRODUCTS, {ternary_product: {"FLOAT_UNITS": True}}),
+    "large tiles": (BACKWARD, {linear_backward: {"SMALL_TILE": linear_backward.LARGE_TILE}}),
 }
 
 
 def variants(op: str) -> tuple[str, ...]:
     """Return the names of the launches that small arrays of an op don't have by themselves."""
-    return tuple(name for name, (changed, _, _) in VARIANTS.items() if op in changed)
+    return tuple(name for name, (changed, _) in VARIANTS.items() if op in changed)
 
 
 @contextlib.contextmanager
 def variant(name: str) -> Iterator[None]:
     """Launch kernels inside the block, for arrays of any size, as a variant says."""
-    _, module, changes = VARIANTS[name]
-    usual = {key: vars(module)[key] for key in changes}
-    vars(module).update(changes)
+    _, changes = VARIANTS[name]
+    usual = {module: {key: vars(module)[key] for key in changed} for module, changed in changes.items()}
     try:
+        for module, changed in changes.items():
+            vars(module).update(changed)
         yield
     finally:
-        vars(module).update(usual)
+        for module, values in usual.items():
+            vars(module).update(values)

@@ -17,6 +17,7 @@ TILES = (2, 4, 8, 16, 32, 64, 128, 256)
 
 def wrong_inputs(op: Op, arrays: Sequence[np.ndarray], parameters: Mapping[str, int]) -> Iterator[tuple[str, Change]]:
     """Yield descriptions of changed inputs and the changes."""
+    at = op.check(arrays, parameters)
     for tensor, i in zip(op.inputs, range(len(arrays)), strict=True):
         name, array = tensor.name, arrays[i]
         if isinstance(tensor, PackedTernary):
@@ -25,6 +26,9 @@ def wrong_inputs(op: Op, arrays: Sequence[np.ndarray], parameters: Mapping[str, 
             yield f"the digits of {name} have their signs swapped", only(i, negate_codes)
             yield f"the digits 1 of {name} are taken as 0", only(i, lambda a: a & (a & 0xAA | (a & 0xAA) >> 1))
             yield f"the digits -1 of {name} are taken as 0", only(i, lambda a: a & ~(a & 0xAA | (a & 0xAA) >> 1))
+            size, parts = tensor.shape.split()[-1].split("/")
+            if getattr(at, size) % int(parts) and len(array) > 1:
+                yield f"the rows of {name} are taken {size} // {parts} bytes apart", only(i, one_byte_closer)
         elif not isinstance(tensor, Packed):
             yield f"{name} is taken as zero", only(i, np.zeros_like)
             yield f"{name} is negated", only(i, np.negative)
@@ -42,8 +46,7 @@ def wrong_inputs(op: Op, arrays: Sequence[np.ndarray], parameters: Mapping[str, 
                 for tile in TILES:
                     if size % tile:
                         whole = size - size % tile
-                        left_out = f"what remains of {dimension} in {name} after blocks of {tile} is left out"
-                        yield left_out, only(i, cleared(axis, slice(whole, None)))
+                        yield left_out(name, dimension, tile), only(i, cleared(axis, slice(whole, None)))
                 for end in (1 << power for power in range(1, 13)):
                     if size > end:
                         beyond = f"{dimension} in {name} beyond the first {end} is left out"
@@ -60,13 +63,15 @@ def wrong_inputs(op: Op, arrays: Sequence[np.ndarray], parameters: Mapping[str, 
         yield "the angle is turned the other way", other_way(names)
     if "quadrant" in names:
         yield "the quarter turns go the other way", only(names["quadrant"], lambda a: (-a) & 3)
+        yield "one quarter turn too few is made", only(names["quadrant"], lambda a: np.maximum(a, 1) - 1)
     for name, value in parameters.items():
+        if value < 0:
+            yield f"{name} is taken without its sign", moved_to(name, -value)
         for fixed in (0, 1):
             if value != fixed:
                 yield f"{name} is ignored: it is taken as {fixed}", moved_to(name, fixed)
         for by in (1, -1):
             yield f"{name} is taken as {name} {'+' if by > 0 else '-'} 1", moved_to(name, value + by)
-    at = op.check(arrays, parameters)
     for one, other in combinations(op.parameters, 2):
         exchanged = {one.name: parameters[other.name], other.name: parameters[one.name]}
         # Beyond its range, a value taken as a shift could ask for more memory than there is.
@@ -106,6 +111,21 @@ def wrong_outputs(op: Op, results: Sequence[np.ndarray]) -> Iterator[tuple[str, 
     for i, j in combinations(range(len(results)), 2):
         if results[i].shape == results[j].shape and results[i].dtype == results[j].dtype:
             yield f"the results {op.outputs[i].name} and {op.outputs[j].name} are exchanged", exchange(i, j)
+
+
+def left_out(name: str, dimension: str, tile: int) -> str:
+    return f"what remains of {dimension} in {name} after blocks of {tile} is left out"
+
+
+def without_blocks(op: Op, arrays: Sequence[np.ndarray]) -> set[str]:
+    """Return the mistakes about blocks that say nothing of a call: it has no whole block."""
+    return {
+        left_out(tensor.name, dimension_name(tensor, array.ndim, axis), tile)
+        for tensor, array in zip(op.inputs, arrays, strict=True)
+        for axis, size in enumerate(array.shape)
+        for tile in TILES
+        if size < tile
+    }
 
 
 def dimension_name(tensor: Tensor, dimensions: int, axis: int) -> str:
@@ -185,6 +205,12 @@ def cleared(axis: int, part: slice) -> Callable[[np.ndarray], np.ndarray]:
 def fortran(array: np.ndarray) -> np.ndarray:
     shape = array.shape[-2:]
     return array.reshape(*array.shape[:-2], -1).reshape(*array.shape[:-2], *shape[::-1]).swapaxes(-1, -2)
+
+
+def one_byte_closer(array: np.ndarray) -> np.ndarray:
+    rows, pitch = array.reshape(-1, array.shape[-1]), array.shape[-1] - 1
+    places = np.arange(len(rows))[:, None] * pitch + np.arange(array.shape[-1])
+    return rows.ravel()[places].reshape(array.shape)
 
 
 def unsigned(array: np.ndarray) -> np.ndarray:

@@ -2,12 +2,10 @@
 
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from types import FunctionType
 from typing import Any
 
 import numpy as np
 
-from mamba_integer.spec import integers
 from mamba_integer.spec.contract import Op
 
 from . import arithmetic
@@ -54,7 +52,7 @@ def attempts(op: Op, arrays: Arrays, parameters: dict[str, int], right: Arrays) 
     for says, sequence in wrong_sequences(op, arrays):
         yield says, lambda sequence=sequence: sequence(parameters)
     for says, before in wrong_inputs(op, arrays, parameters):
-        yield says, lambda before=before: changed(op, *before(arrays, parameters))
+        yield says, lambda before=before: arithmetic.golden(op, *before(arrays, parameters))
     for says, after in wrong_outputs(op, right):
         yield says, lambda after=after: after(right, arrays)
     yield from attempts_at_lines(op, arrays, parameters)
@@ -77,29 +75,6 @@ def attempts_at_lines(op: Op, arrays: Arrays, parameters: dict[str, int]) -> Ite
             yield f"{says}, in {site.text}", lambda rule=rule: arithmetic.run(op, arrays, parameters, rule)
 
 
-def run_arithmetic(
-    op: Op,
-    arrays: Arrays,
-    parameters: Mapping[str, int],
-    says: str,
-    noting: Callable[[Callable], Callable],
-) -> None:
-    """Run an op with the mistake of arithmetic of this description, or without one, for whoever notes its results.
-
-    ``noting`` wraps the functions of the number system, which come as the mistake has them.
-    """
-    mistake, _, line = says.partition(", in `")
-    lines = used(op, arrays, parameters) if line else {}
-    every = [site for sites in lines.values() for site in sites if site.text == f"`{line}"]
-    functions: Mapping[str, Callable] = REPLACED.get(mistake, {})
-    rule = RULES[mistake].rule if mistake in RULES else None
-    if every:
-        functions, rule = replaced_at(every[0], functions), at(every[0], rule) if rule else None
-    every_function = {name: f for name, f in vars(integers).items() if isinstance(f, FunctionType)} | dict(functions)
-    with arithmetic.replaced(**{name: noting(function) for name, function in every_function.items()}):
-        arithmetic.run(op, arrays, parameters, rule)
-
-
 def several(lines: Mapping[str, Sequence[Site]], names: Iterable[str]) -> list[Site]:
     sites = list(dict.fromkeys(site for name in names for site in lines.get(name, ())))
     return sites if len(sites) > 1 else []
@@ -109,18 +84,14 @@ def with_constant(op: Op, arrays: Arrays, parameters: Mapping[str, int], module:
     right = module[name]
     module[name] = value
     try:
-        return op.golden(*arrays, **parameters)
+        return arithmetic.golden(op, arrays, parameters)
     finally:
         module[name] = right
 
 
 def replaced(op: Op, arrays: Arrays, parameters: Mapping[str, int], functions: Mapping[str, Callable]) -> Any:
     with arithmetic.replaced(**functions):
-        return op.golden(*arrays, **parameters)
-
-
-def changed(op: Op, arrays: Arrays, parameters: Mapping[str, int]) -> Any:
-    return op.golden(*arrays, **parameters)
+        return arithmetic.golden(op, arrays, parameters)
 
 
 def results(returned: Any) -> Arrays:

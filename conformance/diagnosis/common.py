@@ -7,15 +7,18 @@ from mamba_integer.spec.contract import find_op
 from ..engine.vector import Vector
 from .shrink import dimensions
 
-FEWEST = 3  # failing calls, and passing ones, from which something common is told
+FEWEST = 5  # failing calls, and passing ones, from which something common is told
 TILES = (2, 4, 8, 16, 32, 64, 128)
 
 
-def in_common(failing: Sequence[Vector], passing: Sequence[Vector]) -> str:
-    """Return the simplest condition that all failing calls meet and no passing one, or an empty text."""
+def in_common(failing: Sequence[Vector], passing: Sequence[Vector], trail: Sequence[Vector] = ()) -> str:
+    """Return the simplest condition that all failing calls meet and no passing one, or an empty text.
+
+    ``trail`` has failing calls that were made from one of the others, so that they say little, but may refute much.
+    """
     if len(failing) < FEWEST or len(passing) < FEWEST:
         return ""
-    fail, passed = [facts(vector) for vector in failing], [facts(vector) for vector in passing]
+    fail, passed = [facts(vector) for vector in (*failing, *trail)], [facts(vector) for vector in passing]
     for says, holds in conditions(fail):
         if all(map(holds, fail)) and not any(map(holds, passed)):
             return says

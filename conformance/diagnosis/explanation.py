@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from random import Random
@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from mamba_integer.backends import Backend
+from mamba_integer.backends import Backend, UnsupportedError
+from mamba_integer.backends.programs import ProgramError
 from mamba_integer.spec.contract import find_op
 
 from ..engine.cases import draw_case, extreme_cases
@@ -18,17 +19,24 @@ from ..engine.comparison import Failure
 from ..engine.far_ends import FarCase
 from ..engine.relations import RelationCase
 from ..engine.vector import Vector, as_vector
+from .calls import without_blocks
 from .catalogue import Arrays, same, same_form, variants
 from .common import in_common
 from .intermediates import first_divergence, right_values
 from .layout import layout_alone
 from .relation import calls_of, describe
 from .shrink import shrink
+from .trial import Answer, try_misreadings
 
-SECONDS = 3.0  # that one failure may take to explain
-CALLED_AGAIN = "value", "protocol", "mutation", "memory"  # what neither hangs nor ends the process
+SECONDS = 3.0  # that one failure may take to explain; misreadings of the golden code may take twice as long again,
+MOST_SECONDS = 120  # but never longer than this
+TRIED = 16  # failing calls, and passing ones, for which a misreading must return what the backend returns
+CALLED_AGAIN = "value", "protocol", "mutation", "memory", "crash"  # what doesn't hang
+EXPLAINED = "value", "protocol", "crash"
 SMALL = 4096  # integers of a call that the catalogue is run on
 NAMING = 4  # calls that tell which operation of the golden code computes which intermediate
+MORE = 64  # drawn calls, of which it matters alone whether they fail, for
+SECONDS_FOR_MORE = 1.0
 OTHERS = 16  # further calls on which a mistake must return what the backend returns
 NAMED = 3  # mistakes that are told
 LISTED = 8  # values of an intermediate that are told
@@ -65,42 +73,73 @@ class Explanation:
 
 
 def explain(failure: Failure, seconds: float = SECONDS) -> Explanation | None:
-    """Return what a failure with wrong integers tells, or None where no single call fails again."""
-    if failure.kind not in CALLED_AGAIN or isinstance(failure.case, FarCase):
+    """Return what a failure with wrong integers, or a crash, tells, or None where no single call fails again."""
+    if failure.kind not in CALLED_AGAIN or failure.process_ended or isinstance(failure.case, FarCase):
         return None
     if layout := layout_alone(failure):
         return passing_alone(failure.backend, as_vector(failure.case), layout)
-    if failure.kind not in ("value", "protocol"):
+    if failure.kind not in EXPLAINED:
         return None
     deadline, backend, side = time.monotonic() + seconds, failure.backend, ""
+    failing = crashes if failure.kind == "crash" else fails
     if isinstance(failure.case, RelationCase):
         first = calls_of(backend, failure.case)
-        wrong = next((i for i, vector in enumerate(first) if fails(backend, vector)), None)
-        if wrong is None:
-            return None
-        side, original = describe(failure.case, first, wrong), first[wrong]
     else:
         # A program whose integers don't even fit their type may have wrong ones that do in another call.
         first = [as_vector(failure.case), *(others(failure.case.op) if failure.kind == "protocol" else ())]
-        known = next((vector for vector in first if fails(backend, vector)), None)
-        if known is None:
-            return passing_alone(backend, first[0])
-        original = known
-    vector = shrink(original, lambda smaller: fails(backend, smaller), time.monotonic() + seconds / 2)
-    got = answer(backend, vector)
-    if got is None or sum(array.size for array in vector.arrays) > SMALL:
+    wrong = next((i for i, vector in enumerate(first) if failing(backend, vector)), None)
+    if isinstance(failure.case, RelationCase):
+        if wrong is None:
+            return None
+        side = describe(failure.case, first, wrong)
+    elif wrong is None:
+        return passing_alone(backend, first[0])
+    original = first[wrong]
+    trail: list[Vector] = []
+    vector = shrink(original, lambda smaller: failing(backend, smaller), time.monotonic() + seconds / 2, trail)
+    if large(vector):
+        return None
+    got = answer(backend, vector) if failing is fails else ()
+    if got is None:
         return None
     found = Explanation(vector, got, side=side, intermediates=right_values(vector))
-    search(found, backend, [vector, original, *others(vector.op)], deadline)
+    if failing is crashes:
+        found.failing, found.common = 1, crashing(backend, original, trail, deadline)
+        return found
+    search(found, backend, [vector, original, *others(vector.op)], deadline, trail, seconds)
     if found.mistakes:
         found.diverges = first_divergence(vector, found.mistakes[0], islice(others(vector.op), NAMING))
     return found
 
 
+def crashing(backend: Backend, original: Vector, trail: Sequence[Vector], deadline: float) -> str:
+    """Return what calls that crash have in common."""
+    crashed, passed = [original], []
+    for vector in (*others(original.op), *more(original.op)):
+        if time.monotonic() > deadline:
+            break
+        (crashed if crashes(backend, vector) else passed).append(vector)
+    return in_common(crashed, passed, trail)
+
+
+def crashes(backend: Backend, vector: Vector) -> bool:
+    try:
+        backend.run(vector.op, vector.arrays, vector.parameters)
+    except KeyboardInterrupt:
+        raise
+    except UnsupportedError:
+        return False
+    except ProgramError as error:
+        return error.kind == "crash"
+    except BaseException:
+        return True
+    return False
+
+
 def passing_alone(backend: Backend, vector: Vector, common: str = "") -> Explanation | None:
     """Return what is known of a call that fails in its case alone: not its integers make it fail."""
     got = answer(backend, vector)
-    if got is None or sum(array.size for array in vector.arrays) > SMALL:
+    if got is None or large(vector):
         return None
     return Explanation(vector, got, common=common or "not in a call by itself: an earlier call decides")
 
@@ -122,38 +161,77 @@ def fails(backend: Backend, vector: Vector) -> bool:
     return got is not None and not same(got, vector.results)
 
 
-def search(found: Explanation, backend: Backend, vectors: Iterable[Vector], deadline: float) -> None:
+def search(
+    found: Explanation,
+    backend: Backend,
+    vectors: Iterable[Vector],
+    deadline: float,
+    trail: Sequence[Vector] = (),
+    seconds: float = SECONDS,
+) -> None:
     """Fill in the mistakes that return what the backend returns, on as many calls as there is time for.
 
-    What one call can't tell apart, others can. A mistake that doesn't show in a call returns the right results there.
+    What one call can't tell apart, others can; ``trail`` has further failing calls. A mistake that doesn't show in a
+    call returns the right results there.
+    A backend may have a second mistake that shows in some calls, so a mistake must explain most of the failing ones.
     """
-    remaining: list[str] | None = None
+    op, remaining = find_op(found.vector.op), None
     explained: Counter[str] = Counter()
-    failing: list[Vector] = []
-    passing: list[Vector] = []
-    for vector in vectors:
-        if remaining is not None and time.monotonic() > deadline:
-            break
-        got = answer(backend, vector)
-        if got is None or sum(array.size for array in vector.arrays) > SMALL:
+    answers: list[Answer] = []
+    for given in answers_to(backend, vectors, deadline):
+        answers.append(given)
+        vector, got, wrong = given.vector, given.got, given.wrong
+        call = op, vector.arrays, vector.parameters
+        if remaining == [] or not (wrong or remaining):
             continue
-        wrong = not same(got, vector.results)
-        if all(result.size for result in vector.results):
-            (failing if wrong else passing).append(vector)
-        if remaining == []:
-            continue
-        call = find_op(vector.op), vector.arrays, vector.parameters
         shown = {says: same(returned, got) for says, returned in variants(*call, only=remaining, deadline=deadline)}
         explained.update(says for says, equal in shown.items() if equal)
         if remaining is None:
             remaining = [says for says, equal in shown.items() if equal]
-        else:
-            # A backend may have a second mistake that shows in this call alone: then the call tells nothing.
-            remaining = [says for says in remaining if shown.get(says, not wrong)] or remaining
-    found.mistakes = (remaining or [])[:NAMED]
+        elif not wrong:
+            # A backend may make the mistake on one of its paths alone: then a call that passes tells nothing.
+            remaining = [says for says in remaining if says not in shown] or remaining
+    failing = [each for each in answers if each.wrong]
+    passing = [each for each in answers if not each.wrong]
     found.failing = len(failing)
-    found.explained = explained[found.mistakes[0]] if found.mistakes else 0
-    found.common = in_common(failing[1:], passing)
+    never = set.intersection(*(without_blocks(op, each.vector.arrays) for each in failing)) if failing else set()
+    counts = [(says, explained[says]) for says in remaining or () if says not in never or remaining[0] in never]
+    if failing and not most(counts, len(failing)):
+        counts = try_misreadings([*failing[:TRIED], *passing[:TRIED]], min(2 * seconds, MOST_SECONDS))
+        found.failing = min(found.failing, TRIED)
+    best = most(counts, found.failing)
+    found.mistakes, found.explained = [says for says, _ in best[:NAMED]], best[0][1] if best else 0
+    drawn = answers_to(backend, more(found.vector.op), time.monotonic() + SECONDS_FOR_MORE)
+    wrong_ones = [each.vector for each in (*failing, *(one for one in drawn if one.wrong))]
+    right_ones = [each.vector for each in (*passing, *(one for one in drawn if not one.wrong))]
+    found.common = in_common(wrong_ones[1:], right_ones, [found.vector, *trail])
+
+
+def answers_to(backend: Backend, vectors: Iterable[Vector], deadline: float) -> Iterator[Answer]:
+    """Yield what a backend returns for calls until the deadline, for the first of them even after it."""
+    late = False
+    for vector in vectors:
+        if late:
+            return
+        got = answer(backend, vector)
+        if got is not None and not large(vector) and all(result.size for result in vector.results):
+            yield Answer(vector, got)
+            late = time.monotonic() > deadline
+
+
+def most(counts: Iterable[tuple[str, int]], failing: int) -> list[tuple[str, int]]:
+    """Return the mistakes that explain as many failing calls as any, if those are more than half of them."""
+    best = max((count for _, count in counts), default=0)
+    return [(says, count) for says, count in counts if count == best and 2 * count > failing]
+
+
+def more(op: str) -> Iterator[Vector]:
+    for i in range(MORE):
+        yield as_vector(draw_case(op, Random(f"more {op} {i}")))
+
+
+def large(vector: Vector) -> bool:
+    return sum(array.size for array in vector.arrays) > SMALL
 
 
 def others(op: str) -> Iterator[Vector]:

@@ -45,6 +45,12 @@ def rounded_once_more(x, s):
     return shift_round(shift_round(x, s - last), last)
 
 
+def rounded_once_before(x, s):
+    """Round the first bit away, then the others."""
+    first = np.minimum(s, 1)
+    return shift_round(shift_round(x, first), s - first)
+
+
 def upward(x, s):
     return -((-x) >> s)
 
@@ -119,6 +125,10 @@ def root_in_float32(v):
     return np.sqrt(np.asarray(v).astype(np.float32)).astype(np.int64)
 
 
+def root_of_15_bits(v):
+    return np.minimum(isqrt(v), (1 << 15) - 1)
+
+
 def root_above(v):
     root = isqrt(v)
     return root + (root * root < v)
@@ -132,6 +142,7 @@ REPLACED: dict[str, dict[str, Callable]] = {
     "the rounding shift rounds half down": {"shift_round": half_down},
     "the rounding shift rounds twice, half of the bits each time": {"shift_round": twice_rounded},
     "the rounding shift rounds twice, the last bit by itself": {"shift_round": rounded_once_more},
+    "the rounding shift rounds twice, the first bit by itself": {"shift_round": rounded_once_before},
     "the rounding shift rounds up": {"shift_round": upward},
     "the rounding shift works in float32": {"shift_round": rounded_in_float32},
     "the half of the rounding shift overflows int32": {"shift_round": half_added_in_int32},
@@ -152,6 +163,7 @@ REPLACED: dict[str, dict[str, Callable]] = {
     "the root isn't corrected: one too small at squares": {"isqrt": root_short},
     "the root is rounded to nearest": {"isqrt": root_to_nearest},
     "the root is rounded up": {"isqrt": root_above},
+    "the root has 15 bits: it ends at 32767": {"isqrt": root_of_15_bits},
     "the root is taken in float32": {"isqrt": root_in_float32},
     "the bit length is that of positive integers alone": {"bit_length": lambda x: bit_length(np.maximum(x, 0))},
     "the bit length is one too large": {"bit_length": lambda x: bit_length(x) + 1},
@@ -241,6 +253,7 @@ RULES: dict[str, WrongOperation] = {
     "a value above the high end isn't clamped": instead("clip", lambda x, low, high: np.maximum(x, low)),
     "a maximum with a constant is left out": instead("maximum", lambda x, low: x),
     "a minimum with a constant is left out": instead("minimum", lambda x, high: x),
+    "the low bits are kept where a minimum is meant, as of a shift's count": instead("minimum", np.bitwise_and),
     "a term that is shifted to the right is left out": instead("right_shift", lambda x, s: np.zeros_like(x)),
     "a shift to the right is left out": instead("right_shift", lambda x, s: x),
     "magnitudes are taken as they are, with their sign": instead("absolute", lambda x: x),

@@ -8,6 +8,7 @@ import numpy as np
 from mamba_integer.spec.contract import Op
 
 from ..engine.relations import RELATIONS
+from .arithmetic import golden
 
 Arrays = tuple[np.ndarray, ...]
 ZERO, FIRST, EARLY = "zero", "first", "early"
@@ -30,9 +31,13 @@ def wrong_sequences(op: Op, arrays: Sequence[np.ndarray]) -> Iterator[tuple[str,
         return
     if {"x", "b", "c", "h", "skip"} <= set(names) and op.outputs[0].name == "y":
         yield "y is taken from the state before the step", lambda parameters: from_old_state(op, arrays, parameters)
+    if all(tensor.shape.startswith("B ") for tensor in (*op.outputs, op.inputs[names.index(state)])):
+        yield f"the sequences of a batch share one {state}", partial(sharing_state, op, arrays, state=state)
     axes = [tensor.shape.split().index("L") if "L" in tensor.shape.split() else None for tensor in op.inputs]
     length = next((a.shape[axis] for a, axis in zip(arrays, axes, strict=True) if axis is not None), 0)
     forward = RELATIONS["chunks"].needs(op.name) is not None
+    if forward and length > 1:
+        yield "the last step isn't run", partial(without_last, op, arrays, axes=axes)
     for chunk in CHUNKS:
         for says, carried in CARRIED.items() if forward and chunk < length else ():
             whole = f"{state} {says} of {chunk} steps"
@@ -54,7 +59,7 @@ def rows_as_one(op: Op, arrays: Sequence[np.ndarray], parameters: Mapping[str, i
 
 
 def results_of(op: Op, arrays: Sequence[np.ndarray], parameters: Mapping[str, int]) -> Arrays:
-    results = op.golden(*arrays, **parameters)
+    results = golden(op, arrays, parameters)
     return tuple(map(np.asarray, results if isinstance(results, tuple) else (results,)))
 
 
@@ -78,6 +83,33 @@ def in_chunks(op, arrays, parameters, state, axes, chunk, carried) -> Arrays:
     for i, tensor in enumerate(op.outputs):
         names = tensor.shape.split()
         joined.append(np.concatenate([p[i] for p in parts], names.index("L")) if "L" in names else parts[-1][i])
+    return tuple(joined)
+
+
+def without_last(op: Op, arrays: Sequence[np.ndarray], parameters: Mapping[str, int], axes) -> Arrays:
+    """Return the results of all steps but the last, for which zeros are written."""
+    shortened = results_of(op, steps(arrays, axes, slice(0, -1)), parameters)
+    written = []
+    for tensor, result in zip(op.outputs, shortened, strict=True):
+        names = tensor.shape.split()
+        added = [(0, int(name == "L")) for name in names]
+        written.append(np.pad(result, added) if "L" in names else result)
+    return tuple(written)
+
+
+def sharing_state(op: Op, arrays: Sequence[np.ndarray], parameters: Mapping[str, int], state: str) -> Arrays:
+    """Return the results of an op that steps the state of the first sequence of a batch for all of them."""
+    position = [tensor.name for tensor in op.inputs].index(state)
+    returned = [tensor.name for tensor in op.outputs].index(state)
+    batched = [tensor.shape.startswith("B ") for tensor in op.inputs]
+    states, parts = arrays[position].copy(), []
+    for i in range(len(states)):
+        one = [a[i : i + 1] if batch else a for a, batch in zip(arrays, batched, strict=True)]
+        one[position] = states[:1]
+        parts.append(results_of(op, one, parameters))
+        states[:1] = parts[-1][returned]
+    joined = [np.concatenate([part[i] for part in parts]) for i in range(len(op.outputs))]
+    joined[returned] = states
     return tuple(joined)
 
 
@@ -106,4 +138,4 @@ def from_old_state(op: Op, arrays: Sequence[np.ndarray], parameters: Mapping[str
 
 
 def run(op: Op, arrays: Mapping[str, np.ndarray], parameters: Mapping[str, int]) -> Arrays:
-    return op.golden(*(arrays[tensor.name] for tensor in op.inputs), **parameters)
+    return golden(op, [arrays[tensor.name] for tensor in op.inputs], parameters)

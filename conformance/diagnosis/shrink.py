@@ -7,17 +7,22 @@ from dataclasses import replace
 import numpy as np
 
 from mamba_integer.spec import DomainError
-from mamba_integer.spec.contract import Tensor, find_op
+from mamba_integer.spec.contract import PackedTernary, Tensor, find_op
 
 from ..engine.vector import Vector
 
 Fails = Callable[[Vector], bool]
 MOST_TRIED = 400  # calls
+CODE_BITS = 2  # of a ternary digit
+MANY = 256  # integers of a call that are too many to be read
 ELEMENTS = 24  # inputs of so many integers are also tried integer by integer
 
 
-def shrink(vector: Vector, fails: Fails, deadline: float) -> Vector:
-    """Return the smallest call found before the deadline for which ``fails`` is true; it is so for the first."""
+def shrink(vector: Vector, fails: Fails, deadline: float, trail: list[Vector] | None = None) -> Vector:
+    """Return the smallest call found before the deadline for which ``fails`` is true; it is so for the first.
+
+    The failing calls on the way to it are added to ``trail``.
+    """
     tried, progress = 0, True
     while progress:
         progress = False
@@ -28,6 +33,8 @@ def shrink(vector: Vector, fails: Fails, deadline: float) -> Vector:
                 tried += 1
                 if fails(smaller):
                     vector, progress = smaller, True
+                    if trail is not None:
+                        trail.append(smaller)
                     break
     return vector
 
@@ -50,6 +57,18 @@ def attempts(vector: Vector) -> Iterator[Vector]:
         for simpler_value in dict.fromkeys((0, 1, value // 2)):
             if abs(simpler_value) < abs(value):
                 yield replace(vector, parameters=dict(vector.parameters) | {name: simpler_value})
+    if sum(array.size for array in vector.arrays) > MANY:
+        yield from louder(vector)
+
+
+def louder(vector: Vector) -> Iterator[Vector]:
+    """Yield cuts with one input's integers large: few large integers may fail as many small ones do."""
+    for smaller in cuts(vector):
+        for i, array in enumerate(smaller.arrays):
+            if array.dtype.kind == "i" and array.dtype.itemsize < 4:
+                most = np.iinfo(array.dtype).max
+                for magnitude in (most, most // 2 + 1, most // 3, most // 5):
+                    yield with_array(smaller, i, np.sign(array) * array.dtype.type(magnitude))
 
 
 def with_array(vector: Vector, i: int, array: np.ndarray) -> Vector:
@@ -126,5 +145,8 @@ def cut(tensors: tuple[Tensor, ...], arrays: tuple[np.ndarray, ...], name: str, 
                     return None
                 continue
             array = array[(slice(None),) * axis + (taken,)]
+            if isinstance(tensor, PackedTernary) and called.startswith(f"{name}/") and part.stop % per_byte:
+                array = array.copy()
+                array[..., -1] &= (1 << CODE_BITS * (part.stop % per_byte)) - 1  # the codes beyond the end are 0
         found.append(np.ascontiguousarray(array).reshape(array.shape))
     return tuple(found)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from types import CodeType, FunctionType, ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from mamba_integer.spec import integers
@@ -90,27 +90,34 @@ def used(op: Op, arrays, parameters) -> dict[str, list[Site]]:
     return {name: list(lines) for name, lines in sites.items()}
 
 
-def constants(op: Op) -> list[tuple[dict[str, Any], str, int]]:
-    """Return the integer constants that an op's golden code reads: the names' module, the name, the value."""
-    found: dict[tuple[int, str], tuple[dict[str, Any], str, int]] = {}
-    visited: set[CodeType] = set()
+def functions(op: Op) -> list[FunctionType]:
+    """Return the functions of the specification that an op's golden code runs, itself first."""
+    every: dict[FunctionType, None] = {}
 
     def visit(function: FunctionType) -> None:
-        if function.__code__ in visited or not function.__module__.startswith("mamba_integer.spec"):
+        if function in every or not function.__module__.startswith("mamba_integer.spec"):
             return
-        visited.add(function.__code__)
+        every[function] = None
         for name in function.__code__.co_names:
             value = function.__globals__.get(name)
             if isinstance(value, FunctionType):
                 visit(value)
             elif isinstance(value, Op):
                 visit(value.golden)  # type: ignore[arg-type]
-            elif type(value) is int:
-                found[id(function.__globals__), name] = (function.__globals__, name, value)
             elif isinstance(value, ModuleType):
                 for attribute in function.__code__.co_names:
                     if isinstance(inner := getattr(value, attribute, None), FunctionType):
                         visit(inner)
 
     visit(op.golden)  # type: ignore[arg-type]
-    return list(found.values())
+    return list(every)
+
+
+def constants(op: Op) -> list[tuple[dict[str, Any], str, int]]:
+    """Return the integer constants that an op's golden code reads: the names' module, the name, the value."""
+    read: dict[tuple[int, str], tuple[dict[str, Any], str, int]] = {}
+    for function in functions(op):
+        for name in function.__code__.co_names:
+            if type(value := function.__globals__.get(name)) is int:
+                read[id(function.__globals__), name] = (function.__globals__, name, value)
+    return list(read.values())

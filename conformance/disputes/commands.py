@@ -1,6 +1,8 @@
 """The commands that settle disputes: dispute and referee."""
 
 import json
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -17,9 +19,11 @@ from mamba_integer.backends.app.terminal import (
     find_backend,
     progress_bar,
 )
-from mamba_integer.backends.transcripts.folder import read_transcript
-from mamba_integer.backends.transcripts.opening import read_opening
+from mamba_integer.backends.transcripts.folder import Transcript, read_transcript
+from mamba_integer.backends.transcripts.opening import Opening, read_opening
 from mamba_integer.backends.transcripts.run import Replay
+
+from .verdict import Verdict
 
 
 def dispute_command(
@@ -46,7 +50,7 @@ def dispute_command(
         replay = lambda: Replay(held[0].header, find_backend(backend_name(backend), "cpu"), origin.build)  # noqa: E731
         progress = lambda done, all: bar.update(task, completed=done, total=all)  # noqa: E731
         verdict = settle(list(zip(names, held, strict=True)), replay, progress)
-    show(verdict, as_json)
+    show(replace(verdict, roots=roots_of(zip(names, held, strict=True))), as_json)
 
 
 def referee_command(
@@ -60,8 +64,8 @@ def referee_command(
     """
     from .referee import referee
 
-    names = different(a, b)
-    show(referee(list(zip(names, map(read_opening, (a, b)), strict=True))), as_json)
+    sides = list(zip(different(a, b), map(read_opening, (a, b)), strict=True))
+    show(replace(referee(sides), roots=roots_of(sides)), as_json)
 
 
 def different(a: Path, b: Path) -> tuple[str, str]:
@@ -70,13 +74,17 @@ def different(a: Path, b: Path) -> tuple[str, str]:
     return str(a), str(b)
 
 
-def show(verdict, as_json: bool) -> None:
+def roots_of(sides: Iterable[tuple[str, Transcript | Opening]]) -> dict[str, str]:
+    return {name: one.root.hex() for name, one in sides}
+
+
+def show(verdict: Verdict, as_json: bool) -> None:
     from ..render import failure_card
 
     if as_json:
         print(json.dumps(verdict.to_dict()))
     elif not verdict.liars:
-        print(f"equal: {verdict.says}")
+        print(f"equal: {verdict.says}", *root_lines(verdict), sep="\n")
     else:
         console = console_for()
         for failure in verdict.failures:
@@ -86,6 +94,8 @@ def show(verdict, as_json: bool) -> None:
         rounds = f", found in {verdict.rounds} rounds" if verdict.rounds else ""
         console.print(f"first difference: {verdict.where}{rounds}")
         console.print(verdict.says)
+        for line in root_lines(verdict):
+            console.print(line)
         who = " and ".join(verdict.liars)
         if not verdict.failures and verdict.leaf:
             console.print(
@@ -93,6 +103,11 @@ def show(verdict, as_json: bool) -> None:
             )
         console.print(f"liar: {who}" if len(verdict.liars) == 1 else f"liars: {who}", style="bold red")
     raise typer.Exit(MISMATCH if verdict.liars else EQUAL)
+
+
+def root_lines(verdict: Verdict) -> list[str]:
+    """Return lines that a reader compares with the roots that were published: a side may hand in another run."""
+    return [f"root of {name}: {root}" for name, root in verdict.roots.items()]
 
 
 def attach(app: typer.Typer) -> None:

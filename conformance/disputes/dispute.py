@@ -67,7 +67,7 @@ def settle(
 
 
 def wrong_lengths(sides: Sequence[tuple[str, Transcript]]) -> Verdict | None:
-    """Return a verdict against those whose run hasn't as many calls as the request asks for."""
+    """Return a verdict against those whose run isn't as long as the request asks for."""
     wrong = {}
     for name, transcript in sides:
         try:
@@ -167,7 +167,8 @@ def settle_results(
 ) -> Verdict:
     """All leaves are equal: run the stretch again in which the stated results differ."""
     (_, a), (_, b) = sides
-    silent = replay.computation.calls - len(a.result)
+    request = a.header.request
+    silent = request.calls - request.result_length
     number = next((i for i, (x, y) in enumerate(zip(a.result, b.result, strict=False)) if x != y), len(a.result))
     call = min(silent + number, replay.computation.calls - 1)
     start, state = agreed_state([a, b], replay, call)
@@ -177,7 +178,7 @@ def settle_results(
         progress(done + 1 - start, len(calls))
         given.append(replay.computation.outcome(done, after))
     right = [one for one in given if one is not None]
-    liars = tuple(name for name, t in sides if outcomes(replay.computation, t, calls)[: len(right)] != right)
+    liars = tuple(name for name, t in sides if outcomes(t, calls)[: len(right)] != right)
     return Verdict(liars, f"call {call}, the result", f"every leaf is equal; the run gives {given[-1]}")
 
 

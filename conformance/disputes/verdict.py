@@ -1,7 +1,7 @@
 """Verdicts: who committed to what the specification doesn't give, and the failure that shows it."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import prod
 from time import monotonic
 from typing import Any
@@ -27,6 +27,7 @@ class Verdict:
 
     ``liars`` are the names of the sides that are wrong: none where the transcripts are equal, both where neither is
     what the specification gives. ``where`` is the first leaf on which they differ, ``says`` what is wrong with it.
+    ``roots`` has each side's root, which must be the one that it published.
     """
 
     liars: tuple[str, ...]
@@ -36,6 +37,7 @@ class Verdict:
     failures: tuple[Failure, ...] = ()
     mistakes: tuple[str, ...] = ()
     leaf: str = ""  # which the command open takes
+    roots: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -46,6 +48,7 @@ class Verdict:
             "rounds": self.rounds,
             "failures": [failure.to_dict() for failure in self.failures],
             "mistakes": list(self.mistakes),
+            "roots": dict(self.roots),
         }
 
 
@@ -74,8 +77,8 @@ def failure_of(side: str, opening: Opening) -> Failure | None:
 
 def failures_of(sides: Sequence[tuple[str, Opening]]) -> dict[str, tuple[Failure, Opening]]:
     """Return the failures of openings, by the names of their sides."""
-    found = {name: (failure_of(name, opening), opening) for name, opening in sides}
-    return {name: (failure, opening) for name, (failure, opening) in found.items() if failure}
+    failures = {name: (failure_of(name, opening), opening) for name, opening in sides}
+    return {name: (failure, opening) for name, (failure, opening) in failures.items() if failure}
 
 
 def mistakes_of(failures: Iterable[tuple[Failure, Opening]]) -> tuple[str, ...]:

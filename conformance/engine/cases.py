@@ -126,6 +126,11 @@ def large_cases(op: str, seed: int) -> Iterator[Case]:
         yield replace(case, patterns=("uniform",) * len(case.patterns), layouts=())
 
 
+def twin(case: Case) -> Case:
+    """Return a case of the same sizes and parameters: large results may share memory that small ones don't."""
+    return replace(case, seed=case.seed + 1)
+
+
 def draw_sharing(op: str, shared: Collection[str], sets: int, seed: int, random: Random) -> Case:
     """Draw a case that has the ``shared`` parameters of one of a few sets, where its domain allows it.
 

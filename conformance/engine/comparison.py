@@ -49,6 +49,7 @@ class Failure(Exception):
     history: tuple[str, ...] = ()  # of all that ran before it
     variant: str = ""  # of the backend
     purpose: str = ""  # of a listed case
+    process_ended: bool = False  # by the case: it can't be called again here
 
     def __reduce__(self):
         return Failure, tuple(getattr(self, field.name) for field in fields(self))

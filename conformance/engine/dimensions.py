@@ -10,7 +10,8 @@ ROWS = "..."  # the number of rows that leading dimensions make
 ODD = (2, 3, 5, 4, 7)
 TILES = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
 FAR = (4097, 16385, 65537)
-BETWEEN = (48, 96, 192, 320, 640)  # multiples of a tile that are no power of two
+# Multiples of a tile that are no power of two, and of a vector of 4 or 8 alone, after many whole tiles.
+BETWEEN = (48, 96, 192, 320, 640, 1028, 1032)
 
 
 def units(shape: str) -> Iterator[str]:

@@ -99,15 +99,20 @@ def row_cases(op: str, memory: int, backend: Backend | None = None) -> Iterator[
         largest = max(array.size for array in repeated)
         needed = measured(backend, few) if backend and on_cuda(backend) else 0
         times = memory // int(WORKSPACE * (needed or sum(array.nbytes for array in repeated)))
-        times = min(times, -(-ELEMENTS // largest))
-        while times > 1 and not times_allowed(few, rows, times):
-            times //= 2
+        times = most_times(few, min(times, -(-ELEMENTS // largest)))
         yield replace(few, elements=min(ELEMENTS, times * largest))
 
 
-def times_allowed(few: FarCase, rows: str, times: int) -> bool:
+def most_times(few: FarCase, times: int) -> int:
+    """Halve the number of times that a call's rows are to be repeated until the op's domain allows it."""
+    while times > 1 and not times_allowed(few, times):
+        times //= 2
+    return times
+
+
+def times_allowed(few: FarCase, times: int) -> bool:
     """Return whether an op's intermediates fit their types where the rows of a call are repeated so often."""
-    contract = find_op(few.op)
+    contract, rows = find_op(few.op), few.far
     at = contract.check(few.arrays, few.parameters)
     if rows == ROWS:
         at.leading = (times * FEW_ROWS,)
@@ -120,7 +125,7 @@ def measured(backend: Backend, few: FarCase) -> int:
     """Return how many bytes of a GPU a call takes at its peak for each time that the rows are repeated."""
     import torch
 
-    times = 1 + TRIAL // max(array.size for _, array in arrays_of(few))
+    times = most_times(few, 1 + TRIAL // max(array.size for _, array in arrays_of(few)))
     with crashes_as_failures(backend, few):
         arrays = repeated_inputs(backend, few, 1)
         backend.call(few.op, arrays, few.parameters)  # what a first call loads isn't counted
@@ -186,7 +191,7 @@ def check_rows(backend: Backend, far: FarCase) -> int:
 
     contract, rows = find_op(far.op), row_dimension(far.op)
     pairs, compared = arrays_of(far), 0
-    count = far.elements // max(array.size for tensor, array in pairs if has_rows(tensor, rows)) + 1
+    count = -(-far.elements // max(array.size for tensor, array in pairs if has_rows(tensor, rows)))
     with crashes_as_failures(backend, far):
         results = backend.call(far.op, repeated_inputs(backend, far, count), far.parameters)
         for (tensor, want), result in zip(pairs[len(contract.inputs) :], results, strict=True):

@@ -7,7 +7,7 @@ decide alone at the far place of an axis, and leading dimensions of every kind; 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import islice, product
+from itertools import islice, permutations, product
 from random import Random
 from zlib import crc32
 
@@ -29,6 +29,9 @@ SINGLE = (1, 3, 5, 4, 7)  # an axis of one element has a stride that says nothin
 TWO: dict[tuple[int, ...], tuple[int, ...]] = {ODD: (2, 3), EVEN: (4,), SINGLE: (1, 3)}
 CORNERS = (33, 65, 129, 257)
 FEW = (2, 3, 1)  # of the sizes beside one that is taken
+WHOLE, LONG = 64, 192
+LONG_LOOP = 144  # of a size that the golden code loops over
+THIN = (2, 1, 2, 1, 1)  # the sizes beside it
 HUGE = 1 << 14  # from this size on the others are 1
 LEADING = ((1,), (2, 2, 3), (2, 1, 3), (2, 0, 3), (0,), (2, 1, 1, 2), ())
 ENLIVENING = 60  # other cases, where a case is dead
@@ -80,7 +83,7 @@ def thin(listed: Listed) -> bool:
 @cache
 def plans(op: str, line: int) -> tuple[Listed, ...]:
     """Return all that the suite lists for an op, of any cost."""
-    sizes = (*size_plans(op, line), *corner_plans(op, line), *far_plans(op, line))
+    sizes = (*whole_plans(op, line), *size_plans(op, line), *corner_plans(op, line), *far_plans(op, line))
     return (*layout_plans(op), *leading_plans(op), *sizes, *pair_plans(op))
 
 
@@ -227,6 +230,25 @@ def corner_plans(op: str, line: int) -> Iterator[Listed]:
                 yield Listed("sizes", (f"sizes {exponent}={high}, {dimension}={size}",), work, make)
 
 
+def whole_plans(op: str, line: int) -> Iterator[Listed]:
+    """Yield two sizes that are whole tiles at once: a path for the tiles of one may go wrong at an end of the other.
+
+    Of a size that the golden code loops over, and one that it doesn't, the first is the long one.
+    """
+    tiled = [name for name in dimensions(op) if name not in exponents(op)]
+    for short, long in permutations(tiled, 2):
+        looped = loops(op).get(long, 0)
+        size = LONG_LOOP if looped else LONG
+        chosen = {short: WHOLE, long: size}
+        if loops(op).get(short, 0) > looped or any(chosen[name] > allowed(op, name)[1] for name in chosen):
+            continue
+        least = {name: allowed(op, name)[0] for name in exponents(op)}
+        sizes = (small(op, THIN) if looped else beside(op, long, size)) | least | chosen
+        work = cost(op, sizes, line)
+        point = (f"sizes {short}={WHOLE}, {long}={size}",)
+        yield Listed("sizes", point, work, with_sizes(op, f"{short} {long}", sizes, WORK // max(1, work)))
+
+
 def chunk_exponents(op: str) -> frozenset[str]:
     """Return the exponents of an op's sizes; a gradient has those of the op that it belongs to as parameters."""
     forward = find_op(op).backward_of
@@ -241,7 +263,7 @@ def alternating(sizes: list[int]) -> list[int]:
 def with_sizes(op: str, dimension: str, sizes: Mapping[str, int], most: int) -> Callable[[], Case | None]:
     def make() -> Case | None:
         leading = (sizes[ROWS],) if ROWS in sizes else ()
-        seed = number(op, dimension, sizes[dimension])
+        seed = number(op, dimension, sizes.get(dimension, 0))
         case = reseeded(sized(base(op, ODD), sizes, leading, seed))
         if most and 0 not in sizes.values():
             case = enlivened(improved(case, kinds="alive", most=min(TRIED, most)), min(ENLIVENING, most))
@@ -253,10 +275,11 @@ def with_sizes(op: str, dimension: str, sizes: Mapping[str, int], most: int) -> 
 
 
 def with_twos(case: Case, dimension: str, most: int) -> Case:
-    """Return a case with 2 for each size of 1 but that of a dimension, if it is alive: of one, little can differ."""
+    """Return a case with 2 for each size of 1 but those of some dimensions, if it is alive: of one, little differs."""
     twos = {name: 2 if size == 1 and allowed(case.op, name)[1] > 1 else size for name, size in case.sizes.items()}
-    leading = tuple(2 if size == 1 and dimension != ROWS else size for size in case.leading)
-    other = sized(case, twos | {dimension: case.sizes[dimension]} if dimension in twos else twos, leading)
+    leading = tuple(2 if size == 1 and ROWS not in dimension.split() else size for size in case.leading)
+    kept = {name: case.sizes[name] for name in dimension.split() if name in twos}
+    other = sized(case, twos | kept, leading)
     other = enlivened(other, min(ENLIVENING, most))
     return other if is_alive(other) else case
 
@@ -274,7 +297,7 @@ def far_plans(op: str, line: int) -> Iterator[Listed]:
                 yield Listed("far", point, work, at_the_far_place(op, dimension, chosen, most))
 
 
-FAR = (33, 320, 1025, 4097, 16385)
+FAR = (33, 127, 320, 1025, 1028, 4097, 16385)
 
 
 def at_the_far_place(op: str, dimension: str, sizes: Mapping[str, int], most: int) -> Callable[[], Case | None]:

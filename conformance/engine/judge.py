@@ -14,7 +14,7 @@ from ..presets import INTERPRETED, PRESETS, Preset
 from ..report import Result
 from . import replay
 from .calls import Caller
-from .cases import Case, draw_case, draw_sharing, extreme_cases, large_cases
+from .cases import Case, draw_case, draw_sharing, extreme_cases, large_cases, twin
 from .comparison import AnyCase, Failure
 from .drawing import check_drawn, check_listed
 from .exhaustive import exhaustive_cases, on_cuda
@@ -220,6 +220,8 @@ def _conform(judge: Judge, op: str, preset: str, run_seed: int, exhaustive: bool
     for large in part(large_cases(op, run_seed)):
         for _ in range(1 if backend.device == "cpu" else LARGE_RUNS):
             judge.check_list("large", large)
+        if not numbers.thin:
+            judge.check_list("large", twin(large))
     again = preset == "full" and backend.device != "cpu"
     for run in range(LARGE_RUNS if again else 1):
         for listed, case in generated():

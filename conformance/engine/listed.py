@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from ..presets import PRESETS
-from .cases import extreme_cases, large_cases
+from .cases import extreme_cases, large_cases, twin
 from .comparison import AnyCase
 from .generated import listed_cases
 
@@ -14,4 +14,5 @@ def listed(op: str, preset: str = "minimal") -> Iterator[AnyCase]:
     for _, case in listed_cases(op, PRESETS[preset]):
         if case is not None:
             yield case
-    yield from large_cases(op, 0)
+    for case in large_cases(op, 0):
+        yield from (case, twin(case))

@@ -1,6 +1,7 @@
 """The patterns that test data follow: uniform draws rarely meet a tie, a saturation edge or a full accumulator."""
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 
@@ -72,6 +73,8 @@ def last_along(axis):
     return pattern
 
 
+KEPT = 1 << 11  # arrays of random words, and the words of an array that is kept
+
 PATTERNS: dict[str, Callable] = {
     pattern.__name__: pattern for pattern in (uniform, extremes, ties, walking, runs, small, highest, lowest, scaled)
 }
@@ -82,8 +85,17 @@ PATTERNS |= {name: last_along(axis) for axis, name in LAST.items()}
 
 def draw(pattern: str, seed: int, stream: int, shape: tuple[int, ...], low: int, high: int) -> np.ndarray:
     """Return an int64 array of ``shape`` with values in [low, high], a pure function of the arguments."""
-    words = random_words(seed, stream, int(np.prod(shape, dtype=np.int64)))
+    count = int(np.prod(shape, dtype=np.int64))
+    words = (kept_words if count <= KEPT else random_words)(seed, stream, count)
     return PATTERNS[pattern](words.reshape(shape), low, high)
+
+
+@lru_cache(KEPT)
+def kept_words(seed: int, stream: int, count: int) -> np.ndarray:
+    """Return random words that nobody may write to: a search for a case draws them again and again."""
+    words = random_words(seed, stream, count)
+    words.setflags(write=False)
+    return words
 
 
 def _bits(low, high):

@@ -66,7 +66,7 @@ def ended(backend: Backend, op: str, cases: Sequence[str], code: int | None, tim
         failure = Failure(backend, case, "timeout", f"no result within {timeout:g} s: the process was ended")
     else:
         failure = Failure(backend, case, "crash", f"the process died ({meaning(code)})")
-    failure.history = tuple(cases[:-1])
+    failure.history, failure.process_ended = tuple(cases[:-1]), True
     return failure
 
 
@@ -89,11 +89,12 @@ def processes(jobs: int, sharing: int = 0) -> Iterator[ProcessPoolExecutor]:
     threads = max(1, cores() // (sharing or jobs))
     racing = max(2, threads)  # with one thread no kernel could race
     numbers = {"NUMBA_NUM_THREADS": racing, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
+    idle = {"OMP_WAIT_POLICY": "PASSIVE"}  # a thread that spins between small kernels takes a processor from others
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _serve)
     try:
         # Workers start one a call, and as deaf to Ctrl-C as we are; each hears again when it knows what to do then.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        with variables(numbers):
+        with variables(numbers | idle):
             for _ in range(jobs):
                 pool.submit(int)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

@@ -5,6 +5,7 @@ in milliseconds, and kernels that Numba compiles must be compiled again with no 
 """
 
 import ast
+import functools
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -91,12 +92,13 @@ def replace(parent: Any, name: str, index: int | None, new: Any) -> Any:
 def mutants(module: str, source: str) -> Iterator[Mutant]:
     """Yield every mutant of a module, in the order of its lines; two that read the same are one."""
     tree, known = ast.parse(source), set()
+    written = functools.cache(headline)  # of statements as they are: one has many mutants
     for function, statement, place in places(tree):
         node = place_of(*place)
         for new in variants(node):
             ast.copy_location(new, node)
             ast.fix_missing_locations(new)
-            before = headline(statement)
+            before = written(statement)
             right = replace(*place, new)
             after = headline(new if statement is node else statement)
             replace(*place, right)

@@ -152,6 +152,6 @@ PLANS = {
         leading=ROWS,
         extremes=requant_extremes,
         edges=requant_edges,
-        large=(*LARGE, *({"...": 1, "K": 5, "N": size} for size in HELD_ROWS)),
+        large=(*LARGE, *({"...": 2, "K": 5, "N": size} for size in HELD_ROWS)),
     ),
 }

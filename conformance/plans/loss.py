@@ -71,6 +71,9 @@ def softmax_edges() -> Iterator[Extreme]:
     yield Extreme([(logits_of_sums(sums, 33),)], {"f": 0, "q": 3}, "probabilities at ties, and beside them")
     purpose = "sums of weights that a float32, an int32 or a uint32 doesn't hold"
     yield Extreme([(logits_of_sums(ODD_SUMS, 300),), (ALL_EQUAL,)], {"f": 0, "q": 30}, purpose)
+    rising = np.arange(700, dtype=np.int16)
+    purpose = "a maximum that grows along the row: sums of parts can't be rescaled exactly"
+    yield Extreme([(np.stack([rising, rising[::-1]]),)], {"f": 8, "q": 30}, purpose)
 
 
 def cross_entropy_edges() -> Iterator[Extreme]:

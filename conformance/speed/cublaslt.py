@@ -1,6 +1,7 @@
 """The int8 product of cuBLASLt, through ctypes: the fastest of the algorithms that its heuristic offers."""
 
 import ctypes
+import math
 from collections.abc import Callable
 from ctypes import POINTER, Structure, byref, c_float, c_int, c_int32, c_int64, c_size_t, c_uint64, c_void_p, sizeof
 from typing import Any
@@ -91,7 +92,14 @@ def int8_product(rows: int, k: int, n: int, device: str) -> Callable[[], object]
 
         return call
 
-    calls = [call_of(offer) for offer in offers[: count.value] if not offer.state]
-    if not calls:
-        raise RuntimeError(f"no algorithm for {rows} x {k} x {n}")
-    return min(calls, key=lambda call: do_bench(call, warmup=5, rep=10, return_mode="median"))
+    def milliseconds(call: Callable[[], object]) -> float:
+        try:
+            return do_bench(call, warmup=5, rep=10, return_mode="median")
+        except RuntimeError:  # what the heuristic offers may be refused all the same
+            return math.inf
+
+    times = {call: milliseconds(call) for call in map(call_of, offers[: count.value])}
+    best = min(times, key=times.__getitem__, default=None)
+    if best is None or times[best] == math.inf:
+        raise RuntimeError(f"no algorithm of {count.value} offered for {rows} x {k} x {n} runs")
+    return best

@@ -22,6 +22,9 @@ if config.DISABLE_JIT:  # type: ignore[attr-defined]
 ENVIRONMENT = "MAMBA_INTEGER_PARALLEL_FROM"
 # Elements of the largest array below which waking the other threads, and waiting for the last of them, saves no time.
 WORTH_SPREADING = int(os.environ.get(ENVIRONMENT) or 1 << 16)
+# A variable that OpenMP reads once. Its threads would else spin between two kernels, which take microseconds, and on a
+# busy machine keep the processor from the thread that they wait for: a training step then takes ten times as long.
+WAITING, ASLEEP = "OMP_WAIT_POLICY", "PASSIVE"
 # How often each version of each kernel ran. The suite must run both of all: a race hides in only one.
 RUNS: Counter[tuple[str, str]] = Counter()
 VERSIONS = "serial", "parallel"
@@ -48,7 +51,7 @@ class Threads:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._used = self._lost = False
+        self._used = self._lost = self._started = False
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._after_fork)
 
@@ -62,7 +65,18 @@ class Threads:
     def run(self, kernel: Callable, arguments: tuple[Any, ...]) -> Any:
         self._used = True  # before the lock: a child forked in between must not wait for it
         with self._lock:
+            return kernel(*arguments) if self._started else self._start(kernel, arguments)
+
+    def _start(self, kernel: Callable, arguments: tuple[Any, ...]) -> Any:
+        """Run the first kernel, at which OpenMP reads how its threads wait: asleep, where the user hasn't chosen."""
+        chosen = WAITING in os.environ
+        os.environ.setdefault(WAITING, ASLEEP)
+        try:
             return kernel(*arguments)
+        finally:
+            self._started = True
+            if not chosen:
+                os.environ.pop(WAITING, None)
 
 
 THREADS = Threads()

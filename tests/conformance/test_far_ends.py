@@ -66,8 +66,30 @@ def test_the_domain_decides_how_many_rows_there_are():
     """The gradient of a convolution's weights is a sum over rows, which must fit an int64."""
     (case,) = row_cases("causal_conv1d_backward", 1 << 60)
     assert 0 < case.elements < far_ends.ELEMENTS
-    assert far_ends.times_allowed(case, "B", case.elements // max(a.size for a in case.arrays))
-    assert not far_ends.times_allowed(case, "B", 4 * case.elements)
+    assert far_ends.times_allowed(case, case.elements // max(a.size for a in case.arrays))
+    assert not far_ends.times_allowed(case, 4 * case.elements)
+
+
+def test_neither_the_trial_nor_the_far_call_leaves_the_domain(monkeypatch):
+    """The trial of 2**24 elements measures a call's memory; the far call repeats the rows as often as was allowed."""
+    calls = []
+
+    class Counting(Late):
+        def causal_conv1d_backward(self, dy, *arrays, s):
+            calls.append(len(dy))
+            return load("torch").call("causal_conv1d_backward", [dy, *arrays], {"s": s})
+
+    for name in ("reset_peak_memory_stats", "memory_allocated", "max_memory_allocated"):
+        monkeypatch.setattr(torch.cuda, name, lambda device: 0)
+    backend = Backend("counting", Counting())
+    (case,) = row_cases("causal_conv1d_backward", 1 << 60)
+    few = replace(case, elements=far_ends.ELEMENTS)
+    assert far_ends.measured(backend, few) == 0
+    far_ends.check_rows(backend, case)
+    assert len(calls) == 3 and calls[0] == far_ends.FEW_ROWS < calls[1]
+    times = case.elements // max(array.size for _, array in far_ends.arrays_of(few))
+    assert calls[2] == far_ends.FEW_ROWS * times
+    assert all(far_ends.times_allowed(few, -(-rows // far_ends.FEW_ROWS)) for rows in calls)
 
 
 def test_where_memory_ends_half_the_rows_are_tried_and_said(monkeypatch):

@@ -93,7 +93,8 @@ def test_an_unexplained_survivor_and_a_stale_explanation_fail(tmp_path: Path):
     killed = [verdict for verdict in verdicts if verdict["status"] == "killed"]
     assert len(survivors) == 1 and len(killed) > 5
     listed.write_text(json.dumps([*survivors, killed[0]]))
-    done = judge(*match, "--survivors", str(listed))
+    report.write_text(json.dumps([*survivors, killed[0] | {"status": "survived"}]))
+    done = judge(*match, "--survivors", str(listed), "--again", str(report))
     assert done.returncode == 1 and done.stdout.count("though explained") == 1
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shutil
 from dataclasses import replace
 
@@ -19,7 +20,7 @@ from mamba_integer.backends.transcripts.folder import ENTRIES, read_transcript
 from mamba_integer.backends.transcripts.header import Header, parse_header
 from mamba_integer.backends.transcripts.leaf import Place
 from mamba_integer.backends.transcripts.opening import parse_opening, read_opening, save_opening
-from mamba_integer.backends.transcripts.request import Score, parse_request
+from mamba_integer.backends.transcripts.request import Score, Train, parse_request
 from mamba_integer.backends.transcripts.run import Replay
 
 FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
@@ -68,6 +69,7 @@ def rewrite(folder, entries):
         ({"result": [1]}, errors.AlteredError, "root"),
         ({"result": list(range(100))}, errors.CountError, "result"),
         ({"result": [-1]}, errors.RequestError, "result"),
+        ({"result": [1 << 16]}, errors.RequestError, "result"),
         ({"root": "0" * 64}, errors.AlteredError, "root"),
         ({"root": "0" * 63}, errors.RequestError, "root"),
         ({"model_sha256": "1" * 64}, errors.AlteredError, "root"),
@@ -148,6 +150,7 @@ def test_files_that_are_no_transcript(tmp_path):
         ("prompt", "text", errors.RequestError),
         ("size", 0, errors.CountError),
         ("size", 1 << 60, errors.CountError),
+        ("size", 1 << 13, errors.CountError),
         ("options", {}, errors.RequestError),
         ("kind", "generative", errors.RequestError),
     ],
@@ -167,9 +170,24 @@ def test_options_that_no_run_has(name, value, small):
         parse_request(fields | {"options": fields["options"] | {name: value}})
 
 
-def test_requests_come_back(small, micro):
-    from mamba_integer.backends.transcripts.request import Train
+def test_a_training_step_of_too_many_tokens(micro):
+    options = replace(micro.options, batch=1 << 11, length=1 << 10)
+    with pytest.raises(errors.CountError, match=r"batch \* length: found 2097152, allowed 1 to 1048576"):
+        Train(micro.config, options, "0" * 64, "1" * 64)
 
+
+def test_a_pipe_in_place_of_a_file_is_refused_at_once(copy, tmp_path):
+    for name in ("leaves.bin", "transcript.json"):
+        (copy / name).unlink()
+        os.mkfifo(copy / name)
+        with pytest.raises(TranscriptError, match=rf"{name}: can't be read: found a folder, a pipe or a device"):
+            read_transcript(copy)
+    os.mkfifo(tmp_path / "opening.safetensors")
+    with pytest.raises(TranscriptError, match="a pipe or a device"):
+        read_opening(tmp_path / "opening.safetensors")
+
+
+def test_requests_come_back(small, micro):
     for request in (small.request, Score((1, 2, 3), 2), Train(micro.config, micro.options, "0" * 64, "1" * 64)):
         assert parse_request(json.loads(json.dumps(request.to_dict()))) == request
         header = replace(small.header, request=request)

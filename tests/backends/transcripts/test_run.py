@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from mamba_integer.backends import load
+from mamba_integer.backends.transcripts import folder
 from mamba_integer.backends.transcripts.computation import computation_for
+from mamba_integer.backends.transcripts.errors import CountError
 from mamba_integer.backends.transcripts.folder import check_length, read_transcript
 from mamba_integer.backends.transcripts.header import Header
 from mamba_integer.backends.transcripts.leaf import PIECE, tensor_digest
@@ -60,6 +62,18 @@ def test_every_stretch_runs_again_from_its_state(small):
     replay = Replay(small.header, load("torch"), small.build)
     assert [len(calls) for calls in small.header.stretches] == [4, 4, 3]
     assert not any(replay.check(small.transcript, calls) for calls in reversed(small.header.stretches))
+
+
+def test_a_run_of_too_many_leaves_is_refused_after_its_first_call(small, tmp_path, monkeypatch):
+    leaves = len(small.transcript.entries)
+    monkeypatch.setattr(folder, "MOST_LEAVES", leaves)
+    commit(tmp_path / "fits", small.header, GOLDEN, small.build)
+    monkeypatch.setattr(folder, "MOST_LEAVES", leaves // 2)
+    calls = []
+    with pytest.raises(CountError, match="run fewer calls, or commit to one leaf per layer"):
+        commit(tmp_path / "large", small.header, GOLDEN, small.build, calls.append)
+    assert calls == []
+    assert not (tmp_path / "large" / "transcript.json").exists()
 
 
 def test_a_scored_text(small, tmp_path):

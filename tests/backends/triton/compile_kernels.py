@@ -1,9 +1,9 @@
 """Compile the kernels that ops launch to a target's machine code, on a machine without a GPU; prints JSON.
 
-Run as ``TRITON_INTERPRET=0 python compile_kernels.py TARGET OP...``, with ``hashes`` as the op of transcripts,
+Run as ``TRITON_INTERPRET=0 python compile_kernels.py TARGETS OP...``, with ``hashes`` as the op of transcripts,
 ``steps`` as that of decoding and ``fused`` as that of what training fuses.
 Triton's driver is replaced by one that only names its target, and each launch stops after compilation. A kernel is
-compiled once for each choice of its tile.
+compiled once for each choice of its tile: of several targets, separated by commas, for the first that launches it so.
 """
 
 import json
@@ -41,6 +41,7 @@ ROWS, KINDS = (1, 40), ("PROJECTS", "AFTER")  # of a step: for few rows and for 
 # Sizes whose rows can be copied in pieces, as the kernels in Gluon need.
 ALIGNED = {
     "ternary_linear": {"...": (200,), "K": 64, "N": 40},
+    "ternary_linear_requant": {"...": (200,), "K": 4096, "N": 40},
     "ternary_linear_backward": {"...": (200,), "K": 40, "N": 64},
     "ternary_linear_backward_weight": {"...": (200,), "K": 40, "N": 64, "bits": 16},
     "selective_scan": {"B": 2, "L": 40, "D": 16, "N": 16},
@@ -62,9 +63,11 @@ class NoDevice:
         return 0
 
 
-def compile_all(target: str, ops: list[str]) -> dict[str, dict[str, dict]]:
-    """Return, by op and kernel, the seconds of its longest compilation and the most shared memory that it takes."""
-    compiled: dict[tuple, dict] = {}
+def compile_all(target: str, ops: list[str], compiled: dict[tuple, dict]) -> dict[str, dict[str, dict]]:
+    """Return, by op and kernel, the seconds of its longest compilation and the most shared memory that it takes.
+
+    A launch that is among those ``compiled`` isn't compiled again.
+    """
     launched: dict[str, dict[str, dict]] = {op: {} for op in ops}
     run = JITFunction.run
 
@@ -137,5 +140,6 @@ def run_fused(ops) -> None:
 if __name__ == "__main__":
     with trusted_values():
         constants = {op: sorted(compiled_for(op)) for op in sys.argv[2:] if op in OPS}
-        kernels = compile_all(sys.argv[1], sys.argv[2:])
+        compiled: dict[tuple, dict] = {}
+        kernels = {target: compile_all(target, sys.argv[2:], compiled) for target in sys.argv[1].split(",")}
         print(json.dumps({"triton": triton.__version__, "kernels": kernels, "constants": constants}))

@@ -1,4 +1,4 @@
-"""What the products on Hopper are given: a scale of another shift, tiles by what there is to do, parts of equal work.
+"""The host's choices for products on Hopper: a scale of another shift, tiles by what there is to do, equal parts.
 
 The kernels themselves run on a GPU alone, where the suite judges them; they are compiled in `test_compilation`.
 """
@@ -7,24 +7,36 @@ import numpy as np
 import pytest
 import torch
 
-from mamba_integer.backends.triton import hopper_product, linear_backward, staged_scan
-from mamba_integer.backends.triton.ternary_product import PLANE, below_30_bits, dealt, scale_of
+from mamba_integer.backends.triton import hopper_product, hopper_requant, linear_backward, staged_scan
+from mamba_integer.backends.triton.planes import PLANE, dealt
+from mamba_integer.backends.triton.ternary_product import scale_of
 from mamba_integer.spec import ops
 from mamba_integer.spec.ops.linear import EXPONENT, ternary_linear_widths
 
 
 @pytest.mark.parametrize("num, shift", [(1, 0), (32767, 0), (181, 15), (181, 16), (32767, 47)])
 def test_another_scale_is_of_the_same_ratio_and_fits(num, shift):
-    factor, higher = scale_of(num, shift)
+    factor, higher, _ = scale_of(ternary_linear_widths, num, shift, K=1)
     assert factor << shift == num << higher and factor < 1 << 31 and higher > EXPONENT.high
 
 
-def test_the_scaled_sums_are_bounded_by_the_contract():
-    assert below_30_bits(ternary_linear_widths, K=4096, num=181, shift=15)
-    assert not below_30_bits(ternary_linear_widths, K=4096, num=32767, shift=0)
-    # The largest sum, 127 K num 2**15 / 2**shift, on either side of 2**30.
-    assert below_30_bits(ternary_linear_widths, K=1, num=2**8, shift=0)
-    assert not below_30_bits(ternary_linear_widths, K=1, num=2**9, shift=0)
+def form(K, num, shift):
+    return scale_of(ternary_linear_widths, num, shift, K=K)[2]
+
+
+def test_the_form_of_the_arithmetic_is_bounded_by_the_contract():
+    # The largest sum times the numerator and half of 2**shift, 127 K num + 2**(shift - 1), on either side of 2**31.
+    assert form(4096, 4128, 17) == "narrow" and form(4096, 4129, 17) == "wide"
+    assert form(1, 1, 31) == "narrow" and form(1, 1, 32) == "wide"
+    # The largest result, 127 K num 2**15 / 2**shift, beyond 2**30.
+    assert form(1, 2**8, 0) == "narrow" and form(1, 2**9, 0) == "clamped"
+    assert form(4096, 32767, 20) == "wide" and form(4096, 32767, 18) == "clamped"
+
+
+@pytest.mark.parametrize("down, across, most", [(32, 32, 132), (64, 3, 132), (1, 130, 132), (3, 1, 3), (9, 2, 18)])
+def test_programs_take_whole_groups_of_rows_at_once(down, across, most):
+    grouped, programs = hopper_requant.shared_out(down, across, most)
+    assert 1 <= grouped <= down and 0 < programs <= most and programs % (grouped * across) == 0
 
 
 @pytest.mark.parametrize("rows, depth", [(1, 1), (5, 300), (17, 128), (40, 1025)])

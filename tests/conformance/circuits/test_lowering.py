@@ -12,6 +12,8 @@ from mamba_integer.conformance.circuits.lowering import lower, require_codes
 from mamba_integer.conformance.circuits.networks import BLOCK_KINDS, block_statement, small_config
 from mamba_integer.spec.contract import OPS, find_op
 
+from .uniqueness import determined
+
 RECORDED = json.loads(counts.COUNTS.read_text())
 LOWERED = [row for row in RECORDED["ops"] if "counts" in row]
 
@@ -32,15 +34,25 @@ def test_a_circuit_gives_the_golden_integers_at_the_recorded_cost(row):
     whole = results if isinstance(results, tuple) else (results,)
     for tensor, golden in zip(find_op(case.op).outputs, whole, strict=True):
         assert np.array_equal(values(statement.outputs[tensor.name]), golden)
-    public_inputs = statement.public[len(statement.public) - statement.public_inputs :]
-    assert free_wires(statement.circuit) <= set(public_inputs)  # those a verifier compares
+    assert_determined(statement)
+
+
+def assert_determined(statement):
+    """The inputs, which a verifier compares, determine every wire but inverses, whatever else a prover changes."""
+    inputs = statement.public[len(statement.public) - statement.public_inputs :]
+    open_wires = set(range(len(statement.circuit.values))) - determined(statement.circuit, set(inputs)).keys()
+    assert open_wires <= inverses(statement.circuit)
+
+
+def inverses(circuit):
+    """Return the w of each ``x * w = result``: with x = 0 it may be anything, and ``x * (1 - result) = 0`` follows."""
+    return {w for first, then in pairwise(circuit.constraints) if first.a == then.a and not then.c for w in first.b}
 
 
 def free_wires(circuit):
     """Return the wires that may change alone, by one up or down, in an assignment that satisfies all constraints."""
     every = set(range(1, len(circuit.values)))
-    # With x = 0, the w of `x * w = result` may be any number: `x * (1 - result) = 0` comes next.
-    free = {w for first, then in pairwise(circuit.constraints) if first.a == then.a and not then.c for w in first.b}
+    free = inverses(circuit)
     unheld = {1: every - free, -1: every - free}
     for constraint in circuit.constraints:
         totals = [sum(factor * circuit.values[w] for w, factor in terms.items()) for terms in constraint]
@@ -81,6 +93,7 @@ def test_a_block_costs_what_the_table_says(kind):
     assert statement.circuit.unsatisfied() == []
     assert statement.counts == row["counts"]
     assert dict(by_op) == row["by_op"]
+    assert_determined(statement)
 
 
 def test_fixed_ternary_weights_cost_no_product_and_no_bit():

@@ -30,6 +30,9 @@ def assert_proved(statement, folder, forged_places=(0, -1)):
         forged = list(public)
         forged[place] += 1
         assert not verifier.verify(proof, forged)
+        forged[place] = public[place] + MODULUS  # the same element of the field: another integer
+        with pytest.raises(groth16py.EncodingError):
+            verifier.verify(proof, forged)
 
 
 # Longer than other tests: the length is what the claim is about.

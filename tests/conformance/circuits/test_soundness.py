@@ -23,6 +23,7 @@ from mamba_integer.spec.bounds import Interval
 from mamba_integer.spec.contract import find_op
 
 from .solver import assignments
+from .uniqueness import determined
 
 UNARY = {
     "floor shift": (lambda x: rules.right_shift(x, 2), lambda x: x >> 2),
@@ -200,6 +201,26 @@ def test_a_quotient_and_its_remainder_may_not_change_together():
     values = list(circuit.values)
     values[wire], values[other] = quotient.value + 1, remainder - 3
     assert circuit.unsatisfied(values)
+
+
+@pytest.mark.parametrize("name", ["floor shift", "clamp", "quotient by 3", "root", "comparison with a power of two"])
+def test_each_constraint_is_needed_for_one_possible_result(name):
+    """The derivation of uniqueness notices every constraint that is left out."""
+    circuit = Circuit()
+    x = circuit.wire(-5, -7, 7)
+    UNARY[name][0](x)
+    whole, constraints = set(range(len(circuit.values))), list(circuit.constraints)
+    assert determined(circuit, {1}).keys() == whole
+    for i in range(len(constraints)):
+        circuit.constraints[:] = constraints[:i] + constraints[i + 1 :]
+        assert determined(circuit, {1}).keys() < whole, constraints[i]
+
+
+def test_a_shift_by_an_input_has_one_possible_result():
+    circuit = Circuit()
+    x, s = circuit.wire(-5, -5, 3), circuit.wire(2, 0, 2)
+    rules.right_shift(x, s)
+    assert determined(circuit, {1, 2}).keys() == set(range(len(circuit.values)))
 
 
 def test_constraints_do_not_depend_on_values():

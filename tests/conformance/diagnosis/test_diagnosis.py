@@ -135,6 +135,12 @@ def test_shrinking_cuts_to_what_fails():
     linear = Vector("ternary_linear", (np.ones((2, 9), np.int8), np.zeros(2, np.int32), packed), {"num": 3, "shift": 9})
     small = shrink(linear, lambda v: v.arrays[0].shape[-1] > 4 and v.parameters["num"] > 1, LONG)
     assert small.arrays[0].shape == (1, 5) and small.arrays[2].shape == (1, 2)
+    long = Vector(
+        "ternary_linear", (np.ones((1, 2002), np.int8), np.zeros(1, np.int32), np.full((1, 501), 85, np.uint8)), {}
+    )
+    long.arrays[2][0, -1] = 5
+    loud = shrink(replace(long, parameters={"num": 1, "shift": 0}), lambda v: v.results[0].max() > 1000, LONG)
+    assert loud.arrays[0].shape[-1] < 20, "fewer, larger integers"
     assert small.parameters == {"num": 3, "shift": 0} or small.parameters["num"] == 2
 
 
@@ -142,13 +148,15 @@ def test_what_failing_calls_have_in_common():
     def vector(columns, rows=2, s=1, dtype="int32"):
         return Vector("requantize", (np.zeros((rows, columns), dtype),), {"shift": s})
 
-    wide = [vector(4), vector(8), vector(12)]
-    narrow = [vector(3), vector(7), vector(6)]
-    shifted = [vector(1, s=8), vector(2, s=9), vector(2, s=12)]
-    assert in_common(shifted, [vector(1, s=3), vector(2, s=7), vector(2)]) == "only shift >= 8"
-    types = [vector(n, dtype="int16") for n in (1, 2, 3)]
-    assert in_common(types, [vector(n) for n in (1, 2, 3)]) == "only dtype of x = int16"
-    assert in_common(wide[:2], narrow) == in_common(wide, narrow[:2]) == ""
+    wide = [vector(n) for n in (4, 8, 12, 16, 20)]
+    narrow = [vector(n) for n in (3, 7, 11, 5, 9)]
+    assert in_common(wide, narrow) == "only rows % 4 == 0"
+    assert in_common(wide, narrow, [vector(13)]) == "", "a smaller call refutes it"
+    shifted = [vector(n, s=s) for n, s in ((1, 8), (2, 9), (2, 12), (1, 9), (3, 11))]
+    assert in_common(shifted, [vector(1, s=3), *(vector(2, s=s) for s in (7, 1, 2, 4))]) == "only shift >= 8"
+    types = [vector(n, dtype="int16") for n in range(1, 6)]
+    assert in_common(types, [vector(n) for n in range(1, 6)]) == "only dtype of x = int16"
+    assert in_common(wide[:4], narrow) == in_common(wide, narrow[:4]) == ""
 
 
 def whole_and_pieces(op: str) -> RelationCase:
@@ -207,7 +215,11 @@ def test_a_crash_tells_the_backends_line(tmp_path, monkeypatch):
     failure = conform_op(Backend("crashing", crashing), "isqrt").failure
     assert failure is not None and failure.kind == "crash"
     assert failure.message.endswith(f"(at {Path(crashing.__file__)}:2: return v.no_such_thing)")
-    assert explain(failure) is None
+    found = explain(failure)
+    assert found is not None and not found.got and [array.tolist() for array in found.vector.arrays] == [[0]]
+    shown = dict(explained(found))
+    assert shown["smallest"] == "v = [0]" and "looks like" not in shown
+    assert explain(replace(failure, process_ended=True)) is None
 
 
 def test_a_call_that_passes_by_itself_says_so():

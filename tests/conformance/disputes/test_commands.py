@@ -1,5 +1,6 @@
 """The five commands from a prompt to a verdict, as a stranger runs them, and one line for each thing that is wrong."""
 
+import hashlib
 import json
 import re
 import shlex
@@ -7,6 +8,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+
+from mamba_integer.backends.app.transcript_commands import about_text
 
 CONFORMANCE = Path(__file__).parents[3] / "conformance"
 PAGE, EXAMPLES = CONFORMANCE / "VERIFY.md", CONFORMANCE / "examples/python"
@@ -56,9 +59,30 @@ def test_what_json_holds(result, tmp_path):
     made = result("commit", mine, *RUN, "--backend", "torch")
     assert (made["calls"], made["backend"], len(made["text"]) > 0) == (9, "torch", True)
     assert result("generate", *RUN[:6])["tokens"] == made["result"]
-    accepted = result("audit", mine, "--model", "tiny", "-k", 1, "--nonce", "00")
+    accepted = result("audit", mine, "--model", "tiny", "-k", 1, "--nonce", "0" * 32)
     assert accepted["accepted"] and accepted["audited"][0] == 0 and accepted["chance_of_one"] == "0.5000"
     assert (accepted["root"], accepted["text"], accepted["prompt"]) == (made["root"], made["text"], "ab")
+    assert accepted["usual_tokens"] and accepted["request"]["options"]["max_tokens"] == 8
+
+
+def test_an_audit_shows_what_was_asked_and_holds_the_published_root(cli, result, micro, tmp_path):
+    made = result("commit", tmp_path / "mine", *RUN, "--seed", 5)
+    audited = ("audit", tmp_path / "mine", "--model", "tiny", "-k", 0)
+    code, out, _ = cli(*audited, "--root", made["root"])
+    assert code == 0 and "max_tokens 8" in out and "seed 5" in out and "prompt 'ab'" in out
+    code, _, err = cli(*audited, "--root", "0" * 64)
+    assert code == 2 and "the published one" in err
+    scored = result("commit", tmp_path / "score", "--model", "tiny", "--score", micro.text)
+    assert scored["text_sha256"] == hashlib.sha256(micro.text.read_bytes()).hexdigest()
+    equal = result(
+        "dispute", tmp_path / "mine", shutil.copytree(tmp_path / "mine", tmp_path / "copy"), "--model", "tiny"
+    )
+    assert set(equal["roots"].values()) == {made["root"]}
+
+
+def test_a_prompt_in_other_tokens_is_told():
+    request = {"kind": "generate", "request": {"kind": "generate", "size": 1}, "usual_tokens": False}
+    assert "another way than the tokenizer does" in about_text(request)
 
 
 def test_a_text_and_a_training_run(cli, result, micro, tmp_path):
@@ -109,8 +133,9 @@ def test_a_folder_is_not_overwritten(cli, result, tmp_path):
     for leaf in ("1.1", "99.0.0", "1.1.99", "1.9.0", "a.b.c", "1.1.-1"):
         code, _, err = cli("open", tmp_path, "--leaf", leaf, "--model", "tiny")
         assert code == 2 and "--leaf" in err
-    code, _, err = cli("audit", tmp_path, "--model", "tiny", "--nonce", "xyz")
-    assert code == 2 and "--nonce" in err
+    for nonce in ("xyz", "", "00"):
+        code, _, err = cli("audit", tmp_path, "--model", "tiny", "--nonce", nonce)
+        assert code == 2 and "--nonce" in err
 
 
 @pytest.mark.parametrize("command", ["commit", "open", "audit", "dispute", "referee"])

@@ -8,7 +8,7 @@ import pytest
 
 from mamba_integer.backends import load
 from mamba_integer.backends.transcripts.audit import audit, drawn_stretches
-from mamba_integer.backends.transcripts.errors import RequestError, TranscriptError, TruncatedRunError
+from mamba_integer.backends.transcripts.errors import CountError, RequestError, TranscriptError, TruncatedRunError
 from mamba_integer.backends.transcripts.folder import Writer, read_transcript
 from mamba_integer.backends.transcripts.leaf import STATE, Leaf, OpCall, Place, leaf_digest, tensor_digest
 from mamba_integer.backends.transcripts.opening import opening_path, read_opening, save_opening
@@ -189,6 +189,29 @@ def test_a_truncated_run(small, tmp_path):
         audit(transcript, replay_of(small), b"", 2)
     verdict = settle([("honest", small.transcript), ("liar", transcript)], lambda: replay_of(small))
     assert verdict.liars == ("liar",) and "truncated" in verdict.says
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        (lambda result: [*result, 33], CountError, "found 9 integers in the result, its request asks for 8"),
+        (lambda result: [33, *result], CountError, "found 9 integers in the result"),
+        (lambda result: result[:-1], TruncatedRunError, "found 7 integers in the result"),
+    ],
+)
+def test_a_text_of_another_length(change, error, says, small, tmp_path):
+    """Every leaf is right, and the shown text has a token more or less: an audit of one stretch would not see it."""
+    honest = small.transcript
+    writer = Writer(tmp_path / "lie", small.header)
+    for place, digest in honest.leaves(range(honest.calls)):
+        writer.add(Leaf(place, "", OpCall("", {}, (), ()), digest))
+    writer.result = change(honest.result)
+    writer.finish()
+    transcript = read_transcript(tmp_path / "lie")
+    with pytest.raises(error, match=says):
+        audit(transcript, replay_of(small), b"", 0)
+    verdict = settle([("honest", honest), ("liar", transcript)], lambda: replay_of(small))
+    assert verdict.liars == ("liar",) and says in verdict.says
 
 
 def test_a_reordered_training_step(micro, tmp_path):

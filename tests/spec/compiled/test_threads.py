@@ -51,9 +51,19 @@ code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 print("equal" if code == 0 and np.array_equal(compiled.saturate(x, bits=16), want) else f"child ended with {code}")
 """
 
+WAITING = """
+import os
+import numpy as np
+from mamba_integer.spec import compiled
 
-def run(code, **environment):
-    environment = os.environ | {"NUMBA_NUM_THREADS": "2"} | environment
+before = dict(os.environ)
+compiled.saturate(np.arange(100000, dtype=np.int32), bits=16)
+print("the same" if dict(os.environ) == before else "changed")
+"""
+
+
+def run(code, base=os.environ, **environment):
+    environment = base | {"NUMBA_NUM_THREADS": "2"} | environment
     return subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=SECONDS
     )
@@ -64,6 +74,15 @@ def run(code, **environment):
 def test_threads_and_forks_end_no_process(code, layer):
     done = run(code, NUMBA_THREADING_LAYER=layer)
     assert (done.returncode, done.stdout) == (0, "equal\n"), done.stderr
+
+
+@pytest.mark.parametrize("chosen", ["", "ACTIVE"])
+def test_threads_sleep_while_they_wait_unless_the_user_chose(chosen):
+    others = {name: value for name, value in os.environ.items() if name != threads.WAITING}
+    policy = {threads.WAITING: chosen} if chosen else {}
+    done = run(WAITING, others | policy, NUMBA_THREADING_LAYER="omp", OMP_DISPLAY_ENV="true")
+    assert (done.returncode, done.stdout) == (0, "the same\n"), done.stderr
+    assert f"OMP_WAIT_POLICY = '{chosen or threads.ASLEEP}'" in done.stderr
 
 
 def test_uncompiled_kernels_are_refused():

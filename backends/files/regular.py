@@ -1,0 +1,19 @@
+"""Sizes of files from strangers, of which a pipe or a device among them would let a reader wait or read for ever."""
+
+import errno
+import stat
+from pathlib import Path
+
+
+def regular_size(path: Path) -> int:
+    """Return the size of a file in bytes.
+
+    Raises
+    ------
+    OSError
+        There is no such file, or it is a folder, a pipe or a device.
+    """
+    about = path.stat()
+    if not stat.S_ISREG(about.st_mode):
+        raise OSError(errno.EINVAL, "found a folder, a pipe or a device, allowed a file", str(path))
+    return about.st_size
