@@ -83,11 +83,11 @@ def goes_faster(run: Run, rows: int) -> bool:
 
 
 def arrays_of(run: Run, state: State, metrics: Metrics) -> dict[str, np.ndarray]:
-    found = {"loss, tokens, clipped": np.array([metrics.loss, metrics.tokens, metrics.clipped])}
-    found |= {f"master of {name}": run.store(array) for name, array in state.masters.items()}
-    found |= {f"momentum of {name}": run.store(array) for name, array in state.momenta.items()}
+    arrays = {"loss, tokens, clipped": np.array([metrics.loss, metrics.tokens, metrics.clipped])}
+    arrays |= {f"master of {name}": run.store(array) for name, array in state.masters.items()}
+    arrays |= {f"momentum of {name}": run.store(array) for name, array in state.momenta.items()}
     exponents = {"exponents of gradients": state.gradient_exponents, "exponents of momenta": state.momentum_exponents}
-    return found | {name: np.array([*table.values()]) for name, table in exponents.items()}
+    return arrays | {name: np.array([*table.values()]) for name, table in exponents.items()}
 
 
 def run(backends: Sequence[Backend], source: Source, case: Case = SMALL) -> list[Text]:
