@@ -95,7 +95,7 @@ def narrow_gate_gradients(dy, x, z, *, f, x_shift, z_shift):
     dx = torch.empty(x.shape, dtype=torch.int16, device=x.device)
     joined = torch.empty((*x.shape[:-1], 2 * inner), dtype=torch.int16, device=x.device)
     dz = joined[..., inner:]
-    dz.joined = joined
+    dz.joined = joined  # type: ignore[attr-defined] # of this tensor alone
     return gate_gradients(dx, dz, dy, x, z, f, x_shift, z_shift, dz_distance=2 * inner, NARROW=True)
 
 
