@@ -143,7 +143,7 @@ if HAS_GLUON:
     def scaled(sums, e, factor, shift, FORM: gl.constexpr):
         """Return sums times ``2**e * factor / 2**shift``, rounded once and saturated, in int16; shift is above e."""
         down = shift - e
-        if FORM == "narrow":
+        if FORM == 32:
             half = (down * 0 + 1) << (down - 1)
             arguments = [sums, factor, half, down]
             code: gl.constexpr = NARROW
@@ -151,7 +151,7 @@ if HAS_GLUON:
                 code, "=r,r,r,r,r,r,r,r,r", arguments, dtype=gl.int16, is_pure=True, pack=2
             )
         else:
-            if FORM == "clamped":
+            if FORM == 0:
                 length = gl.full([], 0, gl.int32)
                 for i in gl.static_range(31):
                     length += (factor >> i > 0).to(gl.int32)
@@ -313,13 +313,44 @@ if HAS_GLUON:
         stages = new_stages(q, w, LIMBS * ROWS, COLUMNS, STAGES)
         fence_async_shared()
         sizes = (rows, columns, steps, tiles, grouped)
-        arguments = (y_pointer, vector_pointer, stages, sizes, factor, shift)
-        first: gl.constexpr = (0, LIMBS, DEALT, FORM, ROWS, COLUMNS, STAGES)
-        second: gl.constexpr = (1, LIMBS, DEALT, FORM, ROWS, COLUMNS, STAGES)
         gl.warp_specialize(
             [
-                (multiply_tiles, arguments + first),
-                (multiply_tiles, arguments + second),
+                (
+                    multiply_tiles,
+                    (
+                        y_pointer,
+                        vector_pointer,
+                        stages,
+                        sizes,
+                        factor,
+                        shift,
+                        0,
+                        LIMBS,
+                        DEALT,
+                        FORM,
+                        ROWS,
+                        COLUMNS,
+                        STAGES,
+                    ),
+                ),
+                (
+                    multiply_tiles,
+                    (
+                        y_pointer,
+                        vector_pointer,
+                        stages,
+                        sizes,
+                        factor,
+                        shift,
+                        1,
+                        LIMBS,
+                        DEALT,
+                        FORM,
+                        ROWS,
+                        COLUMNS,
+                        STAGES,
+                    ),
+                ),
                 (copy_tiles, (q, w, stages, sizes, LIMBS, ROWS, COLUMNS, STAGES)),
             ],
             [4, 1],

@@ -182,13 +182,10 @@ if HAS_GLUON:
             mbarrier.init(empty.index(half), count=1)
         fence_async_shared()
         kept, sizes = (results, full, empty), (rows, columns, steps, tiles, grouped)
-        arguments = (e_pointer, stages, kept, sizes, factor, shift)
-        first: gl.constexpr = (0, DEALT, FORM, ROWS, COLUMNS, STAGES)
-        second: gl.constexpr = (1, DEALT, FORM, ROWS, COLUMNS, STAGES)
         gl.warp_specialize(
             [
-                (keep_tiles, arguments + first),
-                (keep_tiles, arguments + second),
+                (keep_tiles, (e_pointer, stages, kept, sizes, factor, shift, 0, DEALT, FORM, ROWS, COLUMNS, STAGES)),
+                (keep_tiles, (e_pointer, stages, kept, sizes, factor, shift, 1, DEALT, FORM, ROWS, COLUMNS, STAGES)),
                 (quantise_tiles, (r_pointer, s_pointer, progress_pointer, kept, sizes, ROWS, COLUMNS, SLICE)),
                 (copy_tiles, (q, w, stages, sizes, 1, ROWS, COLUMNS, STAGES)),
             ],

@@ -52,7 +52,7 @@ def ternary_linear_backward(dy, w, *, K, num, shift):
     padding = {"DEPTH": depth, "PADDED": limbs.shape[-1]}
     launch(split_kernel, ceil_div(size, 1024), (limbs,), (dy,), size, **padding, BLOCK=1024)
     if on_hopper:
-        scale = num, shift, "clamped"  # which is exact for every shift
+        scale = num, shift, 0  # sums are clamped first
         if not in_memory:
             scale = scale_of(ternary_linear_backward_widths, num, shift, N=depth)
         hopper_product.product_of_limbs(dx, limbs, sums, turned, *scale, **HOPPER_TILE)

@@ -112,8 +112,8 @@ def on_hopper(q, rows: int) -> bool:
 def scale_of(widths, num, shift, **sizes):
     """Return a scale as another numerator and shift of the same ratio, and a form of the arithmetic that is exact.
 
-    The shift is above every row's exponent. The form is "narrow" where a sum, times the numerator and plus the half
-    that rounds it, fits 32 bits; "wide" where the rounded result is below 2**30; and else "clamped".
+    The shift is above every row's exponent. The form is 32 where a sum, times the numerator and plus the half that
+    rounds it, fits as many bits; 64 where the rounded result is below 2**30; and 0 where sums are clamped first.
     """
     raised = max(EXPONENT.high + 1 - shift, 0)
     return num << raised, shift + raised, form_of(widths, num, shift, raised, **sizes)
@@ -125,8 +125,8 @@ def form_of(widths, num, shift, raised, **sizes):
     accumulator, rounded = (bounds[name].range for name in ("accumulator", "rounded_sum"))
     most = max(-accumulator.low, accumulator.high) * (num << raised)
     if most + (1 << (shift + raised) >> 1) < 1 << 31:
-        return "narrow"
-    return "wide" if max(-rounded.low, rounded.high) < 1 << 30 else "clamped"
+        return 32
+    return 64 if max(-rounded.low, rounded.high) < 1 << 30 else 0
 
 
 @triton.jit
