@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from mamba_integer.backends.triton import hopper_product, hopper_requant, linear_backward
+from mamba_integer.backends.triton import hopper_product, hopper_requant, linear_backward, staged_scan
 from mamba_integer.backends.triton.planes import PLANE, dealt
 from mamba_integer.backends.triton.ternary_product import scale_of
 from mamba_integer.spec import ops
