@@ -7,6 +7,7 @@ an expression it derives a type and fills an array; and it copies what it shifts
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 import triton.language as tl
@@ -80,6 +81,7 @@ def alike_at_once(check):
     """
     constants, known = {}, {}
 
+    @functools.wraps(check)
     def check_quickly(self, left, right, *rules, **options):
         kinds = type(left), type(right)
         if kinds == (core.tensor, core.tensor):
