@@ -24,6 +24,7 @@ USED = {
         "InterpreterBuilder",
         "TensorHandle",
     ),
+    core: ("_unwrap_if_constexpr",),
     core.block_type: ("with_element_ty",),
     semantic: ("TritonSemantic",),
     getattr(semantic, "TritonSemantic", None): ("binary_op_type_checking_impl",),
@@ -48,6 +49,7 @@ def quicken():
     """Leave the needless work out, from now on and in this process alone; do nothing in an unknown release."""
     if not all(hasattr(place, name) for place, names in USED.items() for name in names):
         return
+    core._unwrap_if_constexpr = unwrapped(core._unwrap_if_constexpr)
     interpreter._patch_attr = replace_builtin
     interpreter._patch_lang(languages)
     interpreter._patch_lang = lambda kernel: Replaced()
@@ -72,6 +74,16 @@ def replace_builtin(place, name, member, builder, scope):
         return function(*arguments, **options)
 
     scope.set_attr(place, name, call)
+
+
+def unwrapped(unwrap):
+    """Return the function that takes constants out of what holds them, at once where there is nothing to take out."""
+    plain = {int, bool, str, type(None), core.tensor, core.dtype, core.block_type, core.pointer_type}
+
+    def unwrap_quickly(value):
+        return value if type(value) in plain else unwrap(value)
+
+    return unwrap_quickly
 
 
 def alike_at_once(check):
