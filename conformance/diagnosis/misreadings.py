@@ -91,7 +91,7 @@ def definition(function: FunctionType) -> ast.FunctionDef:
 def compiled(tree: ast.FunctionDef, function: FunctionType, replacements: list[tuple[Place, Any]]) -> CodeType | None:
     """Return the code of a function with other nodes in some places; the tree is as it was afterwards."""
     code = function.__code__
-    before = [(place, mutator.replace(*place, new)) for place, new in replacements]
+    before: list[tuple[Place, Any]] = [(place, mutator.replace(*place, new)) for place, new in replacements]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SyntaxWarning)
