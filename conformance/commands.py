@@ -249,8 +249,8 @@ def compare_command(
                 console.print(f"where {name} differs (# all, + some, · none):", style="bold", markup=False)
                 console.print("\n".join(lines), markup=False)
         elif compared:
-            what = f"{len(chosen)} cases, {compared:,} integers"
-            console.print(f"equal: {op} on {', '.join(names)}: {what}", style="green")
+            amount = f"{len(chosen)} cases, {compared:,} integers"
+            console.print(f"equal: {op} on {', '.join(names)}: {amount}", style="green")
         else:
             console.print(f"FAILED: {op}: nothing was compared in {len(chosen)} cases", style="bold red")
     raise typer.Exit(EQUAL if compared and not failure else MISMATCH)

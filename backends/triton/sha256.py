@@ -24,13 +24,13 @@ SCHEDULE = tl.constexpr(16)  # words of a block, and rounds after which each has
 
 
 def primes(count: int) -> list[int]:
-    found: list[int] = []
+    primes: list[int] = []
     number = 2
-    while len(found) < count:
-        if all(number % prime for prime in found):
-            found.append(number)
+    while len(primes) < count:
+        if all(number % prime for prime in primes):
+            primes.append(number)
         number += 1
-    return found
+    return primes
 
 
 def cube_root(value: int) -> int:

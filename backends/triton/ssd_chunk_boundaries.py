@@ -37,7 +37,7 @@ FREE = *SIZES, "chunk_plane", "d_pointer", "skip_pointer"
 
 
 @triton.jit(do_not_specialize=[*FREE, "weight_bits", "carried_bits"])
-def factors_kernel(
+def powers_kernel(
     planes_pointer,
     chunks_pointer,
     d_pointer,

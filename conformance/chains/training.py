@@ -76,10 +76,10 @@ def stages(run: Run, batches: np.ndarray) -> Iterator[Stage]:
 
 
 def arrays_of(run: Run, state: State) -> dict[str, np.ndarray]:
-    found = {f"master of {name}": run.store(array) for name, array in state.masters.items()}
-    found |= {f"momentum of {name}": run.store(array) for name, array in state.momenta.items()}
+    arrays = {f"master of {name}": run.store(array) for name, array in state.masters.items()}
+    arrays |= {f"momentum of {name}": run.store(array) for name, array in state.momenta.items()}
     exponents = {"exponents of gradients": state.gradient_exponents, "exponents of momenta": state.momentum_exponents}
-    return found | {name: np.array([*table.values()]) for name, table in exponents.items()}
+    return arrays | {name: np.array([*table.values()]) for name, table in exponents.items()}
 
 
 def run(backends: Sequence[Backend], source: Source, case: Case = SMALL) -> list[Text]:
@@ -100,8 +100,8 @@ def difference_on_few(case: Case, source: Source) -> str:
     """Return how a case's reference differs from the golden ops on a few tokens, or nothing."""
     few = Case(case.config, 1, 4, 1, case.gradient_bits)
     batches = few.batches(source)
-    found, expected = (stages(few.run(load(name)), batches) for name in (case.reference, "golden"))
-    return first_difference(found, expected)
+    reference, expected = (stages(few.run(load(name)), batches) for name in (case.reference, "golden"))
+    return first_difference(reference, expected)
 
 
 def run_all(backends: Sequence[Backend], source: Source, full: bool) -> list[Text]:

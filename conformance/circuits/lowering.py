@@ -40,19 +40,19 @@ class Symbolic:
     def __init__(self) -> None:
         self.replaced: dict[int, Any] = {id(np): NUMPY, id(integers.isqrt): stated_root}
 
-    def __call__(self, thing: Any) -> Any:
-        if id(thing) in self.replaced:
-            return self.replaced[id(thing)]
-        if isinstance(thing, Op):
-            self.replaced[id(thing)] = operation = SimpleNamespace()
-            operation.golden = self.function(thing.golden)
+    def __call__(self, value: Any) -> Any:
+        if id(value) in self.replaced:
+            return self.replaced[id(value)]
+        if isinstance(value, Op):
+            self.replaced[id(value)] = operation = SimpleNamespace()
+            operation.golden = self.function(value.golden)
             return operation
-        if isinstance(thing, FunctionType) and thing.__module__.startswith(SPECIFICATION):
-            return self.function(thing)
-        if isinstance(thing, types.ModuleType) and thing.__name__.startswith(SPECIFICATION):
-            self.replaced[id(thing)] = module = Names(self, vars(thing))
+        if isinstance(value, FunctionType) and value.__module__.startswith(SPECIFICATION):
+            return self.function(value)
+        if isinstance(value, types.ModuleType) and value.__name__.startswith(SPECIFICATION):
+            self.replaced[id(value)] = module = Names(self, vars(value))
             return module
-        return thing
+        return value
 
     def function(self, original: Any) -> Any:
         if id(original) not in self.replaced:

@@ -90,11 +90,11 @@ def explain(failure: Failure, seconds: float = SECONDS) -> Explanation | None:
     got = answer(backend, vector)
     if got is None or sum(array.size for array in vector.arrays) > SMALL:
         return None
-    found = Explanation(vector, got, side=side, intermediates=right_values(vector))
-    search(found, backend, [vector, original, *others(vector.op)], deadline)
-    if found.mistakes:
-        found.diverges = first_divergence(vector, found.mistakes[0], islice(others(vector.op), NAMING))
-    return found
+    explanation = Explanation(vector, got, side=side, intermediates=right_values(vector))
+    search(explanation, backend, [vector, original, *others(vector.op)], deadline)
+    if explanation.mistakes:
+        explanation.diverges = first_divergence(vector, explanation.mistakes[0], islice(others(vector.op), NAMING))
+    return explanation
 
 
 def passing_alone(backend: Backend, vector: Vector, common: str = "") -> Explanation | None:
@@ -122,7 +122,7 @@ def fails(backend: Backend, vector: Vector) -> bool:
     return got is not None and not same(got, vector.results)
 
 
-def search(found: Explanation, backend: Backend, vectors: Iterable[Vector], deadline: float) -> None:
+def search(explanation: Explanation, backend: Backend, vectors: Iterable[Vector], deadline: float) -> None:
     """Fill in the mistakes that return what the backend returns, on as many calls as there is time for.
 
     What one call can't tell apart, others can. A mistake that doesn't show in a call returns the right results there.
@@ -150,10 +150,10 @@ def search(found: Explanation, backend: Backend, vectors: Iterable[Vector], dead
         else:
             # A backend may have a second mistake that shows in this call alone: then the call tells nothing.
             remaining = [says for says in remaining if shown.get(says, not wrong)] or remaining
-    found.mistakes = (remaining or [])[:NAMED]
-    found.failing = len(failing)
-    found.explained = explained[found.mistakes[0]] if found.mistakes else 0
-    found.common = in_common(failing[1:], passing)
+    explanation.mistakes = (remaining or [])[:NAMED]
+    explanation.failing = len(failing)
+    explanation.explained = explained[explanation.mistakes[0]] if explanation.mistakes else 0
+    explanation.common = in_common(failing[1:], passing)
 
 
 def others(op: str) -> Iterator[Vector]:

@@ -96,12 +96,12 @@ def show(verdict: Verdict, as_json: bool) -> None:
         console.print(verdict.says)
         for line in root_lines(verdict):
             console.print(line)
-        who = " and ".join(verdict.liars)
+        liars = " and ".join(verdict.liars)
         if not verdict.failures and verdict.leaf:
             console.print(
                 f"to see its integers, each side opens it: mamba-integer open TRANSCRIPT --leaf {verdict.leaf}"
             )
-        console.print(f"liar: {who}" if len(verdict.liars) == 1 else f"liars: {who}", style="bold red")
+        console.print(f"liar: {liars}" if len(verdict.liars) == 1 else f"liars: {liars}", style="bold red")
     raise typer.Exit(MISMATCH if verdict.liars else EQUAL)
 
 

@@ -67,7 +67,7 @@ def check(folder: Path) -> Check:
         A file can't be read, or a vector isn't what it was when it was exported.
     """
     manifest = read_manifest(folder / MANIFEST)
-    form, found = FORMATS[manifest["format"]], Check()
+    form, checked = FORMATS[manifest["format"]], Check()
     for op, hashes in manifest["vectors"].items():
         try:
             vectors = LINES.read(folder, op)
@@ -76,22 +76,22 @@ def check(folder: Path) -> Check:
             for one in dict.fromkeys((LINES, form)):
                 one.verify(folder, op, vectors)
                 for i, answer in one.answers(folder, op, vectors):
-                    check_answer(found, vectors[i], answer, str(folder))
+                    check_answer(checked, vectors[i], answer, str(folder))
         except OSError as error:
             raise VectorError(f"{error.filename}: {error.strerror}") from error
-        found.vectors += len(vectors)
-    return found
+        checked.vectors += len(vectors)
+    return checked
 
 
-def check_answer(found: Check, vector: Vector, answer: Any, name: str) -> None:
+def check_answer(checked: Check, vector: Vector, answer: Any, name: str) -> None:
     if isinstance(answer, str):
-        found.left_out[f"{vector.op} {answer}"] += 1
+        checked.left_out[f"{vector.op} {answer}"] += 1
         return
     try:
-        found.integers += compare(Backend(name, None), vector, answer, vector.results)
-        found.right += 1
+        checked.integers += compare(Backend(name, None), vector, answer, vector.results)
+        checked.right += 1
     except Failure as failure:
-        found.failures.append(failure)
+        checked.failures.append(failure)
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

@@ -155,8 +155,8 @@ def test_each_gets_its_diagnosis(bug, harness, tmp_path):
     subprocess.run([*COMPILE, harness, tmp_path / "ops.c", "-o", tmp_path / "mine"], check=True)
     failure = conform_op(load(f"command:{tmp_path}/mine"), bug.op).failure
     assert failure is not None
-    found = explain(failure, seconds=LONG)
-    assert found is not None
-    assert bug.says in found.mistakes[0], found.mistakes
-    assert found.explained == found.failing > 0
-    assert sum(array.size for array in found.vector.arrays) < 1000
+    explanation = explain(failure, seconds=LONG)
+    assert explanation is not None
+    assert bug.says in explanation.mistakes[0], explanation.mistakes
+    assert explanation.explained == explanation.failing > 0
+    assert sum(array.size for array in explanation.vector.arrays) < 1000
