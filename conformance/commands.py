@@ -54,7 +54,7 @@ JOBS = "Number of processes that share the ops."
 LIMIT = "Seconds that one case may take. An op that takes longer has failed, and its process is ended."
 CASE = "Check this case instead: JSON as a failure prints it, a list of cases that run one after the other, or a file."
 SECONDS_TO_EXPLAIN = 60.0
-KNOWN_HELP = "File of ops that needn't pass, with reasons. One that passes all the same fails the run."
+KNOWN_HELP = "File of ops that may fail, with reasons. A listed op that passes fails the run."
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the drawn cases.")]
 
 

@@ -152,7 +152,7 @@ def walk_forwards(
     CHANNELS: tl.constexpr,
     STATES: tl.constexpr,
 ):
-    """Walk through the chunks; keep what the outputs see of the state at the start of each."""
+    """Walk through the chunks; keep the state at the start of each as the outputs see it."""
     plane = tl.cast(plane, tl.int64)
     blocks = tl.cdiv(width, CHANNELS)
     block, head, row = program % blocks, program // blocks % heads, (program // blocks // heads).to(tl.int64)

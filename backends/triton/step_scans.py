@@ -1,7 +1,7 @@
 """A step of each kind of scan with the ops around it, one kernel each; the state moves on in place.
 
 For few rows the kernel projects x too, each program for itself, which takes less time than to wait for a kernel that
-does it once. What no kernel in front of it writes in this step, it loads before it waits: its state and the position.
+does it once. It loads its state and the position before it waits, because no kernel in front of it writes them.
 """
 
 import triton

@@ -96,7 +96,7 @@ UNSUPPORTED = (TypeError, IndexError, AttributeError, ValueError)
 
 
 class CircuitOps:
-    """Every op of the specification, on arrays of wires: what a network of ops runs on to become one circuit."""
+    """Every op of the specification, on arrays of wires; a network that runs on them becomes one circuit."""
 
     def __getattr__(self, name: str) -> Callable:
         contract = find_op(name)
@@ -136,7 +136,7 @@ def checked(contract: Op, arrays: Sequence[Any], parameters: Mapping[str, int]) 
 
 @dataclass
 class Statement:
-    """A circuit with its inputs and outputs by name: what a proof of it says."""
+    """A circuit with its inputs and outputs by name, about which a proof speaks."""
 
     circuit: Circuit
     inputs: dict[str, Any]

@@ -109,7 +109,7 @@ def wrong_outputs(op: Op, results: Sequence[np.ndarray]) -> Iterator[tuple[str, 
 
 
 def dimension_name(tensor: Tensor, dimensions: int, axis: int) -> str:
-    """Return what the contract calls an axis."""
+    """Return the contract's name of an axis."""
     names = tensor.shape.split()
     from_end = dimensions - axis
     return names[-from_end] if from_end <= len(names) and names[-from_end] != "..." else f"leading axis {axis}"

@@ -36,7 +36,7 @@ LISTED = 8  # values of an intermediate that are told
 
 @dataclass
 class Explanation:
-    """Where a backend first leaves the specification, as far as its results tell."""
+    """The place at which a backend first leaves the specification, as far as its results tell."""
 
     vector: Vector
     got: Arrays
@@ -65,7 +65,7 @@ class Explanation:
 
 
 def explain(failure: Failure, seconds: float = SECONDS) -> Explanation | None:
-    """Return what a failure with wrong integers tells, or None where no single call fails again."""
+    """Explain a failure with wrong integers; return None where no single call fails again."""
     if failure.kind not in CALLED_AGAIN or isinstance(failure.case, FarCase):
         return None
     if layout := layout_alone(failure):
@@ -98,7 +98,7 @@ def explain(failure: Failure, seconds: float = SECONDS) -> Explanation | None:
 
 
 def passing_alone(backend: Backend, vector: Vector, common: str = "") -> Explanation | None:
-    """Return what is known of a call that fails in its case alone: not its integers make it fail."""
+    """Describe a call that fails in its case alone, so that its integers are not the cause."""
     got = answer(backend, vector)
     if got is None or sum(array.size for array in vector.arrays) > SMALL:
         return None
@@ -123,7 +123,7 @@ def fails(backend: Backend, vector: Vector) -> bool:
 
 
 def search(explanation: Explanation, backend: Backend, vectors: Iterable[Vector], deadline: float) -> None:
-    """Fill in the mistakes that return what the backend returns, on as many calls as there is time for.
+    """Fill in the mistakes that return the backend's integers, on as many calls as there is time for.
 
     What one call can't tell apart, others can. A mistake that doesn't show in a call returns the right results there.
     """

@@ -38,8 +38,8 @@ def dispute_command(
 ) -> None:
     """Settle a dispute: find the first op on which two transcripts differ, run it again, and name the liar.
 
-    The state before that op is one on which both agree. Its stretch is run again on the CPU up to the op, which the
-    golden code runs. Exit code 0: the transcripts are equal, 1: they differ, 2: a usage error or a damaged transcript.
+    Both agree on a state before that op. The CPU repeats the run from there up to the op, which the golden code runs.
+    Exit code 0: the transcripts are equal, 1: they differ, 2: a usage error or a damaged transcript.
     """
     from .dispute import settle
 

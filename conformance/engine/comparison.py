@@ -58,7 +58,7 @@ class Failure(Exception):
 
     @property
     def differs(self) -> bool:
-        """Whether there is a first differing integer to show."""
+        """Tells whether there is a first differing integer to show."""
         return self.kind == "value"
 
     @property

@@ -85,7 +85,7 @@ def between(tensors: Sequence[Tensor], arrays: Arrays, steps: int | slice) -> di
 
 
 def carried(op: str) -> list[str]:
-    """Return the names of what goes from one piece of a sequence to the next."""
+    """Return the names of the arrays that go from one piece of a sequence to the next."""
     return [tensor.name for tensor in find_op(op).carried]
 
 
