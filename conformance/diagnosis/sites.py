@@ -92,7 +92,7 @@ def used(op: Op, arrays, parameters) -> dict[str, list[Site]]:
 
 def constants(op: Op) -> list[tuple[dict[str, Any], str, int]]:
     """Return the integer constants that an op's golden code reads: the names' module, the name, the value."""
-    constants: dict[tuple[int, str], tuple[dict[str, Any], str, int]] = {}
+    by_name: dict[tuple[int, str], tuple[dict[str, Any], str, int]] = {}
     visited: set[CodeType] = set()
 
     def visit(function: FunctionType) -> None:
@@ -106,11 +106,11 @@ def constants(op: Op) -> list[tuple[dict[str, Any], str, int]]:
             elif isinstance(value, Op):
                 visit(value.golden)  # type: ignore[arg-type]
             elif type(value) is int:
-                constants[id(function.__globals__), name] = (function.__globals__, name, value)
+                by_name[id(function.__globals__), name] = (function.__globals__, name, value)
             elif isinstance(value, ModuleType):
                 for attribute in function.__code__.co_names:
                     if isinstance(inner := getattr(value, attribute, None), FunctionType):
                         visit(inner)
 
     visit(op.golden)  # type: ignore[arg-type]
-    return list(constants.values())
+    return list(by_name.values())

@@ -82,7 +82,7 @@ class Failure(Exception):
         return f"[{','.join([*self.before, case])}]" if self.before else case
 
     def to_dict(self) -> dict[str, Any]:
-        fields: dict[str, Any] = {
+        shown: dict[str, Any] = {
             "op": self.case.op,
             "backend": self.backend.name,
             "device": self.backend.device,
@@ -98,7 +98,7 @@ class Failure(Exception):
             "repeat": self.repeat,
         }
         if self.differs:
-            fields |= {
+            shown |= {
                 "output": self.output,
                 "count": self.count,
                 "compared": self.compared,
@@ -109,7 +109,7 @@ class Failure(Exception):
                 "want_hex": hexadecimal(self.want, self.bits),
                 "xor_hex": hexadecimal(self.got ^ self.want, self.bits),
             }
-        return fields
+        return shown
 
 
 def hexadecimal(value: int, bits: int) -> str:

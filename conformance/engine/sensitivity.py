@@ -150,9 +150,9 @@ def improved(case: Case, fixed: Iterable[str] = (), kinds: str = "alive felt", m
     """
     best, kept = score(case, kinds), {name: case.parameters[name] for name in fixed}
     tried: set[str] = set()
-    improved = True
-    while improved and best < 1.0:
-        improved = False
+    progress = True
+    while progress and best < 1.0:
+        progress = False
         for other in neighbours(case):
             key = other.to_json()
             if key in tried or any(other.parameters[name] != value for name, value in kept.items()):
@@ -162,7 +162,7 @@ def improved(case: Case, fixed: Iterable[str] = (), kinds: str = "alive felt", m
             tried.add(key)
             reached = score(other, kinds)
             if reached > best:
-                case, best, improved = other, reached, True
+                case, best, progress = other, reached, True
                 break
     return case
 
