@@ -196,8 +196,8 @@ def _cause(codes: Sequence[int | None], failures: Any) -> str:
     code, rank = min((code, rank) for rank, code in enumerate(codes) if code)
     if code > 0 and not failures.empty():
         return failures.get()
-    how = f"signal {-code}" if code < 0 else f"exit code {code}"
-    return f"rank {rank} of {len(codes)} ended with {how}; --resume goes on from the last checkpoint"
+    ending = f"signal {-code}" if code < 0 else f"exit code {code}"
+    return f"rank {rank} of {len(codes)} ended with {ending}; --resume goes on from the last checkpoint"
 
 
 def _run_rank(failures: Any, work: Callable[..., None], rank: int, *arguments: Any) -> None:

@@ -54,7 +54,7 @@ ALIASES = {"numpy": "golden"}
 
 
 class BackendError(RuntimeError):
-    """A backend that can't be found, lacks an op, crashes, or returns what is no array."""
+    """A backend that can't be found, lacks an op, crashes, or returns something other than an array."""
 
 
 class UnsupportedError(Exception):
@@ -151,7 +151,7 @@ def _find(name: str) -> tuple[Any, bool]:
 
 
 def _signed(op: str, ops: Any) -> bool:
-    """Whether the function of that name names the op's parameters or, where it has none, its arrays."""
+    """Return whether the function of that name names the op's parameters or, where it has none, its arrays."""
     try:
         arguments = inspect.signature(getattr(ops, op)).parameters.values()
     except (TypeError, ValueError):  # a function of an extension module that doesn't tell

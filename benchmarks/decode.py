@@ -44,7 +44,7 @@ VERIFIED = 70  # tokens: a chunk's boundary is among them
 
 
 def step_bytes(config: ModelConfig, batch: int) -> int:
-    """Return how many bytes a step reads and writes, of weights and state, on the average."""
+    """Return the bytes of weights and state that a step reads and writes, on average."""
     weights = sum(f.size_in_bytes for name, f in parameter_formats(config).items() if name != "embedding")
     total = weights + batch * config.d_model * 2
     for name, format in state_formats(config, batch).items():

@@ -47,7 +47,7 @@ class FloatTraining:
         return F.cross_entropy(logits.flatten(0, 1) * LOG2, ids[:, 1:].flatten(), reduction="none") / LOG2
 
     def step(self, ids: torch.Tensor) -> torch.Tensor:
-        """Take one step; return the mean bits a token."""
+        """Take one step; return the mean bits per token."""
         loss = self.loss(ids).mean()
         gradients = torch.autograd.grad(loss, list(self.masters.values()))
         rate = self.rate()

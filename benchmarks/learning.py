@@ -130,7 +130,7 @@ def summary(runs: list[dict]) -> list[dict[str, Any]]:
     lines = []
     for kind, by_rate in ends.items():
         most = max(map(len, by_rate.values()))
-        least, rate = min((mean(found), rate) for rate, found in by_rate.items() if len(found) == most)
+        least, rate = min((mean(scores), rate) for rate, scores in by_rate.items() if len(scores) == most)
         spread = max(by_rate[rate]) - min(by_rate[rate])
         lines.append({"kind": kind, "rate": rate, "seeds": most, "mean": least, "spread": spread})
     return lines

@@ -89,22 +89,22 @@ def measure(form: Form, folder: Path, proves: bool) -> dict[str, Any]:
     ezkl.calibrate_settings(str(data), str(model), str(settings), "resources", **calibration)
     ezkl.compile_circuit(str(model), str(circuit), str(settings))
     ezkl.gen_witness(str(data), str(circuit), str(witness))
-    found = json.loads(settings.read_text())
+    chosen = json.loads(settings.read_text())
     row = {
         "work": form.work,
         "form": form.form,
-        "rows": found["num_rows"],
-        "logrows": found["run_args"]["logrows"],
-        "function_tables": len(found["required_lookups"]),
-        "range_tables": len(found["required_range_checks"]),
-        "largest_range": max((high - low + 1 for low, high in found["required_range_checks"]), default=0),
+        "rows": chosen["num_rows"],
+        "logrows": chosen["run_args"]["logrows"],
+        "function_tables": len(chosen["required_lookups"]),
+        "range_tables": len(chosen["required_range_checks"]),
+        "largest_range": max((high - low + 1 for low, high in chosen["required_range_checks"]), default=0),
         "depth": depth(form),
         "ours": {name: count() for name, count in form.ours.items()},
     }
     if form.exact:
         (result,) = json.loads(witness.read_text())["pretty_elements"]["rescaled_outputs"]
         row["exact"] = [int(float(text)) for text in result] == form.exact().ravel().tolist()
-    return row | (proof(folder, found["run_args"]["logrows"]) if proves and form.prove else {})
+    return row | (proof(folder, chosen["run_args"]["logrows"]) if proves and form.prove else {})
 
 
 def proof(folder: Path, logrows: int) -> dict[str, Any]:

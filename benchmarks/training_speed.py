@@ -3,7 +3,7 @@
 ``python -m benchmarks.training_speed --json FILE``. Integers on Triton; the same architecture in eager float32 Torch,
 whose scan is a loop over time (its blocks computed again for the gradient, or it would not fit the memory); and
 transformers' Mamba of 130M parameters where it is present, whose scan is such a loop too where its own kernels are not.
-These two take long, so they are timed at fewer tokens a row first. The first integer step at a short length is held
+These two take long, so they are timed at fewer tokens per row first. The first integer step at a short length is held
 against Numba's before anything is timed.
 """
 

@@ -54,7 +54,7 @@ JOBS = "Number of processes that share the ops."
 LIMIT = "Seconds that one case may take. An op that takes longer has failed, and its process is ended."
 CASE = "Check this case instead: JSON as a failure prints it, a list of cases that run one after the other, or a file."
 SECONDS_TO_EXPLAIN = 60.0
-KNOWN_HELP = "File of ops that needn't pass, with reasons. One that passes all the same fails the run."
+KNOWN_HELP = "File of ops that may fail, with reasons. A listed op that passes fails the run."
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the drawn cases.")]
 
 
@@ -249,8 +249,8 @@ def compare_command(
                 console.print(f"where {name} differs (# all, + some, · none):", style="bold", markup=False)
                 console.print("\n".join(lines), markup=False)
         elif compared:
-            what = f"{len(chosen)} cases, {compared:,} integers"
-            console.print(f"equal: {op} on {', '.join(names)}: {what}", style="green")
+            amount = f"{len(chosen)} cases, {compared:,} integers"
+            console.print(f"equal: {op} on {', '.join(names)}: {amount}", style="green")
         else:
             console.print(f"FAILED: {op}: nothing was compared in {len(chosen)} cases", style="bold red")
     raise typer.Exit(EQUAL if compared and not failure else MISMATCH)

@@ -1,4 +1,4 @@
-"""Where two results differ, drawn: rows and columns of an array, several of its integers to a character."""
+"""Maps of the places where two results differ: rows and columns of an array, several integers per character."""
 
 import math
 from collections.abc import Iterator, Sequence

@@ -169,14 +169,14 @@ def verdict(report: Report) -> Line:
     """Return the last line of a run."""
     total = report.to_dict()["total"]
     counts = ", ".join(f"{count} {status}" for status, count in sorted(total["statuses"].items()))
-    what = f"{total['cases']:,} cases, {total['integers']:,} integers compared without tolerance: {counts}"
+    amount = f"{total['cases']:,} cases, {total['integers']:,} integers compared without tolerance: {counts}"
     if not report.compared and "failed" not in report.statuses:
         return Line(f"FAILED: nothing was compared ({counts})", style="bold red")
     if not report.passed:
-        return Line(f"FAILED: {what}", style="bold red")
+        return Line(f"FAILED: {amount}", style="bold red")
     if not report.complete:
-        return Line(f"PARTIAL: {what}", style="bold yellow")
-    return Line(f"equal: {what}", style="bold green")
+        return Line(f"PARTIAL: {amount}", style="bold yellow")
+    return Line(f"equal: {amount}", style="bold green")
 
 
 def coverpoints(report: Report) -> Line:

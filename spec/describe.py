@@ -16,9 +16,9 @@ class MissingValuesError(ValueError):
 class _Values:
     """Sizes and parameters as attributes; one that was not given is noted in ``missing`` and taken to be 1."""
 
-    def __init__(self, given: Mapping[str, int]):
+    def __init__(self, values: Mapping[str, int]):
         self.missing: list[str] = []
-        for name, value in given.items():
+        for name, value in values.items():
             setattr(self, name, (value,) if name == LEADING_SIZE else value)
 
     def __getattr__(self, name: str) -> Any:

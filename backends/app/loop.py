@@ -36,7 +36,7 @@ LOG_FILE = "log.jsonl"
 
 @dataclass(frozen=True)
 class Habits:
-    """How often a run saves and validates; none of it changes an integer of the result."""
+    """The intervals at which a run saves and validates; neither changes an integer of the result."""
 
     save_every: int = 50
     validate_every: int = 50

@@ -42,7 +42,7 @@ def prepare_streams() -> None:
 
 
 def release_streams() -> None:
-    """Write what is held back; where that fails, drop it instead of failing once more at the interpreter's end."""
+    """Flush the streams; where that fails, drop their text instead of failing once more at the interpreter's end."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -1,4 +1,4 @@
-"""How commands find a model and open it on a backend."""
+"""Finding a model and opening it on a backend, for every command."""
 
 import os
 from dataclasses import dataclass
@@ -36,8 +36,8 @@ ERRORS = (
 Model = Annotated[
     str,
     typer.Option(
-        help=f"A trained model ({', '.join(TRAINED)}), a folder that holds one, or a config of which a fresh model is "
-        f"made ({', '.join(CONFIGS)})."
+        help=f"A trained model ({', '.join(TRAINED)}), a folder that holds one, or a config ({', '.join(CONFIGS)}), "
+        "which gets seeded weights."
     ),
 ]
 InitSeed = Annotated[int, typer.Option(min=0, max=2**64 - 1, help="Seed of the weights of a fresh model.")]

@@ -92,6 +92,6 @@ def build_reading(request: Request, held: Checkpoint) -> Build:
     return lambda backend: computation_for(request, LanguageModel(held.config, held.parameters, backend))
 
 
-def same_hash(name: str, found: str, allowed: str) -> None:
-    if found != allowed:
-        raise UsageError(f"{name}: found SHA-256 {found[:16]}, allowed {allowed[:16]}, that of the transcript")
+def same_hash(name: str, digest: str, allowed: str) -> None:
+    if digest != allowed:
+        raise UsageError(f"{name}: found SHA-256 {digest[:16]}, allowed {allowed[:16]}, that of the transcript")

@@ -123,7 +123,7 @@ def run_and_write(
 
 
 def about_run(transcript: Transcript, tokenizer: Tokenizer) -> dict[str, Any]:
-    """Return what a transcript says of its run: what was asked, and the result. Nothing of it is checked here."""
+    """Return the request and the result of a transcript's run as the transcript states them, unchecked."""
     header = transcript.header
     fields: dict[str, Any] = {
         "kind": header.request.kind,

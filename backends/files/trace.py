@@ -27,7 +27,7 @@ FIELDS = {"call": int, "positions": list, "length": int, "layer": str, "sha256":
 
 
 class TraceError(ValueError):
-    """A file that is no trace: names the file, the line and what is wrong."""
+    """A file that is no trace: names the file, the line and the fault."""
 
 
 @dataclass(frozen=True)

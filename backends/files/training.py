@@ -103,7 +103,7 @@ def save_training(path: Path, training: Training, run: Run, state: State) -> str
 
 
 def read_training(path: Path) -> tuple[Training, int, dict[str, np.ndarray]]:
-    """Read a training checkpoint: what the run is, its step, and its arrays.
+    """Read a training checkpoint: the description of its run, its step and its arrays.
 
     Raises
     ------

@@ -93,6 +93,6 @@ class ProgramOps:
             raise ProgramError("crash", f"it answered errored: {shown_line(answer['errored'])}")
         outputs = answer["outputs"]
         if not isinstance(outputs, list) or len(outputs) != len(names):
-            found = f"{len(outputs)} outputs" if isinstance(outputs, list) else f"outputs {shown(repr(outputs))}"
-            raise WireError(f"it answered {found}, want {len(names)}: {', '.join(names)}")
+            answered = f"{len(outputs)} outputs" if isinstance(outputs, list) else f"outputs {shown(repr(outputs))}"
+            raise WireError(f"it answered {answered}, want {len(names)}: {', '.join(names)}")
         return tuple(parse_tensor(fields, name, paths) for fields, name in zip(outputs, names, strict=True))

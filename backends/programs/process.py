@@ -22,7 +22,7 @@ WATCH = 'read -r line; kill -9 "-$1"'
 
 
 class ProgramError(BackendError):
-    """A program that ended, hung or wrote what is no answer; ``kind`` is that of the failure."""
+    """A program that ended, hung or wrote no valid answer; ``kind`` is that of the failure."""
 
     def __init__(self, kind: str, message: str):
         self.kind = kind
@@ -116,7 +116,7 @@ class Program:
         return line
 
     def _pump(self, deadline: float, unsent: memoryview = memoryview(b"")) -> memoryview:  # noqa: B008
-        """Move bytes in each direction until something moved or the deadline came; return what is still unsent."""
+        """Move bytes in each direction until some moved or the deadline came; return the bytes still unsent."""
         process = self._process
         assert process and process.stdin and process.stdout and process.stderr
         with selectors.DefaultSelector() as selector:

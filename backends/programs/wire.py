@@ -27,7 +27,7 @@ DTYPES = ("int8", "uint8", "int16", "int32", "int64")
 
 
 class WireError(ValueError):
-    """A line or a tensor that isn't what the protocol says."""
+    """A line or a tensor that breaks the protocol."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How NumPy arrays enter and leave Torch."""
+"""Conversion of NumPy arrays to Torch tensors and back."""
 
 import numpy as np
 import torch

@@ -142,7 +142,7 @@ def result_shape(shape: str, at: SimpleNamespace) -> tuple[Any, ...]:
 
 
 class TrustedOps:
-    """The trusted call of every op, by name: what a network whose domain is proved composes.
+    """The trusted call of every op, by name, for a network whose domain is proved.
 
     A class is copied and pickled by its name, which a namespace of functions isn't, so that modules can hold it.
     """

@@ -49,11 +49,11 @@ def gradient_exponent(exponent, largest, *, bits):
 
 @implements(ops.momentum_exponent)
 def momentum_exponent(exponent, g_exponent, largest_g, largest_m):
-    own = exponent.long()
-    m_top, g_top = integers.bit_length(largest_m) - own, integers.bit_length(largest_g) - g_exponent
+    current = exponent.long()
+    m_top, g_top = integers.bit_length(largest_m) - current, integers.bit_length(largest_g) - g_exponent
     top = torch.where(largest_m == 0, g_top, torch.where(largest_g == 0, m_top, torch.maximum(m_top, g_top)))
-    fitting = torch.minimum(torch.maximum(own, golden.FEWEST_BITS - top), golden.MOST_BITS - top)
-    y = torch.where((largest_m == 0) & (largest_g == 0), own, fitting)
+    fitting = torch.minimum(torch.maximum(current, golden.FEWEST_BITS - top), golden.MOST_BITS - top)
+    y = torch.where((largest_m == 0) & (largest_g == 0), current, fitting)
     return y.clamp(golden.MOMENTUM_EXPONENT.low, golden.MOMENTUM_EXPONENT.high).int()
 
 

@@ -9,7 +9,7 @@ def modulate(base, mod, n_max):
 
 
 def input_of(x, b, s_v):
-    """Return what the step adds to the state, as int64."""
+    """Return the input that the step adds to the state, as int64."""
     return integers.rescale(x[..., None].int() * b, s_v).long()
 
 

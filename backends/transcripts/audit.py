@@ -28,7 +28,7 @@ class Audit:
 
     @property
     def drawn(self) -> int:
-        """How many stretches were drawn; the first is audited in any case."""
+        """The number of drawn stretches; the first is audited in any case."""
         return len(self.audited) - 1
 
     @property

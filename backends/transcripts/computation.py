@@ -1,4 +1,4 @@
-"""Runs that can be committed, as calls that each go on from what the one before left: generation, scoring, training.
+"""Runs that can be committed, as calls that each go on from the state of the last: generation, scoring, training.
 
 Each call is a pure function of the request, the model and that state, so any call can be run again alone.
 """

@@ -50,7 +50,7 @@ TRANSCRIPT_FILE, LEAVES_FILE, STATES = "transcript.json", "leaves.bin", "states"
 ENTRY = struct.Struct(">IHH32s")
 ENTRIES = np.dtype([("call", ">u4"), ("segment", ">u2"), ("op", ">u2"), ("digest", "u1", 32)])
 STATE_FORMAT = "mamba-integer/transcript-state"
-LARGEST_JSON = 1 << 26
+LARGEST_JSON = 1 << 25
 
 
 class Writer:

@@ -16,7 +16,7 @@ STATE = "state"  # the pseudo-op whose results are all that the next call goes o
 
 
 class Place(NamedTuple):
-    """Where a leaf stands: the call of the model or the step, the layer's place in it, the op's place in the layer."""
+    """The place of a leaf: the call of the model or the step, the layer's place in it, the op's place in the layer."""
 
     call: int
     segment: int
@@ -59,7 +59,7 @@ def tensor_digest(array: np.ndarray) -> bytes:
 
 @lru_cache(maxsize=4096)
 def form(dtype: Any, shape: tuple[int, ...]) -> bytes:
-    """Return the start of what is hashed for arrays of a dtype, NumPy's or Torch's, and a shape."""
+    """Return the first bytes to be hashed for arrays of a dtype, NumPy's or Torch's, and a shape."""
     name = dtype.name if isinstance(dtype, np.dtype) else str(dtype).removeprefix("torch.")
     return TENSOR + f"{name} {list(shape)}\n".encode()
 

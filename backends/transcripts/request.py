@@ -1,4 +1,4 @@
-"""Requests: what a run was asked to do, as validated data that a transcript commits to."""
+"""Requests for a run, as validated data that a transcript commits to."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How every kernel is launched: on dense inputs, its programs along one axis.
+"""The launch of every kernel: on dense inputs, its programs along one axis.
 
 Kernels read memory by its address, so an input of another layout is copied, here and nowhere else. A grid's first axis
 has room for 2**31 - 1 programs, the other two for 65,535: so a kernel numbers its programs along the first alone.

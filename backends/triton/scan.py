@@ -72,7 +72,7 @@ def round_kernel(y_pointer, total_pointer, size, s_y, ROUNDED: tl.constexpr, BLO
 
 @triton.jit
 def load_steps(pointers, places, pitches, t, mask, COUNT: tl.constexpr, STATES: tl.constexpr):
-    """Load what the steps from t on take: x and its modulation of each lane, b and c of its states."""
+    """Load the inputs of the steps from t on: x and its modulation of each lane, b and c of its states."""
     x_pointer, mod_pointer, b_pointer, c_pointer = pointers
     channel, head, word = places
     channels, heads, words = pitches

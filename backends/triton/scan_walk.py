@@ -59,7 +59,7 @@ def put_sum(target, total, mask, SHARED: tl.constexpr):
 
 @triton.jit
 def load_inputs(pointers, places, pitches, t, mask, COUNT: tl.constexpr, STATES: tl.constexpr):
-    """Load what the states of the steps from t on take: x and mod of each lane, and b."""
+    """Load the inputs of the states from step t on: x and mod of each lane, and b."""
     x_pointer, mod_pointer, b_pointer = pointers
     channel, head, word = places
     channels, heads, words = pitches
@@ -72,7 +72,7 @@ def load_inputs(pointers, places, pitches, t, mask, COUNT: tl.constexpr, STATES:
 
 @triton.jit
 def load_gradients(pointers, places, pitches, t, mask, COUNT: tl.constexpr, STATES: tl.constexpr):
-    """Load what the steps from t on take besides, on the way back: dy of each lane, and c."""
+    """Load the further inputs of the way back from step t on: dy of each lane, and c."""
     dy_pointer, c_pointer = pointers
     channel, _, word = places
     channels, _, words = pitches

@@ -24,13 +24,13 @@ SCHEDULE = tl.constexpr(16)  # words of a block, and rounds after which each has
 
 
 def primes(count: int) -> list[int]:
-    found: list[int] = []
+    result: list[int] = []
     number = 2
-    while len(found) < count:
-        if all(number % prime for prime in found):
-            found.append(number)
+    while len(result) < count:
+        if all(number % prime for prime in result):
+            result.append(number)
         number += 1
-    return found
+    return result
 
 
 def cube_root(value: int) -> int:

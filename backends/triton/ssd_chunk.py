@@ -44,7 +44,7 @@ def in_state_order(tile, STATES: tl.constexpr, CHANNELS: tl.constexpr):
 
 @triton.jit
 def seen_limbs(state, s_h, HALVES: tl.constexpr):
-    """Return the high and the low signed byte of what the output sees of a state.
+    """Return the high and the low signed byte of a state as the output sees it.
 
     With HALVES s_h is 16: nothing is clamped, and both are bytes of the state with a constant added, which still fits.
     """

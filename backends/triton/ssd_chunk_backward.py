@@ -37,8 +37,8 @@ from .ssd_chunk_boundaries import (
     SLOPE_SHIFT,
     WEIGHT,
     WHOLE,
-    factors_kernel,
     layout_kernel,
+    powers_kernel,
     walks_kernel,
 )
 from .ssd_chunk_factors import DECAY_BITS, DECAY_HALF, lags, row_exponent
@@ -299,7 +299,7 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
     bits, grid = backward.gradient_bits(states), dict(TILE=tile)
     warps = 4 if tile <= MOST_TILE_OF_FOUR_WARPS else 8
     launch(
-        factors_kernel,
+        powers_kernel,
         count,
         (planes, scalars),
         (d, dy),

@@ -37,7 +37,7 @@ FREE = *SIZES, "chunk_plane", "d_pointer", "skip_pointer"
 
 
 @triton.jit(do_not_specialize=[*FREE, "weight_bits", "carried_bits"])
-def factors_kernel(
+def powers_kernel(
     planes_pointer,
     chunks_pointer,
     d_pointer,
@@ -152,7 +152,7 @@ def walk_forwards(
     CHANNELS: tl.constexpr,
     STATES: tl.constexpr,
 ):
-    """Walk through the chunks; keep what the outputs see of the state at the start of each."""
+    """Walk through the chunks; keep the state at the start of each as the outputs see it."""
     plane = tl.cast(plane, tl.int64)
     blocks = tl.cdiv(width, CHANNELS)
     block, head, row = program % blocks, program // blocks % heads, (program // blocks // heads).to(tl.int64)

@@ -155,6 +155,20 @@ def plus_product(total, a, b):
 
 
 @triton.jit
+def seen_state(state, s_h):
+    """Return a state as outputs see it: rounded by s_h bits and saturated to two limbs."""
+    seen = (state + ((1 << s_h) >> 1)) >> s_h
+    return tl.minimum(tl.maximum(seen, -LARGEST_TWO_LIMBS), LARGEST_TWO_LIMBS)
+
+
+@triton.jit
+def added_state(high, low, keys):
+    """Return the sum over a chunk of weighed inputs, which come as two limbs, times int8 keys."""
+    added = tl.dot(tl.trans(high), keys, out_dtype=tl.int32) << 8
+    return added + tl.dot(tl.trans(low), keys, out_dtype=tl.int32)
+
+
+@triton.jit
 def next_state(state, added, r, kept, half):
     """Return the state after a chunk, whose weighed inputs and b have the product ``added``."""
     return ((state.to(tl.int64) * kept + half) >> DECAY_BITS).to(tl.int32) + added * (4 << r)

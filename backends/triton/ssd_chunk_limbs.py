@@ -1,4 +1,4 @@
-"""Numbers of two limbs and sums of their products in kernels: ``spec.ops.ssd_chunk_backward``, C2 and what is shifted.
+"""Numbers of two limbs, their shifts, and sums of their products in kernels: ``spec.ops.ssd_chunk_backward``, C2.
 
 Where a shift has either sign, its left part goes where 32 bits have room: 64-bit shifts take three instructions.
 """

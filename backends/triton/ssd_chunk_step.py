@@ -19,8 +19,8 @@ from .ssd_chunk_factors import (
     DECAY_HALF,
     FRACTION_BITS,
     LARGEST_ROW_EXPONENT,
-    LARGEST_TWO_LIMBS,
     POSITIONS,
+    added_state,
     exponent_sums,
     fraction_power,
     gains,
@@ -29,6 +29,7 @@ from .ssd_chunk_factors import (
     round_by,
     rounded_power,
     row_exponent,
+    seen_state,
     weighed_limbs,
 )
 
@@ -128,11 +129,9 @@ def step_kernel(
         keys = taken(keys, tl.load(b_pointer + row * states + s, mask=known, other=0), fill, q)
         c = tl.load(c_pointer + row * states + s, mask=known, other=0).to(tl.int32)
         scores += tl.sum(keys.to(tl.int32) * c[None, :], 1)
-        seen = (state + ((1 << s_h) >> 1)) >> s_h
-        seen = tl.minimum(tl.maximum(seen, -LARGEST_TWO_LIMBS), LARGEST_TWO_LIMBS)
-        before += tl.sum(seen * c[None, :], 1)
-        own = (s < tl.where(first, states, 0))[None, :]
-        tl.store(rest_b_pointer + opened, tl.where(closes, 0, keys).to(tl.int8), mask=left[:, None] & own)
+        before += tl.sum(seen_state(state, s_h) * c[None, :], 1)
+        elements = (s < tl.where(first, states, 0))[None, :]
+        tl.store(rest_b_pointer + opened, tl.where(closes, 0, keys).to(tl.int8), mask=left[:, None] & elements)
         if not IN_PLACE:
             unchanged = (p < tl.where(closes, 0, channels))[:, None] & known[None, :]
             tl.store(end_pointer + place, state, mask=unchanged)
@@ -158,9 +157,7 @@ def step_kernel(
             opened = slot[:, None] * states + s[None, :]
             keys = tl.load(open_b_pointer + opened, mask=inside[:, None] & known[None, :], other=0)
             keys = taken(keys, tl.load(b_pointer + row * states + s, mask=known, other=0), fill, q).to(tl.int8)
-            added = tl.dot(tl.trans(high), keys, out_dtype=tl.int32) << 8
-            added += tl.dot(tl.trans(low), keys, out_dtype=tl.int32)
-            state = next_state(state, added, r, kept, DECAY_HALF)
+            state = next_state(state, added_state(high, low, keys), r, kept, DECAY_HALF)
             tl.store(end_pointer + place, state, mask=channel[:, None] & known[None, :])
 
 

@@ -1,7 +1,7 @@
 """A step of each kind of scan with the ops around it, one kernel each; the state moves on in place.
 
 For few rows the kernel projects x too, each program for itself, which takes less time than to wait for a kernel that
-does it once. What no kernel in front of it writes in this step, it loads before it waits: its state and the position.
+does it once. It loads its state and the position before it waits, because no kernel in front of it writes them.
 """
 
 import triton
@@ -16,13 +16,14 @@ from .recurrence import advance, input_of, modulate
 from .rotation import turn
 from .ssd_chunk_factors import (
     DECAY_HALF,
-    LARGEST_TWO_LIMBS,
     ONE,
+    added_state,
     forgotten,
     gains,
     input_weights,
     larger,
     next_state,
+    seen_state,
     weighed_limbs,
 )
 from .ssd_chunk_step import output_sum
@@ -231,8 +232,7 @@ def chunk_kernel(
     forgot, end = forgotten(sums, d, q), tl.max(sums, 0)
     sums -= tl.associative_scan(forgot, 0, larger) & (ONE - 1)
     _, column, weight = gains(sums, d, WEIGHT_BITS)
-    seen = (h + (1 << (s_h - 1))) >> s_h
-    seen = tl.minimum(tl.maximum(seen, -LARGEST_TWO_LIMBS), LARGEST_TWO_LIMBS)
+    seen = seen_state(h, s_h)
 
     wait_for_inputs()
     x_row = xz_pointer + row * 2 * heads * width
@@ -270,9 +270,7 @@ def chunk_kernel(
         d, sums = tl.where(here, new_d, d), tl.where(past, sums, last)
         weights, r, kept = input_weights(sums, d, True)
         high, low = weighed_limbs(inputs, weights[:, None], r)
-        mixtures = keys.to(tl.int8)
-        added = tl.dot(tl.trans(high), mixtures, out_dtype=tl.int32) << 8
-        added += tl.dot(tl.trans(low), mixtures, out_dtype=tl.int32)
+        added = added_state(high, low, keys.to(tl.int8))
         h = tl.load(place, mask=channel[:, None] & known[None, :], other=0)  # again: it took registers all the while
         tl.debug_barrier()  # what is written in place, every thread has read
         tl.store(place, next_state(h, added, r, kept, DECAY_HALF), mask=channel[:, None] & known[None, :])

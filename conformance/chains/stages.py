@@ -59,34 +59,34 @@ def observed(
 def follow(text: Text, want: Iterable[Stage], running: Iterator[Stage]) -> Text:
     """Run the stages and hold each against the wanted one; fill in ``text`` and return it."""
     for expected in want:
-        what = f"stage {expected.name} ({expected.by})"
+        place = f"stage {expected.name} ({expected.by})"
         text.want[expected.name] = expected.digest
         try:
-            found = next(running)
-            text.stages[expected.name] = found.digest
+            stage = next(running)
+            text.stages[expected.name] = stage.digest
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            text.message = text.message or f"{what}: crash: {type(error).__name__}: {error}"
+            text.message = text.message or f"{place}: crash: {type(error).__name__}: {error}"
             break
         text.integers += sum(array.size for array in expected.arrays.values())
         if not text.message and text.stages[expected.name] != text.want[expected.name]:
-            text.message = f"{what} is the first that differs{difference(found, expected)}"
+            text.message = f"{place} is the first that differs{difference(stage, expected)}"
     text.status = "failed" if text.message else "passed"
     return text
 
 
 def first_difference(reference: Iterable[Stage], golden: Iterable[Stage]) -> str:
     """Return how a reference differs from the golden stages, or nothing."""
-    for found, expected in zip(reference, golden, strict=True):
-        if found.digest != expected.digest:
-            return f"the reference is not golden: stage {expected.name}{difference(found, expected)}"
+    for stage, expected in zip(reference, golden, strict=True):
+        if stage.digest != expected.digest:
+            return f"the reference is not golden: stage {expected.name}{difference(stage, expected)}"
     return ""
 
 
-def difference(found: Stage, expected: Stage) -> str:
+def difference(stage: Stage, expected: Stage) -> str:
     for name, want in expected.arrays.items():
-        got = found.arrays.get(name)
+        got = stage.arrays.get(name)
         if got is not None and got.shape == want.shape and (wrong := got != want).any():
             index = tuple(int(i) for i in np.argwhere(wrong)[0])
             first = f"first {name}{list(index)}: got {got[index]}, want {want[index]}"

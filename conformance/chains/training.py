@@ -108,8 +108,8 @@ def difference_on_few(case: Case, source: Source) -> str:
     """Return how a case's reference differs from the golden ops on a few tokens, or nothing."""
     few = Case(case.config, 1, 4, 1, case.gradient_bits)
     batches = few.batches(source)
-    found, expected = (stages(few.run(load(name)), batches) for name in (case.reference, "golden"))
-    return first_difference(found, expected)
+    reference, expected = (stages(few.run(load(name)), batches) for name in (case.reference, "golden"))
+    return first_difference(reference, expected)
 
 
 def run_all(backends: Sequence[Backend], source: Source, full: bool) -> list[Text]:

@@ -1,4 +1,4 @@
-"""NumPy on integers of a circuit: what the golden code's ``np`` is in a symbolic run."""
+"""NumPy on integers of a circuit, which stands for the golden code's ``np`` in a symbolic run."""
 
 import functools
 import math

@@ -20,8 +20,10 @@ def circuit_command(
     private: Annotated[
         list[str] | None, typer.Option(help="Input that a proof hides; its range is constrained. May be repeated.")
     ] = None,
-    fixed: Annotated[list[str] | None, typer.Option(help="Input that is a constant. May be repeated.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the drawn inputs, of which the witness is.")] = 0,
+    fixed: Annotated[
+        list[str] | None, typer.Option(help="Input that is a constant of the circuit. May be repeated.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the drawn inputs, which the witness holds.")] = 0,
     r1cs: Annotated[Path | None, typer.Option(help="Write the constraints to this file, as circom does.")] = None,
     wtns: Annotated[Path | None, typer.Option(help="Write the witness to this file, as circom does.")] = None,
     as_json: Json = False,

@@ -256,8 +256,8 @@ def weighted(pairs: Iterable[tuple[Number, int]], constant: int = 0) -> Number:
     terms: dict[int, int] = {}
     low = high = value = constant
     for x, factor in symbolic:
-        for wire, own in x.terms.items():
-            terms[wire] = terms.get(wire, 0) + own * factor
+        for wire, weight in x.terms.items():
+            terms[wire] = terms.get(wire, 0) + weight * factor
         least, greatest = (x.low, x.high) if factor > 0 else (x.high, x.low)
         low, high, value = low + least * factor, high + greatest * factor, value + x.value * factor
         constant += x.constant * factor

@@ -60,7 +60,7 @@ def op_row(case: Case) -> dict[str, Any]:
 
 
 def encrypted(case: Case, statement: Statement) -> dict[str, int]:
-    """Return what a call asks of fully homomorphic encryption, whatever the library."""
+    """Return the cost of a call under fully homomorphic encryption, in units of no library."""
     contract, circuit = find_op(case.op), statement.circuit
     widths = contract.widths(contract.check(case.arrays, case.parameters))
     return {

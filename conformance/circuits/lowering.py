@@ -40,19 +40,19 @@ class Symbolic:
     def __init__(self) -> None:
         self.replaced: dict[int, Any] = {id(np): NUMPY, id(integers.isqrt): stated_root}
 
-    def __call__(self, thing: Any) -> Any:
-        if id(thing) in self.replaced:
-            return self.replaced[id(thing)]
-        if isinstance(thing, Op):
-            self.replaced[id(thing)] = operation = SimpleNamespace()
-            operation.golden = self.function(thing.golden)
+    def __call__(self, value: Any) -> Any:
+        if id(value) in self.replaced:
+            return self.replaced[id(value)]
+        if isinstance(value, Op):
+            self.replaced[id(value)] = operation = SimpleNamespace()
+            operation.golden = self.function(value.golden)
             return operation
-        if isinstance(thing, FunctionType) and thing.__module__.startswith(SPECIFICATION):
-            return self.function(thing)
-        if isinstance(thing, types.ModuleType) and thing.__name__.startswith(SPECIFICATION):
-            self.replaced[id(thing)] = module = Names(self, vars(thing))
+        if isinstance(value, FunctionType) and value.__module__.startswith(SPECIFICATION):
+            return self.function(value)
+        if isinstance(value, types.ModuleType) and value.__name__.startswith(SPECIFICATION):
+            self.replaced[id(value)] = module = Names(self, vars(value))
             return module
-        return thing
+        return value
 
     def function(self, original: Any) -> Any:
         if id(original) not in self.replaced:
@@ -96,7 +96,7 @@ UNSUPPORTED = (TypeError, IndexError, AttributeError, ValueError)
 
 
 class CircuitOps:
-    """Every op of the specification, on arrays of wires: what a network of ops runs on to become one circuit."""
+    """Every op of the specification, on arrays of wires; a network that runs on them becomes one circuit."""
 
     def __getattr__(self, name: str) -> Callable:
         contract = find_op(name)
@@ -136,7 +136,7 @@ def checked(contract: Op, arrays: Sequence[Any], parameters: Mapping[str, int]) 
 
 @dataclass
 class Statement:
-    """A circuit with its inputs and outputs by name: what a proof of it says."""
+    """A circuit with its inputs and outputs by name, about which a proof speaks."""
 
     circuit: Circuit
     inputs: dict[str, Any]

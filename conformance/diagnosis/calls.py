@@ -87,8 +87,8 @@ def wrong_outputs(op: Op, results: Sequence[np.ndarray]) -> Iterator[tuple[str, 
             yield f"the digits in each byte of {name} are written from the high bits down", write(i, reverse_codes)
             yield f"the nibbles of {name} are written swapped", write(i, swap_nibbles)
             yield f"the digits of {name} are written with their signs swapped", write(i, negate_codes)
-        for j, given in enumerate(op.inputs):
-            if given.name == name:
+        for j, tensor in enumerate(op.inputs):
+            if tensor.name == name:
                 yield f"{name} is returned as it came", as_it_came(i, j)
         yield f"{name} is written as zero", write(i, np.zeros_like)
         yield f"{name} is written negated", write(i, np.negative)
@@ -129,7 +129,7 @@ def without_blocks(op: Op, arrays: Sequence[np.ndarray]) -> set[str]:
 
 
 def dimension_name(tensor: Tensor, dimensions: int, axis: int) -> str:
-    """Return what the contract calls an axis."""
+    """Return the contract's name of an axis."""
     names = tensor.shape.split()
     from_end = dimensions - axis
     return names[-from_end] if from_end <= len(names) and names[-from_end] != "..." else f"leading axis {axis}"
@@ -164,8 +164,8 @@ def together(values: Mapping[str, int]) -> Change:
     return lambda arrays, parameters: (arrays, parameters | dict(values))
 
 
-def as_it_came(output: int, given: int) -> After:
-    return lambda results, arrays: (*results[:output], arrays[given], *results[output + 1 :])
+def as_it_came(output: int, source: int) -> After:
+    return lambda results, arrays: (*results[:output], arrays[source], *results[output + 1 :])
 
 
 def other_way(names: Mapping[str, int]) -> Change:

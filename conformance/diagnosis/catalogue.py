@@ -1,4 +1,4 @@
-"""The catalogue: what a known-wrong implementation would return for a call."""
+"""The catalogue of known mistakes, and the results that each would give for a call."""
 
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence

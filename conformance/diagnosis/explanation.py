@@ -44,7 +44,7 @@ LISTED = 8  # values of an intermediate that are told
 
 @dataclass
 class Explanation:
-    """Where a backend first leaves the specification, as far as its results tell."""
+    """The place at which a backend first leaves the specification, as far as its results tell."""
 
     vector: Vector
     got: Arrays
@@ -138,7 +138,7 @@ def crashes(backend: Backend, vector: Vector) -> bool:
 
 
 def passing_alone(backend: Backend, vector: Vector, common: str = "") -> Explanation | None:
-    """Return what is known of a call that fails in its case alone: not its integers make it fail."""
+    """Describe a call that fails in its case alone, so that its integers are not the cause."""
     got = answer(backend, vector)
     if got is None or large(vector):
         return None

@@ -1,4 +1,4 @@
-"""Whether the layout of arguments alone makes a call wrong, and of which: the same integers are also passed contiguous.
+"""Tells whether the layout of an argument alone makes a call wrong, by passing the same integers contiguous.
 
 Each argument is tried alone in its layout. Where none is wrong alone, arguments are made contiguous one after the other
 as long as the call stays wrong.

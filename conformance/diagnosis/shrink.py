@@ -128,7 +128,7 @@ def dimensions(tensors: tuple[Tensor, ...], arrays: tuple[np.ndarray, ...]) -> d
 
 def cut(tensors: tuple[Tensor, ...], arrays: tuple[np.ndarray, ...], name: str, part: slice):
     """Return the arrays with a part of one dimension, or None where it can't be cut there."""
-    found = []
+    shrunk = []
     for tensor, array in zip(tensors, arrays, strict=True):
         for axis, called in enumerate(axes_of(tensor, array.ndim)):
             taken = part

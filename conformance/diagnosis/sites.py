@@ -1,4 +1,4 @@
-"""Where golden code does what: the lines of an op at which an operation or a function of the number system is used."""
+"""The lines of an op's golden code at which an operation or a function of the number system is used."""
 
 import linecache
 import sys

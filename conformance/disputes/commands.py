@@ -38,8 +38,8 @@ def dispute_command(
 ) -> None:
     """Settle a dispute: find the first op on which two transcripts differ, run it again, and name the liar.
 
-    The state before that op is one on which both agree. Its stretch is run again on the CPU up to the op, which the
-    golden code runs. Exit code 0: the transcripts are equal, 1: they differ, 2: a usage error or a damaged transcript.
+    Both agree on a state before that op. The CPU repeats the run from there up to the op, which the golden code runs.
+    Exit code 0: the transcripts are equal, 1: they differ, 2: a usage error or a damaged transcript.
     """
     from .dispute import settle
 
@@ -96,12 +96,12 @@ def show(verdict: Verdict, as_json: bool) -> None:
         console.print(verdict.says)
         for line in root_lines(verdict):
             console.print(line)
-        who = " and ".join(verdict.liars)
+        liars = " and ".join(verdict.liars)
         if not verdict.failures and verdict.leaf:
             console.print(
                 f"to see its integers, each side opens it: mamba-integer open TRANSCRIPT --leaf {verdict.leaf}"
             )
-        console.print(f"liar: {who}" if len(verdict.liars) == 1 else f"liars: {who}", style="bold red")
+        console.print(f"liar: {liars}" if len(verdict.liars) == 1 else f"liars: {liars}", style="bold red")
     raise typer.Exit(MISMATCH if verdict.liars else EQUAL)
 
 

@@ -173,13 +173,13 @@ def settle_results(
     call = min(silent + number, replay.computation.calls - 1)
     start, state = agreed_state([a, b], replay, call)
     calls = range(start, call + 1)
-    given = []
+    outcomes_again = []
     for done, _, after in replay.leaves(state, calls):
         progress(done + 1 - start, len(calls))
-        given.append(replay.computation.outcome(done, after))
-    right = [one for one in given if one is not None]
+        outcomes_again.append(replay.computation.outcome(done, after))
+    right = [one for one in outcomes_again if one is not None]
     liars = tuple(name for name, t in sides if outcomes(t, calls)[: len(right)] != right)
-    return Verdict(liars, f"call {call}, the result", f"every leaf is equal; the run gives {given[-1]}")
+    return Verdict(liars, f"call {call}, the result", f"every leaf is equal; the run gives {outcomes_again[-1]}")
 
 
 def short(digest: bytes | None) -> str:

@@ -10,7 +10,7 @@ from .verdict import Verdict, failures_of, mistakes_of
 
 
 def referee(sides: Sequence[tuple[str, Opening]]) -> Verdict:
-    """Return whose leaf isn't what the golden code gives for its inputs.
+    """Return the sides whose leaf differs from the golden code's results for its inputs.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Verdicts: who committed to what the specification doesn't give, and the failure that shows it."""
+"""Verdicts: the sides that committed to wrong integers, and the failure that shows it."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -53,7 +53,7 @@ class Verdict:
 
 
 def failure_of(side: str, opening: Opening) -> Failure | None:
-    """Return how the outputs of an opening differ from what the golden code gives for its inputs, or None.
+    """Return the difference of an opening's outputs from the golden code's results for its inputs, or None.
 
     Raises
     ------

@@ -177,21 +177,21 @@ def with_equal_rows(array: np.ndarray, layout: str) -> np.ndarray:
     return np.repeat(array.take([0], axis), array.shape[axis], axis)
 
 
-def draw_case(op: str, random: Random, given: Mapping[str, Any] = MappingProxyType({})) -> Case:
+def draw_case(op: str, random: Random, chosen: Mapping[str, Any] = MappingProxyType({})) -> Case:
     """Draw a case from the op's plan; ``random`` may be hypothesis' source, which then shrinks failures.
 
     ``given`` are sizes and parameters that aren't drawn, and as "..." the number of rows or the leading dimensions.
     """
     contract, plan = find_op(op), PLANS[op]
-    sizes = {name: given[name] if name in given else random.choice(options) for name, options in plan.sizes.items()}
+    sizes = {name: chosen[name] if name in chosen else random.choice(options) for name, options in plan.sizes.items()}
     leading: tuple[int, ...] = ()
     if any("..." in tensor.shape for tensor in contract.inputs):
-        rows = given.get("...")
+        rows = chosen.get("...")
         leading = random.choice(plan.leading) if rows is None else (rows,) if isinstance(rows, int) else rows
     at = SimpleNamespace(leading=leading, **sizes)
     for name, choice in plan.parameters.items():
         drawn = choice(random, at) if callable(choice) else random.choice(choice)
-        setattr(at, name, given.get(name, drawn))
+        setattr(at, name, chosen.get(name, drawn))
     return Case(
         op=op,
         sizes=sizes,

@@ -59,7 +59,7 @@ class Failure(Exception):
 
     @property
     def differs(self) -> bool:
-        """Whether there is a first differing integer to show."""
+        """Tells whether there is a first differing integer to show."""
         return self.kind == "value"
 
     @property
@@ -83,7 +83,7 @@ class Failure(Exception):
         return f"[{','.join([*self.before, case])}]" if self.before else case
 
     def to_dict(self) -> dict[str, Any]:
-        found: dict[str, Any] = {
+        shown: dict[str, Any] = {
             "op": self.case.op,
             "backend": self.backend.name,
             "device": self.backend.device,
@@ -99,7 +99,7 @@ class Failure(Exception):
             "repeat": self.repeat,
         }
         if self.differs:
-            found |= {
+            shown |= {
                 "output": self.output,
                 "count": self.count,
                 "compared": self.compared,
@@ -110,7 +110,7 @@ class Failure(Exception):
                 "want_hex": hexadecimal(self.want, self.bits),
                 "xor_hex": hexadecimal(self.got ^ self.want, self.bits),
             }
-        return found
+        return shown
 
 
 def hexadecimal(value: int, bits: int) -> str:
@@ -147,10 +147,10 @@ def in_form(
         raise Failure(backend, case, "result", f"{says}{len(got)} results, want {len(want)}")
     arrays = tuple(map(_as_array, got))
     for array, form in zip(arrays, want, strict=True):
-        name, found = form.name, type(array)
-        if found is not np.ndarray:  # a subclass may hide its integers, or give == another meaning
+        name, kind = form.name, type(array)
+        if kind is not np.ndarray:  # a subclass may hide its integers, or give == another meaning
             known = "a numpy.ndarray" if isinstance(array, np.ndarray) else "an array"
-            raise Failure(backend, case, "result", f"{says}{name} is a {found.__name__}, want {known}", name)
+            raise Failure(backend, case, "result", f"{says}{name} is a {kind.__name__}, want {known}", name)
         if str(array.dtype) not in form.dtypes:
             allowed = " or ".join(form.dtypes)
             raise Failure(backend, case, "dtype", f"{says}{name} has dtype {array.dtype}, want {allowed}", name)

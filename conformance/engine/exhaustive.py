@@ -231,7 +231,7 @@ class Int32(Group):
 
 
 def on_cuda(backend: Backend) -> bool:
-    """Whether the backend's arrays are Torch tensors on a CUDA device."""
+    """Return whether the backend's arrays are Torch tensors on a CUDA device."""
     return bool(getattr(backend.load(np.zeros(1, np.int32)), "is_cuda", False))
 
 

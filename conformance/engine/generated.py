@@ -43,7 +43,7 @@ WORK = 1 << 15  # of the tries for one case: a large one is taken as it is
 
 @dataclass(frozen=True)
 class Listed:
-    """A case to be made: its group, what it covers, and what it costs."""
+    """A case to be made, with its group, its coverpoints and its cost."""
 
     group: str
     points: tuple[str, ...]
@@ -256,7 +256,7 @@ def chunk_exponents(op: str) -> frozenset[str]:
 
 
 def alternating(sizes: list[int]) -> list[int]:
-    """Return sizes from either end in turn: what a large call leaves in a workspace meets a small one."""
+    """Return sizes from either end in turn, so that a small call meets the leftovers of a large one in a workspace."""
     return [size for pair in zip(sizes, reversed(sizes), strict=True) for size in pair][: len(sizes)]
 
 

@@ -17,7 +17,7 @@ _bytes = 0
 
 
 def golden_results(case: AnyCase) -> Arrays:
-    """Return what the golden op gives for a case, which it checks as well; nobody may write to it."""
+    """Check a case and return the golden op's results; nobody may write to them."""
     global _bytes
     key = case.to_json()
     if key not in _results:

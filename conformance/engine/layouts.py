@@ -22,7 +22,7 @@ See = Callable[[Any, tuple[int, ...]], Any]
 
 @dataclass(frozen=True)
 class Layout:
-    """How arrays of at least ``dimensions`` dimensions are stored and seen; ``see`` undoes ``store``.
+    """A way to store arrays of at least ``dimensions`` dimensions; ``see`` undoes ``store``.
 
     ``repeats`` is the axis along which all elements are one and the same, which only arrays with equal rows allow.
     """

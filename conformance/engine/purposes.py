@@ -16,7 +16,7 @@ MOST_ENDS = 4  # that are told
 
 @singledispatch
 def purpose_of(case: AnyCase) -> str:
-    """Return what a case is for; one of another kind says nothing."""
+    """Return the purpose of a listed case, or nothing for a case of another kind."""
     return ""
 
 

@@ -76,16 +76,16 @@ class Relation:
 
 def between(tensors: Sequence[Tensor], arrays: Arrays, steps: int | slice) -> dict[str, np.ndarray]:
     """Return a step, or the steps of a piece, of every array that has a time axis, and the others whole."""
-    found = {}
+    states = {}
     for tensor, array in zip(tensors, arrays, strict=True):
         axis = tensor.time_axis
         at = () if axis is None else (slice(None),) * axis + (steps,)
-        found[tensor.name] = np.ascontiguousarray(array[at])
-    return found
+        states[tensor.name] = np.ascontiguousarray(array[at])
+    return states
 
 
 def carried(op: str) -> list[str]:
-    """Return the names of what goes from one piece of a sequence to the next."""
+    """Return the names of the arrays that go from one piece of a sequence to the next."""
     return [tensor.name for tensor in find_op(op).carried]
 
 
@@ -94,16 +94,16 @@ def pieces(case: RelationCase, bounds: Sequence[int], run: Callable[[Arrays], Ar
     contract, names = find_op(case.op), carried(case.op)
     inputs = dict(zip((t.name for t in contract.inputs), case.arrays, strict=True))
     state = {name: inputs[name] for name in names}
-    found: list[list[np.ndarray]] = []
+    columns: list[list[np.ndarray]] = []
     for start, stop in pairwise(bounds):
-        given = between(contract.inputs, case.arrays, start if step else slice(start, stop)) | state
-        results = run(tuple(given.values()))
+        inputs = between(contract.inputs, case.arrays, start if step else slice(start, stop)) | state
+        results = run(tuple(inputs.values()))
         state = {t.name: r for t, r in zip(contract.outputs, results, strict=True) if t.name in names}
         axes = [tensor.time_axis if step else None for tensor in contract.outputs]
-        found.append([r if a is None else np.expand_dims(r, a) for r, a in zip(results, axes, strict=True)])
+        columns.append([r if a is None else np.expand_dims(r, a) for r, a in zip(results, axes, strict=True)])
     return tuple(
         column[-1] if (axis := tensor.time_axis) is None else np.concatenate(column, axis)
-        for column, tensor in zip(zip(*found, strict=True), contract.outputs, strict=True)
+        for column, tensor in zip(zip(*columns, strict=True), contract.outputs, strict=True)
     )
 
 
@@ -156,16 +156,16 @@ class BackwardChunks(Chunks):
         after: dict[str, np.ndarray] = {}
         for start, stop in pairwise(bounds):
             parts.append(between(contract.inputs, case.arrays, slice(start, stop)) | after)
-            given = parts[-1] | fresh
-            results = call(forward.name, [given[tensor.name] for tensor in forward.inputs], parameters)
+            arrays = parts[-1] | fresh
+            results = call(forward.name, [arrays[tensor.name] for tensor in forward.inputs], parameters)
             after = {state: next(r for t, r in zip(forward.outputs, results, strict=True) if t.name == state)}
         before: dict[str, np.ndarray] = {}
-        found: list[Arrays] = []
+        returned: list[Arrays] = []
         for part in reversed(parts):
-            found.insert(0, call(case.op, tuple((part | before).values()), case.parameters))
-            before = {error: found[0][-1]}
+            returned.insert(0, call(case.op, tuple((part | before).values()), case.parameters))
+            before = {error: returned[0][-1]}
         whole = []
-        for tensor, column in zip(contract.outputs, zip(*found, strict=True), strict=True):
+        for tensor, column in zip(contract.outputs, zip(*returned, strict=True), strict=True):
             if (axis := tensor.time_axis) is not None:
                 whole.append(np.concatenate(column, axis))
             else:

@@ -1,4 +1,4 @@
-"""Any case from its JSON, checked again: what the command of a failure card runs."""
+"""Checks any case again from its JSON, as the command of a failure card does."""
 
 import json
 

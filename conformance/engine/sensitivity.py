@@ -152,9 +152,9 @@ def improved(case: Case, fixed: Iterable[str] = (), kinds: str = "alive felt", m
     """
     best, kept = score(case, kinds), {name: case.parameters[name] for name in fixed}
     tried: set[str] = set()
-    found = True
-    while found and best < 1.0:
-        found = False
+    progress = True
+    while progress and best < 1.0:
+        progress = False
         for other in neighbours(case):
             key = other.to_json()
             if key in tried or any(other.parameters[name] != value for name, value in kept.items()):
@@ -164,7 +164,7 @@ def improved(case: Case, fixed: Iterable[str] = (), kinds: str = "alive felt", m
             tried.add(key)
             reached = score(other, kinds)
             if reached > best:
-                case, best, found = other, reached, True
+                case, best, progress = other, reached, True
                 break
     return case
 
@@ -183,8 +183,8 @@ def sized(case: Case, sizes: Mapping[str, int], leading: tuple[int, ...] | None 
 @cache
 def typical(op: str, sizes: tuple[tuple[str, int], ...]) -> Case:
     """Return a sensitive case of an op at the given small sizes, which a random source and no clock decides."""
-    random, given = Random(f"typical {op}"), dict(sizes)
-    cases = [replace(draw_case(op, random, given), layouts=()) for _ in range(DRAWN)]
+    random, fixed = Random(f"typical {op}"), dict(sizes)
+    cases = [replace(draw_case(op, random, fixed), layouts=()) for _ in range(DRAWN)]
     plain = [replace(case, patterns=("uniform",) * len(case.patterns)) for case in cases]
     reached: list[Case] = []
     best = (sorted(group, key=score, reverse=True)[:STARTS] for group in (plain, cases))

@@ -14,7 +14,7 @@ OFFSET = 0x6D616D62612D696E7465676572
 
 
 def drawn(make: Callable[[Random], Case]) -> st.SearchStrategy[Case]:
-    """Return the strategy of what ``make`` makes of a source of random choices."""
+    """Return a strategy whose values ``make`` makes from a source of random choices."""
 
     @st.composite
     def strategy(draw: st.DrawFn) -> Case:

@@ -47,8 +47,8 @@ class Vector:
     @cached_property
     def results(self) -> tuple[np.ndarray, ...]:
         """The right results; the call must be in the op's domain."""
-        found = find_op(self.op)(*self.arrays, **self.parameters)
-        return tuple(map(np.asarray, found if isinstance(found, tuple) else (found,)))
+        results = find_op(self.op)(*self.arrays, **self.parameters)
+        return tuple(map(np.asarray, results if isinstance(results, tuple) else (results,)))
 
     @property
     def inputs(self) -> dict[str, np.ndarray]:

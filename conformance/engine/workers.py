@@ -26,7 +26,7 @@ Finish = Callable[[Task, Backend, Result], None]
 
 
 def run_in_processes(tasks: list[Task], jobs: int, timeout: float, finish: Finish) -> list[Task]:
-    """Run tasks until all are finished or one ends its process, whose op has then failed; return what is left."""
+    """Run tasks until all are finished or one ends its process, whose op has then failed; return the other tasks."""
     with tempfile.TemporaryDirectory() as folder:
         with processes(jobs) as pool:
             running: dict[Future, int] = {}
@@ -76,7 +76,7 @@ def run_and_note(folder: Path, number: int, task: Task, timeout: float) -> list[
 
 
 def meaning(code: int | None) -> str:
-    """Return what a process' exit code tells."""
+    """Return the meaning of a process' exit code."""
     return f"exit code {code}" if code is None or code >= 0 else f"signal {-code}, {signal.strsignal(-code)}"
 
 

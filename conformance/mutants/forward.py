@@ -1,4 +1,4 @@
-"""Backends that are wrong on purpose: what the suite must catch, so that passing it means something.
+"""Backends that are wrong on purpose; the suite must catch each, so that passing it means something.
 
 ``NULL`` holds backends that compute nothing, ``BUGS`` planted bugs with the ops that each must fail. All are reachable
 by name, those of the training ops too:

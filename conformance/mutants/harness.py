@@ -1,4 +1,4 @@
-"""How bugs are planted: golden ops replaced by wrong ones, and a list of what was planted."""
+"""Plants bugs: replaces golden ops by wrong ones, and keeps a list of them."""
 
 import contextlib
 from collections.abc import Callable, Iterator

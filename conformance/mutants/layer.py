@@ -83,7 +83,7 @@ class Layer:
         return used
 
     def changed(self, mutant: Mutant) -> set[str]:
-        """Return what a mutant changes: a function, or the constants that a statement assigns."""
+        """Return the part that a mutant changes: a function, or the constants that a statement assigns."""
         name = mutant.function.split(".")[0]
         if name != MODULE:
             return {name}
@@ -123,7 +123,7 @@ def path_of(module: ModuleType) -> str:
 
 
 def parts(statement: ast.stmt) -> Iterator[tuple[set[str], list[ast.AST]]]:
-    """Yield what a statement of a module defines, with the nodes that define it."""
+    """Yield the names that a statement of a module defines, with the nodes that define them."""
     match statement:
         case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
             decorators = statement.decorator_list

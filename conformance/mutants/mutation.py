@@ -1,4 +1,4 @@
-"""Mutation testing: each mutant of the specification must be told from the original by what is listed.
+"""Mutation testing: the listed cases must tell each mutant of the specification from the original.
 
 ``python -m mamba_integer.conformance.mutants.mutation`` judges mutants of the golden ops and their contracts, the
 number system, the tables, the Numba twins and the suite's own comparison. A mutant survives if nothing that judges it

@@ -141,10 +141,10 @@ def places(tree: ast.Module) -> Iterator[tuple[str, Any, tuple[Any, str, int | N
                     inner = f"@{parent.name}"
                 elif isinstance(node, ast.FunctionDef | ast.ClassDef):
                     inner = node.name if function == MODULE else f"{function}.{node.name}"
-                own = node if isinstance(node, ast.stmt) else statement
+                nearest = node if isinstance(node, ast.stmt) else statement
                 if hasattr(node, "lineno"):
-                    yield inner, own, (parent, name, index)
-                yield from walk(node, inner, own)
+                    yield inner, nearest, (parent, name, index)
+                yield from walk(node, inner, nearest)
 
     return walk(tree, MODULE, None)
 

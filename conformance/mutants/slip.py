@@ -131,7 +131,7 @@ def inputs(op: str) -> list[tuple[int, Tensor]]:
 
 
 def bind(op: str, arrays: tuple[Array, ...], parameters: Mapping[str, int]) -> SimpleNamespace:
-    """Return what a call is known by: its sizes, parameters and arrays."""
+    """Return the sizes, parameters and arrays of a call."""
     with trusted_values():
         at = vars(OPS[op].check(arrays, parameters))
     named = {tensor.name: array for (_, tensor), array in zip(inputs(op), arrays, strict=True)}
@@ -162,7 +162,7 @@ def uniform(stream: int, shape: Any, low: int, high: int) -> Array:
 
 
 def addressed(array: Array, strides: tuple[int, ...], start: int | None = None) -> Array:
-    """Return what a kernel reads that takes these strides, in elements, for those of an array; and another start.
+    """Return the view that a kernel reads which takes these strides, in elements, and this start for those of an array.
 
     Beside the storage stand ones: what a kernel would find there is anyone's guess.
     """

@@ -1,4 +1,4 @@
-"""Slips of the chunked scan: the rows' fills, what an open chunk keeps, tiles, strides, memory."""
+"""Slips of the chunked scan: the rows' fills, the contents of an open chunk, tiles, strides, memory."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Slips of whose memory a result is, and of what one call leaves behind for the next."""
+"""Slips of memory: results that are not the caller's alone, and leftovers of one call in the next."""
 
 import itertools
 from collections.abc import Callable

@@ -22,7 +22,7 @@ def wrapped(dtype: str) -> Change:
 
 
 def narrow(name: str, dtype: str, module: ModuleType = integers) -> Callable[..., Any]:
-    """Return the op with what a function of the number system is given kept in a narrower type."""
+    """Return the op with the argument of a function of the number system kept in a narrower type."""
     right = getattr(module, name)
 
     def wrong(x: Array, *rest: Any) -> Array:

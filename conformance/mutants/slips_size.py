@@ -14,7 +14,7 @@ from .slips_layout import CONV, GRADIENTS, LINEAR, LION, NORM, SELECTIVE, SSD
 
 
 def unwritten(where: Callable[[Any], Any], stale: Callable[[Any], Any] = lambda call: 0) -> Change:
-    """Leave a part of the result as its memory was: zero, or what is given."""
+    """Leave a part of the result as its memory was: zero, or a value that is given."""
 
     def change(result: Array, call: Any) -> Array:
         result = result.copy()

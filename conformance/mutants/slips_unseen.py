@@ -1,4 +1,4 @@
-"""Slips that were written without a look at the plans; those that passed then are found by what is listed since."""
+"""Slips that were written without a look at the plans; cases listed since find those that passed then."""
 
 from typing import Any
 

@@ -64,7 +64,7 @@ def weights_with_their_own_decay(x, d, b, h):
 
 
 def boundary_in_int16(x, d, b, h):
-    """Keep of the state what the output sees of it."""
+    """Keep the state only as the output sees it."""
     return NEXT_BOUNDARY(x, d, b, shift_round(h, 12) << 12)
 
 

@@ -60,9 +60,9 @@ class Target:
     def reach(self) -> Layer:
         """The layer, all of it loaded, but for what is built on it."""
         package = importlib.import_module(self.layer)
-        for found in pkgutil.walk_packages(package.__path__, f"{self.layer}."):
-            if not found.name.startswith(self.beyond):
-                importlib.import_module(found.name)
+        for module in pkgutil.walk_packages(package.__path__, f"{self.layer}."):
+            if not module.name.startswith(self.beyond):
+                importlib.import_module(module.name)
         return Layer(module for module in loaded(self.layer) if not module.__name__.startswith(self.beyond))
 
     @property

@@ -72,7 +72,7 @@ def gradient_exponent(exponent, largest, *, bits):
 def momentum_exponent(exponent, g_exponent, largest_g, largest_m):
     def meeting(exponent, g_exponent, largest_g, largest_m):
         pairs = ((largest_m, exponent), (largest_g, g_exponent))
-        tops = [largest.bit_length() - own for largest, own in pairs if largest]
+        tops = [largest.bit_length() - exponent for largest, exponent in pairs if largest]
         fitting = exponent
         if tops:
             top = see("top", max(tops))

@@ -99,8 +99,8 @@ def ssd_scan_backward(dy, x, n, b, c, skip, h, dh, *, k, n_max, s_v, s_h, convex
         decays, inputs, errors = n[i, :, head].tolist(), x[i, :, head, p].tolist(), dy[i, :, head, p].tolist()
         mixtures = b[i, :, s].tolist(), c[i, :, s].tolist()
         carried = int(h[i, head, p, s]), int(dh[i, head, p, s])
-        found = one_state(errors, inputs, decays, *mixtures, *carried, k, s_v, s_h, convex, s_g, s_w)
-        start[i, head, p, s], steps = found
+        results = one_state(errors, inputs, decays, *mixtures, *carried, k, s_v, s_h, convex, s_g, s_w)
+        start[i, head, p, s], steps = results
         for t, (dv, w, seen) in enumerate(steps):
             through[i, t, head, p] += dv * mixtures[0][t]
             db[i, t, s] += dv * inputs[t]

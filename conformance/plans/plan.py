@@ -25,14 +25,14 @@ def ties(shift: int, end: int, limit: int, factor: int = 1) -> np.ndarray:
     size = abs(int(factor))
     odd = size // (size & -size)
     period = max(1, (odd << shift) // size)
-    found: set[int] = set()
+    places: set[int] = set()
     for middle in (-end, 0, end):
         for quotient in range(middle - 3, middle + 3):
             first = ((2 * quotient + 1) << shift) // (2 * size)
             residues = [(period // 2 + beside) * pow(odd, -1, period) for beside in (-1, 0, 1)]
             start = (quotient << shift) // size
-            found |= {first, first + 1, *(start + (residue - start) % period for residue in residues)}
-    return np.array(sorted(x if factor > 0 else -x for x in found if abs(x) <= limit))
+            places |= {first, first + 1, *(start + (residue - start) % period for residue in residues)}
+    return np.array(sorted(x if factor > 0 else -x for x in places if abs(x) <= limit))
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,8 @@ def shift_edges() -> Iterator[Extreme]:
 
 def around(*middles: int) -> np.ndarray:
     """Return the integers at, just below and just above the given ones and their negatives."""
-    found = {sign * (middle + beside) for middle in middles for beside in range(-2, 3) for sign in (-1, 1)}
-    return np.array(sorted(x for x in found if abs(x) < 2**31), np.int32)
+    near_ties = {sign * (middle + beside) for middle in middles for beside in range(-2, 3) for sign in (-1, 1)}
+    return np.array(sorted(x for x in near_ties if abs(x) < 2**31), np.int32)
 
 
 def limits() -> Iterator[Extreme]:

@@ -97,11 +97,11 @@ def turning(distance: np.ndarray, f: int, num: int, shift: int) -> tuple[np.ndar
     u = np.concatenate([weight - 1, weight])
     total, rows = np.tile(weight + ONE, 2), np.tile(END - distance, 2)
     words, positions = sorted_words()
-    found = np.searchsorted(words, -(-u * 2**31 // total))
-    hit = (u >= 0) & (found < POSITIONS)
-    hit[hit] = words[found[hit]] * total[hit] >> 31 == u[hit]
+    places = np.searchsorted(words, -(-u * 2**31 // total))
+    hit = (u >= 0) & (places < POSITIONS)
+    hit[hit] = words[places[hit]] * total[hit] >> 31 == u[hit]
     logits = np.stack([rows, np.full(rows.size, END)], axis=1)[hit].astype(np.int16)
-    return logits, np.full(len(logits), STREAM, np.int32), positions[found[hit]].astype(np.int32)
+    return logits, np.full(len(logits), STREAM, np.int32), positions[places[hit]].astype(np.int32)
 
 
 def sample_edges() -> Iterator[Extreme]:

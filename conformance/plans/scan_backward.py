@@ -26,13 +26,13 @@ UNDRAWN = {"s_h": 0, "s_w": LARGEST_SHIFT, "s_n": 0, "s_x": 0, "s_b": 0, "s_c": 
 
 def fitting(op: str, name: str, at: Any) -> list[int]:
     """Return the values of a shift with which all widths fit."""
-    found, parameter = [], next(p for p in find_op(op).parameters if p.name == name)
+    values, parameter = [], next(p for p in find_op(op).parameters if p.name == name)
     allowed = parameter.range(at)
     for value in range(allowed.low, allowed.high + 1):
         widths = find_op(op).widths(SimpleNamespace(**UNDRAWN | vars(at) | {name: value}))
         if all(width.fits for width in widths.values()):
-            found.append(value)
-    return found
+            values.append(value)
+    return values
 
 
 def drawn(op: str, name: str) -> Choice:

@@ -11,7 +11,7 @@ SKIPPED = ("missing", "skipped", "partial", "known", "not run")
 
 
 def junit(report: Report) -> bytes:
-    """Return the report as XML. What is incomplete is skipped, with its reason; what is stale has failed."""
+    """Return the report as XML. Incomplete ops are skipped, with the reason; stale known failures have failed."""
     suites = ElementTree.Element("testsuites")
     for backend in dict.fromkeys(result.backend for result in report.results):
         results = [result for result in report.results if result.backend == backend]

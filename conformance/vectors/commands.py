@@ -70,17 +70,17 @@ def check_command(
     from .recorded import explain_answers
 
     try:
-        found = check(folder)
+        checked = check(folder)
     except VectorError as error:
         raise UsageError(str(error)) from error
-    right = found.vectors > 0 and (no_answers or found.right == found.vectors)
+    right = checked.vectors > 0 and (no_answers or checked.right == checked.vectors)
     fields = {
-        "vectors": found.vectors,
-        "answers": found.answers,
-        "right": found.right,
-        "integers": found.integers,
-        "left_out": dict(found.left_out),
-        "failures": [failure.to_dict() for failure in found.failures],
+        "vectors": checked.vectors,
+        "answers": checked.answers,
+        "right": checked.right,
+        "integers": checked.integers,
+        "left_out": dict(checked.left_out),
+        "failures": [failure.to_dict() for failure in checked.failures],
     }
     wrong = dict.fromkeys(failure.case.op for failure in found.failures)
     explanations = {op: explain_answers(found.returned.get(op, ())) for op in wrong}
@@ -93,11 +93,11 @@ def check_command(
             show_recorded(console, [f for f in found.failures if f.case.op == op], explanation)
         for reason, count in found.left_out.items():
             console.print(f"{count} vectors: {reason}", style="yellow", markup=False)
-        answers = f"{found.answers} answers, {found.right} of them right, {found.integers:,} integers compared"
+        answers = f"{checked.answers} answers, {checked.right} of them right, {checked.integers:,} integers compared"
         verdict = "equal" if right and not no_answers else "unchanged" if right else "FAILED"
         style = "bold green" if right else "bold red"
-        console.print(f"{verdict}: {found.vectors} vectors, {answers}", style=style, markup=False)
-    raise typer.Exit(EQUAL if right and not found.failures else MISMATCH)
+        console.print(f"{verdict}: {checked.vectors} vectors, {answers}", style=style, markup=False)
+    raise typer.Exit(EQUAL if right and not checked.failures else MISMATCH)
 
 
 @app.command("freeze", epilog="Example: mamba-integer vectors freeze")

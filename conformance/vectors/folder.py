@@ -71,7 +71,7 @@ def check(folder: Path) -> Check:
         A file can't be read, or a vector isn't what it was when it was exported.
     """
     manifest = read_manifest(folder / MANIFEST)
-    form, found = FORMATS[manifest["format"]], Check()
+    form, checked = FORMATS[manifest["format"]], Check()
     for op, hashes in manifest["vectors"].items():
         try:
             vectors = LINES.read(folder, op)
@@ -83,8 +83,8 @@ def check(folder: Path) -> Check:
                     check_answer(found, vectors[i], answer, Backend(str(folder), None), place_of(op, i))
         except OSError as error:
             raise VectorError(f"{error.filename}: {error.strerror}") from error
-        found.vectors += len(vectors)
-    return found
+        checked.vectors += len(vectors)
+    return checked
 
 
 def place_of(op: str, i: int) -> str:
@@ -93,7 +93,7 @@ def place_of(op: str, i: int) -> str:
 
 def check_answer(found: Check, vector: Vector, answer: Any, backend: Backend, place: str) -> None:
     if isinstance(answer, str):
-        found.left_out[f"{vector.op} {answer}"] += 1
+        checked.left_out[f"{vector.op} {answer}"] += 1
         return
     try:
         found.integers += compare(backend, vector, answer, vector.results)

@@ -150,13 +150,13 @@ class PerCase(Format):
             paths = [folder / op / str(i) / f"{tensor.name}.got{self.suffix}" for tensor in find_op(op).outputs]
             if not any(path.exists() for path in paths):
                 continue
-            found = []
+            arrays = []
             for path, want in zip(paths, vector.results, strict=True):
                 try:
-                    found.append(self.read_array(path, want))
+                    arrays.append(self.read_array(path, want))
                 except (OSError, ValueError) as error:
                     raise VectorError(f"{path.relative_to(folder)}: {shown(error)}") from error
-            yield i, found
+            yield i, arrays
 
     def write_array(self, path: Path, array: np.ndarray) -> None:
         raise NotImplementedError

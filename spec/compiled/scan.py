@@ -69,15 +69,15 @@ def _scan(x, mod, base, b, c, skip, h, k, n_max, s_v, s_h, s_y, convex):
                     moves[u, d] = mod[i, t + u, first + d]
                     sums[u, d] = np.int64(inputs[u, d]) * skip[first + d] + ((1 << s_y) >> 1)
             for s in range(len(base)):
-                own, slow = states[s], bases[s]
+                row, slow = states[s], bases[s]
                 b0, b1, b2, b3 = b[s, i, t], b[s, i, t1], b[s, i, t2], b[s, i, t3]
                 c0, c1, c2, c3 = c[s, i, t], c[s, i, t1], c[s, i, t2], c[s, i, t3]
                 for d in range(TILE):
-                    h0 = advance(own[d], slow[d], moves[0, d], inputs[0, d], b0, k, n_max, s_v, convex)
+                    h0 = advance(row[d], slow[d], moves[0, d], inputs[0, d], b0, k, n_max, s_v, convex)
                     h1 = advance(h0, slow[d], moves[1, d], inputs[1, d], b1, k, n_max, s_v, convex)
                     h2 = advance(h1, slow[d], moves[2, d], inputs[2, d], b2, k, n_max, s_v, convex)
                     h3 = advance(h2, slow[d], moves[3, d], inputs[3, d], b3, k, n_max, s_v, convex)
-                    own[d] = h3 if steps == 4 else h2 if steps == 3 else h1 if steps == 2 else h0
+                    row[d] = h3 if steps == 4 else h2 if steps == 3 else h1 if steps == 2 else h0
                     a0, z0 = read_halves(h0, c0, s_h)
                     a1, z1 = read_halves(h1, c1, s_h)
                     a2, z2 = read_halves(h2, c2, s_h)

@@ -111,11 +111,11 @@ def _back(dy, x, mod, base, b, c, skip, h, dh, k, n_max, s_v, s_h, convex, s_g, 
             moves[:, :size] = mod[i, t0 : t0 + CHUNK, first : first + size]
             starts[chunk] = state
             for s in range(states):
-                own, slow = state[s], bases[s]
+                row, slow = state[s], bases[s]
                 for u in range(CHUNK):
                     into = b[s, i, t0 + u]
                     for d in range(TILE):
-                        own[d] = advance(own[d], slow[d], moves[u, d], inputs[u, d], into, k, n_max, s_v, convex)
+                        row[d] = advance(row[d], slow[d], moves[u, d], inputs[u, d], into, k, n_max, s_v, convex)
         if chunks:
             starts[chunks - 1] = state
 
@@ -178,8 +178,8 @@ def walk_back(dy, x, mod, base, b, c, skip, h, dh, *, s_n, s_x, s_b, s_c, **para
     mixtures = (np.moveaxis(a, 2, 0).astype(np.int32) for a in (b, c))
     arrays = (dy, x, mod, base.T, *mixtures, skip, h.swapaxes(1, 2), dh.swapaxes(1, 2))
     order = ("k", "n_max", "s_v", "s_h", "convex", "s_g", "s_w")
-    found = _back(*map(np.ascontiguousarray, arrays), *(parameters[name] for name in order))
-    dx, dmod, dbase, db, dc, dskip, start = found
+    gradients = _back(*map(np.ascontiguousarray, arrays), *(parameters[name] for name in order))
+    dx, dmod, dbase, db, dc, dskip, start = gradients
     shared = put(db.sum(axis=1), s_b), put(dc.sum(axis=1), s_c)
     dbase = np.ascontiguousarray(dbase.sum(axis=0).T)
     return put(dx, s_x), dmod, dbase, *shared, dskip.sum(axis=0), np.ascontiguousarray(start.swapaxes(1, 2))
@@ -198,8 +198,8 @@ def ssd_scan_backward(dy, x, n, b, c, skip, h, dh, **parameters):
     base = np.zeros((channels, states), np.int16)
     rows = (a.reshape(batch, length, channels) for a in (dy, x))
     carried = (a.reshape(batch, channels, states) for a in (h, dh))
-    found = walk_back(*rows, np.repeat(n, width, axis=2), base, b, c, np.repeat(skip, width), *carried, **parameters)
-    dx, dn, _, db, dc, dskip, start = found
+    repeated = np.repeat(n, width, axis=2), base, b, c, np.repeat(skip, width)
+    dx, dn, _, db, dc, dskip, start = walk_back(*rows, *repeated, *carried, **parameters)
     dn = put(dn.reshape(x.shape).sum(axis=3), parameters["s_n"])
     return dx.reshape(x.shape), dn, db, dc, dskip.reshape(heads, width).sum(axis=1), start.reshape(h.shape)
 

@@ -87,7 +87,7 @@ def _by_words(place, pair, base: int, pairs: int, s: int):
     """Return what `_by_integers` does, int64, and where it is certain: the first round of Ziv's strategy, in words.
 
     An angle is held in turns over 2**64, of which a product keeps the fraction of a turn; a position up to 2**30 has an
-    error below 2**30 there. What follows is Q.30, and all truncations leave the tangent within 64 units.
+    error below 2**30 there. The rest is in Q.30, and all truncations leave the tangent within 64 units.
     """
     if s > MOST_WORD_BITS:
         zeros = np.zeros(place.shape, object)

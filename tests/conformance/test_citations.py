@@ -38,8 +38,8 @@ def test_evidence_is_for_ops_that_exist():
 )
 def test_a_gap_is_told(cited, says, monkeypatch):
     monkeypatch.setitem(citations.CITATIONS, "saturate", cited)
-    (found,) = citations.missing("saturate", ROOT)
-    assert found.startswith(says)
+    (missing,) = citations.missing("saturate", ROOT)
+    assert missing.startswith(says)
 
 
 def test_the_page_is_current():

@@ -110,9 +110,9 @@ SELDOM |= {"double_rounding", "forward_in_float32", "ties_rise"}
 
 def test_a_seed_gives_the_same_cases_whatever_modules_are_loaded(tmp_path, monkeypatch):
     def cases() -> list[str]:
-        found = []
-        check_drawn(60, 7, partial(draw_case, "selective_scan"), lambda case: found.append(case.to_json()))
-        return found
+        cases = []
+        check_drawn(60, 7, partial(draw_case, "selective_scan"), lambda case: cases.append(case.to_json()))
+        return cases
 
     before = cases()
     (tmp_path / "full_of_integers.py").write_text(f"x = {[*range(200)]}\ny = {[*range(10**6, 10**9, 10**6)]}")
@@ -134,12 +134,12 @@ def test_listed_cases_alone_find_every_bug(name):
 def test_drawn_cases_alone_find_every_bug_and_repeat_it(name):
     backend = load(f"{BROKEN}:{name}")
     for op in broken.BUGS[name]:
-        with pytest.raises(Failure) as found:
+        with pytest.raises(Failure) as failure:
             check_drawn(300, 0, partial(draw_case, op), partial(check_case, backend))
-        again = repeat.parse(found.value.case.to_json(), op)
+        again = repeat.parse(failure.value.case.to_json(), op)
         with pytest.raises(Failure) as repeated:
             repeat.check(backend, again)
-        assert str(repeated.value) == str(found.value)
+        assert str(repeated.value) == str(failure.value)
 
 
 def test_failing_case_is_shrunk():
@@ -148,18 +148,18 @@ def test_failing_case_is_shrunk():
         return y + (np.abs(x) > 1000).astype(np.int16)
 
     backend = Backend("wrong", broken.Golden(squareplus=wrong_beyond_a_thousand))
-    with pytest.raises(Failure) as found:
+    with pytest.raises(Failure) as failure:
         check_drawn(100, 0, partial(draw_case, "squareplus"), partial(check_case, backend))
-    assert found.value.case.leading == (1,)
+    assert failure.value.case.leading == (1,)
 
 
 @pytest.mark.parametrize("seconds", [0, 0.05, 0.2])
 def test_shrinking_that_is_stopped_is_not_reported_as_unstable(seconds, monkeypatch):
     monkeypatch.setattr(drawing, "SHRINKING_SECONDS", seconds)
     backend = load(f"{BROKEN}:half_away")
-    with pytest.raises(Failure) as found:
+    with pytest.raises(Failure) as failure:
         check_drawn(100, 0, partial(draw_case, "sigmoid_gate"), partial(check_case, backend))
-    assert found.value.kind == "value"
+    assert failure.value.kind == "value"
 
 
 def test_what_is_right_most_times_is_found_on_a_gpu():
@@ -183,9 +183,9 @@ def test_race_is_reported_as_unstable():
         return spec.shift_round.golden(x, s=s) + np.int32(next(calls) == 5)
 
     backend = Backend("racing", broken.Golden(shift_round=racing))
-    with pytest.raises(Failure) as found:
+    with pytest.raises(Failure) as failure:
         check_drawn(100, 0, partial(draw_case, "shift_round"), partial(check_case, backend))
-    assert found.value.kind == "unstable"
+    assert failure.value.kind == "unstable"
 
 
 class Panic(BaseException):
@@ -255,10 +255,10 @@ def test_block_of_int32_on_torch(monkeypatch):
         def isqrt(self, v):
             return torch.ops.isqrt(v) + (v == (1 << 20) + 77).int()
 
-    with pytest.raises(Failure) as found:
+    with pytest.raises(Failure) as failure:
         case.check(Backend("wrong", Wrong()))
-    assert (found.value.count, found.value.index) == (1, (77,))
-    assert found.value.want == 1024 and found.value.got == 1025
+    assert (failure.value.count, failure.value.index) == (1, (77,))
+    assert failure.value.want == 1024 and failure.value.got == 1025
 
 
 def offset_first(op: str):
@@ -295,11 +295,11 @@ def test_each_relation_finds_its_bug(relation):
     right, backend = load("golden"), Backend("wrong", broken.Golden(**{wrong: function}))
     for seed in range(20):
         check_drawn(1, seed, partial(draw_relation, relation, partial(draw_case, op)), partial(check_relation, right))
-    with pytest.raises(Failure) as found:
+    with pytest.raises(Failure) as failure:
         check_drawn(100, 0, partial(draw_relation, relation, partial(draw_case, op)), partial(check_relation, backend))
-    assert RELATIONS[relation].says in str(found.value)
+    assert RELATIONS[relation].says in str(failure.value)
     with pytest.raises(Failure):
-        repeat.check(backend, repeat.parse(found.value.case.to_json(), op))
+        repeat.check(backend, repeat.parse(failure.value.case.to_json(), op))
 
 
 MALFORMED = {

@@ -93,8 +93,8 @@ def test_large_cases_take_the_sizes_that_are_listed(op):
     assert plan.large, f"the plan of {op} lists no large sizes"
     for sizes, case in zip(plan.large, large_cases(op, 0), strict=True):
         assert sizes.keys() <= plan.sizes.keys() | plan.parameters.keys() | {"..."}
-        found = dict(case.sizes) | dict(case.parameters) | {"...": case.leading[0] if case.leading else 0}
-        assert {name: found[name] for name in sizes} == dict(sizes)
+        sizes_of_case = dict(case.sizes) | dict(case.parameters) | {"...": case.leading[0] if case.leading else 0}
+        assert {name: sizes_of_case[name] for name in sizes} == dict(sizes)
         spec.OPS[op].check(case.arrays, case.parameters)
 
 

@@ -20,7 +20,7 @@ IMPLEMENTATIONS = {
 every = pytest.mark.parametrize("name", IMPLEMENTATIONS)
 
 
-def found(name: str, function: str, s: int) -> list[int]:
+def results(name: str, function: str, s: int) -> list[int]:
     module, x = IMPLEMENTATIONS[name]
     if name == "numba":
         return [int(getattr(module, function)(int(value), s)) for value in x]
@@ -30,13 +30,13 @@ def found(name: str, function: str, s: int) -> list[int]:
 @every
 @pytest.mark.parametrize("s", [0, 1, 2, 3, 9])
 def test_shift_round_sends_ties_up(name, s):
-    assert found(name, "shift_round", s) == [floor(Fraction(int(x), 2**s) + Fraction(1, 2)) for x in X]
+    assert results(name, "shift_round", s) == [floor(Fraction(int(x), 2**s) + Fraction(1, 2)) for x in X]
 
 
 @every
 @pytest.mark.parametrize("s", [0, 1, 2, 3, 9])
 def test_shift_even_moves_no_mean(name, s):
-    y = found(name, "shift_even", s)
+    y = results(name, "shift_even", s)
     assert y == [round(Fraction(int(x), 2**s)) for x in X]
     assert sum(y) == 0
 
@@ -44,4 +44,4 @@ def test_shift_even_moves_no_mean(name, s):
 @pytest.mark.parametrize("name", ["golden", "torch"])
 @pytest.mark.parametrize("s", [-8, -1, 0, 1, 5])
 def test_rescale_takes_either_sign(name, s):
-    assert found(name, "rescale", s) == [floor(x / Fraction(2) ** s + Fraction(1, 2)) for x in X.tolist()]
+    assert results(name, "rescale", s) == [floor(x / Fraction(2) ** s + Fraction(1, 2)) for x in X.tolist()]

@@ -78,8 +78,8 @@ def test_a_composite_has_the_inputs_and_parameters_of_its_parts(op):
     results, remaining = (), list(op.inputs)
     for part in op.parts:
         taken = len(part.inputs) - len(results)
-        given, remaining = [*results, *remaining[:taken]], remaining[taken:]
-        for tensor, wanted in zip(given, part.inputs, strict=True):
+        inputs, remaining = [*results, *remaining[:taken]], remaining[taken:]
+        for tensor, wanted in zip(inputs, part.inputs, strict=True):
             assert set(tensor.dtypes) <= set(wanted.dtypes) and len(tensor.dimensions) == len(wanted.dimensions)
         results = part.outputs
     assert not remaining

@@ -36,8 +36,8 @@ def expected_rotation(rest, s: int) -> tuple[int, int]:
 
 @pytest.mark.parametrize("module", ["decay", "rotation"])
 def test_worked_examples(module):
-    found = doctest.testmod(importlib.import_module(f"mamba_integer.spec.tables.{module}"), extraglobs={"np": np})
-    assert found.attempted and not found.failed
+    outcome = doctest.testmod(importlib.import_module(f"mamba_integer.spec.tables.{module}"), extraglobs={"np": np})
+    assert outcome.attempted and not outcome.failed
 
 
 @pytest.mark.parametrize("bits", [8, 64, 333])

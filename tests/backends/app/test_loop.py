@@ -13,7 +13,7 @@ from mamba_integer.spec.training import Run
 
 
 def test_the_loop_resumes(micro, tmp_path):
-    own, run = micro.training(), Run(micro.config, micro.options, load("numba"))
+    training, run = micro.training(), Run(micro.config, micro.options, load("numba"))
     habits = Habits(save_every=2, validate_every=3, windows=2)
 
     class StopError(Exception):
@@ -23,7 +23,7 @@ def test_the_loop_resumes(micro, tmp_path):
         if step.step == 5:
             raise StopError
 
-    arguments = (run, own, micro.corpus, micro.tokenizer)
+    arguments = (run, training, micro.corpus, micro.tokenizer)
     whole = train(*arguments, tmp_path / "a", habits)
     with pytest.raises(StopError):
         train(*arguments, tmp_path / "b", habits, progress=stop)
@@ -79,13 +79,13 @@ def test_a_longer_run_ends_at_the_hash_of_one_that_was_planned_so(before, after,
 
 
 def test_a_model_is_trained_on_from_its_own_run_alone(micro, tmp_path):
-    own, run, habits = micro.training(), Run(micro.config, micro.options, load("numba")), Habits()
-    made = train(run, own, micro.corpus, micro.tokenizer, tmp_path / "a", habits)
+    training, run, habits = micro.training(), Run(micro.config, micro.options, load("numba")), Habits()
+    made = train(run, training, micro.corpus, micro.tokenizer, tmp_path / "a", habits)
     origin, masters = origin_masters(tmp_path / "a", run.masters)
     assert origin == made["checkpoint_sha256"] and masters.keys() == run.masters.keys()
     for config, message in ((micro.config, "differs"), (replace(micro.config, dt_rank=3), "other sizes")):
         options = replace(micro.options, seed=6)
-        other, description = Run(config, options, load("numba")), replace(own, config=config, options=options)
+        other, description = Run(config, options, load("numba")), replace(training, config=config, options=options)
         train(other, description, micro.corpus, micro.tokenizer, tmp_path / message, habits)
         (tmp_path / "a" / TRAINING_FILE).write_bytes((tmp_path / message / TRAINING_FILE).read_bytes())
         with pytest.raises(TrainingError, match=message):

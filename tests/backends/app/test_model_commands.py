@@ -64,10 +64,10 @@ def test_a_batch_has_a_text_for_each_prompt(cli, result, tmp_path):
 
 
 def test_stdin_is_a_prompt(result):
-    given = result("generate", "--model", "tiny", "--greedy", "--max-tokens", 4, "--prompt", "It was")
+    whole = result("generate", "--model", "tiny", "--greedy", "--max-tokens", 4, "--prompt", "It was")
     assert (
         result("generate", "--model", "tiny", "--greedy", "--max-tokens", 4, stdin=b"It was")["tokens"]
-        == given["tokens"]
+        == whole["tokens"]
     )
 
 
@@ -92,10 +92,10 @@ def test_traces_part_where_the_seeds_do(cli, result, tmp_path):
     for name, seed, backend in (("a", 7, "numba"), ("b", 7, "torch"), ("c", 8, "numba")):
         result(*PROMPTED[:5], "--seed", seed, "--max-tokens", 3, "--backend", backend, "--trace", tmp_path / name)
     assert result("diff-trace", tmp_path / "a", tmp_path / "b") == {"equal": True, "first": None}
-    found = result("diff-trace", tmp_path / "a", tmp_path / "c", code=1)
-    assert found["first"]["place"] == "call 2, token 6, embedding" and found["first"]["tensor"] == "residual"
+    difference = result("diff-trace", tmp_path / "a", tmp_path / "c", code=1)
+    assert difference["first"]["place"] == "call 2, token 6, embedding" and difference["first"]["tensor"] == "residual"
     code, out, _ = cli("diff-trace", tmp_path / "a", tmp_path / "c")
-    assert code == 1 and out.startswith("the traces differ from line ") and found["first"]["a"] in out
+    assert code == 1 and out.startswith("the traces differ from line ") and difference["first"]["a"] in out
     assert cli("diff-trace", tmp_path / "a", tmp_path / "a")[:2] == (0, "equal\n")
 
 
@@ -109,13 +109,13 @@ def test_score_is_the_same_on_every_backend(cli, result, tmp_path):
     path = tmp_path / "text"
     path.write_text("It was the best of times, it was the worst of times. é")
     scored = ("score", path, "--model", "tiny")
-    found = result(*scored)
-    assert found["tokens"] == found["bytes"] == len(path.read_bytes()) - 1
-    assert abs(float(found["bits_per_byte"]) - found["loss_q16"] / 65536 / found["bytes"]) < 0.0001
+    scores = result(*scored)
+    assert scores["tokens"] == scores["bytes"] == len(path.read_bytes()) - 1
+    assert abs(float(scores["bits_per_byte"]) - scores["loss_q16"] / 65536 / scores["bytes"]) < 0.0001
     for other in (result(*scored, "--backend", "torch"), result(*scored, "--chunk", 7)):
-        assert other["loss_q16"] == found["loss_q16"]
+        assert other["loss_q16"] == scores["loss_q16"]
     code, out, _ = cli(*scored)
-    assert code == 0 and out.startswith(f"{found['bits_per_byte']} bits per byte")
+    assert code == 0 and out.startswith(f"{scores['bits_per_byte']} bits per byte")
 
 
 def test_inspect_shows_ranges_within_bounds(cli, result, tmp_path):

@@ -23,23 +23,23 @@ from mamba_integer.spec.version import SPEC_VERSION
 
 def test_a_checkpoint_goes_on_as_if_never_written(micro, tmp_path):
     run, state = micro.trained(steps=3)
-    own = micro.training()
-    save_training(tmp_path / "t", own, run, state)
+    training = micro.training()
+    save_training(tmp_path / "t", training, run, state)
     other = Run(micro.config, micro.options, load("numba"))
-    state = load_training(tmp_path / "t", own, other)
+    state = load_training(tmp_path / "t", training, other)
     for step in range(3, micro.options.steps):
         state, _ = train_step(other, state, micro.corpus.batch(5, step, range(3), 8))
-    assert training_hash(own, other, state) == micro.golden_hash
+    assert training_hash(training, other, state) == micro.golden_hash
 
 
 def test_checkpoint_of_another_run(micro, tmp_path):
     run, state = micro.trained(steps=1)
-    own = micro.training()
-    save_training(tmp_path / "t", own, run, state)
+    training = micro.training()
+    save_training(tmp_path / "t", training, run, state)
     for other, message in (
-        (replace(own, options=replace(micro.options, seed=6)), "option seed"),
-        (replace(own, config=replace(micro.config, dt_rank=3)), "config dt_rank"),
-        (replace(own, corpus_sha256="0" * 64), "corpus"),
+        (replace(training, options=replace(micro.options, seed=6)), "option seed"),
+        (replace(training, config=replace(micro.config, dt_rank=3)), "config dt_rank"),
+        (replace(training, corpus_sha256="0" * 64), "corpus"),
     ):
         with pytest.raises(TrainingError, match=message):
             load_training(tmp_path / "t", other, run)
@@ -47,8 +47,8 @@ def test_checkpoint_of_another_run(micro, tmp_path):
 
 def test_hostile_checkpoints(micro, tmp_path):
     run, state = micro.trained(steps=1)
-    own, path = micro.training(), tmp_path / "t"
-    save_training(path, own, run, state)
+    training, path = micro.training(), tmp_path / "t"
+    save_training(path, training, run, state)
     whole = path.read_bytes()
     flipped = bytearray(whole)
     flipped[-5] ^= 1
@@ -62,13 +62,13 @@ def test_hostile_checkpoints(micro, tmp_path):
     ):
         path.write_bytes(content)
         with pytest.raises(CheckpointError, match="t: "):
-            load_training(path, own, run)
+            load_training(path, training, run)
 
 
 def test_a_full_disk_leaves_the_last_checkpoint(micro, tmp_path, monkeypatch):
     run, state = micro.trained(steps=1)
-    own, path = micro.training(), tmp_path / "t"
-    digest = save_training(path, own, run, state)
+    training, path = micro.training(), tmp_path / "t"
+    digest = save_training(path, training, run, state)
 
     def full(descriptor):
         raise OSError(28, "No space left on device")
@@ -76,9 +76,9 @@ def test_a_full_disk_leaves_the_last_checkpoint(micro, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", full)
     after, _ = train_step(run, state, micro.corpus.batch(5, 1, range(3), 8))
     with pytest.raises(OSError, match="No space left"):
-        save_training(path, own, run, after)
+        save_training(path, training, run, after)
     monkeypatch.undo()
-    assert training_hash(own, run, load_training(path, own, run)) == digest
+    assert training_hash(training, run, load_training(path, training, run)) == digest
     assert os.listdir(tmp_path) == ["t"]
 
 

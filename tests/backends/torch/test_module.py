@@ -175,17 +175,17 @@ def test_a_state_dict_out_of_the_domain_is_refused_before_it_is_written(name, ch
 
 
 def test_a_wrong_call_names_the_argument(model, ids):
-    state = model.new_state(BATCH)
-    for tokens, given, message in (
-        (ids.long(), state, "argument ids: found torch.int64 of 2 dimensions"),
-        (ids[None], state, "argument ids: found torch.int32 of 3 dimensions"),
-        (ids + 256, state, r"argument ids: found \d+ at index .*, allowed \[0, 255\]"),
-        (ids[:1], state, r"argument state layers.0.conv: found \(2, 3, 128\), allowed \(1, 3, 128\)"),
-        (ids, {"positions": state["positions"]}, "argument state layers.0.conv: found nothing"),
-        (ids.repeat(1, 4), state, r"argument positions: found 40 at index .*, allowed \[0, 39\]"),
+    fresh = model.new_state(BATCH)
+    for tokens, state, message in (
+        (ids.long(), fresh, "argument ids: found torch.int64 of 2 dimensions"),
+        (ids[None], fresh, "argument ids: found torch.int32 of 3 dimensions"),
+        (ids + 256, fresh, r"argument ids: found \d+ at index .*, allowed \[0, 255\]"),
+        (ids[:1], fresh, r"argument state layers.0.conv: found \(2, 3, 128\), allowed \(1, 3, 128\)"),
+        (ids, {"positions": fresh["positions"]}, "argument state layers.0.conv: found nothing"),
+        (ids.repeat(1, 4), fresh, r"argument positions: found 40 at index .*, allowed \[0, 39\]"),
     ):
         with pytest.raises(DomainError, match=message):
-            model(tokens, given)
+            model(tokens, state)
     with pytest.raises(DomainError, match="length 0"):
         model(ids[:, :0], state, last_only=True)
     with pytest.raises(DomainError, match="max_positions: found 0"):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from mamba_integer.backends import load
 from mamba_integer.backends.files.container import LARGEST_HEADER
+from mamba_integer.backends.files.tokenizer import TokenizerError, load_tokenizer
 from mamba_integer.backends.transcripts import errors
 from mamba_integer.backends.transcripts.audit import audit
 from mamba_integer.backends.transcripts.errors import TranscriptError
@@ -182,6 +183,9 @@ def test_a_pipe_in_place_of_a_file_is_refused_at_once(copy, tmp_path):
         os.mkfifo(copy / name)
         with pytest.raises(TranscriptError, match=rf"{name}: can't be read: found a folder, a pipe or a device"):
             read_transcript(copy)
+    os.mkfifo(tmp_path / "tokenizer.json")
+    with pytest.raises(TokenizerError, match="a pipe or a device"):
+        load_tokenizer(tmp_path / "tokenizer.json")
     os.mkfifo(tmp_path / "opening.safetensors")
     with pytest.raises(TranscriptError, match="a pipe or a device"):
         read_opening(tmp_path / "opening.safetensors")

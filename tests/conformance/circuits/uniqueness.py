@@ -24,16 +24,16 @@ def signed(value: int) -> int:
     return value if value <= MODULUS // 2 else value - MODULUS
 
 
-def determined(circuit: Circuit, given: set[int]) -> dict[int, int]:
+def determined(circuit: Circuit, inputs: set[int]) -> dict[int, int]:
     """Return each wire that has one possible value where the given wires have theirs."""
-    return Derivation(circuit, given).run()
+    return Derivation(circuit, inputs).run()
 
 
 class Derivation:
-    def __init__(self, circuit: Circuit, given: set[int]):
+    def __init__(self, circuit: Circuit, inputs: set[int]):
         self.constraints, self.values = circuit.constraints, circuit.values
         self.bits = {next(iter(a)) for a, b, c in circuit.constraints if a == b == c and len(a) == 1}
-        self.known = {wire: circuit.values[wire] for wire in {0, *given}}
+        self.known = {wire: circuit.values[wire] for wire in {0, *inputs}}
         self.ranges: dict[int, tuple[int, int]] = {}
         self.least: dict[tuple[int, int], int] = {}  # of wire + 2 * another
         self.one_of: dict[int, set[int]] = {}  # by bit: it and others, of which exactly one is 1

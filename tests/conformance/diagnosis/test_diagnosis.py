@@ -80,13 +80,13 @@ def test_mistakes_are_recognised_on_the_ops_that_they_spoil(op):
     says = shown[list(spec.OPS).index(op) * 7 % len(shown)]
     backend = Backend("mistaken", Mistaken(op, says))
     failing = [v for v in vectors if explanation.fails(backend, v)]
-    found = Explanation(failing[0], ())
-    search(found, backend, failing, LONG)
-    assert found.explained == found.failing == len(failing)
+    account = Explanation(failing[0], ())
+    search(account, backend, failing, LONG)
+    assert account.explained == account.failing == len(failing)
     # Another mistake may come first only if these calls can't tell the two apart.
     for vector in failing:
-        results = dict(variants(spec.OPS[op], vector.arrays, vector.parameters, only=[says, found.mistakes[0]]))
-        assert same(results[says], results[found.mistakes[0]])
+        results = dict(variants(spec.OPS[op], vector.arrays, vector.parameters, only=[says, account.mistakes[0]]))
+        assert same(results[says], results[account.mistakes[0]])
 
 
 def test_every_mistake_of_arithmetic_spoils_some_op():
@@ -191,9 +191,9 @@ def test_a_relation_tells_which_side_is_wrong(op):
 
     wrong = Backend("wrong", ShortWrong())
     failure = Failure(wrong, case, "value", "")
-    found = explain(failure, LONG)
-    assert found is not None and found.side.startswith("a part is wrong: call ")
-    assert found.side.endswith(f"cut at {', '.join(map(str, case.place))}")
+    account = explain(failure, LONG)
+    assert account is not None and account.side.startswith("a part is wrong: call ")
+    assert account.side.endswith(f"cut at {', '.join(map(str, case.place))}")
 
 
 def test_right_values_are_named_as_the_widths():
@@ -224,9 +224,9 @@ def test_a_crash_tells_the_backends_line(tmp_path, monkeypatch):
 
 def test_a_call_that_passes_by_itself_says_so():
     failure = Failure(Backend("golden", spec), draw_case("isqrt", Random(1)), "value", "isqrt is wrong in a view")
-    found = explain(failure)
-    assert found is not None and not found.failing and not found.mistakes
-    (label, text) = list(explained(found))[-1]
+    account = explain(failure)
+    assert account is not None and not account.failing and not account.mistakes
+    (label, text) = list(explained(account))[-1]
     assert label == "fails" and text == "not in a call by itself: an earlier call decides"
 
 
@@ -257,10 +257,10 @@ def test_a_mistake_of_layout_alone_is_named(names, layout, says):
     case = replace(plain("ssd_scan", ODD), layouts=layouts)
     with pytest.raises(Failure) as raised:
         check_case(backend, case)
-    found = explain(raised.value)
-    assert found is not None and not found.failing
-    assert found.common == f"equal on contiguous arrays, wrong only when argument {says}"
-    assert list(explained(found))[-1] == ("fails", found.common)
+    account = explain(raised.value)
+    assert account is not None and not account.failing
+    assert account.common == f"equal on contiguous arrays, wrong only when argument {says}"
+    assert list(explained(account))[-1] == ("fails", account.common)
     wrong = Backend(
         "wrong", SimpleNamespace(ssd_scan=lambda *a, **p: tuple(y + 1 for y in spec.ssd_scan.golden(*a, **p)))
     )
@@ -282,5 +282,5 @@ def test_every_layout_has_its_words():
 def test_a_state_lost_between_chunks_is_named(says):
     failure = conform_op(Backend("mistaken", Mistaken("selective_scan", says)), "selective_scan").failure
     assert failure is not None
-    found = explain(failure, LONG)
-    assert found is not None and says in found.mistakes
+    account = explain(failure, LONG)
+    assert account is not None and says in account.mistakes

@@ -59,21 +59,21 @@ def answer(place: Path, form: str, change=lambda array: array) -> None:
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_every_format_is_checked(exported, form):
-    found = folder.check(exported / form)
-    assert found.vectors > 60 and not found.answers
-    assert found.vectors == sum(map(len, folder.read_manifest(exported / form / folder.MANIFEST)["vectors"].values()))
+    checked = folder.check(exported / form)
+    assert checked.vectors > 60 and not checked.answers
+    assert checked.vectors == sum(map(len, folder.read_manifest(exported / form / folder.MANIFEST)["vectors"].values()))
 
 
 @pytest.mark.parametrize("form", ["npy", "hex"])
 def test_answers_in_files_are_compared(exported, tmp_path, form):
     place = Path(shutil.copytree(exported / form, tmp_path / form))
     answer(place, form)
-    found = folder.check(place)
-    assert found.right == found.answers > 20 and not found.failures
+    checked = folder.check(place)
+    assert checked.right == checked.answers > 20 and not checked.failures
     answer(place, form, lambda array: np.where(array == array.max(initial=0), array - 1, array))
-    found = folder.check(place)
-    assert found.failures and found.failures[0].kind == "value"
-    assert found.failures[0].got == found.failures[0].want - 1
+    checked = folder.check(place)
+    assert checked.failures and checked.failures[0].kind == "value"
+    assert checked.failures[0].got == checked.failures[0].want - 1
 
 
 def test_answers_in_lines_are_compared(copied, monkeypatch, capsys):

@@ -169,9 +169,9 @@ def test_options_out_of_their_range(wrong):
 def test_temperatures_are_the_nearest_dyadic():
     assert inverse_temperature("0.8") == Dyadic(20480, 14)
     for text in ("1", "1.", "1.000", "3", "0.7", "0.00004", "12.5", "60000"):
-        found = inverse_temperature(text)
-        assert abs(Fraction(found.num, 1 << found.shift) - 1 / Fraction(text)) <= Fraction(1, 2 << found.shift)
-        assert found.num >= 2**14 or found.shift == 15 or 2 * found.num >= 2**15 - 1
+        factor = inverse_temperature(text)
+        assert abs(Fraction(factor.num, 1 << factor.shift) - 1 / Fraction(text)) <= Fraction(1, 2 << factor.shift)
+        assert factor.num >= 2**14 or factor.shift == 15 or 2 * factor.num >= 2**15 - 1
     for text in ("0", "0.0", "1e9", "-1", "nan", "", "1/2", "0.00001", "100000", "٣"):
         with pytest.raises(GenerationError, match="temperature"):
             inverse_temperature(text)
@@ -205,9 +205,9 @@ def test_a_score_is_near_what_the_logits_say():
     logits, _ = golden.prefill(np.array([TEXT[:-1]], np.int32), golden.new_state(1))
     exact = logits[0] / 256
     truth = np.log2((2.0**exact).sum(1)) - exact[np.arange(len(TEXT) - 1), TEXT[1:]]
-    found = bits_per_byte(score(golden, TEXT), len(TEXT) - 1)
-    assert 7 < found < 10
-    assert abs(float(found) - truth.mean()) < 0.01
+    bits = bits_per_byte(score(golden, TEXT), len(TEXT) - 1)
+    assert 7 < bits < 10
+    assert abs(float(bits) - truth.mean()) < 0.01
 
 
 def test_scores_need_two_tokens_and_are_shown_by_integers():
@@ -253,9 +253,9 @@ def test_the_first_place_is_found(tmp_path, monkeypatch):
     traced = Traced(model, records.append)
     list(generate(traced, read(traced, [[1, 2], [3]]), Options(3, seed=5)))
     (tmp_path / "b").write_text("".join(json.dumps(record) + "\n" for record in records))
-    found = diff_traces(tmp_path / "a", tmp_path / "b")
-    assert (found.place, found.tensor) == ("call 2, token 2, 1, layers.1", "gated")
-    assert found.a != found.b and len(found.a) == len(found.b) == 16
+    difference = diff_traces(tmp_path / "a", tmp_path / "b")
+    assert (difference.place, difference.tensor) == ("call 2, token 2, 1, layers.1", "gated")
+    assert difference.a != difference.b and len(difference.a) == len(difference.b) == 16
 
 
 def test_a_trace_that_ends_early_or_is_of_another_model(tmp_path):

@@ -10,12 +10,12 @@ RANDOM = np.random.default_rng(0)
 COUNTERS = {"seed": 1, "step": 2, "stream": 3, "first": 0}
 
 
-def agreement(found, smooth):
+def agreement(gradient, smooth):
     """Return the cosine, and the share of equal signs among elements above a tenth of the root mean square."""
-    found, smooth = found.astype(float).ravel(), smooth.ravel()
+    gradient, smooth = gradient.astype(float).ravel(), smooth.ravel()
     large = np.abs(smooth) > 0.1 * np.sqrt((smooth * smooth).mean())
-    cosine = found @ smooth / np.linalg.norm(found) / np.linalg.norm(smooth)
-    return cosine, (np.sign(found) == np.sign(smooth))[large].mean()
+    cosine = gradient @ smooth / np.linalg.norm(gradient) / np.linalg.norm(smooth)
+    return cosine, (np.sign(gradient) == np.sign(smooth))[large].mean()
 
 
 def errors(*shape):
@@ -24,8 +24,8 @@ def errors(*shape):
 
 def linear():
     dy, digits = errors(64, 96), RANDOM.integers(-1, 2, (96, 128)).astype(np.int8)
-    found = spec.ternary_linear_backward(dy, spec.pack_ternary(digits), K=128, num=20724, shift=18)
-    return found, dy.astype(float) @ digits * (20724 / 2**18)
+    gradient = spec.ternary_linear_backward(dy, spec.pack_ternary(digits), K=128, num=20724, shift=18)
+    return gradient, dy.astype(float) @ digits * (20724 / 2**18)
 
 
 def linear_weight():
@@ -38,9 +38,9 @@ def linear_weight():
 def loss():
     logits = RANDOM.normal(0, 512, (200, 96)).round().astype(np.int16)
     target = RANDOM.integers(0, 96, 200).astype(np.int32)
-    found = spec.cross_entropy_pow2_backward(logits, target, f=8, **COUNTERS)
+    gradient = spec.cross_entropy_pow2_backward(logits, target, f=8, **COUNTERS)
     weights = 2.0 ** (logits / 256.0)
-    return found, weights / weights.sum(-1, keepdims=True) - np.eye(96)[target]
+    return gradient, weights / weights.sum(-1, keepdims=True) - np.eye(96)[target]
 
 
 def residual():

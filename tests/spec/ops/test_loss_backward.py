@@ -22,35 +22,35 @@ def test_mean_is_the_exact_gradient():
     rows, v = 20_000, 300
     logits = logits_of(1, v) - 3000
     logits[0, :2] = 0
-    found = spec.cross_entropy_pow2_backward(
+    gradient = spec.cross_entropy_pow2_backward(
         np.repeat(logits, rows, 0), np.full(rows, 1, np.int32), f=8, **ROUNDING
     ).mean(0)
     weight = pow2_weights(-logits[0].astype(np.int64), 8)
     want = 32768 * (weight / weight.sum() - (np.arange(v) == 1))
     assert np.count_nonzero((want > 0) & (want < 0.5)) > v // 10
     # The standard deviation of a mean is at most 1/2 of a unit over the root of 20,000.
-    assert np.abs(found - want).max() < 5 * 0.5 / np.sqrt(rows)
+    assert np.abs(gradient - want).max() < 5 * 0.5 / np.sqrt(rows)
 
 
 def test_each_value_is_the_rational_rounded_by_its_word():
     """`cross_entropy_pow2_backward.C3`, `cross_entropy_pow2_backward.C5`."""
     logits, target = logits_of(3, 6), np.array([0, 3, 5], np.int32)
-    found = spec.cross_entropy_pow2_backward(logits, target, f=8, **ROUNDING)
+    gradient = spec.cross_entropy_pow2_backward(logits, target, f=8, **ROUNDING)
     words = rounding_words(3, 6, **ROUNDING)
     for row in range(3):
         weight = [int(e) for e in pow2_weights(int(logits[row].max()) - logits[row].astype(np.int64), 8)]
         for n, e in enumerate(weight):
             dither = int(words[row, n]) // 2 * sum(weight) // 2**31
             p = (e * 2**15 + dither) // sum(weight)
-            assert found[row, n] == p - 2**15 * (n == target[row])
+            assert gradient[row, n] == p - 2**15 * (n == target[row])
 
 
 def test_a_certain_token_saturates():
     """`cross_entropy_pow2_backward.C4`: a probability of 0 at the target, and of 1 elsewhere."""
-    found = spec.cross_entropy_pow2_backward(
+    gradient = spec.cross_entropy_pow2_backward(
         np.array([[32767, -32767]], np.int16), np.array([1], np.int32), f=8, **ROUNDING
     )
-    assert found.tolist() == [[32767, -32767]]
+    assert gradient.tolist() == [[32767, -32767]]
 
 
 @pytest.mark.parametrize("name", BACKENDS)
@@ -60,12 +60,12 @@ def test_rows_of_many_tiles_and_any_cut(name, v):
     logits, target = logits_of(3, v), np.array([0, v - 1, v // 2], np.int32)
     run = load(name, "cpu").run
     for first in (0, 2**32 // -(-v // 4) - 4):
-        how = {"f": 8, **ROUNDING}
-        want = spec.cross_entropy_pow2_backward(logits, target, **how | {"first": first})
+        parameters = {"f": 8, **ROUNDING}
+        want = spec.cross_entropy_pow2_backward(logits, target, **parameters | {"first": first})
         for start, stop in ((0, 3), (0, 1), (1, 3)):
             part = (logits[start:stop], target[start:stop])
-            (found,) = run("cross_entropy_pow2_backward", part, how | {"first": first + start})
-            np.testing.assert_array_equal(found, want[start:stop])
+            (gradient,) = run("cross_entropy_pow2_backward", part, parameters | {"first": first + start})
+            np.testing.assert_array_equal(gradient, want[start:stop])
 
 
 def test_rows_without_words_of_their_own_raise():

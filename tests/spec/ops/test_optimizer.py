@@ -12,8 +12,8 @@ LION = {"g_up": 0, "g_down": 0, "low": -LIMIT, "high": LIMIT}
 def test_stochastic_rounding_has_no_bias():
     """`stochastic_round_rows.C1`: over many steps each element's mean is the rational itself; a multiple is exact."""
     x, e = np.array([[5, -5, 64, -63, 1, 100]], np.int16), np.array([2], np.int32)
-    how = {"shift": 6, "bits": 16, "seed": 3, "stream": 0, "first": 0}
-    drawn = np.array([spec.stochastic_round_rows(x, e, step=step, **how)[0] for step in range(4096)], np.int64)
+    parameters = {"shift": 6, "bits": 16, "seed": 3, "stream": 0, "first": 0}
+    drawn = np.array([spec.stochastic_round_rows(x, e, step=step, **parameters)[0] for step in range(4096)], np.int64)
     # A standard error is at most half a unit over 64.
     assert np.all(np.abs(drawn.sum(0) * 64 - 4096 * 4 * x[0].astype(np.int64)) <= 4096 * 64 * 5 // 128)
     assert set(drawn[:, 2].tolist()) == {4}
@@ -22,9 +22,9 @@ def test_stochastic_rounding_has_no_bias():
 def test_rounding_words_are_no_other_steps_or_tensors():
     """`stochastic_round_rows.C3`."""
     x, e = np.full((1, 64), 33, np.int16), np.zeros(1, np.int32)
-    how = {"shift": 6, "bits": 8, "seed": 0, "step": 0, "stream": 0, "first": 0}
+    parameters = {"shift": 6, "bits": 8, "seed": 0, "step": 0, "stream": 0, "first": 0}
     drawn = {
-        spec.stochastic_round_rows(x, e, **how | change).tobytes()
+        spec.stochastic_round_rows(x, e, **parameters | change).tobytes()
         for change in ({}, {"seed": 1}, {"seed": 1 << 32}, {"step": 1}, {"stream": 1}, {"first": 1})
     }
     assert len(drawn) == 6
@@ -35,21 +35,21 @@ def test_rows_may_be_cut_anywhere(cut):
     """`stochastic_round_rows.C3`: rows are counted over the leading dimensions, flattened, from first."""
     x = np.arange(-210, 210, dtype=np.int16).reshape(5, 2, 42)
     e = np.arange(10, dtype=np.int32).reshape(5, 2)
-    how = {"shift": 5, "bits": 16, "seed": 7, "step": 1, "stream": 2}
+    parameters = {"shift": 5, "bits": 16, "seed": 7, "step": 1, "stream": 2}
     parts = [
-        spec.stochastic_round_rows(x[:cut], e[:cut], first=11, **how),
-        spec.stochastic_round_rows(x[cut:], e[cut:], first=11 + 2 * cut, **how),
+        spec.stochastic_round_rows(x[:cut], e[:cut], first=11, **parameters),
+        spec.stochastic_round_rows(x[cut:], e[cut:], first=11 + 2 * cut, **parameters),
     ]
-    assert np.array_equal(np.concatenate(parts), spec.stochastic_round_rows(x, e, first=11, **how))
+    assert np.array_equal(np.concatenate(parts), spec.stochastic_round_rows(x, e, first=11, **parameters))
 
 
 def test_more_rows_than_words_raise():
     """`stochastic_round_rows.C3`: no counter is used twice."""
     x, e = np.zeros((2, 5), np.int16), np.zeros(2, np.int32)
-    how = {"shift": 1, "bits": 8, "seed": 0, "step": 0, "stream": 0}
-    spec.stochastic_round_rows(x, e, first=2**31 - 2, **how)
+    parameters = {"shift": 1, "bits": 8, "seed": 0, "step": 0, "stream": 0}
+    spec.stochastic_round_rows(x, e, first=2**31 - 2, **parameters)
     with pytest.raises(spec.DomainError, match="counter"):
-        spec.stochastic_round_rows(x, e, first=2**31 - 1, **how)
+        spec.stochastic_round_rows(x, e, first=2**31 - 1, **parameters)
 
 
 def test_projection_is_strict_at_half_the_mean():
@@ -83,8 +83,8 @@ def test_clipped_counts_what_the_clamp_changes():
     """`lion_update.C6`."""
     w, m = np.array([9, 10, -10, 0], np.int32), np.zeros(4, np.int32)
     g = np.array([-1, -1, 1, 1])
-    how = LION | {"low": -10, "high": 10}
-    w, _, clipped = spec.lion_update(w, m, g, lr=1, m_shift=0, decay=0, **how)
+    parameters = LION | {"low": -10, "high": 10}
+    w, _, clipped = spec.lion_update(w, m, g, lr=1, m_shift=0, decay=0, **parameters)
     assert w.tolist() == [10, 10, -10, -1] and clipped.tolist() == [2]
 
 

@@ -142,7 +142,7 @@ def test_the_direction_is_that_of_the_smooth_gradient(convex, s_g):
     floats = [torch.tensor(a, dtype=torch.float64, requires_grad=True) for a in inputs]
     y, _ = smooth(*floats, **forward)
     want = torch.autograd.grad((y * torch.tensor(dy, dtype=torch.float64)).sum(), floats)
-    found = dict(zip(NAMES, spec.selective_scan_backward(dy, *inputs, dh, **p), strict=True))
+    gradients = dict(zip(NAMES, spec.selective_scan_backward(dy, *inputs, dh, **p), strict=True))
     fine = p["s_v"] + p["s_h"] - s_g
     bits = {
         "dx": max(0, fine) - p["s_x"],
@@ -154,7 +154,7 @@ def test_the_direction_is_that_of_the_smooth_gradient(convex, s_g):
         "dh": p["s_h"] - s_g,
     }
     for name, gradient in zip(NAMES, want, strict=True):
-        got, exact = found[name].ravel() / 2.0 ** bits[name], gradient.numpy().ravel()
+        got, exact = gradients[name].ravel() / 2.0 ** bits[name], gradient.numpy().ravel()
         cosine = got @ exact / np.sqrt((got @ got) * (exact @ exact))
         assert cosine > 0.999, (name, cosine)
         assert (np.sign(got) == np.sign(exact)).mean() > 0.98, name

@@ -60,13 +60,13 @@ def test_the_direction_is_that_of_the_smooth_gradient(slowest, fastest, error):
     g = gradient_bits(STATES)
     bits = {"dx": g - 8, "dd": -3, "db": g - 8, "dc": g - 8, "dskip": 0, "dh": 15 - FORMAT["s_g"]}
     for name in NAMES:
-        found, exact = got[name].ravel() / 2.0 ** bits[name], want[name].numpy().ravel()
+        gradient, exact = got[name].ravel() / 2.0 ** bits[name], want[name].numpy().ravel()
         assert np.abs(got[name]).max() < 2**31 - 1, name
-        cosine = found @ exact / np.sqrt((found @ found) * (exact @ exact))
+        cosine = gradient @ exact / np.sqrt((gradient @ gradient) * (exact @ exact))
         assert cosine > 0.999, (name, cosine)
-        assert (np.sign(found) == np.sign(exact)).mean() > 0.97, name
-        assert 0.98 < np.linalg.norm(found) / np.linalg.norm(exact) < 1.02, name
-        assert abs((found - exact).mean()) < 0.01 * exact.std(), name
+        assert (np.sign(gradient) == np.sign(exact)).mean() > 0.97, name
+        assert 0.98 < np.linalg.norm(gradient) / np.linalg.norm(exact) < 1.02, name
+        assert abs((gradient - exact).mean()) < 0.01 * exact.std(), name
 
 
 def test_a_forgotten_past_gets_no_gradient():

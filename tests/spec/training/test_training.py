@@ -154,16 +154,16 @@ def test_exponents_settle_where_shifts_lead():
 @pytest.mark.parametrize("bits", [{"state": 13}, {"state": 16, "read": 14}, {"state": 12, "read": 12}])
 def test_gradients_are_those_of_other_formats(bits, micro):
     """A state's format changes roundings, and the exponents of errors with it, but no gradient's size or direction."""
-    found = []
+    passes = []
     for formats in (FORMATS, replace(FORMATS, **bits)):
         run = Run(micro.config, replace(micro.options, batch=8, length=24), load("numba"), formats=formats)
         state = initial_state(run)
         network = Network(run.config, run.formats, run.kernels, project(run.kernels, state.masters, run.masters))
         exponents = Exponents(state.gradient_exponents, 16)
         ids = micro.corpus.batch(5, 0, range(8), 24)
-        found.append(one_pass(run, network, NetworkBackward(network, exponents), exponents, ids, 0, 0)[0])
-    for name in found[0].gradients:
-        a, b = (f.gradients[name].astype(float).ravel() / 2.0 ** f.scales[name] for f in found)
+        passes.append(one_pass(run, network, NetworkBackward(network, exponents), exponents, ids, 0, 0)[0])
+    for name in passes[0].gradients:
+        a, b = (f.gradients[name].astype(float).ravel() / 2.0 ** f.scales[name] for f in passes)
         assert a @ b > 0.9 * np.linalg.norm(a) * np.linalg.norm(b), name
         # A channel's decays have a unit that depends on the state's; all that Lion needs is that it doesn't change.
         assert name.endswith("decay") or 0.9 < np.linalg.norm(a) / np.linalg.norm(b) < 1.1, name
@@ -189,8 +189,8 @@ def test_masters_project_to_what_they_were_lifted_from(micro):
     from mamba_integer.spec.model import initial_parameters
     from mamba_integer.spec.training.masters import lifted
 
-    parameters, how = initial_parameters(micro.config, 3), masters_of(micro.config)
-    again = project(spec, {name: lifted(array, how[name]) for name, array in parameters.items()}, how)
+    parameters, masters = initial_parameters(micro.config, 3), masters_of(micro.config)
+    again = project(spec, {name: lifted(array, masters[name]) for name, array in parameters.items()}, masters)
     for name, array in parameters.items():
         assert np.array_equal(again[name], array) and again[name].dtype == array.dtype, name
 
@@ -206,7 +206,7 @@ def test_gradients_point_where_float_autograd_does(micro, monkeypatch):
     ids = micro.corpus.batch(5, 12, range(3), 48)
     network = Network(micro.config, run.formats, run.kernels, project(run.kernels, state.masters, run.masters))
     exponents = Exponents(state.gradient_exponents, 16)
-    found, _ = one_pass(run, network, NetworkBackward(network, exponents), exponents, ids, 12, 0)
+    passed, _ = one_pass(run, network, NetworkBackward(network, exponents), exponents, ids, 12, 0)
     twin = FloatTraining(micro.config, run.options, ternary=True, device="cpu")
     twin.masters = {
         n: torch.tensor(m / 2.0**24, dtype=torch.float32).requires_grad_() for n, m in state.masters.items()
@@ -214,7 +214,7 @@ def test_gradients_point_where_float_autograd_does(micro, monkeypatch):
     smooth = torch.autograd.grad(twin.loss(torch.from_numpy(ids).long()).sum(), list(twin.masters.values()))
     for (name, gradient), want in zip(twin.masters.items(), smooth, strict=True):
         assert gradient.shape == want.shape
-        a, b = found.gradients[name].astype(float).ravel(), want.double().numpy().ravel()
+        a, b = passed.gradients[name].astype(float).ravel(), want.double().numpy().ravel()
         assert a @ b > 0.97 * np.linalg.norm(a) * np.linalg.norm(b), (
             name,
             a @ b / np.linalg.norm(a) / np.linalg.norm(b),
@@ -234,9 +234,9 @@ def test_what_a_pass_finds_lies_within_the_proof(bits, micro):
     bounds, exponents = prove_step(micro.config, options), Exponents(state.gradient_exponents, bits)
     network = Network(micro.config, run.formats, run.kernels, project(run.kernels, state.masters, run.masters))
     ids = micro.corpus.batch(5, 3, range(3), 8)
-    found, _ = one_pass(run, network, NetworkBackward(network, exponents), exponents, ids, 3, 0)
+    passed, _ = one_pass(run, network, NetworkBackward(network, exponents), exponents, ids, 3, 0)
     for name, bound in bounds.items():
-        gradient = found.gradients[name]
+        gradient = passed.gradients[name]
         assert gradient.any() and int(gradient.min()) in bound and int(gradient.max()) in bound
 
 
