@@ -148,5 +148,5 @@ def cut(tensors: tuple[Tensor, ...], arrays: tuple[np.ndarray, ...], name: str, 
             if isinstance(tensor, PackedTernary) and called.startswith(f"{name}/") and part.stop % per_byte:
                 array = array.copy()
                 array[..., -1] &= (1 << CODE_BITS * (part.stop % per_byte)) - 1  # the codes beyond the end are 0
-        found.append(np.ascontiguousarray(array).reshape(array.shape))
-    return tuple(found)
+        shrunk.append(np.ascontiguousarray(array).reshape(array.shape))
+    return tuple(shrunk)

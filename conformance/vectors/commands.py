@@ -82,16 +82,16 @@ def check_command(
         "left_out": dict(checked.left_out),
         "failures": [failure.to_dict() for failure in checked.failures],
     }
-    wrong = dict.fromkeys(failure.case.op for failure in found.failures)
-    explanations = {op: explain_answers(found.returned.get(op, ())) for op in wrong}
+    wrong = dict.fromkeys(failure.case.op for failure in checked.failures)
+    explanations = {op: explain_answers(checked.returned.get(op, ())) for op in wrong}
     if as_json:
         told = {op: explanation.to_dict() for op, explanation in explanations.items() if explanation}
         print(json.dumps(fields | {"explanations": told}))
     else:
         console = console_for()
         for op, explanation in explanations.items():
-            show_recorded(console, [f for f in found.failures if f.case.op == op], explanation)
-        for reason, count in found.left_out.items():
+            show_recorded(console, [f for f in checked.failures if f.case.op == op], explanation)
+        for reason, count in checked.left_out.items():
             console.print(f"{count} vectors: {reason}", style="yellow", markup=False)
         answers = f"{checked.answers} answers, {checked.right} of them right, {checked.integers:,} integers compared"
         verdict = "equal" if right and not no_answers else "unchanged" if right else "FAILED"

@@ -80,7 +80,7 @@ def check(folder: Path) -> Check:
             for one in dict.fromkeys((LINES, form)):
                 one.verify(folder, op, vectors)
                 for i, answer in one.answers(folder, op, vectors):
-                    check_answer(found, vectors[i], answer, Backend(str(folder), None), place_of(op, i))
+                    check_answer(checked, vectors[i], answer, Backend(str(folder), None), place_of(op, i))
         except OSError as error:
             raise VectorError(f"{error.filename}: {error.strerror}") from error
         checked.vectors += len(vectors)
@@ -91,19 +91,19 @@ def place_of(op: str, i: int) -> str:
     return f"vector {i}: line {i + 2} of {op}.requests.jsonl, folder {op}/{i} of other formats"
 
 
-def check_answer(found: Check, vector: Vector, answer: Any, backend: Backend, place: str) -> None:
+def check_answer(checked: Check, vector: Vector, answer: Any, backend: Backend, place: str) -> None:
     if isinstance(answer, str):
         checked.left_out[f"{vector.op} {answer}"] += 1
         return
     try:
-        found.integers += compare(backend, vector, answer, vector.results)
-        found.right += 1
+        checked.integers += compare(backend, vector, answer, vector.results)
+        checked.right += 1
     except Failure as failure:
         failure.purpose = place
-        found.failures.append(failure)
+        checked.failures.append(failure)
         if not failure.differs:
             return
-    found.returned.setdefault(vector.op, []).append(Answer(vector, tuple(map(np.asarray, answer))))
+    checked.returned.setdefault(vector.op, []).append(Answer(vector, tuple(map(np.asarray, answer))))
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
