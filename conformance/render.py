@@ -2,7 +2,7 @@
 
 import io
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain, islice, repeat, zip_longest
 from typing import Any
 
@@ -108,6 +108,19 @@ def show_failure(console: Console, failure: Failure, explanation: Explanation | 
         case, backend = explanation.vector.to_json(), failure.backend.name
         command = ["mamba-integer", "vectors", "reproduce", "--backend", backend, "--case", case]
         console.print("write a script that shows it (and with promote, keep it as a vector):", style="bold")
+        console.print(Line(shlex.join(command)), soft_wrap=True)
+    console.print()
+
+
+def show_recorded(console: Console, failures: Sequence[Failure], explanation: Explanation | None) -> None:
+    """Print one card for all wrong answers to vectors of an op: of the smallest, where it is explained."""
+    case = explanation.vector if explanation else failures[0].case
+    failure = next(one for one in failures if one.case is case)
+    console.print(failure_card(failure, explanation))
+    console.print(f"{len(failures)} answers of {case.op} are wrong", style="bold", markup=False)
+    if explanation:
+        command = ["mamba-integer", "vectors", "reproduce", "--language", "c", "--case", explanation.vector.to_json()]
+        console.print("print this one as literals of C:", style="bold")
         console.print(Line(shlex.join(command)), soft_wrap=True)
     console.print()
 

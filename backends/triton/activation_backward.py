@@ -82,20 +82,31 @@ def sigmoid_gate_backward_kernel(
 
 @implements(ops.silu_gate_backward)
 def silu_gate_backward(dy, x, z, *, f):
-    return gate_gradients(dy, x, z, torch.int32, f, 0, 0)
+    gradients = (torch.empty(a.shape, dtype=torch.int32, device=a.device) for a in (x, z))
+    return gate_gradients(*gradients, dy, x, z, f, 0, 0, dz_distance=max(x.shape[-1:], default=1), NARROW=False)
 
 
 def narrow_gate_gradients(dy, x, z, *, f, x_shift, z_shift):
-    """Return `silu_gate_backward`, dx after `saturate_backward` and dz after `round_to_int16`, in one launch."""
-    return gate_gradients(dy, x, z, torch.int16, f, x_shift, z_shift)
+    """Return `silu_gate_backward`, dx after `saturate_backward` and dz after `round_to_int16`, in one launch.
+
+    dz is the right half of an array, its ``joined``, whose left half waits for what `narrow_conv_gradients` puts there.
+    """
+    inner = x.shape[-1]
+    dx = torch.empty(x.shape, dtype=torch.int16, device=x.device)
+    joined = torch.empty((*x.shape[:-1], 2 * inner), dtype=torch.int16, device=x.device)
+    dz = joined[..., inner:]
+    dz.joined = joined  # type: ignore[attr-defined] # of this tensor alone
+    return gate_gradients(dx, dz, dy, x, z, f, x_shift, z_shift, dz_distance=2 * inner, NARROW=True)
 
 
-def gate_gradients(dy, x, z, dtype, f, x_shift, z_shift):
-    gradients = tuple(torch.empty(a.shape, dtype=dtype, device=a.device) for a in (x, z))
+def gate_gradients(dx, dz, *inputs, **constants):
+    """Put the gradients of dy, x and z, which come before the integers, into dx and dz."""
+    dy, x, z, *integers = inputs
     z, distance = rows(z)
-    shape = dict(distance=distance, WIDTH=max(x.shape[-1:], default=1), NARROW=dtype == torch.int16)
-    shifts = f, x_shift, z_shift
-    return elementwise(silu_gate_backward_kernel, gradients, dy, x, strided=(z,), integers=shifts, **shape)
+    shape = dict(distance=distance, WIDTH=max(x.shape[-1:], default=1))
+    return elementwise(
+        silu_gate_backward_kernel, (dx, dz), dy, x, strided=(z,), integers=integers, **shape, **constants
+    )
 
 
 @triton.jit(do_not_specialize=["f", "x_shift", "z_shift"])
@@ -110,6 +121,7 @@ def silu_gate_backward_kernel(
     x_shift,
     z_shift,
     distance,
+    dz_distance,
     WIDTH: tl.constexpr,
     NARROW: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -131,7 +143,7 @@ def silu_gate_backward_kernel(
         dx = passed(integers.saturate(integers.shift_even(dx, x_shift), 16), x, 32767)
         dz = integers.saturate(integers.shift_even(dz, z_shift), 16)
     tl.store(dx_pointer + offset, dx.to(dx_pointer.dtype.element_ty), mask=mask)
-    tl.store(dz_pointer + offset, dz.to(dz_pointer.dtype.element_ty), mask=mask)
+    tl.store(dz_pointer + in_rows(offset, WIDTH, dz_distance), dz.to(dz_pointer.dtype.element_ty), mask=mask)
 
 
 __all__ = ["narrow_gate_gradients", "sigmoid_gate_backward", "silu_gate_backward", "squareplus_backward"]

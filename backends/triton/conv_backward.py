@@ -146,9 +146,10 @@ def narrow_conv_gradients(dy, x, w, bias, state, dz, *, f, offset, s, shift):
 
     That of x comes through `squareplus_backward`, `causal_conv1d_backward` and `round_to_int16`, in one launch.
     """
-    inner = x.shape[-1]
-    joined = torch.empty((*x.shape[:-1], inner + dz.shape[-1]), dtype=torch.int16, device=x.device)
-    joined[..., inner:].copy_(dz)
+    inner, joined = x.shape[-1], getattr(dz, "joined", None)
+    if joined is None:
+        joined = torch.empty((*x.shape[:-1], 2 * inner), dtype=torch.int16, device=x.device)
+        joined[..., inner:].copy_(dz)
     return joined, *gradients(joined[..., :inner], dy, x, w, bias, state, s, (f, offset, shift))
 
 

@@ -7,6 +7,7 @@ an expression it derives a type and fills an array; and it copies what it shifts
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 import triton.language as tl
@@ -23,6 +24,7 @@ USED = {
         "InterpreterBuilder",
         "TensorHandle",
     ),
+    core: ("_unwrap_if_constexpr",),
     core.block_type: ("with_element_ty",),
     semantic: ("TritonSemantic",),
     getattr(semantic, "TritonSemantic", None): ("binary_op_type_checking_impl",),
@@ -47,6 +49,7 @@ def quicken():
     """Leave the needless work out, from now on and in this process alone; do nothing in an unknown release."""
     if not all(hasattr(place, name) for place, names in USED.items() for name in names):
         return
+    core._unwrap_if_constexpr = unwrapped(core._unwrap_if_constexpr)
     interpreter._patch_attr = replace_builtin
     interpreter._patch_lang(languages)
     interpreter._patch_lang = lambda kernel: Replaced()
@@ -73,6 +76,16 @@ def replace_builtin(place, name, member, builder, scope):
     scope.set_attr(place, name, call)
 
 
+def unwrapped(unwrap):
+    """Return the function that takes constants out of what holds them, at once where there is nothing to take out."""
+    plain = {int, bool, str, type(None), core.tensor, core.dtype, core.block_type, core.pointer_type}
+
+    def unwrap_quickly(value):
+        return value if type(value) in plain else unwrap(value)
+
+    return unwrap_quickly
+
+
 def alike_at_once(check):
     """Return the function that gives two operands one type, at once where they are known: constants, and types.
 
@@ -80,6 +93,7 @@ def alike_at_once(check):
     """
     constants, known = {}, {}
 
+    @functools.wraps(check)
     def check_quickly(self, left, right, *rules, **options):
         kinds = type(left), type(right)
         if kinds == (core.tensor, core.tensor):

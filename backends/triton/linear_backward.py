@@ -18,7 +18,7 @@ from . import hopper_product, integers
 from .gluon_names import processors
 from .gradient import rounding_noise
 from .instructions import has_little_room
-from .launch import launch
+from .launch import ceil_div, launch
 from .philox import key_pattern
 from .ternary_product import product, scale_of, scale_sum, tile_of
 
@@ -45,12 +45,12 @@ def ternary_linear_backward(dy, w, *, K, num, shift):
     if dy.dtype == torch.int8 and not in_memory:
         none = torch.zeros(dy.shape[:-1], dtype=torch.int32, device=dy.device)
         return product(dy, none, turned, num, shift)
-    wide = triton.cdiv(depth, hopper_product.ROW_BYTES) * hopper_product.ROW_BYTES
+    wide = ceil_div(depth, hopper_product.ROW_BYTES) * hopper_product.ROW_BYTES
     on_hopper = rows >= LARGE_TILE["ROWS"] and hopper_product.suits(wide)
     limbs = torch.empty((2, rows, wide if on_hopper else depth), dtype=torch.int8, device=dy.device)
     size = limbs[0].numel()
     padding = {"DEPTH": depth, "PADDED": limbs.shape[-1]}
-    launch(split_kernel, triton.cdiv(size, 1024), (limbs,), (dy,), size, **padding, BLOCK=1024)
+    launch(split_kernel, ceil_div(size, 1024), (limbs,), (dy,), size, **padding, BLOCK=1024)
     if on_hopper:
         scale = num, shift, 0  # sums are clamped first
         if not in_memory:

@@ -164,7 +164,7 @@ def chunk_kernel(
     STATES: tl.constexpr,
 ):
     """Compute dx and dd of a chunk of a head."""
-    s_x, s_d = integers.scalar(s_x), integers.scalar(s_d)
+    s_x = integers.scalar(s_x)
     program, plane = tl.program_id(0).to(tl.int64), tl.cast(plane, tl.int64)
     head, n, row = program % heads, program // heads % chunks, program // heads // chunks
     q, s = tl.arange(0, TILE), tl.arange(0, STATES)
@@ -246,7 +246,7 @@ def chunk_kernel(
     crossing += past + tl.sum(carried, 0)
     gated = tl.minimum(tl.maximum(rescale(leaving, inner) + stored, -GATED_LIMIT), GATED_LIMIT)
     dd = ((gated * tl.load(planes_pointer + RATIO * plane) + DECAY_HALF) >> DECAY_BITS) - crossing
-    dd = ((put(dd, s_d).to(tl.int64) * LN2 + DECAY_HALF) >> DECAY_BITS).to(tl.int32)
+    dd = ((put(dd, integers.scalar(s_d)).to(tl.int64) * LN2 + DECAY_HALF) >> DECAY_BITS).to(tl.int32)
     tl.store(dd_pointer + of_head, dd, mask=there)
 
 

@@ -114,7 +114,8 @@ def explain(failure: Failure, seconds: float = SECONDS) -> Explanation | None:
 
 def crashing(backend: Backend, original: Vector, trail: Sequence[Vector], deadline: float) -> str:
     """Return what calls that crash have in common."""
-    crashed, passed = [original], []
+    crashed: list[Vector] = [original]
+    passed: list[Vector] = []
     for vector in (*others(original.op), *more(original.op)):
         if time.monotonic() > deadline:
             break
@@ -175,7 +176,8 @@ def search(
     call returns the right results there.
     A backend may have a second mistake that shows in some calls, so a mistake must explain most of the failing ones.
     """
-    op, remaining = find_op(found.vector.op), None
+    op = find_op(found.vector.op)
+    remaining: list[str] | None = None
     explained: Counter[str] = Counter()
     answers: list[Answer] = []
     for given in answers_to(backend, vectors, deadline):
@@ -195,7 +197,8 @@ def search(
     passing = [each for each in answers if not each.wrong]
     found.failing = len(failing)
     never = set.intersection(*(without_blocks(op, each.vector.arrays) for each in failing)) if failing else set()
-    counts = [(says, explained[says]) for says in remaining or () if says not in never or remaining[0] in never]
+    candidates = remaining or []
+    counts = [(says, explained[says]) for says in candidates if says not in never or candidates[0] in never]
     if failing and not most(counts, len(failing)):
         counts = try_misreadings([*failing[:TRIED], *passing[:TRIED]], min(2 * seconds, MOST_SECONDS))
         found.failing = min(found.failing, TRIED)

@@ -99,8 +99,8 @@ def compiled(tree: ast.FunctionDef, function: FunctionType, replacements: list[t
     except (SyntaxError, ValueError, TypeError):
         return None
     finally:
-        for place, old in reversed(before):
-            mutator.replace(*place, old)
+        for (parent, name, index), old in reversed(before):
+            mutator.replace(parent, name, index, old)
     new_code = next(each for each in module.co_consts if isinstance(each, CodeType) and each.co_name == tree.name)
     return new_code if new_code.co_freevars == code.co_freevars else None
 

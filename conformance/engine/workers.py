@@ -88,13 +88,17 @@ def processes(jobs: int, sharing: int = 0) -> Iterator[ProcessPoolExecutor]:
     """
     threads = max(1, cores() // (sharing or jobs))
     racing = max(2, threads)  # with one thread no kernel could race
-    numbers = {"NUMBA_NUM_THREADS": racing, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
-    idle = {"OMP_WAIT_POLICY": "PASSIVE"}  # a thread that spins between small kernels takes a processor from others
+    settings: dict[str, object] = {
+        "NUMBA_NUM_THREADS": racing,
+        "OMP_NUM_THREADS": threads,
+        "OPENBLAS_NUM_THREADS": threads,
+        "OMP_WAIT_POLICY": "PASSIVE",  # a thread that spins between small kernels takes a processor from others
+    }
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _serve)
     try:
         # Workers start one a call, and as deaf to Ctrl-C as we are; each hears again when it knows what to do then.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        with variables(numbers | idle):
+        with variables(settings):
             for _ in range(jobs):
                 pool.submit(int)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

@@ -84,12 +84,13 @@ Q = 4
 def extremes(op: str) -> Iterator[Extreme]:
     """Whole chunks whose exponents are all 0 or the largest, with all signs of x, b, c, skip and h at their ends."""
     whole = timed(op)
-    for s_h, s_y in ((16, 0), (12, 0), (14, 24)):
-        sizes = {"B": 1, "H": 2, "P": 1, "S": 3, "q": 2} | ({"L": Q} if whole else {})
-        limit, calls = state_limit(Q), []
+    # Outputs in the last are large, and saturate nowhere.
+    for s_h, s_y, q in ((16, 0, 2), (12, 0, 2), (14, 24, 2), (16, 9, 3)):
+        sizes = {"B": 1, "H": 2, "P": 1, "S": 3, "q": q} | ({"L": 1 << q} if whole else {})
+        limit, calls = state_limit(1 << q), []
         for d in (0, LARGEST_EXPONENT):
             values = {"x": 127, "d": d, "b": 127, "c": 127, "skip": 32767, "h": [[[limit]], [[-limit]]]}
-            values |= {"open_x": 127, "open_d": d, "open_b": 127, "fill": 0 if whole else Q - 1}
+            values |= {"open_x": 127, "open_d": d, "open_b": 127, "fill": 0 if whole else (1 << q) - 1}
             calls.append(filled(op, sizes, **values))
             calls.append(filled(op, sizes, **values | {"c": -127, "skip": -32767}))
             # Scores of 127, alone in their rows.

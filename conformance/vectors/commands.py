@@ -65,8 +65,9 @@ def check_command(
     is missing or wrong. 2: a file can't be read or was changed.
     """
     from ..engine.vector import VectorError
-    from ..render import show_failure
+    from ..render import show_recorded
     from .folder import check
+    from .recorded import explain_answers
 
     try:
         found = check(folder)
@@ -81,12 +82,15 @@ def check_command(
         "left_out": dict(found.left_out),
         "failures": [failure.to_dict() for failure in found.failures],
     }
+    wrong = dict.fromkeys(failure.case.op for failure in found.failures)
+    explanations = {op: explain_answers(found.returned.get(op, ())) for op in wrong}
     if as_json:
-        print(json.dumps(fields))
+        told = {op: explanation.to_dict() for op, explanation in explanations.items() if explanation}
+        print(json.dumps(fields | {"explanations": told}))
     else:
         console = console_for()
-        for failure in found.failures:
-            show_failure(console, failure)
+        for op, explanation in explanations.items():
+            show_recorded(console, [f for f in found.failures if f.case.op == op], explanation)
         for reason, count in found.left_out.items():
             console.print(f"{count} vectors: {reason}", style="yellow", markup=False)
         answers = f"{found.answers} answers, {found.right} of them right, {found.integers:,} integers compared"

@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mamba_integer import spec
 from mamba_integer.backends import Backend
 from mamba_integer.backends.files.atomic import write_json
 from mamba_integer.backends.programs.wire import PROTOCOL, shown
 
+from ..diagnosis.trial import Answer
 from ..engine.comparison import Failure, compare
 from ..engine.vector import Vector, VectorError, root_of, vectors_of
 from .formats import FORMATS, LINES
@@ -28,6 +31,7 @@ class Check:
     integers: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
     failures: list[Failure] = field(default_factory=list)
+    returned: dict[str, list[Answer]] = field(default_factory=dict)  # by op, answers of the right form
 
     @property
     def answers(self) -> int:
@@ -76,22 +80,30 @@ def check(folder: Path) -> Check:
             for one in dict.fromkeys((LINES, form)):
                 one.verify(folder, op, vectors)
                 for i, answer in one.answers(folder, op, vectors):
-                    check_answer(found, vectors[i], answer, str(folder))
+                    check_answer(found, vectors[i], answer, Backend(str(folder), None), place_of(op, i))
         except OSError as error:
             raise VectorError(f"{error.filename}: {error.strerror}") from error
         found.vectors += len(vectors)
     return found
 
 
-def check_answer(found: Check, vector: Vector, answer: Any, name: str) -> None:
+def place_of(op: str, i: int) -> str:
+    return f"vector {i}: line {i + 2} of {op}.requests.jsonl, folder {op}/{i} of other formats"
+
+
+def check_answer(found: Check, vector: Vector, answer: Any, backend: Backend, place: str) -> None:
     if isinstance(answer, str):
         found.left_out[f"{vector.op} {answer}"] += 1
         return
     try:
-        found.integers += compare(Backend(name, None), vector, answer, vector.results)
+        found.integers += compare(backend, vector, answer, vector.results)
         found.right += 1
     except Failure as failure:
+        failure.purpose = place
         found.failures.append(failure)
+        if not failure.differs:
+            return
+    found.returned.setdefault(vector.op, []).append(Answer(vector, tuple(map(np.asarray, answer))))
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

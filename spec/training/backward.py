@@ -32,8 +32,10 @@ NORM_EXPONENTS = (-16, 31)
 # The activations of a block in the order in which their gradients arise, and its ternary layers.
 ACTIVATIONS = ("out", "gated", "scan", "projected", "x", "xz", "u")
 LAYERS = ("out_proj", "x_proj", "in_proj")
+CONV = "conv"  # the convolution's result, which a backend's own `conv_gradients` computes again
 
 Tape = Mapping[tuple[str, str], Any]
+STATES = ("conv_state", "scan_state")  # of what the forward pass shows: a pass back has no use for how a batch ends
 
 
 class ExponentError(ArithmeticError):
@@ -276,7 +278,8 @@ class BlockBackward:
         """
         ops, weights, f = run.ops, self.block.weights, self.formats
         inner = self.block.config.d_inner
-        xz, y, conv, gated, out = (tape[self.block.label, name] for name in ("xz", "scan", "conv", "gated", "out"))
+        xz, y, gated, out = (tape[self.block.label, name] for name in ("xz", "scan", "gated", "out"))
+        conv = None if run.conv else tape[self.block.label, CONV]
 
         d_out = ops.residual_add_backward(dr, num=self.block.gate["num"], shift=self.shift("out"))
         d_out = run.see(self.name("out"), ops.saturate_backward(d_out, out, shift=0))

@@ -14,6 +14,8 @@ from ..model.config import MAMBA2, ModelConfig
 from ..model.formats import FORMATS, Formats, state_formats
 from ..model.language_model import attach, joiner, rotations
 from .backward import (
+    CONV,
+    STATES,
     Exponents,
     NetworkBackward,
     Pass,
@@ -270,8 +272,13 @@ def tokens_pass(run, network, backward, exponents, read, target, step, first, ob
     tape: dict[tuple[str, str], Any] = {}
     rotation, start = run.rotation(length), run.start(rows)
 
+    fused = {name: run.at_once(f"narrow_{name}_gradients") for name in ("gate", "chunk", "conv")}
+    fused["weight"] = None if observe else run.at_once("rounded_weight_gradient")
+    unused = {*STATES, *([CONV] if fused["conv"] else [])}
+
     def keep(layer: str, name: str, array: Any) -> None:
-        tape[layer, name] = array
+        if name not in unused:
+            tape[layer, name] = array
         if observe:
             observe(layer, name, array)
 
@@ -282,8 +289,6 @@ def tokens_pass(run, network, backward, exponents, read, target, step, first, ob
     stream = len(run.streams)
     d_logits = ops.cross_entropy_pow2_backward(logits, target, f=f, stream=stream, **rounding)
     constants = exponents, rounding, run.streams, rotation, observe, run.at_once("largest_magnitudes"), take
-    fused = {name: run.at_once(f"narrow_{name}_gradients") for name in ("gate", "chunk", "conv")}
-    fused["weight"] = None if observe else run.at_once("rounded_weight_gradient")
     backward_pass = Pass(ops, run.join, run.zeros_like, *constants, **fused)
     backward(backward_pass, tape, read, start, d_logits)
     return backward_pass, losses

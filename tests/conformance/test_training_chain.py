@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from mamba_integer import spec
@@ -14,7 +15,7 @@ SOURCE = Source.default()
 BROKEN = "mamba_integer.conformance.mutants.forward"
 FORWARD = ["embedding", "layers.0", "layers.1", "head"]
 BACKWARDS = [f"{layer} backwards" for layer in ("head", "norm", "layers.1", "layers.0", "embedding")]
-STAGES = [f"step {step} {stage}" for step in (1, 2) for stage in [*FORWARD, *BACKWARDS, "update"]]
+STAGES = [f"step {step} {stage}" for step in (1, 2) for stage in [*FORWARD, *BACKWARDS, "update", "unobserved"]]
 
 
 def run_one(backend: Backend, case=training_cases.SMALL):
@@ -27,7 +28,7 @@ def run_one(backend: Backend, case=training_cases.SMALL):
 def test_equal_backends_pass(backend, case):
     text = run_one(load(backend, "cpu"), case)
     assert text.status == "passed" and not text.message and text.stages == text.want
-    assert list(text.stages) == STAGES[: 10 * case.steps]
+    assert list(text.stages) == STAGES[: 11 * case.steps]
     assert text.integers > 50_000
 
 
@@ -91,3 +92,20 @@ def test_only_a_gpu_in_a_full_run_gets_the_large_model(monkeypatch):
     assert ran == [small, small, narrow]
     training_cases.run_all([here, gpu], SOURCE, full=True)
     assert ran[3:] == [small, narrow, large]
+
+
+def test_steps_that_nobody_observes_are_held_against_the_others(monkeypatch):
+    """A backend that computes them in a way of its own, and wrongly."""
+    backend = load("numba")
+
+    def replayed(function):
+        def wrong(arrays, integers):
+            backward_pass, losses = function(arrays, integers)
+            return backward_pass, losses + np.int32(integers["step"])
+
+        return wrong
+
+    monkeypatch.setattr(backend.ops, "replayed", replayed, raising=False)
+    text = run_one(backend)
+    assert text.status == "failed"
+    assert text.message.startswith("stage step 2 unobserved (optimizer) is the first that differs")

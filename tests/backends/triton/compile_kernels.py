@@ -1,7 +1,7 @@
 """Compile the kernels that ops launch to a target's machine code, on a machine without a GPU; prints JSON.
 
-Run as ``TRITON_INTERPRET=0 python compile_kernels.py TARGETS OP...``, with ``hashes`` as the op of transcripts and
-``steps`` as that of decoding.
+Run as ``TRITON_INTERPRET=0 python compile_kernels.py TARGETS OP...``, with ``hashes`` as the op of transcripts,
+``steps`` as that of decoding and ``fused`` as that of what training fuses.
 Triton's driver is replaced by one that only names its target, and each launch stops after compilation. A kernel is
 compiled once for each choice of its tile: of several targets, separated by commas, for the first that launches it so.
 """
@@ -36,7 +36,7 @@ TARGETS = {
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
 CASES = 1
-HASHES, STEPS = "hashes", "steps"  # of transcripts and of decoding, which are no ops
+HASHES, STEPS, FUSED = "hashes", "steps", "fused"  # of transcripts, of decoding and of training, which are no ops
 ROWS, KINDS = (1, 40), ("PROJECTS", "AFTER")  # of a step: for few rows and for many, and what its kernels differ by
 # Sizes whose rows can be copied in pieces, as the kernels in Gluon need.
 ALIGNED = {
@@ -94,6 +94,9 @@ def compile_all(target: str, ops: list[str], compiled: dict[tuple, dict]) -> dic
             if op == STEPS:
                 run_steps(backend)
                 continue
+            if op == FUSED:
+                run_fused(backend.ops)
+                continue
             source, cases = random.Random(0), []
             while len(cases) < CASES:
                 case = draw_case(op, source)
@@ -116,6 +119,22 @@ def run_steps(backend) -> None:
     for rows in ROWS:
         parts = Decoder(model, rows, Options(1, greedy=True)).parts
         parts.advance(parts.logits()[:, 0].to(torch.int32))
+
+
+def run_fused(ops) -> None:
+    """Run the kernels of training that no op launches, their shifts in memory."""
+    rows, channels = (2, 70), 64
+    (shift,) = torch.zeros(1, 1, dtype=torch.int32)
+    dy, z, narrow = torch.zeros(3, *rows, channels, dtype=torch.int16)
+    w, bias = torch.zeros(channels, 4, dtype=torch.int8), torch.zeros(channels, dtype=torch.int32)
+    state = torch.zeros(rows[0], 3, channels, dtype=torch.int16)
+    ops.narrow_gate_gradients(dy, narrow, z, f=8, x_shift=shift, z_shift=shift)
+    ops.narrow_conv_gradients(dy, narrow, w, bias, state, z, f=8, offset=0, s=6, shift=shift)
+    rounding = {"bits": 16, "seed": 0, "stream": 0, "first": 0, "shift": shift, "step": shift}
+    e = torch.zeros(rows, dtype=torch.int32)
+    ops.rounded_weight_gradient(dy, torch.zeros(*rows, 48, dtype=torch.int8), e, **rounding)
+    digits = torch.zeros(channels, 12, dtype=torch.uint8)
+    ops.ternary_linear_backward.kernel(dy, digits, K=48, num=181, shift=shift)
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def test_kernels_compile_without_a_gpu(target, share, run_process):
     shares = 3 if target in EVERY_KERNEL else 1
     families = families_of(target)[share::shares]
     ops = [name for name, op in spec.OPS.items() if op.family in families]
-    ops += (["hashes"] if share == 0 else []) + (["steps"] if share == shares - 1 else [])
+    ops += (["hashes", "fused"] if share == 0 else []) + (["steps"] if share == shares - 1 else [])
     script = Path(__file__).with_name("compile_kernels.py")
     targets = [target, TWINS[target]] if target in TWINS else [target]
     done = run_process([sys.executable, script, ",".join(targets), *ops], env=os.environ | {"TRITON_INTERPRET": "0"})

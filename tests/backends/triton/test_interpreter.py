@@ -39,6 +39,45 @@ def test_types_and_shapes_are_those_of_their_own():
     assert [int(array.numel) for array in arrays] == [4] * 8 + [1]
 
 
+def seen(check, *operands):
+    """Return types and integers of two operands after they were given one type, or the error's kind."""
+    try:
+        return [(str(a.type), a.handle.data.tolist(), str(a.handle.dtype)) for a in check(*operands)]
+    except (TypeError, ValueError) as error:
+        return type(error)
+
+
+def test_operands_become_what_they_always_did():
+    """Twice: at first what is found is kept, then it is taken."""
+    tl, meaning = interpreter.tl, interpreter.semantic.TritonSemantic(runtime.interpreter_builder)
+    check = interpreter.semantic.TritonSemantic.binary_op_type_checking_impl
+    slowly = getattr(check, "__wrapped__", check)
+    quickly = interpreter.alike_at_once(slowly)
+
+    def array(unit, shape):
+        data = np.arange(np.prod(shape, dtype=int)).astype(str(unit) if str(unit) != "int1" else bool)
+        handle = runtime.TensorHandle(data.reshape(shape or (1,)), unit)
+        return tl.tensor(handle, interpreter.core.block_type(unit, shape) if shape else unit)
+
+    arrays = [array(u, s) for u in (tl.int8, tl.uint8, tl.int32, tl.int64) for s in ([], [4], [1, 4], [4, 1], [2, 4])]
+    operands = [*arrays, array(tl.int1, [4]), 0, 1, True, -1, 300, 1 << 40]
+    pairs = [(a, b) for a in operands for b in operands if not (isinstance(a, int) and isinstance(b, int))]
+    for _ in range(2):
+        for pair in pairs:
+            assert seen(quickly, meaning, *pair) == seen(slowly, meaning, *pair), pair
+
+
+def test_integers_are_shifted_as_they_always_were():
+    shift = runtime.InterpreterBuilder.create_ashr
+    for left, right in (("int8", "int8"), ("int64", "int64"), ("uint8", "uint8"), ("uint32", "int32")):
+        a = runtime.TensorHandle(np.array([100, 7, 200], "int64").astype(left), getattr(interpreter.tl, left))
+        b = runtime.TensorHandle(np.array([3, 0, 2], right), getattr(interpreter.tl, right))
+        result = shift(runtime.interpreter_builder, a, b)
+        signed = left.removeprefix("u")
+        assert result.data.tolist() == (a.data.astype(signed) >> b.data.astype(signed)).tolist()
+        assert result.data.dtype == signed and result.dtype == a.dtype
+
+
 def test_an_unknown_release_is_left_as_it_is(monkeypatch):
     monkeypatch.delattr(runtime, "_get_np_dtype")
     patched, options = runtime._patch_lang, runtime.interpreter_builder.options

@@ -1,0 +1,48 @@
+"""Answers from files, explained as those of a backend that can be called: it knows these calls and no others."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from mamba_integer.backends import Backend
+
+from ..diagnosis.explanation import NAMING, Explanation, large, others, search
+from ..diagnosis.intermediates import first_divergence, right_values
+from ..diagnosis.trial import Answer
+
+SECONDS = 10.0  # in which mistakes are tried on the answers of one op
+
+
+@dataclass(frozen=True)
+class Recorded(Backend):
+    """A backend whose every answer is in a file."""
+
+    answers: dict[tuple[Any, ...], tuple[np.ndarray, ...]] = field(default_factory=dict)
+
+    def run(self, op: str, arrays: Sequence[np.ndarray], parameters: Mapping[str, int]) -> tuple[Any, ...]:
+        return self.answers[key(op, arrays, parameters)]
+
+
+def key(op: str, arrays: Sequence[np.ndarray], parameters: Mapping[str, int]) -> tuple[Any, ...]:
+    inputs = tuple((array.dtype.str, array.shape, array.tobytes()) for array in arrays)
+    return op, inputs, tuple(sorted(parameters.items()))
+
+
+def explain_answers(answers: Sequence[Answer]) -> Explanation | None:
+    """Return what answers to vectors of one op tell: of the smallest that is wrong, and what all have in common."""
+    wrong = [answer for answer in answers if answer.wrong and not large(answer.vector)]
+    if not wrong:
+        return None
+    first = min(wrong, key=lambda answer: sum(array.size for array in answer.vector.arrays))
+    vector = first.vector
+    calls = {key(a.vector.op, a.vector.arrays, a.vector.parameters): a.got for a in answers}
+    ordered = {id(answer.vector): answer.vector for answer in (first, *wrong, *answers)}.values()
+    found = Explanation(vector, first.got, intermediates=right_values(vector))
+    search(found, Recorded("answers", None, answers=calls), ordered, time.monotonic() + SECONDS)
+    if found.mistakes:
+        found.diverges = first_divergence(vector, found.mistakes[0], islice(others(vector.op), NAMING))
+    return found
