@@ -11,6 +11,7 @@ import triton.language as tl
 from . import integers
 from .activation import squareplus_of
 from .instructions import dot_bytes
+from .launch import with_columns
 from .norm import scaled_row
 from .overlap import early, start_next, wait_for_inputs
 from .ternary_product import DIGITS_A_WORD, scale_sum
