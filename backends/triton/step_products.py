@@ -11,9 +11,10 @@ import triton.language as tl
 from . import integers
 from .activation import squareplus_of
 from .instructions import dot_bytes
+from .launch import with_columns
 from .norm import scaled_row
 from .overlap import early, start_next, wait_for_inputs
-from .ternary_product import DIGITS_A_WORD, scale_sum, with_columns
+from .ternary_product import DIGITS_A_WORD, scale_sum
 
 PROGRAMS = 128  # that keep every processor busy
 COLUMNS = (4, 8, 16, 32)
