@@ -1,12 +1,12 @@
 """The ops as Triton kernels for CUDA. Without a CUDA device they run in Triton's interpreter, on CPU tensors.
 
 They are tuned and judged on Hopper (sm_90), and compile for these targets too. Where Triton has Gluon, products of many
-rows and the gradients of their rows have kernels of Hopper's own (`hopper_product`), and the selective scans of
-NVIDIA's GPUs since Ampere copy their inputs ahead (`staged_scan`, `staged_walk`). Other targets, and sizes whose rows
-can't be copied in pieces of 16 bytes, take plain Triton. Ampere and Ada (sm_80, sm_89) lack the matrix instructions
-whose operand comes from registers without a copy, so `ternary_linear` of many rows gains less there. Blackwell (sm_100)
-has other matrix instructions. AMD's CDNA 3 (gfx942) lacks the instructions of `instructions`: two-term and four-term
-dots and byte selections are several instructions there.
+rows and the gradients of their rows have kernels of Hopper's own (`hopper_product`, `hopper_requant`), and the
+selective scans of NVIDIA's GPUs since Ampere copy their inputs ahead (`staged_scan`, `staged_walk`). Other targets, and
+sizes whose rows can't be copied in pieces of 16 bytes, take plain Triton. Ampere and Ada (sm_80, sm_89) lack the matrix
+instructions whose operand comes from registers without a copy, so `ternary_linear` of many rows gains less there.
+Blackwell (sm_100) has other matrix instructions. AMD's CDNA 3 (gfx942) lacks the instructions of `instructions`:
+two-term and four-term dots and byte selections are several instructions there.
 """
 
 import os

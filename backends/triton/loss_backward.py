@@ -12,12 +12,13 @@ from mamba_integer.spec.philox import ROUNDING_DOMAIN as DOMAIN
 
 from . import integers
 from .launch import launch
-from .loss import load_logits, pow2_weights, row_maximum, tile, weight_sum
+from .loss import load_logits, pow2_weights, row_statistics, weighing_tile
 from .philox import key_pattern, philox_words
 
 FRACTION_BITS = tl.constexpr(golden.FRACTION_BITS)
 CERTAIN = tl.constexpr(golden.CERTAIN)
 ROUNDING_DOMAIN = tl.constexpr(DOMAIN)
+NARROW_ROW = 1 << 14  # elements: of fewer the weights' sum is below 2**30
 
 
 @implements(ops.cross_entropy_pow2_backward)
@@ -32,8 +33,7 @@ def cross_entropy_pow2_backward(logits, target, *, f, seed, step, stream, first)
 
 def blocks(size):
     """Return the launch constants of a tile that is made of whole blocks of four words."""
-    constants = tile(size)
-    return constants | {"BLOCK": max(constants["BLOCK"], 4)}
+    return weighing_tile(size, least=4) | {"NARROW": size < NARROW_ROW}
 
 
 @triton.jit
@@ -45,6 +45,14 @@ def quotient(a, b, reciprocal):
     estimate = (a.to(tl.float32) * reciprocal).to(tl.int64)
     rest = a - estimate * b
     return estimate + tl.where(rest < 0, -1, tl.where(rest >= b, 1, 0))
+
+
+@triton.jit
+def narrow_quotient(a, b, reciprocal):
+    """The same for uint32 a and uint32 b below 2**30, so that what an estimate leaves fits int32."""
+    estimate = (a.to(tl.float32) * reciprocal).to(tl.int32)
+    rest = (a - estimate.to(tl.uint32) * b).to(tl.int32, bitcast=True)
+    return estimate + tl.where(rest < 0, -1, tl.where(rest >= b.to(tl.int32), 1, 0))
 
 
 @triton.jit(do_not_specialize=["first", "step", "stream", "key0", "key1"])
@@ -60,11 +68,13 @@ def cross_entropy_pow2_backward_kernel(
     V,
     f: tl.constexpr,
     BLOCK: tl.constexpr,
+    EVEN: tl.constexpr,
+    WIDE: tl.constexpr,
+    NARROW: tl.constexpr,
 ):
     program, step = tl.program_id(0).to(tl.int64), integers.scalar(step)
     row = program * V
-    best = row_maximum(logits_pointer + row, V, BLOCK)
-    total = weight_sum(logits_pointer + row, best, V, f, BLOCK)
+    best, total = row_statistics(logits_pointer + row, V, f, BLOCK, EVEN, WIDE)
     reciprocal = 1.0 / total.to(tl.float32)
     target = tl.load(target_pointer + program)
     first_counter = (first + program) * tl.cdiv(V, 4)
@@ -74,9 +84,15 @@ def cross_entropy_pow2_backward_kernel(
         w0, w1, w2, w3 = philox_words(counter, tl.zeros_like(counter) + step.to(tl.uint32), c2, c3, key0, key1)
         word = tl.reshape(tl.join(tl.join(w0, w2), tl.join(w1, w3)), [BLOCK])
         index = start + tl.arange(0, BLOCK)
-        weight = pow2_weights(best - load_logits(logits_pointer + row, index, V), f).to(tl.int64)
-        dither = ((word >> 1).to(tl.int64) * total) >> 31
-        p = quotient((weight << FRACTION_BITS) + dither, total, reciprocal)
+        weight = pow2_weights(best - load_logits(logits_pointer + row, index, V, EVEN), f)
+        if NARROW:
+            # 2 floor(w / 2) times the sum over 2**32 is floor(w / 2) times it over 2**31.
+            narrow_total = total.to(tl.uint32)
+            dither = tl.umulhi(word & 0xFFFFFFFE, tl.zeros_like(word) + narrow_total)
+            p = narrow_quotient((weight.to(tl.uint32) << FRACTION_BITS) + dither, narrow_total, reciprocal)
+        else:
+            dither = ((word >> 1).to(tl.int64) * total) >> 31
+            p = quotient((weight.to(tl.int64) << FRACTION_BITS) + dither, total, reciprocal)
         difference = tl.where(index == target, p - CERTAIN, p)
         tl.store(dlogits_pointer + row + index, integers.saturate(difference, 16).to(tl.int16), mask=index < V)
 

@@ -12,6 +12,8 @@ from .launch import dense, elementwise, launch
 from .recurrence import is_far, mixture_words
 from .scan_walk import CHANNELS, STATES, STEPS, starts_kernel, walk_kernel
 
+DECAY_ROWS = 64  # of a program, which it sums up before it adds to memory
+
 
 @triton.jit(do_not_specialize=["s"])
 def put_kernel(result_pointer, total_pointer, size, s, BLOCK: tl.constexpr):
@@ -40,26 +42,30 @@ def decay_kernel(
     n_max,
     s_n,
     ROWS: tl.constexpr,
+    CHANNELS: tl.constexpr,
     STATES: tl.constexpr,
 ):
-    """Sum the gradients of one channel over its states, and over some rows."""
-    channel = (tl.program_id(0) % channels).to(tl.int64)
-    row = (tl.program_id(0) // channels).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    mod = tl.load(mod_pointer + row * channels + channel, mask=row < rows, other=0).to(tl.int32)
-    total = tl.zeros([ROWS], tl.int64)
+    """Sum the gradients of some channels, side by side in memory, over their states, and over some rows."""
+    blocks = tl.cdiv(channels, CHANNELS)
+    channel = (tl.program_id(0) % blocks).to(tl.int64) * CHANNELS + tl.arange(0, CHANNELS)
+    row = (tl.program_id(0) // blocks).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    known = (row < rows)[:, None] & (channel < channels)[None, :]
+    lane = row[:, None] * channels + channel[None, :]
+    mod = tl.load(mod_pointer + lane, mask=known, other=0).to(tl.int32)
+    total = tl.zeros([ROWS, CHANNELS], tl.int64)
     for first in range(0, states, STATES):
         state = first + tl.arange(0, STATES)
-        inside = (row < rows)[:, None] & (state < states)[None, :]
-        place = (row[:, None] * channels + channel) * states + state[None, :]
-        dn = tl.load(dn_pointer + place, mask=inside, other=0).to(tl.int64)
-        base = tl.load(base_pointer + channel * states + state, mask=state < states, other=0).to(tl.int32)
-        decay = base[None, :] + mod[:, None]
-        passed = tl.where((decay >= 0) & (decay <= n_max), dn, 0)
-        total += tl.sum(passed, axis=1)
-        target = dbase_pointer + channel * states + state
-        tl.atomic_add(target, tl.sum(passed, axis=0), mask=state < states, sem="relaxed")
+        entry = channel[:, None] * states + state[None, :]
+        inside = (channel < channels)[:, None] & (state < states)[None, :]
+        base = tl.load(base_pointer + entry, mask=inside, other=0).to(tl.int32)
+        place = lane[:, :, None] * states + state[None, None, :]
+        dn = tl.load(dn_pointer + place, mask=known[:, :, None] & (state < states)[None, None, :], other=0)
+        decay = base[None, :, :] + mod[:, :, None]
+        passed = tl.where((decay >= 0) & (decay <= n_max), dn, 0).to(tl.int64)
+        total += tl.sum(passed, axis=2)
+        tl.atomic_add(dbase_pointer + entry, tl.sum(passed, axis=0), mask=inside, sem="relaxed")
     rounded = integers.saturate(integers.shift_round(total, s_n.to(tl.int64)), 32)
-    tl.store(dmod_pointer + row * channels + channel, rounded.to(tl.int32), mask=row < rows)
+    tl.store(dmod_pointer + lane, rounded.to(tl.int32), mask=known)
 
 
 @implements(ops.decay_modulate_backward)
@@ -69,10 +75,11 @@ def decay_modulate_backward(dn, base, mod, *, k, n_max, s_n):
     dmod = torch.empty(mod.shape, dtype=torch.int32, device=dn.device)
     rows = mod.shape[:-1].numel()
     size = min(16, triton.next_power_of_2(max(states, 1)))
-    lanes = 1024 // size
+    width = 64 // size
     sizes, rule = (rows, channels, states), (n_max, s_n)
-    programs = channels * triton.cdiv(rows, lanes)
-    launch(decay_kernel, programs, (dbase, dmod), (dn, base, mod), *sizes, *rule, ROWS=lanes, STATES=size)
+    programs = triton.cdiv(channels, width) * triton.cdiv(rows, DECAY_ROWS)
+    tile = {"ROWS": DECAY_ROWS, "CHANNELS": width, "STATES": size}
+    launch(decay_kernel, programs, (dbase, dmod), (dn, base, mod), *sizes, *rule, **tile)
     return dbase, dmod
 
 

@@ -17,6 +17,7 @@ CHANNELS = 16  # of a program; their number must be a multiple
 STATES_OF_WARP = 8
 MOST_STATES = 128  # whose sums of half-words fit int32
 LEAST_STATES = 16  # bytes, a wide load
+FEW_STATES = 32  # of which a program has twice as many channels
 STEPS = 32  # of a block, fewer where many states would fill the shared memory
 # Bits by which x times a scaled b is shifted down to v: known to the kernel, while b's scale is not.
 SHIFTS = (10, 20, 22)
@@ -53,20 +54,32 @@ def padded(mixture):
     return aligned(torch.nn.functional.pad(mixture, (0, max(LEAST_STATES, triton.next_power_of_2(states)) - states)))
 
 
+def words_of(*arrays):
+    """Return the int32 words of arrays of int16 and int8."""
+    return [aligned(array).view(torch.int32) for array in arrays]
+
+
 def shift_of(s_v: int) -> int:
     """Return the shift that makes v of x times b scaled by the rest; 0 where b is scaled up or not at all."""
     return next(shift for shift in SHIFTS if shift >= s_v) if s_v > 0 else 0
+
+
+def channels_of(channels: int, states: int, few: int) -> int:
+    """Return how many channels a program has: as many as shared memory has banks where their states are ``few``."""
+    return 2 * CHANNELS if states <= few and channels % (2 * CHANNELS) == 0 else CHANNELS
 
 
 def run(y, end, x, mod, base, b, c, skip, h, formats, steps):
     batch, length, channels = x.shape
     states = b.shape[-1]
     kind = {"DOWN": shift_of(formats["s_v"]), "COARSER": formats["s_h"] not in WHOLE_BYTES, "OUTPUTS": y is not None}
-    tile = {"CHANNELS": CHANNELS, "STATES": states, "STEPS": steps}
-    warps = states // STATES_OF_WARP
+    width = channels_of(channels, states, FEW_STATES)
+    tile = {"CHANNELS": width, "STATES": states, "STEPS": steps}
+    warps = states // STATES_OF_WARP * (width // CHANNELS)
     results = (end if y is None else y, end)
-    inputs = (aligned(x), aligned(mod), base, b, b if c is None else c, base if skip is None else skip, h)
-    programs = channels // CHANNELS * batch
+    words = words_of(x, mod, b, b if c is None else c)
+    inputs = (*words[:2], base, *words[2:], base if skip is None else skip, h)
+    programs = channels // width * batch
     sizes = (length, channels, h.shape[-1])
     launch(staged_scan_kernel, programs, results, inputs, *sizes, **formats, **kind, **tile, num_warps=warps)
 
@@ -76,7 +89,7 @@ if HAS_GLUON:
     # Of a lane's states h and their c: the products of h's bytes, as unsigned and as signed ones, with the matrix of c.
     PRODUCTS = gl.constexpr(
         "{ .reg .b32 zero, first, second; mov.b32 zero, 0;"
-        " prmt.b32 first, $12, zero, $16; prmt.b32 second, $13, zero, $16;"
+        " prmt.b32 first, $12, zero, $16; prmt.b32 second, $13, zero, $17;"
         " mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32"
         " {$0, $1, $2, $3}, {$8, $10, $9, $11}, {first, second}, {zero, zero, zero, zero};"
         " mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32"
@@ -85,7 +98,7 @@ if HAS_GLUON:
     # The same, added to such products of the step before; then a lane's two columns as one sum, 2**8 times the second.
     PAIRED_PRODUCTS = gl.constexpr(
         "{ .reg .b32 zero, first, second, top, u0, u1, u2, u3, s0, s1, s2, s3; mov.b32 zero, 0;"
-        " prmt.b32 first, $8, zero, $12; prmt.b32 second, $9, zero, $12;"
+        " prmt.b32 first, $8, zero, $12; prmt.b32 second, $9, zero, $13;"
         " mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32"
         " {u0, u1, u2, u3}, {$4, $6, $5, $7}, {first, second}, {$16, $17, $18, $19};"
         " mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32"
@@ -95,6 +108,12 @@ if HAS_GLUON:
         " mov.b32 $1, zero; mov.b32 $3, zero; }"
     )
 
+    # The two lowest int8 of a word, over 2**(24 - up) once they are the highest.
+    SCALED_BYTES = gl.constexpr(
+        "{ .reg .b32 byte; shl.b32 byte, $2, 24; shr.s32 $0, byte, $3;"
+        " prmt.b32 byte, $2, 0, 0x1444; shr.s32 $1, byte, $3; }"
+    )
+    BOTH_HALVES = gl.constexpr("{ prmt.b32 $0, $2, 0, 0x9910; prmt.b32 $1, $2, 0, 0xbb32; }")
     # x skip + half + 2**16 high + low, over 2**shift, saturated: first to 32 bits, whose comparisons are cheaper.
     ROUNDED = gl.constexpr(
         "{ .reg .s64 sum; .reg .b32 word, above, sign; .reg .pred fits;"
@@ -129,20 +148,46 @@ if HAS_GLUON:
         return ((decaying.to(gl.int64) * n) >> k.to(gl.int64)).to(gl.int32) + v
 
     @gluon.jit
+    def mixture_words(b, c):
+        """Return the words of two int8 of b and two of c, of words of four of b and of c."""
+        low, high = (b & 0xFFFF) | (c << 16), ((b >> 16) & 0xFFFF) | (c & -65536)
+        return gl.reshape(gl.join(low, high), [b.shape[0], 2 * b.shape[1]])
+
+    @gluon.jit
+    def interleaved(a, b, layout: gl.constexpr):
+        """Return a and b of each place, one beside the other."""
+        return gl.convert_layout(gl.reshape(gl.join(a, b), [2 * a.shape[0]]), layout)
+
+    @gluon.jit
+    def step_inputs(activations, mixtures, at, spare, lanes: gl.constexpr, slices: gl.constexpr, halves: gl.constexpr):
+        """Return x, mod and a scaled b of a step, in int32, and the words of b and c."""
+        x, mod = gl.split(gl.reshape(activations.index(at).load(lanes), [activations.shape[1] // 2, 2]))
+        mixture = mixtures.index(at).load(halves)
+        arguments = [mixture, spare]
+        b, second = gl.inline_asm_elementwise(
+            SCALED_BYTES, "=&r,=&r,r,r", arguments, (gl.int32, gl.int32), is_pure=True, pack=1
+        )
+        x, next_x = gl.inline_asm_elementwise(BOTH_HALVES, "=&r,=&r,r", [x], (gl.int32, gl.int32), is_pure=True, pack=1)
+        mod, next_mod = gl.inline_asm_elementwise(
+            BOTH_HALVES, "=&r,=&r,r", [mod], (gl.int32, gl.int32), is_pure=True, pack=1
+        )
+        x, mod = interleaved(x, next_x, lanes), interleaved(mod, next_mod, lanes)
+        return x, mod, interleaved(b, second, slices), interleaved(mixture, mixture, slices)
+
+    @gluon.jit
     def products(h, c, selector):
         """Return the products of a first step of two, as unsigned bytes and as signed ones."""
         c, _ = gl.broadcast(c[None, :], h)
-        selector, _ = gl.broadcast(selector[:, None], h)
         constraints: gl.constexpr = "=&r,=&r,=&r,=&r,=&r,=&r,=&r,=&r,r,r,r,r,r,r,r,r,r,r,r,r"
-        kinds: gl.constexpr = (gl.int32, gl.int32)
-        return gl.inline_asm_elementwise(PRODUCTS, constraints, [h, c, selector], dtype=kinds, is_pure=True, pack=4)
+        return gl.inline_asm_elementwise(
+            PRODUCTS, constraints, [h, c, selector], dtype=(gl.int32, gl.int32), is_pure=True, pack=4
+        )
 
     @gluon.jit
     def paired_products(h, c, selector, unsigned, signed, top):
         """Return what two steps sum up to, [CHANNELS, STATES / 2]: of four lanes' states the sums of low halves and of
         high halves of the first step, and those of the second."""
         c, _ = gl.broadcast(c[None, :], h)
-        selector, _ = gl.broadcast(selector[:, None], h)
         top, _ = gl.broadcast(top[None, :], h)
         constraints: gl.constexpr = "=&r,=&r,=&r,=&r" + ",r" * 24
         arguments = [h, c, selector, unsigned, signed, top]
@@ -170,10 +215,10 @@ if HAS_GLUON:
         CHANNELS: gl.constexpr,
         STATES: gl.constexpr,
     ):
-        x = load_steps(pointers[0], t, length, first, channels, wide, STEPS, CHANNELS)
-        mod = load_steps(pointers[1], t, length, first, channels, wide, STEPS, CHANNELS)
-        b = load_steps(pointers[2], t, length, 0, STATES, narrow, STEPS, STATES)
-        c = load_steps(pointers[3], t, length, 0, STATES, narrow, STEPS, STATES)
+        x = load_steps(pointers[0], t, length, first, channels, wide, STEPS, CHANNELS // 2)
+        mod = load_steps(pointers[1], t, length, first, channels, wide, STEPS, CHANNELS // 2)
+        b = load_steps(pointers[2], t, length, 0, STATES // 4, narrow, STEPS, STATES // 4)
+        c = load_steps(pointers[3], t, length, 0, STATES // 4, narrow, STEPS, STATES // 4)
         return x, mod, b, c
 
     @gluon.jit
@@ -185,7 +230,7 @@ if HAS_GLUON:
         CHANNELS: gl.constexpr = low.shape[2]
         low, high = gl.reshape(low, [STEPS, CHANNELS]), gl.reshape(high, [STEPS, CHANNELS])
         layout: gl.constexpr = low.type.layout
-        x = x_rows.load(layout)
+        x = x_rows.load(layout).to(gl.int32)
         step = t + gl.arange(0, STEPS, gl.SliceLayout(1, layout))
         channel = first + gl.arange(0, CHANNELS, gl.SliceLayout(0, layout))
         # The sum is 2**dropped times too large, and is far from overflow.
@@ -225,43 +270,53 @@ if HAS_GLUON:
         STEPS: gl.constexpr,
     ):
         """Scan; with outputs keep y and the last states, without them the states before each block of steps."""
-        WARPS: gl.constexpr = STATES // 8
-        tile: gl.constexpr = gl.BlockedLayout([2, 2], [8, 4], [1, WARPS], [1, 0])
+        ACROSS: gl.constexpr = STATES // 8
+        DOWN_WARPS: gl.constexpr = CHANNELS // 16
+        WARPS: gl.constexpr = ACROSS * DOWN_WARPS
+        tile: gl.constexpr = gl.BlockedLayout([2, 2], [8, 4], [DOWN_WARPS, ACROSS], [1, 0])
         lanes: gl.constexpr = gl.SliceLayout(1, tile)
         slices: gl.constexpr = gl.SliceLayout(0, tile)
-        PIECE: gl.constexpr = max(min(STEPS * CHANNELS // (32 * WARPS), 8), 1)
-        wide: gl.constexpr = gl.BlockedLayout([1, PIECE], [2 * PIECE, CHANNELS // PIECE], [WARPS, 1], [1, 0])
-        narrow: gl.constexpr = gl.BlockedLayout([1, 8], [256 // STATES, STATES // 8], [WARPS, 1], [1, 0])
+        halves: gl.constexpr = gl.SliceLayout(0, gl.BlockedLayout([2, 1], [8, 4], [DOWN_WARPS, ACROSS], [1, 0]))
+        PIECE: gl.constexpr = max(min(STEPS * CHANNELS // (64 * WARPS), 4), 1)
+        wide: gl.constexpr = gl.BlockedLayout(
+            [1, PIECE], [64 * PIECE // CHANNELS, CHANNELS // 2 // PIECE], [WARPS, 1], [1, 0]
+        )
+        narrow: gl.constexpr = gl.BlockedLayout([1, 2], [256 // STATES, STATES // 8], [WARPS, 1], [1, 0])
         rows: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [1, 0])
-        columns: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [0, 1])
+        # Sums of half a warp's lanes lie in different banks.
+        columns: gl.constexpr = gl.SwizzledSharedLayout(8, 32 // CHANNELS, CHANNELS // 8, [0, 1])
+        sums_rows: gl.constexpr = gl.SwizzledSharedLayout(8, 32 // CHANNELS, CHANNELS // 8, [1, 0])
         row: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [0])
-        x_rows = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS], rows)
-        mod_rows = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS], rows)
-        b_rows = gl.allocate_shared_memory(gl.int32, [STEPS, STATES], rows)
-        c_rows = gl.allocate_shared_memory(gl.int32, [STEPS, STATES], rows)
-        x_steps = reinterpret(x_rows, gl.int32, [STEPS, CHANNELS], row)
-        mod_steps = reinterpret(mod_rows, gl.int32, [STEPS, CHANNELS], row)
-        b_steps = reinterpret(b_rows, gl.int32, [STEPS, STATES], row)
-        c_steps = reinterpret(c_rows, gl.int32, [STEPS, STATES], row)
+        # Words: of x of two channels, then of their modulation; of b of two states, then of their c.
+        activation_rows = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS], rows)
+        mixture_rows = gl.allocate_shared_memory(gl.int32, [STEPS, STATES // 2], rows)
+        x_words = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS // 2], rows)
+        x_rows = reinterpret(x_words, gl.int16, [STEPS, CHANNELS], rows)
+        activations = reinterpret(activation_rows, gl.int32, [STEPS, CHANNELS], row)
+        mixtures = reinterpret(mixture_rows, gl.int32, [STEPS, STATES // 2], row)
         PAIRS: gl.constexpr = STEPS // 2
         HALF: gl.constexpr = STATES // 2
         # Sums of four pairs of steps, which are stored at once; channels lie side by side.
         four_sums = gl.allocate_shared_memory(
-            gl.int32, [PAIRS // 4, CHANNELS, HALF, 4], gl.SwizzledSharedLayout(1, 1, 1, [0, 1, 2])
+            gl.int32,
+            [PAIRS // 4, CHANNELS, HALF, 4],
+            gl.SwizzledSharedLayout(8, 32 // CHANNELS, CHANNELS // 8, [0, 1, 2]),
         )
         pair_sums = reinterpret(four_sums, gl.int32, [PAIRS, CHANNELS, HALF], columns)
-        sum_rows = reinterpret(four_sums, gl.int32, [PAIRS * HALF, CHANNELS], rows)
+        sum_rows = reinterpret(four_sums, gl.int32, [PAIRS * HALF, CHANNELS], sums_rows)
         WIDTH: gl.constexpr = max(min(PAIRS * CHANNELS // (32 * WARPS), 4), 1)
-        whole_sums: gl.constexpr = gl.BlockedLayout([HALF, WIDTH], [2 * WIDTH, CHANNELS // WIDTH], [WARPS, 1], [1, 0])
+        whole_sums: gl.constexpr = gl.BlockedLayout(
+            [HALF, WIDTH], [32 * WIDTH // CHANNELS, CHANNELS // WIDTH], [WARPS, 1], [1, 0]
+        )
 
         blocks = gl.cdiv(channels, CHANNELS)
         first = gl.program_id(0) % blocks * CHANNELS
         batch = (gl.program_id(0) // blocks).to(gl.int64)
         pointers = (
-            x_pointer + batch * length * channels,
-            mod_pointer + batch * length * channels,
-            b_pointer + batch * length * STATES,
-            c_pointer + batch * length * STATES,
+            x_pointer + batch * length * (channels // 2),
+            mod_pointer + batch * length * (channels // 2),
+            b_pointer + batch * length * (STATES // 4),
+            c_pointer + batch * length * (STATES // 4),
         )
         lane = gl.arange(0, CHANNELS, lanes)
         channel = first + lane
@@ -272,29 +327,30 @@ if HAS_GLUON:
         h = gl.load(h_pointer + place, mask=inside, other=0)
         base = gl.load(base_pointer + entry, mask=inside, other=0).to(gl.int32)
         formats = (n_max, k)
-        up = DOWN - s_v  # of b
+        spare = 24 - (DOWN - s_v)  # which b, as the highest byte of a word, is shifted down
 
-        # A lane's column of the products: where it has c among four zeros; low bytes that h loses have none.
+        # A lane's column of the products: where it has c, one byte or the other of a word's half, among four zeros. Low
+        # bytes that h loses have none.
         byte = lane // 2 % 4
         dropped = s_h * 0 if COARSER else s_h
-        kept = gl.where(byte * 8 >= dropped, 0x4444 - (4 << (4 * byte)), 0x4444)
-        even = gl.where(lane < CHANNELS // 2, kept, 0x4444)
-        odd = gl.where(lane < CHANNELS // 2, 0x4444, kept)
+        places = (2 - state % 2)[None, :] << (4 * byte)[:, None]
+        kept = gl.where((byte * 8 >= dropped)[:, None], 0x4444 - places, 0x4444)
+        even = gl.where((lane % 16 < 8)[:, None], kept, 0x4444)
+        odd = gl.where((lane % 16 < 8)[:, None], 0x4444, kept)
         top = gl.where(state // 2 % 2 == 1, 0x7654, 0x3210)  # the highest byte is the signed one
 
         y_pointer += batch * length * channels
         x_ahead, mod_ahead, b_ahead, c_ahead = load_inputs(
-            pointers, 0, length, first, channels, wide, narrow, STEPS, CHANNELS, STATES
+            pointers, 0, length, first // 2, channels // 2, wide, narrow, STEPS, CHANNELS, STATES
         )
         for t in range(0, length, STEPS):
             barrier()  # every lane has read the block before
-            x_rows.store(x_ahead.to(gl.int32))
-            mod_rows.store(mod_ahead.to(gl.int32))
-            b_rows.store(b_ahead.to(gl.int32) << up)
             if OUTPUTS:
-                c_rows.store(c_ahead.to(gl.int32))
+                x_words.store(x_ahead)
+            activation_rows.store(gl.reshape(gl.join(x_ahead, mod_ahead), [STEPS, CHANNELS]))
+            mixture_rows.store(mixture_words(b_ahead, c_ahead))
             x_ahead, mod_ahead, b_ahead, c_ahead = load_inputs(
-                pointers, t + STEPS, length, first, channels, wide, narrow, STEPS, CHANNELS, STATES
+                pointers, t + STEPS, length, first // 2, channels // 2, wide, narrow, STEPS, CHANNELS, STATES
             )
             barrier()
             if not OUTPUTS:
@@ -307,27 +363,23 @@ if HAS_GLUON:
             for u in range(0, unrolled, 8):
                 sums = ()
                 for i in gl.static_range(8):
-                    at = u + i
-                    x, mod, b = (
-                        x_steps.index(at).load(lanes),
-                        mod_steps.index(at).load(lanes),
-                        b_steps.index(at).load(slices),
-                    )
+                    x, mod, b, c = step_inputs(activations, mixtures, u + i, spare, lanes, slices, halves)
                     h = state_of(h, base, x, mod, b, formats, CONVEX, DOWN)
                     if OUTPUTS:
-                        read, c = h >> s_h if COARSER else h, c_steps.index(at).load(slices)
+                        read = h >> s_h if COARSER else h
                         if i % 2 == 0:
                             unsigned, signed = products(read, c, even)
                         else:
-                            sums = sums + (paired_products(read, c, odd, unsigned, signed, top),)
+                            sums = sums + (paired_products(read, c, odd, unsigned, signed, top),)  # noqa: RUF005
                 if OUTPUTS:
-                    fours = gl.join(gl.join(sums[0], sums[2]), gl.join(sums[1], sums[3]))
+                    fours = gl.join(gl.join(sums[0], sums[2]), gl.join(sums[1], sums[3]))  # type: ignore[misc]
                     four_sums.index(u // 8).store(gl.reshape(fours, [CHANNELS, HALF, 4]))
             for u in range(unrolled, count):
-                x, mod, b = x_steps.index(u).load(lanes), mod_steps.index(u).load(lanes), b_steps.index(u).load(slices)
+                x, mod, b, c = step_inputs(activations, mixtures, u, spare, lanes, slices, halves)
                 h = state_of(h, base, x, mod, b, formats, CONVEX, DOWN)
                 if OUTPUTS:
-                    read, c, second = h >> s_h if COARSER else h, c_steps.index(u).load(slices), u % 2
+                    read = h >> s_h if COARSER else h
+                    second = u % 2
                     selector = gl.where(second == 1, odd, even)
                     sums = paired_products(read, c, selector, unsigned * second, signed * second, top)
                     pair_sums.index(u // 2).store(sums)

@@ -7,14 +7,23 @@ where a lane sums them over the channels. Integer addition has no order.
 """
 
 import torch
-import triton
 
 from . import staged_scan
 from .gluon_names import HAS_GLUON, barrier, gl, gluon, reinterpret
-from .launch import aligned, launch
-from .staged_scan import CHANNELS, STATES_OF_WARP, shift_of, starts_of, suits
+from .instructions import has_little_room
+from .launch import launch
+from .staged_scan import CHANNELS, STATES_OF_WARP, channels_of, shift_of, starts_of, words_of
 
 STEPS = 8  # per block
+REGISTERS = 168  # of a lane, so that a scheduler has three warps
+FEW_STATES = 16  # of which a program has twice as many channels
+MOST_STATES, MOST_STATES_OF_LITTLE_ROOM = 64, 32  # whose block fits shared memory
+
+
+def suits(x, states: int) -> bool:
+    """Return whether the scan of x can be staged, and a block of so many states per channel fits shared memory."""
+    most = MOST_STATES_OF_LITTLE_ROOM if has_little_room() else MOST_STATES
+    return staged_scan.suits(x, states) and states <= most
 
 
 def walk_back(dy, x, mod, base, b, c, skip, h, dh, formats, backward):
@@ -32,17 +41,20 @@ def walk_back(dy, x, mod, base, b, c, skip, h, dh, formats, backward):
     dbase, mixed, dskip = sums(*base.shape), sums(batch, length, 2, width), sums(*skip.shape)
     end = torch.empty(dh.shape, dtype=torch.int32, device=x.device)
     results = (dx, dmod, dbase, mixed, dskip, end)
-    inputs = (starts, aligned(dy), aligned(x), aligned(mod), base, b, c, skip, dh)
+    words = words_of(dy, x, mod, b, c)
+    inputs = (starts, *words[:3], base, *words[3:], skip, dh)
     sizes = (length, channels, states)
-    tile = {"CHANNELS": CHANNELS, "STATES": width, "STEPS": STEPS, "DOWN": shift_of(formats["s_v"])}
-    programs = channels // CHANNELS * batch
-    warps = width // STATES_OF_WARP
-    launch(staged_walk_kernel, programs, results, inputs, *sizes, **formats, **backward, **tile, num_warps=warps)
+    columns = channels_of(channels, width, FEW_STATES)
+    tile = {"CHANNELS": columns, "STATES": width, "STEPS": STEPS, "DOWN": shift_of(formats["s_v"])}
+    programs = channels // columns * batch
+    warps = width // STATES_OF_WARP * (columns // CHANNELS)
+    options = {"num_warps": warps, "maxnreg": REGISTERS}
+    launch(staged_walk_kernel, programs, results, inputs, *sizes, **formats, **backward, **tile, **options)
     return results
 
 
 if HAS_GLUON:
-    from .staged_scan import clamped_sum, input_of, load_steps, state_of
+    from .staged_scan import clamped_sum, input_of, load_steps, mixture_words, state_of, step_inputs
 
     ROUNDED_PRODUCT = gl.constexpr(
         "{ .reg .s64 wide, half; cvt.s64.s32 half, $4; mad.wide.s32 wide, $1, $2, half; shr.s64 wide, wide, $3;"
@@ -53,10 +65,10 @@ if HAS_GLUON:
     # highest byte of each is signed. Then a lane's two columns as one sum, 2**8 times the second.
     PRODUCTS = gl.constexpr(
         "{ .reg .b32 zero, first, second, upper, d0, d1, d2, d3, e0, e1, e2, e3; mov.b32 zero, 0;"
-        " prmt.b32 first, $12, zero, $16; prmt.b32 second, $13, zero, $16;"
+        " prmt.b32 first, $12, zero, $16; prmt.b32 second, $13, zero, $17;"
         " mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32"
         " {d0, d1, d2, d3}, {$8, $10, $9, $11}, {first, second}, {zero, zero, zero, zero};"
-        " prmt.b32 first, $12, zero, $20; prmt.b32 second, $13, zero, $20;"
+        " prmt.b32 first, $12, zero, $20; prmt.b32 second, $13, zero, $21;"
         " mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32"
         " {d0, d1, d2, d3}, {$8, $10, $9, $11}, {first, second}, {d0, d1, d2, d3};"
         " shl.b32 upper, d1, 8; add.s32 $0, d0, upper; shl.b32 upper, d3, 8; add.s32 $2, d2, upper;"
@@ -90,16 +102,16 @@ if HAS_GLUON:
     def products(dv, w, b, matrices):
         """Return the sums over four lanes' states of dv b and of w, [CHANNELS, STATES / 2]: a lane has 16 bits each."""
         b, _ = gl.broadcast(b[None, :], dv)
-        unsigned, _ = gl.broadcast(matrices[0][:, None], dv)
-        signed, _ = gl.broadcast(matrices[1][:, None], dv)
+        unsigned, signed = matrices[0], matrices[1]
         low, _ = gl.broadcast(matrices[2][:, None], dv)
         high, _ = gl.broadcast(matrices[3][:, None], dv)
         highest, _ = gl.broadcast(matrices[4][:, None], dv)
         words = [w.to(gl.int32), (w >> 32).to(gl.int32)]
         arguments = [dv, b, unsigned, signed, words[0], words[1], low, high, highest]
         constraints: gl.constexpr = "=&r,=&r,=&r,=&r,=&r,=&r,=&r,=&r" + ",r" * 36
-        kinds: gl.constexpr = (gl.int32, gl.int32)
-        through, moved = gl.inline_asm_elementwise(PRODUCTS, constraints, arguments, kinds, is_pure=True, pack=4)
+        through, moved = gl.inline_asm_elementwise(
+            PRODUCTS, constraints, arguments, (gl.int32, gl.int32), is_pure=True, pack=4
+        )
         half: gl.constexpr = [dv.shape[0], dv.shape[1] // 2, 2]
         through, _ = gl.split(gl.reshape(through, half))
         moved, _ = gl.split(gl.reshape(moved, half))
@@ -133,6 +145,27 @@ if HAS_GLUON:
         half = (gl.full([], 1, gl.int64) << s.to(gl.int64)) >> 1
         rounded = (total + half) >> s.to(gl.int64)
         return gl.minimum(gl.maximum(rounded, -0x7FFFFFFF), 0x7FFFFFFF).to(gl.int32)
+
+    @gluon.jit
+    def load_block(
+        pointers,
+        t,
+        length,
+        first,
+        channels,
+        wide: gl.constexpr,
+        narrow: gl.constexpr,
+        STEPS: gl.constexpr,
+        CHANNELS: gl.constexpr,
+        STATES: gl.constexpr,
+    ):
+        """Load the words of x, mod, dy, b and c of the steps from t on."""
+        x = load_steps(pointers[0], t, length, first // 2, channels // 2, wide, STEPS, CHANNELS // 2)
+        mod = load_steps(pointers[1], t, length, first // 2, channels // 2, wide, STEPS, CHANNELS // 2)
+        dy = load_steps(pointers[2], t, length, first // 2, channels // 2, wide, STEPS, CHANNELS // 2)
+        b = load_steps(pointers[3], t, length, 0, STATES // 4, narrow, STEPS, STATES // 4)
+        c = load_steps(pointers[4], t, length, 0, STATES // 4, narrow, STEPS, STATES // 4)
+        return x, mod, dy, b, c
 
     @gluon.jit
     def channel_sums(a, x):
@@ -177,47 +210,58 @@ if HAS_GLUON:
         STATES: gl.constexpr,
         STEPS: gl.constexpr,
     ):
-        WARPS: gl.constexpr = STATES // 8
+        ACROSS: gl.constexpr = STATES // 8
+        DOWN_WARPS: gl.constexpr = CHANNELS // 16
+        WARPS: gl.constexpr = ACROSS * DOWN_WARPS
         HALF: gl.constexpr = STATES // 2
-        tile: gl.constexpr = gl.BlockedLayout([2, 2], [8, 4], [1, WARPS], [1, 0])
+        tile: gl.constexpr = gl.BlockedLayout([2, 2], [8, 4], [DOWN_WARPS, ACROSS], [1, 0])
         lanes: gl.constexpr = gl.SliceLayout(1, tile)
         slices: gl.constexpr = gl.SliceLayout(0, tile)
-        PIECE: gl.constexpr = max(min(STEPS * CHANNELS // (32 * WARPS), 8), 1)
-        wide: gl.constexpr = gl.BlockedLayout([1, PIECE], [2 * PIECE, CHANNELS // PIECE], [WARPS, 1], [1, 0])
-        narrow: gl.constexpr = gl.BlockedLayout([1, 8], [256 // STATES, STATES // 8], [WARPS, 1], [1, 0])
+        halves: gl.constexpr = gl.SliceLayout(0, gl.BlockedLayout([2, 1], [8, 4], [DOWN_WARPS, ACROSS], [1, 0]))
+        PIECE: gl.constexpr = max(min(STEPS * CHANNELS // (64 * WARPS), 4), 1)
+        wide: gl.constexpr = gl.BlockedLayout(
+            [1, PIECE], [64 * PIECE // CHANNELS, CHANNELS // 2 // PIECE], [WARPS, 1], [1, 0]
+        )
+        narrow: gl.constexpr = gl.BlockedLayout([1, 2], [256 // STATES, STATES // 8], [WARPS, 1], [1, 0])
         rows: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [1, 0])
         row: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [0])
-        cubes: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [2, 1, 0])
-        x_rows = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS], rows)
-        mod_rows = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS], rows)
-        dy_rows = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS], rows)
+        # Words: of x of two channels, then of their modulation; of b of two states, then of their c.
+        activation_rows = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS], rows)
+        mixture_rows = gl.allocate_shared_memory(gl.int32, [STEPS, HALF], rows)
+        x_words = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS // 2], rows)
+        dy_words = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS // 2], rows)
         float_dy_rows = gl.allocate_shared_memory(gl.float32, [STEPS, CHANNELS], rows)
-        b_rows = gl.allocate_shared_memory(gl.int32, [STEPS, STATES], rows)
-        scaled_b_rows = gl.allocate_shared_memory(gl.int32, [STEPS, STATES], rows)
         float_c_rows = gl.allocate_shared_memory(gl.float32, [STEPS, STATES], rows)
-        x_steps = reinterpret(x_rows, gl.int32, [STEPS, CHANNELS], row)
-        mod_steps = reinterpret(mod_rows, gl.int32, [STEPS, CHANNELS], row)
+        activations = reinterpret(activation_rows, gl.int32, [STEPS, CHANNELS], row)
+        mixtures = reinterpret(mixture_rows, gl.int32, [STEPS, HALF], row)
+        x_rows = reinterpret(x_words, gl.int16, [STEPS, CHANNELS], rows)
+        dy_rows = reinterpret(dy_words, gl.int16, [STEPS, CHANNELS], rows)
         dy_steps = reinterpret(float_dy_rows, gl.float32, [STEPS, CHANNELS], row)
-        b_steps = reinterpret(b_rows, gl.int32, [STEPS, STATES], row)
-        scaled_b_steps = reinterpret(scaled_b_rows, gl.int32, [STEPS, STATES], row)
         c_steps = reinterpret(float_c_rows, gl.float32, [STEPS, STATES], row)
+        # A warp's rows start at different banks.
+        tiles: gl.constexpr = gl.SwizzledSharedLayout(2, 2, 8, [1, 0])
+        cubes: gl.constexpr = gl.SwizzledSharedLayout(2, 2, 8, [2, 1, 0])
         h_cube = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS, STATES], cubes)
         dv_cube = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS, STATES], cubes)
-        h_steps = reinterpret(h_cube, gl.int32, [STEPS, CHANNELS, STATES], rows)
-        dv_steps = reinterpret(dv_cube, gl.int32, [STEPS, CHANNELS, STATES], rows)
-        # Channels lie side by side.
-        turned: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [0, 1, 2])
+        h_steps = reinterpret(h_cube, gl.int32, [STEPS, CHANNELS, STATES], tiles)
+        dv_steps = reinterpret(dv_cube, gl.int32, [STEPS, CHANNELS, STATES], tiles)
+        # Channels lie side by side, those of half a warp's lanes in different banks.
+        turned: gl.constexpr = gl.SwizzledSharedLayout(8, 32 // CHANNELS, CHANNELS // 8, [0, 1, 2])
+        sums_rows: gl.constexpr = gl.SwizzledSharedLayout(8, 32 // CHANNELS, CHANNELS // 8, [1, 0])
         through_sums = gl.allocate_shared_memory(gl.int32, [CHANNELS, HALF, STEPS], turned)
         moved_sums = gl.allocate_shared_memory(gl.int32, [CHANNELS, HALF, STEPS], turned)
-        through_rows = reinterpret(through_sums, gl.int32, [STEPS * HALF, CHANNELS], rows)
-        moved_rows = reinterpret(moved_sums, gl.int32, [STEPS * HALF, CHANNELS], rows)
+        through_rows = reinterpret(through_sums, gl.int32, [STEPS * HALF, CHANNELS], sums_rows)
+        moved_rows = reinterpret(moved_sums, gl.int32, [STEPS * HALF, CHANNELS], sums_rows)
         WIDTH: gl.constexpr = max(min(STEPS * CHANNELS // (32 * WARPS), 4), 1)
-        whole_sums: gl.constexpr = gl.BlockedLayout([HALF, WIDTH], [2 * WIDTH, CHANNELS // WIDTH], [WARPS, 1], [1, 0])
-        # A lane sums two states over all channels.
-        ACROSS: gl.constexpr = min(HALF, 32)
-        DOWN_WARPS: gl.constexpr = min(WARPS, STEPS)
+        whole_sums: gl.constexpr = gl.BlockedLayout(
+            [HALF, WIDTH], [32 * WIDTH // CHANNELS, CHANNELS // WIDTH], [WARPS, 1], [1, 0]
+        )
+        # A lane sums a state or two over all channels.
+        SUMMED: gl.constexpr = 32 // CHANNELS
+        SUMMING: gl.constexpr = min(STATES // SUMMED, 32)
+        STEP_WARPS: gl.constexpr = min(WARPS, STEPS)
         cube: gl.constexpr = gl.BlockedLayout(
-            [1, CHANNELS, 2], [32 // ACROSS, 1, ACROSS], [DOWN_WARPS, 1, WARPS // DOWN_WARPS], [2, 1, 0]
+            [1, CHANNELS, SUMMED], [32 // SUMMING, 1, SUMMING], [STEP_WARPS, 1, WARPS // STEP_WARPS], [2, 1, 0]
         )
         summed: gl.constexpr = gl.SliceLayout(1, cube)
         cube_rows: gl.constexpr = gl.SliceLayout(2, cube)
@@ -234,22 +278,30 @@ if HAS_GLUON:
         lam = gl.load(dh_pointer + place, mask=known, other=0)
         base = gl.load(base_pointer + entry, mask=known, other=0).to(gl.int32)
         decay_sums = gl.zeros([CHANNELS, STATES], gl.int64, tile)
-        skip_sums = gl.zeros([STEPS, CHANNELS], gl.int64, wide)
+        skip_sums, next_skip_sums = (gl.zeros([STEPS, CHANNELS // 2], gl.int64, wide),) * 2
         row_place = batch * length * channels
         mixture_place = batch * length * STATES
+        pointers = (
+            x_pointer + row_place // 2,
+            mod_pointer + row_place // 2,
+            dy_pointer + row_place // 2,
+            b_pointer + mixture_place // 4,
+            c_pointer + mixture_place // 4,
+        )
         blocks = gl.cdiv(length, STEPS)
         kept = (batch * blocks * channels + channel)[:, None] * STATES + state[None, :]
         kept_size = channels.to(gl.int64) * STATES
         formats = (n_max, k)
-        up = DOWN - s_v
+        spare = 24 - (DOWN - s_v)
         c_scale = ((127 - s_g) << 23).to(gl.float32, bitcast=True)
         identity = 1 << k
 
         # A lane's column of the products: where it has b among four zeros, and its ones for the words of w.
-        turn = lane // 2
+        turn = lane // 2 % 8
         byte = 4 * (turn % 4)
-        unsigned = gl.where(turn < 3, 0x4444 - (4 << byte), 0x4444)
-        signed = gl.where(turn == 3, 0x4444 - (4 << byte), 0x4444)
+        selected = 0x4444 - ((4 - state % 2)[None, :] << byte[:, None])
+        unsigned = gl.where((turn < 3)[:, None], selected, 0x4444)
+        signed = gl.where((turn == 3)[:, None], selected, 0x4444)
         one = 1 << (2 * byte)
         matrices = (
             unsigned,
@@ -260,62 +312,58 @@ if HAS_GLUON:
         )
 
         t = (blocks - 1) * STEPS
-        x_ahead = load_steps(x_pointer + row_place, t, length, first, channels, wide, STEPS, CHANNELS)
-        mod_ahead = load_steps(mod_pointer + row_place, t, length, first, channels, wide, STEPS, CHANNELS)
-        dy_ahead = load_steps(dy_pointer + row_place, t, length, first, channels, wide, STEPS, CHANNELS)
-        b_ahead = load_steps(b_pointer + mixture_place, t, length, 0, STATES, narrow, STEPS, STATES)
-        c_ahead = load_steps(c_pointer + mixture_place, t, length, 0, STATES, narrow, STEPS, STATES)
+        x_ahead, mod_ahead, dy_ahead, b_ahead, c_ahead = load_block(
+            pointers, t, length, first, channels, wide, narrow, STEPS, CHANNELS, STATES
+        )
         start = gl.load(starts_pointer + kept + (blocks - 1) * kept_size)
         for j in range(blocks):
             block = blocks - 1 - j
             t = block * STEPS
             h = start
             barrier()  # every lane has read the block before
-            inside = (t + gl.arange(0, STEPS, gl.SliceLayout(1, wide)) < length)[:, None]
-            x, dy = x_ahead.to(gl.int32), dy_ahead.to(gl.int32)
-            skip_sums += (x * dy).to(gl.int64)
-            x_rows.store(x)
-            # A step after the last leaves lam as it is: its decay is one, which no sum of base and mod makes pass.
-            mod_rows.store(gl.where(inside, mod_ahead.to(gl.int32), identity + 1))
-            dy_rows.store(dy)
-            float_dy_rows.store(dy.to(gl.float32))
-            b = b_ahead.to(gl.int32)
-            b_rows.store(b)
-            scaled_b_rows.store(b << up)
-            float_c_rows.store(c_ahead.to(gl.float32) * c_scale)
+            x_words.store(x_ahead)
+            dy_words.store(dy_ahead)
+            activation_rows.store(gl.reshape(gl.join(x_ahead, mod_ahead), [STEPS, CHANNELS]))
+            mixture_rows.store(mixture_words(b_ahead, c_ahead))
+            dy, next_dy = dy_ahead << 16 >> 16, dy_ahead >> 16
+            skip_sums += ((x_ahead << 16 >> 16) * dy).to(gl.int64)
+            next_skip_sums += ((x_ahead >> 16) * next_dy).to(gl.int64)
+            dy = gl.join(dy.to(gl.float32), next_dy.to(gl.float32))
+            float_dy_rows.store(gl.reshape(dy, [STEPS, CHANNELS]))
+            even = gl.join(c_ahead << 24 >> 24, c_ahead << 8 >> 24)
+            odd = gl.join(c_ahead << 16 >> 24, c_ahead >> 24)
+            float_c_rows.store(gl.reshape(gl.join(even, odd).to(gl.float32) * c_scale, [STEPS, STATES]))
             earlier = gl.maximum(block - 1, 0)
             ahead = earlier * STEPS
-            x_ahead = load_steps(x_pointer + row_place, ahead, length, first, channels, wide, STEPS, CHANNELS)
-            mod_ahead = load_steps(mod_pointer + row_place, ahead, length, first, channels, wide, STEPS, CHANNELS)
-            dy_ahead = load_steps(dy_pointer + row_place, ahead, length, first, channels, wide, STEPS, CHANNELS)
-            b_ahead = load_steps(b_pointer + mixture_place, ahead, length, 0, STATES, narrow, STEPS, STATES)
-            c_ahead = load_steps(c_pointer + mixture_place, ahead, length, 0, STATES, narrow, STEPS, STATES)
+            x_ahead, mod_ahead, dy_ahead, b_ahead, c_ahead = load_block(
+                pointers, ahead, length, first, channels, wide, narrow, STEPS, CHANNELS, STATES
+            )
             start = gl.load(starts_pointer + kept + earlier * kept_size)
             barrier()
             before = ()
             for u in gl.static_range(STEPS):
-                before = before + (h,)
-                x, mod = x_steps.index(u).load(lanes), mod_steps.index(u).load(lanes)
-                h = state_of(h, base, x, mod, scaled_b_steps.index(u).load(slices), formats, CONVEX, DOWN)
+                before = before + (h,)  # noqa: RUF005
+                x, mod, b, _ = step_inputs(activations, mixtures, u, spare, lanes, slices, halves)
+                h = state_of(h, base, x, mod, b, formats, CONVEX, DOWN)
                 h_steps.index(u).store(h >> s_h)
             through, moved = (), ()
             for u in gl.static_range(STEPS - 1, -1, -1):
-                x, mod = x_steps.index(u).load(lanes), mod_steps.index(u).load(lanes)
+                x, mod, b, mixture = step_inputs(activations, mixtures, u, spare, lanes, slices, halves)
                 dy, c = dy_steps.index(u).load(lanes), c_steps.index(u).load(slices)
-                highest = gl.where(t + u < length, n_max, identity)
-                n = clamped_sum(base, mod[:, None], highest)
+                # A step after the last leaves lam as it is: its decay is one, which a base without modulation never is.
+                n = gl.where(t + u < length, clamped_sum(base, mod[:, None], n_max), identity)
                 added = (dy[:, None] * c[None, :] + INTEGERS).to(gl.int32, bitcast=True) - INTEGERS_BITS
                 now = lam + added
                 state_before = before[u]
                 if CONVEX:
-                    state_before -= input_of(x, scaled_b_steps.index(u).load(slices), DOWN)
+                    state_before -= input_of(x, b, DOWN)
                 w = wide_scaled(now, gl.where(base + mod[:, None] == n, state_before, 0), s_w)
                 dv = scaled(now, identity - n, k) if CONVEX else now
                 lam = scaled(now, n, k)
                 decay_sums += w
                 dv_steps.index(u).store(dv)
-                sums = products(dv, w, b_steps.index(u).load(slices), matrices)
-                through, moved = (sums[0],) + through, (sums[1],) + moved
+                sums = products(dv, w, mixture, matrices)
+                through, moved = (sums[0],) + through, (sums[1],) + moved  # noqa: RUF005
             store_steps(through_sums, through)
             store_steps(moved_sums, moved)
             barrier()
@@ -325,7 +373,7 @@ if HAS_GLUON:
             step = t + gl.arange(0, STEPS, gl.SliceLayout(1, outputs))
             column = first + gl.arange(0, CHANNELS, gl.SliceLayout(0, outputs))
             skip = gl.load(skip_pointer + column).to(gl.int32)
-            past = (dy_rows.load(outputs) * skip[None, :]).to(gl.int64)
+            past = (dy_rows.load(outputs).to(gl.int32) * skip[None, :]).to(gl.int64)
             dx = ((high.to(gl.int64) * 65536 + low) << coarse.to(gl.int64)) + (past << fine.to(gl.int64))
             target = row_place + step.to(gl.int64)[:, None] * channels + column[None, :]
             gl.store(dx_pointer + target, rounded_word(dx, s_x), mask=(step < length)[:, None])
@@ -344,8 +392,9 @@ if HAS_GLUON:
 
         gl.store(end_pointer + place, lam, mask=known)
         gl.atomic_add(dbase_pointer + entry, decay_sums, mask=known, sem="relaxed")
-        column = first + gl.arange(0, CHANNELS, gl.SliceLayout(0, wide))
+        column = first + 2 * gl.arange(0, CHANNELS // 2, gl.SliceLayout(0, wide))
         gl.atomic_add(dskip_pointer + column, gl.sum(skip_sums, axis=0), sem="relaxed")
+        gl.atomic_add(dskip_pointer + column + 1, gl.sum(next_skip_sums, axis=0), sem="relaxed")
 
 
 __all__ = ["suits", "walk_back"]

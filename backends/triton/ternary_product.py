@@ -4,7 +4,8 @@ Five schedules, by the number of rows. One row: the bytes of the weights are the
 digits of a word by four four-term dots. Few and some rows: tensor cores, with the weights as the operand that they take
 from registers; so the product is computed transposed, a tile of rows is as narrow as eight, and a row's words are taken
 apart in registers as the weights are. Many rows: the weights' digits are dealt into planes first, so that a plane meets
-int8 that lie side by side and go to the tensor cores as they are; on Hopper, `hopper_product` multiplies them.
+int8 that lie side by side and go to the tensor cores as they are. On Hopper, `hopper_product` multiplies many rows, and
+deals the weights of large products alone.
 
 Devices that cut their int8 units multiply in bfloat16, which holds every int8, with sums in float32, which are exact
 while no sum can reach 2**24: longer rows stay with the int8 units.

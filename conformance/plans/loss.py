@@ -10,7 +10,7 @@ from .plan import ROW_SIZES, Extreme, Plan
 
 FRACTIONS = (8, *range(9))
 VOCABULARIES = (2, *ROW_SIZES)
-LARGE = ({"...": 3, "V": 4097}, {"...": 130, "V": 66})
+LARGE = ({"...": 3, "V": 4097}, {"...": 130, "V": 66}, *({"...": 3, "V": size} for size in (2048, 4096, 16384)))
 END = 32767
 
 

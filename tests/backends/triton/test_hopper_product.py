@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from mamba_integer.backends.triton import hopper_product, hopper_requant, linear_backward
+from mamba_integer.backends.triton import hopper_product, hopper_requant, linear_backward, staged_scan
 from mamba_integer.backends.triton.planes import PLANE, dealt
 from mamba_integer.backends.triton.ternary_product import scale_of
 from mamba_integer.spec import ops
@@ -62,3 +62,17 @@ def test_parts_balance_the_programs(tiles, steps):
     parts = linear_backward.parts_of(tiles, steps, 132)
     rounds = [-(-tiles * p // 132) / p for p in (1, parts)]
     assert 1 <= parts <= min(linear_backward.MOST_PARTS, steps) and rounds[1] <= rounds[0]
+
+
+@pytest.mark.parametrize("s_v", range(-8, 23))
+def test_a_scaled_product_of_the_staged_scan_fits_int32(s_v):
+    shift = staged_scan.shift_of(s_v)
+    scaled, half = 32767 * 127 << (shift - s_v), (1 << shift) >> 1
+    assert (shift > 0) == (s_v > 0) and shift >= s_v and scaled + half < 1 << 31
+
+
+@pytest.mark.parametrize("channels, states", [(16, 16), (1536, 16), (1536, 32), (48, 64), (1536, 128)])
+def test_a_program_of_the_staged_scan_has_whole_channels_and_at_most_16_warps(channels, states):
+    columns = staged_scan.channels_of(channels, states, staged_scan.FEW_STATES)
+    assert channels % columns == 0
+    assert states // staged_scan.STATES_OF_WARP * (columns // staged_scan.CHANNELS) <= 16

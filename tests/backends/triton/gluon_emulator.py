@@ -1,0 +1,252 @@
+"""Gluon on NumPy: kernels of staged scans run without a GPU, their PTX statement by statement.
+
+A tensor is an array, a layout is nothing, and shared memory is bytes. Inline assembly of four elements per lane runs on
+the registers of warps whose lanes hold two rows by two columns of a tile, as the kernels lay them out. That layout and
+the fragments of `mma` are restated here from NVIDIA's description of PTX.
+"""
+
+import inspect
+import re
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+LANE = np.arange(32)
+GROUP, MEMBER = LANE // 4, LANE % 4
+
+
+class Tensor(np.ndarray):
+    type = SimpleNamespace(layout=None)
+
+    def to(self, dtype, bitcast=False):
+        return self.view(dtype) if bitcast else self.astype(dtype)
+
+    def __iadd__(self, other):
+        return self + other
+
+    def __isub__(self, other):
+        return self - other
+
+    def __index__(self):
+        return int(self.item())
+
+
+def tensor(values) -> Any:
+    return np.asarray(values).view(Tensor)
+
+
+class Pointer:
+    def __init__(self, array, offset=0):
+        self.array, self.offset = array, np.asarray(offset, np.int64)
+
+    def __add__(self, other):
+        return Pointer(self.array, self.offset + np.asarray(other))
+
+    def places(self, mask):
+        """Return which elements a mask leaves, all of which lie in the array, and the mask at the offsets' shape."""
+        inside = np.broadcast_to(True if mask is None else np.asarray(mask), np.broadcast(self.offset, mask).shape)
+        offset = np.broadcast_to(self.offset, inside.shape)
+        assert np.all(~inside | ((offset >= 0) & (offset < self.array.size))), "outside the array"
+        return offset, inside
+
+
+class Shared:
+    def __init__(self, memory, dtype, shape, order, start=0):
+        self.memory, self.dtype, self.shape, self.order, self.start = memory, dtype, tuple(shape), order, start
+
+    def strides(self):
+        """Return the stride of each axis: those before the layout's own lie outermost."""
+        leading, strides, size = len(self.shape) - len(self.order), [0] * len(self.shape), 1
+        for axis in [*(leading + axis for axis in self.order), *range(leading - 1, -1, -1)]:
+            strides[axis], size = size, size * self.shape[axis]
+        return strides
+
+    def elements(self):
+        places = sum(
+            np.expand_dims(np.arange(size) * stride, tuple(a for a in range(len(self.shape)) if a != axis))
+            for axis, (size, stride) in enumerate(zip(self.shape, self.strides(), strict=True))
+        )
+        return self.start + np.asarray(places)
+
+    def index(self, i):
+        assert 0 <= int(i) < self.shape[0]
+        start = self.start + int(i) * self.strides()[0]
+        return Shared(self.memory, self.dtype, self.shape[1:], self.order, start)
+
+    def load(self, layout):
+        return tensor(self.memory.view(self.dtype)[self.elements()])
+
+    def store(self, values):
+        assert values.shape == self.shape and values.dtype == self.dtype
+        self.memory.view(self.dtype)[self.elements()] = values
+
+
+def int32(values):
+    return (np.asarray(values, np.int64) & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
+
+
+def bytes_of(words):
+    return np.ascontiguousarray(int32(words)).view(np.uint8).reshape(*words.shape, 4)
+
+
+def mma(kind, a, b, c):
+    """Multiply 16 x 32 bytes by 32 x 8 int8 in each warp: four, two and four registers of each lane."""
+    left, right = np.zeros((len(a[0]), 16, 32), np.int64), np.zeros((len(a[0]), 32, 8), np.int64)
+    for register in range(4):
+        values = bytes_of(a[register]).view({"u8": np.uint8, "s8": np.int8}[kind])
+        for j in range(4):
+            left[:, GROUP + 8 * (register % 2), 4 * MEMBER + j + 16 * (register // 2)] = values[..., j]
+    for register in range(2):
+        for j in range(4):
+            right[:, 4 * MEMBER + j + 16 * register, GROUP] = bytes_of(b[register]).view(np.int8)[..., j]
+    product = left @ right
+    places = [(GROUP + 8 * (register // 2), 2 * MEMBER + register % 2) for register in range(4)]
+    return [int32(product[:, row, column] + c[i]) for i, (row, column) in enumerate(places)]
+
+
+def permute_bytes(a, b, selector):
+    pool, word = np.concatenate([bytes_of(a), bytes_of(b)], axis=-1), np.zeros(a.shape, np.int64)
+    for i in range(4):
+        nibble = int32(selector) >> (4 * i)
+        byte = np.take_along_axis(pool, (nibble & 7)[..., None].astype(np.int64), -1)[..., 0].astype(np.int64)
+        word |= np.where(nibble & 8, np.where(byte & 128, 255, 0), byte) << (8 * i)
+    return int32(word)
+
+
+INSTRUCTIONS = {
+    "mov.b32": int32,
+    "prmt.b32": permute_bytes,
+    "shl.b32": lambda a, b: int32(a.astype(np.int64) << b),
+    "shr.s32": lambda a, b: int32(a) >> int32(b),
+    "shr.s64": lambda a, b: a >> b,
+    "add.s32": lambda a, b: int32(a.astype(np.int64) + b),
+    "min.s32": lambda a, b: np.minimum(int32(a), int32(b)),
+    "max.s32": lambda a, b: np.maximum(int32(a), int32(b)),
+    "xor.b32": lambda a, b: int32(a) ^ int32(b),
+    "mad.wide.s32": lambda a, b, c: int32(a).astype(np.int64) * int32(b) + c,
+    "setp.eq.s32": lambda a, b: int32(a) == int32(b),
+    "selp.b32": lambda a, b, chosen: np.where(chosen, int32(a), int32(b)),
+    "cvt.s64.s32": lambda a: int32(a).astype(np.int64),
+    "cvt.u32.u64": int32,
+}
+
+
+def run_ptx(code, registers, shape):
+    def value(name):
+        return np.full(shape, int(name, 0), np.int64) if re.match(r"-?\d", name) else registers[name]
+
+    for statement in filter(None, map(str.strip, code.strip()[1:-1].split(";"))):
+        instruction, operands = statement.split(None, 1)
+        if instruction == ".reg":
+            continue
+        names = [re.findall(r"[^\s,{}]+", group) for group in re.findall(r"\{[^}]*\}|[^\s,]+", operands)]
+        values = [[value(name) for name in group] for group in names[1:]]
+        if instruction.startswith("mma"):
+            results = mma(instruction.split(".")[-3], *values)
+        elif instruction == "mov.b64":
+            results = [int32(values[0][0]), int32(values[0][0] >> 32)]
+        else:
+            results = [INSTRUCTIONS[instruction](*(group[0] for group in values))]
+        registers.update(zip(names[0], results, strict=True))
+
+
+def inline_assembly(code, constraints, arguments, dtype, is_pure, pack):
+    dtypes = dtype if isinstance(dtype, tuple) else (dtype,)
+    arguments, count = np.broadcast_arrays(*arguments), len(dtypes) * pack
+    assert constraints.count("=") == count and constraints.count(",") + 1 == count + pack * len(arguments)
+    shape: tuple[int, ...] = arguments[0].shape
+    places: list[Any] = [()]
+    if pack == 4:
+        rows, columns = shape
+        row_warp, column_warp = np.divmod(np.arange(rows // 16 * (columns // 8)), columns // 8)
+        lane_row, lane_column = 16 * row_warp[:, None] + 2 * GROUP, 8 * column_warp[:, None] + 2 * MEMBER
+        places = [(lane_row + i, lane_column + j) for i in range(2) for j in range(2)]
+    registers = {
+        f"${count + pack * i + j}": np.asarray(argument)[place]
+        for i, argument in enumerate(arguments)
+        for j, place in enumerate(places)
+    }
+    run_ptx(code, registers, registers[f"${count}"].shape)
+    results = [tensor(np.zeros(shape, kind)) for kind in dtypes]
+    for i, result in enumerate(results):
+        for j, place in enumerate(places):
+            result[place] = registers[f"${pack * i + j}"]
+    return tuple(results) if isinstance(dtype, tuple) else results[0]
+
+
+def load(pointer, mask=None, other=0):
+    offset, inside = pointer.places(mask)
+    return tensor(
+        np.where(inside, pointer.array.reshape(-1)[np.where(inside, offset, 0)], pointer.array.dtype.type(other))
+    )
+
+
+def store(pointer, values, mask=None):
+    offset, inside = pointer.places(mask)
+    pointer.array.reshape(-1)[offset[inside]] = np.broadcast_to(values, offset.shape)[inside]
+
+
+def atomic_add(pointer, values, mask=None, sem=None):
+    offset, inside = pointer.places(mask)
+    np.add.at(pointer.array.reshape(-1), offset[inside], np.broadcast_to(values, offset.shape)[inside])
+
+
+def where(condition, a, b):
+    return tensor(np.where(condition, *(np.int32(value) if isinstance(value, int) else value for value in (a, b))))
+
+
+def jit(function=None, **options):
+    return function or (lambda function: function)
+
+
+PROGRAM = [0]
+gluon = SimpleNamespace(jit=jit)
+gl = SimpleNamespace(
+    **{name: getattr(np, name) for name in ("int8", "int16", "int32", "int64", "float32")},
+    constexpr=lambda value: value,
+    BlockedLayout=lambda *arguments: None,
+    SliceLayout=lambda *arguments: None,
+    SwizzledSharedLayout=lambda vector, per_phase, phases, order: order,
+    allocate_shared_memory=lambda dtype, shape, order: Shared(
+        np.full(np.prod(shape) * np.dtype(dtype).itemsize, 0x77, np.uint8), dtype, shape, order
+    ),
+    program_id=lambda axis: tensor(np.int32(PROGRAM[0])),
+    static_range=range,
+    cdiv=lambda a, b: -(-a // b),
+    arange=lambda first, last, layout: tensor(np.arange(first, last, dtype=np.int32)),
+    full=lambda shape, value, dtype: tensor(np.full(shape, value, dtype)),
+    zeros=lambda shape, dtype, layout: tensor(np.zeros(shape, dtype)),
+    zeros_like=lambda a: tensor(np.zeros_like(np.asarray(a))),
+    where=where,
+    minimum=lambda a, b: tensor(np.minimum(a, b)),
+    maximum=lambda a, b: tensor(np.maximum(a, b)),
+    sum=lambda a, axis: tensor(np.sum(a, axis=axis, dtype=a.dtype)),
+    split=lambda a: (tensor(a[..., 0]), tensor(a[..., 1])),
+    join=lambda a, b: tensor(np.stack([a, b], axis=-1)),
+    reshape=lambda a, shape: tensor(np.reshape(a, shape)),
+    permute=lambda a, axes: tensor(np.transpose(a, axes)),
+    expand_dims=lambda a, axis: tensor(np.expand_dims(a, axis)),
+    broadcast=lambda a, b: tuple(map(tensor, np.broadcast_arrays(a, b))),
+    convert_layout=lambda a, layout: a,
+    inline_asm_elementwise=inline_assembly,
+    load=load,
+    store=store,
+    atomic_add=atomic_add,
+)
+
+
+def reinterpret(shared, dtype, shape, order):
+    assert np.prod(shape) * np.dtype(dtype).itemsize == np.prod(shared.shape) * np.dtype(shared.dtype).itemsize
+    return Shared(shared.memory, dtype, shape, order)
+
+
+def launch(kernel, programs, results, inputs, *integers, num_warps, maxnreg=None, **constants):
+    """Run a kernel's programs one after the other, on tensors of the CPU."""
+    parameters = inspect.signature(kernel).parameters
+    known = {name for name in constants if parameters[name].annotation is gl.constexpr}
+    scalars = {name: tensor(np.int32(value)) for name, value in constants.items() if name not in known}
+    with np.errstate(over="ignore"):
+        for PROGRAM[0] in range(programs):
+            arrays = [Pointer(array.numpy()) for array in (*results, *inputs)]
+            kernel(*arrays, *(tensor(np.int32(value)) for value in integers), **constants | scalars)

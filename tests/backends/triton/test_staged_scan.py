@@ -1,0 +1,61 @@
+"""The staged scans, which no interpreter of Triton runs, on an emulation of what they name in Gluon and in PTX."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+import torch
+
+import mamba_integer.backends.triton as triton_backend
+from mamba_integer import spec
+from mamba_integer.backends.triton import gluon_names, scan_backward
+from mamba_integer.conformance.engine.cases import draw_case
+
+from . import gluon_emulator
+
+NAMES = {"gl", "gluon", "reinterpret"}
+SIZES = [(16, 16, 21), (16, 3, 9), (32, 16, 35), (48, 64, 8), (32, 32, 1)]
+
+
+@pytest.fixture
+def staged(monkeypatch):
+    """Return the modules of the scan and of the walk back, as new ones that the emulator runs."""
+    for name in NAMES:
+        monkeypatch.setattr(gluon_names, name, getattr(gluon_emulator, name))
+    monkeypatch.setattr(gluon_names, "HAS_GLUON", True)
+    monkeypatch.setattr(gluon_names, "barrier", lambda: None)
+    modules = []
+    for name in ("staged_scan", "staged_walk"):
+        path = Path(triton_backend.__file__).with_name(f"{name}.py")
+        full_name = f"{triton_backend.__name__}.{name}"
+        module_spec = importlib.util.spec_from_file_location(full_name, path)
+        module = importlib.util.module_from_spec(module_spec)
+        monkeypatch.setitem(sys.modules, full_name, module)
+        monkeypatch.setattr(triton_backend, name, module)
+        module_spec.loader.exec_module(module)
+        monkeypatch.setattr(module, "launch", gluon_emulator.launch)
+        modules.append(module)
+    return modules
+
+
+@pytest.mark.parametrize("channels, states, length", SIZES)
+@pytest.mark.parametrize("seed", range(2))
+def test_the_staged_scan_gives_the_same_integers(channels, states, length, seed, staged):
+    case = draw_case("selective_scan", Random(seed), {"B": 2, "L": length, "D": channels, "N": states})
+    got = staged[0].scan(*map(torch.tensor, case.arrays), **case.parameters)
+    for result, wanted in zip(got, spec.selective_scan(*case.arrays, **case.parameters), strict=True):
+        assert result.numpy().dtype == wanted.dtype and np.array_equal(result.numpy(), wanted)
+
+
+@pytest.mark.parametrize("channels, states, length", SIZES)
+@pytest.mark.parametrize("seed", range(2))
+def test_the_staged_walk_back_gives_the_same_integers(channels, states, length, seed, staged, monkeypatch):
+    monkeypatch.setattr(scan_backward, "staged_walk", staged[1])
+    monkeypatch.setattr(staged[1], "suits", lambda x, states: True)
+    case = draw_case("selective_scan_backward", Random(seed), {"B": 2, "L": length, "D": channels, "N": states})
+    got = scan_backward.selective_scan_backward(*map(torch.tensor, case.arrays), **case.parameters)
+    for result, wanted in zip(got, spec.selective_scan_backward(*case.arrays, **case.parameters), strict=True):
+        assert result.numpy().dtype == wanted.dtype and np.array_equal(result.numpy(), wanted)
