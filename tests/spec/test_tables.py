@@ -128,6 +128,10 @@ def test_arguments_outside_raise(change):
     arguments = {"positions": [1], "pairs": 2, "base": 10000, "s": 15} | change
     with pytest.raises(ValueError, match="rotation_coefficients"):
         spec.tables.rotation_coefficients(np.array(arguments.pop("positions")), arguments.pop("pairs"), **arguments)
+    for wrong in ((0, Fraction(1, 16), 12), (4, Fraction(0), 12), (4, Fraction(1, 16), 0), (4, Fraction(1, 16), 16)):
+        with pytest.raises(ValueError, match="hippo_exponents"):
+            spec.tables.hippo_exponents(*wrong)
+    assert spec.tables.hippo_exponents(1, Fraction(1, 16), 1).shape == (1,)
     with pytest.raises(ValueError, match="hippo_decays"):
         spec.tables.hippo_decays(1, Fraction(-1, 2), 15)
 
