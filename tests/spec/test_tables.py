@@ -147,3 +147,9 @@ def test_what_words_are_certain_of_is_what_integers_say(pairs, base, s):
     assert np.mean(sure) > 0.8
     assert np.array_equal(tangent[sure], want_tangent[sure].astype(np.int64))
     assert np.array_equal(quadrant[sure], (want_quadrant[sure] % 4).astype(np.int64))
+
+
+@pytest.mark.parametrize("s", [2, 15, 30])
+def test_coefficients_have_the_types_of_the_rotation(s):
+    rotation = spec.tables.rotation_coefficients(np.arange(3), 2, base=10000, s=s)
+    assert [array.dtype.name for array in rotation] == ["int32", "int32", "int8"]
