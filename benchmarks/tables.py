@@ -37,21 +37,25 @@ def markdown(report: dict[str, Any]) -> str:
     return "\n".join([*head, *("| " + " | ".join(line) + " |" for line in cells), "", note])
 
 
-def conformance_table(report: dict[str, Any]) -> str:
-    """Return a conformance report, one line per backend."""
-    head = ["| backend | device | ops equal | cases | integers compared |", "| --- | --- | ---: | ---: | ---: |"]
-    about = report["environment"]
-    for backend, device in about["devices"].items():
-        rows = [result for result in report["results"] if result["backend"] == backend]
-        equal = sum(result["status"] == "passed" for result in rows)
-        cases, integers = (sum(result[key] for result in rows) for key in ("cases", "integers"))
-        head.append(f"| {TITLES[backend]} | {device} | {equal} of {len(rows)} | {cases:,} | {integers:,} |")
-    models = ", ".join(sorted({f"{model['source']} ({model['status']})" for model in report["model"]}))
-    note = (
-        f"Preset {report['preset']}{EXHAUSTIVE if report['exhaustive'] else ''}, specification "
-        f"{report['spec_version']}, {about['date'][:10]}, commit {about['commit'][:10]}, torch "
-        f"{about['versions']['torch']}, triton {about['versions']['triton']}. Whole models, every tensor: {models}."
-    )
+def conformance_table(*reports: dict[str, Any]) -> str:
+    """Return conformance reports, one line per backend; each names its specification and commit."""
+    head = [
+        "| backend | device | ops equal | cases | integers compared | specification | date | commit |",
+        "| --- | --- | ---: | ---: | ---: | --- | --- | --- |",
+    ]
+    for report in reports:
+        about = report["environment"]
+        made = f"{report['spec_version']} | {about['date'][:10]} | {about['commit'][:10]}"
+        for backend, device in about["devices"].items():
+            rows = [result for result in report["results"] if result["backend"] == backend]
+            equal = sum(result["status"] == "passed" for result in rows)
+            cases, integers = (sum(result[key] for result in rows) for key in ("cases", "integers"))
+            counts = f"{equal} of {len(rows)} | {cases:,} | {integers:,}"
+            head.append(f"| {TITLES[backend]} | {device} | {counts} | {made} |")
+    models = ", ".join(sorted({f"{m['source']} ({m['status']})" for report in reports for m in report["model"]}))
+    presets = ", ".join(dict.fromkeys(report["preset"] for report in reports))
+    exhaustive = EXHAUSTIVE if all(report["exhaustive"] for report in reports) else ""
+    note = f"Preset {presets}{exhaustive}. Whole models, every tensor: {models}."
     return "\n".join([*head, "", note])
 
 
@@ -214,21 +218,6 @@ def decode_table(*reports: dict[str, Any]) -> str:
     return "\n".join([*head, "", note])
 
 
-def chunk_scan_table(report: dict[str, Any]) -> str:
-    """Return the times of the chunked scan's forward, backward and step."""
-    head = ["| work | B | T | H | P | S | chunk_size | fill | us |", "| --- |" + " ---: |" * 8]
-    for row in report["rows"]:
-        sizes = row["sizes"]
-        cells = [sizes.get(name, "") for name in ("batch", "length", "heads", "width", "states", "chunk", "fill")]
-        head.append("| " + " | ".join(map(str, [row["work"], *cells, f"{row['microseconds']:,.1f}"])) + " |")
-    note = (
-        f"{report['devices']['triton']}, specification {report['spec_version']}, {report['date'][:10]}, commit "
-        f"{report['commit'][:10]}; every integer of small sizes was equal to Torch's before anything was timed. "
-        "Kernels of a CUDA graph, cache cold. Gradients have 16 bits."
-    )
-    return "\n".join([*head, "", note])
-
-
 def prefill_table(report: dict[str, Any]) -> str:
     """Return tokens per second of prefill on a GPU, beside the floor of its matrix products."""
     head = ["| model | tokens | tokens/s | ms | floor, ms |", "| --- | ---: | ---: | ---: | ---: |"]
@@ -275,13 +264,17 @@ def summary_table() -> str:
             values = integer["tokens_per_second"], row["tokens_per_second"]
             work = f"training step `{speed['config']}`, {row['rows']} x {row['length']}"
             head.append(compared(work, *values, row["name"], speed["devices"]["triton"]))
+    mamba2 = result("training-speed-mamba2-gpu")
+    row = mamba2["rows_measured"][0]
+    work = f"training step `{mamba2['config']}`, {row['rows']} x {row['length']}"
+    head.append(f"| {work} | {row['tokens_per_second']:,.0f} tokens/s | | | {mamba2['devices']['triton']} |")
     decoding = result("decode-base-gpu")
     row = decoding["rows"][0]
     values = row["tokens_per_second"], row["op_by_op_tokens_per_second"]
     peer, device = "the same ops, one by one", decoding["devices"]["triton"]
     head.append(compared(f"decode `base`, batch {row['batch']}", *values, peer, device))
     ends = {line["kind"]: line["mean"] for line in study["summary"]}
-    gap = ends["integer"] - ends["float ternary"]
+    gap = round(ends["integer"] - ends["float ternary"], 3) or 0.0  # never -0.000
     cells = f"{ends['integer']:.3f} | {ends['float ternary']:.3f} bits per byte (float ternary twin) | {gap:+.3f}"
     head.append(f"| learning, {study['parameters']:,} parameters | {cells} | {study['devices']['triton']} |")
     return "\n".join(head)
@@ -304,7 +297,7 @@ def blocks() -> dict[str, dict[str, str]]:
     return {
         "README.md": {"summary": summary_table()},
         "benchmarks/README.md": {
-            "conformance-gpu": conformance_table(result("conformance-gpu")),
+            "conformance-gpu": conformance_table(*(result(f"conformance-{name}-gpu") for name in ("triton", "torch"))),
             "ops-gpu": markdown(result("ops-gpu")),
             "ops-cpu": markdown(result("ops-cpu")),
             "model-cpu": model_table(result("model-cpu")),
@@ -312,7 +305,6 @@ def blocks() -> dict[str, dict[str, str]]:
             "one-hash-cpu": one_hash_table(result("one-hash-cpu")),
             "training-speed-gpu": training_speed_table(result("training-speed-gpu")),
             "training-speed-mamba2-gpu": training_speed_table(result("training-speed-mamba2-gpu")),
-            "chunk-scan-gpu": chunk_scan_table(result("chunk-scan-gpu")),
             "prefill-gpu": prefill_table(result("prefill-gpu")),
             "learning-gpu": learning_table(result("learning-gpu")),
             "learning-cpu": learning_table(result("learning-cpu")),
