@@ -30,7 +30,7 @@ FAR = 1 << 16  # the largest size that is tried where the contract has no bound
 COARSE = (1, 20, 600)
 # Constants of a kernel that follow from a parameter or are a size: each value is no path of its own.
 NO_CHOICE = {"WIDTH", "FINER", "COARSER", "up", "down", "fine", "coarse", "limit", "Q"}
-NO_CHOICE |= {"CARRIED_SHIFT", "WEIGHT_BITS", "CARRIED_BITS", "SUM_BITS", "GRADIENT_BITS", "HALVES"}
+NO_CHOICE |= {"DEPTH", "PADDED", "CARRIED_SHIFT", "WEIGHT_BITS", "CARRIED_BITS", "SUM_BITS", "GRADIENT_BITS", "HALVES"}
 
 Launch = tuple[str, tuple[tuple[str, Any], ...]]
 

@@ -57,7 +57,7 @@ def ternary_linear_backward(dy, w, *, K, num, shift):
             scale = scale_of(ternary_linear_backward_widths, num, shift, N=depth)
         hopper_product.product_of_limbs(dx, limbs, sums, turned, *scale, **HOPPER_TILE)
         return dx
-    tile = LARGE_TILE if rows >= LARGE_TILE["ROWS"] else SMALL_TILE
+    tile = LARGE_TILE if rows >= LARGE_TILE["ROWS"] and not has_little_room() else SMALL_TILE
     programs = triton.cdiv(rows, tile["ROWS"]) * triton.cdiv(K, tile["COLUMNS"])
     sizes = (rows * depth, rows, K, depth, turned.shape[1])
     launch(two_limbs_kernel, programs, (dx,), (limbs, turned, sums), *sizes, num, shift, BYTES=BYTES, **tile)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,7 +23,8 @@ from mamba_integer.backends.transcripts.folder import Transcript, read_transcrip
 from mamba_integer.backends.transcripts.opening import Opening, read_opening
 from mamba_integer.backends.transcripts.run import Replay
 
-from .verdict import Verdict
+if TYPE_CHECKING:
+    from .verdict import Verdict
 
 
 def dispute_command(
@@ -78,7 +79,7 @@ def roots_of(sides: Iterable[tuple[str, Transcript | Opening]]) -> dict[str, str
     return {name: one.root.hex() for name, one in sides}
 
 
-def show(verdict: Verdict, as_json: bool) -> None:
+def show(verdict: "Verdict", as_json: bool) -> None:
     from ..render import failure_card
 
     if as_json:
@@ -105,7 +106,7 @@ def show(verdict: Verdict, as_json: bool) -> None:
     raise typer.Exit(MISMATCH if verdict.liars else EQUAL)
 
 
-def root_lines(verdict: Verdict) -> list[str]:
+def root_lines(verdict: "Verdict") -> list[str]:
     """Return lines that a reader compares with the roots that were published: a side may hand in another run."""
     return [f"root of {name}: {root}" for name, root in verdict.roots.items()]
 

@@ -36,6 +36,23 @@ def tensor(values) -> Any:
     return np.asarray(values).view(Tensor)
 
 
+class Scalar(Tensor):
+    """An integer argument of a kernel, which asks whether it is a pointer to one; what is computed is a tensor."""
+
+    __array_priority__ = -1.0
+    dtype = SimpleNamespace(is_ptr=lambda: False)
+
+    def __array_wrap__(self, array, context=None, return_scalar=False):
+        return tensor(array)
+
+    def to(self, dtype, bitcast=False):
+        return tensor(self).to(dtype, bitcast)
+
+
+def scalar(value) -> Any:
+    return np.asarray(value, np.int32).view(Scalar)
+
+
 class Pointer:
     def __init__(self, array, offset=0):
         self.array, self.offset = array, np.asarray(offset, np.int64)
@@ -245,8 +262,8 @@ def launch(kernel, programs, results, inputs, *integers, num_warps, maxnreg=None
     """Run a kernel's programs one after the other, on tensors of the CPU."""
     parameters = inspect.signature(kernel).parameters
     known = {name for name in constants if parameters[name].annotation is gl.constexpr}
-    scalars = {name: tensor(np.int32(value)) for name, value in constants.items() if name not in known}
+    scalars = {name: scalar(value) for name, value in constants.items() if name not in known}
     with np.errstate(over="ignore"):
         for PROGRAM[0] in range(programs):
             arrays = [Pointer(array.numpy()) for array in (*results, *inputs)]
-            kernel(*arrays, *(tensor(np.int32(value)) for value in integers), **constants | scalars)
+            kernel(*arrays, *map(scalar, integers), **constants | scalars)
