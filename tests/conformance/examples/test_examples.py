@@ -88,3 +88,63 @@ def test_the_verilog_step_has_its_vectors_right(simulator, tmp_path):
     done = run_shown("Verilog", tmp_path, f" SIMULATOR={simulator}")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "equal: " in done.stdout and "WARNING" not in done.stdout
+
+
+GO_HEAD = """package main
+
+import ("bufio"; "encoding/json"; "fmt"; "math/bits"; "os"; "strconv"; "strings")
+
+type Tensor struct {
+	Dtype string `json:"dtype"`
+	Shape []int `json:"shape"`
+	Data string `json:"data"`
+	Path string `json:"-"`
+}
+type Request struct { Cmd, Op string; Seq int; Inputs []struct { Shape []int; Data, Path string } }
+
+var ops = map[string]func(Request) []Tensor{"bit_length": func(r Request) []Tensor {
+	x := r.Inputs[0]
+	raw, _ := os.ReadFile(x.Path)
+	words := strings.Fields(x.Data)
+	for ; len(raw) >= 4; raw = raw[4:] {
+		v := int32(uint32(raw[0]) | uint32(raw[1])<<8 | uint32(raw[2])<<16 | uint32(raw[3])<<24)
+		words = append(words, strconv.Itoa(int(v)))
+	}
+	for i, word := range words {
+		v, _ := strconv.Atoi(word)
+		if v < 0 { v = -v }
+		words[i] = strconv.Itoa(bits.Len(uint(v)))
+	}
+	return []Tensor{{Dtype: "int32", Shape: x.Shape, Data: strings.Join(words, " ")}}
+}}
+
+func main() {
+"""
+
+
+@pytest.mark.parametrize("length", ["bits.Len(uint(v))", "bits.Len(uint(v / 2))"])
+def test_the_loop_in_go_is_a_backend(length, tmp_path, run_process):
+    """Where Go isn't installed, the test says so by its xfail; the loop has the fields of the protocol all the same."""
+    (loop,) = re.findall(r"```go\n(.*?)```", (ROOT / "conformance/PROTOCOL.md").read_text(), re.DOTALL)
+    assert len(loop.splitlines()) == 12 and all(field in loop for field in ("r.Cmd", "r.Seq", '"outputs"', '"run"'))
+    if shutil.which("go") is None:
+        pytest.xfail("go isn't installed: the loop was not built")
+    right = "bits.Len(uint(v))"
+    (tmp_path / "main.go").write_text(GO_HEAD.replace(right, length) + loop + "}\n")
+    environment = os.environ | {"GOCACHE": str(tmp_path / "cache"), "GO111MODULE": "off", "GOFLAGS": ""}
+    built = run_process(["go", "build", "-o", str(tmp_path / "mine"), str(tmp_path / "main.go")], env=environment)
+    assert built.code == 0, built.err
+    run = [
+        sys.executable,
+        "-c",
+        MAIN,
+        "conform",
+        "--command",
+        str(tmp_path / "mine"),
+        "--implemented",
+        "--preset",
+        "smoke",
+    ]
+    done = run_process([*run, "--no-explain"])
+    assert done.code == (0 if length == right else 1), done.out + done.err
+    assert ("equal: " if length == right else "FAILED: ") in done.out
