@@ -149,6 +149,16 @@ def test_what_words_are_certain_of_is_what_integers_say(pairs, base, s):
     assert np.array_equal(quadrant[sure], (want_quadrant[sure] % 4).astype(np.int64))
 
 
+def test_words_leave_the_quadrant_beside_an_eighth_of_a_turn_to_integers():
+    """267241724 / 340262731 is a convergent of pi / 4: the angle is within 2**-31 of an odd eighth of a turn.
+
+    Of the convergents before it, which lie farther away, words are certain.
+    """
+    places, pair = np.array([144316263, 267241724], object), np.zeros(2, int)
+    _, _, sure = rotation._by_words(places, pair, 10000, 16, 14)
+    assert sure.tolist() == [True, False]
+
+
 @pytest.mark.parametrize("s", [2, 15, 30])
 def test_coefficients_have_the_types_of_the_rotation(s):
     rotation = spec.tables.rotation_coefficients(np.arange(3), 2, base=10000, s=s)
