@@ -150,7 +150,7 @@ def test_what_words_are_certain_of_is_what_integers_say(pairs, base, s):
 
 
 def test_words_leave_the_quadrant_beside_an_eighth_of_a_turn_to_integers():
-    """267241724 / 340262731 is a convergent of pi / 4: the angle is within 2**-31 of an odd eighth of a turn.
+    """267241724 / 340262731 is a convergent of pi / 4: the angle is within 2**-32 turns of an odd eighth.
 
     Of the convergents before it, which lie farther away, words are certain.
     """
