@@ -37,6 +37,11 @@ def markdown(report: dict[str, Any]) -> str:
     return "\n".join([*head, *("| " + " | ".join(line) + " |" for line in cells), "", note])
 
 
+def origin(report: dict[str, Any]) -> str:
+    """Return the day and the commit of a report."""
+    return f"{report['date'][:10]}, commit {report['commit'][:10]}"
+
+
 def conformance_table(*reports: dict[str, Any]) -> str:
     """Return conformance reports, one line per backend; each names its specification and commit."""
     head = [
@@ -99,7 +104,7 @@ def one_hash_table(report: dict[str, Any]) -> str:
     note = (
         f"`{report['config']}`, {options['steps']} steps of {options['batch']} x {options['length']} tokens, "
         f"{report['machine']}, {report['devices'].get('triton', 'cpu')}, specification {report['spec_version']}, "
-        f"{report['date'][:10]}, commit {report['commit'][:10]}."
+        f"{origin(report)}."
     )
     return "\n".join([*head, "", note])
 
@@ -119,8 +124,8 @@ def training_speed_table(report: dict[str, Any]) -> str:
         if row["length"] == integer["length"] and "absent" not in row
     ]
     note = (
-        f"{''.join(times)}`{report['config']}` on {report['devices']['triton']}, {report['date'][:10]}, commit "
-        f"{report['commit'][:10]}; the matrix products alone would take {floor * 1e3:.1f} ms of the integer step. "
+        f"{''.join(times)}`{report['config']}` on {report['devices']['triton']}, {origin(report)}; "
+        f"the matrix products alone would take {floor * 1e3:.1f} ms of the integer step. "
         f"{report['integers_verified']:,} integers of a short step were equal to Numba's before anything was timed."
     )
     return "\n".join([*head, "", note])
@@ -133,7 +138,7 @@ def model_table(report: dict[str, Any]) -> str:
         prefill, decode = row["prefill_tokens_per_second"], row["decode_tokens_per_second"]
         head.append(f"| {row['model']} | {prefill:,.0f} | {decode:,.0f} |")
     note = (
-        f"One run on {report['machine']} ({report['date'][:10]}, commit {report['commit'][:10]}), both in turns; "
+        f"One run on {report['machine']} ({origin(report)}), both in turns; "
         f"{report['integers_verified']:,} integers were equal to the golden model's before anything was timed."
     )
     return "\n".join([*head, "", note])
@@ -176,7 +181,7 @@ def circuits_table(report: dict[str, Any]) -> str:
     note = (
         f"Groth16 over BN254 with groth16py {report['versions']['groth16py']}: proofs of "
         f"{report['rows'][0]['proof_bytes']} bytes, a set-up {report['setup']}. {report['machine']}, "
-        f"{report['date'][:10]}, commit {report['commit'][:10]}, beside other work (a load of {report['load']})."
+        f"{origin(report)}, beside other work (a load of {report['load']})."
     )
     return "\n".join([*head, "", note])
 
@@ -192,7 +197,7 @@ def transcripts_table(*reports: dict[str, Any]) -> str:
     device = report["devices"][report["backend"]]
     note = (
         f"{TITLES[report['backend']]} on {device}, {report['machine']}, specification {report['spec_version']}, "
-        f"{report['date'][:10]}, commit {report['commit'][:10]}; the times hold the hash of all weights, once per run."
+        f"{origin(report)}; the times hold the hash of all weights, once per run."
     )
     return "\n".join([*head, "", note])
 
@@ -211,7 +216,7 @@ def decode_table(*reports: dict[str, Any]) -> str:
         head.append("| " + " | ".join(map(str, [*cells, *[""] * (8 - len(cells))])) + " |")
     report = reports[0]
     note = (
-        f"{report['devices'][report['backend']]}, {report['date'][:10]}, commit {report['commit'][:10]}. The first "
+        f"{report['devices'][report['backend']]}, {origin(report)}. The first "
         f"{reports[0]['rows'][0]['equal_tokens']} tokens of each row were equal to those of the ordinary steps before "
         "anything was timed. Floor: the bytes of weights and states over the memory's bandwidth. Weights are seeded."
     )
@@ -226,8 +231,8 @@ def prefill_table(report: dict[str, Any]) -> str:
         size = f"{row['rows']} x {row['length']}"
         head.append(f"| `{report['config']}` | {size} | {row['tokens_per_second']:,.0f} | {times} |")
     note = (
-        f"{report['devices']['triton']}, specification {report['spec_version']}, {report['date'][:10]}, commit "
-        f"{report['commit'][:10]}; {report['integers_verified']:,} integers of a short prefill were equal to Numba's "
+        f"{report['devices']['triton']}, specification {report['spec_version']}, {origin(report)}; "
+        f"{report['integers_verified']:,} integers of a short prefill were equal to Numba's "
         "first. Floor: the matrix products alone at the peak rate of int8."
     )
     return "\n".join([*head, "", note])
@@ -244,8 +249,8 @@ def ranks_table(report: dict[str, Any]) -> str:
         head.append(f"| {line['ranks']} | {line['batch']} | {speed} | {share} | `{line['hash'][:16]}…` |")
     note = (
         f"`{report['config']}`, rows of {report['length']} tokens, {report['steps']} timed steps, one rank per GPU, on "
-        f"{report['devices']['triton']}, specification {report['spec_version']}, {report['date'][:10]}, commit "
-        f"{report['commit'][:10]}. Lines of equal rows end with one hash."
+        f"{report['devices']['triton']}, specification {report['spec_version']}, {origin(report)}. "
+        "Lines of equal rows end with one hash."
     )
     return "\n".join([*head, "", note])
 

@@ -1,4 +1,4 @@
-"""What the comparison says of results: their number, types, dtypes, shapes, and each integer of them."""
+"""The comparison judges the number of results, their types, dtypes and shapes, and each of their integers."""
 
 import json
 import pickle

@@ -1,4 +1,4 @@
-"""What ops do to memory: results are fresh and the caller's, inputs and what lies beside them stay as they were."""
+"""Ops return fresh results that belong to the caller; they change neither inputs nor the memory beside them."""
 
 import numpy as np
 import pytest

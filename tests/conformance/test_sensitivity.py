@@ -1,4 +1,4 @@
-"""What the suite lists says something: results are alive, inputs are felt, every layout and pair of ends is there."""
+"""Listed cases decide: results are alive, each input changes them, every layout and pair of ends is there."""
 
 from random import Random
 

@@ -189,7 +189,7 @@ def test_race_is_reported_as_unstable():
 
 
 class Panic(BaseException):
-    """What a runtime that isn't Python's may raise."""
+    """An exception of a runtime that isn't Python's."""
 
 
 @pytest.mark.parametrize("error", [SystemExit(0), Panic("at line 3")])

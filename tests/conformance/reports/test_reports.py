@@ -1,4 +1,4 @@
-"""What a run leaves to read: known failures that go stale, a badge, XML, one page; nothing in them is executed."""
+"""Reports of a run: known failures go stale, and the badge, the XML and the page execute nothing."""
 
 import json
 import re

@@ -70,7 +70,7 @@ def test_the_direction_is_that_of_the_smooth_gradient(slowest, fastest, error):
 
 
 def test_a_forgotten_past_gets_no_gradient():
-    """What is before the largest exponent: only its skip passes an error back from what is after it."""
+    """Positions before the largest exponent get no gradient from those after it."""
     dy, x, d, b, c, skip, h, dh = inputs(Q + 6, 20, 60, 127)
     d[:, 9] = 31 * 4096
     dy[:, :9] = 0
