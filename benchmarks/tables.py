@@ -223,6 +223,21 @@ def decode_table(*reports: dict[str, Any]) -> str:
     return "\n".join([*head, "", note])
 
 
+def chunk_scan_table(report: dict[str, Any]) -> str:
+    """Return the times of the chunked scan's forward, backward and step."""
+    head = ["| work | B | T | H | P | S | chunk_size | fill | us |", "| --- |" + " ---: |" * 8]
+    for row in report["rows"]:
+        sizes = row["sizes"]
+        cells = [sizes.get(name, "") for name in ("batch", "length", "heads", "width", "states", "chunk", "fill")]
+        head.append("| " + " | ".join(map(str, [row["work"], *cells, f"{row['microseconds']:,.1f}"])) + " |")
+    note = (
+        f"{report['devices']['triton']}, specification {report['spec_version']}, {origin(report)}; every integer of "
+        "small sizes was equal to Torch's before anything was timed. Kernels of a CUDA graph, cache cold. "
+        "Gradients have 16 bits."
+    )
+    return "\n".join([*head, "", note])
+
+
 def prefill_table(report: dict[str, Any]) -> str:
     """Return tokens per second of prefill on a GPU, beside the floor of its matrix products."""
     head = ["| model | tokens | tokens/s | ms | floor, ms |", "| --- | ---: | ---: | ---: | ---: |"]
@@ -310,6 +325,7 @@ def blocks() -> dict[str, dict[str, str]]:
             "one-hash-cpu": one_hash_table(result("one-hash-cpu")),
             "training-speed-gpu": training_speed_table(result("training-speed-gpu")),
             "training-speed-mamba2-gpu": training_speed_table(result("training-speed-mamba2-gpu")),
+            "chunk-scan-gpu": chunk_scan_table(result("chunk-scan-gpu")),
             "prefill-gpu": prefill_table(result("prefill-gpu")),
             "learning-gpu": learning_table(result("learning-gpu")),
             "learning-cpu": learning_table(result("learning-cpu")),
