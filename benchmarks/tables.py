@@ -270,6 +270,15 @@ def ranks_table(report: dict[str, Any]) -> str:
     return "\n".join([*head, "", note])
 
 
+# Workloads of `mamba-integer bench`, each with the peer that it stands beside on the first page.
+SUMMARISED = {
+    ("ternary_linear 4096 K4096 N8192", "bf16 matmul"),
+    ("ternary_linear 1 K4096 N8192", "bf16 matmul"),
+    ("ssd_chunk_scan B8 L2048 H24 P64 S128 Q64", "mamba_ssm bf16"),
+    ("ssd_chunk_scan B8 L2048 H24 P64 S128 Q64", "fla simple_gla bf16"),
+}
+
+
 def summary_table() -> str:
     """Return a few measured figures, each beside a peer from the same run."""
     head = ["| work | mamba-integer | peer | ratio | measured on |", "| --- | ---: | ---: | ---: | --- |"]
@@ -293,6 +302,13 @@ def summary_table() -> str:
     values = row["tokens_per_second"], row["op_by_op_tokens_per_second"]
     peer, device = "the same ops, one by one", decoding["devices"]["triton"]
     head.append(compared(f"decode `base`, batch {row['batch']}", *values, peer, device))
+    ops = result("ops-gpu")
+    for row in (row for row in ops["rows"] if row["backend"] == "triton"):
+        for peer in row.get("peers", ()):
+            if (row["workload"], peer["peer"]) in SUMMARISED and "seconds" in peer:
+                ours, theirs = (1e6 * measured["seconds"] for measured in (row, peer))
+                cells = f"{ours:,.1f} us | {theirs:,.1f} ({peer['peer']}) | {theirs / ours:.1f} x"
+                head.append(f"| {row['workload']} | {cells} | {ops['devices']['triton']} |")
     ends = {line["kind"]: line["mean"] for line in study["summary"]}
     gap = round(ends["integer"] - ends["float ternary"], 3) or 0.0  # never -0.000
     cells = f"{ends['integer']:.3f} | {ends['float ternary']:.3f} bits per byte (float ternary twin) | {gap:+.3f}"
