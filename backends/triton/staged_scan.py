@@ -10,8 +10,10 @@ rounded after the block, each output by one lane. The next block's inputs are lo
 import torch
 import triton
 
+from mamba_integer.spec.ops.scan import sum_dtypes
+
 from .gluon_names import AMPERE, HAS_GLUON, architecture, barrier, gl, gluon, reinterpret
-from .launch import aligned, launch
+from .launch import aligned, launch, with_columns
 
 CHANNELS = 16  # of a program; their number must be a multiple
 STATES_OF_WARP = 8
@@ -35,7 +37,9 @@ def scan(x, mod, base, b, c, skip, h, *, k, n_max, s_v, s_h, s_y, convex):
     """Scan a sequence whose decays have a base."""
     b, c = (padded(mixture) for mixture in (b, c))
     y, end = torch.empty(x.shape, dtype=torch.int16, device=x.device), torch.empty_like(h)
-    formats = {"n_max": n_max, "k": k, "s_v": s_v, "s_h": s_h, "s_y": s_y, "CONVEX": convex}
+    formats = {"n_max": n_max, "k": k, "s_v": s_v, "s_h": s_h, "s_y": s_y}
+    _, rounded = sum_dtypes(h.shape[-1], **formats, convex=convex)
+    formats |= {"CONVEX": convex, "FAR": rounded != "int32"}
     run(y, end, x, mod, base, b, c, skip, h, formats, STEPS if b.shape[-1] < MOST_STATES else STEPS // 2)
     return y, end
 
@@ -44,14 +48,13 @@ def starts_of(x, mod, base, b, h, formats, steps):
     """Return the states before each block of steps: of a padded mixture b, [batch, blocks, channels, states]."""
     batch, length, channels = x.shape
     starts = torch.empty((batch, triton.cdiv(length, steps), channels, b.shape[-1]), dtype=torch.int32, device=x.device)
-    run(None, starts, x, mod, base, b, None, None, h, formats | {"s_h": 0, "s_y": 0}, steps)
+    run(None, starts, x, mod, base, b, None, None, h, formats | {"s_h": 0, "s_y": 0, "FAR": False}, steps)
     return starts
 
 
 def padded(mixture):
     """Return b or c with zeros up to a power of two of states."""
-    states = mixture.shape[-1]
-    return aligned(torch.nn.functional.pad(mixture, (0, max(LEAST_STATES, triton.next_power_of_2(states)) - states)))
+    return aligned(with_columns(mixture, max(LEAST_STATES, triton.next_power_of_2(mixture.shape[-1]))))
 
 
 def words_of(*arrays):
@@ -85,11 +88,11 @@ def run(y, end, x, mod, base, b, c, skip, h, formats, steps):
 
 
 if HAS_GLUON:
+    HIGHEST_BYTE = gl.constexpr(-1 << 24)
     CLAMPED = gl.constexpr("{ .reg .s32 t; add.s32 t, $1, $2; min.s32 t, t, $3; max.s32 $0, t, 0; }")
     # Of a lane's states h and their c: the products of h's bytes, as unsigned and as signed ones, with the matrix of c.
     PRODUCTS = gl.constexpr(
-        "{ .reg .b32 zero, first, second; mov.b32 zero, 0;"
-        " prmt.b32 first, $12, zero, $16; prmt.b32 second, $13, zero, $17;"
+        "{ .reg .b32 zero, first, second; mov.b32 zero, 0; mul.lo.s32 first, $12, $16; mul.lo.s32 second, $13, $16;"
         " mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32"
         " {$0, $1, $2, $3}, {$8, $10, $9, $11}, {first, second}, {zero, zero, zero, zero};"
         " mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32"
@@ -98,7 +101,7 @@ if HAS_GLUON:
     # The same, added to such products of the step before; then a lane's two columns as one sum, 2**8 times the second.
     PAIRED_PRODUCTS = gl.constexpr(
         "{ .reg .b32 zero, first, second, top, u0, u1, u2, u3, s0, s1, s2, s3; mov.b32 zero, 0;"
-        " prmt.b32 first, $8, zero, $12; prmt.b32 second, $9, zero, $13;"
+        " mul.lo.s32 first, $8, $12; mul.lo.s32 second, $9, $12;"
         " mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32"
         " {u0, u1, u2, u3}, {$4, $6, $5, $7}, {first, second}, {$16, $17, $18, $19};"
         " mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32"
@@ -108,14 +111,14 @@ if HAS_GLUON:
         " mov.b32 $1, zero; mov.b32 $3, zero; }"
     )
 
-    # The two lowest int8 of a word, over 2**(24 - up) once they are the highest.
-    SCALED_BYTES = gl.constexpr(
-        "{ .reg .b32 byte; shl.b32 byte, $2, 24; shr.s32 $0, byte, $3;"
-        " prmt.b32 byte, $2, 0, 0x1444; shr.s32 $1, byte, $3; }"
-    )
-    BOTH_HALVES = gl.constexpr("{ prmt.b32 $0, $2, 0, 0x9910; prmt.b32 $1, $2, 0, 0xbb32; }")
-    # x skip + half + 2**16 high + low, over 2**shift, saturated: first to 32 bits, whose comparisons are cheaper.
+    # x skip + half + 2**16 high + low, over 2**shift, saturated.
     ROUNDED = gl.constexpr(
+        "{ .reg .s64 sum; .reg .b32 word;"
+        " mad.wide.s32 sum, $1, $2, $3; mad.wide.s32 sum, $4, 65536, sum; mad.wide.s32 sum, $5, 1, sum;"
+        " shr.s64 sum, sum, $6; cvt.u32.u64 word, sum; min.s32 word, word, 32767; max.s32 $0, word, -32767; }"
+    )
+    # The same of a result beyond 32 bits: it is saturated to them first, whose comparisons are cheaper.
+    FAR_ROUNDED = gl.constexpr(
         "{ .reg .s64 sum; .reg .b32 word, above, sign; .reg .pred fits;"
         " mad.wide.s32 sum, $1, $2, $3; mad.wide.s32 sum, $4, 65536, sum; mad.wide.s32 sum, $5, 1, sum;"
         " shr.s64 sum, sum, $6; mov.b64 {word, above}, sum;"
@@ -148,36 +151,31 @@ if HAS_GLUON:
         return ((decaying.to(gl.int64) * n) >> k.to(gl.int64)).to(gl.int32) + v
 
     @gluon.jit
-    def mixture_words(b, c):
-        """Return the words of two int8 of b and two of c, of words of four of b and of c."""
-        low, high = (b & 0xFFFF) | (c << 16), ((b >> 16) & 0xFFFF) | (c & -65536)
-        return gl.reshape(gl.join(low, high), [b.shape[0], 2 * b.shape[1]])
+    def put_activations(rows, x, mod):
+        """Store x beside its modulation, of words of two channels, as int32 into shared memory."""
+        x, mod = gl.join(x << 16 >> 16, x >> 16), gl.join(mod << 16 >> 16, mod >> 16)
+        rows.store(gl.reshape(gl.join(x, mod), [x.shape[0], 4 * x.shape[1]]))
 
     @gluon.jit
-    def interleaved(a, b, layout: gl.constexpr):
-        """Return a and b of each place, one beside the other."""
-        return gl.convert_layout(gl.reshape(gl.join(a, b), [2 * a.shape[0]]), layout)
+    def put_mixtures(rows, b, c, spare):
+        """Store a scaled b beside its c, as a byte without sign, of words of four states into shared memory."""
+        even = gl.join(b << 24 >> spare, (b << 8 & HIGHEST_BYTE) >> spare)
+        odd = gl.join((b << 16 & HIGHEST_BYTE) >> spare, (b & HIGHEST_BYTE) >> spare)
+        c_even, c_odd = gl.join(c & 255, (c >> 16) & 255), gl.join((c >> 8) & 255, (c >> 24) & 255)
+        both = gl.join(gl.join(even, odd), gl.join(c_even, c_odd))
+        rows.store(gl.reshape(both, [b.shape[0], 8 * b.shape[1]]))
 
     @gluon.jit
-    def step_inputs(activations, mixtures, at, spare, lanes: gl.constexpr, slices: gl.constexpr, halves: gl.constexpr):
-        """Return x, mod and a scaled b of a step, in int32, and the words of b and c."""
-        x, mod = gl.split(gl.reshape(activations.index(at).load(lanes), [activations.shape[1] // 2, 2]))
-        mixture = mixtures.index(at).load(halves)
-        arguments = [mixture, spare]
-        b, second = gl.inline_asm_elementwise(
-            SCALED_BYTES, "=&r,=&r,r,r", arguments, (gl.int32, gl.int32), is_pure=True, pack=1
-        )
-        x, next_x = gl.inline_asm_elementwise(BOTH_HALVES, "=&r,=&r,r", [x], (gl.int32, gl.int32), is_pure=True, pack=1)
-        mod, next_mod = gl.inline_asm_elementwise(
-            BOTH_HALVES, "=&r,=&r,r", [mod], (gl.int32, gl.int32), is_pure=True, pack=1
-        )
-        x, mod = interleaved(x, next_x, lanes), interleaved(mod, next_mod, lanes)
-        return x, mod, interleaved(b, second, slices), interleaved(mixture, mixture, slices)
+    def pairs_of(words, at, loaded: gl.constexpr, layout: gl.constexpr):
+        """Return what lies side by side in a row of shared memory, as two arrays."""
+        first, second = gl.split(gl.reshape(words.index(at).load(loaded), [words.shape[1] // 2, 2]))
+        return gl.convert_layout(first, layout), gl.convert_layout(second, layout)
 
     @gluon.jit
     def products(h, c, selector):
         """Return the products of a first step of two, as unsigned bytes and as signed ones."""
         c, _ = gl.broadcast(c[None, :], h)
+        selector, _ = gl.broadcast(selector[:, None], h)
         constraints: gl.constexpr = "=&r,=&r,=&r,=&r,=&r,=&r,=&r,=&r,r,r,r,r,r,r,r,r,r,r,r,r"
         return gl.inline_asm_elementwise(
             PRODUCTS, constraints, [h, c, selector], dtype=(gl.int32, gl.int32), is_pure=True, pack=4
@@ -188,12 +186,21 @@ if HAS_GLUON:
         """Return what two steps sum up to, [CHANNELS, STATES / 2]: of four lanes' states the sums of low halves and of
         high halves of the first step, and those of the second."""
         c, _ = gl.broadcast(c[None, :], h)
+        selector, _ = gl.broadcast(selector[:, None], h)
         top, _ = gl.broadcast(top[None, :], h)
         constraints: gl.constexpr = "=&r,=&r,=&r,=&r" + ",r" * 24
         arguments = [h, c, selector, unsigned, signed, top]
         sums = gl.inline_asm_elementwise(PAIRED_PRODUCTS, constraints, arguments, gl.int32, is_pure=True, pack=4)
         sums, _ = gl.split(gl.reshape(sums, [h.shape[0], h.shape[1] // 2, 2]))
         return sums
+
+    @gluon.jit
+    def joined(arrays):
+        """Return a power of two of arrays side by side, as the last axes of one."""
+        if len(arrays) == 1:
+            return arrays[0]
+        else:
+            return gl.join(joined(arrays[0::2]), joined(arrays[1::2]))
 
     @gluon.jit
     def load_steps(pointer, t, length, first, width, layout: gl.constexpr, STEPS: gl.constexpr, COLUMNS: gl.constexpr):
@@ -223,7 +230,18 @@ if HAS_GLUON:
 
     @gluon.jit
     def put_outputs(
-        y_pointer, skip_pointer, sums, x_rows, t, length, first, channels, s_y, dropped, STEPS: gl.constexpr
+        y_pointer,
+        skip_pointer,
+        sums,
+        x_rows,
+        t,
+        length,
+        first,
+        channels,
+        s_y,
+        dropped,
+        FAR: gl.constexpr,
+        STEPS: gl.constexpr,
     ):
         """Round a block's outputs, of sums over some states [STEPS / 2, states, 2 steps, 2 halves, CHANNELS]."""
         low, high = gl.split(gl.permute(gl.sum(sums, axis=1), (0, 1, 3, 2)))
@@ -238,7 +256,8 @@ if HAS_GLUON:
         shift = s_y + dropped
         half = (gl.full([], 1, gl.int64) << shift.to(gl.int64)) >> 1
         arguments = [x, skip[None, :], half, high, low, shift]
-        y = gl.inline_asm_elementwise(ROUNDED, "=r,r,r,l,r,r,r", arguments, dtype=gl.int32, is_pure=True, pack=1)
+        rule: gl.constexpr = FAR_ROUNDED if FAR else ROUNDED
+        y = gl.inline_asm_elementwise(rule, "=r,r,r,l,r,r,r", arguments, dtype=gl.int32, is_pure=True, pack=1)
         target = y_pointer + step[:, None] * channels + channel[None, :]
         gl.store(target, y.to(gl.int16), mask=(step < length)[:, None])
 
@@ -265,6 +284,7 @@ if HAS_GLUON:
         DOWN: gl.constexpr,
         COARSER: gl.constexpr,
         OUTPUTS: gl.constexpr,
+        FAR: gl.constexpr,
         CHANNELS: gl.constexpr,
         STATES: gl.constexpr,
         STEPS: gl.constexpr,
@@ -276,34 +296,32 @@ if HAS_GLUON:
         tile: gl.constexpr = gl.BlockedLayout([2, 2], [8, 4], [DOWN_WARPS, ACROSS], [1, 0])
         lanes: gl.constexpr = gl.SliceLayout(1, tile)
         slices: gl.constexpr = gl.SliceLayout(0, tile)
-        halves: gl.constexpr = gl.SliceLayout(0, gl.BlockedLayout([2, 1], [8, 4], [DOWN_WARPS, ACROSS], [1, 0]))
-        PIECE: gl.constexpr = max(min(STEPS * CHANNELS // (64 * WARPS), 4), 1)
+        paired_lanes: gl.constexpr = gl.SliceLayout(1, gl.BlockedLayout([4, 2], [8, 4], [DOWN_WARPS, ACROSS], [1, 0]))
+        paired_slices: gl.constexpr = gl.SliceLayout(0, gl.BlockedLayout([2, 4], [8, 4], [DOWN_WARPS, ACROSS], [1, 0]))
+        PIECE: gl.constexpr = max(min(STEPS * CHANNELS // (64 * WARPS), 2), 1)
         wide: gl.constexpr = gl.BlockedLayout(
             [1, PIECE], [64 * PIECE // CHANNELS, CHANNELS // 2 // PIECE], [WARPS, 1], [1, 0]
         )
-        narrow: gl.constexpr = gl.BlockedLayout([1, 2], [256 // STATES, STATES // 8], [WARPS, 1], [1, 0])
+        narrow: gl.constexpr = gl.BlockedLayout([1, 1], [128 // STATES, STATES // 4], [WARPS, 1], [1, 0])
         rows: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [1, 0])
         # Sums of half a warp's lanes lie in different banks.
         columns: gl.constexpr = gl.SwizzledSharedLayout(8, 32 // CHANNELS, CHANNELS // 8, [0, 1])
         sums_rows: gl.constexpr = gl.SwizzledSharedLayout(8, 32 // CHANNELS, CHANNELS // 8, [1, 0])
         row: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [0])
-        # Words: of x of two channels, then of their modulation; of b of two states, then of their c.
-        activation_rows = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS], rows)
-        mixture_rows = gl.allocate_shared_memory(gl.int32, [STEPS, STATES // 2], rows)
+        activation_rows = gl.allocate_shared_memory(gl.int32, [STEPS, 2 * CHANNELS], rows)
+        mixture_rows = gl.allocate_shared_memory(gl.int32, [STEPS, 2 * STATES], rows)
         x_words = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS // 2], rows)
         x_rows = reinterpret(x_words, gl.int16, [STEPS, CHANNELS], rows)
-        activations = reinterpret(activation_rows, gl.int32, [STEPS, CHANNELS], row)
-        mixtures = reinterpret(mixture_rows, gl.int32, [STEPS, STATES // 2], row)
+        activations = reinterpret(activation_rows, gl.int32, [STEPS, 2 * CHANNELS], row)
+        mixtures = reinterpret(mixture_rows, gl.int32, [STEPS, 2 * STATES], row)
         PAIRS: gl.constexpr = STEPS // 2
         HALF: gl.constexpr = STATES // 2
-        # Sums of four pairs of steps, which are stored at once; channels lie side by side.
-        four_sums = gl.allocate_shared_memory(
-            gl.int32,
-            [PAIRS // 4, CHANNELS, HALF, 4],
-            gl.SwizzledSharedLayout(8, 32 // CHANNELS, CHANNELS // 8, [0, 1, 2]),
+        # Sums of pairs of steps, which are stored at once; channels lie side by side.
+        every_sum = gl.allocate_shared_memory(
+            gl.int32, [CHANNELS, HALF, PAIRS], gl.SwizzledSharedLayout(8, 32 // CHANNELS, CHANNELS // 8, [0, 1, 2])
         )
-        pair_sums = reinterpret(four_sums, gl.int32, [PAIRS, CHANNELS, HALF], columns)
-        sum_rows = reinterpret(four_sums, gl.int32, [PAIRS * HALF, CHANNELS], sums_rows)
+        pair_sums = reinterpret(every_sum, gl.int32, [PAIRS, CHANNELS, HALF], columns)
+        sum_rows = reinterpret(every_sum, gl.int32, [PAIRS * HALF, CHANNELS], sums_rows)
         WIDTH: gl.constexpr = max(min(PAIRS * CHANNELS // (32 * WARPS), 4), 1)
         whole_sums: gl.constexpr = gl.BlockedLayout(
             [HALF, WIDTH], [32 * WIDTH // CHANNELS, CHANNELS // WIDTH], [WARPS, 1], [1, 0]
@@ -333,10 +351,8 @@ if HAS_GLUON:
         # bytes that h loses have none.
         byte = lane // 2 % 4
         dropped = s_h * 0 if COARSER else s_h
-        places = (2 - state % 2)[None, :] << (4 * byte)[:, None]
-        kept = gl.where((byte * 8 >= dropped)[:, None], 0x4444 - places, 0x4444)
-        even = gl.where((lane % 16 < 8)[:, None], kept, 0x4444)
-        odd = gl.where((lane % 16 < 8)[:, None], 0x4444, kept)
+        place_of_byte = gl.where(byte * 8 >= dropped, 1 << (8 * byte), 0)
+        even, odd = gl.where(lane % 16 < 8, place_of_byte, 0), gl.where(lane % 16 < 8, 0, place_of_byte)
         top = gl.where(state // 2 % 2 == 1, 0x7654, 0x3210)  # the highest byte is the signed one
 
         y_pointer += batch * length * channels
@@ -347,8 +363,8 @@ if HAS_GLUON:
             barrier()  # every lane has read the block before
             if OUTPUTS:
                 x_words.store(x_ahead)
-            activation_rows.store(gl.reshape(gl.join(x_ahead, mod_ahead), [STEPS, CHANNELS]))
-            mixture_rows.store(mixture_words(b_ahead, c_ahead))
+            put_activations(activation_rows, x_ahead, mod_ahead)
+            put_mixtures(mixture_rows, b_ahead, c_ahead, spare)
             x_ahead, mod_ahead, b_ahead, c_ahead = load_inputs(
                 pointers, t + STEPS, length, first // 2, channels // 2, wide, narrow, STEPS, CHANNELS, STATES
             )
@@ -358,36 +374,37 @@ if HAS_GLUON:
                 target = end_pointer + kept_place[:, None] * STATES + state[None, :]
                 gl.store(target, h)
             count = gl.minimum(STEPS, length - t)
-            unrolled = count - count % 8
             unsigned, signed = gl.zeros_like(h), gl.zeros_like(h)
-            for u in range(0, unrolled, 8):
+            if count == STEPS:
                 sums = ()
-                for i in gl.static_range(8):
-                    x, mod, b, c = step_inputs(activations, mixtures, u + i, spare, lanes, slices, halves)
+                for u in gl.static_range(STEPS):
+                    x, mod = pairs_of(activations, u, paired_lanes, lanes)
+                    b, c = pairs_of(mixtures, u, paired_slices, slices)
                     h = state_of(h, base, x, mod, b, formats, CONVEX, DOWN)
                     if OUTPUTS:
                         read = h >> s_h if COARSER else h
-                        if i % 2 == 0:
+                        if u % 2 == 0:
                             unsigned, signed = products(read, c, even)
                         else:
                             sums = sums + (paired_products(read, c, odd, unsigned, signed, top),)  # noqa: RUF005
                 if OUTPUTS:
-                    fours = gl.join(gl.join(sums[0], sums[2]), gl.join(sums[1], sums[3]))  # type: ignore[misc]
-                    four_sums.index(u // 8).store(gl.reshape(fours, [CHANNELS, HALF, 4]))
-            for u in range(unrolled, count):
-                x, mod, b, c = step_inputs(activations, mixtures, u, spare, lanes, slices, halves)
-                h = state_of(h, base, x, mod, b, formats, CONVEX, DOWN)
-                if OUTPUTS:
-                    read = h >> s_h if COARSER else h
-                    second = u % 2
-                    selector = gl.where(second == 1, odd, even)
-                    sums = paired_products(read, c, selector, unsigned * second, signed * second, top)
-                    pair_sums.index(u // 2).store(sums)
-                    unsigned, signed = products(read, c, even)
+                    every_sum.store(gl.reshape(joined(sums), [CHANNELS, HALF, PAIRS]))
+            else:
+                for u in range(count):
+                    x, mod = pairs_of(activations, u, paired_lanes, lanes)
+                    b, c = pairs_of(mixtures, u, paired_slices, slices)
+                    h = state_of(h, base, x, mod, b, formats, CONVEX, DOWN)
+                    if OUTPUTS:
+                        read = h >> s_h if COARSER else h
+                        second = u % 2
+                        selector = gl.where(second == 1, odd, even)
+                        sums = paired_products(read, c, selector, unsigned * second, signed * second, top)
+                        pair_sums.index(u // 2).store(sums)
+                        unsigned, signed = products(read, c, even)
             if OUTPUTS:
                 barrier()
                 sums = gl.reshape(sum_rows.load(whole_sums), [PAIRS, HALF // 4, 2, 2, CHANNELS])
-                put_outputs(y_pointer, skip_pointer, sums, x_rows, t, length, first, channels, s_y, dropped, STEPS)
+                put_outputs(y_pointer, skip_pointer, sums, x_rows, t, length, first, channels, s_y, dropped, FAR, STEPS)
         if OUTPUTS:
             gl.store(end_pointer + place, h, mask=inside)
 

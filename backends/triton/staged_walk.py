@@ -46,6 +46,7 @@ def walk_back(dy, x, mod, base, b, c, skip, h, dh, formats, backward):
     sizes = (length, channels, states)
     columns = channels_of(channels, width, FEW_STATES)
     tile = {"CHANNELS": columns, "STATES": width, "STEPS": STEPS, "DOWN": shift_of(formats["s_v"])}
+    tile |= {"COARSER": backward["s_h"] > 0, "WHOLE": length % STEPS == 0}
     programs = channels // columns * batch
     warps = width // STATES_OF_WARP * (columns // CHANNELS)
     options = {"num_warps": warps, "maxnreg": REGISTERS}
@@ -54,21 +55,39 @@ def walk_back(dy, x, mod, base, b, c, skip, h, dh, formats, backward):
 
 
 if HAS_GLUON:
-    from .staged_scan import clamped_sum, input_of, load_steps, mixture_words, state_of, step_inputs
+    from .staged_scan import (
+        HIGHEST_BYTE,
+        clamped_sum,
+        input_of,
+        joined,
+        load_steps,
+        pairs_of,
+        put_activations,
+        state_of,
+    )
 
     ROUNDED_PRODUCT = gl.constexpr(
         "{ .reg .s64 wide, half; cvt.s64.s32 half, $4; mad.wide.s32 wide, $1, $2, half; shr.s64 wide, wide, $3;"
         " cvt.u32.u64 $0, wide; }"
     )
     WIDE_ROUNDED_PRODUCT = gl.constexpr("{ .reg .s64 wide; mad.wide.s32 wide, $1, $2, $4; shr.s64 $0, wide, $3; }")
-    # The bytes of dv with the matrix of b, as in the scan, and those of the words of w with a matrix of ones. The
-    # highest byte of each is signed. Then a lane's two columns as one sum, 2**8 times the second.
+    # Over 2**s, rounded and saturated to 32 bits.
+    ROUNDED_WORD = gl.constexpr(
+        "{ .reg .s64 sum; .reg .b32 word, above, sign; .reg .pred fits;"
+        " add.s64 sum, $1, $2; shr.s64 sum, sum, $3; mov.b64 {word, above}, sum;"
+        " shr.s32 sign, word, 31; setp.eq.s32 fits, sign, above;"
+        " shr.s32 sign, above, 31; xor.b32 sign, sign, 0x7fffffff; selp.b32 word, word, sign, fits;"
+        " max.s32 $0, word, -0x7fffffff; }"
+    )
+    ADDED_PRODUCT = gl.constexpr("{ mad.wide.s32 $0, $1, $2, $3; }")
+    # The bytes of dv with the matrix of b, as in the scan, of which the highest is signed; and those of the words of w,
+    # which isn't negative, with a matrix of ones. Then a lane's two columns as one sum, 2**8 times the second.
     PRODUCTS = gl.constexpr(
         "{ .reg .b32 zero, first, second, upper, d0, d1, d2, d3, e0, e1, e2, e3; mov.b32 zero, 0;"
-        " prmt.b32 first, $12, zero, $16; prmt.b32 second, $13, zero, $17;"
+        " mul.lo.s32 first, $12, $16; mul.lo.s32 second, $13, $16;"
         " mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32"
         " {d0, d1, d2, d3}, {$8, $10, $9, $11}, {first, second}, {zero, zero, zero, zero};"
-        " prmt.b32 first, $12, zero, $20; prmt.b32 second, $13, zero, $21;"
+        " mul.lo.s32 first, $12, $20; mul.lo.s32 second, $13, $20;"
         " mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32"
         " {d0, d1, d2, d3}, {$8, $10, $9, $11}, {first, second}, {d0, d1, d2, d3};"
         " shl.b32 upper, d1, 8; add.s32 $0, d0, upper; shl.b32 upper, d3, 8; add.s32 $2, d2, upper;"
@@ -76,8 +95,6 @@ if HAS_GLUON:
         " {e0, e1, e2, e3}, {$24, $26, $25, $27}, {$32, $32}, {zero, zero, zero, zero};"
         " mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32"
         " {e0, e1, e2, e3}, {$28, $30, $29, $31}, {$36, $36}, {e0, e1, e2, e3};"
-        " mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32"
-        " {e0, e1, e2, e3}, {$28, $30, $29, $31}, {$40, $40}, {e0, e1, e2, e3};"
         " shl.b32 upper, e1, 8; add.s32 $4, e0, upper; shl.b32 upper, e3, 8; add.s32 $6, e2, upper;"
         " mov.b32 $1, zero; mov.b32 $3, zero; mov.b32 $5, zero; mov.b32 $7, zero; }"
     )
@@ -92,23 +109,22 @@ if HAS_GLUON:
         return gl.inline_asm_elementwise(ROUNDED_PRODUCT, "=r,r,r,r,r", arguments, gl.int32, is_pure=True, pack=1)
 
     @gluon.jit
-    def wide_scaled(x, factor, s):
-        """Return x * factor over 2**s, rounded, in int64."""
-        half = (gl.full([], 1, gl.int64) << s.to(gl.int64)) >> 1
-        arguments = [x, factor, s, half]
+    def wide_scaled(x, factor, s, added):
+        """Return (x * factor + added) over 2**s, in int64."""
+        arguments = [x, factor, s, added]
         return gl.inline_asm_elementwise(WIDE_ROUNDED_PRODUCT, "=l,r,r,r,l", arguments, gl.int64, is_pure=True, pack=1)
 
     @gluon.jit
     def products(dv, w, b, matrices):
         """Return the sums over four lanes' states of dv b and of w, [CHANNELS, STATES / 2]: a lane has 16 bits each."""
         b, _ = gl.broadcast(b[None, :], dv)
-        unsigned, signed = matrices[0], matrices[1]
+        unsigned, _ = gl.broadcast(matrices[0][:, None], dv)
+        signed, _ = gl.broadcast(matrices[1][:, None], dv)
         low, _ = gl.broadcast(matrices[2][:, None], dv)
         high, _ = gl.broadcast(matrices[3][:, None], dv)
-        highest, _ = gl.broadcast(matrices[4][:, None], dv)
         words = [w.to(gl.int32), (w >> 32).to(gl.int32)]
-        arguments = [dv, b, unsigned, signed, words[0], words[1], low, high, highest]
-        constraints: gl.constexpr = "=&r,=&r,=&r,=&r,=&r,=&r,=&r,=&r" + ",r" * 36
+        arguments = [dv, b, unsigned, signed, words[0], words[1], low, high]
+        constraints: gl.constexpr = "=&r,=&r,=&r,=&r,=&r,=&r,=&r,=&r" + ",r" * 32
         through, moved = gl.inline_asm_elementwise(
             PRODUCTS, constraints, arguments, (gl.int32, gl.int32), is_pure=True, pack=4
         )
@@ -118,12 +134,31 @@ if HAS_GLUON:
         return through, moved
 
     @gluon.jit
+    def put_mixtures(rows, float_rows, b, c, spare, c_scale):
+        """Store a scaled b beside b as a byte without sign, and c as a scaled float, of words of four states."""
+        even = gl.join(b << 24 >> spare, (b << 8 & HIGHEST_BYTE) >> spare)
+        odd = gl.join((b << 16 & HIGHEST_BYTE) >> spare, (b & HIGHEST_BYTE) >> spare)
+        b_even, b_odd = gl.join(b & 255, (b >> 16) & 255), gl.join((b >> 8) & 255, (b >> 24) & 255)
+        both = gl.join(gl.join(even, odd), gl.join(b_even, b_odd))
+        rows.store(gl.reshape(both, [b.shape[0], 8 * b.shape[1]]))
+        even, odd = gl.join(c << 24 >> 24, c << 8 >> 24), gl.join(c << 16 >> 24, c >> 24)
+        float_rows.store(gl.reshape(gl.join(even, odd).to(gl.float32) * c_scale, [c.shape[0], 4 * c.shape[1]]))
+
+    @gluon.jit
+    def put_words(rows, even, odd):
+        """Store arrays of the even and of the odd columns into shared memory."""
+        rows.store(gl.reshape(gl.join(even, odd), [even.shape[0], 2 * even.shape[1]]))
+
+    @gluon.jit
     def store_steps(rows, sums):
-        """Store eight steps' sums into shared memory, [CHANNELS, STATES / 2, 8]."""
-        even = gl.join(gl.join(sums[0], sums[4]), gl.join(sums[2], sums[6]))
-        odd = gl.join(gl.join(sums[1], sums[5]), gl.join(sums[3], sums[7]))
-        eight = gl.join(even, odd)
-        rows.store(gl.reshape(eight, [sums[0].shape[0], sums[0].shape[1], 8]))
+        """Store the steps' sums into shared memory, [CHANNELS, STATES / 2, steps]."""
+        rows.store(gl.reshape(joined(sums), [sums[0].shape[0], sums[0].shape[1], len(sums)]))
+
+    @gluon.jit
+    def store_tiles(rows, steps):
+        """Store the steps' tiles into shared memory, [steps, CHANNELS, STATES]."""
+        tiles = gl.reshape(joined(steps), [steps[0].shape[0], steps[0].shape[1], len(steps)])
+        rows.store(gl.permute(tiles, (2, 0, 1)))
 
     @gluon.jit
     def four_sums(rows, layout: gl.constexpr, STEPS: gl.constexpr, HALF: gl.constexpr):
@@ -143,8 +178,7 @@ if HAS_GLUON:
         if s.dtype.is_ptr():
             s = gl.load(s)
         half = (gl.full([], 1, gl.int64) << s.to(gl.int64)) >> 1
-        rounded = (total + half) >> s.to(gl.int64)
-        return gl.minimum(gl.maximum(rounded, -0x7FFFFFFF), 0x7FFFFFFF).to(gl.int32)
+        return gl.inline_asm_elementwise(ROUNDED_WORD, "=r,l,l,r", [total, half, s], gl.int32, is_pure=True, pack=1)
 
     @gluon.jit
     def load_block(
@@ -168,9 +202,26 @@ if HAS_GLUON:
         return x, mod, dy, b, c
 
     @gluon.jit
-    def channel_sums(a, x):
+    def add_products(total, a, x, layout: gl.constexpr):
+        """Return a total plus the sums over the middle axis of a times x, in one chain of int64."""
+        STEPS: gl.constexpr = a.shape[0]
+        CHANNELS: gl.constexpr = a.shape[1]
+        STATES: gl.constexpr = a.shape[2]
+        if CHANNELS == 1:
+            a = gl.convert_layout(gl.reshape(a, [STEPS, STATES]), layout)
+            x = gl.convert_layout(gl.reshape(x, [STEPS, STATES]), layout)
+            return gl.inline_asm_elementwise(ADDED_PRODUCT, "=l,r,r,l", [a, x, total], gl.int64, is_pure=True, pack=1)
+        else:
+            halves: gl.constexpr = [STEPS, 2, CHANNELS // 2, STATES]
+            a, next_a = gl.split(gl.permute(gl.reshape(a, halves), (0, 2, 3, 1)))
+            x, next_x = gl.split(gl.permute(gl.reshape(x, halves), (0, 2, 3, 1)))
+            return add_products(add_products(total, a, x, layout), next_a, next_x, layout)
+
+    @gluon.jit
+    def channel_sums(a, x, layout: gl.constexpr):
         """Return the sums over the channels of [STEPS, CHANNELS, STATES] times [STEPS, CHANNELS], in int64."""
-        return gl.sum(a.to(gl.int64) * gl.expand_dims(x, 2).to(gl.int64), axis=1)
+        x, _ = gl.broadcast(gl.expand_dims(x, 2), a)
+        return add_products(gl.zeros([a.shape[0], a.shape[2]], gl.int64, layout), a, x, layout)
 
     FORMATS = ["n_max", "k", "s_v", "s_h", "s_g", "s_w", "s_n", "s_x", "fine", "coarse"]
 
@@ -206,6 +257,8 @@ if HAS_GLUON:
         coarse,
         CONVEX: gl.constexpr,
         DOWN: gl.constexpr,
+        COARSER: gl.constexpr,
+        WHOLE: gl.constexpr,
         CHANNELS: gl.constexpr,
         STATES: gl.constexpr,
         STEPS: gl.constexpr,
@@ -217,34 +270,29 @@ if HAS_GLUON:
         tile: gl.constexpr = gl.BlockedLayout([2, 2], [8, 4], [DOWN_WARPS, ACROSS], [1, 0])
         lanes: gl.constexpr = gl.SliceLayout(1, tile)
         slices: gl.constexpr = gl.SliceLayout(0, tile)
-        halves: gl.constexpr = gl.SliceLayout(0, gl.BlockedLayout([2, 1], [8, 4], [DOWN_WARPS, ACROSS], [1, 0]))
-        PIECE: gl.constexpr = max(min(STEPS * CHANNELS // (64 * WARPS), 4), 1)
+        paired_lanes: gl.constexpr = gl.SliceLayout(1, gl.BlockedLayout([4, 2], [8, 4], [DOWN_WARPS, ACROSS], [1, 0]))
+        paired_slices: gl.constexpr = gl.SliceLayout(0, gl.BlockedLayout([2, 4], [8, 4], [DOWN_WARPS, ACROSS], [1, 0]))
+        PIECE: gl.constexpr = max(min(STEPS * CHANNELS // (64 * WARPS), 2), 1)
         wide: gl.constexpr = gl.BlockedLayout(
             [1, PIECE], [64 * PIECE // CHANNELS, CHANNELS // 2 // PIECE], [WARPS, 1], [1, 0]
         )
-        narrow: gl.constexpr = gl.BlockedLayout([1, 2], [256 // STATES, STATES // 8], [WARPS, 1], [1, 0])
+        narrow: gl.constexpr = gl.BlockedLayout([1, 1], [128 // STATES, STATES // 4], [WARPS, 1], [1, 0])
         rows: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [1, 0])
         row: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [0])
-        # Words: of x of two channels, then of their modulation; of b of two states, then of their c.
-        activation_rows = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS], rows)
-        mixture_rows = gl.allocate_shared_memory(gl.int32, [STEPS, HALF], rows)
-        x_words = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS // 2], rows)
-        dy_words = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS // 2], rows)
+        activation_rows = gl.allocate_shared_memory(gl.int32, [STEPS, 2 * CHANNELS], rows)
+        mixture_rows = gl.allocate_shared_memory(gl.int32, [STEPS, 2 * STATES], rows)
+        x_rows = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS], rows)
+        dy_rows = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS], rows)
         float_dy_rows = gl.allocate_shared_memory(gl.float32, [STEPS, CHANNELS], rows)
         float_c_rows = gl.allocate_shared_memory(gl.float32, [STEPS, STATES], rows)
-        activations = reinterpret(activation_rows, gl.int32, [STEPS, CHANNELS], row)
-        mixtures = reinterpret(mixture_rows, gl.int32, [STEPS, HALF], row)
-        x_rows = reinterpret(x_words, gl.int16, [STEPS, CHANNELS], rows)
-        dy_rows = reinterpret(dy_words, gl.int16, [STEPS, CHANNELS], rows)
+        activations = reinterpret(activation_rows, gl.int32, [STEPS, 2 * CHANNELS], row)
+        mixtures = reinterpret(mixture_rows, gl.int32, [STEPS, 2 * STATES], row)
         dy_steps = reinterpret(float_dy_rows, gl.float32, [STEPS, CHANNELS], row)
         c_steps = reinterpret(float_c_rows, gl.float32, [STEPS, STATES], row)
         # A warp's rows start at different banks.
-        tiles: gl.constexpr = gl.SwizzledSharedLayout(2, 2, 8, [1, 0])
         cubes: gl.constexpr = gl.SwizzledSharedLayout(2, 2, 8, [2, 1, 0])
         h_cube = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS, STATES], cubes)
         dv_cube = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS, STATES], cubes)
-        h_steps = reinterpret(h_cube, gl.int32, [STEPS, CHANNELS, STATES], tiles)
-        dv_steps = reinterpret(dv_cube, gl.int32, [STEPS, CHANNELS, STATES], tiles)
         # Channels lie side by side, those of half a warp's lanes in different banks.
         turned: gl.constexpr = gl.SwizzledSharedLayout(8, 32 // CHANNELS, CHANNELS // 8, [0, 1, 2])
         sums_rows: gl.constexpr = gl.SwizzledSharedLayout(8, 32 // CHANNELS, CHANNELS // 8, [1, 0])
@@ -296,20 +344,19 @@ if HAS_GLUON:
         c_scale = ((127 - s_g) << 23).to(gl.float32, bitcast=True)
         identity = 1 << k
 
-        # A lane's column of the products: where it has b among four zeros, and its ones for the words of w.
+        # A lane's column of the products: the byte of b that it has, and its ones for the words of w.
         turn = lane // 2 % 8
-        byte = 4 * (turn % 4)
-        selected = 0x4444 - ((4 - state % 2)[None, :] << byte[:, None])
-        unsigned = gl.where((turn < 3)[:, None], selected, 0x4444)
-        signed = gl.where((turn == 3)[:, None], selected, 0x4444)
-        one = 1 << (2 * byte)
+        place_of_byte = 1 << (8 * (turn % 4))
         matrices = (
-            unsigned,
-            signed,
-            gl.where(turn < 4, one, 0),
-            gl.where((turn >= 4) & (turn < 7), one, 0),
-            gl.where(turn == 7, one, 0),
+            gl.where(turn < 3, place_of_byte, 0),
+            gl.where(turn == 3, place_of_byte, 0),
+            gl.where(turn < 4, place_of_byte, 0),
+            gl.where(turn >= 4, place_of_byte, 0),
         )
+        # Added to a product of 63 bits, so that it is never negative.
+        bias = gl.full([], 1, gl.int64) << 62
+        rounding = ((gl.full([], 1, gl.int64) << s_w.to(gl.int64)) >> 1) + bias
+        w_bias = bias >> s_w.to(gl.int64)
 
         t = (blocks - 1) * STEPS
         x_ahead, mod_ahead, dy_ahead, b_ahead, c_ahead = load_block(
@@ -321,18 +368,14 @@ if HAS_GLUON:
             t = block * STEPS
             h = start
             barrier()  # every lane has read the block before
-            x_words.store(x_ahead)
-            dy_words.store(dy_ahead)
-            activation_rows.store(gl.reshape(gl.join(x_ahead, mod_ahead), [STEPS, CHANNELS]))
-            mixture_rows.store(mixture_words(b_ahead, c_ahead))
-            dy, next_dy = dy_ahead << 16 >> 16, dy_ahead >> 16
-            skip_sums += ((x_ahead << 16 >> 16) * dy).to(gl.int64)
-            next_skip_sums += ((x_ahead >> 16) * next_dy).to(gl.int64)
-            dy = gl.join(dy.to(gl.float32), next_dy.to(gl.float32))
-            float_dy_rows.store(gl.reshape(dy, [STEPS, CHANNELS]))
-            even = gl.join(c_ahead << 24 >> 24, c_ahead << 8 >> 24)
-            odd = gl.join(c_ahead << 16 >> 24, c_ahead >> 24)
-            float_c_rows.store(gl.reshape(gl.join(even, odd).to(gl.float32) * c_scale, [STEPS, STATES]))
+            put_activations(activation_rows, x_ahead, mod_ahead)
+            x, next_x, dy, next_dy = x_ahead << 16 >> 16, x_ahead >> 16, dy_ahead << 16 >> 16, dy_ahead >> 16
+            put_words(x_rows, x, next_x)
+            put_words(dy_rows, dy, next_dy)
+            put_words(float_dy_rows, dy.to(gl.float32), next_dy.to(gl.float32))
+            skip_sums += (x * dy).to(gl.int64)
+            next_skip_sums += (next_x * next_dy).to(gl.int64)
+            put_mixtures(mixture_rows, float_c_rows, b_ahead, c_ahead, spare, c_scale)
             earlier = gl.maximum(block - 1, 0)
             ahead = earlier * STEPS
             x_ahead, mod_ahead, dy_ahead, b_ahead, c_ahead = load_block(
@@ -340,30 +383,36 @@ if HAS_GLUON:
             )
             start = gl.load(starts_pointer + kept + earlier * kept_size)
             barrier()
-            before = ()
+            before, read = (), ()
             for u in gl.static_range(STEPS):
                 before = before + (h,)  # noqa: RUF005
-                x, mod, b, _ = step_inputs(activations, mixtures, u, spare, lanes, slices, halves)
+                x, mod = pairs_of(activations, u, paired_lanes, lanes)
+                b, _ = pairs_of(mixtures, u, paired_slices, slices)
                 h = state_of(h, base, x, mod, b, formats, CONVEX, DOWN)
-                h_steps.index(u).store(h >> s_h)
-            through, moved = (), ()
+                read = read + (h >> s_h if COARSER else h,)  # noqa: RUF005
+            store_tiles(h_cube, read)
+            through, moved, errors = (), (), ()
             for u in gl.static_range(STEPS - 1, -1, -1):
-                x, mod, b, mixture = step_inputs(activations, mixtures, u, spare, lanes, slices, halves)
+                x, mod = pairs_of(activations, u, paired_lanes, lanes)
+                b, b_byte = pairs_of(mixtures, u, paired_slices, slices)
                 dy, c = dy_steps.index(u).load(lanes), c_steps.index(u).load(slices)
-                # A step after the last leaves lam as it is: its decay is one, which a base without modulation never is.
-                n = gl.where(t + u < length, clamped_sum(base, mod[:, None], n_max), identity)
+                n = clamped_sum(base, mod[:, None], n_max)
+                if not WHOLE:
+                    # A step after the last leaves lam as it is: its decay is one, which no base without modulation is.
+                    n = gl.where(t + u < length, n, identity)
                 added = (dy[:, None] * c[None, :] + INTEGERS).to(gl.int32, bitcast=True) - INTEGERS_BITS
                 now = lam + added
                 state_before = before[u]
                 if CONVEX:
                     state_before -= input_of(x, b, DOWN)
-                w = wide_scaled(now, gl.where(base + mod[:, None] == n, state_before, 0), s_w)
+                w = wide_scaled(now, gl.where(base + mod[:, None] == n, state_before, 0), s_w, rounding)
                 dv = scaled(now, identity - n, k) if CONVEX else now
                 lam = scaled(now, n, k)
                 decay_sums += w
-                dv_steps.index(u).store(dv)
-                sums = products(dv, w, mixture, matrices)
+                errors = (dv,) + errors  # noqa: RUF005
+                sums = products(dv, w, b_byte, matrices)
                 through, moved = (sums[0],) + through, (sums[1],) + moved  # noqa: RUF005
+            store_tiles(dv_cube, errors)
             store_steps(through_sums, through)
             store_steps(moved_sums, moved)
             barrier()
@@ -373,25 +422,25 @@ if HAS_GLUON:
             step = t + gl.arange(0, STEPS, gl.SliceLayout(1, outputs))
             column = first + gl.arange(0, CHANNELS, gl.SliceLayout(0, outputs))
             skip = gl.load(skip_pointer + column).to(gl.int32)
-            past = (dy_rows.load(outputs).to(gl.int32) * skip[None, :]).to(gl.int64)
+            past = (dy_rows.load(outputs) * skip[None, :]).to(gl.int64)
             dx = ((high.to(gl.int64) * 65536 + low) << coarse.to(gl.int64)) + (past << fine.to(gl.int64))
             target = row_place + step.to(gl.int64)[:, None] * channels + column[None, :]
             gl.store(dx_pointer + target, rounded_word(dx, s_x), mask=(step < length)[:, None])
             q0, q1, q2, q3 = four_sums(moved_rows, whole_sums, STEPS, HALF)
             low = q1.to(gl.int64) * 65536 + q0
-            dmod = ((q3.to(gl.int64) * 65536 + q2) << 32) + low
+            dmod = ((q3.to(gl.int64) * 65536 + q2) << 32) + low - w_bias * STATES
             gl.store(dmod_pointer + target, rounded_word(dmod, s_n), mask=(step < length)[:, None])
 
             step = t + gl.arange(0, STEPS, gl.SliceLayout(1, summed))
             target = mixture_place * 2 + step.to(gl.int64)[:, None] * (2 * STATES)
             target += gl.arange(0, STATES, gl.SliceLayout(0, summed))[None, :]
-            db = channel_sums(dv_cube.load(cube), x_rows.load(cube_rows))
+            db = channel_sums(dv_cube.load(cube), x_rows.load(cube_rows), summed)
             gl.atomic_add(mixed_pointer + target, db, mask=(step < length)[:, None], sem="relaxed")
-            dc = channel_sums(h_cube.load(cube), dy_rows.load(cube_rows))
+            dc = channel_sums(h_cube.load(cube), dy_rows.load(cube_rows), summed)
             gl.atomic_add(mixed_pointer + target + STATES, dc, mask=(step < length)[:, None], sem="relaxed")
 
         gl.store(end_pointer + place, lam, mask=known)
-        gl.atomic_add(dbase_pointer + entry, decay_sums, mask=known, sem="relaxed")
+        gl.atomic_add(dbase_pointer + entry, decay_sums - w_bias * (blocks * STEPS), mask=known, sem="relaxed")
         column = first + 2 * gl.arange(0, CHANNELS // 2, gl.SliceLayout(0, wide))
         gl.atomic_add(dskip_pointer + column, gl.sum(skip_sums, axis=0), sem="relaxed")
         gl.atomic_add(dskip_pointer + column + 1, gl.sum(next_skip_sums, axis=0), sem="relaxed")
