@@ -113,14 +113,18 @@ if HAS_GLUON:
 
     # x skip + half + 2**16 high + low, over 2**shift, saturated.
     ROUNDED = gl.constexpr(
-        "{ .reg .s64 sum; .reg .b32 word;"
-        " mad.wide.s32 sum, $1, $2, $3; mad.wide.s32 sum, $4, 65536, sum; mad.wide.s32 sum, $5, 1, sum;"
+        "{ .reg .s64 sum; .reg .b32 word, above;"
+        " mov.b64 {word, above}, $3; mad.lo.cc.s32 word, $1, $2, word; madc.hi.s32 above, $1, $2, above;"
+        " mad.lo.cc.s32 word, $4, 65536, word; madc.hi.s32 above, $4, 65536, above;"
+        " mad.lo.cc.s32 word, $5, 1, word; madc.hi.s32 above, $5, 1, above; mov.b64 sum, {word, above};"
         " shr.s64 sum, sum, $6; cvt.u32.u64 word, sum; min.s32 word, word, 32767; max.s32 $0, word, -32767; }"
     )
     # The same of a result beyond 32 bits: it is saturated to them first, whose comparisons are cheaper.
     FAR_ROUNDED = gl.constexpr(
         "{ .reg .s64 sum; .reg .b32 word, above, sign; .reg .pred fits;"
-        " mad.wide.s32 sum, $1, $2, $3; mad.wide.s32 sum, $4, 65536, sum; mad.wide.s32 sum, $5, 1, sum;"
+        " mov.b64 {word, above}, $3; mad.lo.cc.s32 word, $1, $2, word; madc.hi.s32 above, $1, $2, above;"
+        " mad.lo.cc.s32 word, $4, 65536, word; madc.hi.s32 above, $4, 65536, above;"
+        " mad.lo.cc.s32 word, $5, 1, word; madc.hi.s32 above, $5, 1, above; mov.b64 sum, {word, above};"
         " shr.s64 sum, sum, $6; mov.b64 {word, above}, sum;"
         " shr.s32 sign, word, 31; setp.eq.s32 fits, sign, above;"
         " shr.s32 sign, above, 31; xor.b32 sign, sign, 0x7fffffff; selp.b32 word, word, sign, fits;"

@@ -66,11 +66,21 @@ if HAS_GLUON:
         state_of,
     )
 
+    # A product with an addend in two halves is one instruction; ptxas makes three of a mad.wide.
     ROUNDED_PRODUCT = gl.constexpr(
-        "{ .reg .s64 wide, half; cvt.s64.s32 half, $4; mad.wide.s32 wide, $1, $2, half; shr.s64 wide, wide, $3;"
-        " cvt.u32.u64 $0, wide; }"
+        "{ .reg .s64 wide; .reg .b32 low, high; mov.b64 {low, high}, $4;"
+        " mad.lo.cc.s32 low, $1, $2, low; madc.hi.s32 high, $1, $2, high;"
+        " mov.b64 wide, {low, high}; shr.s64 wide, wide, $3; cvt.u32.u64 $0, wide; }"
     )
-    WIDE_ROUNDED_PRODUCT = gl.constexpr("{ .reg .s64 wide; mad.wide.s32 wide, $1, $2, $4; shr.s64 $0, wide, $3; }")
+    WIDE_ROUNDED_PRODUCT = gl.constexpr(
+        "{ .reg .s64 wide; .reg .b32 low, high; mov.b64 {low, high}, $4;"
+        " mad.lo.cc.s32 low, $1, $2, low; madc.hi.s32 high, $1, $2, high;"
+        " mov.b64 wide, {low, high}; shr.s64 $0, wide, $3; }"
+    )
+    ADDED_PRODUCT = gl.constexpr(
+        "{ .reg .b32 low, high; mov.b64 {low, high}, $3;"
+        " mad.lo.cc.s32 low, $1, $2, low; madc.hi.s32 high, $1, $2, high; mov.b64 $0, {low, high}; }"
+    )
     # Over 2**s, rounded and saturated to 32 bits.
     ROUNDED_WORD = gl.constexpr(
         "{ .reg .s64 sum; .reg .b32 word, above, sign; .reg .pred fits;"
@@ -79,7 +89,6 @@ if HAS_GLUON:
         " shr.s32 sign, above, 31; xor.b32 sign, sign, 0x7fffffff; selp.b32 word, word, sign, fits;"
         " max.s32 $0, word, -0x7fffffff; }"
     )
-    ADDED_PRODUCT = gl.constexpr("{ mad.wide.s32 $0, $1, $2, $3; }")
     # The bytes of dv with the matrix of b, as in the scan, of which the highest is signed; and those of the words of w,
     # which isn't negative, with a matrix of ones. Then a lane's two columns as one sum, 2**8 times the second.
     PRODUCTS = gl.constexpr(
@@ -92,9 +101,9 @@ if HAS_GLUON:
         " {d0, d1, d2, d3}, {$8, $10, $9, $11}, {first, second}, {d0, d1, d2, d3};"
         " shl.b32 upper, d1, 8; add.s32 $0, d0, upper; shl.b32 upper, d3, 8; add.s32 $2, d2, upper;"
         " mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32"
-        " {e0, e1, e2, e3}, {$24, $26, $25, $27}, {$32, $32}, {zero, zero, zero, zero};"
+        " {e0, e1, e2, e3}, {$24, $26, $25, $27}, {$32, $33}, {zero, zero, zero, zero};"
         " mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32"
-        " {e0, e1, e2, e3}, {$28, $30, $29, $31}, {$36, $36}, {e0, e1, e2, e3};"
+        " {e0, e1, e2, e3}, {$28, $30, $29, $31}, {$36, $37}, {e0, e1, e2, e3};"
         " shl.b32 upper, e1, 8; add.s32 $4, e0, upper; shl.b32 upper, e3, 8; add.s32 $6, e2, upper;"
         " mov.b32 $1, zero; mov.b32 $3, zero; mov.b32 $5, zero; mov.b32 $7, zero; }"
     )
@@ -103,10 +112,21 @@ if HAS_GLUON:
     INTEGERS_BITS = gl.constexpr(0x4B400000)
 
     @gluon.jit
-    def scaled(x, factor, k):
+    def through_memory(rows, values):
+        """Return values as they are, in registers of each lane.
+
+        ptxas would keep what all lanes share where a wide product can't add it, and copy what an operand has twice.
+        """
+        layout: gl.constexpr = values.type.layout
+        rows.store(values)
+        barrier()
+        return rows.load(layout)
+
+    @gluon.jit
+    def scaled(x, factor, k, half):
         """Return x * factor over 2**k, rounded, of a result that fits int32."""
-        arguments = [x, factor, k, (1 << k) >> 1]
-        return gl.inline_asm_elementwise(ROUNDED_PRODUCT, "=r,r,r,r,r", arguments, gl.int32, is_pure=True, pack=1)
+        arguments = [x, factor, k, half]
+        return gl.inline_asm_elementwise(ROUNDED_PRODUCT, "=r,r,r,r,l", arguments, gl.int32, is_pure=True, pack=1)
 
     @gluon.jit
     def wide_scaled(x, factor, s, added):
@@ -120,10 +140,8 @@ if HAS_GLUON:
         b, _ = gl.broadcast(b[None, :], dv)
         unsigned, _ = gl.broadcast(matrices[0][:, None], dv)
         signed, _ = gl.broadcast(matrices[1][:, None], dv)
-        low, _ = gl.broadcast(matrices[2][:, None], dv)
-        high, _ = gl.broadcast(matrices[3][:, None], dv)
         words = [w.to(gl.int32), (w >> 32).to(gl.int32)]
-        arguments = [dv, b, unsigned, signed, words[0], words[1], low, high]
+        arguments = [dv, b, unsigned, signed, words[0], words[1], matrices[2], matrices[3]]
         constraints: gl.constexpr = "=&r,=&r,=&r,=&r,=&r,=&r,=&r,=&r" + ",r" * 32
         through, moved = gl.inline_asm_elementwise(
             PRODUCTS, constraints, arguments, (gl.int32, gl.int32), is_pure=True, pack=4
@@ -289,10 +307,11 @@ if HAS_GLUON:
         mixtures = reinterpret(mixture_rows, gl.int32, [STEPS, 2 * STATES], row)
         dy_steps = reinterpret(float_dy_rows, gl.float32, [STEPS, CHANNELS], row)
         c_steps = reinterpret(float_c_rows, gl.float32, [STEPS, STATES], row)
-        # A warp's rows start at different banks.
-        cubes: gl.constexpr = gl.SwizzledSharedLayout(2, 2, 8, [2, 1, 0])
+        # Channels lie side by side, those of states in different banks.
+        cubes: gl.constexpr = gl.SwizzledSharedLayout(4, 32 // CHANNELS, CHANNELS // 4, [1, 2, 0])
         h_cube = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS, STATES], cubes)
         dv_cube = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS, STATES], cubes)
+        dv_steps = reinterpret(dv_cube, gl.int32, [STEPS, CHANNELS, STATES], rows)
         # Channels lie side by side, those of half a warp's lanes in different banks.
         turned: gl.constexpr = gl.SwizzledSharedLayout(8, 32 // CHANNELS, CHANNELS // 8, [0, 1, 2])
         sums_rows: gl.constexpr = gl.SwizzledSharedLayout(8, 32 // CHANNELS, CHANNELS // 8, [1, 0])
@@ -350,12 +369,13 @@ if HAS_GLUON:
         matrices = (
             gl.where(turn < 3, place_of_byte, 0),
             gl.where(turn == 3, place_of_byte, 0),
-            gl.where(turn < 4, place_of_byte, 0),
-            gl.where(turn >= 4, place_of_byte, 0),
+            through_memory(dv_steps.index(0), gl.broadcast(gl.where(turn < 4, place_of_byte, 0)[:, None], lam)[0]),
+            through_memory(dv_steps.index(1), gl.broadcast(gl.where(turn >= 4, place_of_byte, 0)[:, None], lam)[0]),
         )
         # Added to a product of 63 bits, so that it is never negative.
         bias = gl.full([], 1, gl.int64) << 62
         rounding = ((gl.full([], 1, gl.int64) << s_w.to(gl.int64)) >> 1) + bias
+        half = (gl.full([], 1, gl.int64) << k.to(gl.int64)) >> 1
         w_bias = bias >> s_w.to(gl.int64)
 
         t = (blocks - 1) * STEPS
@@ -406,8 +426,8 @@ if HAS_GLUON:
                 if CONVEX:
                     state_before -= input_of(x, b, DOWN)
                 w = wide_scaled(now, gl.where(base + mod[:, None] == n, state_before, 0), s_w, rounding)
-                dv = scaled(now, identity - n, k) if CONVEX else now
-                lam = scaled(now, n, k)
+                dv = scaled(now, identity - n, k, half) if CONVEX else now
+                lam = scaled(now, n, k, half)
                 decay_sums += w
                 errors = (dv,) + errors  # noqa: RUF005
                 sums = products(dv, w, b_byte, matrices)
