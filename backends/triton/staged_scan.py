@@ -20,7 +20,7 @@ STATES_OF_WARP = 8
 MOST_STATES = 128  # whose sums of half-words fit int32
 LEAST_STATES = 16  # bytes, a wide load
 FEW_STATES = 32  # of which a program has twice as many channels
-STEPS = 32  # of a block, fewer where many states would fill the shared memory
+STEPS = 32  # of a block, half as many where the sums of many states would fill registers and shared memory
 # Bits by which x times a scaled b is shifted down to v: known to the kernel, while b's scale is not.
 SHIFTS = (10, 20, 22)
 WHOLE_BYTES = (0, 8, 16)  # that a state loses before c meets it: the products leave them out
@@ -40,15 +40,15 @@ def scan(x, mod, base, b, c, skip, h, *, k, n_max, s_v, s_h, s_y, convex):
     formats = {"n_max": n_max, "k": k, "s_v": s_v, "s_h": s_h, "s_y": s_y}
     _, rounded = sum_dtypes(h.shape[-1], **formats, convex=convex)
     formats |= {"CONVEX": convex, "FAR": rounded != "int32"}
-    run(y, end, x, mod, base, b, c, skip, h, formats, STEPS if b.shape[-1] < MOST_STATES else STEPS // 2)
+    run(y, end, x, mod, base, b, c, skip, h, formats)
     return y, end
 
 
-def starts_of(x, mod, base, b, h, formats, steps):
-    """Return the states before each block of steps: of a padded mixture b, [batch, blocks, channels, states]."""
+def starts_of(x, mod, base, b, h, formats, kept):
+    """Return the states before each ``kept`` steps: of a padded mixture b, [batch, blocks, channels, states]."""
     batch, length, channels = x.shape
-    starts = torch.empty((batch, triton.cdiv(length, steps), channels, b.shape[-1]), dtype=torch.int32, device=x.device)
-    run(None, starts, x, mod, base, b, None, None, h, formats | {"s_h": 0, "s_y": 0, "FAR": False}, steps)
+    starts = torch.empty((batch, triton.cdiv(length, kept), channels, b.shape[-1]), dtype=torch.int32, device=x.device)
+    run(None, starts, x, mod, base, b, None, None, h, formats | {"s_h": 0, "s_y": 0, "FAR": False}, kept)
     return starts
 
 
@@ -72,12 +72,13 @@ def channels_of(channels: int, states: int, few: int) -> int:
     return 2 * CHANNELS if states <= few and channels % (2 * CHANNELS) == 0 else CHANNELS
 
 
-def run(y, end, x, mod, base, b, c, skip, h, formats, steps):
+def run(y, end, x, mod, base, b, c, skip, h, formats, kept=1):
     batch, length, channels = x.shape
     states = b.shape[-1]
     kind = {"DOWN": shift_of(formats["s_v"]), "COARSER": formats["s_h"] not in WHOLE_BYTES, "OUTPUTS": y is not None}
     width = channels_of(channels, states, FEW_STATES)
-    tile = {"CHANNELS": width, "STATES": states, "STEPS": steps}
+    steps = STEPS if y is None or states <= LEAST_STATES else STEPS // 2
+    tile = {"CHANNELS": width, "STATES": states, "STEPS": steps, "KEPT": kept}
     warps = states // STATES_OF_WARP * (width // CHANNELS)
     results = (end if y is None else y, end)
     words = words_of(x, mod, b, b if c is None else c)
@@ -147,12 +148,12 @@ if HAS_GLUON:
 
     @gluon.jit
     def state_of(h, base, x, mod, b, formats, CONVEX: gl.constexpr, DOWN: gl.constexpr):
-        """Return the states of a tile after a step, of x, mod and a scaled b in int32."""
+        """Return the states of a tile after a step, of x, mod and a scaled b in int32, and what decayed in it."""
         n_max, k = formats
         n = clamped_sum(base, mod[:, None], n_max)
         v = input_of(x, b, DOWN)
         decaying = h - v if CONVEX else h
-        return ((decaying.to(gl.int64) * n) >> k.to(gl.int64)).to(gl.int32) + v
+        return ((decaying.to(gl.int64) * n) >> k.to(gl.int64)).to(gl.int32) + v, decaying
 
     @gluon.jit
     def put_activations(rows, x, mod):
@@ -292,8 +293,9 @@ if HAS_GLUON:
         CHANNELS: gl.constexpr,
         STATES: gl.constexpr,
         STEPS: gl.constexpr,
+        KEPT: gl.constexpr,
     ):
-        """Scan; with outputs keep y and the last states, without them the states before each block of steps."""
+        """Scan; with outputs keep y and the last states, without them the states before each KEPT steps."""
         ACROSS: gl.constexpr = STATES // 8
         DOWN_WARPS: gl.constexpr = CHANNELS // 16
         WARPS: gl.constexpr = ACROSS * DOWN_WARPS
@@ -359,6 +361,8 @@ if HAS_GLUON:
         even, odd = gl.where(lane % 16 < 8, place_of_byte, 0), gl.where(lane % 16 < 8, 0, place_of_byte)
         top = gl.where(state // 2 % 2 == 1, 0x7654, 0x3210)  # the highest byte is the signed one
 
+        kept_place = (batch * gl.cdiv(length, KEPT) * channels + channel)[:, None] * STATES + state[None, :]
+        kept_pointer = end_pointer + (place if OUTPUTS else kept_place)
         y_pointer += batch * length * channels
         x_ahead, mod_ahead, b_ahead, c_ahead = load_inputs(
             pointers, 0, length, first // 2, channels // 2, wide, narrow, STEPS, CHANNELS, STATES
@@ -373,18 +377,17 @@ if HAS_GLUON:
                 pointers, t + STEPS, length, first // 2, channels // 2, wide, narrow, STEPS, CHANNELS, STATES
             )
             barrier()
-            if not OUTPUTS:
-                kept_place = (batch * gl.cdiv(length, STEPS) + t // STEPS) * channels + channel
-                target = end_pointer + kept_place[:, None] * STATES + state[None, :]
-                gl.store(target, h)
             count = gl.minimum(STEPS, length - t)
             unsigned, signed = gl.zeros_like(h), gl.zeros_like(h)
             if count == STEPS:
                 sums = ()
                 for u in gl.static_range(STEPS):
+                    if not OUTPUTS and u % KEPT == 0:
+                        gl.store(kept_pointer, h)
+                        kept_pointer += channels * STATES
                     x, mod = pairs_of(activations, u, paired_lanes, lanes)
                     b, c = pairs_of(mixtures, u, paired_slices, slices)
-                    h = state_of(h, base, x, mod, b, formats, CONVEX, DOWN)
+                    h, _ = state_of(h, base, x, mod, b, formats, CONVEX, DOWN)
                     if OUTPUTS:
                         read = h >> s_h if COARSER else h
                         if u % 2 == 0:
@@ -395,9 +398,11 @@ if HAS_GLUON:
                     every_sum.store(gl.reshape(joined(sums), [CHANNELS, HALF, PAIRS]))
             else:
                 for u in range(count):
+                    if not OUTPUTS:
+                        gl.store(kept_pointer + u // KEPT * channels * STATES, h, mask=u % KEPT == 0)
                     x, mod = pairs_of(activations, u, paired_lanes, lanes)
                     b, c = pairs_of(mixtures, u, paired_slices, slices)
-                    h = state_of(h, base, x, mod, b, formats, CONVEX, DOWN)
+                    h, _ = state_of(h, base, x, mod, b, formats, CONVEX, DOWN)
                     if OUTPUTS:
                         read = h >> s_h if COARSER else h
                         second = u % 2
@@ -410,7 +415,7 @@ if HAS_GLUON:
                 sums = gl.reshape(sum_rows.load(whole_sums), [PAIRS, HALF // 4, 2, 2, CHANNELS])
                 put_outputs(y_pointer, skip_pointer, sums, x_rows, t, length, first, channels, s_y, dropped, FAR, STEPS)
         if OUTPUTS:
-            gl.store(end_pointer + place, h, mask=inside)
+            gl.store(kept_pointer, h, mask=inside)
 
 
 __all__ = ["scan", "suits"]

@@ -58,7 +58,6 @@ if HAS_GLUON:
     from .staged_scan import (
         HIGHEST_BYTE,
         clamped_sum,
-        input_of,
         joined,
         load_steps,
         pairs_of,
@@ -405,16 +404,16 @@ if HAS_GLUON:
             barrier()
             before, read = (), ()
             for u in gl.static_range(STEPS):
-                before = before + (h,)  # noqa: RUF005
                 x, mod = pairs_of(activations, u, paired_lanes, lanes)
                 b, _ = pairs_of(mixtures, u, paired_slices, slices)
-                h = state_of(h, base, x, mod, b, formats, CONVEX, DOWN)
+                h, decaying = state_of(h, base, x, mod, b, formats, CONVEX, DOWN)
+                before = before + (decaying,)  # noqa: RUF005
                 read = read + (h >> s_h if COARSER else h,)  # noqa: RUF005
             store_tiles(h_cube, read)
             through, moved, errors = (), (), ()
             for u in gl.static_range(STEPS - 1, -1, -1):
-                x, mod = pairs_of(activations, u, paired_lanes, lanes)
-                b, b_byte = pairs_of(mixtures, u, paired_slices, slices)
+                _, mod = pairs_of(activations, u, paired_lanes, lanes)
+                _, b_byte = pairs_of(mixtures, u, paired_slices, slices)
                 dy, c = dy_steps.index(u).load(lanes), c_steps.index(u).load(slices)
                 n = clamped_sum(base, mod[:, None], n_max)
                 if not WHOLE:
@@ -422,10 +421,7 @@ if HAS_GLUON:
                     n = gl.where(t + u < length, n, identity)
                 added = (dy[:, None] * c[None, :] + INTEGERS).to(gl.int32, bitcast=True) - INTEGERS_BITS
                 now = lam + added
-                state_before = before[u]
-                if CONVEX:
-                    state_before -= input_of(x, b, DOWN)
-                w = wide_scaled(now, gl.where(base + mod[:, None] == n, state_before, 0), s_w, rounding)
+                w = wide_scaled(now, gl.where(base + mod[:, None] == n, before[u], 0), s_w, rounding)
                 dv = scaled(now, identity - n, k, half) if CONVEX else now
                 lam = scaled(now, n, k, half)
                 decay_sums += w
