@@ -16,10 +16,11 @@ from .gluon_names import AMPERE, HAS_GLUON, architecture, barrier, gl, gluon, re
 from .launch import aligned, launch, with_columns
 
 CHANNELS = 16  # of a program; their number must be a multiple
-STATES_OF_WARP = 8
+STATES_OF_WARP = 8  # two per lane
 MOST_STATES = 128  # whose sums of half-words fit int32
 LEAST_STATES = 16  # bytes, a wide load
 FEW_STATES = 32  # of which a program has twice as many channels
+STATES_OF_LONG_BLOCK = 16
 STEPS = 32  # of a block, half as many where the sums of many states would fill registers and shared memory
 # Bits by which x times a scaled b is shifted down to v: known to the kernel, while b's scale is not.
 SHIFTS = (10, 20, 22)
@@ -72,14 +73,19 @@ def channels_of(channels: int, states: int, few: int) -> int:
     return 2 * CHANNELS if states <= few and channels % (2 * CHANNELS) == 0 else CHANNELS
 
 
+def states_of_warp(states: int) -> int:
+    """Return how many states a warp has: a lane with more spends less on its inputs, but of few there are few warps."""
+    return STATES_OF_WARP if states <= LEAST_STATES else 2 * STATES_OF_WARP
+
+
 def run(y, end, x, mod, base, b, c, skip, h, formats, kept=1):
     batch, length, channels = x.shape
     states = b.shape[-1]
     kind = {"DOWN": shift_of(formats["s_v"]), "COARSER": formats["s_h"] not in WHOLE_BYTES, "OUTPUTS": y is not None}
     width = channels_of(channels, states, FEW_STATES)
-    steps = STEPS if y is None or states <= LEAST_STATES else STEPS // 2
-    tile = {"CHANNELS": width, "STATES": states, "STEPS": steps, "KEPT": kept}
-    warps = states // STATES_OF_WARP * (width // CHANNELS)
+    steps = STEPS if y is None or states <= STATES_OF_LONG_BLOCK else STEPS // 2
+    tile = {"CHANNELS": width, "STATES": states, "STEPS": steps, "STATES_OF_WARP": states_of_warp(states), "KEPT": kept}
+    warps = states // states_of_warp(states) * (width // CHANNELS)
     results = (end if y is None else y, end)
     words = words_of(x, mod, b, b if c is None else c)
     inputs = (*words[:2], base, *words[2:], base if skip is None else skip, h)
@@ -98,6 +104,14 @@ if HAS_GLUON:
         " {$0, $1, $2, $3}, {$8, $10, $9, $11}, {first, second}, {zero, zero, zero, zero};"
         " mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32"
         " {$4, $5, $6, $7}, {$8, $10, $9, $11}, {first, second}, {zero, zero, zero, zero}; }"
+    )
+    # The same, added to such products.
+    ADDED_PRODUCTS = gl.constexpr(
+        "{ .reg .b32 first, second; mul.lo.s32 first, $12, $16; mul.lo.s32 second, $13, $16;"
+        " mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32"
+        " {$0, $1, $2, $3}, {$8, $10, $9, $11}, {first, second}, {$20, $21, $22, $23};"
+        " mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32"
+        " {$4, $5, $6, $7}, {$8, $10, $9, $11}, {first, second}, {$24, $25, $26, $27}; }"
     )
     # The same, added to such products of the step before; then a lane's two columns as one sum, 2**8 times the second.
     PAIRED_PRODUCTS = gl.constexpr(
@@ -177,27 +191,59 @@ if HAS_GLUON:
         return gl.convert_layout(first, layout), gl.convert_layout(second, layout)
 
     @gluon.jit
-    def products(h, c, selector):
-        """Return the products of a first step of two, as unsigned bytes and as signed ones."""
-        c, _ = gl.broadcast(c[None, :], h)
-        selector, _ = gl.broadcast(selector[:, None], h)
-        constraints: gl.constexpr = "=&r,=&r,=&r,=&r,=&r,=&r,=&r,=&r,r,r,r,r,r,r,r,r,r,r,r,r"
-        return gl.inline_asm_elementwise(
-            PRODUCTS, constraints, [h, c, selector], dtype=(gl.int32, gl.int32), is_pure=True, pack=4
-        )
+    def product_tiles(h, c, tile: gl.constexpr):
+        """Return states and their c as tiles of two states per lane."""
+        ROWS: gl.constexpr = h.shape[0]
+        QUARTER: gl.constexpr = h.shape[1] // 4
+        h, next_h = gl.split(gl.permute(gl.reshape(h, [ROWS, QUARTER, 2, 2]), (0, 1, 3, 2)))
+        c, next_c = gl.split(gl.permute(gl.reshape(c, [QUARTER, 2, 2]), (0, 2, 1)))
+        h, next_h = gl.reshape(h, [ROWS, 2 * QUARTER]), gl.reshape(next_h, [ROWS, 2 * QUARTER])
+        c, next_c = gl.reshape(c, [2 * QUARTER]), gl.reshape(next_c, [2 * QUARTER])
+        slices: gl.constexpr = gl.SliceLayout(0, tile)
+        h, next_h = gl.convert_layout(h, tile), gl.convert_layout(next_h, tile)
+        return h, next_h, gl.convert_layout(c, slices), gl.convert_layout(next_c, slices)
 
     @gluon.jit
-    def paired_products(h, c, selector, unsigned, signed, top):
-        """Return what two steps sum up to, [CHANNELS, STATES / 2]: of four lanes' states the sums of low halves and of
-        high halves of the first step, and those of the second."""
+    def added_products(h, c, selector, unsigned, signed):
+        """Return the products of two states per lane, as unsigned bytes and as signed ones, added to others."""
         c, _ = gl.broadcast(c[None, :], h)
         selector, _ = gl.broadcast(selector[:, None], h)
-        top, _ = gl.broadcast(top[None, :], h)
-        constraints: gl.constexpr = "=&r,=&r,=&r,=&r" + ",r" * 24
-        arguments = [h, c, selector, unsigned, signed, top]
-        sums = gl.inline_asm_elementwise(PAIRED_PRODUCTS, constraints, arguments, gl.int32, is_pure=True, pack=4)
-        sums, _ = gl.split(gl.reshape(sums, [h.shape[0], h.shape[1] // 2, 2]))
-        return sums
+        constraints: gl.constexpr = "=&r,=&r,=&r,=&r,=&r,=&r,=&r,=&r" + ",r" * 20
+        arguments = [h, c, selector, unsigned, signed]
+        kinds: gl.constexpr = (gl.int32, gl.int32)
+        return gl.inline_asm_elementwise(ADDED_PRODUCTS, constraints, arguments, kinds, is_pure=True, pack=4)
+
+    @gluon.jit
+    def products(h, c, selector, tile: gl.constexpr, WIDE: gl.constexpr):
+        """Return the products of a first step of two, as unsigned bytes and as signed ones."""
+        if WIDE:
+            h, next_h, c, next_c = product_tiles(h, c, tile)
+            unsigned, signed = products(h, c, selector, tile, False)
+            return added_products(next_h, next_c, selector, unsigned, signed)
+        else:
+            c, _ = gl.broadcast(c[None, :], h)
+            selector, _ = gl.broadcast(selector[:, None], h)
+            constraints: gl.constexpr = "=&r,=&r,=&r,=&r,=&r,=&r,=&r,=&r" + ",r" * 12
+            kinds: gl.constexpr = (gl.int32, gl.int32)
+            return gl.inline_asm_elementwise(PRODUCTS, constraints, [h, c, selector], kinds, is_pure=True, pack=4)
+
+    @gluon.jit
+    def paired_products(h, c, selector, unsigned, signed, top, tile: gl.constexpr, WIDE: gl.constexpr):
+        """Return what two steps sum up to, [CHANNELS, lanes]: of four lanes' states the sums of low halves and of high
+        halves of the first step, and those of the second."""
+        if WIDE:
+            h, next_h, c, next_c = product_tiles(h, c, tile)
+            unsigned, signed = added_products(h, c, selector, unsigned, signed)
+            return paired_products(next_h, next_c, selector, unsigned, signed, top, tile, False)
+        else:
+            c, _ = gl.broadcast(c[None, :], h)
+            selector, _ = gl.broadcast(selector[:, None], h)
+            top, _ = gl.broadcast(top[None, :], h)
+            constraints: gl.constexpr = "=&r,=&r,=&r,=&r" + ",r" * 24
+            arguments = [h, c, selector, unsigned, signed, top]
+            sums = gl.inline_asm_elementwise(PAIRED_PRODUCTS, constraints, arguments, gl.int32, is_pure=True, pack=4)
+            sums, _ = gl.split(gl.reshape(sums, [h.shape[0], h.shape[1] // 2, 2]))
+            return sums
 
     @gluon.jit
     def joined(arrays):
@@ -293,17 +339,21 @@ if HAS_GLUON:
         CHANNELS: gl.constexpr,
         STATES: gl.constexpr,
         STEPS: gl.constexpr,
+        STATES_OF_WARP: gl.constexpr,
         KEPT: gl.constexpr,
     ):
         """Scan; with outputs keep y and the last states, without them the states before each KEPT steps."""
-        ACROSS: gl.constexpr = STATES // 8
+        ACROSS: gl.constexpr = STATES // STATES_OF_WARP
+        HELD: gl.constexpr = STATES_OF_WARP // 4  # states of a lane
         DOWN_WARPS: gl.constexpr = CHANNELS // 16
         WARPS: gl.constexpr = ACROSS * DOWN_WARPS
-        tile: gl.constexpr = gl.BlockedLayout([2, 2], [8, 4], [DOWN_WARPS, ACROSS], [1, 0])
+        warps: gl.constexpr = [DOWN_WARPS, ACROSS]
+        tile: gl.constexpr = gl.BlockedLayout([2, HELD], [8, 4], warps, [1, 0])
+        product_tile: gl.constexpr = gl.BlockedLayout([2, 2], [8, 4], warps, [1, 0])
         lanes: gl.constexpr = gl.SliceLayout(1, tile)
         slices: gl.constexpr = gl.SliceLayout(0, tile)
-        paired_lanes: gl.constexpr = gl.SliceLayout(1, gl.BlockedLayout([4, 2], [8, 4], [DOWN_WARPS, ACROSS], [1, 0]))
-        paired_slices: gl.constexpr = gl.SliceLayout(0, gl.BlockedLayout([2, 4], [8, 4], [DOWN_WARPS, ACROSS], [1, 0]))
+        paired_lanes: gl.constexpr = gl.SliceLayout(1, gl.BlockedLayout([4, HELD], [8, 4], warps, [1, 0]))
+        paired_slices: gl.constexpr = gl.SliceLayout(0, gl.BlockedLayout([2, 2 * HELD], [8, 4], warps, [1, 0]))
         PIECE: gl.constexpr = max(min(STEPS * CHANNELS // (64 * WARPS), 2), 1)
         wide: gl.constexpr = gl.BlockedLayout(
             [1, PIECE], [64 * PIECE // CHANNELS, CHANNELS // 2 // PIECE], [WARPS, 1], [1, 0]
@@ -321,16 +371,16 @@ if HAS_GLUON:
         activations = reinterpret(activation_rows, gl.int32, [STEPS, 2 * CHANNELS], row)
         mixtures = reinterpret(mixture_rows, gl.int32, [STEPS, 2 * STATES], row)
         PAIRS: gl.constexpr = STEPS // 2
-        HALF: gl.constexpr = STATES // 2
+        SUMS: gl.constexpr = STATES // HELD
         # Sums of pairs of steps, which are stored at once; channels lie side by side.
         every_sum = gl.allocate_shared_memory(
-            gl.int32, [CHANNELS, HALF, PAIRS], gl.SwizzledSharedLayout(8, 32 // CHANNELS, CHANNELS // 8, [0, 1, 2])
+            gl.int32, [CHANNELS, SUMS, PAIRS], gl.SwizzledSharedLayout(8, 32 // CHANNELS, CHANNELS // 8, [0, 1, 2])
         )
-        pair_sums = reinterpret(every_sum, gl.int32, [PAIRS, CHANNELS, HALF], columns)
-        sum_rows = reinterpret(every_sum, gl.int32, [PAIRS * HALF, CHANNELS], sums_rows)
+        pair_sums = reinterpret(every_sum, gl.int32, [PAIRS, CHANNELS, SUMS], columns)
+        sum_rows = reinterpret(every_sum, gl.int32, [PAIRS * SUMS, CHANNELS], sums_rows)
         WIDTH: gl.constexpr = max(min(PAIRS * CHANNELS // (32 * WARPS), 4), 1)
         whole_sums: gl.constexpr = gl.BlockedLayout(
-            [HALF, WIDTH], [32 * WIDTH // CHANNELS, CHANNELS // WIDTH], [WARPS, 1], [1, 0]
+            [SUMS, WIDTH], [32 * WIDTH // CHANNELS, CHANNELS // WIDTH], [WARPS, 1], [1, 0]
         )
 
         blocks = gl.cdiv(channels, CHANNELS)
@@ -355,11 +405,14 @@ if HAS_GLUON:
 
         # A lane's column of the products: where it has c, one byte or the other of a word's half, among four zeros. Low
         # bytes that h loses have none.
-        byte = lane // 2 % 4
+        row_of_lane = gl.arange(0, CHANNELS, gl.SliceLayout(1, product_tile)) // 2
+        byte = row_of_lane % 4
         dropped = s_h * 0 if COARSER else s_h
         place_of_byte = gl.where(byte * 8 >= dropped, 1 << (8 * byte), 0)
-        even, odd = gl.where(lane % 16 < 8, place_of_byte, 0), gl.where(lane % 16 < 8, 0, place_of_byte)
-        top = gl.where(state // 2 % 2 == 1, 0x7654, 0x3210)  # the highest byte is the signed one
+        even, odd = gl.where(row_of_lane % 8 < 4, place_of_byte, 0), gl.where(row_of_lane % 8 < 4, 0, place_of_byte)
+        column_of_lane = gl.arange(0, 2 * SUMS, gl.SliceLayout(0, product_tile)) // 2
+        top = gl.where(column_of_lane % 2 == 1, 0x7654, 0x3210)  # the highest byte is the signed one
+        WIDE: gl.constexpr = HELD == 4
 
         kept_place = (batch * gl.cdiv(length, KEPT) * channels + channel)[:, None] * STATES + state[None, :]
         kept_pointer = end_pointer + (place if OUTPUTS else kept_place)
@@ -378,7 +431,7 @@ if HAS_GLUON:
             )
             barrier()
             count = gl.minimum(STEPS, length - t)
-            unsigned, signed = gl.zeros_like(h), gl.zeros_like(h)
+            unsigned, signed = (gl.zeros([CHANNELS, 2 * SUMS], gl.int32, product_tile),) * 2
             if count == STEPS:
                 sums = ()
                 for u in gl.static_range(STEPS):
@@ -391,11 +444,11 @@ if HAS_GLUON:
                     if OUTPUTS:
                         read = h >> s_h if COARSER else h
                         if u % 2 == 0:
-                            unsigned, signed = products(read, c, even)
+                            unsigned, signed = products(read, c, even, product_tile, WIDE)
                         else:
-                            sums = sums + (paired_products(read, c, odd, unsigned, signed, top),)  # noqa: RUF005
+                            sums = sums + (paired_products(read, c, odd, unsigned, signed, top, product_tile, WIDE),)  # noqa: RUF005
                 if OUTPUTS:
-                    every_sum.store(gl.reshape(joined(sums), [CHANNELS, HALF, PAIRS]))
+                    every_sum.store(gl.reshape(joined(sums), [CHANNELS, SUMS, PAIRS]))
             else:
                 for u in range(count):
                     if not OUTPUTS:
@@ -407,12 +460,14 @@ if HAS_GLUON:
                         read = h >> s_h if COARSER else h
                         second = u % 2
                         selector = gl.where(second == 1, odd, even)
-                        sums = paired_products(read, c, selector, unsigned * second, signed * second, top)
+                        sums = paired_products(
+                            read, c, selector, unsigned * second, signed * second, top, product_tile, WIDE
+                        )
                         pair_sums.index(u // 2).store(sums)
-                        unsigned, signed = products(read, c, even)
+                        unsigned, signed = products(read, c, even, product_tile, WIDE)
             if OUTPUTS:
                 barrier()
-                sums = gl.reshape(sum_rows.load(whole_sums), [PAIRS, HALF // 4, 2, 2, CHANNELS])
+                sums = gl.reshape(sum_rows.load(whole_sums), [PAIRS, SUMS // 4, 2, 2, CHANNELS])
                 put_outputs(y_pointer, skip_pointer, sums, x_rows, t, length, first, channels, s_y, dropped, FAR, STEPS)
         if OUTPUTS:
             gl.store(kept_pointer, h, mask=inside)
