@@ -220,7 +220,7 @@ if HAS_GLUON:
 
     @gluon.jit
     def add_products(total, a, x, layout: gl.constexpr):
-        """Return a total plus the sums over the middle axis of a times x, in one chain of int64."""
+        """Return a total plus the sums over the middle axis of a times x, in one chain."""
         STEPS: gl.constexpr = a.shape[0]
         CHANNELS: gl.constexpr = a.shape[1]
         STATES: gl.constexpr = a.shape[2]
@@ -238,7 +238,11 @@ if HAS_GLUON:
     def channel_sums(a, x, layout: gl.constexpr):
         """Return the sums over the channels of [STEPS, CHANNELS, STATES] times [STEPS, CHANNELS], in int64."""
         x, _ = gl.broadcast(gl.expand_dims(x, 2), a)
-        return add_products(gl.zeros([a.shape[0], a.shape[2]], gl.int64, layout), a, x, layout)
+        halves: gl.constexpr = [a.shape[0], 2, a.shape[1] // 2, a.shape[2]]
+        a, next_a = gl.split(gl.permute(gl.reshape(a, halves), (0, 2, 3, 1)))
+        x, next_x = gl.split(gl.permute(gl.reshape(x, halves), (0, 2, 3, 1)))
+        zero = gl.zeros([halves[0], halves[3]], gl.int64, layout)
+        return add_products(zero, a, x, layout) + add_products(zero, next_a, next_x, layout)
 
     FORMATS = ["n_max", "k", "s_v", "s_h", "s_g", "s_w", "s_n", "s_x", "fine", "coarse"]
 
@@ -451,8 +455,8 @@ if HAS_GLUON:
             target = mixture_place * 2 + step.to(gl.int64)[:, None] * (2 * STATES)
             target += gl.arange(0, STATES, gl.SliceLayout(0, summed))[None, :]
             db = channel_sums(dv_cube.load(cube), x_rows.load(cube_rows), summed)
-            gl.atomic_add(mixed_pointer + target, db, mask=(step < length)[:, None], sem="relaxed")
             dc = channel_sums(h_cube.load(cube), dy_rows.load(cube_rows), summed)
+            gl.atomic_add(mixed_pointer + target, db, mask=(step < length)[:, None], sem="relaxed")
             gl.atomic_add(mixed_pointer + target + STATES, dc, mask=(step < length)[:, None], sem="relaxed")
 
         gl.store(end_pointer + place, lam, mask=known)
