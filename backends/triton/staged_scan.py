@@ -95,8 +95,16 @@ def run(y, end, x, mod, base, b, c, skip, h, formats, kept=1):
 
 
 if HAS_GLUON:
-    HIGHEST_BYTE = gl.constexpr(-1 << 24)
-    CLAMPED = gl.constexpr("{ .reg .s32 t; add.s32 t, $1, $2; min.s32 t, t, $3; max.s32 $0, t, 0; }")
+    from .staged_steps import (
+        joined,
+        load_steps,
+        pairs_of,
+        put_activations,
+        scaled_bytes,
+        state_of,
+        unsigned_bytes,
+    )
+
     # Of a lane's states h and their c: the products of h's bytes, as unsigned and as signed ones, with the matrix of c.
     PRODUCTS = gl.constexpr(
         "{ .reg .b32 zero, first, second; mov.b32 zero, 0; mul.lo.s32 first, $12, $16; mul.lo.s32 second, $13, $16;"
@@ -147,48 +155,10 @@ if HAS_GLUON:
     )
 
     @gluon.jit
-    def clamped_sum(a, b, highest):
-        """Return a + b, clamped to [0, highest]."""
-        return gl.inline_asm_elementwise(CLAMPED, "=r,r,r,r", [a, b, highest], dtype=gl.int32, is_pure=True, pack=1)
-
-    @gluon.jit
-    def input_of(x, b, DOWN: gl.constexpr):
-        """Return v, a tile, of x and a scaled b."""
-        product = x[:, None] * b[None, :]
-        if DOWN:
-            return (product + (1 << (DOWN - 1))) >> DOWN
-        else:
-            return product
-
-    @gluon.jit
-    def state_of(h, base, x, mod, b, formats, CONVEX: gl.constexpr, DOWN: gl.constexpr):
-        """Return the states of a tile after a step, of x, mod and a scaled b in int32, and what decayed in it."""
-        n_max, k = formats
-        n = clamped_sum(base, mod[:, None], n_max)
-        v = input_of(x, b, DOWN)
-        decaying = h - v if CONVEX else h
-        return ((decaying.to(gl.int64) * n) >> k.to(gl.int64)).to(gl.int32) + v, decaying
-
-    @gluon.jit
-    def put_activations(rows, x, mod):
-        """Store x beside its modulation, of words of two channels, as int32 into shared memory."""
-        x, mod = gl.join(x << 16 >> 16, x >> 16), gl.join(mod << 16 >> 16, mod >> 16)
-        rows.store(gl.reshape(gl.join(x, mod), [x.shape[0], 4 * x.shape[1]]))
-
-    @gluon.jit
     def put_mixtures(rows, b, c, spare):
         """Store a scaled b beside its c, as a byte without sign, of words of four states into shared memory."""
-        even = gl.join(b << 24 >> spare, (b << 8 & HIGHEST_BYTE) >> spare)
-        odd = gl.join((b << 16 & HIGHEST_BYTE) >> spare, (b & HIGHEST_BYTE) >> spare)
-        c_even, c_odd = gl.join(c & 255, (c >> 16) & 255), gl.join((c >> 8) & 255, (c >> 24) & 255)
-        both = gl.join(gl.join(even, odd), gl.join(c_even, c_odd))
+        both = gl.join(scaled_bytes(b, spare), unsigned_bytes(c))
         rows.store(gl.reshape(both, [b.shape[0], 8 * b.shape[1]]))
-
-    @gluon.jit
-    def pairs_of(words, at, loaded: gl.constexpr, layout: gl.constexpr):
-        """Return what lies side by side in a row of shared memory, as two arrays."""
-        first, second = gl.split(gl.reshape(words.index(at).load(loaded), [words.shape[1] // 2, 2]))
-        return gl.convert_layout(first, layout), gl.convert_layout(second, layout)
 
     @gluon.jit
     def product_tiles(h, c, tile: gl.constexpr):
@@ -244,21 +214,6 @@ if HAS_GLUON:
             sums = gl.inline_asm_elementwise(PAIRED_PRODUCTS, constraints, arguments, gl.int32, is_pure=True, pack=4)
             sums, _ = gl.split(gl.reshape(sums, [h.shape[0], h.shape[1] // 2, 2]))
             return sums
-
-    @gluon.jit
-    def joined(arrays):
-        """Return a power of two of arrays side by side, as the last axes of one."""
-        if len(arrays) == 1:
-            return arrays[0]
-        else:
-            return gl.join(joined(arrays[0::2]), joined(arrays[1::2]))
-
-    @gluon.jit
-    def load_steps(pointer, t, length, first, width, layout: gl.constexpr, STEPS: gl.constexpr, COLUMNS: gl.constexpr):
-        """Load some columns of the steps from t on, and zeros after the last."""
-        step = t + gl.arange(0, STEPS, gl.SliceLayout(1, layout))
-        column = first + gl.arange(0, COLUMNS, gl.SliceLayout(0, layout))
-        return gl.load(pointer + step[:, None] * width + column[None, :], mask=(step < length)[:, None], other=0)
 
     @gluon.jit
     def load_inputs(

@@ -28,7 +28,7 @@ def staged(monkeypatch):
     monkeypatch.setattr(gluon_names, "HAS_GLUON", True)
     monkeypatch.setattr(gluon_names, "barrier", lambda: None)
     modules = []
-    for name in ("staged_scan", "staged_walk"):
+    for name in ("staged_steps", "staged_sums", "staged_scan", "staged_walk"):
         path = Path(triton_backend.__file__).with_name(f"{name}.py")
         full_name = f"{triton_backend.__name__}.{name}"
         module_spec = importlib.util.spec_from_file_location(full_name, path)
@@ -36,9 +36,10 @@ def staged(monkeypatch):
         monkeypatch.setitem(sys.modules, full_name, module)
         monkeypatch.setattr(triton_backend, name, module)
         module_spec.loader.exec_module(module)
-        monkeypatch.setattr(module, "launch", gluon_emulator.launch)
         modules.append(module)
-    return modules
+    for module in modules[2:]:
+        monkeypatch.setattr(module, "launch", gluon_emulator.launch)
+    return modules[2:]
 
 
 @pytest.mark.parametrize("channels, states, length", SIZES)
