@@ -15,6 +15,7 @@ from .launch import launch
 from .staged_scan import CHANNELS, STATES_OF_WARP, channels_of, shift_of, starts_of, words_of
 
 STEPS = 8  # per block
+TIES = True
 REGISTERS = 168  # of a lane, so that a scheduler has three warps
 FEW_STATES = 16  # of which a program has twice as many channels
 MOST_STATES, MOST_STATES_OF_LITTLE_ROOM = 64, 32  # whose block fits shared memory
@@ -27,7 +28,7 @@ def suits(x, states: int) -> bool:
 
 
 def walk_back(dy, x, mod, base, b, c, skip, h, dh, formats, backward):
-    """Return dx, dmod, dbase, the sums of db and of dc (in the last axis but one), dskip and dh."""
+    """Return dx, dmod, dbase, the sums of db and of dc (of a power of two of states), dskip and dh."""
     batch, length, channels = x.shape
     states = h.shape[-1]
     b, c = staged_scan.padded(b), staged_scan.padded(c)
@@ -38,15 +39,15 @@ def walk_back(dy, x, mod, base, b, c, skip, h, dh, formats, backward):
         return torch.zeros(shape, dtype=torch.int64, device=x.device)
 
     dx, dmod = (torch.empty(x.shape, dtype=torch.int32, device=x.device) for _ in range(2))
-    dbase, mixed, dskip = sums(*base.shape), sums(batch, length, 2, width), sums(*skip.shape)
+    dbase, (db, dc), dskip = sums(*base.shape), sums(2, batch, length, width), sums(*skip.shape)
     end = torch.empty(dh.shape, dtype=torch.int32, device=x.device)
-    results = (dx, dmod, dbase, mixed, dskip, end)
+    results = (dx, dmod, dbase, db, dc, dskip, end)
     words = words_of(dy, x, mod, b, c)
     inputs = (starts, *words[:3], base, *words[3:], skip, dh)
     sizes = (length, channels, states)
     columns = channels_of(channels, width, FEW_STATES)
     tile = {"CHANNELS": columns, "STATES": width, "STEPS": STEPS, "DOWN": shift_of(formats["s_v"])}
-    tile |= {"COARSER": backward["s_h"] > 0, "WHOLE": length % STEPS == 0}
+    tile |= {"COARSER": backward["s_h"] > 0, "WHOLE": length % STEPS == 0, "TIES": TIES}
     programs = channels // columns * batch
     warps = width // STATES_OF_WARP * (columns // CHANNELS)
     options = {"num_warps": warps, "maxnreg": REGISTERS}
@@ -71,6 +72,14 @@ if HAS_GLUON:
         "{ .reg .s64 wide; .reg .b32 low, high; mov.b64 {low, high}, $4;"
         " mad.lo.cc.s32 low, $1, $2, low; madc.hi.s32 high, $1, $2, high;"
         " mov.b64 wide, {low, high}; shr.s64 wide, wide, $3; cvt.u32.u64 $0, wide; }"
+    )
+    # The same, and x less it, but for what x times the rest of 2**k rounds to: one more in a tie.
+    SHARED_PRODUCT = gl.constexpr(
+        "{ .reg .s64 wide; .reg .b32 low, high, rest; .reg .pred tie; mov.b64 {low, high}, $5;"
+        " mad.lo.cc.s32 low, $2, $3, low; madc.hi.s32 high, $2, $3, high;"
+        " mov.b64 wide, {low, high}; shr.s64 wide, wide, $4; cvt.u32.u64 $0, wide;"
+        " and.b32 rest, low, $6; setp.eq.s32 tie, rest, 0; selp.b32 rest, 1, 0, tie;"
+        " sub.s32 $1, $2, $0; add.s32 $1, $1, rest; }"
     )
     WIDE_ROUNDED_PRODUCT = gl.constexpr(
         "{ .reg .s64 wide; .reg .b32 low, high; mov.b64 {low, high}, $4;"
@@ -115,6 +124,13 @@ if HAS_GLUON:
         """Return x * factor over 2**k, rounded, of a result that fits int32."""
         arguments = [x, factor, k, half]
         return gl.inline_asm_elementwise(ROUNDED_PRODUCT, "=r,r,r,r,l", arguments, gl.int32, is_pure=True, pack=1)
+
+    @gluon.jit
+    def shared_out(x, factor, k, half):
+        """Return x * factor and x * (2**k - factor), each over 2**k and rounded."""
+        arguments = [x, factor, k, half, (1 << k) - 1]
+        kinds: gl.constexpr = (gl.int32, gl.int32)
+        return gl.inline_asm_elementwise(SHARED_PRODUCT, "=&r,=&r,r,r,r,l,r", arguments, kinds, is_pure=True, pack=1)
 
     @gluon.jit
     def wide_scaled(x, factor, s, added):
@@ -180,7 +196,8 @@ if HAS_GLUON:
         dx_pointer,
         dmod_pointer,
         dbase_pointer,
-        mixed_pointer,
+        db_pointer,
+        dc_pointer,
         dskip_pointer,
         end_pointer,
         starts_pointer,
@@ -209,6 +226,7 @@ if HAS_GLUON:
         DOWN: gl.constexpr,
         COARSER: gl.constexpr,
         WHOLE: gl.constexpr,
+        TIES: gl.constexpr,
         CHANNELS: gl.constexpr,
         STATES: gl.constexpr,
         STEPS: gl.constexpr,
@@ -355,8 +373,11 @@ if HAS_GLUON:
                 added = (dy[:, None] * c[None, :] + INTEGERS).to(gl.int32, bitcast=True) - INTEGERS_BITS
                 now = lam + added
                 w = wide_scaled(now, gl.where(base + mod[:, None] == n, before[u], 0), s_w, rounding)
-                dv = scaled(now, identity - n, k, half) if CONVEX else now
-                lam = scaled(now, n, k, half)
+                if CONVEX and TIES:
+                    lam, dv = shared_out(now, n, k, half)
+                else:
+                    dv = scaled(now, identity - n, k, half) if CONVEX else now
+                    lam = scaled(now, n, k, half)
                 decay_sums += w
                 errors = (dv,) + errors  # noqa: RUF005
                 sums = products(dv, w, b_byte, matrices)
@@ -381,12 +402,12 @@ if HAS_GLUON:
             gl.store(dmod_pointer + target, rounded_word(dmod, s_n), mask=(step < length)[:, None])
 
             step = t + gl.arange(0, STEPS, gl.SliceLayout(1, summed))
-            target = mixture_place * 2 + step.to(gl.int64)[:, None] * (2 * STATES)
+            target = mixture_place + step.to(gl.int64)[:, None] * STATES
             target += gl.arange(0, STATES, gl.SliceLayout(0, summed))[None, :]
             db = channel_sums(dv_cube.load(cube), x_rows.load(cube_rows), summed)
             dc = channel_sums(h_cube.load(cube), dy_rows.load(cube_rows), summed)
-            gl.atomic_add(mixed_pointer + target, db, mask=(step < length)[:, None], sem="relaxed")
-            gl.atomic_add(mixed_pointer + target + STATES, dc, mask=(step < length)[:, None], sem="relaxed")
+            gl.atomic_add(db_pointer + target, db, mask=(step < length)[:, None], sem="relaxed")
+            gl.atomic_add(dc_pointer + target, dc, mask=(step < length)[:, None], sem="relaxed")
 
         gl.store(end_pointer + place, lam, mask=known)
         gl.atomic_add(dbase_pointer + entry, decay_sums - w_bias * (blocks * STEPS), mask=known, sem="relaxed")

@@ -140,6 +140,8 @@ INSTRUCTIONS = {
     "add.s32": lambda a, b: int32(a.astype(np.int64) + b),
     "add.s64": lambda a, b: a + b,
     "mul.lo.s32": lambda a, b: int32(int32(a).astype(np.int64) * int32(b)),
+    "sub.s32": lambda a, b: int32(a.astype(np.int64) - b),
+    "and.b32": lambda a, b: int32(a) & int32(b),
     "min.s32": lambda a, b: np.minimum(int32(a), int32(b)),
     "max.s32": lambda a, b: np.maximum(int32(a), int32(b)),
     "xor.b32": lambda a, b: int32(a) ^ int32(b),
