@@ -59,8 +59,6 @@ if HAS_GLUON:
     from .staged_steps import (
         clamped_sum,
         load_steps,
-        pairs_of,
-        put_activations,
         scaled_bytes,
         state_of,
         unsigned_bytes,
@@ -156,12 +154,9 @@ if HAS_GLUON:
         return through, moved
 
     @gluon.jit
-    def put_mixtures(rows, float_rows, b, c, spare, c_scale):
-        """Store a scaled b beside b as a byte without sign, and c as a scaled float, of words of four states."""
-        both = gl.join(scaled_bytes(b, spare), unsigned_bytes(b))
-        rows.store(gl.reshape(both, [b.shape[0], 8 * b.shape[1]]))
-        scaled_c = scaled_bytes(c, 24).to(gl.float32) * c_scale
-        float_rows.store(gl.reshape(scaled_c, [c.shape[0], 4 * c.shape[1]]))
+    def put_bytes(rows, numbers):
+        """Store numbers of the bytes of words, [STEPS, words, 2, 2], into shared memory."""
+        rows.store(gl.reshape(numbers, [numbers.shape[0], 4 * numbers.shape[1]]))
 
     @gluon.jit
     def put_words(rows, even, odd):
@@ -238,8 +233,6 @@ if HAS_GLUON:
         tile: gl.constexpr = gl.BlockedLayout([2, 2], [8, 4], [DOWN_WARPS, ACROSS], [1, 0])
         lanes: gl.constexpr = gl.SliceLayout(1, tile)
         slices: gl.constexpr = gl.SliceLayout(0, tile)
-        paired_lanes: gl.constexpr = gl.SliceLayout(1, gl.BlockedLayout([4, 2], [8, 4], [DOWN_WARPS, ACROSS], [1, 0]))
-        paired_slices: gl.constexpr = gl.SliceLayout(0, gl.BlockedLayout([2, 4], [8, 4], [DOWN_WARPS, ACROSS], [1, 0]))
         PIECE: gl.constexpr = max(min(STEPS * CHANNELS // (64 * WARPS), 2), 1)
         wide: gl.constexpr = gl.BlockedLayout(
             [1, PIECE], [64 * PIECE // CHANNELS, CHANNELS // 2 // PIECE], [WARPS, 1], [1, 0]
@@ -247,15 +240,18 @@ if HAS_GLUON:
         narrow: gl.constexpr = gl.BlockedLayout([1, 1], [128 // STATES, STATES // 4], [WARPS, 1], [1, 0])
         rows: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [1, 0])
         row: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [0])
-        activation_rows = gl.allocate_shared_memory(gl.int32, [STEPS, 2 * CHANNELS], rows)
-        mixture_rows = gl.allocate_shared_memory(gl.int32, [STEPS, 2 * STATES], rows)
         x_rows = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS], rows)
+        mod_rows = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS], rows)
         dy_rows = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS], rows)
         float_dy_rows = gl.allocate_shared_memory(gl.float32, [STEPS, CHANNELS], rows)
+        b_rows = gl.allocate_shared_memory(gl.int32, [STEPS, STATES], rows)
+        byte_rows = gl.allocate_shared_memory(gl.int32, [STEPS, STATES], rows)
         float_c_rows = gl.allocate_shared_memory(gl.float32, [STEPS, STATES], rows)
-        activations = reinterpret(activation_rows, gl.int32, [STEPS, 2 * CHANNELS], row)
-        mixtures = reinterpret(mixture_rows, gl.int32, [STEPS, 2 * STATES], row)
+        x_steps = reinterpret(x_rows, gl.int32, [STEPS, CHANNELS], row)
+        mod_steps = reinterpret(mod_rows, gl.int32, [STEPS, CHANNELS], row)
         dy_steps = reinterpret(float_dy_rows, gl.float32, [STEPS, CHANNELS], row)
+        b_steps = reinterpret(b_rows, gl.int32, [STEPS, STATES], row)
+        byte_steps = reinterpret(byte_rows, gl.int32, [STEPS, STATES], row)
         c_steps = reinterpret(float_c_rows, gl.float32, [STEPS, STATES], row)
         # Channels lie side by side, those of states in different banks.
         cubes: gl.constexpr = gl.SwizzledSharedLayout(4, 32 // CHANNELS, CHANNELS // 4, [1, 2, 0])
@@ -338,14 +334,16 @@ if HAS_GLUON:
             t = block * STEPS
             h = start
             barrier()  # every lane has read the block before
-            put_activations(activation_rows, x_ahead, mod_ahead)
             x, next_x, dy, next_dy = x_ahead << 16 >> 16, x_ahead >> 16, dy_ahead << 16 >> 16, dy_ahead >> 16
             put_words(x_rows, x, next_x)
+            put_words(mod_rows, mod_ahead << 16 >> 16, mod_ahead >> 16)
             put_words(dy_rows, dy, next_dy)
             put_words(float_dy_rows, dy.to(gl.float32), next_dy.to(gl.float32))
             skip_sums += (x * dy).to(gl.int64)
             next_skip_sums += (next_x * next_dy).to(gl.int64)
-            put_mixtures(mixture_rows, float_c_rows, b_ahead, c_ahead, spare, c_scale)
+            put_bytes(b_rows, scaled_bytes(b_ahead, spare))
+            put_bytes(byte_rows, unsigned_bytes(b_ahead))
+            put_bytes(float_c_rows, scaled_bytes(c_ahead, 24).to(gl.float32) * c_scale)
             earlier = gl.maximum(block - 1, 0)
             ahead = earlier * STEPS
             x_ahead, mod_ahead, dy_ahead, b_ahead, c_ahead = load_block(
@@ -355,16 +353,14 @@ if HAS_GLUON:
             barrier()
             before, read = (), ()
             for u in gl.static_range(STEPS):
-                x, mod = pairs_of(activations, u, paired_lanes, lanes)
-                b, _ = pairs_of(mixtures, u, paired_slices, slices)
+                x, mod, b = x_steps.index(u).load(lanes), mod_steps.index(u).load(lanes), b_steps.index(u).load(slices)
                 h, decaying = state_of(h, base, x, mod, b, formats, CONVEX, DOWN)
                 before = before + (decaying,)  # noqa: RUF005
                 read = read + (h >> s_h if COARSER else h,)  # noqa: RUF005
             store_tiles(h_cube, read)
             through, moved, errors = (), (), ()
             for u in gl.static_range(STEPS - 1, -1, -1):
-                _, mod = pairs_of(activations, u, paired_lanes, lanes)
-                _, b_byte = pairs_of(mixtures, u, paired_slices, slices)
+                mod, b_byte = mod_steps.index(u).load(lanes), byte_steps.index(u).load(slices)
                 dy, c = dy_steps.index(u).load(lanes), c_steps.index(u).load(slices)
                 n = clamped_sum(base, mod[:, None], n_max)
                 if not WHOLE:
