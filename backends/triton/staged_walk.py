@@ -71,13 +71,12 @@ if HAS_GLUON:
         " mad.lo.cc.s32 low, $1, $2, low; madc.hi.s32 high, $1, $2, high;"
         " mov.b64 wide, {low, high}; shr.s64 wide, wide, $3; cvt.u32.u64 $0, wide; }"
     )
-    # The same, and x less it, but for what x times the rest of 2**k rounds to: one more in a tie.
+    # The same, and less x, which is minus what x times the rest of 2**k rounds to, but for one more in a tie.
     SHARED_PRODUCT = gl.constexpr(
-        "{ .reg .s64 wide; .reg .b32 low, high, rest; .reg .pred tie; mov.b64 {low, high}, $5;"
+        "{ .reg .s64 wide; .reg .b32 low, high, rest; mov.b64 {low, high}, $5;"
         " mad.lo.cc.s32 low, $2, $3, low; madc.hi.s32 high, $2, $3, high;"
         " mov.b64 wide, {low, high}; shr.s64 wide, wide, $4; cvt.u32.u64 $0, wide;"
-        " and.b32 rest, low, $6; setp.eq.s32 tie, rest, 0; selp.b32 rest, 1, 0, tie;"
-        " sub.s32 $1, $2, $0; add.s32 $1, $1, rest; }"
+        " mul.lo.s32 rest, low, $6; sub.cc.s32 rest, rest, 1; subc.s32 $1, $0, $2; }"
     )
     WIDE_ROUNDED_PRODUCT = gl.constexpr(
         "{ .reg .s64 wide; .reg .b32 low, high; mov.b64 {low, high}, $4;"
@@ -125,8 +124,8 @@ if HAS_GLUON:
 
     @gluon.jit
     def shared_out(x, factor, k, half):
-        """Return x * factor and x * (2**k - factor), each over 2**k and rounded."""
-        arguments = [x, factor, k, half, (1 << k) - 1]
+        """Return x * factor, and minus x * (2**k - factor), each over 2**k and rounded."""
+        arguments = [x, factor, k, half, 1 << (32 - k)]
         kinds: gl.constexpr = (gl.int32, gl.int32)
         return gl.inline_asm_elementwise(SHARED_PRODUCT, "=&r,=&r,r,r,r,l,r", arguments, kinds, is_pure=True, pack=1)
 
@@ -226,6 +225,7 @@ if HAS_GLUON:
         STATES: gl.constexpr,
         STEPS: gl.constexpr,
     ):
+        MINUS: gl.constexpr = CONVEX and TIES  # dv lies in memory with the other sign
         ACROSS: gl.constexpr = STATES // 8
         DOWN_WARPS: gl.constexpr = CHANNELS // 16
         WARPS: gl.constexpr = ACROSS * DOWN_WARPS
@@ -369,7 +369,7 @@ if HAS_GLUON:
                 added = (dy[:, None] * c[None, :] + INTEGERS).to(gl.int32, bitcast=True) - INTEGERS_BITS
                 now = lam + added
                 w = wide_scaled(now, gl.where(base + mod[:, None] == n, before[u], 0), s_w, rounding)
-                if CONVEX and TIES:
+                if MINUS:
                     lam, dv = shared_out(now, n, k, half)
                 else:
                     dv = scaled(now, identity - n, k, half) if CONVEX else now
@@ -389,7 +389,10 @@ if HAS_GLUON:
             column = first + gl.arange(0, CHANNELS, gl.SliceLayout(0, outputs))
             skip = gl.load(skip_pointer + column).to(gl.int32)
             past = (dy_rows.load(outputs) * skip[None, :]).to(gl.int64)
-            dx = ((high.to(gl.int64) * 65536 + low) << coarse.to(gl.int64)) + (past << fine.to(gl.int64))
+            through_state = high.to(gl.int64) * 65536 + low
+            if MINUS:
+                through_state = -through_state
+            dx = (through_state << coarse.to(gl.int64)) + (past << fine.to(gl.int64))
             target = row_place + step.to(gl.int64)[:, None] * channels + column[None, :]
             gl.store(dx_pointer + target, rounded_word(dx, s_x), mask=(step < length)[:, None])
             q0, q1, q2, q3 = four_sums(moved_rows, whole_sums, STEPS, HALF)
@@ -401,6 +404,8 @@ if HAS_GLUON:
             target = mixture_place + step.to(gl.int64)[:, None] * STATES
             target += gl.arange(0, STATES, gl.SliceLayout(0, summed))[None, :]
             db = channel_sums(dv_cube.load(cube), x_rows.load(cube_rows), summed)
+            if MINUS:
+                db = -db
             dc = channel_sums(h_cube.load(cube), dy_rows.load(cube_rows), summed)
             gl.atomic_add(db_pointer + target, db, mask=(step < length)[:, None], sem="relaxed")
             gl.atomic_add(dc_pointer + target, dc, mask=(step < length)[:, None], sem="relaxed")

@@ -140,8 +140,6 @@ INSTRUCTIONS = {
     "add.s32": lambda a, b: int32(a.astype(np.int64) + b),
     "add.s64": lambda a, b: a + b,
     "mul.lo.s32": lambda a, b: int32(int32(a).astype(np.int64) * int32(b)),
-    "sub.s32": lambda a, b: int32(a.astype(np.int64) - b),
-    "and.b32": lambda a, b: int32(a) & int32(b),
     "min.s32": lambda a, b: np.minimum(int32(a), int32(b)),
     "max.s32": lambda a, b: np.maximum(int32(a), int32(b)),
     "xor.b32": lambda a, b: int32(a) ^ int32(b),
@@ -170,6 +168,13 @@ def run_ptx(code, registers, shape):
         elif instruction == "mov.b64":
             low, high = values[0]
             results = [(int32(high).astype(np.int64) << 32) | (int32(low).astype(np.int64) & 0xFFFFFFFF)]
+        elif instruction in ("sub.cc.s32", "subc.s32"):
+            a, b = (int32(group[0]).astype(np.int64) & 0xFFFFFFFF for group in values)
+            if instruction == "sub.cc.s32":
+                registers["carry"] = (a < b).astype(np.int64)
+                results = [int32(a - b)]
+            else:
+                results = [int32(a - b - registers["carry"])]
         elif instruction in ("mad.lo.cc.s32", "madc.hi.s32"):
             a, b, c = (int32(group[0]).astype(np.int64) for group in values)
             if instruction == "mad.lo.cc.s32":
