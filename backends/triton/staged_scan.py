@@ -12,7 +12,7 @@ import triton
 
 from mamba_integer.spec.ops.scan import sum_dtypes
 
-from .gluon_names import AMPERE, HAS_GLUON, architecture, barrier, gl, gluon, reinterpret
+from .gluon_names import AMPERE, HAS_GLUON, architecture, barrier, gl, gluon, processors, reinterpret
 from .launch import aligned, launch, with_columns
 
 CHANNELS = 16  # of a program; their number must be a multiple
@@ -20,7 +20,7 @@ STATES_OF_WARP = 8  # two per lane
 MOST_STATES = 128  # whose sums of half-words fit int32
 LEAST_STATES = 16  # bytes, a wide load
 FEW_STATES = 32  # of which a program has twice as many channels
-STATES_OF_LONG_BLOCK = 16
+LONG = 4096  # steps of a sequence whose programs have fewer channels if processors are left
 STEPS = 32  # of a block, half as many where the sums of many states would fill registers and shared memory
 # Bits by which x times a scaled b is shifted down to v: known to the kernel, while b's scale is not.
 SHIFTS = (10, 20, 22)
@@ -73,6 +73,14 @@ def channels_of(channels: int, states: int, few: int) -> int:
     return 2 * CHANNELS if states <= few and channels % (2 * CHANNELS) == 0 else CHANNELS
 
 
+def width_of(x, states: int) -> int:
+    """Return how many channels a program of x has: a long wait for its warps is shorter where they are fewer."""
+    batch, length, channels = x.shape
+    width = channels_of(channels, states, FEW_STATES)
+    spread = length >= LONG and 2 * (channels // width) * batch <= processors(x.device)
+    return CHANNELS if spread else width
+
+
 def states_of_warp(states: int) -> int:
     """Return how many states a warp has: a lane with more spends less on its inputs, but of few there are few warps."""
     return STATES_OF_WARP if states <= LEAST_STATES else 2 * STATES_OF_WARP
@@ -82,8 +90,8 @@ def run(y, end, x, mod, base, b, c, skip, h, formats, kept=1):
     batch, length, channels = x.shape
     states = b.shape[-1]
     kind = {"DOWN": shift_of(formats["s_v"]), "COARSER": formats["s_h"] not in WHOLE_BYTES, "OUTPUTS": y is not None}
-    width = channels_of(channels, states, FEW_STATES)
-    steps = STEPS if y is None or states <= STATES_OF_LONG_BLOCK else STEPS // 2
+    width = width_of(x, states)
+    steps = STEPS if y is None or states <= LEAST_STATES else STEPS // 2
     tile = {"CHANNELS": width, "STATES": states, "STEPS": steps, "STATES_OF_WARP": states_of_warp(states), "KEPT": kept}
     warps = states // states_of_warp(states) * (width // CHANNELS)
     results = (end if y is None else y, end)

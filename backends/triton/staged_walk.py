@@ -15,7 +15,6 @@ from .launch import launch
 from .staged_scan import CHANNELS, STATES_OF_WARP, channels_of, shift_of, starts_of, words_of
 
 STEPS = 8  # per block
-TIES = True
 REGISTERS = 168  # of a lane, so that a scheduler has three warps
 FEW_STATES = 16  # of which a program has twice as many channels
 MOST_STATES, MOST_STATES_OF_LITTLE_ROOM = 64, 32  # whose block fits shared memory
@@ -47,7 +46,7 @@ def walk_back(dy, x, mod, base, b, c, skip, h, dh, formats, backward):
     sizes = (length, channels, states)
     columns = channels_of(channels, width, FEW_STATES)
     tile = {"CHANNELS": columns, "STATES": width, "STEPS": STEPS, "DOWN": shift_of(formats["s_v"])}
-    tile |= {"COARSER": backward["s_h"] > 0, "WHOLE": length % STEPS == 0, "TIES": TIES}
+    tile |= {"COARSER": backward["s_h"] > 0, "WHOLE": length % STEPS == 0}
     programs = channels // columns * batch
     warps = width // STATES_OF_WARP * (columns // CHANNELS)
     options = {"num_warps": warps, "maxnreg": REGISTERS}
@@ -220,12 +219,10 @@ if HAS_GLUON:
         DOWN: gl.constexpr,
         COARSER: gl.constexpr,
         WHOLE: gl.constexpr,
-        TIES: gl.constexpr,
         CHANNELS: gl.constexpr,
         STATES: gl.constexpr,
         STEPS: gl.constexpr,
     ):
-        MINUS: gl.constexpr = CONVEX and TIES  # dv lies in memory with the other sign
         ACROSS: gl.constexpr = STATES // 8
         DOWN_WARPS: gl.constexpr = CHANNELS // 16
         WARPS: gl.constexpr = ACROSS * DOWN_WARPS
@@ -369,11 +366,10 @@ if HAS_GLUON:
                 added = (dy[:, None] * c[None, :] + INTEGERS).to(gl.int32, bitcast=True) - INTEGERS_BITS
                 now = lam + added
                 w = wide_scaled(now, gl.where(base + mod[:, None] == n, before[u], 0), s_w, rounding)
-                if MINUS:
+                if CONVEX:
                     lam, dv = shared_out(now, n, k, half)
                 else:
-                    dv = scaled(now, identity - n, k, half) if CONVEX else now
-                    lam = scaled(now, n, k, half)
+                    lam, dv = scaled(now, n, k, half), now
                 decay_sums += w
                 errors = (dv,) + errors  # noqa: RUF005
                 sums = products(dv, w, b_byte, matrices)
@@ -390,7 +386,7 @@ if HAS_GLUON:
             skip = gl.load(skip_pointer + column).to(gl.int32)
             past = (dy_rows.load(outputs) * skip[None, :]).to(gl.int64)
             through_state = high.to(gl.int64) * 65536 + low
-            if MINUS:
+            if CONVEX:  # dv has the other sign
                 through_state = -through_state
             dx = (through_state << coarse.to(gl.int64)) + (past << fine.to(gl.int64))
             target = row_place + step.to(gl.int64)[:, None] * channels + column[None, :]
@@ -404,7 +400,7 @@ if HAS_GLUON:
             target = mixture_place + step.to(gl.int64)[:, None] * STATES
             target += gl.arange(0, STATES, gl.SliceLayout(0, summed))[None, :]
             db = channel_sums(dv_cube.load(cube), x_rows.load(cube_rows), summed)
-            if MINUS:
+            if CONVEX:
                 db = -db
             dc = channel_sums(h_cube.load(cube), dy_rows.load(cube_rows), summed)
             gl.atomic_add(db_pointer + target, db, mask=(step < length)[:, None], sem="relaxed")

@@ -2,8 +2,10 @@
 
 import importlib.util
 import sys
+from bisect import bisect_left
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,8 +13,9 @@ import torch
 
 import mamba_integer.backends.triton as triton_backend
 from mamba_integer import spec
-from mamba_integer.backends.triton import gluon_names, scan_backward
+from mamba_integer.backends.triton import gluon_names, scan_backward, staged_scan
 from mamba_integer.conformance.engine.cases import draw_case
+from mamba_integer.spec.ops.scan_backward import LEAST_LAM
 
 from . import gluon_emulator
 
@@ -60,3 +63,20 @@ def test_the_staged_walk_back_gives_the_same_integers(channels, states, length, 
     got = scan_backward.selective_scan_backward(*map(torch.tensor, case.arrays), **case.parameters)
     for result, wanted in zip(got, spec.selective_scan_backward(*case.arrays, **case.parameters), strict=True):
         assert result.numpy().dtype == wanted.dtype and np.array_equal(result.numpy(), wanted)
+
+
+@pytest.mark.parametrize("shape, width", [((1, 16384, 1536), 16), ((8, 16384, 1536), 32), ((1, 512, 1536), 32)])
+def test_a_long_sequence_of_few_channels_takes_more_programs(shape, width):
+    assert staged_scan.width_of(torch.empty(shape, device="meta"), 16) == width
+
+
+@pytest.mark.parametrize("k", range(1, 16))
+def test_no_gradient_of_a_state_is_the_least_int32(k):
+    """The walk back holds its opposite."""
+    for s_g in range(23):
+
+        def least(n_max, s_g=s_g):
+            return LEAST_LAM(SimpleNamespace(k=k, n_max=n_max, s_g=s_g))
+
+        longest = bisect_left(range((1 << k) - 1), 1 << 31, key=lambda n_max: -least(n_max))
+        assert least(longest) != -1 << 31
