@@ -188,8 +188,9 @@ if HAS_GLUON:
         selector, _ = gl.broadcast(selector[:, None], h)
         constraints: gl.constexpr = "=&r,=&r,=&r,=&r,=&r,=&r,=&r,=&r" + ",r" * 20
         arguments = [h, c, selector, unsigned, signed]
-        kinds: gl.constexpr = (gl.int32, gl.int32)
-        return gl.inline_asm_elementwise(ADDED_PRODUCTS, constraints, arguments, kinds, is_pure=True, pack=4)
+        return gl.inline_asm_elementwise(
+            ADDED_PRODUCTS, constraints, arguments, (gl.int32, gl.int32), is_pure=True, pack=4
+        )
 
     @gluon.jit
     def products(h, c, selector, tile: gl.constexpr, WIDE: gl.constexpr):
@@ -202,8 +203,9 @@ if HAS_GLUON:
             c, _ = gl.broadcast(c[None, :], h)
             selector, _ = gl.broadcast(selector[:, None], h)
             constraints: gl.constexpr = "=&r,=&r,=&r,=&r,=&r,=&r,=&r,=&r" + ",r" * 12
-            kinds: gl.constexpr = (gl.int32, gl.int32)
-            return gl.inline_asm_elementwise(PRODUCTS, constraints, [h, c, selector], kinds, is_pure=True, pack=4)
+            return gl.inline_asm_elementwise(
+                PRODUCTS, constraints, [h, c, selector], (gl.int32, gl.int32), is_pure=True, pack=4
+            )
 
     @gluon.jit
     def paired_products(h, c, selector, unsigned, signed, top, tile: gl.constexpr, WIDE: gl.constexpr):

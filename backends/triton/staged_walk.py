@@ -125,8 +125,9 @@ if HAS_GLUON:
     def shared_out(x, factor, k, half):
         """Return x * factor, and minus x * (2**k - factor), each over 2**k and rounded."""
         arguments = [x, factor, k, half, 1 << (32 - k)]
-        kinds: gl.constexpr = (gl.int32, gl.int32)
-        return gl.inline_asm_elementwise(SHARED_PRODUCT, "=&r,=&r,r,r,r,l,r", arguments, kinds, is_pure=True, pack=1)
+        return gl.inline_asm_elementwise(
+            SHARED_PRODUCT, "=&r,=&r,r,r,r,l,r", arguments, (gl.int32, gl.int32), is_pure=True, pack=1
+        )
 
     @gluon.jit
     def wide_scaled(x, factor, s, added):
