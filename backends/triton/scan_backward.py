@@ -100,9 +100,8 @@ def walk_back(dy, x, mod, base, b, c, skip, h, dh, width, *, k, n_max, s_v, s_h,
         results = staged_walk.walk_back(
             *(dy, x, mod, base, b, c, skip, h, dh), formats | {"CONVEX": convex}, backward | {"s_n": s_n, "s_x": s_x}
         )
-        dx, dmod, dbase, mixed, dskip, end = results
-        db, dc = (a[..., :states] for a in mixed.unbind(-2))
-        return dx, dmod, dbase, put(db, s_b), put(dc, s_c), dskip, end
+        dx, dmod, dbase, db, dc, dskip, end = results
+        return dx, dmod, dbase, put(db[..., :states], s_b), put(dc[..., :states], s_c), dskip, end
     parts = triton.cdiv(states, STATES)
     padded = parts * STATES
     dx, dmod = sums(*x.shape), sums(*mod.shape)

@@ -10,15 +10,18 @@ rounded after the block, each output by one lane. The next block's inputs are lo
 import torch
 import triton
 
-from .gluon_names import AMPERE, HAS_GLUON, architecture, barrier, gl, gluon, reinterpret
-from .launch import aligned, launch
+from mamba_integer.spec.ops.scan import sum_dtypes
+
+from .gluon_names import AMPERE, HAS_GLUON, architecture, barrier, gl, gluon, processors, reinterpret
+from .launch import aligned, launch, with_columns
 
 CHANNELS = 16  # of a program; their number must be a multiple
-STATES_OF_WARP = 8
+STATES_OF_WARP = 8  # two per lane
 MOST_STATES = 128  # whose sums of half-words fit int32
 LEAST_STATES = 16  # bytes, a wide load
 FEW_STATES = 32  # of which a program has twice as many channels
-STEPS = 32  # of a block, fewer where many states would fill the shared memory
+LONG = 4096  # steps of a sequence whose programs have fewer channels if processors are left
+STEPS = 32  # of a block, half as many where the sums of many states would fill registers and shared memory
 # Bits by which x times a scaled b is shifted down to v: known to the kernel, while b's scale is not.
 SHIFTS = (10, 20, 22)
 WHOLE_BYTES = (0, 8, 16)  # that a state loses before c meets it: the products leave them out
@@ -35,23 +38,24 @@ def scan(x, mod, base, b, c, skip, h, *, k, n_max, s_v, s_h, s_y, convex):
     """Scan a sequence whose decays have a base."""
     b, c = (padded(mixture) for mixture in (b, c))
     y, end = torch.empty(x.shape, dtype=torch.int16, device=x.device), torch.empty_like(h)
-    formats = {"n_max": n_max, "k": k, "s_v": s_v, "s_h": s_h, "s_y": s_y, "CONVEX": convex}
-    run(y, end, x, mod, base, b, c, skip, h, formats, STEPS if b.shape[-1] < MOST_STATES else STEPS // 2)
+    formats = {"n_max": n_max, "k": k, "s_v": s_v, "s_h": s_h, "s_y": s_y}
+    _, rounded = sum_dtypes(h.shape[-1], **formats, convex=convex)
+    formats |= {"CONVEX": convex, "FAR": rounded != "int32"}
+    run(y, end, x, mod, base, b, c, skip, h, formats)
     return y, end
 
 
-def starts_of(x, mod, base, b, h, formats, steps):
-    """Return the states before each block of steps: of a padded mixture b, [batch, blocks, channels, states]."""
+def starts_of(x, mod, base, b, h, formats, kept):
+    """Return the states before each ``kept`` steps: of a padded mixture b, [batch, blocks, channels, states]."""
     batch, length, channels = x.shape
-    starts = torch.empty((batch, triton.cdiv(length, steps), channels, b.shape[-1]), dtype=torch.int32, device=x.device)
-    run(None, starts, x, mod, base, b, None, None, h, formats | {"s_h": 0, "s_y": 0}, steps)
+    starts = torch.empty((batch, triton.cdiv(length, kept), channels, b.shape[-1]), dtype=torch.int32, device=x.device)
+    run(None, starts, x, mod, base, b, None, None, h, formats | {"s_h": 0, "s_y": 0, "FAR": False}, kept)
     return starts
 
 
 def padded(mixture):
     """Return b or c with zeros up to a power of two of states."""
-    states = mixture.shape[-1]
-    return aligned(torch.nn.functional.pad(mixture, (0, max(LEAST_STATES, triton.next_power_of_2(states)) - states)))
+    return aligned(with_columns(mixture, max(LEAST_STATES, triton.next_power_of_2(mixture.shape[-1]))))
 
 
 def words_of(*arrays):
@@ -69,13 +73,27 @@ def channels_of(channels: int, states: int, few: int) -> int:
     return 2 * CHANNELS if states <= few and channels % (2 * CHANNELS) == 0 else CHANNELS
 
 
-def run(y, end, x, mod, base, b, c, skip, h, formats, steps):
+def width_of(x, states: int) -> int:
+    """Return how many channels a program of x has: a long wait for its warps is shorter where they are fewer."""
+    batch, length, channels = x.shape
+    width = channels_of(channels, states, FEW_STATES)
+    spread = length >= LONG and 2 * (channels // width) * batch <= processors(x.device)
+    return CHANNELS if spread else width
+
+
+def states_of_warp(states: int) -> int:
+    """Return how many states a warp has: a lane with more spends less on its inputs, but of few there are few warps."""
+    return STATES_OF_WARP if states <= LEAST_STATES else 2 * STATES_OF_WARP
+
+
+def run(y, end, x, mod, base, b, c, skip, h, formats, kept=1):
     batch, length, channels = x.shape
     states = b.shape[-1]
     kind = {"DOWN": shift_of(formats["s_v"]), "COARSER": formats["s_h"] not in WHOLE_BYTES, "OUTPUTS": y is not None}
-    width = channels_of(channels, states, FEW_STATES)
-    tile = {"CHANNELS": width, "STATES": states, "STEPS": steps}
-    warps = states // STATES_OF_WARP * (width // CHANNELS)
+    width = width_of(x, states)
+    steps = STEPS if y is None or states <= LEAST_STATES else STEPS // 2
+    tile = {"CHANNELS": width, "STATES": states, "STEPS": steps, "STATES_OF_WARP": states_of_warp(states), "KEPT": kept}
+    warps = states // states_of_warp(states) * (width // CHANNELS)
     results = (end if y is None else y, end)
     words = words_of(x, mod, b, b if c is None else c)
     inputs = (*words[:2], base, *words[2:], base if skip is None else skip, h)
@@ -85,20 +103,36 @@ def run(y, end, x, mod, base, b, c, skip, h, formats, steps):
 
 
 if HAS_GLUON:
-    CLAMPED = gl.constexpr("{ .reg .s32 t; add.s32 t, $1, $2; min.s32 t, t, $3; max.s32 $0, t, 0; }")
+    from .staged_steps import (
+        joined,
+        load_steps,
+        pairs_of,
+        put_activations,
+        scaled_bytes,
+        state_of,
+        unsigned_bytes,
+    )
+
     # Of a lane's states h and their c: the products of h's bytes, as unsigned and as signed ones, with the matrix of c.
     PRODUCTS = gl.constexpr(
-        "{ .reg .b32 zero, first, second; mov.b32 zero, 0;"
-        " prmt.b32 first, $12, zero, $16; prmt.b32 second, $13, zero, $17;"
+        "{ .reg .b32 zero, first, second; mov.b32 zero, 0; mul.lo.s32 first, $12, $16; mul.lo.s32 second, $13, $16;"
         " mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32"
         " {$0, $1, $2, $3}, {$8, $10, $9, $11}, {first, second}, {zero, zero, zero, zero};"
         " mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32"
         " {$4, $5, $6, $7}, {$8, $10, $9, $11}, {first, second}, {zero, zero, zero, zero}; }"
     )
+    # The same, added to such products.
+    ADDED_PRODUCTS = gl.constexpr(
+        "{ .reg .b32 first, second; mul.lo.s32 first, $12, $16; mul.lo.s32 second, $13, $16;"
+        " mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32"
+        " {$0, $1, $2, $3}, {$8, $10, $9, $11}, {first, second}, {$20, $21, $22, $23};"
+        " mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32"
+        " {$4, $5, $6, $7}, {$8, $10, $9, $11}, {first, second}, {$24, $25, $26, $27}; }"
+    )
     # The same, added to such products of the step before; then a lane's two columns as one sum, 2**8 times the second.
     PAIRED_PRODUCTS = gl.constexpr(
         "{ .reg .b32 zero, first, second, top, u0, u1, u2, u3, s0, s1, s2, s3; mov.b32 zero, 0;"
-        " prmt.b32 first, $8, zero, $12; prmt.b32 second, $9, zero, $13;"
+        " mul.lo.s32 first, $8, $12; mul.lo.s32 second, $9, $12;"
         " mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32"
         " {u0, u1, u2, u3}, {$4, $6, $5, $7}, {first, second}, {$16, $17, $18, $19};"
         " mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32"
@@ -108,16 +142,20 @@ if HAS_GLUON:
         " mov.b32 $1, zero; mov.b32 $3, zero; }"
     )
 
-    # The two lowest int8 of a word, over 2**(24 - up) once they are the highest.
-    SCALED_BYTES = gl.constexpr(
-        "{ .reg .b32 byte; shl.b32 byte, $2, 24; shr.s32 $0, byte, $3;"
-        " prmt.b32 byte, $2, 0, 0x1444; shr.s32 $1, byte, $3; }"
-    )
-    BOTH_HALVES = gl.constexpr("{ prmt.b32 $0, $2, 0, 0x9910; prmt.b32 $1, $2, 0, 0xbb32; }")
-    # x skip + half + 2**16 high + low, over 2**shift, saturated: first to 32 bits, whose comparisons are cheaper.
+    # x skip + half + 2**16 high + low, over 2**shift, saturated.
     ROUNDED = gl.constexpr(
+        "{ .reg .s64 sum; .reg .b32 word, above;"
+        " mov.b64 {word, above}, $3; mad.lo.cc.s32 word, $1, $2, word; madc.hi.s32 above, $1, $2, above;"
+        " mad.lo.cc.s32 word, $4, 65536, word; madc.hi.s32 above, $4, 65536, above;"
+        " mad.lo.cc.s32 word, $5, 1, word; madc.hi.s32 above, $5, 1, above; mov.b64 sum, {word, above};"
+        " shr.s64 sum, sum, $6; cvt.u32.u64 word, sum; min.s32 word, word, 32767; max.s32 $0, word, -32767; }"
+    )
+    # The same of a result beyond 32 bits: it is saturated to them first, whose comparisons are cheaper.
+    FAR_ROUNDED = gl.constexpr(
         "{ .reg .s64 sum; .reg .b32 word, above, sign; .reg .pred fits;"
-        " mad.wide.s32 sum, $1, $2, $3; mad.wide.s32 sum, $4, 65536, sum; mad.wide.s32 sum, $5, 1, sum;"
+        " mov.b64 {word, above}, $3; mad.lo.cc.s32 word, $1, $2, word; madc.hi.s32 above, $1, $2, above;"
+        " mad.lo.cc.s32 word, $4, 65536, word; madc.hi.s32 above, $4, 65536, above;"
+        " mad.lo.cc.s32 word, $5, 1, word; madc.hi.s32 above, $5, 1, above; mov.b64 sum, {word, above};"
         " shr.s64 sum, sum, $6; mov.b64 {word, above}, sum;"
         " shr.s32 sign, word, 31; setp.eq.s32 fits, sign, above;"
         " shr.s32 sign, above, 31; xor.b32 sign, sign, 0x7fffffff; selp.b32 word, word, sign, fits;"
@@ -125,82 +163,67 @@ if HAS_GLUON:
     )
 
     @gluon.jit
-    def clamped_sum(a, b, highest):
-        """Return a + b, clamped to [0, highest]."""
-        return gl.inline_asm_elementwise(CLAMPED, "=r,r,r,r", [a, b, highest], dtype=gl.int32, is_pure=True, pack=1)
+    def put_mixtures(rows, b, c, spare):
+        """Store a scaled b beside its c, as a byte without sign, of words of four states into shared memory."""
+        both = gl.join(scaled_bytes(b, spare), unsigned_bytes(c))
+        rows.store(gl.reshape(both, [b.shape[0], 8 * b.shape[1]]))
 
     @gluon.jit
-    def input_of(x, b, DOWN: gl.constexpr):
-        """Return v, a tile, of x and a scaled b."""
-        product = x[:, None] * b[None, :]
-        if DOWN:
-            return (product + (1 << (DOWN - 1))) >> DOWN
-        else:
-            return product
+    def product_tiles(h, c, tile: gl.constexpr):
+        """Return states and their c as tiles of two states per lane."""
+        ROWS: gl.constexpr = h.shape[0]
+        QUARTER: gl.constexpr = h.shape[1] // 4
+        h, next_h = gl.split(gl.permute(gl.reshape(h, [ROWS, QUARTER, 2, 2]), (0, 1, 3, 2)))
+        c, next_c = gl.split(gl.permute(gl.reshape(c, [QUARTER, 2, 2]), (0, 2, 1)))
+        h, next_h = gl.reshape(h, [ROWS, 2 * QUARTER]), gl.reshape(next_h, [ROWS, 2 * QUARTER])
+        c, next_c = gl.reshape(c, [2 * QUARTER]), gl.reshape(next_c, [2 * QUARTER])
+        slices: gl.constexpr = gl.SliceLayout(0, tile)
+        h, next_h = gl.convert_layout(h, tile), gl.convert_layout(next_h, tile)
+        return h, next_h, gl.convert_layout(c, slices), gl.convert_layout(next_c, slices)
 
     @gluon.jit
-    def state_of(h, base, x, mod, b, formats, CONVEX: gl.constexpr, DOWN: gl.constexpr):
-        """Return the states of a tile after a step, of x, mod and a scaled b in int32."""
-        n_max, k = formats
-        n = clamped_sum(base, mod[:, None], n_max)
-        v = input_of(x, b, DOWN)
-        decaying = h - v if CONVEX else h
-        return ((decaying.to(gl.int64) * n) >> k.to(gl.int64)).to(gl.int32) + v
-
-    @gluon.jit
-    def mixture_words(b, c):
-        """Return the words of two int8 of b and two of c, of words of four of b and of c."""
-        low, high = (b & 0xFFFF) | (c << 16), ((b >> 16) & 0xFFFF) | (c & -65536)
-        return gl.reshape(gl.join(low, high), [b.shape[0], 2 * b.shape[1]])
-
-    @gluon.jit
-    def interleaved(a, b, layout: gl.constexpr):
-        """Return a and b of each place, one beside the other."""
-        return gl.convert_layout(gl.reshape(gl.join(a, b), [2 * a.shape[0]]), layout)
-
-    @gluon.jit
-    def step_inputs(activations, mixtures, at, spare, lanes: gl.constexpr, slices: gl.constexpr, halves: gl.constexpr):
-        """Return x, mod and a scaled b of a step, in int32, and the words of b and c."""
-        x, mod = gl.split(gl.reshape(activations.index(at).load(lanes), [activations.shape[1] // 2, 2]))
-        mixture = mixtures.index(at).load(halves)
-        arguments = [mixture, spare]
-        b, second = gl.inline_asm_elementwise(
-            SCALED_BYTES, "=&r,=&r,r,r", arguments, (gl.int32, gl.int32), is_pure=True, pack=1
-        )
-        x, next_x = gl.inline_asm_elementwise(BOTH_HALVES, "=&r,=&r,r", [x], (gl.int32, gl.int32), is_pure=True, pack=1)
-        mod, next_mod = gl.inline_asm_elementwise(
-            BOTH_HALVES, "=&r,=&r,r", [mod], (gl.int32, gl.int32), is_pure=True, pack=1
-        )
-        x, mod = interleaved(x, next_x, lanes), interleaved(mod, next_mod, lanes)
-        return x, mod, interleaved(b, second, slices), interleaved(mixture, mixture, slices)
-
-    @gluon.jit
-    def products(h, c, selector):
-        """Return the products of a first step of two, as unsigned bytes and as signed ones."""
+    def added_products(h, c, selector, unsigned, signed):
+        """Return the products of two states per lane, as unsigned bytes and as signed ones, added to others."""
         c, _ = gl.broadcast(c[None, :], h)
-        constraints: gl.constexpr = "=&r,=&r,=&r,=&r,=&r,=&r,=&r,=&r,r,r,r,r,r,r,r,r,r,r,r,r"
+        selector, _ = gl.broadcast(selector[:, None], h)
+        constraints: gl.constexpr = "=&r,=&r,=&r,=&r,=&r,=&r,=&r,=&r" + ",r" * 20
+        arguments = [h, c, selector, unsigned, signed]
         return gl.inline_asm_elementwise(
-            PRODUCTS, constraints, [h, c, selector], dtype=(gl.int32, gl.int32), is_pure=True, pack=4
+            ADDED_PRODUCTS, constraints, arguments, (gl.int32, gl.int32), is_pure=True, pack=4
         )
 
     @gluon.jit
-    def paired_products(h, c, selector, unsigned, signed, top):
-        """Return what two steps sum up to, [CHANNELS, STATES / 2]: of four lanes' states the sums of low halves and of
-        high halves of the first step, and those of the second."""
-        c, _ = gl.broadcast(c[None, :], h)
-        top, _ = gl.broadcast(top[None, :], h)
-        constraints: gl.constexpr = "=&r,=&r,=&r,=&r" + ",r" * 24
-        arguments = [h, c, selector, unsigned, signed, top]
-        sums = gl.inline_asm_elementwise(PAIRED_PRODUCTS, constraints, arguments, gl.int32, is_pure=True, pack=4)
-        sums, _ = gl.split(gl.reshape(sums, [h.shape[0], h.shape[1] // 2, 2]))
-        return sums
+    def products(h, c, selector, tile: gl.constexpr, WIDE: gl.constexpr):
+        """Return the products of a first step of two, as unsigned bytes and as signed ones."""
+        if WIDE:
+            h, next_h, c, next_c = product_tiles(h, c, tile)
+            unsigned, signed = products(h, c, selector, tile, False)
+            return added_products(next_h, next_c, selector, unsigned, signed)
+        else:
+            c, _ = gl.broadcast(c[None, :], h)
+            selector, _ = gl.broadcast(selector[:, None], h)
+            constraints: gl.constexpr = "=&r,=&r,=&r,=&r,=&r,=&r,=&r,=&r" + ",r" * 12
+            return gl.inline_asm_elementwise(
+                PRODUCTS, constraints, [h, c, selector], (gl.int32, gl.int32), is_pure=True, pack=4
+            )
 
     @gluon.jit
-    def load_steps(pointer, t, length, first, width, layout: gl.constexpr, STEPS: gl.constexpr, COLUMNS: gl.constexpr):
-        """Load some columns of the steps from t on, and zeros after the last."""
-        step = t + gl.arange(0, STEPS, gl.SliceLayout(1, layout))
-        column = first + gl.arange(0, COLUMNS, gl.SliceLayout(0, layout))
-        return gl.load(pointer + step[:, None] * width + column[None, :], mask=(step < length)[:, None], other=0)
+    def paired_products(h, c, selector, unsigned, signed, top, tile: gl.constexpr, WIDE: gl.constexpr):
+        """Return what two steps sum up to, [CHANNELS, lanes]: of four lanes' states the sums of low halves and of high
+        halves of the first step, and those of the second."""
+        if WIDE:
+            h, next_h, c, next_c = product_tiles(h, c, tile)
+            unsigned, signed = added_products(h, c, selector, unsigned, signed)
+            return paired_products(next_h, next_c, selector, unsigned, signed, top, tile, False)
+        else:
+            c, _ = gl.broadcast(c[None, :], h)
+            selector, _ = gl.broadcast(selector[:, None], h)
+            top, _ = gl.broadcast(top[None, :], h)
+            constraints: gl.constexpr = "=&r,=&r,=&r,=&r" + ",r" * 24
+            arguments = [h, c, selector, unsigned, signed, top]
+            sums = gl.inline_asm_elementwise(PAIRED_PRODUCTS, constraints, arguments, gl.int32, is_pure=True, pack=4)
+            sums, _ = gl.split(gl.reshape(sums, [h.shape[0], h.shape[1] // 2, 2]))
+            return sums
 
     @gluon.jit
     def load_inputs(
@@ -223,7 +246,18 @@ if HAS_GLUON:
 
     @gluon.jit
     def put_outputs(
-        y_pointer, skip_pointer, sums, x_rows, t, length, first, channels, s_y, dropped, STEPS: gl.constexpr
+        y_pointer,
+        skip_pointer,
+        sums,
+        x_rows,
+        t,
+        length,
+        first,
+        channels,
+        s_y,
+        dropped,
+        FAR: gl.constexpr,
+        STEPS: gl.constexpr,
     ):
         """Round a block's outputs, of sums over some states [STEPS / 2, states, 2 steps, 2 halves, CHANNELS]."""
         low, high = gl.split(gl.permute(gl.sum(sums, axis=1), (0, 1, 3, 2)))
@@ -238,7 +272,8 @@ if HAS_GLUON:
         shift = s_y + dropped
         half = (gl.full([], 1, gl.int64) << shift.to(gl.int64)) >> 1
         arguments = [x, skip[None, :], half, high, low, shift]
-        y = gl.inline_asm_elementwise(ROUNDED, "=r,r,r,l,r,r,r", arguments, dtype=gl.int32, is_pure=True, pack=1)
+        rule: gl.constexpr = FAR_ROUNDED if FAR else ROUNDED
+        y = gl.inline_asm_elementwise(rule, "=r,r,r,l,r,r,r", arguments, dtype=gl.int32, is_pure=True, pack=1)
         target = y_pointer + step[:, None] * channels + channel[None, :]
         gl.store(target, y.to(gl.int16), mask=(step < length)[:, None])
 
@@ -265,48 +300,52 @@ if HAS_GLUON:
         DOWN: gl.constexpr,
         COARSER: gl.constexpr,
         OUTPUTS: gl.constexpr,
+        FAR: gl.constexpr,
         CHANNELS: gl.constexpr,
         STATES: gl.constexpr,
         STEPS: gl.constexpr,
+        STATES_OF_WARP: gl.constexpr,
+        KEPT: gl.constexpr,
     ):
-        """Scan; with outputs keep y and the last states, without them the states before each block of steps."""
-        ACROSS: gl.constexpr = STATES // 8
+        """Scan; with outputs keep y and the last states, without them the states before each KEPT steps."""
+        ACROSS: gl.constexpr = STATES // STATES_OF_WARP
+        HELD: gl.constexpr = STATES_OF_WARP // 4  # states of a lane
         DOWN_WARPS: gl.constexpr = CHANNELS // 16
         WARPS: gl.constexpr = ACROSS * DOWN_WARPS
-        tile: gl.constexpr = gl.BlockedLayout([2, 2], [8, 4], [DOWN_WARPS, ACROSS], [1, 0])
+        warps: gl.constexpr = [DOWN_WARPS, ACROSS]
+        tile: gl.constexpr = gl.BlockedLayout([2, HELD], [8, 4], warps, [1, 0])
+        product_tile: gl.constexpr = gl.BlockedLayout([2, 2], [8, 4], warps, [1, 0])
         lanes: gl.constexpr = gl.SliceLayout(1, tile)
         slices: gl.constexpr = gl.SliceLayout(0, tile)
-        halves: gl.constexpr = gl.SliceLayout(0, gl.BlockedLayout([2, 1], [8, 4], [DOWN_WARPS, ACROSS], [1, 0]))
-        PIECE: gl.constexpr = max(min(STEPS * CHANNELS // (64 * WARPS), 4), 1)
+        paired_lanes: gl.constexpr = gl.SliceLayout(1, gl.BlockedLayout([4, HELD], [8, 4], warps, [1, 0]))
+        paired_slices: gl.constexpr = gl.SliceLayout(0, gl.BlockedLayout([2, 2 * HELD], [8, 4], warps, [1, 0]))
+        PIECE: gl.constexpr = max(min(STEPS * CHANNELS // (64 * WARPS), 2), 1)
         wide: gl.constexpr = gl.BlockedLayout(
             [1, PIECE], [64 * PIECE // CHANNELS, CHANNELS // 2 // PIECE], [WARPS, 1], [1, 0]
         )
-        narrow: gl.constexpr = gl.BlockedLayout([1, 2], [256 // STATES, STATES // 8], [WARPS, 1], [1, 0])
+        narrow: gl.constexpr = gl.BlockedLayout([1, 1], [128 // STATES, STATES // 4], [WARPS, 1], [1, 0])
         rows: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [1, 0])
         # Sums of half a warp's lanes lie in different banks.
         columns: gl.constexpr = gl.SwizzledSharedLayout(8, 32 // CHANNELS, CHANNELS // 8, [0, 1])
         sums_rows: gl.constexpr = gl.SwizzledSharedLayout(8, 32 // CHANNELS, CHANNELS // 8, [1, 0])
         row: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [0])
-        # Words: of x of two channels, then of their modulation; of b of two states, then of their c.
-        activation_rows = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS], rows)
-        mixture_rows = gl.allocate_shared_memory(gl.int32, [STEPS, STATES // 2], rows)
+        activation_rows = gl.allocate_shared_memory(gl.int32, [STEPS, 2 * CHANNELS], rows)
+        mixture_rows = gl.allocate_shared_memory(gl.int32, [STEPS, 2 * STATES], rows)
         x_words = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS // 2], rows)
         x_rows = reinterpret(x_words, gl.int16, [STEPS, CHANNELS], rows)
-        activations = reinterpret(activation_rows, gl.int32, [STEPS, CHANNELS], row)
-        mixtures = reinterpret(mixture_rows, gl.int32, [STEPS, STATES // 2], row)
+        activations = reinterpret(activation_rows, gl.int32, [STEPS, 2 * CHANNELS], row)
+        mixtures = reinterpret(mixture_rows, gl.int32, [STEPS, 2 * STATES], row)
         PAIRS: gl.constexpr = STEPS // 2
-        HALF: gl.constexpr = STATES // 2
-        # Sums of four pairs of steps, which are stored at once; channels lie side by side.
-        four_sums = gl.allocate_shared_memory(
-            gl.int32,
-            [PAIRS // 4, CHANNELS, HALF, 4],
-            gl.SwizzledSharedLayout(8, 32 // CHANNELS, CHANNELS // 8, [0, 1, 2]),
+        SUMS: gl.constexpr = STATES // HELD
+        # Sums of pairs of steps, which are stored at once; channels lie side by side.
+        every_sum = gl.allocate_shared_memory(
+            gl.int32, [CHANNELS, SUMS, PAIRS], gl.SwizzledSharedLayout(8, 32 // CHANNELS, CHANNELS // 8, [0, 1, 2])
         )
-        pair_sums = reinterpret(four_sums, gl.int32, [PAIRS, CHANNELS, HALF], columns)
-        sum_rows = reinterpret(four_sums, gl.int32, [PAIRS * HALF, CHANNELS], sums_rows)
+        pair_sums = reinterpret(every_sum, gl.int32, [PAIRS, CHANNELS, SUMS], columns)
+        sum_rows = reinterpret(every_sum, gl.int32, [PAIRS * SUMS, CHANNELS], sums_rows)
         WIDTH: gl.constexpr = max(min(PAIRS * CHANNELS // (32 * WARPS), 4), 1)
         whole_sums: gl.constexpr = gl.BlockedLayout(
-            [HALF, WIDTH], [32 * WIDTH // CHANNELS, CHANNELS // WIDTH], [WARPS, 1], [1, 0]
+            [SUMS, WIDTH], [32 * WIDTH // CHANNELS, CHANNELS // WIDTH], [WARPS, 1], [1, 0]
         )
 
         blocks = gl.cdiv(channels, CHANNELS)
@@ -331,14 +370,17 @@ if HAS_GLUON:
 
         # A lane's column of the products: where it has c, one byte or the other of a word's half, among four zeros. Low
         # bytes that h loses have none.
-        byte = lane // 2 % 4
+        row_of_lane = gl.arange(0, CHANNELS, gl.SliceLayout(1, product_tile)) // 2
+        byte = row_of_lane % 4
         dropped = s_h * 0 if COARSER else s_h
-        places = (2 - state % 2)[None, :] << (4 * byte)[:, None]
-        kept = gl.where((byte * 8 >= dropped)[:, None], 0x4444 - places, 0x4444)
-        even = gl.where((lane % 16 < 8)[:, None], kept, 0x4444)
-        odd = gl.where((lane % 16 < 8)[:, None], 0x4444, kept)
-        top = gl.where(state // 2 % 2 == 1, 0x7654, 0x3210)  # the highest byte is the signed one
+        place_of_byte = gl.where(byte * 8 >= dropped, 1 << (8 * byte), 0)
+        even, odd = gl.where(row_of_lane % 8 < 4, place_of_byte, 0), gl.where(row_of_lane % 8 < 4, 0, place_of_byte)
+        column_of_lane = gl.arange(0, 2 * SUMS, gl.SliceLayout(0, product_tile)) // 2
+        top = gl.where(column_of_lane % 2 == 1, 0x7654, 0x3210)  # the highest byte is the signed one
+        WIDE: gl.constexpr = HELD == 4
 
+        kept_place = (batch * gl.cdiv(length, KEPT) * channels + channel)[:, None] * STATES + state[None, :]
+        kept_pointer = end_pointer + (place if OUTPUTS else kept_place)
         y_pointer += batch * length * channels
         x_ahead, mod_ahead, b_ahead, c_ahead = load_inputs(
             pointers, 0, length, first // 2, channels // 2, wide, narrow, STEPS, CHANNELS, STATES
@@ -347,49 +389,53 @@ if HAS_GLUON:
             barrier()  # every lane has read the block before
             if OUTPUTS:
                 x_words.store(x_ahead)
-            activation_rows.store(gl.reshape(gl.join(x_ahead, mod_ahead), [STEPS, CHANNELS]))
-            mixture_rows.store(mixture_words(b_ahead, c_ahead))
+            put_activations(activation_rows, x_ahead, mod_ahead)
+            put_mixtures(mixture_rows, b_ahead, c_ahead, spare)
             x_ahead, mod_ahead, b_ahead, c_ahead = load_inputs(
                 pointers, t + STEPS, length, first // 2, channels // 2, wide, narrow, STEPS, CHANNELS, STATES
             )
             barrier()
-            if not OUTPUTS:
-                kept_place = (batch * gl.cdiv(length, STEPS) + t // STEPS) * channels + channel
-                target = end_pointer + kept_place[:, None] * STATES + state[None, :]
-                gl.store(target, h)
             count = gl.minimum(STEPS, length - t)
-            unrolled = count - count % 8
-            unsigned, signed = gl.zeros_like(h), gl.zeros_like(h)
-            for u in range(0, unrolled, 8):
+            unsigned, signed = (gl.zeros([CHANNELS, 2 * SUMS], gl.int32, product_tile),) * 2
+            if count == STEPS:
                 sums = ()
-                for i in gl.static_range(8):
-                    x, mod, b, c = step_inputs(activations, mixtures, u + i, spare, lanes, slices, halves)
-                    h = state_of(h, base, x, mod, b, formats, CONVEX, DOWN)
+                for u in gl.static_range(STEPS):
+                    if not OUTPUTS and u % KEPT == 0:
+                        gl.store(kept_pointer, h)
+                        kept_pointer += channels * STATES
+                    x, mod = pairs_of(activations, u, paired_lanes, lanes)
+                    b, c = pairs_of(mixtures, u, paired_slices, slices)
+                    h, _ = state_of(h, base, x, mod, b, formats, CONVEX, DOWN)
                     if OUTPUTS:
                         read = h >> s_h if COARSER else h
-                        if i % 2 == 0:
-                            unsigned, signed = products(read, c, even)
+                        if u % 2 == 0:
+                            unsigned, signed = products(read, c, even, product_tile, WIDE)
                         else:
-                            sums = sums + (paired_products(read, c, odd, unsigned, signed, top),)  # noqa: RUF005
+                            sums = sums + (paired_products(read, c, odd, unsigned, signed, top, product_tile, WIDE),)  # noqa: RUF005
                 if OUTPUTS:
-                    fours = gl.join(gl.join(sums[0], sums[2]), gl.join(sums[1], sums[3]))  # type: ignore[misc]
-                    four_sums.index(u // 8).store(gl.reshape(fours, [CHANNELS, HALF, 4]))
-            for u in range(unrolled, count):
-                x, mod, b, c = step_inputs(activations, mixtures, u, spare, lanes, slices, halves)
-                h = state_of(h, base, x, mod, b, formats, CONVEX, DOWN)
-                if OUTPUTS:
-                    read = h >> s_h if COARSER else h
-                    second = u % 2
-                    selector = gl.where(second == 1, odd, even)
-                    sums = paired_products(read, c, selector, unsigned * second, signed * second, top)
-                    pair_sums.index(u // 2).store(sums)
-                    unsigned, signed = products(read, c, even)
+                    every_sum.store(gl.reshape(joined(sums), [CHANNELS, SUMS, PAIRS]))
+            else:
+                for u in range(count):
+                    if not OUTPUTS:
+                        gl.store(kept_pointer + u // KEPT * channels * STATES, h, mask=u % KEPT == 0)
+                    x, mod = pairs_of(activations, u, paired_lanes, lanes)
+                    b, c = pairs_of(mixtures, u, paired_slices, slices)
+                    h, _ = state_of(h, base, x, mod, b, formats, CONVEX, DOWN)
+                    if OUTPUTS:
+                        read = h >> s_h if COARSER else h
+                        second = u % 2
+                        selector = gl.where(second == 1, odd, even)
+                        sums = paired_products(
+                            read, c, selector, unsigned * second, signed * second, top, product_tile, WIDE
+                        )
+                        pair_sums.index(u // 2).store(sums)
+                        unsigned, signed = products(read, c, even, product_tile, WIDE)
             if OUTPUTS:
                 barrier()
-                sums = gl.reshape(sum_rows.load(whole_sums), [PAIRS, HALF // 4, 2, 2, CHANNELS])
-                put_outputs(y_pointer, skip_pointer, sums, x_rows, t, length, first, channels, s_y, dropped, STEPS)
+                sums = gl.reshape(sum_rows.load(whole_sums), [PAIRS, SUMS // 4, 2, 2, CHANNELS])
+                put_outputs(y_pointer, skip_pointer, sums, x_rows, t, length, first, channels, s_y, dropped, FAR, STEPS)
         if OUTPUTS:
-            gl.store(end_pointer + place, h, mask=inside)
+            gl.store(kept_pointer, h, mask=inside)
 
 
 __all__ = ["scan", "suits"]

@@ -27,7 +27,7 @@ def suits(x, states: int) -> bool:
 
 
 def walk_back(dy, x, mod, base, b, c, skip, h, dh, formats, backward):
-    """Return dx, dmod, dbase, the sums of db and of dc (in the last axis but one), dskip and dh."""
+    """Return dx, dmod, dbase, the sums of db and of dc (of a power of two of states), dskip and dh."""
     batch, length, channels = x.shape
     states = h.shape[-1]
     b, c = staged_scan.padded(b), staged_scan.padded(c)
@@ -38,14 +38,15 @@ def walk_back(dy, x, mod, base, b, c, skip, h, dh, formats, backward):
         return torch.zeros(shape, dtype=torch.int64, device=x.device)
 
     dx, dmod = (torch.empty(x.shape, dtype=torch.int32, device=x.device) for _ in range(2))
-    dbase, mixed, dskip = sums(*base.shape), sums(batch, length, 2, width), sums(*skip.shape)
+    dbase, (db, dc), dskip = sums(*base.shape), sums(2, batch, length, width), sums(*skip.shape)
     end = torch.empty(dh.shape, dtype=torch.int32, device=x.device)
-    results = (dx, dmod, dbase, mixed, dskip, end)
+    results = (dx, dmod, dbase, db, dc, dskip, end)
     words = words_of(dy, x, mod, b, c)
     inputs = (starts, *words[:3], base, *words[3:], skip, dh)
     sizes = (length, channels, states)
     columns = channels_of(channels, width, FEW_STATES)
     tile = {"CHANNELS": columns, "STATES": width, "STEPS": STEPS, "DOWN": shift_of(formats["s_v"])}
+    tile |= {"COARSER": backward["s_h"] > 0, "WHOLE": length % STEPS == 0}
     programs = channels // columns * batch
     warps = width // STATES_OF_WARP * (columns // CHANNELS)
     options = {"num_warps": warps, "maxnreg": REGISTERS}
@@ -54,30 +55,48 @@ def walk_back(dy, x, mod, base, b, c, skip, h, dh, formats, backward):
 
 
 if HAS_GLUON:
-    from .staged_scan import clamped_sum, input_of, load_steps, mixture_words, state_of, step_inputs
-
-    ROUNDED_PRODUCT = gl.constexpr(
-        "{ .reg .s64 wide, half; cvt.s64.s32 half, $4; mad.wide.s32 wide, $1, $2, half; shr.s64 wide, wide, $3;"
-        " cvt.u32.u64 $0, wide; }"
+    from .staged_steps import (
+        clamped_sum,
+        load_steps,
+        scaled_bytes,
+        state_of,
+        unsigned_bytes,
     )
-    WIDE_ROUNDED_PRODUCT = gl.constexpr("{ .reg .s64 wide; mad.wide.s32 wide, $1, $2, $4; shr.s64 $0, wide, $3; }")
-    # The bytes of dv with the matrix of b, as in the scan, and those of the words of w with a matrix of ones. The
-    # highest byte of each is signed. Then a lane's two columns as one sum, 2**8 times the second.
+    from .staged_sums import channel_sums, four_sums, rounded_word, store_steps, store_tiles
+
+    # A product with an addend in two halves is one instruction; ptxas makes three of a mad.wide.
+    ROUNDED_PRODUCT = gl.constexpr(
+        "{ .reg .s64 wide; .reg .b32 low, high; mov.b64 {low, high}, $4;"
+        " mad.lo.cc.s32 low, $1, $2, low; madc.hi.s32 high, $1, $2, high;"
+        " mov.b64 wide, {low, high}; shr.s64 wide, wide, $3; cvt.u32.u64 $0, wide; }"
+    )
+    # The same, and less x, which is minus what x times the rest of 2**k rounds to, but for one more in a tie.
+    SHARED_PRODUCT = gl.constexpr(
+        "{ .reg .s64 wide; .reg .b32 low, high, rest; mov.b64 {low, high}, $5;"
+        " mad.lo.cc.s32 low, $2, $3, low; madc.hi.s32 high, $2, $3, high;"
+        " mov.b64 wide, {low, high}; shr.s64 wide, wide, $4; cvt.u32.u64 $0, wide;"
+        " mul.lo.s32 rest, low, $6; sub.cc.s32 rest, rest, 1; subc.s32 $1, $0, $2; }"
+    )
+    WIDE_ROUNDED_PRODUCT = gl.constexpr(
+        "{ .reg .s64 wide; .reg .b32 low, high; mov.b64 {low, high}, $4;"
+        " mad.lo.cc.s32 low, $1, $2, low; madc.hi.s32 high, $1, $2, high;"
+        " mov.b64 wide, {low, high}; shr.s64 $0, wide, $3; }"
+    )
+    # The bytes of dv with the matrix of b, as in the scan, of which the highest is signed; and those of the words of w,
+    # which isn't negative, with a matrix of ones. Then a lane's two columns as one sum, 2**8 times the second.
     PRODUCTS = gl.constexpr(
         "{ .reg .b32 zero, first, second, upper, d0, d1, d2, d3, e0, e1, e2, e3; mov.b32 zero, 0;"
-        " prmt.b32 first, $12, zero, $16; prmt.b32 second, $13, zero, $17;"
+        " mul.lo.s32 first, $12, $16; mul.lo.s32 second, $13, $16;"
         " mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32"
         " {d0, d1, d2, d3}, {$8, $10, $9, $11}, {first, second}, {zero, zero, zero, zero};"
-        " prmt.b32 first, $12, zero, $20; prmt.b32 second, $13, zero, $21;"
+        " mul.lo.s32 first, $12, $20; mul.lo.s32 second, $13, $20;"
         " mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32"
         " {d0, d1, d2, d3}, {$8, $10, $9, $11}, {first, second}, {d0, d1, d2, d3};"
         " shl.b32 upper, d1, 8; add.s32 $0, d0, upper; shl.b32 upper, d3, 8; add.s32 $2, d2, upper;"
         " mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32"
-        " {e0, e1, e2, e3}, {$24, $26, $25, $27}, {$32, $32}, {zero, zero, zero, zero};"
+        " {e0, e1, e2, e3}, {$24, $26, $25, $27}, {$32, $33}, {zero, zero, zero, zero};"
         " mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32"
-        " {e0, e1, e2, e3}, {$28, $30, $29, $31}, {$36, $36}, {e0, e1, e2, e3};"
-        " mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32"
-        " {e0, e1, e2, e3}, {$28, $30, $29, $31}, {$40, $40}, {e0, e1, e2, e3};"
+        " {e0, e1, e2, e3}, {$28, $30, $29, $31}, {$36, $37}, {e0, e1, e2, e3};"
         " shl.b32 upper, e1, 8; add.s32 $4, e0, upper; shl.b32 upper, e3, 8; add.s32 $6, e2, upper;"
         " mov.b32 $1, zero; mov.b32 $3, zero; mov.b32 $5, zero; mov.b32 $7, zero; }"
     )
@@ -86,29 +105,45 @@ if HAS_GLUON:
     INTEGERS_BITS = gl.constexpr(0x4B400000)
 
     @gluon.jit
-    def scaled(x, factor, k):
-        """Return x * factor over 2**k, rounded, of a result that fits int32."""
-        arguments = [x, factor, k, (1 << k) >> 1]
-        return gl.inline_asm_elementwise(ROUNDED_PRODUCT, "=r,r,r,r,r", arguments, gl.int32, is_pure=True, pack=1)
+    def through_memory(rows, values):
+        """Return values as they are, in registers of each lane.
+
+        ptxas would keep what all lanes share where a wide product can't add it, and copy what an operand has twice.
+        """
+        layout: gl.constexpr = values.type.layout
+        rows.store(values)
+        barrier()
+        return rows.load(layout)
 
     @gluon.jit
-    def wide_scaled(x, factor, s):
-        """Return x * factor over 2**s, rounded, in int64."""
-        half = (gl.full([], 1, gl.int64) << s.to(gl.int64)) >> 1
-        arguments = [x, factor, s, half]
+    def scaled(x, factor, k, half):
+        """Return x * factor over 2**k, rounded, of a result that fits int32."""
+        arguments = [x, factor, k, half]
+        return gl.inline_asm_elementwise(ROUNDED_PRODUCT, "=r,r,r,r,l", arguments, gl.int32, is_pure=True, pack=1)
+
+    @gluon.jit
+    def shared_out(x, factor, k, half):
+        """Return x * factor, and minus x * (2**k - factor), each over 2**k and rounded."""
+        arguments = [x, factor, k, half, 1 << (32 - k)]
+        return gl.inline_asm_elementwise(
+            SHARED_PRODUCT, "=&r,=&r,r,r,r,l,r", arguments, (gl.int32, gl.int32), is_pure=True, pack=1
+        )
+
+    @gluon.jit
+    def wide_scaled(x, factor, s, added):
+        """Return (x * factor + added) over 2**s, in int64."""
+        arguments = [x, factor, s, added]
         return gl.inline_asm_elementwise(WIDE_ROUNDED_PRODUCT, "=l,r,r,r,l", arguments, gl.int64, is_pure=True, pack=1)
 
     @gluon.jit
     def products(dv, w, b, matrices):
         """Return the sums over four lanes' states of dv b and of w, [CHANNELS, STATES / 2]: a lane has 16 bits each."""
         b, _ = gl.broadcast(b[None, :], dv)
-        unsigned, signed = matrices[0], matrices[1]
-        low, _ = gl.broadcast(matrices[2][:, None], dv)
-        high, _ = gl.broadcast(matrices[3][:, None], dv)
-        highest, _ = gl.broadcast(matrices[4][:, None], dv)
+        unsigned, _ = gl.broadcast(matrices[0][:, None], dv)
+        signed, _ = gl.broadcast(matrices[1][:, None], dv)
         words = [w.to(gl.int32), (w >> 32).to(gl.int32)]
-        arguments = [dv, b, unsigned, signed, words[0], words[1], low, high, highest]
-        constraints: gl.constexpr = "=&r,=&r,=&r,=&r,=&r,=&r,=&r,=&r" + ",r" * 36
+        arguments = [dv, b, unsigned, signed, words[0], words[1], matrices[2], matrices[3]]
+        constraints: gl.constexpr = "=&r,=&r,=&r,=&r,=&r,=&r,=&r,=&r" + ",r" * 32
         through, moved = gl.inline_asm_elementwise(
             PRODUCTS, constraints, arguments, (gl.int32, gl.int32), is_pure=True, pack=4
         )
@@ -118,33 +153,14 @@ if HAS_GLUON:
         return through, moved
 
     @gluon.jit
-    def store_steps(rows, sums):
-        """Store eight steps' sums into shared memory, [CHANNELS, STATES / 2, 8]."""
-        even = gl.join(gl.join(sums[0], sums[4]), gl.join(sums[2], sums[6]))
-        odd = gl.join(gl.join(sums[1], sums[5]), gl.join(sums[3], sums[7]))
-        eight = gl.join(even, odd)
-        rows.store(gl.reshape(eight, [sums[0].shape[0], sums[0].shape[1], 8]))
+    def put_bytes(rows, numbers):
+        """Store numbers of the bytes of words, [STEPS, words, 2, 2], into shared memory."""
+        rows.store(gl.reshape(numbers, [numbers.shape[0], 4 * numbers.shape[1]]))
 
     @gluon.jit
-    def four_sums(rows, layout: gl.constexpr, STEPS: gl.constexpr, HALF: gl.constexpr):
-        """Return what the four lanes of a warp have, summed over the warps: four tiles [STEPS, CHANNELS]."""
-        loaded = rows.load(layout)
-        CHANNELS: gl.constexpr = loaded.shape[1]
-        sums = gl.sum(gl.reshape(loaded, [STEPS, HALF // 4, 4, CHANNELS]), axis=1)
-        sums = gl.reshape(gl.permute(sums, (0, 2, 1)), [STEPS, CHANNELS, 2, 2])
-        even, odd = gl.split(sums)
-        first, third = gl.split(even)
-        second, fourth = gl.split(odd)
-        return first, second, third, fourth
-
-    @gluon.jit
-    def rounded_word(total, s):
-        """Return an int64 over 2**s, rounded and saturated to 32 bits; s is an integer or a pointer to one."""
-        if s.dtype.is_ptr():
-            s = gl.load(s)
-        half = (gl.full([], 1, gl.int64) << s.to(gl.int64)) >> 1
-        rounded = (total + half) >> s.to(gl.int64)
-        return gl.minimum(gl.maximum(rounded, -0x7FFFFFFF), 0x7FFFFFFF).to(gl.int32)
+    def put_words(rows, even, odd):
+        """Store arrays of the even and of the odd columns into shared memory."""
+        rows.store(gl.reshape(gl.join(even, odd), [even.shape[0], 2 * even.shape[1]]))
 
     @gluon.jit
     def load_block(
@@ -167,11 +183,6 @@ if HAS_GLUON:
         c = load_steps(pointers[4], t, length, 0, STATES // 4, narrow, STEPS, STATES // 4)
         return x, mod, dy, b, c
 
-    @gluon.jit
-    def channel_sums(a, x):
-        """Return the sums over the channels of [STEPS, CHANNELS, STATES] times [STEPS, CHANNELS], in int64."""
-        return gl.sum(a.to(gl.int64) * gl.expand_dims(x, 2).to(gl.int64), axis=1)
-
     FORMATS = ["n_max", "k", "s_v", "s_h", "s_g", "s_w", "s_n", "s_x", "fine", "coarse"]
 
     @gluon.jit(do_not_specialize=["length", "states", *FORMATS])
@@ -179,7 +190,8 @@ if HAS_GLUON:
         dx_pointer,
         dmod_pointer,
         dbase_pointer,
-        mixed_pointer,
+        db_pointer,
+        dc_pointer,
         dskip_pointer,
         end_pointer,
         starts_pointer,
@@ -206,6 +218,8 @@ if HAS_GLUON:
         coarse,
         CONVEX: gl.constexpr,
         DOWN: gl.constexpr,
+        COARSER: gl.constexpr,
+        WHOLE: gl.constexpr,
         CHANNELS: gl.constexpr,
         STATES: gl.constexpr,
         STEPS: gl.constexpr,
@@ -217,34 +231,31 @@ if HAS_GLUON:
         tile: gl.constexpr = gl.BlockedLayout([2, 2], [8, 4], [DOWN_WARPS, ACROSS], [1, 0])
         lanes: gl.constexpr = gl.SliceLayout(1, tile)
         slices: gl.constexpr = gl.SliceLayout(0, tile)
-        halves: gl.constexpr = gl.SliceLayout(0, gl.BlockedLayout([2, 1], [8, 4], [DOWN_WARPS, ACROSS], [1, 0]))
-        PIECE: gl.constexpr = max(min(STEPS * CHANNELS // (64 * WARPS), 4), 1)
+        PIECE: gl.constexpr = max(min(STEPS * CHANNELS // (64 * WARPS), 2), 1)
         wide: gl.constexpr = gl.BlockedLayout(
             [1, PIECE], [64 * PIECE // CHANNELS, CHANNELS // 2 // PIECE], [WARPS, 1], [1, 0]
         )
-        narrow: gl.constexpr = gl.BlockedLayout([1, 2], [256 // STATES, STATES // 8], [WARPS, 1], [1, 0])
+        narrow: gl.constexpr = gl.BlockedLayout([1, 1], [128 // STATES, STATES // 4], [WARPS, 1], [1, 0])
         rows: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [1, 0])
         row: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [0])
-        # Words: of x of two channels, then of their modulation; of b of two states, then of their c.
-        activation_rows = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS], rows)
-        mixture_rows = gl.allocate_shared_memory(gl.int32, [STEPS, HALF], rows)
-        x_words = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS // 2], rows)
-        dy_words = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS // 2], rows)
+        x_rows = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS], rows)
+        mod_rows = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS], rows)
+        dy_rows = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS], rows)
         float_dy_rows = gl.allocate_shared_memory(gl.float32, [STEPS, CHANNELS], rows)
+        b_rows = gl.allocate_shared_memory(gl.int32, [STEPS, STATES], rows)
+        byte_rows = gl.allocate_shared_memory(gl.int32, [STEPS, STATES], rows)
         float_c_rows = gl.allocate_shared_memory(gl.float32, [STEPS, STATES], rows)
-        activations = reinterpret(activation_rows, gl.int32, [STEPS, CHANNELS], row)
-        mixtures = reinterpret(mixture_rows, gl.int32, [STEPS, HALF], row)
-        x_rows = reinterpret(x_words, gl.int16, [STEPS, CHANNELS], rows)
-        dy_rows = reinterpret(dy_words, gl.int16, [STEPS, CHANNELS], rows)
+        x_steps = reinterpret(x_rows, gl.int32, [STEPS, CHANNELS], row)
+        mod_steps = reinterpret(mod_rows, gl.int32, [STEPS, CHANNELS], row)
         dy_steps = reinterpret(float_dy_rows, gl.float32, [STEPS, CHANNELS], row)
+        b_steps = reinterpret(b_rows, gl.int32, [STEPS, STATES], row)
+        byte_steps = reinterpret(byte_rows, gl.int32, [STEPS, STATES], row)
         c_steps = reinterpret(float_c_rows, gl.float32, [STEPS, STATES], row)
-        # A warp's rows start at different banks.
-        tiles: gl.constexpr = gl.SwizzledSharedLayout(2, 2, 8, [1, 0])
-        cubes: gl.constexpr = gl.SwizzledSharedLayout(2, 2, 8, [2, 1, 0])
+        # Channels lie side by side, those of states in different banks.
+        cubes: gl.constexpr = gl.SwizzledSharedLayout(4, 32 // CHANNELS, CHANNELS // 4, [1, 2, 0])
         h_cube = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS, STATES], cubes)
         dv_cube = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS, STATES], cubes)
-        h_steps = reinterpret(h_cube, gl.int32, [STEPS, CHANNELS, STATES], tiles)
-        dv_steps = reinterpret(dv_cube, gl.int32, [STEPS, CHANNELS, STATES], tiles)
+        dv_steps = reinterpret(dv_cube, gl.int32, [STEPS, CHANNELS, STATES], rows)
         # Channels lie side by side, those of half a warp's lanes in different banks.
         turned: gl.constexpr = gl.SwizzledSharedLayout(8, 32 // CHANNELS, CHANNELS // 8, [0, 1, 2])
         sums_rows: gl.constexpr = gl.SwizzledSharedLayout(8, 32 // CHANNELS, CHANNELS // 8, [1, 0])
@@ -296,20 +307,20 @@ if HAS_GLUON:
         c_scale = ((127 - s_g) << 23).to(gl.float32, bitcast=True)
         identity = 1 << k
 
-        # A lane's column of the products: where it has b among four zeros, and its ones for the words of w.
+        # A lane's column of the products: the byte of b that it has, and its ones for the words of w.
         turn = lane // 2 % 8
-        byte = 4 * (turn % 4)
-        selected = 0x4444 - ((4 - state % 2)[None, :] << byte[:, None])
-        unsigned = gl.where((turn < 3)[:, None], selected, 0x4444)
-        signed = gl.where((turn == 3)[:, None], selected, 0x4444)
-        one = 1 << (2 * byte)
+        place_of_byte = 1 << (8 * (turn % 4))
         matrices = (
-            unsigned,
-            signed,
-            gl.where(turn < 4, one, 0),
-            gl.where((turn >= 4) & (turn < 7), one, 0),
-            gl.where(turn == 7, one, 0),
+            gl.where(turn < 3, place_of_byte, 0),
+            gl.where(turn == 3, place_of_byte, 0),
+            through_memory(dv_steps.index(0), gl.broadcast(gl.where(turn < 4, place_of_byte, 0)[:, None], lam)[0]),
+            through_memory(dv_steps.index(1), gl.broadcast(gl.where(turn >= 4, place_of_byte, 0)[:, None], lam)[0]),
         )
+        # Added to a product of 63 bits, so that it is never negative.
+        bias = gl.full([], 1, gl.int64) << 62
+        rounding = ((gl.full([], 1, gl.int64) << s_w.to(gl.int64)) >> 1) + bias
+        half = (gl.full([], 1, gl.int64) << k.to(gl.int64)) >> 1
+        w_bias = bias >> s_w.to(gl.int64)
 
         t = (blocks - 1) * STEPS
         x_ahead, mod_ahead, dy_ahead, b_ahead, c_ahead = load_block(
@@ -321,18 +332,16 @@ if HAS_GLUON:
             t = block * STEPS
             h = start
             barrier()  # every lane has read the block before
-            x_words.store(x_ahead)
-            dy_words.store(dy_ahead)
-            activation_rows.store(gl.reshape(gl.join(x_ahead, mod_ahead), [STEPS, CHANNELS]))
-            mixture_rows.store(mixture_words(b_ahead, c_ahead))
-            dy, next_dy = dy_ahead << 16 >> 16, dy_ahead >> 16
-            skip_sums += ((x_ahead << 16 >> 16) * dy).to(gl.int64)
-            next_skip_sums += ((x_ahead >> 16) * next_dy).to(gl.int64)
-            dy = gl.join(dy.to(gl.float32), next_dy.to(gl.float32))
-            float_dy_rows.store(gl.reshape(dy, [STEPS, CHANNELS]))
-            even = gl.join(c_ahead << 24 >> 24, c_ahead << 8 >> 24)
-            odd = gl.join(c_ahead << 16 >> 24, c_ahead >> 24)
-            float_c_rows.store(gl.reshape(gl.join(even, odd).to(gl.float32) * c_scale, [STEPS, STATES]))
+            x, next_x, dy, next_dy = x_ahead << 16 >> 16, x_ahead >> 16, dy_ahead << 16 >> 16, dy_ahead >> 16
+            put_words(x_rows, x, next_x)
+            put_words(mod_rows, mod_ahead << 16 >> 16, mod_ahead >> 16)
+            put_words(dy_rows, dy, next_dy)
+            put_words(float_dy_rows, dy.to(gl.float32), next_dy.to(gl.float32))
+            skip_sums += (x * dy).to(gl.int64)
+            next_skip_sums += (next_x * next_dy).to(gl.int64)
+            put_bytes(b_rows, scaled_bytes(b_ahead, spare))
+            put_bytes(byte_rows, unsigned_bytes(b_ahead))
+            put_bytes(float_c_rows, scaled_bytes(c_ahead, 24).to(gl.float32) * c_scale)
             earlier = gl.maximum(block - 1, 0)
             ahead = earlier * STEPS
             x_ahead, mod_ahead, dy_ahead, b_ahead, c_ahead = load_block(
@@ -340,30 +349,33 @@ if HAS_GLUON:
             )
             start = gl.load(starts_pointer + kept + earlier * kept_size)
             barrier()
-            before = ()
+            before, read = (), ()
             for u in gl.static_range(STEPS):
-                before = before + (h,)  # noqa: RUF005
-                x, mod, b, _ = step_inputs(activations, mixtures, u, spare, lanes, slices, halves)
-                h = state_of(h, base, x, mod, b, formats, CONVEX, DOWN)
-                h_steps.index(u).store(h >> s_h)
-            through, moved = (), ()
+                x, mod, b = x_steps.index(u).load(lanes), mod_steps.index(u).load(lanes), b_steps.index(u).load(slices)
+                h, decaying = state_of(h, base, x, mod, b, formats, CONVEX, DOWN)
+                before = before + (decaying,)  # noqa: RUF005
+                read = read + (h >> s_h if COARSER else h,)  # noqa: RUF005
+            store_tiles(h_cube, read)
+            through, moved, errors = (), (), ()
             for u in gl.static_range(STEPS - 1, -1, -1):
-                x, mod, b, mixture = step_inputs(activations, mixtures, u, spare, lanes, slices, halves)
+                mod, b_byte = mod_steps.index(u).load(lanes), byte_steps.index(u).load(slices)
                 dy, c = dy_steps.index(u).load(lanes), c_steps.index(u).load(slices)
-                # A step after the last leaves lam as it is: its decay is one, which a base without modulation never is.
-                n = gl.where(t + u < length, clamped_sum(base, mod[:, None], n_max), identity)
+                n = clamped_sum(base, mod[:, None], n_max)
+                if not WHOLE:
+                    # A step after the last leaves lam as it is: its decay is one, which no base without modulation is.
+                    n = gl.where(t + u < length, n, identity)
                 added = (dy[:, None] * c[None, :] + INTEGERS).to(gl.int32, bitcast=True) - INTEGERS_BITS
                 now = lam + added
-                state_before = before[u]
+                w = wide_scaled(now, gl.where(base + mod[:, None] == n, before[u], 0), s_w, rounding)
                 if CONVEX:
-                    state_before -= input_of(x, b, DOWN)
-                w = wide_scaled(now, gl.where(base + mod[:, None] == n, state_before, 0), s_w)
-                dv = scaled(now, identity - n, k) if CONVEX else now
-                lam = scaled(now, n, k)
+                    lam, dv = shared_out(now, n, k, half)
+                else:
+                    lam, dv = scaled(now, n, k, half), now
                 decay_sums += w
-                dv_steps.index(u).store(dv)
-                sums = products(dv, w, mixture, matrices)
+                errors = (dv,) + errors  # noqa: RUF005
+                sums = products(dv, w, b_byte, matrices)
                 through, moved = (sums[0],) + through, (sums[1],) + moved  # noqa: RUF005
+            store_tiles(dv_cube, errors)
             store_steps(through_sums, through)
             store_steps(moved_sums, moved)
             barrier()
@@ -373,25 +385,30 @@ if HAS_GLUON:
             step = t + gl.arange(0, STEPS, gl.SliceLayout(1, outputs))
             column = first + gl.arange(0, CHANNELS, gl.SliceLayout(0, outputs))
             skip = gl.load(skip_pointer + column).to(gl.int32)
-            past = (dy_rows.load(outputs).to(gl.int32) * skip[None, :]).to(gl.int64)
-            dx = ((high.to(gl.int64) * 65536 + low) << coarse.to(gl.int64)) + (past << fine.to(gl.int64))
+            past = (dy_rows.load(outputs) * skip[None, :]).to(gl.int64)
+            through_state = high.to(gl.int64) * 65536 + low
+            if CONVEX:  # dv has the other sign
+                through_state = -through_state
+            dx = (through_state << coarse.to(gl.int64)) + (past << fine.to(gl.int64))
             target = row_place + step.to(gl.int64)[:, None] * channels + column[None, :]
             gl.store(dx_pointer + target, rounded_word(dx, s_x), mask=(step < length)[:, None])
             q0, q1, q2, q3 = four_sums(moved_rows, whole_sums, STEPS, HALF)
             low = q1.to(gl.int64) * 65536 + q0
-            dmod = ((q3.to(gl.int64) * 65536 + q2) << 32) + low
+            dmod = ((q3.to(gl.int64) * 65536 + q2) << 32) + low - w_bias * STATES
             gl.store(dmod_pointer + target, rounded_word(dmod, s_n), mask=(step < length)[:, None])
 
             step = t + gl.arange(0, STEPS, gl.SliceLayout(1, summed))
-            target = mixture_place * 2 + step.to(gl.int64)[:, None] * (2 * STATES)
+            target = mixture_place + step.to(gl.int64)[:, None] * STATES
             target += gl.arange(0, STATES, gl.SliceLayout(0, summed))[None, :]
-            db = channel_sums(dv_cube.load(cube), x_rows.load(cube_rows))
-            gl.atomic_add(mixed_pointer + target, db, mask=(step < length)[:, None], sem="relaxed")
-            dc = channel_sums(h_cube.load(cube), dy_rows.load(cube_rows))
-            gl.atomic_add(mixed_pointer + target + STATES, dc, mask=(step < length)[:, None], sem="relaxed")
+            db = channel_sums(dv_cube.load(cube), x_rows.load(cube_rows), summed)
+            if CONVEX:
+                db = -db
+            dc = channel_sums(h_cube.load(cube), dy_rows.load(cube_rows), summed)
+            gl.atomic_add(db_pointer + target, db, mask=(step < length)[:, None], sem="relaxed")
+            gl.atomic_add(dc_pointer + target, dc, mask=(step < length)[:, None], sem="relaxed")
 
         gl.store(end_pointer + place, lam, mask=known)
-        gl.atomic_add(dbase_pointer + entry, decay_sums, mask=known, sem="relaxed")
+        gl.atomic_add(dbase_pointer + entry, decay_sums - w_bias * (blocks * STEPS), mask=known, sem="relaxed")
         column = first + 2 * gl.arange(0, CHANNELS // 2, gl.SliceLayout(0, wide))
         gl.atomic_add(dskip_pointer + column, gl.sum(skip_sums, axis=0), sem="relaxed")
         gl.atomic_add(dskip_pointer + column + 1, gl.sum(next_skip_sums, axis=0), sem="relaxed")

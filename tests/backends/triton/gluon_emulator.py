@@ -138,6 +138,8 @@ INSTRUCTIONS = {
     "shr.s32": lambda a, b: int32(a) >> int32(b),
     "shr.s64": lambda a, b: a >> b,
     "add.s32": lambda a, b: int32(a.astype(np.int64) + b),
+    "add.s64": lambda a, b: a + b,
+    "mul.lo.s32": lambda a, b: int32(int32(a).astype(np.int64) * int32(b)),
     "min.s32": lambda a, b: np.minimum(int32(a), int32(b)),
     "max.s32": lambda a, b: np.maximum(int32(a), int32(b)),
     "xor.b32": lambda a, b: int32(a) ^ int32(b),
@@ -161,8 +163,26 @@ def run_ptx(code, registers, shape):
         values = [[value(name) for name in group] for group in names[1:]]
         if instruction.startswith("mma"):
             results = mma(instruction.split(".")[-3], *values)
-        elif instruction == "mov.b64":
+        elif instruction == "mov.b64" and len(names[0]) == 2:
             results = [int32(values[0][0]), int32(values[0][0] >> 32)]
+        elif instruction == "mov.b64":
+            low, high = values[0]
+            results = [(int32(high).astype(np.int64) << 32) | (int32(low).astype(np.int64) & 0xFFFFFFFF)]
+        elif instruction in ("sub.cc.s32", "subc.s32"):
+            a, b = (int32(group[0]).astype(np.int64) & 0xFFFFFFFF for group in values)
+            if instruction == "sub.cc.s32":
+                registers["carry"] = (a < b).astype(np.int64)
+                results = [int32(a - b)]
+            else:
+                results = [int32(a - b - registers["carry"])]
+        elif instruction in ("mad.lo.cc.s32", "madc.hi.s32"):
+            a, b, c = (int32(group[0]).astype(np.int64) for group in values)
+            if instruction == "mad.lo.cc.s32":
+                total = (a * b & 0xFFFFFFFF) + (c & 0xFFFFFFFF)
+                registers["carry"] = total >> 32
+            else:
+                total = (a * b >> 32) + c + registers["carry"]
+            results = [int32(total)]
         else:
             results = [INSTRUCTIONS[instruction](*(group[0] for group in values))]
         registers.update(zip(names[0], results, strict=True))
@@ -232,7 +252,7 @@ gl = SimpleNamespace(
     static_range=range,
     cdiv=lambda a, b: -(-a // b),
     arange=lambda first, last, layout: tensor(np.arange(first, last, dtype=np.int32)),
-    full=lambda shape, value, dtype: tensor(np.full(shape, value, dtype)),
+    full=lambda shape, value, dtype, layout=None: tensor(np.full(shape, value, dtype)),
     zeros=lambda shape, dtype, layout: tensor(np.zeros(shape, dtype)),
     zeros_like=lambda a: tensor(np.zeros_like(np.asarray(a))),
     where=where,

@@ -75,4 +75,4 @@ def test_a_scaled_product_of_the_staged_scan_fits_int32(s_v):
 def test_a_program_of_the_staged_scan_has_whole_channels_and_at_most_16_warps(channels, states):
     columns = staged_scan.channels_of(channels, states, staged_scan.FEW_STATES)
     assert channels % columns == 0
-    assert states // staged_scan.STATES_OF_WARP * (columns // staged_scan.CHANNELS) <= 16
+    assert states // staged_scan.states_of_warp(states) * (columns // staged_scan.CHANNELS) <= 16

@@ -2,8 +2,10 @@
 
 import importlib.util
 import sys
+from bisect import bisect_left
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,13 +13,14 @@ import torch
 
 import mamba_integer.backends.triton as triton_backend
 from mamba_integer import spec
-from mamba_integer.backends.triton import gluon_names, scan_backward
+from mamba_integer.backends.triton import gluon_names, scan_backward, staged_scan
 from mamba_integer.conformance.engine.cases import draw_case
+from mamba_integer.spec.ops.scan_backward import LEAST_LAM
 
 from . import gluon_emulator
 
 NAMES = {"gl", "gluon", "reinterpret"}
-SIZES = [(16, 16, 21), (16, 3, 9), (32, 16, 35), (48, 64, 8), (32, 32, 1)]
+SIZES = [(16, 16, 21), (16, 3, 9), (32, 16, 35), (48, 64, 16), (32, 32, 1)]
 
 
 @pytest.fixture
@@ -28,7 +31,7 @@ def staged(monkeypatch):
     monkeypatch.setattr(gluon_names, "HAS_GLUON", True)
     monkeypatch.setattr(gluon_names, "barrier", lambda: None)
     modules = []
-    for name in ("staged_scan", "staged_walk"):
+    for name in ("staged_steps", "staged_sums", "staged_scan", "staged_walk"):
         path = Path(triton_backend.__file__).with_name(f"{name}.py")
         full_name = f"{triton_backend.__name__}.{name}"
         module_spec = importlib.util.spec_from_file_location(full_name, path)
@@ -36,9 +39,10 @@ def staged(monkeypatch):
         monkeypatch.setitem(sys.modules, full_name, module)
         monkeypatch.setattr(triton_backend, name, module)
         module_spec.loader.exec_module(module)
-        monkeypatch.setattr(module, "launch", gluon_emulator.launch)
         modules.append(module)
-    return modules
+    for module in modules[2:]:
+        monkeypatch.setattr(module, "launch", gluon_emulator.launch)
+    return modules[2:]
 
 
 @pytest.mark.parametrize("channels, states, length", SIZES)
@@ -59,3 +63,20 @@ def test_the_staged_walk_back_gives_the_same_integers(channels, states, length, 
     got = scan_backward.selective_scan_backward(*map(torch.tensor, case.arrays), **case.parameters)
     for result, wanted in zip(got, spec.selective_scan_backward(*case.arrays, **case.parameters), strict=True):
         assert result.numpy().dtype == wanted.dtype and np.array_equal(result.numpy(), wanted)
+
+
+@pytest.mark.parametrize("shape, width", [((1, 16384, 1536), 16), ((8, 16384, 1536), 32), ((1, 512, 1536), 32)])
+def test_a_long_sequence_of_few_channels_takes_more_programs(shape, width):
+    assert staged_scan.width_of(torch.empty(shape, device="meta"), 16) == width
+
+
+@pytest.mark.parametrize("k", range(1, 16))
+def test_no_gradient_of_a_state_is_the_least_int32(k):
+    """The walk back holds its opposite."""
+    for s_g in range(23):
+
+        def least(n_max, s_g=s_g):
+            return LEAST_LAM(SimpleNamespace(k=k, n_max=n_max, s_g=s_g))
+
+        longest = bisect_left(range((1 << k) - 1), 1 << 31, key=lambda n_max: -least(n_max))
+        assert least(longest) != -1 << 31
