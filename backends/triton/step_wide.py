@@ -6,9 +6,9 @@ import triton.language as tl
 from . import integers
 from .activation import squareplus_of
 from .instructions import ternary_digits
-from .norm import normalised_row, row_launch
+from .norm import row_launch
 from .overlap import early, start_next, wait_for_inputs
-from .step_products import quantised
+from .step_norm import normalised, quantised
 from .ternary_product import scale_sum, tile_of
 
 PLAIN, CONVOLVED, ADDED = 0, 1, 2  # what follows a product
@@ -33,8 +33,10 @@ def norm_kernel(
     """Norm and quantise a row; zeros follow up to ``pitch`` elements."""
     start_next()
     row, column = tl.program_id(0), tl.arange(0, BLOCK)
+    gamma = tl.load(gamma_pointer + column, mask=column < D, other=0)
     wait_for_inputs()
-    e, q = quantised(normalised_row(x_pointer + row * D, gamma_pointer, D, b, s, BLOCK))
+    x = tl.load(x_pointer + row * D + column, mask=column < D, other=0)
+    e, q = quantised(normalised(x, gamma, D, b, s))
     tl.store(q_pointer + row * pitch + column, q.to(tl.int8), mask=column < pitch)
     tl.store(e_pointer + row, e)
 
