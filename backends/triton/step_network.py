@@ -44,10 +44,12 @@ FEWEST_ROWS, FEW_ROWS = 2, 8  # for which the scans project x, and for which a p
 MOST_STATES = 256  # of a program
 MOST_PROJECTED = 1 << 15  # words of weights that a program of a scan holds
 CHANNELS = (64, 32, 16)  # of a program of the chunked scan
+HEAD_WARPS = 2
 MOST_ELEMENTS = 1 << 12  # of the state in its registers
 PROJECTING_CHANNELS = 16  # where it projects x too
 CLOSED_CHANNELS = 32  # of a program that moves the state on
 COLUMNS = (128, 64, 32, 16, 8, 4)  # of a program of the selective scan
+MOST_AHEAD = 1 << 25  # bytes of a layer's state that are asked for before its scan
 PROGRAMS = 256  # of a scan, from which on a program takes more
 
 
@@ -220,7 +222,7 @@ class FusedStep:
             **self.output(block),
             **tile,
             CHANNELS=channels,
-            num_warps=WARPS,
+            num_warps=HEAD_WARPS,
             **early(),
         )
 
@@ -248,18 +250,27 @@ class WideStep(FusedStep):
         programs, sizes, constants = wide_launch(self.rows, w, after, **constants)
         launch(wide_kernel, programs, results, (words(q), e, w, *taps), *sizes, **constants)
 
-    def quantised(self, kernel, inputs, pitches, width, w, **constants):
+    def quantised(self, kernel, inputs, pitches, width, w, after=(), **constants):
         """Return the int8 and the exponents of rows of a width, as long as the rows of weights w are."""
         pitch = 4 * w.shape[1]
         q = torch.empty((self.rows, pitch), dtype=torch.int8, device=w.device)
         e = torch.empty(self.rows, dtype=torch.int32, device=w.device)
-        launch(kernel, self.rows, (q, e), inputs, *pitches, pitch, D=width, **constants, **row_block(width, pitch))
+        launch(
+            kernel, self.rows, (q, e), inputs, *pitches, pitch, *after, D=width, **constants, **row_block(width, pitch)
+        )
         return q, e
+
+    def normalised(self, r, gamma, w, ahead=None):
+        """Norm and quantise r; a state that the cache has room for is read ahead."""
+        size = 0 if ahead is None else ahead[0].nbytes
+        fits = size and size % 16 == 0 and ahead.nbytes <= MOST_AHEAD
+        inputs, constants = (r, gamma, ahead if fits else None), self.network.formats.norm
+        return self.quantised(norm_kernel, inputs, (), r.shape[1], w, (size,), AHEAD=fits, **constants)
 
     def enter(self, block, r):
         name = f"{block.label}.in_proj"
         w, norm = self.network.weights[name], self.weight(block, "norm")
-        q, e = self.quantised(norm_kernel, (r, norm), (), r.shape[1], w, **block.formats.norm)
+        q, e = self.normalised(r, norm, w, self.state[f"{block.label}.scan"])
         xz = self.empty(w.shape[0])
         taps = self.weight(block, "conv_weight"), self.weight(block, "conv_bias")
         results, constants = (xz, self.state[f"{block.label}.conv"]), block.scales["in_proj"] | convolution(block)
@@ -273,7 +284,7 @@ class WideStep(FusedStep):
 
     def head(self, r):
         w, norm = self.network.weights["head"], self.weights["norm"]
-        q, e = self.quantised(norm_kernel, (r, norm), (), r.shape[1], w, **self.network.formats.norm)
+        q, e = self.normalised(r, norm, w)
         logits = self.empty(w.shape[0])
         self.multiply("head", (logits, None), q, e, PLAIN, **self.network.head_scale)
         return logits
