@@ -14,7 +14,7 @@ from mamba_integer.spec.model.blocks import Mamba1Block, Network
 from mamba_integer.spec.model.config import ModelConfig
 
 from .launch import launch, table, words
-from .overlap import early
+from .overlap import early, start_next, wait_for_inputs
 from .ssd_chunk import LEAST_TILE
 from .step_chunk import chunk_bits, chunk_kernel, close_kernel, head_of_chunk_kernel, mixture_kernel
 from .step_products import (
@@ -66,7 +66,11 @@ class FusedStep:
         self.addresses = table(arrays, buffers.token.device)
 
     def logits(self):
-        r = self.network.ops.embedding(self.buffers.token, self.weights["embedding"], shift=0)
+        table = self.weights["embedding"]
+        width = table.shape[1]
+        r = torch.empty((self.rows, width), dtype=torch.int32, device=table.device)
+        block = triton.next_power_of_2(width)
+        launch(embed_kernel, self.rows, (r,), (self.buffers.token, table), width, BLOCK=block, **early())
         for block in self.network.blocks:
             self.run(block, r)
         if self.chunked_blocks:
@@ -77,7 +81,7 @@ class FusedStep:
         buffers = self.buffers
         results = buffers.token, buffers.tokens, buffers.position, buffers.count
         block = triton.next_power_of_2(self.rows)
-        launch(advance_kernel, 1, results, (chosen,), self.rows, BLOCK=block)
+        launch(advance_kernel, 1, results, (chosen,), self.rows, BLOCK=block, **early())
 
     def empty(self, columns):
         return torch.empty((self.rows, columns), dtype=torch.int16, device=self.buffers.token.device)
@@ -312,10 +316,23 @@ def addition(block):
 
 
 @triton.jit
+def embed_kernel(r_pointer, token_pointer, table_pointer, width, BLOCK: tl.constexpr):
+    """Start a row's residual stream with its token's row of the table."""
+    start_next()
+    row, column = tl.program_id(0).to(tl.int64), tl.arange(0, BLOCK)
+    wait_for_inputs()
+    token = tl.load(token_pointer + row).to(tl.int64)
+    entry = tl.load(table_pointer + token * width + column, mask=column < width, other=0)
+    tl.store(r_pointer + row * width + column, entry.to(tl.int32), mask=column < width)
+
+
+@triton.jit
 def advance_kernel(
     token_pointer, tokens_pointer, position_pointer, count_pointer, chosen_pointer, rows, BLOCK: tl.constexpr
 ):
     """Keep the chosen tokens of a step, and count it."""
+    start_next()
+    wait_for_inputs()
     row = tl.arange(0, BLOCK)
     inside = row < rows
     chosen, count = tl.load(chosen_pointer + row, mask=inside, other=0), tl.load(count_pointer)
