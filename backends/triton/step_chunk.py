@@ -53,13 +53,26 @@ def coefficients(turns_pointers, place, states, STATES: tl.constexpr, ROTATES: t
 
 
 @triton.jit
-def mixture_of(values, turns, s: tl.constexpr, shift: tl.constexpr, ROTATES: tl.constexpr, STATES: tl.constexpr):
-    """Return b or c of a position, turned by it and requantised, (STATES,) in int32."""
+def mixture_columns(heads, states, STATES: tl.constexpr):
+    """Return the columns of b and c in the projection of x, and which there are.
+
+    They come as (pair of states, b or c, state of the pair), so that both are turned and cross the threads as one.
+    """
+    place = tl.arange(0, 2 * STATES)
+    state = place // 4 * 2 + place % 2
+    return heads + place // 2 % 2 * states + state, state < states
+
+
+@triton.jit
+def mixtures_of(values, turns, s: tl.constexpr, shift: tl.constexpr, ROTATES: tl.constexpr, STATES: tl.constexpr):
+    """Return b and c of a position, turned by it and requantised, each (STATES,) in int32."""
+    values = tl.reshape(values, [STATES // 2, 2, 2])
     if ROTATES:
-        even, odd = tl.split(tl.reshape(values, [STATES // 2, 2]))
-        even, odd = turn(even, odd, turns[0], turns[1], turns[2], s, 1)
-        values = tl.reshape(tl.join(even, odd), [STATES])
-    return requantised(values, shift)
+        even, odd = tl.split(values)
+        even, odd = turn(even, odd, turns[0][:, None], turns[1][:, None], turns[2][:, None], s, 1)
+        values = tl.join(even, odd)
+    b, c = tl.split(tl.permute(requantised(values, shift), (0, 2, 1)))
+    return tl.reshape(b, [STATES]), tl.reshape(c, [STATES])
 
 
 @triton.jit
@@ -173,9 +186,10 @@ def chunk_kernel(
     d = tl.load(open_d_pointer + slot * heads + head, mask=past, other=0)
     at = tl.load(count_pointer) * batch + row if ROTATES else row
     turns = coefficients((lam_pointer, gam_pointer, quadrant_pointer), at, states, STATES, ROTATES)
-    head_part = part(w_pointer, x_words, head, 1, 1, X_WORDS, True)
-    b_part = part(w_pointer, x_words, heads, states, STATES, X_WORDS, True)
-    c_part = part(w_pointer, x_words, heads + states, states, STATES, X_WORDS, True)
+    mixed, is_mixed = mixture_columns(heads, states, STATES)
+    mixed_part = part(w_pointer, mixed, is_mixed, x_words, X_WORDS, True)
+    its_head = head + tl.arange(0, 1)
+    head_part = part(w_pointer, its_head, its_head < heads, x_words, X_WORDS, True)
     factors = past_factors(d, q, WEIGHT_BITS)
 
     wait_for_inputs()
@@ -184,11 +198,9 @@ def chunk_kernel(
     x = requantised(tl.load(x_place, mask=channel, other=0), input_shift)
     z = tl.load(x_place + heads * width, mask=channel, other=0).to(tl.int32)
     x_inputs = row_of(x_row, X_DEPTH, X_WORDS, True)
-    c = projection(w_pointer, x_inputs, c_part, states, x_num, x_shift, True)
-    c = mixture_of(c, turns, rotation_bits, mixture_shift, ROTATES, STATES)
-    b = projection(w_pointer, x_inputs, b_part, states, x_num, x_shift, True)
-    b = mixture_of(b, turns, rotation_bits, mixture_shift, ROTATES, STATES)
-    modulation = tl.max(projection(w_pointer, x_inputs, head_part, 1, x_num, x_shift, True), 0)
+    values = projection(w_pointer, x_inputs, mixed_part, is_mixed, x_num, x_shift, True)
+    b, c = mixtures_of(values, turns, rotation_bits, mixture_shift, ROTATES, STATES)
+    modulation = tl.max(projection(w_pointer, x_inputs, head_part, its_head < heads, x_num, x_shift, True), 0)
     new_d = modulate(base, modulation, n_max)
 
     tl.store(open_d_pointer + here * heads + head, new_d, mask=block == 0)
@@ -242,17 +254,15 @@ def mixture_kernel(
     keys = tl.load(keys_place, mask=(q < fill)[:, None] & known[None, :], other=0)
     at = tl.load(count_pointer) * batch + row if ROTATES else row
     turns = coefficients((lam_pointer, gam_pointer, quadrant_pointer), at, states, STATES, ROTATES)
-    c_part = part(projected_pointer, x_words, heads + states, states, STATES, X_WORDS, PROJECTS)
-    b_part = part(projected_pointer, x_words, heads, states, STATES, X_WORDS, PROJECTS)
-    head_part = part(projected_pointer, x_words, 0, heads, HEADS, X_WORDS, PROJECTS)
+    mixed, is_mixed = mixture_columns(heads, states, STATES)
+    mixed_part = part(projected_pointer, mixed, is_mixed, x_words, X_WORDS, PROJECTS)
+    head_part = part(projected_pointer, head, head < heads, x_words, X_WORDS, PROJECTS)
     wait_for_inputs()
     inputs = row_of(xz_pointer + row * 2 * X_DEPTH, X_DEPTH, X_WORDS, PROJECTS)
     projected_pointer += row * (heads + 2 * states)
-    c = projection(projected_pointer, inputs, c_part, states, x_num, x_shift, PROJECTS)
-    c = mixture_of(c, turns, rotation_bits, mixture_shift, ROTATES, STATES)
-    b = projection(projected_pointer, inputs, b_part, states, x_num, x_shift, PROJECTS)
-    b = mixture_of(b, turns, rotation_bits, mixture_shift, ROTATES, STATES)
-    modulation = projection(projected_pointer, inputs, head_part, heads, x_num, x_shift, PROJECTS)
+    values = projection(projected_pointer, inputs, mixed_part, is_mixed, x_num, x_shift, PROJECTS)
+    b, c = mixtures_of(values, turns, rotation_bits, mixture_shift, ROTATES, STATES)
+    modulation = projection(projected_pointer, inputs, head_part, head < heads, x_num, x_shift, PROJECTS)
     scores = tl.where(q == fill, tl.sum(b * c), tl.sum(keys.to(tl.int32) * c[None, :], 1))
     tl.store(open_b_pointer + (row * Q + fill) * states + state, b.to(tl.int8), mask=known)
     tl.store(c_pointer + row * states + state, c.to(tl.int8), mask=known)

@@ -34,10 +34,10 @@ def loaded(x_pointer, DEPTH: tl.constexpr, WORDS: tl.constexpr):
 
 
 @triton.jit
-def weights_of(w_pointer, column, columns, words, WORDS: tl.constexpr):
-    """Return the words of some columns' weights."""
+def weights_of(w_pointer, column, known, words, WORDS: tl.constexpr):
+    """Return the words of some columns' weights, zeros of those that aren't known."""
     word = tl.arange(0, WORDS)
-    inside = (column < columns)[:, None] & (word < words)[None, :]
+    inside = known[:, None] & (word < words)[None, :]
     return tl.load(w_pointer + column[:, None] * words + word[None, :], mask=inside, other=0)
 
 
@@ -113,7 +113,7 @@ def enter_kernel(
     row, column = columns_of(columns, COLUMNS)
     channels = columns // 2
     convolved = column < channels
-    w = weights_of(w_pointer, column, columns, words, WORDS)
+    w = weights_of(w_pointer, column, column < columns, words, WORDS)
     taps, past = taps_pointer + 4 * column, state_pointer + row * 3 * channels + column
     w0 = tl.load(taps, mask=convolved, other=0).to(tl.int32)
     w1 = tl.load(taps + 1, mask=convolved, other=0).to(tl.int32)
@@ -155,7 +155,7 @@ def head_kernel(
     """Norm, quantise and project."""
     start_next()
     row, column = columns_of(columns, COLUMNS)
-    w, gamma = weights_of(w_pointer, column, columns, words, WORDS), loaded(gamma_pointer, DEPTH, WORDS)
+    w, gamma = weights_of(w_pointer, column, column < columns, words, WORDS), loaded(gamma_pointer, DEPTH, WORDS)
     wait_for_inputs()
     e, q = quantised(normalised(loaded(r_pointer + row * DEPTH, DEPTH, WORDS), gamma, DEPTH, b, s))
     y = scale_sum(product(q, w, WORDS), e, num, shift, (1 << shift) >> 1)
@@ -179,7 +179,7 @@ def project_kernel(
     """Quantise and project rows that are ``pitch`` elements apart."""
     start_next()
     row, column = columns_of(columns, COLUMNS)
-    w = weights_of(w_pointer, column, columns, words, WORDS)
+    w = weights_of(w_pointer, column, column < columns, words, WORDS)
     wait_for_inputs()
     e, q = quantised(loaded(x_pointer + row * pitch, DEPTH, WORDS))
     y = scale_sum(product(q, w, WORDS), e, num, shift, (1 << shift) >> 1)
@@ -205,7 +205,7 @@ def leave_kernel(
     """Quantise and project, and add to the residual stream in place."""
     start_next()
     row, column = columns_of(columns, COLUMNS)
-    w = weights_of(w_pointer, column, columns, words, WORDS)
+    w = weights_of(w_pointer, column, column < columns, words, WORDS)
     wait_for_inputs()
     place, inside = r_pointer + row * columns + column, column < columns
     r = tl.load(place, mask=inside, other=0)

@@ -22,23 +22,21 @@ def requantised(x, shift: tl.constexpr):
 
 
 @triton.jit
-def part(pointer, words, FIRST, COUNT, SIZE: tl.constexpr, WORDS: tl.constexpr, PROJECTS: tl.constexpr):
-    """Return the weights of some columns of the projection of x, or their places where it is there already."""
-    at = tl.arange(0, SIZE)
+def part(pointer, column, known, words, WORDS: tl.constexpr, PROJECTS: tl.constexpr):
+    """Return the weights of some columns of the projection of x, or, where it is there already, the columns."""
     if PROJECTS:
-        return weights_of(pointer + FIRST * words, at, COUNT, words, WORDS)
+        return weights_of(pointer, column, known, words, WORDS)
     else:
-        return FIRST + at
+        return column
 
 
 @triton.jit
-def projection(pointer, row, part, COUNT, num: tl.constexpr, shift: tl.constexpr, PROJECTS: tl.constexpr):
-    """Return some columns of the projection of a row of x, which comes as its exponent and planes; zeros beyond."""
+def projection(pointer, row, part, known, num: tl.constexpr, shift: tl.constexpr, PROJECTS: tl.constexpr):
+    """Return some columns of the projection of a row of x, which comes as its exponent and planes."""
     if PROJECTS:
         return scale_sum(sums_of_planes(row[1], part), row[0], num, shift, (1 << shift) >> 1).to(tl.int32)
     else:
-        at = tl.arange(0, part.shape[0])
-        return tl.load(pointer + part, mask=at < COUNT, other=0).to(tl.int32)
+        return tl.load(pointer + part, mask=known, other=0).to(tl.int32)
 
 
 @triton.jit
@@ -92,23 +90,25 @@ def selective_kernel(
     row, channel = columns_of(channels, COLUMNS)
     state, known = tl.arange(0, STATES), channel < channels
     inside = known[:, None] & (state < states)[None, :]
-    w = weights_of(w_pointer, channel, channels, words, WORDS)
+    w = weights_of(w_pointer, channel, known, words, WORDS)
     base = tl.load(base_pointer + channel[:, None] * states + state[None, :], mask=inside, other=0).to(tl.int32)
     skip = tl.load(skip_pointer + channel, mask=known, other=0).to(tl.int32)
     place = h_pointer + (row.to(tl.int64) * channels + channel)[:, None] * states + state[None, :]
     h = tl.load(place, mask=inside, other=0)
-    low_part = part(projected_pointer, x_words, 0, DEPTH, 16 * WORDS, X_WORDS, PROJECTS)
-    b_part = part(projected_pointer, x_words, DEPTH, states, STATES, X_WORDS, PROJECTS)
-    c_part = part(projected_pointer, x_words, DEPTH + states, states, STATES, X_WORDS, PROJECTS)
+    low_place = tl.arange(0, 16 * WORDS)
+    is_low, is_state = low_place < DEPTH, state < states
+    low_part = part(projected_pointer, low_place, is_low, x_words, X_WORDS, PROJECTS)
+    b_part = part(projected_pointer, DEPTH + state, is_state, x_words, X_WORDS, PROJECTS)
+    c_part = part(projected_pointer, DEPTH + states + state, is_state, x_words, X_WORDS, PROJECTS)
     wait_for_inputs()
     x_row = xz_pointer + row * 2 * channels
     x = tl.load(x_row + channel, mask=known, other=0).to(tl.int32)
     z = tl.load(x_row + channels + channel, mask=known, other=0).to(tl.int32)
     inputs = row_of(x_row, X_DEPTH, X_WORDS, PROJECTS)
     projected_pointer += row * (DEPTH + 2 * states)
-    b = requantised(projection(projected_pointer, inputs, b_part, states, x_num, x_shift, PROJECTS), mixture_shift)
-    c = requantised(projection(projected_pointer, inputs, c_part, states, x_num, x_shift, PROJECTS), mixture_shift)
-    low = projection(projected_pointer, inputs, low_part, DEPTH, x_num, x_shift, PROJECTS)
+    b = requantised(projection(projected_pointer, inputs, b_part, is_state, x_num, x_shift, PROJECTS), mixture_shift)
+    c = requantised(projection(projected_pointer, inputs, c_part, is_state, x_num, x_shift, PROJECTS), mixture_shift)
+    low = projection(projected_pointer, inputs, low_part, is_low, x_num, x_shift, PROJECTS)
     e, q = quantised(tl.reshape(low, [4 * WORDS, 4]))
     modulation = scale_sum(product(q, w, WORDS), e, num, shift, (1 << shift) >> 1).to(tl.int32)
     n = modulate(base, modulation[:, None], n_max)
