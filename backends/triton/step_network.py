@@ -32,6 +32,7 @@ from .step_wide import (
     ADDED,
     CONVOLVED,
     PLAIN,
+    can_be_fetched,
     norm_kernel,
     quantise_kernel,
     row_block,
@@ -267,7 +268,7 @@ class WideStep(FusedStep):
     def normalised(self, r, gamma, w, ahead=None):
         """Norm and quantise r; a state that the cache has room for is read ahead."""
         size = 0 if ahead is None else ahead[0].nbytes
-        fits = size and size % 16 == 0 and ahead.nbytes <= MOST_AHEAD
+        fits = ahead is not None and ahead.nbytes <= MOST_AHEAD and can_be_fetched(ahead)
         inputs, constants = (r, gamma, ahead if fits else None), self.network.formats.norm
         return self.quantised(norm_kernel, inputs, (), r.shape[1], w, (size,), AHEAD=fits, **constants)
 

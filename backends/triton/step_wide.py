@@ -16,6 +16,7 @@ CONVOLUTION, ADDITION = tl.constexpr(CONVOLVED), tl.constexpr(ADDED)
 PROGRAMS = 96  # that keep most processors busy
 ROWS = (64, 32, 16)  # of a tile
 ROW_WARPS = 8
+FETCHED_BYTES = 16  # of which what is asked for is a multiple, and its address
 TILE = {"COLUMNS": 16, "BYTES": 64, "num_warps": 4, "num_stages": 4}
 
 
@@ -85,10 +86,14 @@ def wide_kernel(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     BYTES: tl.constexpr,
+    FETCHES: tl.constexpr,
 ):
     """Multiply a tile of rows, whose words of four int8 lie beside the bytes of the weights; do what follows."""
     start_next()
     m, n = tile_of(tl.program_id(0), rows, columns, ROWS, COLUMNS)
+    if FETCHES:
+        first = tl.min(n, 0)
+        fetch(w_pointer + first * bytes_a_row, tl.minimum(COLUMNS, columns - first).to(tl.int32) * bytes_a_row)
     j = tl.arange(0, BYTES)
     q_tile = q_pointer + tl.minimum(m, rows - 1)[:, None] * bytes_a_row + j[None, :]
     w_tile = w_pointer + tl.minimum(n, columns - 1)[:, None] * bytes_a_row + j[None, :]
@@ -139,8 +144,13 @@ def wide_launch(rows: int, w, after: int, **constants):
     columns = triton.cdiv(w.shape[0], TILE["COLUMNS"])
     size = next((size for size in ROWS if columns * triton.cdiv(rows, size) >= PROGRAMS), ROWS[-1])
     unused = dict.fromkeys(("s_conv", "f", "offset", "gate_num", "gate_shift", "bits"), 0)
-    constants = {**unused, **constants, **TILE, "ROWS": size, "AFTER": after, **early()}
+    constants = {**unused, **constants, **TILE, "ROWS": size, "AFTER": after, "FETCHES": can_be_fetched(w), **early()}
     return columns * triton.cdiv(rows, size), (rows, w.shape[0], w.shape[1]), constants
+
+
+def can_be_fetched(array) -> bool:
+    """Return whether every row of an array, and all of them together, may be asked for ahead."""
+    return array[0].nbytes % FETCHED_BYTES == 0 and array.data_ptr() % FETCHED_BYTES == 0
 
 
 def row_block(width: int, pitch: int):
