@@ -53,15 +53,11 @@ def scale_mantissa(square_sum, D: tl.constexpr, k, b: tl.constexpr):
 
 
 @triton.jit
-def added_pairs(a, b, c, d):
-    return a + c, b + d
-
-
-@triton.jit
 def normalised(x, gamma, D: tl.constexpr, b: tl.constexpr, s: tl.constexpr):
     """Return a row of `bitshift_norm` in int32, of any shape; x and gamma are 0 beyond the row's D elements."""
     wide = x.to(tl.int64)
-    total, squares = tl.reduce((tl.ravel(wide), tl.ravel(wide * wide)), 0, added_pairs)
+    both = tl.join(tl.ravel(wide), tl.ravel(wide * wide))
+    total, squares = tl.split(tl.sum(both, 0))
     mean = integers.floor_div(total, D)
     square_sum = squares + mean * (D * mean - 2 * total)
     k = scale_exponent(square_sum, D)
