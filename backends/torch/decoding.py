@@ -208,8 +208,8 @@ class Decoder:
         for name, array in self.buffers.state.items():
             array.copy_(session.state.arrays[name])
         text = session.last, np.array(session.state.positions, np.int32), rows
-        for name, array in zip(ROWS, text, strict=True):
-            getattr(self.buffers, name).copy_(torch.from_numpy(array))
+        for name, values in zip(ROWS, text, strict=True):
+            getattr(self.buffers, name).copy_(torch.from_numpy(values))
 
     def state_after(self, saved: torch.Tensor, positions: np.ndarray, steps: int) -> State:
         """Return the state that a text has so many steps after a copy; the buffers are as before."""
