@@ -25,7 +25,7 @@ from mamba_integer.spec.model.generation import LateSession, Options, Session, c
 from mamba_integer.spec.model.language_model import LanguageModel, rotations
 from mamba_integer.spec.model.state import State
 
-BLOCK = 32
+BLOCK = 64
 ROWS = "token", "position", "stream"  # of each row of a text
 WARM_UP = 2  # steps before a capture, in which kernels are compiled and loaded
 MOST_IDLE = 4  # decoders that wait for a text with the same batch and options
