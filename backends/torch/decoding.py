@@ -30,8 +30,10 @@ ROWS = "token", "position", "stream"  # of each row of a text
 WARM_UP = 2  # steps before a capture, in which kernels are compiled and loaded
 MOST_IDLE = 4  # decoders that wait for a text with the same batch and options
 ALIGNMENT = 256  # bytes
+PIECE = 1 << 24  # bytes that are copied at once: the allocator keeps and finds pieces, not a copy of hundreds of MB
 OPEN_CHUNK = CHUNK_STATE[1:]  # a step in place leaves what lies beyond the fill
 
+Copy = tuple[torch.Tensor, ...]
 Turns = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
@@ -40,7 +42,7 @@ class Buffers:
     """The arrays that a step reads and writes.
 
     ``memory`` holds, in bytes, the arrays that make a text, which are all that a step depends on, but for its place in
-    the block. They are views of it, so that one copy of it is a copy of them all. ``state`` are the arrays of a
+    the block. They are views of it, so that a copy of it is a copy of them all. ``state`` are the arrays of a
     `State`. ``token``, ``position`` and ``stream`` are int32 (B,). ``count`` is the number of the step in its block,
     int64 (1,); ``tokens`` are those of the block, int32 (block, B), and ``rotation`` the coefficients of its positions,
     three arrays (block, B, pairs), or None.
@@ -195,12 +197,13 @@ class Decoder:
 
         return wait
 
-    def save(self) -> torch.Tensor:
+    def save(self) -> Copy:
         """Return a copy of the text in the buffers."""
-        return self.buffers.memory.clone()
+        return tuple(piece.clone() for piece in self.buffers.memory.split(PIECE))
 
-    def restore(self, saved: torch.Tensor) -> None:
-        self.buffers.memory.copy_(saved)
+    def restore(self, saved: Copy) -> None:
+        for piece, copy in zip(self.buffers.memory.split(PIECE), saved, strict=True):
+            piece.copy_(copy)
 
     def begin(self, session: Session, stream: int) -> None:
         """Put a text into the buffers; row i draws from ``stream + i``."""
@@ -211,7 +214,7 @@ class Decoder:
         for name, values in zip(ROWS, text, strict=True):
             getattr(self.buffers, name).copy_(torch.from_numpy(values))
 
-    def state_after(self, saved: torch.Tensor, positions: np.ndarray, steps: int) -> State:
+    def state_after(self, saved: Copy, positions: np.ndarray, steps: int) -> State:
         """Return the state that a text has so many steps after a copy; the buffers are as before."""
         present = self.save()
         self.restore(saved)
@@ -239,9 +242,7 @@ class Decoder:
             steps = min(self.block, left)
         yield from written
 
-    def sessions(
-        self, tokens: Callable[[], np.ndarray], saved: torch.Tensor, positions: np.ndarray
-    ) -> Iterator[Session]:
+    def sessions(self, tokens: Callable[[], np.ndarray], saved: Copy, positions: np.ndarray) -> Iterator[Session]:
         for i, last in enumerate(tokens()):
             yield LateSession(last, partial(self.state_after, saved, positions, i + 1))
 
