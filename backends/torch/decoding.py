@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
@@ -24,12 +25,15 @@ from mamba_integer.spec.model.generation import LateSession, Options, Session, c
 from mamba_integer.spec.model.language_model import LanguageModel, rotations
 from mamba_integer.spec.model.state import State
 
-BLOCK = 32
+BLOCK = 64
+ROWS = "token", "position", "stream"  # of each row of a text
 WARM_UP = 2  # steps before a capture, in which kernels are compiled and loaded
 MOST_IDLE = 4  # decoders that wait for a text with the same batch and options
+ALIGNMENT = 256  # bytes
+PIECE = 1 << 24  # bytes that are copied at once: the allocator keeps and finds pieces, not a copy of hundreds of MB
 OPEN_CHUNK = CHUNK_STATE[1:]  # a step in place leaves what lies beyond the fill
 
-Copy = Mapping[str, torch.Tensor]
+Copy = tuple[torch.Tensor, ...]
 Turns = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
@@ -37,11 +41,14 @@ Turns = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 class Buffers:
     """The arrays that a step reads and writes.
 
-    ``state`` are the arrays of a `State`. ``token``, ``position`` and ``stream`` are int32 (B,). ``count`` is the
-    number of the step in its block, int64 (1,); ``tokens`` are those of the block, int32 (block, B), and ``rotation``
-    the coefficients of its positions, three arrays (block, B, pairs), or None.
+    ``memory`` holds, in bytes, the arrays that make a text, which are all that a step depends on, but for its place in
+    the block. They are views of it, so that a copy of it is a copy of them all. ``state`` are the arrays of a
+    `State`. ``token``, ``position`` and ``stream`` are int32 (B,). ``count`` is the number of the step in its block,
+    int64 (1,); ``tokens`` are those of the block, int32 (block, B), and ``rotation`` the coefficients of its positions,
+    three arrays (block, B, pairs), or None.
     """
 
+    memory: torch.Tensor
     state: dict[str, torch.Tensor]
     token: torch.Tensor
     position: torch.Tensor
@@ -50,10 +57,14 @@ class Buffers:
     tokens: torch.Tensor
     rotation: Turns | None
 
-    @property
-    def text(self) -> dict[str, torch.Tensor]:
-        """The arrays that make a text: all that a step depends on, but for its place in the block."""
-        return self.state | {"token": self.token, "position": self.position, "stream": self.stream}
+
+def in_one_memory(arrays: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Return zeros that have the place of these arrays, as bytes, and their views of the arrays' shapes and types."""
+    starts = list(accumulate((-(-a.nbytes // ALIGNMENT) * ALIGNMENT for a in arrays.values()), initial=0))
+    device = next(iter(arrays.values())).device
+    memory = torch.zeros(starts[-1], dtype=torch.uint8, device=device)
+    places = zip(arrays.items(), starts, strict=False)
+    return memory, {name: memory[i : i + a.nbytes].view(a.dtype).view(a.shape) for (name, a), i in places}
 
 
 class Step(Protocol):
@@ -110,10 +121,11 @@ class Decoder:
         self.device = device_of(model)
         self.chunked = [f"layers.{i}" for i, kind in enumerate(model.config.kinds) if kind == MAMBA2]
         rotation = self.rotation_of_block(np.zeros(batch, np.int64)) if model.rotates else None
-        token, position, stream = (self.zeros(batch) for _ in range(3))
         count, tokens = self.zeros(1, dtype=torch.int64), self.zeros(block, batch)
-        state = dict(model.new_state(batch).arrays)
-        self.buffers = Buffers(state, token, position, stream, count, tokens, rotation)
+        rows = {name: self.zeros(batch) for name in ROWS}
+        memory, views = in_one_memory({**model.new_state(batch).arrays, **rows})
+        token, position, stream = (views.pop(name) for name in ROWS)
+        self.buffers = Buffers(memory, views, token, position, stream, count, tokens, rotation)
         fused = getattr(model.ops, "fused_step", lambda *_: None)
         arguments = model.network, model.config, self.buffers
         self.parts: Step = fused(*arguments) or ComposedStep(model.network, model.config.chunk_size, self.buffers)
@@ -155,7 +167,10 @@ class Decoder:
         return self.load(lam.reshape(shape)), self.load(gam.reshape(shape)), self.load(quadrant.reshape(shape))
 
     def load(self, array: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(array).to(self.device)
+        tensor = torch.from_numpy(array)
+        if self.device.type != "cuda":
+            return tensor.to(self.device)
+        return tensor.pin_memory().to(self.device, non_blocking=True)  # else the host waits for the steps in front
 
     def run(self, positions: np.ndarray, steps: int) -> Callable[[], np.ndarray]:
         """Start at most ``block`` steps of rows at these positions; return what waits for their tokens, (steps, B)."""
@@ -184,17 +199,20 @@ class Decoder:
 
     def save(self) -> Copy:
         """Return a copy of the text in the buffers."""
-        return {name: array.clone() for name, array in self.buffers.text.items()}
+        return tuple(piece.clone() for piece in self.buffers.memory.split(PIECE))
 
     def restore(self, saved: Copy) -> None:
-        for name, array in self.buffers.text.items():
-            array.copy_(saved[name])
+        for piece, copy in zip(self.buffers.memory.split(PIECE), saved, strict=True):
+            piece.copy_(copy)
 
     def begin(self, session: Session, stream: int) -> None:
         """Put a text into the buffers; row i draws from ``stream + i``."""
         rows = np.arange(session.state.batch, dtype=np.int32) + np.int32(stream)
-        text = {"token": session.last, "position": np.array(session.state.positions, np.int32), "stream": rows}
-        self.restore({**session.state.arrays, **{name: torch.from_numpy(array) for name, array in text.items()}})
+        for name, array in self.buffers.state.items():
+            array.copy_(session.state.arrays[name])
+        text = session.last, np.array(session.state.positions, np.int32), rows
+        for name, values in zip(ROWS, text, strict=True):
+            getattr(self.buffers, name).copy_(torch.from_numpy(values))
 
     def state_after(self, saved: Copy, positions: np.ndarray, steps: int) -> State:
         """Return the state that a text has so many steps after a copy; the buffers are as before."""

@@ -1,5 +1,8 @@
 """The network of one step as few kernels, three or more per layer; the state and the residual stream are in place.
 
+Kernels read the state before they wait for those in front. That is right because the choice of the token, a kernel that
+doesn't start early, lies between the steps: it starts when all that a step writes is written.
+
 One kernel for all layers, whose programs hand rows to one another through memory, was no faster: 282 us per step of
 ``base`` at one row, beside 252 us of four kernels per layer (H200). Its barriers are the likely reason.
 """
@@ -8,15 +11,15 @@ import torch
 import triton
 import triton.language as tl
 
-from mamba_integer.backends.torch.decoding import Buffers
+from mamba_integer.backends.torch.decoding import OPEN_CHUNK, Buffers
 from mamba_integer.spec.integers import RESIDUAL_BITS
 from mamba_integer.spec.model.blocks import Mamba1Block, Network
 from mamba_integer.spec.model.config import ModelConfig
 
-from .instructions import target_name
-from .launch import launch, words
-from .overlap import early
+from .launch import launch, table, words
+from .overlap import early, start_next, wait_for_inputs
 from .ssd_chunk import LEAST_TILE
+from .step_chunk import chunk_bits, chunk_kernel, close_kernel, head_of_chunk_kernel, mixture_kernel
 from .step_products import (
     PROJECTING_WARPS,
     WARPS,
@@ -27,11 +30,12 @@ from .step_products import (
     project_kernel,
     weight_words,
 )
-from .step_scans import chunk_bits, chunk_kernel, selective_kernel
+from .step_scans import selective_kernel
 from .step_wide import (
     ADDED,
     CONVOLVED,
     PLAIN,
+    can_be_fetched,
     norm_kernel,
     quantise_kernel,
     row_block,
@@ -43,9 +47,14 @@ from .ternary_product import DIGITS_A_WORD
 FEWEST_ROWS, FEW_ROWS = 2, 8  # for which the scans project x, and for which a product's program takes one row
 MOST_STATES = 256  # of a program
 MOST_PROJECTED = 1 << 15  # words of weights that a program of a scan holds
-CHANNELS = (32, 16)  # of a program of the chunked scan
-PROGRAMS = 512  # from which on a program of it takes more channels
-MANY_PROGRAMS = {"maxnreg": 168}  # so that a processor has three of them
+CHANNELS = (32, 16)  # of a program of the chunked scan; 64 took 5 % longer per step of 64 rows (H200)
+HEAD_WARPS = 2
+MOST_ELEMENTS = 1 << 12  # of the state in its registers
+PROJECTING_CHANNELS = 16  # where it projects x too
+CLOSED_CHANNELS = 32  # of a program that moves the state on
+COLUMNS = (128, 64, 32, 16, 8, 4)  # of a program of the selective scan
+MOST_AHEAD = 1 << 25  # bytes of a layer's state that are asked for before its scan
+PROGRAMS = 256  # of a scan, from which on a program takes more
 
 
 class FusedStep:
@@ -56,18 +65,27 @@ class FusedStep:
         self.rows = buffers.token.shape[0]
         packed = {name: w for name, w in network.weights.items() if w.dtype == torch.uint8}
         self.weights = {**network.weights, **{name: weight_words(w) for name, w in packed.items()}}
+        self.chunked_blocks = [block for block in network.blocks if not isinstance(block, Mamba1Block)]
+        arrays = [[array.data_ptr() for array in self.chunk_state(block)] for block in self.chunked_blocks]
+        self.addresses = table(arrays, buffers.token.device)
 
     def logits(self):
-        r = self.network.ops.embedding(self.buffers.token, self.weights["embedding"], shift=0)
+        table = self.weights["embedding"]
+        width = table.shape[1]
+        r = torch.empty((self.rows, width), dtype=torch.int32, device=table.device)
+        block = triton.next_power_of_2(width)
+        launch(embed_kernel, self.rows, (r,), (self.buffers.token, table), width, BLOCK=block, **early())
         for block in self.network.blocks:
             self.run(block, r)
+        if self.chunked_blocks:
+            self.close(self.chunked_blocks[0].config)
         return self.head(r)
 
     def advance(self, chosen):
         buffers = self.buffers
         results = buffers.token, buffers.tokens, buffers.position, buffers.count
         block = triton.next_power_of_2(self.rows)
-        launch(advance_kernel, 1, results, (chosen,), self.rows, BLOCK=block)
+        launch(advance_kernel, 1, results, (chosen,), self.rows, BLOCK=block, **early())
 
     def empty(self, columns):
         return torch.empty((self.rows, columns), dtype=torch.int16, device=self.buffers.token.device)
@@ -81,17 +99,18 @@ class FusedStep:
         return self.weights[f"{block.label}.{name}"]
 
     def run(self, block, r):
-        """Run a block: its residual stream and its state move on in place."""
-        xz = self.enter(block, r)
-        projects, y = self.projects(block), self.empty(block.config.d_inner)
-        source = self.weight(block, "x_proj") if projects else self.mixtures(block, xz)
-        (self.selective if isinstance(block, Mamba1Block) else self.chunked)(block, y, xz, source, projects)
+        """Run a block: its residual stream and its state move on in place, but for the state of a chunked scan."""
+        xz, y = self.enter(block, r), self.empty(block.config.d_inner)
+        w = self.weight(block, "x_proj")
+        columns = triton.next_power_of_2(w.shape[0])
+        projects = self.rows <= FEWEST_ROWS and columns * self.projection(block)["X_WORDS"] <= MOST_PROJECTED
+        if isinstance(block, Mamba1Block):
+            self.selective(block, y, xz, w if projects else self.projected(block, xz), projects)
+        elif projects:
+            self.chunked(block, y, xz, w)
+        else:
+            self.heads_of_chunk(block, y, xz)
         self.leave(block, r, y)
-
-    def projects(self, block):
-        """Return whether the programs of a block's scan project x, each for itself."""
-        columns = triton.next_power_of_2(self.weights[f"{block.label}.x_proj"].shape[0])
-        return self.rows <= FEWEST_ROWS and columns * self.projection(block)["X_WORDS"] <= MOST_PROJECTED
 
     def projection(self, block):
         """Return the constants of the projection of x."""
@@ -107,7 +126,7 @@ class FusedStep:
         self.launch(enter_kernel, (xz, conv), (r, norm, w, taps, bias), w, r.shape[1], **constants)
         return xz
 
-    def mixtures(self, block, xz):
+    def projected(self, block, xz):
         """Return the projection of x."""
         w, inner = self.weight(block, "x_proj"), block.config.d_inner
         projected = self.empty(w.shape[0])
@@ -132,38 +151,102 @@ class FusedStep:
         constants = {**block.scales["dt_proj"], **f.scan, "mixture_shift": f.requantize["shift"], "f": f.activation}
         constants |= {"STATES": triton.next_power_of_2(states), "PROJECTS": projects, **self.projection(block)}
         results, inputs = (y, self.state[f"{block.label}.scan"]), (xz, source, w, decay, skip)
-        self.launch(selective_kernel, results, inputs, w, config.dt_rank, source.shape[1], states, **constants)
+        programs, sizes, tile = product_launch(self.rows, w.shape[0], config.dt_rank, projects)
+        if not projects:
+            tile["COLUMNS"] = most_that_fill(COLUMNS, self.rows, w.shape[0])
+            programs = self.rows * triton.cdiv(w.shape[0], tile["COLUMNS"])
+        launch(selective_kernel, programs, results, inputs, *sizes, source.shape[1], states, **tile, **constants)
 
-    def chunked(self, block, y, xz, source, projects):
-        f, config, states = block.formats, block.config, block.config.mamba2_d_state
-        decay, skip = (self.weights[f"{block.label}.{name}"] for name in ("decay", "skip"))
-        rotation, heads, width = self.buffers.rotation, config.nheads, config.headdim
-        most, fewest = CHANNELS
-        channels = most if self.rows * heads * triton.cdiv(width, most) >= PROGRAMS else fewest
-        results = y, *(self.state[f"{block.label}.{name}"] for name in block.scan_arrays)
+    def chunk_state(self, block):
+        """Return the open x, exponents and b of a chunked scan, and its state."""
+        return [self.state[f"{block.label}.{name}"] for name in (*OPEN_CHUNK, "scan")]
+
+    def turning(self, block):
+        """Return the coefficients of the positions, and the constants of turning b and c."""
+        f, rotation = block.formats, self.buffers.rotation
+        constants = {"mixture_shift": f.requantize["shift"], "rotation_bits": f.rotation}
+        return rotation or (None, None, None), constants | {"ROTATES": rotation is not None}
+
+    def output(self, block):
+        """Return the constants of the output of a chunked scan."""
+        f = block.formats
+        constants = {"n_max": f.chunk_decay["n_max"], "input_shift": f.chunk_input["shift"], "f": f.activation}
+        return constants | f.chunk_scan | chunk_bits(block.config.mamba2_d_state, f.chunk_scan["s_h"])
+
+    def chunked(self, block, y, xz, w):
+        """Step a chunked scan but for its state, and project x in every program."""
+        config, (rotation, turning) = block.config, self.turning(block)
+        heads, width, states = config.nheads, config.headdim, config.mamba2_d_state
+        inputs = xz, w, *rotation, self.weight(block, "decay"), self.weight(block, "skip")
         launch(
             chunk_kernel,
-            self.rows * heads * triton.cdiv(width, channels),
-            results,
-            (xz, source, *(rotation or (None, None, None)), decay, skip, self.buffers.position, self.buffers.count),
-            *(self.rows, heads, width, states, source.shape[1]),
+            self.rows * heads * triton.cdiv(width, PROJECTING_CHANNELS),
+            (y, *self.chunk_state(block)),
+            (*inputs, self.buffers.position, self.buffers.count),
+            *(self.rows, heads, width, states, w.shape[1]),
             **self.projection(block),
-            n_max=f.chunk_decay["n_max"],
-            mixture_shift=f.requantize["shift"],
-            input_shift=f.chunk_input["shift"],
-            rotation_bits=f.rotation,
-            **f.chunk_scan,
-            f=f.activation,
-            **chunk_bits(states, f.chunk_scan["s_h"]),
-            ROTATES=rotation is not None,
-            Q=config.chunk_size,
-            TILE=max(config.chunk_size, LEAST_TILE),
-            STATES=max(triton.next_power_of_2(states), LEAST_TILE),
-            CHANNELS=channels,
-            PROJECTS=projects,
-            num_warps=PROJECTING_WARPS if projects else WARPS,
+            **turning,
+            **self.output(block),
+            **chunk_tile(config),
+            CHANNELS=PROJECTING_CHANNELS,
+            num_warps=PROJECTING_WARPS,
             **early(),
-            **(MANY_PROGRAMS if channels == most and target_name() == "cuda" else {}),
+        )
+
+    def heads_of_chunk(self, block, y, xz):
+        """Step a chunked scan but for its state: what a row's heads share first."""
+        config, (rotation, turning), tile = block.config, self.turning(block), chunk_tile(block.config)
+        heads, width, states = config.nheads, config.headdim, config.mamba2_d_state
+        open_x, open_d, open_b, h = self.chunk_state(block)
+        position, count, device = self.buffers.position, self.buffers.count, xz.device
+        c = torch.empty((self.rows, states), dtype=torch.int8, device=device)
+        scores = torch.empty((self.rows, tile["TILE"]), dtype=torch.int32, device=device)
+        modulation = torch.empty((self.rows, heads), dtype=torch.int32, device=device)
+        projection, most = self.projection(block), triton.next_power_of_2(heads)
+        projects = (most + 2 * tile["STATES"]) * projection["X_WORDS"] <= MOST_PROJECTED
+        source = self.weight(block, "x_proj") if projects else self.projected(block, xz)
+        launch(
+            mixture_kernel,
+            self.rows,
+            (c, scores, modulation, open_b),
+            (xz, source, *rotation, position, count),
+            *(self.rows, heads, states, source.shape[1]),
+            **projection,
+            **turning,
+            **tile,
+            HEADS=most,
+            PROJECTS=projects,
+            num_warps=PROJECTING_WARPS,
+            **early(),
+        )
+        fitting = [c for c in CHANNELS if c * tile["STATES"] <= MOST_ELEMENTS] or CHANNELS[-1:]
+        channels = most_that_fill(fitting, self.rows * heads, width)
+        launch(
+            head_of_chunk_kernel,
+            self.rows * heads * triton.cdiv(width, channels),
+            (y, open_x, open_d),
+            (h, xz, c, scores, modulation, self.weight(block, "decay"), self.weight(block, "skip"), position),
+            *(heads, width, states),
+            **self.output(block),
+            **tile,
+            CHANNELS=channels,
+            num_warps=HEAD_WARPS,
+            **early(),
+        )
+
+    def close(self, config):
+        """Move the states of all chunked scans on where a chunk ends."""
+        heads, width = config.nheads, config.headdim
+        launch(
+            close_kernel,
+            self.rows * heads * triton.cdiv(width, CLOSED_CHANNELS),
+            (self.addresses,),
+            (self.buffers.position,),
+            *(len(self.chunked_blocks), heads, width, config.mamba2_d_state),
+            **chunk_tile(config),
+            CHANNELS=CLOSED_CHANNELS,
+            num_warps=WARPS,
+            **early(),
         )
 
 
@@ -175,31 +258,32 @@ class WideStep(FusedStep):
         programs, sizes, constants = wide_launch(self.rows, w, after, **constants)
         launch(wide_kernel, programs, results, (words(q), e, w, *taps), *sizes, **constants)
 
-    def quantised(self, kernel, inputs, pitches, width, w, **constants):
+    def quantised(self, kernel, inputs, pitches, width, w, after=(), **constants):
         """Return the int8 and the exponents of rows of a width, as long as the rows of weights w are."""
         pitch = 4 * w.shape[1]
         q = torch.empty((self.rows, pitch), dtype=torch.int8, device=w.device)
         e = torch.empty(self.rows, dtype=torch.int32, device=w.device)
-        launch(kernel, self.rows, (q, e), inputs, *pitches, pitch, D=width, **constants, **row_block(width, pitch))
+        launch(
+            kernel, self.rows, (q, e), inputs, *pitches, pitch, *after, D=width, **constants, **row_block(width, pitch)
+        )
         return q, e
+
+    def normalised(self, r, gamma, w, ahead=None):
+        """Norm and quantise r; a state that the cache has room for is read ahead."""
+        size = 0 if ahead is None else ahead[0].nbytes
+        fits = ahead is not None and ahead.nbytes <= MOST_AHEAD and can_be_fetched(ahead)
+        inputs, constants = (r, gamma, ahead if fits else None), self.network.formats.norm
+        return self.quantised(norm_kernel, inputs, (), r.shape[1], w, (size,), AHEAD=fits, **constants)
 
     def enter(self, block, r):
         name = f"{block.label}.in_proj"
         w, norm = self.network.weights[name], self.weight(block, "norm")
-        q, e = self.quantised(norm_kernel, (r, norm), (), r.shape[1], w, **block.formats.norm)
+        q, e = self.normalised(r, norm, w, self.state[f"{block.label}.scan"])
         xz = self.empty(w.shape[0])
         taps = self.weight(block, "conv_weight"), self.weight(block, "conv_bias")
         results, constants = (xz, self.state[f"{block.label}.conv"]), block.scales["in_proj"] | convolution(block)
         self.multiply(name, results, q, e, CONVOLVED, taps, **constants)
         return xz
-
-    def mixtures(self, block, xz):
-        name, inner = f"{block.label}.x_proj", block.config.d_inner
-        w = self.network.weights[name]
-        q, e = self.quantised(quantise_kernel, (xz,), (2 * inner,), inner, w)
-        projected = self.empty(w.shape[0])
-        self.multiply(name, (projected, None), q, e, PLAIN, **block.scales["x_proj"])
-        return projected
 
     def leave(self, block, r, y):
         name, inner = f"{block.label}.out_proj", y.shape[1]
@@ -208,10 +292,21 @@ class WideStep(FusedStep):
 
     def head(self, r):
         w, norm = self.network.weights["head"], self.weights["norm"]
-        q, e = self.quantised(norm_kernel, (r, norm), (), r.shape[1], w, **self.network.formats.norm)
+        q, e = self.normalised(r, norm, w)
         logits = self.empty(w.shape[0])
         self.multiply("head", (logits, None), q, e, PLAIN, **self.network.head_scale)
         return logits
+
+
+def most_that_fill(sizes, rows, columns):
+    """Return the first of some sizes of a program's columns with which there are enough programs, or the last."""
+    return next((size for size in sizes if rows * triton.cdiv(columns, size) >= PROGRAMS), sizes[-1])
+
+
+def chunk_tile(config):
+    """Return the tile of a chunk's positions and states."""
+    states = max(triton.next_power_of_2(config.mamba2_d_state), LEAST_TILE)
+    return {"Q": config.chunk_size, "TILE": max(config.chunk_size, LEAST_TILE), "STATES": states}
 
 
 def convolution(block):
@@ -225,10 +320,23 @@ def addition(block):
 
 
 @triton.jit
+def embed_kernel(r_pointer, token_pointer, table_pointer, width, BLOCK: tl.constexpr):
+    """Start a row's residual stream with its token's row of the table."""
+    start_next()
+    row, column = tl.program_id(0).to(tl.int64), tl.arange(0, BLOCK)
+    wait_for_inputs()
+    token = tl.load(token_pointer + row).to(tl.int64)
+    entry = tl.load(table_pointer + token * width + column, mask=column < width, other=0)
+    tl.store(r_pointer + row * width + column, entry.to(tl.int32), mask=column < width)
+
+
+@triton.jit
 def advance_kernel(
     token_pointer, tokens_pointer, position_pointer, count_pointer, chosen_pointer, rows, BLOCK: tl.constexpr
 ):
     """Keep the chosen tokens of a step, and count it."""
+    start_next()
+    wait_for_inputs()
     row = tl.arange(0, BLOCK)
     inside = row < rows
     chosen, count = tl.load(chosen_pointer + row, mask=inside, other=0), tl.load(count_pointer)

@@ -107,6 +107,7 @@ CASES = {
     "fewest rows, wider": Case(FEWEST, config_of(**WIDER), (2,), seed=8),
     "many rows, wider": Case(WIDE, config_of(**WIDER), (1, 3), seed=9),
     "without rotation": Case(FEWEST, config_of((MAMBA2,), rotate=False), (6,), seed=10),
+    "few rows, three chunked blocks": Case(FEW, config_of((MAMBA2, MAMBA1, MAMBA2, MAMBA2)), (3, 2), seed=12),
     "many rows without rotation": Case(WIDE, config_of((MAMBA2, MAMBA1), rotate=False), (6, 3), seed=11),
 }
 
