@@ -19,17 +19,31 @@ from mamba_integer.spec.ops import ssd_chunk as definition
 from . import integers
 from .launch import aligned, ceil_div, launch, words
 from .room import at_most, torch_where_too_large
-from .ssd_chunk_factors import LARGEST_TWO_LIMBS, POSITIONS, SIZES, next_state, plus_product, upper_limbs, weighed_limbs
-from .ssd_chunk_grid import FACTORS, ROWS, factors_kernel, grid_kernel, state_order
+from .instructions import has_ptx
+from .ssd_chunk_factors import (
+    DECAY_HALF,
+    LARGEST_TWO_LIMBS,
+    POSITIONS,
+    SIZES,
+    next_state,
+    plus_product,
+    shifted_limbs,
+    time_order as time_order_of,
+    upper_limbs,
+)
+from .ssd_chunk_grid import FACTORS, ROWS, factors_kernel, grid_kernel, inputs_kernel, state_order
 
 LEAST_TILE = 32  # of an int8 product
 MOST_ENTRIES = 1 << 16  # of a chunk's b
 CHANNELS = 32  # of a program that walks: few, for more programs than processors balance them
 FACTORS_HEADS = 8  # of a program that computes factors
-GRID_WORDS, GROUP = 16, 4  # of a program that lays out: words of four channels at once, and heads
+GROUP = 2  # heads of a program that computes factors inside
+INPUT_WORDS = 32  # of four channels, of a program that turns x
 FEW_CHANNELS = 16  # of a program that walks alone
 FEWEST_WALKS, FEW_CHUNKS = 128, 16
 STAGES, MOST_STAGED = 3, 1 << 13  # and the tiles of which three programs then share a processor
+PACKS = tl.constexpr(True)
+SATURATED = tl.constexpr("{ .reg .b32 t, least; mov.b32 least, 0x80018001; cvt.pack.sat.s16.s32 t, $2, $1; max.s16x2 $0, t, least; }")
 REGISTERS, GRID_REGISTERS = 168, 128  # of a thread: three and four programs of four warps then share a processor
 
 
@@ -58,36 +72,50 @@ def seen_limbs(state, s_h, HALVES: tl.constexpr):
 
 
 @triton.jit
-def places_of(first, q, across, channel, length, pitch, Q):
-    """Return where the channels of a chunk's positions lie, ``first`` being its first position, and which there are."""
-    time = first + q
-    inside = ((q < Q) & (time >= 0) & (time < length))[:, None] & channel[None, :]
-    return across + time[:, None].to(tl.int64) * pitch, inside
+def saturated(total, shift, WIDE: tl.constexpr):
+    """Return int64 sums over 2**shift, rounded down and saturated to int16."""
+    if has_ptx() and WIDE == tl.int32 and PACKS:
+        narrow = (total >> shift).to(tl.int32)
+        return tl.inline_asm_elementwise(SATURATED, "=r,r,r", [narrow], dtype=tl.int16, is_pure=True, pack=2)
+    else:
+        return integers.saturate((total >> shift).to(WIDE), 16).to(tl.int16)
 
 
-@triton.jit(do_not_specialize=[*SIZES, *POSITIONS, "half_h", "s_h", "shift", "unit"])
+@triton.jit
+def side_by_side(high, low, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """Return the rows of two limbs, one below the other: one product then is of both."""
+    return tl.reshape(tl.permute(tl.join(high, low), [2, 0, 1]), [2 * ROWS, COLUMNS])
+
+
+@triton.jit
+def both_joined(sums, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """Return 256 times the sums of the high limbs plus those of the low ones, which are side by side."""
+    high, low = tl.split(tl.permute(tl.reshape(sums, [ROWS, 2, COLUMNS]), [0, 2, 1]))
+    return high * 256 + low
+
+
+@triton.jit(do_not_specialize=[*SIZES, *POSITIONS, "s_h", "half_y", "shift", "unit"])
 def scan_kernel(
     y_pointer,
     end_pointer,
-    seen_high_pointer,
-    seen_low_pointer,
-    x_pointer,
-    mixed_pointer,
-    inputs_pointer,
-    turned_pointer,
-    queries_pointer,
+    seen_pointer,
     factors_pointer,
     skip_pointer,
     h_pointer,
     fill_pointer,
+    mixed_pointer,
+    inputs_pointer,
+    turned_pointer,
+    queries_pointer,
     length,
     heads,
     width,
     states,
     chunks,
     Q,
-    half_h,
+    channels,
     s_h,
+    half_y,
     shift,
     unit,
     HALVES: tl.constexpr,
@@ -109,66 +137,70 @@ def scan_kernel(
     fill = tl.load(fill_pointer + row)
     skip = tl.load(skip_pointer + head).to(tl.int32)
     shift = shift.to(tl.int64)
-    half_y = (tl.full([], 1, tl.int64) << shift) >> 1
     channel = p < width
     place = ((row * heads + head) * width + p)[None, :] * states + s[:, None]
     known = channel[None, :] & (s < states)[:, None]
     if WALKS:
         state = tl.load(h_pointer + place, mask=known, other=0)
-    across = ((row * length * heads + head) * width + p)[None, :]
-    first, tile_of_inputs = (row * heads + head) * chunks, tl.cast(tl.cdiv(width, 4), tl.int64) * (4 * TILE)
+    pitch = (heads * width).to(tl.int64)
+    y_pointer += (row * length * heads + head) * width
+    across = q[:, None].to(tl.int64) * pitch + p[None, :]
+    first = (row * heads + head) * chunks
+    factors_pointer += first * (ROWS * TILE)
+    tile_of_inputs = channels * TILE
     inputs_pointer += first * tile_of_inputs + p[:, None].to(tl.int64) * TILE + q[None, :]
     mixed_pointer += first * (TILE * TILE) + q[:, None] * TILE + q[None, :]
-    factors_pointer += first * (ROWS * TILE)
     tiles = row * chunks * TILE * STATES
     turned_pointer += tiles + s[:, None] * TILE + q[None, :]
     queries_pointer += tiles + q[:, None] * STATES + s[None, :]
+    # A product with one is x as the sums of outputs have it.
+    ones = (time_order_of(q, TILE)[:, None] == q[None, :]).to(tl.int8)
 
     last = (fill + length + Q - 1) // Q
-    # The next chunk's x and factors are loaded at the end of this one's work: no fence then waits for them.
     start = 0 if WALKS else number
-    outputs, inside = places_of(start * Q - fill, q, across, channel, length, heads * width, Q)
     factors = factors_pointer + start * (ROWS * TILE)
     if ANSWERS:
-        x = tl.load(x_pointer + outputs, mask=inside, other=0)
         inner, carried = tl.load(factors + q), tl.load(factors + TILE + q)
     for n in range(start, last if WALKS else tl.minimum(number + 1, last)):
+        at = first + n
         inputs = tl.load(inputs_pointer + n * tile_of_inputs, mask=channel[:, None], other=0)
         factors = factors_pointer + n * (ROWS * TILE)
-        seen = (first + n) * width * STATES
-        if WALKS:
-            high, low = seen_limbs(state, s_h, HALVES)
-            if ANSWERS:
-                high, low = in_state_order(high, STATES, CHANNELS), in_state_order(low, STATES, CHANNELS)
-            else:
-                seen_place = seen + p[None, :].to(tl.int64) * STATES + state_order(s, STATES)[:, None]
-                tl.store(seen_high_pointer + seen_place, high, mask=channel[None, :])
-                tl.store(seen_low_pointer + seen_place, low, mask=channel[None, :])
-        else:
-            seen_place = seen + p[:, None].to(tl.int64) * STATES + s[None, :]
-            high = tl.trans(tl.load(seen_high_pointer + seen_place, mask=channel[:, None], other=0))
-            low = tl.trans(tl.load(seen_low_pointer + seen_place, mask=channel[:, None], other=0))
-        if ANSWERS:
-            mixed = tl.load(mixed_pointer + n * (TILE * TILE))
-            queries = tl.load(queries_pointer + n * (TILE * STATES))
-            before = tl.dot(queries, high, out_dtype=tl.int32) << 8
-            before = tl.dot(queries, low, before, out_dtype=tl.int32)
-            within = tl.dot(mixed, tl.trans(inputs), out_dtype=tl.int32)
-            total = half_y + within.to(tl.int64) * inner[:, None] + before.to(tl.int64) * carried[:, None]
-            total = plus_product(total, x.to(tl.int32) * skip, unit)
-            y = integers.saturate((total >> shift).to(WIDE), 16).to(tl.int16)
-            tl.store(y_pointer + outputs, y, mask=inside)
+        seen = seen_pointer + at * (2 * STATES) * width
         if WALKS:
             turned = tl.load(turned_pointer + n * (TILE * STATES))
             weights = tl.load(factors + 2 * TILE + q)
             kept, r = tl.load(factors + 3 * TILE), tl.load(factors + 3 * TILE + 1)
-            high, low = weighed_limbs(inputs, weights[None, :], r)
-            added = tl.dot(turned, tl.trans(high), out_dtype=tl.int32) << 8
-            added = tl.dot(turned, tl.trans(low), added, out_dtype=tl.int32)
-            state = next_state(state, added, r, kept, half_h)
+            weighed = side_by_side(*shifted_limbs(inputs, weights[None, :]), CHANNELS, TILE)
+            high, low = seen_limbs(state, s_h, HALVES)
+            high, low = in_state_order(high, STATES, CHANNELS), in_state_order(low, STATES, CHANNELS)
             if ANSWERS:
-                outputs, inside = places_of((n + 1) * Q - fill, q, across, channel, length, heads * width, Q)
-                x = tl.load(x_pointer + outputs, mask=inside, other=0)
+                both = side_by_side(tl.trans(high), tl.trans(low), CHANNELS, STATES)
+            else:
+                tl.store(seen + p[None, :] * STATES + s[:, None], high, mask=channel[None, :])
+                tl.store(seen + (p + width)[None, :] * STATES + s[:, None], low, mask=channel[None, :])
+        else:
+            row_of_limb = tl.arange(0, 2 * CHANNELS)
+            known_row = block * CHANNELS + row_of_limb % CHANNELS
+            limb_row = known_row + row_of_limb // CHANNELS * width
+            both = tl.load(seen + limb_row[:, None] * STATES + s[None, :], mask=(known_row < width)[:, None], other=0)
+        if ANSWERS:
+            mixed = tl.load(mixed_pointer + n * (TILE * TILE))
+            queries = tl.load(queries_pointer + n * (TILE * STATES))
+            before = both_joined(tl.dot(queries, tl.trans(both), out_dtype=tl.int32), TILE, CHANNELS)
+            within = tl.dot(mixed, tl.trans(inputs), out_dtype=tl.int32)
+            x = tl.dot(ones, tl.trans(inputs), out_dtype=tl.int32)
+            # Half the unit of y comes with the skip, which is in half units of the sum.
+            total = within.to(tl.int64) * inner[:, None]
+            total = plus_product(total, before, carried[:, None] + tl.zeros_like(before))
+            total = plus_product(total, x * (2 * skip) + half_y, unit)
+            y = saturated(total, shift, WIDE)
+            time = n * Q - fill
+            inside = ((q < Q) & (q >= -time) & (q < length - time))[:, None] & channel[None, :]
+            tl.store(y_pointer + time * pitch + across, y, mask=inside)
+        if WALKS:
+            added = both_joined(tl.dot(turned, tl.trans(weighed), out_dtype=tl.int32), STATES, CHANNELS)
+            state = next_state(state, added, r, kept, DECAY_HALF)
+            if ANSWERS:
                 factors = factors_pointer + tl.minimum(n + 1, last - 1) * (ROWS * TILE)
                 inner, carried = tl.load(factors + q), tl.load(factors + TILE + q)
     if WALKS:
@@ -217,28 +249,36 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
         HEADS=FACTORS_HEADS,
     )
     launch(
+        inputs_kernel,
+        batch * chunks * ceil_div(heads * (width + missing) // 4, INPUT_WORDS),
+        (inputs, rest_words),
+        (x_words, open_words, fill),
+        *(length, heads, (width + missing) // 4, chunks, chunk),
+        TILE=tile,
+        BLOCK=INPUT_WORDS,
+    )
+    launch(
         grid_kernel,
         batch * chunks * max(ceil_div(heads, GROUP), 1),
-        (mixed, inputs, turned, queries, factors, rest_words, rest_b, rest),
-        (x_words, b, c, open_words, open_b, fill),
-        *(length, heads, (width + missing) // 4, states, chunks, chunk),
+        (mixed, turned, queries, factors, rest_b, rest),
+        (b, c, open_b, fill),
+        *(length, heads, states, chunks, chunk),
         GROUP=GROUP,
-        WORDS=GRID_WORDS,
         num_warps=max(tile // 16, 4),
         **at_most(GRID_REGISTERS),
         **tiles,
     )
     # The outputs of few and long rows come after the states, from every chunk at once.
     together = batch * heads * ceil_div(width, CHANNELS) >= FEWEST_WALKS or chunks <= FEW_CHUNKS
-    seen = None if together else empty(2, batch * heads * chunks, width * padded)
+    seen = None if together else empty(batch * heads * chunks, 2 * width * padded)
 
     def walk(programs, channels, walks, answers):
         launch(
             scan_kernel,
             programs * ceil_div(width, channels),
-            (y, end, *(seen if seen is not None else (None, None))),
-            (x, mixed, inputs.view(torch.int8), turned, queries, factors, skip, h, fill),
-            *(*sizes, 1 << (definition.DECAY_BITS - 1), s_h, bits + s_y, 1 << bits),
+            (y, end, seen),
+            (factors, skip, h, fill, mixed, inputs.view(torch.int8), turned, queries),
+            *(*sizes, width + missing, s_h, 1 << s_y, bits + s_y, 1 << (bits - 1)),
             HALVES=s_h == 16,
             WIDE=tl.int32 if definition.rounded_sum(states, chunk, s_h, s_y).fits("int32") else tl.int64,
             WALKS=walks,
