@@ -28,7 +28,6 @@ from .ssd_chunk_factors import (
     next_state,
     plus_product,
     shifted_limbs,
-    time_order as time_order_of,
     upper_limbs,
 )
 from .ssd_chunk_grid import FACTORS, ROWS, factors_kernel, grid_kernel, inputs_kernel, state_order
@@ -107,6 +106,7 @@ def scan_kernel(
     inputs_pointer,
     turned_pointer,
     queries_pointer,
+    ones_pointer,
     length,
     heads,
     width,
@@ -153,19 +153,19 @@ def scan_kernel(
     tiles = row * chunks * TILE * STATES
     turned_pointer += tiles + s[:, None] * TILE + q[None, :]
     queries_pointer += tiles + q[:, None] * STATES + s[None, :]
-    # A product with one is x as the sums of outputs have it.
-    ones = (time_order_of(q, TILE)[:, None] == q[None, :]).to(tl.int8)
-
     last = (fill + length + Q - 1) // Q
     start = 0 if WALKS else number
     factors = factors_pointer + start * (ROWS * TILE)
     if ANSWERS:
         inner, carried = tl.load(factors + q), tl.load(factors + TILE + q)
+        # A product with one is x as the sums of outputs have it.
+        ones = tl.load(ones_pointer + q[:, None] * TILE + q[None, :])
     for n in range(start, last if WALKS else tl.minimum(number + 1, last)):
         at = first + n
         inputs = tl.load(inputs_pointer + n * tile_of_inputs, mask=channel[:, None], other=0)
         factors = factors_pointer + n * (ROWS * TILE)
-        seen = seen_pointer + at * (2 * STATES) * width
+        if not (WALKS and ANSWERS):
+            seen = seen_pointer + at * (2 * STATES) * width
         if WALKS:
             turned = tl.load(turned_pointer + n * (TILE * STATES))
             weights = tl.load(factors + 2 * TILE + q)
@@ -235,6 +235,7 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
     inputs = empty(batch * heads * chunks, (width + missing) * tile // 4, dtype=torch.int32)
     rest_words = empty(batch, chunk, heads, (width + missing) // 4, dtype=torch.int32)
     turned, queries = empty(batch * chunks, padded * tile), empty(batch * chunks, tile * padded)
+    ones = empty(tile, tile)
     factors = empty(batch * heads * chunks, FACTORS * tile, dtype=torch.int32)
     sizes = length, heads, width, states, chunks, chunk
     bits, tiles = definition.sum_bits(states), dict(TILE=tile, STATES=padded)
@@ -260,7 +261,7 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
     launch(
         grid_kernel,
         batch * chunks * max(ceil_div(heads, GROUP), 1),
-        (mixed, turned, queries, factors, rest_b, rest),
+        (mixed, turned, queries, ones, factors, rest_b, rest),
         (b, c, open_b, fill),
         *(length, heads, states, chunks, chunk),
         GROUP=GROUP,
@@ -277,7 +278,7 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
             scan_kernel,
             programs * ceil_div(width, channels),
             (y, end, seen),
-            (factors, skip, h, fill, mixed, inputs.view(torch.int8), turned, queries),
+            (factors, skip, h, fill, mixed, inputs.view(torch.int8), turned, queries, ones),
             *(*sizes, width + missing, s_h, 1 << s_y, bits + s_y, 1 << (bits - 1)),
             HALVES=s_h == 16,
             WIDE=tl.int32 if definition.rounded_sum(states, chunk, s_h, s_y).fits("int32") else tl.int64,
