@@ -30,6 +30,7 @@ from .ssd_chunk_factors import (
     shifted_limbs,
     upper_limbs,
 )
+from .ssd_chunk_limbs import both_joined, side_by_side
 from .ssd_chunk_grid import FACTORS, ROWS, factors_kernel, grid_kernel, inputs_kernel, state_order
 
 LEAST_TILE = 32  # of an int8 product
@@ -40,7 +41,7 @@ GROUP = 2  # heads of a program that computes factors inside
 INPUT_WORDS = 32  # of four channels, of a program that turns x
 FEW_CHANNELS = 16  # of a program that walks alone
 FEWEST_WALKS, FEW_CHUNKS = 128, 16
-STAGES, MOST_STAGED = 3, 1 << 13  # and the tiles of which three programs then share a processor
+STAGES, MOST_STAGED = 3, 1 << 12  # and the tiles of which three programs then share a processor
 PACKS = tl.constexpr(True)
 SATURATED = tl.constexpr("{ .reg .b32 t, least; mov.b32 least, 0x80018001; cvt.pack.sat.s16.s32 t, $2, $1; max.s16x2 $0, t, least; }")
 REGISTERS, GRID_REGISTERS = 168, 128  # of a thread: three and four programs of four warps then share a processor
@@ -78,19 +79,6 @@ def saturated(total, shift, WIDE: tl.constexpr):
         return tl.inline_asm_elementwise(SATURATED, "=r,r,r", [narrow], dtype=tl.int16, is_pure=True, pack=2)
     else:
         return integers.saturate((total >> shift).to(WIDE), 16).to(tl.int16)
-
-
-@triton.jit
-def side_by_side(high, low, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """Return the rows of two limbs, one below the other: one product then is of both."""
-    return tl.reshape(tl.permute(tl.join(high, low), [2, 0, 1]), [2 * ROWS, COLUMNS])
-
-
-@triton.jit
-def both_joined(sums, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """Return 256 times the sums of the high limbs plus those of the low ones, which are side by side."""
-    high, low = tl.split(tl.permute(tl.reshape(sums, [ROWS, 2, COLUMNS]), [0, 2, 1]))
-    return high * 256 + low
 
 
 @triton.jit(do_not_specialize=[*SIZES, *POSITIONS, "s_h", "half_y", "shift", "unit"])

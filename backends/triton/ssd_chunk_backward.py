@@ -21,6 +21,7 @@ from .launch import ALIGNMENT_BYTES, ceil_div, launch
 from .launch import aligned as aligned_array
 from .room import at_most, torch_where_too_large
 from .ssd_chunk import LEAST_TILE
+from .ssd_chunk_limbs import side_by_side, both_joined
 from .ssd_chunk_boundaries import (
     CARRIED,
     CHUNK_PLANES,
@@ -50,6 +51,7 @@ from .ssd_chunk_limbs import (
     joined,
     limb_exponent,
     limbs,
+    limbs_joined,
     put,
     rescale,
     rescale_product,
@@ -64,7 +66,7 @@ SHARED_STATES = 64  # of a program that adds up heads
 MOST_TILE_OF_FOUR_WARPS = 64
 MOST_TILE, MOST_STATES, MOST_CHANNELS = 128, 256, 128  # for which a processor has room
 
-SHIFTS = "s_g", "s_x", "s_d", "s_h", "weight_bits", "carried_shift", "gradient_bits", "one"
+SHIFTS = "limb_plane", "s_g", "s_x", "s_d", "s_h", "weight_bits", "carried_shift", "gradient_bits", "one"
 ENERGY_BITS = tl.constexpr(backward.ENERGY_BITS)
 STATE_BITS = tl.constexpr(definition.STATE_BITS)
 GATED_LIMIT = tl.constexpr((1 << (backward.GATED_BITS - 1)) - 1)
@@ -137,9 +139,7 @@ def chunk_kernel(
     planes_pointer,
     chunks_pointer,
     seen_high_pointer,
-    seen_low_pointer,
     slope_high_pointer,
-    slope_low_pointer,
     keys_pointer,
     queries_pointer,
     length,
@@ -150,6 +150,7 @@ def chunk_kernel(
     plane,
     chunk_plane,
     Q,
+    limb_plane,
     s_g,
     s_x,
     s_d,
@@ -164,7 +165,7 @@ def chunk_kernel(
     STATES: tl.constexpr,
 ):
     """Compute dx and dd of a chunk of a head."""
-    s_x = integers.scalar(s_x)
+    s_x, limb_plane = integers.scalar(s_x), tl.multiple_of(tl.cast(limb_plane, tl.int64), 16)
     program, plane = tl.program_id(0).to(tl.int64), tl.cast(plane, tl.int64)
     head, n, row = program % heads, program // heads % chunks, program // heads // chunks
     q, s = tl.arange(0, TILE), tl.arange(0, STATES)
@@ -192,27 +193,26 @@ def chunk_kernel(
     for start in range(0, width, CHANNELS):
         p = start + tl.arange(0, CHANNELS)
         channel = p < width
-        known = channel[:, None] & (s < states)[None, :]
         inside = there[:, None] & channel[None, :]
         across = of_head[:, None] * width + p[None, :]
-        place = at * width * states + p[:, None] * states + s[None, :]
+        # The rows of both limbs, one below the other: one product is of both.
+        limb = tl.arange(0, 2 * CHANNELS)
+        limb_channel = start + limb % CHANNELS
+        limb_place = (limb // CHANNELS * limb_plane + at * width * states + limb_channel * states)[:, None] + s[None, :]
+        limb_known = (limb_channel < width)[:, None] & (s < states)[None, :]
         dy = tl.load(dy_pointer + across, mask=inside, other=0).to(tl.int32)
         x = tl.load(x_pointer + across, mask=inside, other=0)
-        seen_high = tl.load(seen_high_pointer + place, mask=known, other=0)
-        seen_low = tl.load(seen_low_pointer + place, mask=known, other=0)
-        slope_high = tl.load(slope_high_pointer + place, mask=known, other=0)
-        slope_low = tl.load(slope_low_pointer + place, mask=known, other=0)
+        both_seen = tl.load(seen_high_pointer + limb_place, mask=limb_known, other=0)
+        both_slope = tl.load(slope_high_pointer + limb_place, mask=limb_known, other=0)
         wide_x = x.to(tl.int32)
 
         # From the state before the chunk, and through the one after: the weights of a chunk that isn't whole are 0.
-        seen = joined(seen_high.to(tl.int32), seen_low.to(tl.int32))
+        seen = limbs_joined(both_seen, CHANNELS, STATES)
         sums += tl.sum(seen, 0)
-        past += tl.sum((joined(slope_high.to(tl.int32), slope_low.to(tl.int32)) * seen).to(tl.int64), 1)
-        before = tl.dot(queries, tl.trans(seen_high), out_dtype=tl.int32) << 8
-        before = tl.dot(queries, tl.trans(seen_low), before, out_dtype=tl.int32)
+        past += tl.sum((limbs_joined(both_slope, CHANNELS, STATES) * seen).to(tl.int64), 1)
+        before = both_joined(tl.dot(queries, tl.trans(both_seen), out_dtype=tl.int32), TILE, CHANNELS)
         carried += tl.sum(before.to(tl.int64) * dy, 1)
-        into = tl.dot(keys, tl.trans(slope_high), out_dtype=tl.int32) << 8
-        into = tl.dot(keys, tl.trans(slope_low), into, out_dtype=tl.int32)
+        into = both_joined(tl.dot(keys, tl.trans(both_slope), out_dtype=tl.int32), TILE, CHANNELS)
         stored += tl.sum(into.to(tl.int64) * wide_x, 1)
         dx = dy.to(tl.int64) * skip
         dx += rescale_product(into, weight[:, None], -k + 2 * DECAY_BITS - gradient_bits)
@@ -221,8 +221,8 @@ def chunk_kernel(
         errors = aligned(dy * down[:, None], (-e + r)[:, None])
         arriving += tl.sum(tl.dot(mixed, x, out_dtype=tl.int32).to(tl.int64) * errors, 1)
         high, low = limbs(errors)
-        through = tl.dot(back, high, out_dtype=tl.int32) << 8
-        through = tl.dot(back, low, through, out_dtype=tl.int32)
+        both_errors = side_by_side(tl.trans(high), tl.trans(low), CHANNELS, TILE)
+        through = both_joined(tl.dot(back, tl.trans(both_errors), out_dtype=tl.int32), TILE, CHANNELS)
         leaving += tl.sum(through.to(tl.int64) * wide_x, 1)
         dx += rescale_short(through, -r + 17, one)
         dx = put(dx, s_x)
@@ -346,8 +346,8 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
         chunk_kernel,
         count,
         (dx, dd, sums),
-        (dy, x, skip, planes, scalars, seen_high, seen_low, slope_high, slope_low, keys, queries),
-        *(*sizes, *strides, s_g, s_x, s_d, s_h),
+        (dy, x, skip, planes, scalars, seen_high, slope_high, keys, queries),
+        *(*sizes, *strides, limbs_size, s_g, s_x, s_d, s_h),
         definition.weight_bits(states),
         definition.sum_bits(states) - definition.DECAY_BITS + backward.ENERGY_BITS,
         *(bits, 1),

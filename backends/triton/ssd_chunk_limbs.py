@@ -82,3 +82,23 @@ def rescale_product(x, weight, s):
 @triton.jit
 def put(total, s):
     return word(integers.shift_round(total, s.to(tl.int64)))
+
+
+@triton.jit
+def side_by_side(high, low, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """Return the rows of two limbs, one below the other: one product then is of both."""
+    return tl.reshape(tl.permute(tl.join(high, low), [2, 0, 1]), [2 * ROWS, COLUMNS])
+
+
+@triton.jit
+def both_joined(sums, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """Return 256 times the sums of the high limbs plus those of the low ones, which are side by side."""
+    high, low = tl.split(tl.permute(tl.reshape(sums, [ROWS, 2, COLUMNS]), [0, 2, 1]))
+    return high * 256 + low
+
+
+@triton.jit
+def limbs_joined(both, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """Return the numbers whose limbs lie one below the other."""
+    high, low = tl.split(tl.permute(tl.reshape(both, [2, ROWS, COLUMNS]), [1, 2, 0]))
+    return joined(high.to(tl.int32), low.to(tl.int32))
