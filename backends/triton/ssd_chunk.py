@@ -31,7 +31,7 @@ from .ssd_chunk_factors import (
     upper_limbs,
 )
 from .ssd_chunk_limbs import both_joined, side_by_side
-from .ssd_chunk_grid import FACTORS, ROWS, factors_kernel, grid_kernel, inputs_kernel, state_order
+from .ssd_chunk_grid import FACTORS, ROWS, factors_kernel, grid_kernel, inputs_kernel, weigh_kernel
 
 LEAST_TILE = 32  # of an int8 product
 MOST_ENTRIES = 1 << 16  # of a chunk's b
@@ -40,6 +40,8 @@ FACTORS_HEADS = 8  # of a program that computes factors
 GROUP = 2  # heads of a program that computes factors inside
 INPUT_WORDS = 32  # of four channels, of a program that turns x
 FEW_CHANNELS = 16  # of a program that walks alone
+FEW_STAGES = 4
+WEIGHED_CHANNELS = 32
 FEWEST_WALKS, FEW_CHUNKS = 128, 16
 STAGES, MOST_STAGED = 3, 1 << 12  # and the tiles of which three programs then share a processor
 PACKS = tl.constexpr(True)
@@ -135,8 +137,17 @@ def scan_kernel(
     across = q[:, None].to(tl.int64) * pitch + p[None, :]
     first = (row * heads + head) * chunks
     factors_pointer += first * (ROWS * TILE)
-    tile_of_inputs = channels * TILE
-    inputs_pointer += first * tile_of_inputs + p[:, None].to(tl.int64) * TILE + q[None, :]
+    row_of_limb = tl.arange(0, 2 * CHANNELS)
+    known_row = block * CHANNELS + row_of_limb % CHANNELS
+    of_limb = (known_row < width)[:, None]
+    limb_state = (known_row + row_of_limb // CHANNELS * width)[:, None] * STATES + s[None, :]
+    if ANSWERS:
+        tile_of_inputs = channels * TILE
+        inputs_pointer += first * tile_of_inputs + p[:, None].to(tl.int64) * TILE + q[None, :]
+    else:
+        tile_of_inputs = 2 * channels * TILE
+        limb_row = known_row + row_of_limb // CHANNELS * channels
+        inputs_pointer += first * tile_of_inputs + limb_row[:, None].to(tl.int64) * TILE + q[None, :]
     mixed_pointer += first * (TILE * TILE) + q[:, None] * TILE + q[None, :]
     tiles = row * chunks * TILE * STATES
     turned_pointer += tiles + s[:, None] * TILE + q[None, :]
@@ -150,27 +161,26 @@ def scan_kernel(
         ones = tl.load(ones_pointer + q[:, None] * TILE + q[None, :])
     for n in range(start, last if WALKS else tl.minimum(number + 1, last)):
         at = first + n
-        inputs = tl.load(inputs_pointer + n * tile_of_inputs, mask=channel[:, None], other=0)
+        if ANSWERS:
+            inputs = tl.load(inputs_pointer + n * tile_of_inputs, mask=channel[:, None], other=0)
         factors = factors_pointer + n * (ROWS * TILE)
         if not (WALKS and ANSWERS):
             seen = seen_pointer + at * (2 * STATES) * width
         if WALKS:
             turned = tl.load(turned_pointer + n * (TILE * STATES))
-            weights = tl.load(factors + 2 * TILE + q)
             kept, r = tl.load(factors + 3 * TILE), tl.load(factors + 3 * TILE + 1)
-            weighed = side_by_side(*shifted_limbs(inputs, weights[None, :]), CHANNELS, TILE)
+            if ANSWERS:
+                weights = tl.load(factors + 2 * TILE + q)
+                weighed = side_by_side(*shifted_limbs(inputs, weights[None, :]), CHANNELS, TILE)
+            else:
+                weighed = tl.load(inputs_pointer + n * tile_of_inputs, mask=of_limb, other=0)
             high, low = seen_limbs(state, s_h, HALVES)
             high, low = in_state_order(high, STATES, CHANNELS), in_state_order(low, STATES, CHANNELS)
-            if ANSWERS:
-                both = side_by_side(tl.trans(high), tl.trans(low), CHANNELS, STATES)
-            else:
-                tl.store(seen + p[None, :] * STATES + s[:, None], high, mask=channel[None, :])
-                tl.store(seen + (p + width)[None, :] * STATES + s[:, None], low, mask=channel[None, :])
+            both = side_by_side(tl.trans(high), tl.trans(low), CHANNELS, STATES)
+            if not ANSWERS:
+                tl.store(seen + limb_state, both, mask=of_limb)
         else:
-            row_of_limb = tl.arange(0, 2 * CHANNELS)
-            known_row = block * CHANNELS + row_of_limb % CHANNELS
-            limb_row = known_row + row_of_limb // CHANNELS * width
-            both = tl.load(seen + limb_row[:, None] * STATES + s[None, :], mask=(known_row < width)[:, None], other=0)
+            both = tl.load(seen + limb_state, mask=of_limb, other=0)
         if ANSWERS:
             mixed = tl.load(mixed_pointer + n * (TILE * TILE))
             queries = tl.load(queries_pointer + n * (TILE * STATES))
@@ -261,28 +271,38 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
     together = batch * heads * ceil_div(width, CHANNELS) >= FEWEST_WALKS or chunks <= FEW_CHUNKS
     seen = None if together else empty(batch * heads * chunks, 2 * width * padded)
 
-    def walk(programs, channels, walks, answers):
+    def walk(tiles_of_x, programs, channels, walks, answers):
         launch(
             scan_kernel,
             programs * ceil_div(width, channels),
             (y, end, seen),
-            (factors, skip, h, fill, mixed, inputs.view(torch.int8), turned, queries, ones),
+            (factors, skip, h, fill, mixed, tiles_of_x.view(torch.int8), turned, queries, ones),
             *(*sizes, width + missing, s_h, 1 << s_y, bits + s_y, 1 << (bits - 1)),
             HALVES=s_h == 16,
             WIDE=tl.int32 if definition.rounded_sum(states, chunk, s_h, s_y).fits("int32") else tl.int64,
             WALKS=walks,
             ANSWERS=answers,
             CHANNELS=channels,
-            num_stages=STAGES if tile * padded <= MOST_STAGED else min(STAGES, 2) if tile <= 64 else 1,
+            num_stages=FEW_STAGES if not answers else STAGES if tile * padded <= MOST_STAGED else min(STAGES, 2) if tile <= 64 else 1,
             **at_most(REGISTERS),
             **tiles,
         )
 
     if together:
-        walk(batch * heads, CHANNELS, True, True)
+        walk(inputs, batch * heads, CHANNELS, True, True)
     else:
-        walk(batch * heads, FEW_CHANNELS, True, False)
-        walk(batch * heads * chunks, CHANNELS, False, True)
+        weighed = empty(batch * heads * chunks, 2 * (width + missing) * tile // 4, dtype=torch.int32)
+        launch(
+            weigh_kernel,
+            batch * heads * chunks * ceil_div(width + missing, WEIGHED_CHANNELS),
+            (weighed,),
+            (inputs, factors),
+            width + missing,
+            TILE=tile,
+            CHANNELS=WEIGHED_CHANNELS,
+        )
+        walk(weighed, batch * heads, FEW_CHANNELS, True, False)
+        walk(inputs, batch * heads * chunks, CHANNELS, False, True)
     rest_x = rest_words.view(torch.int8)[..., :width].contiguous()
     return y, end, rest_x, rest_d, rest_b, rest
 
