@@ -31,13 +31,13 @@ from .ssd_chunk_factors import (
     upper_limbs,
 )
 from .ssd_chunk_limbs import both_joined, side_by_side
-from .ssd_chunk_grid import FACTORS, ROWS, factors_kernel, grid_kernel, inputs_kernel, weigh_kernel
+from .ssd_chunk_grid import FACTORS, ROWS, grid_kernel, positions_kernel, weigh_kernel
 
 LEAST_TILE = 32  # of an int8 product
 MOST_ENTRIES = 1 << 16  # of a chunk's b
 CHANNELS = 32  # of a program that walks: few, for more programs than processors balance them
 FACTORS_HEADS = 8  # of a program that computes factors
-GROUP = 2  # heads of a program that computes factors inside
+GROUP = 4  # heads of a program that computes factors inside
 INPUT_WORDS = 32  # of four channels, of a program that turns x
 FEW_CHANNELS = 16  # of a program that walks alone
 FEW_STAGES = 4
@@ -159,6 +159,8 @@ def scan_kernel(
         inner, carried = tl.load(factors + q), tl.load(factors + TILE + q)
         # A product with one is x as the sums of outputs have it.
         ones = tl.load(ones_pointer + q[:, None] * TILE + q[None, :])
+    if WALKS:
+        kept, r = tl.load(factors + 3 * TILE), tl.load(factors + 3 * TILE + 1)
     for n in range(start, last if WALKS else tl.minimum(number + 1, last)):
         at = first + n
         if ANSWERS:
@@ -168,7 +170,6 @@ def scan_kernel(
             seen = seen_pointer + at * (2 * STATES) * width
         if WALKS:
             turned = tl.load(turned_pointer + n * (TILE * STATES))
-            kept, r = tl.load(factors + 3 * TILE), tl.load(factors + 3 * TILE + 1)
             if ANSWERS:
                 weights = tl.load(factors + 2 * TILE + q)
                 weighed = side_by_side(*shifted_limbs(inputs, weights[None, :]), CHANNELS, TILE)
@@ -197,10 +198,13 @@ def scan_kernel(
             tl.store(y_pointer + time * pitch + across, y, mask=inside)
         if WALKS:
             added = both_joined(tl.dot(turned, tl.trans(weighed), out_dtype=tl.int32), STATES, CHANNELS)
-            state = next_state(state, added, r, kept, DECAY_HALF)
+            # The next chunk's factors are loaded here: no fence then waits for them.
+            factors = factors_pointer + tl.minimum(n + 1, last - 1) * (ROWS * TILE)
+            next_kept, next_r = tl.load(factors + 3 * TILE), tl.load(factors + 3 * TILE + 1)
             if ANSWERS:
-                factors = factors_pointer + tl.minimum(n + 1, last - 1) * (ROWS * TILE)
                 inner, carried = tl.load(factors + q), tl.load(factors + TILE + q)
+            state = next_state(state, added, r, kept, DECAY_HALF)
+            kept, r = next_kept, next_r
     if WALKS:
         tl.store(end_pointer + place, state, mask=known)
 
@@ -237,23 +241,16 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
     factors = empty(batch * heads * chunks, FACTORS * tile, dtype=torch.int32)
     sizes = length, heads, width, states, chunks, chunk
     bits, tiles = definition.sum_bits(states), dict(TILE=tile, STATES=padded)
+    factoring = batch * chunks * ceil_div(heads, FACTORS_HEADS)
     launch(
-        factors_kernel,
-        batch * chunks * ceil_div(heads, FACTORS_HEADS),
-        (factors, rest_d),
-        (d, open_d, fill),
-        *(length, heads, chunks, chunk),
-        *(definition.weight_bits(states), definition.carried_bits(states, s_h)),
+        positions_kernel,
+        factoring + batch * chunks * ceil_div(heads * (width + missing) // 4, INPUT_WORDS),
+        (factors, rest_d, inputs, rest_words),
+        (d, open_d, x_words, open_words, fill),
+        *(length, heads, (width + missing) // 4, chunks, chunk),
+        *(definition.weight_bits(states), definition.carried_bits(states, s_h), factoring),
         TILE=tile,
         HEADS=FACTORS_HEADS,
-    )
-    launch(
-        inputs_kernel,
-        batch * chunks * ceil_div(heads * (width + missing) // 4, INPUT_WORDS),
-        (inputs, rest_words),
-        (x_words, open_words, fill),
-        *(length, heads, (width + missing) // 4, chunks, chunk),
-        TILE=tile,
         BLOCK=INPUT_WORDS,
     )
     launch(

@@ -102,7 +102,7 @@ def gains(sums, d, bits):
     """Return the integer parts of the sums, those of columns with the gains' lengths added, and the weights."""
     rest = -(sums & (ONE - 1)) + ONE
     gain = power(rest, POWER_BITS) - power(rest + d, POWER_BITS)
-    length = integers.bit_length(gain)
+    length = bit_length_of(gain)
     s = tl.maximum(length - bits, 0)
     weight = (gain + (((tl.zeros_like(s) + 1) << s) >> 1)) >> s
     whole = sums >> FRACTION_BITS
@@ -123,7 +123,7 @@ def input_weights(sums, d, whole):
     left = last - sums
     weight = power(left, DECAY_BITS) - power(left + d, DECAY_BITS)
     weight = tl.where(whole, weight, 0)
-    r = tl.maximum(integers.bit_length(tl.max(weight, 0)) - 8, 0)
+    r = tl.maximum(bit_length_of(tl.max(weight, 0)) - 8, 0)
     return weight, r, tl.where(whole, power(last, DECAY_BITS), DECAY_ONE)
 
 

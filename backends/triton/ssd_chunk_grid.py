@@ -46,8 +46,9 @@ def state_order(s, STATES: tl.constexpr):
     return s
 
 
-@triton.jit(do_not_specialize=[*SIZES, "weight_bits", "carried_bits", *POSITIONS])
-def factors_kernel(
+@triton.jit
+def chunk_factors(
+    program,
     factors_pointer,
     rest_d_pointer,
     d_pointer,
@@ -63,7 +64,6 @@ def factors_kernel(
     HEADS: tl.constexpr,
 ):
     """Compute the powers of two of a chunk of a few heads; the chunk after the last whole one is the open one."""
-    program = tl.program_id(0)
     groups = tl.cdiv(heads, HEADS)
     group, n, row = program % groups, program // groups % chunks, (program // groups // chunks).to(tl.int64)
     fill = tl.load(fill_pointer + row)
@@ -119,8 +119,9 @@ def words_on_grid(
     return x
 
 
-@triton.jit(do_not_specialize=[*SIZES, "words", "fill_pointer"])
-def inputs_kernel(
+@triton.jit
+def turned_inputs(
+    program,
     inputs_pointer,
     rest_x_pointer,
     x_pointer,
@@ -135,7 +136,7 @@ def inputs_kernel(
     BLOCK: tl.constexpr,
 ):
     """Turn a chunk of x of some words of channels, so that time is contiguous: four words at once, in registers."""
-    program, columns = tl.program_id(0), heads * words
+    columns = heads * words
     blocks = tl.cdiv(columns, BLOCK)
     block, n, row = program % blocks, program // blocks % chunks, (program // blocks // chunks).to(tl.int64)
     fill = tl.load(fill_pointer + row)
@@ -159,6 +160,40 @@ def inputs_kernel(
             tl.store(
                 inputs_pointer + tile + (4 * word + i) * (TILE // 4) + times, channel, mask=column < columns
             )
+
+
+@triton.jit(do_not_specialize=[*SIZES, "words", "weight_bits", "carried_bits", "factoring", *POSITIONS])
+def positions_kernel(
+    factors_pointer,
+    rest_d_pointer,
+    inputs_pointer,
+    rest_x_pointer,
+    d_pointer,
+    open_d_pointer,
+    x_pointer,
+    open_x_pointer,
+    fill_pointer,
+    length,
+    heads,
+    words,
+    chunks,
+    Q,
+    weight_bits,
+    carried_bits,
+    factoring,
+    TILE: tl.constexpr,
+    HEADS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Compute factors of a chunk, or turn x of one: neither needs the other, and the few factors fill no device."""
+    program = tl.program_id(0)
+    chunk = fill_pointer, length, heads
+    if program < factoring:
+        arrays = factors_pointer, rest_d_pointer, d_pointer, open_d_pointer
+        chunk_factors(program, *arrays, *chunk, chunks, Q, weight_bits, carried_bits, TILE, HEADS)
+    else:
+        arrays = inputs_pointer, rest_x_pointer, x_pointer, open_x_pointer
+        turned_inputs(program - factoring, *arrays, *chunk, words, chunks, Q, TILE, BLOCK)
 
 
 @triton.jit(do_not_specialize=["channels"])
