@@ -40,10 +40,10 @@ FACTORS_HEADS = 8  # of a program that computes factors
 GROUP = 4  # heads of a program that computes factors inside
 INPUT_WORDS = 32  # of four channels, of a program that turns x
 FEW_CHANNELS = 16  # of a program that walks alone
-FEW_STAGES = 4
+FEW_STAGES, ANSWER_STAGES = 4, 2
 WEIGHED_CHANNELS = 32
 FEWEST_WALKS, FEW_CHUNKS = 128, 16
-STAGES, MOST_STAGED = 3, 1 << 12  # and the tiles of which three programs then share a processor
+STAGES, MOST_STAGED = 3, 1 << 13  # and the tiles of which three programs then share a processor
 PACKS = tl.constexpr(True)
 SATURATED = tl.constexpr("{ .reg .b32 t, least; mov.b32 least, 0x80018001; cvt.pack.sat.s16.s32 t, $2, $1; max.s16x2 $0, t, least; }")
 REGISTERS, GRID_REGISTERS = 168, 128  # of a thread: three and four programs of four warps then share a processor
@@ -74,6 +74,13 @@ def seen_limbs(state, s_h, HALVES: tl.constexpr):
 
 
 @triton.jit
+def from_time_order(inputs, TILE: tl.constexpr, CHANNELS: tl.constexpr):
+    """Return a tile (channel, time), which is in `time_order`, as (time, channel) in the order of time."""
+    parts = tl.reshape(inputs, [CHANNELS, 4, TILE // 8, 2])
+    return tl.reshape(tl.permute(parts, [2, 1, 3, 0]), [TILE, CHANNELS])
+
+
+@triton.jit
 def saturated(total, shift, WIDE: tl.constexpr):
     """Return int64 sums over 2**shift, rounded down and saturated to int16."""
     if has_ptx() and WIDE == tl.int32 and PACKS:
@@ -96,7 +103,6 @@ def scan_kernel(
     inputs_pointer,
     turned_pointer,
     queries_pointer,
-    ones_pointer,
     length,
     heads,
     width,
@@ -157,8 +163,6 @@ def scan_kernel(
     factors = factors_pointer + start * (ROWS * TILE)
     if ANSWERS:
         inner, carried = tl.load(factors + q), tl.load(factors + TILE + q)
-        # A product with one is x as the sums of outputs have it.
-        ones = tl.load(ones_pointer + q[:, None] * TILE + q[None, :])
     if WALKS:
         kept, r = tl.load(factors + 3 * TILE), tl.load(factors + 3 * TILE + 1)
     for n in range(start, last if WALKS else tl.minimum(number + 1, last)):
@@ -170,11 +174,6 @@ def scan_kernel(
             seen = seen_pointer + at * (2 * STATES) * width
         if WALKS:
             turned = tl.load(turned_pointer + n * (TILE * STATES))
-            if ANSWERS:
-                weights = tl.load(factors + 2 * TILE + q)
-                weighed = side_by_side(*shifted_limbs(inputs, weights[None, :]), CHANNELS, TILE)
-            else:
-                weighed = tl.load(inputs_pointer + n * tile_of_inputs, mask=of_limb, other=0)
             high, low = seen_limbs(state, s_h, HALVES)
             high, low = in_state_order(high, STATES, CHANNELS), in_state_order(low, STATES, CHANNELS)
             both = side_by_side(tl.trans(high), tl.trans(low), CHANNELS, STATES)
@@ -187,7 +186,7 @@ def scan_kernel(
             queries = tl.load(queries_pointer + n * (TILE * STATES))
             before = both_joined(tl.dot(queries, tl.trans(both), out_dtype=tl.int32), TILE, CHANNELS)
             within = tl.dot(mixed, tl.trans(inputs), out_dtype=tl.int32)
-            x = tl.dot(ones, tl.trans(inputs), out_dtype=tl.int32)
+            x = from_time_order(inputs, TILE, CHANNELS).to(tl.int32)
             # Half the unit of y comes with the skip, which is in half units of the sum.
             total = within.to(tl.int64) * inner[:, None]
             total = plus_product(total, before, carried[:, None] + tl.zeros_like(before))
@@ -197,6 +196,11 @@ def scan_kernel(
             inside = ((q < Q) & (q >= -time) & (q < length - time))[:, None] & channel[None, :]
             tl.store(y_pointer + time * pitch + across, y, mask=inside)
         if WALKS:
+            if ANSWERS:
+                weights = tl.load(factors_pointer + n * (ROWS * TILE) + 2 * TILE + q)
+                weighed = side_by_side(*shifted_limbs(inputs, weights[None, :]), CHANNELS, TILE)
+            else:
+                weighed = tl.load(inputs_pointer + n * tile_of_inputs, mask=of_limb, other=0)
             added = both_joined(tl.dot(turned, tl.trans(weighed), out_dtype=tl.int32), STATES, CHANNELS)
             # The next chunk's factors are loaded here: no fence then waits for them.
             factors = factors_pointer + tl.minimum(n + 1, last - 1) * (ROWS * TILE)
@@ -237,7 +241,6 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
     inputs = empty(batch * heads * chunks, (width + missing) * tile // 4, dtype=torch.int32)
     rest_words = empty(batch, chunk, heads, (width + missing) // 4, dtype=torch.int32)
     turned, queries = empty(batch * chunks, padded * tile), empty(batch * chunks, tile * padded)
-    ones = empty(tile, tile)
     factors = empty(batch * heads * chunks, FACTORS * tile, dtype=torch.int32)
     sizes = length, heads, width, states, chunks, chunk
     bits, tiles = definition.sum_bits(states), dict(TILE=tile, STATES=padded)
@@ -256,7 +259,7 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
     launch(
         grid_kernel,
         batch * chunks * max(ceil_div(heads, GROUP), 1),
-        (mixed, turned, queries, ones, factors, rest_b, rest),
+        (mixed, turned, queries, factors, rest_b, rest),
         (b, c, open_b, fill),
         *(length, heads, states, chunks, chunk),
         GROUP=GROUP,
@@ -273,14 +276,14 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
             scan_kernel,
             programs * ceil_div(width, channels),
             (y, end, seen),
-            (factors, skip, h, fill, mixed, tiles_of_x.view(torch.int8), turned, queries, ones),
+            (factors, skip, h, fill, mixed, tiles_of_x.view(torch.int8), turned, queries),
             *(*sizes, width + missing, s_h, 1 << s_y, bits + s_y, 1 << (bits - 1)),
             HALVES=s_h == 16,
             WIDE=tl.int32 if definition.rounded_sum(states, chunk, s_h, s_y).fits("int32") else tl.int64,
             WALKS=walks,
             ANSWERS=answers,
             CHANNELS=channels,
-            num_stages=FEW_STAGES if not answers else STAGES if tile * padded <= MOST_STAGED else min(STAGES, 2) if tile <= 64 else 1,
+            num_stages=FEW_STAGES if not answers else ANSWER_STAGES if not walks else STAGES if tile * padded <= MOST_STAGED else min(STAGES, 2) if tile <= 64 else 1,
             **at_most(REGISTERS),
             **tiles,
         )

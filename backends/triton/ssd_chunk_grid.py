@@ -239,7 +239,6 @@ def grid_kernel(
     mixed_pointer,
     turned_pointer,
     queries_pointer,
-    ones_pointer,
     factors_pointer,
     rest_b_pointer,
     rest_pointer,
@@ -263,9 +262,6 @@ def grid_kernel(
     fill = tl.load(fill_pointer + row)
     stop = fill + length
     q, s = tl.arange(0, TILE), tl.arange(0, STATES)
-    if program == 0:
-        ones = time_order(q, TILE)[:, None] == q[None, :]
-        tl.store(ones_pointer + q[:, None] * TILE + q[None, :], ones.to(tl.int8))
     if n * Q <= stop:
         position = n * Q + q
         inside = (q < Q) & (position < stop)
