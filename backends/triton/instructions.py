@@ -33,6 +33,12 @@ def has_ptx():
 
 
 @triton.constexpr_function
+def compares_halves():
+    """Return whether the target takes PTX that compares two halves of a word at once."""
+    return target_name() == "cuda" and driver.active.get_current_target().arch >= 90
+
+
+@triton.constexpr_function
 def is_interpreted():
     """Return whether a kernel runs in Triton's interpreter."""
     return target_name() == "interpreter"

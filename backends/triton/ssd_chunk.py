@@ -17,9 +17,9 @@ from mamba_integer.spec.contract import implements
 from mamba_integer.spec.ops import ssd_chunk as definition
 
 from . import integers
+from .instructions import compares_halves
 from .launch import aligned, ceil_div, launch, words
 from .room import at_most, torch_where_too_large
-from .instructions import has_ptx
 from .ssd_chunk_factors import (
     DECAY_HALF,
     LARGEST_TWO_LIMBS,
@@ -30,8 +30,8 @@ from .ssd_chunk_factors import (
     shifted_limbs,
     upper_limbs,
 )
-from .ssd_chunk_limbs import both_joined, side_by_side
 from .ssd_chunk_grid import FACTORS, ROWS, grid_kernel, positions_kernel, weigh_kernel
+from .ssd_chunk_limbs import both_joined, side_by_side
 
 LEAST_TILE = 32  # of an int8 product
 MOST_ENTRIES = 1 << 16  # of a chunk's b
@@ -44,8 +44,10 @@ FEW_STAGES, ANSWER_STAGES = 4, 2
 WEIGHED_CHANNELS = 32
 FEWEST_WALKS, FEW_CHUNKS = 128, 16
 STAGES, MOST_STAGED = 3, 1 << 13  # and the tiles of which three programs then share a processor
-PACKS = tl.constexpr(True)
-SATURATED = tl.constexpr("{ .reg .b32 t, least; mov.b32 least, 0x80018001; cvt.pack.sat.s16.s32 t, $2, $1; max.s16x2 $0, t, least; }")
+# Both halves at once: saturated as the instruction does, and then to the least of ours.
+SATURATED_HALVES = tl.constexpr(
+    "{ .reg .b32 t, least; mov.b32 least, 0x80018001; cvt.pack.sat.s16.s32 t, $2, $1; max.s16x2 $0, t, least; }"
+)
 REGISTERS, GRID_REGISTERS = 168, 128  # of a thread: three and four programs of four warps then share a processor
 
 
@@ -83,9 +85,9 @@ def from_time_order(inputs, TILE: tl.constexpr, CHANNELS: tl.constexpr):
 @triton.jit
 def saturated(total, shift, WIDE: tl.constexpr):
     """Return int64 sums over 2**shift, rounded down and saturated to int16."""
-    if has_ptx() and WIDE == tl.int32 and PACKS:
+    if compares_halves() and tl.int32 == WIDE:
         narrow = (total >> shift).to(tl.int32)
-        return tl.inline_asm_elementwise(SATURATED, "=r,r,r", [narrow], dtype=tl.int16, is_pure=True, pack=2)
+        return tl.inline_asm_elementwise(SATURATED_HALVES, "=r,r,r", [narrow], dtype=tl.int16, is_pure=True, pack=2)
     else:
         return integers.saturate((total >> shift).to(WIDE), 16).to(tl.int16)
 
@@ -213,6 +215,15 @@ def scan_kernel(
         tl.store(end_pointer + place, state, mask=known)
 
 
+def stages_of(tile, padded, walks, answers):
+    """Return how many chunks are loaded at once: as many as leave room for three programs per processor."""
+    if not (walks and answers):
+        return FEW_STAGES if walks else ANSWER_STAGES
+    if tile * padded <= MOST_STAGED:
+        return STAGES
+    return min(STAGES, 2) if tile <= 64 else 1
+
+
 def fits(x, d, b, c, skip, h, open_x, *rest, **parameters):
     return open_x.shape[1] * h.shape[-1] <= MOST_ENTRIES
 
@@ -283,7 +294,7 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
             WALKS=walks,
             ANSWERS=answers,
             CHANNELS=channels,
-            num_stages=FEW_STAGES if not answers else ANSWER_STAGES if not walks else STAGES if tile * padded <= MOST_STAGED else min(STAGES, 2) if tile <= 64 else 1,
+            num_stages=stages_of(tile, padded, walks, answers),
             **at_most(REGISTERS),
             **tiles,
         )

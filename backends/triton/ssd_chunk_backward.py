@@ -21,7 +21,6 @@ from .launch import ALIGNMENT_BYTES, ceil_div, launch
 from .launch import aligned as aligned_array
 from .room import at_most, torch_where_too_large
 from .ssd_chunk import LEAST_TILE
-from .ssd_chunk_limbs import side_by_side, both_joined
 from .ssd_chunk_boundaries import (
     CARRIED,
     CHUNK_PLANES,
@@ -47,6 +46,7 @@ from .ssd_chunk_grid import mix
 from .ssd_chunk_heads import keys_kernel, queries_kernel
 from .ssd_chunk_limbs import (
     aligned,
+    both_joined,
     bytes_of,
     joined,
     limb_exponent,
@@ -56,6 +56,7 @@ from .ssd_chunk_limbs import (
     rescale,
     rescale_product,
     rescale_short,
+    side_by_side,
 )
 
 WALKED_CHANNELS = 32  # of a program that walks forwards

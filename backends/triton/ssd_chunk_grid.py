@@ -85,9 +85,7 @@ def chunk_factors(
         first = factors_pointer + ((row * heads + head) * chunks + n) * (ROWS * TILE)
         factors = first[None, :] + q[:, None]
         tl.store(factors + TILE, rounded_power(power_of_fraction, sums, carried_bits), mask=known)
-        tl.store(
-            first[None, :] + (2 * TILE + time_order(q, TILE))[:, None], weights << (16 - r)[None, :], mask=known
-        )
+        tl.store(first[None, :] + (2 * TILE + time_order(q, TILE))[:, None], weights << (16 - r)[None, :], mask=known)
         tl.store(first + 3 * TILE, kept, mask=head < heads)
         tl.store(first + 3 * TILE + 1, r, mask=head < heads)
         tl.store(factors + 4 * TILE, whole, mask=known)
@@ -157,9 +155,7 @@ def turned_inputs(
         tile = ((row * heads + head) * chunks + n) * (words * TILE)
         for i in tl.static_range(4):
             channel = bytes_together(w0, w1, w2, w3, 8 * i)
-            tl.store(
-                inputs_pointer + tile + (4 * word + i) * (TILE // 4) + times, channel, mask=column < columns
-            )
+            tl.store(inputs_pointer + tile + (4 * word + i) * (TILE // 4) + times, channel, mask=column < columns)
 
 
 @triton.jit(do_not_specialize=[*SIZES, "words", "weight_bits", "carried_bits", "factoring", *POSITIONS])
