@@ -184,12 +184,12 @@ def positions_kernel(
     """Compute factors of a chunk, or turn x of one: neither needs the other, and the few factors fill no device."""
     program = tl.program_id(0)
     chunk = fill_pointer, length, heads
+    of_factors = factors_pointer, rest_d_pointer, d_pointer, open_d_pointer
+    of_inputs = inputs_pointer, rest_x_pointer, x_pointer, open_x_pointer
     if program < factoring:
-        arrays = factors_pointer, rest_d_pointer, d_pointer, open_d_pointer
-        chunk_factors(program, *arrays, *chunk, chunks, Q, weight_bits, carried_bits, TILE, HEADS)
+        chunk_factors(program, *of_factors, *chunk, chunks, Q, weight_bits, carried_bits, TILE, HEADS)
     else:
-        arrays = inputs_pointer, rest_x_pointer, x_pointer, open_x_pointer
-        turned_inputs(program - factoring, *arrays, *chunk, words, chunks, Q, TILE, BLOCK)
+        turned_inputs(program - factoring, *of_inputs, *chunk, words, chunks, Q, TILE, BLOCK)
 
 
 @triton.jit(do_not_specialize=["channels"])
