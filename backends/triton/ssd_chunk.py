@@ -2,8 +2,11 @@
 
 Two lay positions out on the grid, with every processor busy, and compute what no state changes: the factors of each
 position, the int8 factors inside a chunk, x and b with time contiguous, and the open chunk that is left. The third
-walks through the chunks of a head with its state in registers; each product is one of int8 on the tensor cores, states
-and weighed inputs being two limbs.
+walks through the chunks of a head with its state in registers; each product is one of int8 on the tensor cores, and
+one product is of both limbs of states or of weighed inputs, which lie one below the other.
+
+Where rows are few and long, the walk only keeps the state before each chunk, from inputs that were weighed before it;
+the outputs of all chunks come after it, at once.
 """
 
 import torch
@@ -37,12 +40,13 @@ LEAST_TILE = 32  # of an int8 product
 MOST_ENTRIES = 1 << 16  # of a chunk's b
 CHANNELS = 32  # of a program that walks: few, for more programs than processors balance them
 FACTORS_HEADS = 8  # of a program that computes factors
-GROUP = 4  # heads of a program that computes factors inside
+MANY_HEADS, FEW_HEADS = 12, 4  # of a program that computes factors inside: many where programs fill a device
+FEWEST_PROGRAMS = 512
 INPUT_WORDS = 32  # of four channels, of a program that turns x
-FEW_CHANNELS = 16  # of a program that walks alone
-FEW_STAGES, ANSWER_STAGES = 4, 2
-WEIGHED_CHANNELS = 32
+FEW_CHANNELS = 8  # of a program that walks alone
+WEIGHED_CHANNELS = 32  # of a program that weighs inputs
 FEWEST_WALKS, FEW_CHUNKS = 128, 16
+FEW_STAGES, ANSWER_STAGES = 4, 1  # chunks loaded at once by a walk alone, and by a program with one chunk's outputs
 STAGES, MOST_STAGED = 3, 1 << 13  # and the tiles of which three programs then share a processor
 # Both halves at once: saturated as the instruction does, and then to the least of ours.
 SATURATED_HALVES = tl.constexpr(
@@ -92,7 +96,7 @@ def saturated(total, shift, WIDE: tl.constexpr):
         return integers.saturate((total >> shift).to(WIDE), 16).to(tl.int16)
 
 
-@triton.jit(do_not_specialize=[*SIZES, *POSITIONS, "s_h", "half_y", "shift", "unit"])
+@triton.jit(do_not_specialize=[*SIZES, *POSITIONS, "s_h", "rounding", "shift", "unit"])
 def scan_kernel(
     y_pointer,
     end_pointer,
@@ -113,7 +117,7 @@ def scan_kernel(
     Q,
     channels,
     s_h,
-    half_y,
+    rounding,
     shift,
     unit,
     HALVES: tl.constexpr,
@@ -192,7 +196,7 @@ def scan_kernel(
             # Half the unit of y comes with the skip, which is in half units of the sum.
             total = within.to(tl.int64) * inner[:, None]
             total = plus_product(total, before, carried[:, None] + tl.zeros_like(before))
-            total = plus_product(total, x * (2 * skip) + half_y, unit)
+            total = plus_product(total, x * (2 * skip) + rounding, unit)
             y = saturated(total, shift, WIDE)
             time = n * Q - fill
             inside = ((q < Q) & (q >= -time) & (q < length - time))[:, None] & channel[None, :]
@@ -267,13 +271,14 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
         HEADS=FACTORS_HEADS,
         BLOCK=INPUT_WORDS,
     )
+    group = MANY_HEADS if batch * chunks * ceil_div(heads, MANY_HEADS) >= FEWEST_PROGRAMS else FEW_HEADS
     launch(
         grid_kernel,
-        batch * chunks * max(ceil_div(heads, GROUP), 1),
+        batch * chunks * max(ceil_div(heads, group), 1),
         (mixed, turned, queries, factors, rest_b, rest),
         (b, c, open_b, fill),
         *(length, heads, states, chunks, chunk),
-        GROUP=GROUP,
+        GROUP=group,
         num_warps=max(tile // 16, 4),
         **at_most(GRID_REGISTERS),
         **tiles,

@@ -46,12 +46,13 @@ from .ssd_chunk_grid import mix
 from .ssd_chunk_heads import keys_kernel, queries_kernel
 from .ssd_chunk_limbs import (
     aligned,
-    both_joined,
     bytes_of,
     joined,
     limb_exponent,
+    limb_tiles,
     limbs,
-    limbs_joined,
+    numbers_of,
+    product_of_limbs,
     put,
     rescale,
     rescale_product,
@@ -63,6 +64,7 @@ WALKED_CHANNELS = 32  # of a program that walks forwards
 FACTORS_WARPS, WALKS_WARPS = 2, 4
 CHUNK_CHANNELS, CHUNK_STAGES = 32, 1  # at once, of a program for a chunk and head
 CHUNK_REGISTERS = 168  # of its threads: three programs then share a processor
+FEWEST_JOINED = 128  # states with which one product of both limbs is faster than one of each
 SHARED_STATES = 64  # of a program that adds up heads
 MOST_TILE_OF_FOUR_WARPS = 64
 MOST_TILE, MOST_STATES, MOST_CHANNELS = 128, 256, 128  # for which a processor has room
@@ -139,8 +141,8 @@ def chunk_kernel(
     skip_pointer,
     planes_pointer,
     chunks_pointer,
-    seen_high_pointer,
-    slope_high_pointer,
+    seen_pointer,
+    slope_pointer,
     keys_pointer,
     queries_pointer,
     length,
@@ -161,6 +163,7 @@ def chunk_kernel(
     gradient_bits,
     one,
     NARROW: tl.constexpr,
+    JOINS: tl.constexpr,
     TILE: tl.constexpr,
     CHANNELS: tl.constexpr,
     STATES: tl.constexpr,
@@ -178,6 +181,8 @@ def chunk_kernel(
     keys, queries = tl.load(keys_pointer + tile), tl.load(queries_pointer + tile)
     planes_pointer += at * TILE + q
     chunks_pointer += at
+    seen_pointer += at * width * states
+    slope_pointer += at * width * states
     whole, column = tl.load(planes_pointer + WHOLE * plane), tl.load(planes_pointer + COLUMN * plane)
     gain, down = tl.load(planes_pointer + GAIN * plane), tl.load(planes_pointer + DOWN * plane)
     weight = tl.load(planes_pointer + WEIGHT * plane)
@@ -196,24 +201,19 @@ def chunk_kernel(
         channel = p < width
         inside = there[:, None] & channel[None, :]
         across = of_head[:, None] * width + p[None, :]
-        # The rows of both limbs, one below the other: one product is of both.
-        limb = tl.arange(0, 2 * CHANNELS)
-        limb_channel = start + limb % CHANNELS
-        limb_place = (limb // CHANNELS * limb_plane + at * width * states + limb_channel * states)[:, None] + s[None, :]
-        limb_known = (limb_channel < width)[:, None] & (s < states)[None, :]
         dy = tl.load(dy_pointer + across, mask=inside, other=0).to(tl.int32)
         x = tl.load(x_pointer + across, mask=inside, other=0)
-        both_seen = tl.load(seen_high_pointer + limb_place, mask=limb_known, other=0)
-        both_slope = tl.load(slope_high_pointer + limb_place, mask=limb_known, other=0)
+        seen_high, seen_low = limb_tiles(seen_pointer, limb_plane, start, width, states, JOINS, CHANNELS, STATES)
+        slope_high, slope_low = limb_tiles(slope_pointer, limb_plane, start, width, states, JOINS, CHANNELS, STATES)
         wide_x = x.to(tl.int32)
 
         # From the state before the chunk, and through the one after: the weights of a chunk that isn't whole are 0.
-        seen = limbs_joined(both_seen, CHANNELS, STATES)
+        seen = numbers_of(seen_high, seen_low, JOINS, CHANNELS, STATES)
         sums += tl.sum(seen, 0)
-        past += tl.sum((limbs_joined(both_slope, CHANNELS, STATES) * seen).to(tl.int64), 1)
-        before = both_joined(tl.dot(queries, tl.trans(both_seen), out_dtype=tl.int32), TILE, CHANNELS)
+        past += tl.sum((numbers_of(slope_high, slope_low, JOINS, CHANNELS, STATES) * seen).to(tl.int64), 1)
+        before = product_of_limbs(queries, seen_high, seen_low, JOINS, TILE, CHANNELS)
         carried += tl.sum(before.to(tl.int64) * dy, 1)
-        into = both_joined(tl.dot(keys, tl.trans(both_slope), out_dtype=tl.int32), TILE, CHANNELS)
+        into = product_of_limbs(keys, slope_high, slope_low, JOINS, TILE, CHANNELS)
         stored += tl.sum(into.to(tl.int64) * wide_x, 1)
         dx = dy.to(tl.int64) * skip
         dx += rescale_product(into, weight[:, None], -k + 2 * DECAY_BITS - gradient_bits)
@@ -222,8 +222,10 @@ def chunk_kernel(
         errors = aligned(dy * down[:, None], (-e + r)[:, None])
         arriving += tl.sum(tl.dot(mixed, x, out_dtype=tl.int32).to(tl.int64) * errors, 1)
         high, low = limbs(errors)
-        both_errors = side_by_side(tl.trans(high), tl.trans(low), CHANNELS, TILE)
-        through = both_joined(tl.dot(back, tl.trans(both_errors), out_dtype=tl.int32), TILE, CHANNELS)
+        high, low = tl.trans(high), tl.trans(low)
+        if JOINS:
+            high = side_by_side(high, low, CHANNELS, TILE)
+        through = product_of_limbs(back, high, low, JOINS, TILE, CHANNELS)
         leaving += tl.sum(through.to(tl.int64) * wide_x, 1)
         dx += rescale_short(through, -r + 17, one)
         dx = put(dx, s_x)
@@ -353,6 +355,7 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
         definition.sum_bits(states) - definition.DECAY_BITS + backward.ENERGY_BITS,
         *(bits, 1),
         NARROW=dtype == torch.int16,
+        JOINS=padded >= FEWEST_JOINED,
         CHANNELS=min(channels, CHUNK_CHANNELS),
         STATES=padded,
         num_warps=warps,

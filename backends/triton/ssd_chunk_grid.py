@@ -1,7 +1,8 @@
 """The chunked scan's layout on its grid: what no state changes, computed with every processor busy.
 
-One kernel computes the factors of each position, the other the int8 factors inside a chunk; it also puts x and b with
-time contiguous, and keeps the open chunk that is left.
+One kernel computes the factors of each position and turns x, so that time is contiguous; another computes the int8
+factors inside a chunk, and lays b and c out. Both keep the open chunk that is left. Sums over time and over states have
+the order in which one thread of a tensor core holds its part, so that a thread writes neighbours at once.
 """
 
 import triton
