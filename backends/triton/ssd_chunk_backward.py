@@ -60,7 +60,8 @@ from .ssd_chunk_limbs import (
     side_by_side,
 )
 
-WALKED_CHANNELS = 32  # of a program that walks forwards
+WALKED_CHANNELS, FEW_WALKED = 64, 32  # of a program that walks forwards; few where its state would fill registers
+MOST_WALKED = 1 << 12  # numbers of a state, for the many
 FACTORS_WARPS, WALKS_WARPS = 2, 4
 CHUNK_CHANNELS, CHUNK_STAGES = 32, 1  # at once, of a program for a chunk and head
 CHUNK_REGISTERS = 168  # of its threads: three programs then share a processor
@@ -322,14 +323,15 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
         **grid,
     )
     walks = batch * heads
+    walked = WALKED_CHANNELS if width > FEW_WALKED and WALKED_CHANNELS * padded <= MOST_WALKED else FEW_WALKED
     launch(
         walks_kernel,
-        walks + walks * ceil_div(width, WALKED_CHANNELS),
+        walks + walks * ceil_div(width, walked),
         (seen_high, seen_low, slope_high, slope_low, start),
         (x, dy, turned_keys, turned_queries, planes, scalars, h, dh),
         *(*sizes, *strides, s_h, s_g, 1, walks),
         HALVES=s_h == 16,
-        FEW=WALKED_CHANNELS,
+        FEW=walked,
         CHANNELS=channels,
         STATES=padded,
         num_warps=WALKS_WARPS,
