@@ -23,6 +23,12 @@ def has_little_room() -> bool:
     return name == "hip" or (name == "cuda" and driver.active.get_current_target().arch in LITTLE_ROOM)
 
 
+def generation() -> int:
+    """Return ten times the compute capability of an NVIDIA target, 0 of any other."""
+    return driver.active.get_current_target().arch if target_name() == "cuda" else 0
+
+
+generation.__triton_builtin__ = True  # type: ignore[attr-defined]
 target_name.__triton_builtin__ = True  # type: ignore[attr-defined] # kernels may name it: Triton doesn't look inside
 
 
@@ -30,6 +36,12 @@ target_name.__triton_builtin__ = True  # type: ignore[attr-defined] # kernels ma
 def has_ptx():
     """Return whether the target takes PTX."""
     return target_name() == "cuda"
+
+
+@triton.constexpr_function
+def compares_halves():
+    """Return whether the target takes PTX that compares two halves of a word at once."""
+    return generation() >= 90
 
 
 @triton.constexpr_function

@@ -2,8 +2,11 @@
 
 Two lay positions out on the grid, with every processor busy, and compute what no state changes: the factors of each
 position, the int8 factors inside a chunk, x and b with time contiguous, and the open chunk that is left. The third
-walks through the chunks of a head with its state in registers; each product is one of int8 on the tensor cores, states
-and weighed inputs being two limbs.
+walks through the chunks of a head with its state in registers; each product is one of int8 on the tensor cores, and
+one product is of both limbs of states or of weighed inputs, which lie one below the other.
+
+Where rows are few and long, the walk only keeps the state before each chunk, from inputs that were weighed before it;
+the outputs of all chunks come after it, at once.
 """
 
 import torch
@@ -17,19 +20,38 @@ from mamba_integer.spec.contract import implements
 from mamba_integer.spec.ops import ssd_chunk as definition
 
 from . import integers
+from .instructions import compares_halves
 from .launch import aligned, ceil_div, launch, words
 from .room import at_most, torch_where_too_large
-from .ssd_chunk_factors import LARGEST_TWO_LIMBS, POSITIONS, SIZES, next_state, plus_product, upper_limbs, weighed_limbs
-from .ssd_chunk_grid import FACTORS, ROWS, factors_kernel, grid_kernel, state_order
+from .ssd_chunk_factors import (
+    DECAY_HALF,
+    LARGEST_TWO_LIMBS,
+    POSITIONS,
+    SIZES,
+    next_state,
+    plus_product,
+    shifted_limbs,
+    upper_limbs,
+)
+from .ssd_chunk_grid import FACTORS, ROWS, grid_kernel, positions_kernel, weigh_kernel
+from .ssd_chunk_limbs import both_joined, side_by_side
 
 LEAST_TILE = 32  # of an int8 product
 MOST_ENTRIES = 1 << 16  # of a chunk's b
 CHANNELS = 32  # of a program that walks: few, for more programs than processors balance them
 FACTORS_HEADS = 8  # of a program that computes factors
-GRID_WORDS, GROUP = 16, 4  # of a program that lays out: words of four channels at once, and heads
-FEW_CHANNELS = 16  # of a program that walks alone
+MANY_HEADS, FEW_HEADS = 12, 4  # of a program that computes factors inside: many where programs fill a device
+FEWEST_PROGRAMS = 512
+INPUT_WORDS = 32  # of four channels, of a program that turns x
+FEW_CHANNELS = 8  # of a program that walks alone
+WEIGHED_CHANNELS = 32  # of a program that weighs inputs
 FEWEST_WALKS, FEW_CHUNKS = 128, 16
+FEW_STAGES, ANSWER_STAGES = 4, 1  # chunks loaded at once by a walk alone, and by a program with one chunk's outputs
 STAGES, MOST_STAGED = 3, 1 << 13  # and the tiles of which three programs then share a processor
+# Both halves at once: saturated as the instruction does, and then to the least of ours.
+SATURATED_HALVES = tl.constexpr(
+    "{ .reg .b32 t, least; mov.b32 least, 0x80018001; cvt.pack.sat.s16.s32 t, $2, $1; max.s16x2 $0, t, least; }"
+)
 REGISTERS, GRID_REGISTERS = 168, 128  # of a thread: three and four programs of four warps then share a processor
 
 
@@ -58,36 +80,44 @@ def seen_limbs(state, s_h, HALVES: tl.constexpr):
 
 
 @triton.jit
-def places_of(first, q, across, channel, length, pitch, Q):
-    """Return where the channels of a chunk's positions lie, ``first`` being its first position, and which there are."""
-    time = first + q
-    inside = ((q < Q) & (time >= 0) & (time < length))[:, None] & channel[None, :]
-    return across + time[:, None].to(tl.int64) * pitch, inside
+def from_time_order(inputs, TILE: tl.constexpr, CHANNELS: tl.constexpr):
+    """Return a tile (channel, time), which is in `time_order`, as (time, channel) in the order of time."""
+    parts = tl.reshape(inputs, [CHANNELS, 4, TILE // 8, 2])
+    return tl.reshape(tl.permute(parts, [2, 1, 3, 0]), [TILE, CHANNELS])
 
 
-@triton.jit(do_not_specialize=[*SIZES, *POSITIONS, "half_h", "s_h", "shift", "unit"])
+@triton.jit
+def saturated(total, shift, WIDE: tl.constexpr):
+    """Return int64 sums over 2**shift, rounded down and saturated to int16."""
+    if compares_halves() and tl.int32 == WIDE:
+        narrow = (total >> shift).to(tl.int32)
+        return tl.inline_asm_elementwise(SATURATED_HALVES, "=r,r,r", [narrow], dtype=tl.int16, is_pure=True, pack=2)
+    else:
+        return integers.saturate((total >> shift).to(WIDE), 16).to(tl.int16)
+
+
+@triton.jit(do_not_specialize=[*SIZES, *POSITIONS, "s_h", "rounding", "shift", "unit"])
 def scan_kernel(
     y_pointer,
     end_pointer,
-    seen_high_pointer,
-    seen_low_pointer,
-    x_pointer,
-    mixed_pointer,
-    inputs_pointer,
-    turned_pointer,
-    queries_pointer,
+    seen_pointer,
     factors_pointer,
     skip_pointer,
     h_pointer,
     fill_pointer,
+    mixed_pointer,
+    inputs_pointer,
+    turned_pointer,
+    queries_pointer,
     length,
     heads,
     width,
     states,
     chunks,
     Q,
-    half_h,
+    channels,
     s_h,
+    rounding,
     shift,
     unit,
     HALVES: tl.constexpr,
@@ -109,70 +139,93 @@ def scan_kernel(
     fill = tl.load(fill_pointer + row)
     skip = tl.load(skip_pointer + head).to(tl.int32)
     shift = shift.to(tl.int64)
-    half_y = (tl.full([], 1, tl.int64) << shift) >> 1
     channel = p < width
     place = ((row * heads + head) * width + p)[None, :] * states + s[:, None]
     known = channel[None, :] & (s < states)[:, None]
     if WALKS:
         state = tl.load(h_pointer + place, mask=known, other=0)
-    across = ((row * length * heads + head) * width + p)[None, :]
-    first, tile_of_inputs = (row * heads + head) * chunks, tl.cast(tl.cdiv(width, 4), tl.int64) * (4 * TILE)
-    inputs_pointer += first * tile_of_inputs + p[:, None].to(tl.int64) * TILE + q[None, :]
-    mixed_pointer += first * (TILE * TILE) + q[:, None] * TILE + q[None, :]
+    pitch = (heads * width).to(tl.int64)
+    y_pointer += (row * length * heads + head) * width
+    across = q[:, None].to(tl.int64) * pitch + p[None, :]
+    first = (row * heads + head) * chunks
     factors_pointer += first * (ROWS * TILE)
+    row_of_limb = tl.arange(0, 2 * CHANNELS)
+    known_row = block * CHANNELS + row_of_limb % CHANNELS
+    of_limb = (known_row < width)[:, None]
+    limb_state = (known_row + row_of_limb // CHANNELS * width)[:, None] * STATES + s[None, :]
+    if ANSWERS:
+        tile_of_inputs = channels * TILE
+        inputs_pointer += first * tile_of_inputs + p[:, None].to(tl.int64) * TILE + q[None, :]
+    else:
+        tile_of_inputs = 2 * channels * TILE
+        limb_row = known_row + row_of_limb // CHANNELS * channels
+        inputs_pointer += first * tile_of_inputs + limb_row[:, None].to(tl.int64) * TILE + q[None, :]
+    mixed_pointer += first * (TILE * TILE) + q[:, None] * TILE + q[None, :]
     tiles = row * chunks * TILE * STATES
     turned_pointer += tiles + s[:, None] * TILE + q[None, :]
     queries_pointer += tiles + q[:, None] * STATES + s[None, :]
-
     last = (fill + length + Q - 1) // Q
-    # The next chunk's x and factors are loaded at the end of this one's work: no fence then waits for them.
     start = 0 if WALKS else number
-    outputs, inside = places_of(start * Q - fill, q, across, channel, length, heads * width, Q)
     factors = factors_pointer + start * (ROWS * TILE)
     if ANSWERS:
-        x = tl.load(x_pointer + outputs, mask=inside, other=0)
         inner, carried = tl.load(factors + q), tl.load(factors + TILE + q)
+    if WALKS:
+        kept, r = tl.load(factors + 3 * TILE), tl.load(factors + 3 * TILE + 1)
     for n in range(start, last if WALKS else tl.minimum(number + 1, last)):
-        inputs = tl.load(inputs_pointer + n * tile_of_inputs, mask=channel[:, None], other=0)
+        at = first + n
+        if ANSWERS:
+            inputs = tl.load(inputs_pointer + n * tile_of_inputs, mask=channel[:, None], other=0)
         factors = factors_pointer + n * (ROWS * TILE)
-        seen = (first + n) * width * STATES
+        if not (WALKS and ANSWERS):
+            seen = seen_pointer + at * (2 * STATES) * width
         if WALKS:
+            turned = tl.load(turned_pointer + n * (TILE * STATES))
             high, low = seen_limbs(state, s_h, HALVES)
-            if ANSWERS:
-                high, low = in_state_order(high, STATES, CHANNELS), in_state_order(low, STATES, CHANNELS)
-            else:
-                seen_place = seen + p[None, :].to(tl.int64) * STATES + state_order(s, STATES)[:, None]
-                tl.store(seen_high_pointer + seen_place, high, mask=channel[None, :])
-                tl.store(seen_low_pointer + seen_place, low, mask=channel[None, :])
+            high, low = in_state_order(high, STATES, CHANNELS), in_state_order(low, STATES, CHANNELS)
+            both = side_by_side(tl.trans(high), tl.trans(low), CHANNELS, STATES)
+            if not ANSWERS:
+                tl.store(seen + limb_state, both, mask=of_limb)
         else:
-            seen_place = seen + p[:, None].to(tl.int64) * STATES + s[None, :]
-            high = tl.trans(tl.load(seen_high_pointer + seen_place, mask=channel[:, None], other=0))
-            low = tl.trans(tl.load(seen_low_pointer + seen_place, mask=channel[:, None], other=0))
+            both = tl.load(seen + limb_state, mask=of_limb, other=0)
         if ANSWERS:
             mixed = tl.load(mixed_pointer + n * (TILE * TILE))
             queries = tl.load(queries_pointer + n * (TILE * STATES))
-            before = tl.dot(queries, high, out_dtype=tl.int32) << 8
-            before = tl.dot(queries, low, before, out_dtype=tl.int32)
+            before = both_joined(tl.dot(queries, tl.trans(both), out_dtype=tl.int32), TILE, CHANNELS)
             within = tl.dot(mixed, tl.trans(inputs), out_dtype=tl.int32)
-            total = half_y + within.to(tl.int64) * inner[:, None] + before.to(tl.int64) * carried[:, None]
-            total = plus_product(total, x.to(tl.int32) * skip, unit)
-            y = integers.saturate((total >> shift).to(WIDE), 16).to(tl.int16)
-            tl.store(y_pointer + outputs, y, mask=inside)
+            x = from_time_order(inputs, TILE, CHANNELS).to(tl.int32)
+            # Half the unit of y comes with the skip, which is in half units of the sum.
+            total = within.to(tl.int64) * inner[:, None]
+            total = plus_product(total, before, carried[:, None] + tl.zeros_like(before))
+            total = plus_product(total, x * (2 * skip) + rounding, unit)
+            y = saturated(total, shift, WIDE)
+            time = n * Q - fill
+            inside = ((q < Q) & (q >= -time) & (q < length - time))[:, None] & channel[None, :]
+            tl.store(y_pointer + time * pitch + across, y, mask=inside)
         if WALKS:
-            turned = tl.load(turned_pointer + n * (TILE * STATES))
-            weights = tl.load(factors + 2 * TILE + q)
-            kept, r = tl.load(factors + 3 * TILE), tl.load(factors + 3 * TILE + 1)
-            high, low = weighed_limbs(inputs, weights[None, :], r)
-            added = tl.dot(turned, tl.trans(high), out_dtype=tl.int32) << 8
-            added = tl.dot(turned, tl.trans(low), added, out_dtype=tl.int32)
-            state = next_state(state, added, r, kept, half_h)
             if ANSWERS:
-                outputs, inside = places_of((n + 1) * Q - fill, q, across, channel, length, heads * width, Q)
-                x = tl.load(x_pointer + outputs, mask=inside, other=0)
-                factors = factors_pointer + tl.minimum(n + 1, last - 1) * (ROWS * TILE)
+                weights = tl.load(factors_pointer + n * (ROWS * TILE) + 2 * TILE + q)
+                weighed = side_by_side(*shifted_limbs(inputs, weights[None, :]), CHANNELS, TILE)
+            else:
+                weighed = tl.load(inputs_pointer + n * tile_of_inputs, mask=of_limb, other=0)
+            added = both_joined(tl.dot(turned, tl.trans(weighed), out_dtype=tl.int32), STATES, CHANNELS)
+            # The next chunk's factors are loaded here: no fence then waits for them.
+            factors = factors_pointer + tl.minimum(n + 1, last - 1) * (ROWS * TILE)
+            next_kept, next_r = tl.load(factors + 3 * TILE), tl.load(factors + 3 * TILE + 1)
+            if ANSWERS:
                 inner, carried = tl.load(factors + q), tl.load(factors + TILE + q)
+            state = next_state(state, added, r, kept, DECAY_HALF)
+            kept, r = next_kept, next_r
     if WALKS:
         tl.store(end_pointer + place, state, mask=known)
+
+
+def stages_of(tile, padded, walks, answers):
+    """Return how many chunks are loaded at once: as many as leave room for three programs per processor."""
+    if not (walks and answers):
+        return FEW_STAGES if walks else ANSWER_STAGES
+    if tile * padded <= MOST_STAGED:
+        return STAGES
+    return min(STAGES, 2) if tile <= 64 else 1
 
 
 def fits(x, d, b, c, skip, h, open_x, *rest, **parameters):
@@ -206,54 +259,66 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
     factors = empty(batch * heads * chunks, FACTORS * tile, dtype=torch.int32)
     sizes = length, heads, width, states, chunks, chunk
     bits, tiles = definition.sum_bits(states), dict(TILE=tile, STATES=padded)
+    factoring = batch * chunks * ceil_div(heads, FACTORS_HEADS)
     launch(
-        factors_kernel,
-        batch * chunks * ceil_div(heads, FACTORS_HEADS),
-        (factors, rest_d),
-        (d, open_d, fill),
-        *(length, heads, chunks, chunk),
-        *(definition.weight_bits(states), definition.carried_bits(states, s_h)),
+        positions_kernel,
+        factoring + batch * chunks * ceil_div(heads * (width + missing) // 4, INPUT_WORDS),
+        (factors, rest_d, inputs, rest_words),
+        (d, open_d, x_words, open_words, fill),
+        *(length, heads, (width + missing) // 4, chunks, chunk),
+        *(definition.weight_bits(states), definition.carried_bits(states, s_h), factoring),
         TILE=tile,
         HEADS=FACTORS_HEADS,
+        BLOCK=INPUT_WORDS,
     )
+    group = MANY_HEADS if batch * chunks * ceil_div(heads, MANY_HEADS) >= FEWEST_PROGRAMS else FEW_HEADS
     launch(
         grid_kernel,
-        batch * chunks * max(ceil_div(heads, GROUP), 1),
-        (mixed, inputs, turned, queries, factors, rest_words, rest_b, rest),
-        (x_words, b, c, open_words, open_b, fill),
-        *(length, heads, (width + missing) // 4, states, chunks, chunk),
-        GROUP=GROUP,
-        WORDS=GRID_WORDS,
+        batch * chunks * max(ceil_div(heads, group), 1),
+        (mixed, turned, queries, factors, rest_b, rest),
+        (b, c, open_b, fill),
+        *(length, heads, states, chunks, chunk),
+        GROUP=group,
         num_warps=max(tile // 16, 4),
         **at_most(GRID_REGISTERS),
         **tiles,
     )
     # The outputs of few and long rows come after the states, from every chunk at once.
     together = batch * heads * ceil_div(width, CHANNELS) >= FEWEST_WALKS or chunks <= FEW_CHUNKS
-    seen = None if together else empty(2, batch * heads * chunks, width * padded)
+    seen = None if together else empty(batch * heads * chunks, 2 * width * padded)
 
-    def walk(programs, channels, walks, answers):
+    def walk(tiles_of_x, programs, channels, walks, answers):
         launch(
             scan_kernel,
             programs * ceil_div(width, channels),
-            (y, end, *(seen if seen is not None else (None, None))),
-            (x, mixed, inputs.view(torch.int8), turned, queries, factors, skip, h, fill),
-            *(*sizes, 1 << (definition.DECAY_BITS - 1), s_h, bits + s_y, 1 << bits),
+            (y, end, seen),
+            (factors, skip, h, fill, mixed, tiles_of_x.view(torch.int8), turned, queries),
+            *(*sizes, width + missing, s_h, 1 << s_y, bits + s_y, 1 << (bits - 1)),
             HALVES=s_h == 16,
             WIDE=tl.int32 if definition.rounded_sum(states, chunk, s_h, s_y).fits("int32") else tl.int64,
             WALKS=walks,
             ANSWERS=answers,
             CHANNELS=channels,
-            num_stages=STAGES if tile * padded <= MOST_STAGED else min(STAGES, 2) if tile <= 64 else 1,
+            num_stages=stages_of(tile, padded, walks, answers),
             **at_most(REGISTERS),
             **tiles,
         )
 
     if together:
-        walk(batch * heads, CHANNELS, True, True)
+        walk(inputs, batch * heads, CHANNELS, True, True)
     else:
-        walk(batch * heads, FEW_CHANNELS, True, False)
-        walk(batch * heads * chunks, CHANNELS, False, True)
+        weighed = empty(batch * heads * chunks, 2 * (width + missing) * tile // 4, dtype=torch.int32)
+        launch(
+            weigh_kernel,
+            batch * heads * chunks * ceil_div(width + missing, WEIGHED_CHANNELS),
+            (weighed,),
+            (inputs, factors),
+            width + missing,
+            TILE=tile,
+            CHANNELS=WEIGHED_CHANNELS,
+        )
+        walk(weighed, batch * heads, FEW_CHANNELS, True, False)
+        walk(inputs, batch * heads * chunks, CHANNELS, False, True)
     rest_x = rest_words.view(torch.int8)[..., :width].contiguous()
     return y, end, rest_x, rest_d, rest_b, rest
 

@@ -49,22 +49,28 @@ from .ssd_chunk_limbs import (
     bytes_of,
     joined,
     limb_exponent,
+    limb_tiles,
     limbs,
+    numbers_of,
+    product_of_limbs,
     put,
     rescale,
     rescale_product,
     rescale_short,
+    side_by_side,
 )
 
-WALKED_CHANNELS = 32  # of a program that walks forwards
+WALKED_CHANNELS, FEW_WALKED = 64, 32  # of a program that walks forwards; few where its state would fill registers
+MOST_WALKED = 1 << 12  # numbers of a state, for the many
 FACTORS_WARPS, WALKS_WARPS = 2, 4
 CHUNK_CHANNELS, CHUNK_STAGES = 32, 1  # at once, of a program for a chunk and head
 CHUNK_REGISTERS = 168  # of its threads: three programs then share a processor
+FEWEST_JOINED = 128  # states with which one product of both limbs is faster than one of each
 SHARED_STATES = 64  # of a program that adds up heads
 MOST_TILE_OF_FOUR_WARPS = 64
 MOST_TILE, MOST_STATES, MOST_CHANNELS = 128, 256, 128  # for which a processor has room
 
-SHIFTS = "s_g", "s_x", "s_d", "s_h", "weight_bits", "carried_shift", "gradient_bits", "one"
+SHIFTS = "limb_plane", "s_g", "s_x", "s_d", "s_h", "weight_bits", "carried_shift", "gradient_bits", "one"
 ENERGY_BITS = tl.constexpr(backward.ENERGY_BITS)
 STATE_BITS = tl.constexpr(definition.STATE_BITS)
 GATED_LIMIT = tl.constexpr((1 << (backward.GATED_BITS - 1)) - 1)
@@ -136,10 +142,8 @@ def chunk_kernel(
     skip_pointer,
     planes_pointer,
     chunks_pointer,
-    seen_high_pointer,
-    seen_low_pointer,
-    slope_high_pointer,
-    slope_low_pointer,
+    seen_pointer,
+    slope_pointer,
     keys_pointer,
     queries_pointer,
     length,
@@ -150,6 +154,7 @@ def chunk_kernel(
     plane,
     chunk_plane,
     Q,
+    limb_plane,
     s_g,
     s_x,
     s_d,
@@ -159,12 +164,13 @@ def chunk_kernel(
     gradient_bits,
     one,
     NARROW: tl.constexpr,
+    JOINS: tl.constexpr,
     TILE: tl.constexpr,
     CHANNELS: tl.constexpr,
     STATES: tl.constexpr,
 ):
     """Compute dx and dd of a chunk of a head."""
-    s_x = integers.scalar(s_x)
+    s_x, limb_plane = integers.scalar(s_x), tl.multiple_of(tl.cast(limb_plane, tl.int64), 16)
     program, plane = tl.program_id(0).to(tl.int64), tl.cast(plane, tl.int64)
     head, n, row = program % heads, program // heads % chunks, program // heads // chunks
     q, s = tl.arange(0, TILE), tl.arange(0, STATES)
@@ -176,6 +182,8 @@ def chunk_kernel(
     keys, queries = tl.load(keys_pointer + tile), tl.load(queries_pointer + tile)
     planes_pointer += at * TILE + q
     chunks_pointer += at
+    seen_pointer += at * width * states
+    slope_pointer += at * width * states
     whole, column = tl.load(planes_pointer + WHOLE * plane), tl.load(planes_pointer + COLUMN * plane)
     gain, down = tl.load(planes_pointer + GAIN * plane), tl.load(planes_pointer + DOWN * plane)
     weight = tl.load(planes_pointer + WEIGHT * plane)
@@ -192,27 +200,21 @@ def chunk_kernel(
     for start in range(0, width, CHANNELS):
         p = start + tl.arange(0, CHANNELS)
         channel = p < width
-        known = channel[:, None] & (s < states)[None, :]
         inside = there[:, None] & channel[None, :]
         across = of_head[:, None] * width + p[None, :]
-        place = at * width * states + p[:, None] * states + s[None, :]
         dy = tl.load(dy_pointer + across, mask=inside, other=0).to(tl.int32)
         x = tl.load(x_pointer + across, mask=inside, other=0)
-        seen_high = tl.load(seen_high_pointer + place, mask=known, other=0)
-        seen_low = tl.load(seen_low_pointer + place, mask=known, other=0)
-        slope_high = tl.load(slope_high_pointer + place, mask=known, other=0)
-        slope_low = tl.load(slope_low_pointer + place, mask=known, other=0)
+        seen_high, seen_low = limb_tiles(seen_pointer, limb_plane, start, width, states, JOINS, CHANNELS, STATES)
+        slope_high, slope_low = limb_tiles(slope_pointer, limb_plane, start, width, states, JOINS, CHANNELS, STATES)
         wide_x = x.to(tl.int32)
 
         # From the state before the chunk, and through the one after: the weights of a chunk that isn't whole are 0.
-        seen = joined(seen_high.to(tl.int32), seen_low.to(tl.int32))
+        seen = numbers_of(seen_high, seen_low, JOINS, CHANNELS, STATES)
         sums += tl.sum(seen, 0)
-        past += tl.sum((joined(slope_high.to(tl.int32), slope_low.to(tl.int32)) * seen).to(tl.int64), 1)
-        before = tl.dot(queries, tl.trans(seen_high), out_dtype=tl.int32) << 8
-        before = tl.dot(queries, tl.trans(seen_low), before, out_dtype=tl.int32)
+        past += tl.sum((numbers_of(slope_high, slope_low, JOINS, CHANNELS, STATES) * seen).to(tl.int64), 1)
+        before = product_of_limbs(queries, seen_high, seen_low, JOINS, TILE, CHANNELS)
         carried += tl.sum(before.to(tl.int64) * dy, 1)
-        into = tl.dot(keys, tl.trans(slope_high), out_dtype=tl.int32) << 8
-        into = tl.dot(keys, tl.trans(slope_low), into, out_dtype=tl.int32)
+        into = product_of_limbs(keys, slope_high, slope_low, JOINS, TILE, CHANNELS)
         stored += tl.sum(into.to(tl.int64) * wide_x, 1)
         dx = dy.to(tl.int64) * skip
         dx += rescale_product(into, weight[:, None], -k + 2 * DECAY_BITS - gradient_bits)
@@ -221,8 +223,10 @@ def chunk_kernel(
         errors = aligned(dy * down[:, None], (-e + r)[:, None])
         arriving += tl.sum(tl.dot(mixed, x, out_dtype=tl.int32).to(tl.int64) * errors, 1)
         high, low = limbs(errors)
-        through = tl.dot(back, high, out_dtype=tl.int32) << 8
-        through = tl.dot(back, low, through, out_dtype=tl.int32)
+        high, low = tl.trans(high), tl.trans(low)
+        if JOINS:
+            high = side_by_side(high, low, CHANNELS, TILE)
+        through = product_of_limbs(back, high, low, JOINS, TILE, CHANNELS)
         leaving += tl.sum(through.to(tl.int64) * wide_x, 1)
         dx += rescale_short(through, -r + 17, one)
         dx = put(dx, s_x)
@@ -319,14 +323,15 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
         **grid,
     )
     walks = batch * heads
+    walked = WALKED_CHANNELS if width > FEW_WALKED and WALKED_CHANNELS * padded <= MOST_WALKED else FEW_WALKED
     launch(
         walks_kernel,
-        walks + walks * ceil_div(width, WALKED_CHANNELS),
+        walks + walks * ceil_div(width, walked),
         (seen_high, seen_low, slope_high, slope_low, start),
         (x, dy, turned_keys, turned_queries, planes, scalars, h, dh),
-        *(*sizes, *strides, 1 << (definition.DECAY_BITS - 1), s_h, s_g, 1, walks),
+        *(*sizes, *strides, s_h, s_g, 1, walks),
         HALVES=s_h == 16,
-        FEW=WALKED_CHANNELS,
+        FEW=walked,
         CHANNELS=channels,
         STATES=padded,
         num_warps=WALKS_WARPS,
@@ -346,12 +351,13 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
         chunk_kernel,
         count,
         (dx, dd, sums),
-        (dy, x, skip, planes, scalars, seen_high, seen_low, slope_high, slope_low, keys, queries),
-        *(*sizes, *strides, s_g, s_x, s_d, s_h),
+        (dy, x, skip, planes, scalars, seen_high, slope_high, keys, queries),
+        *(*sizes, *strides, limbs_size, s_g, s_x, s_d, s_h),
         definition.weight_bits(states),
         definition.sum_bits(states) - definition.DECAY_BITS + backward.ENERGY_BITS,
         *(bits, 1),
         NARROW=dtype == torch.int16,
+        JOINS=padded >= FEWEST_JOINED,
         CHANNELS=min(channels, CHUNK_CHANNELS),
         STATES=padded,
         num_warps=warps,

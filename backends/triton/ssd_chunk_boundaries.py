@@ -145,7 +145,6 @@ def walk_forwards(
     plane,
     chunk_plane,
     Q,
-    half_h,
     s_h,
     HALVES: tl.constexpr,
     TILE: tl.constexpr,
@@ -177,7 +176,7 @@ def walk_forwards(
         high, low = weighed_limbs(x, weight[:, None], r)
         added = tl.dot(tl.trans(high), tl.trans(turned), out_dtype=tl.int32) << 8
         added = tl.dot(tl.trans(low), tl.trans(turned), added, out_dtype=tl.int32)
-        state = next_state(state, added, r, kept, half_h)
+        state = next_state(state, added, r, kept, DECAY_HALF)
 
 
 @triton.jit
@@ -239,7 +238,7 @@ def walk_backwards(
 
 
 # Training changes some shifts from step to step: constants would be compiled anew each time.
-@triton.jit(do_not_specialize=[*FREE, "half_h", "s_h", "s_g", "one", "walks"])
+@triton.jit(do_not_specialize=[*FREE, "s_h", "s_g", "one", "walks"])
 def walks_kernel(
     seen_high_pointer,
     seen_low_pointer,
@@ -262,7 +261,6 @@ def walks_kernel(
     plane,
     chunk_plane,
     Q,
-    half_h,
     s_h,
     s_g,
     one,
@@ -318,7 +316,6 @@ def walks_kernel(
             plane,
             chunk_plane,
             Q,
-            half_h,
             s_h,
             HALVES,
             TILE,

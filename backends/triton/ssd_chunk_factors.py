@@ -33,8 +33,18 @@ def round_by(x, s):
 @triton.jit
 def row_exponent(largest):
     """Return the least e >= 1 with which a row's largest magnitude is rounded to at most 127."""
-    e = tl.maximum(integers.bit_length(largest) - 7, 1)
+    e = tl.maximum(bit_length_of(largest) - 7, 1)
     return e + (round_by(largest, e) > 127).to(e.dtype)
+
+
+@triton.jit
+def bit_length_of(x):
+    """Return the bit length of int32 or int64 x >= 0."""
+    if has_ptx() and x.dtype.primitive_bitwidth == 32:
+        zeros = tl.inline_asm_elementwise("clz.b32 $0, $1;", "=r,r", [x], dtype=tl.int32, is_pure=True, pack=1)
+        return 32 - zeros
+    else:
+        return integers.bit_length(x)
 
 
 @triton.jit
@@ -92,7 +102,7 @@ def gains(sums, d, bits):
     """Return the integer parts of the sums, those of columns with the gains' lengths added, and the weights."""
     rest = -(sums & (ONE - 1)) + ONE
     gain = power(rest, POWER_BITS) - power(rest + d, POWER_BITS)
-    length = integers.bit_length(gain)
+    length = bit_length_of(gain)
     s = tl.maximum(length - bits, 0)
     weight = (gain + (((tl.zeros_like(s) + 1) << s) >> 1)) >> s
     whole = sums >> FRACTION_BITS
@@ -113,8 +123,14 @@ def input_weights(sums, d, whole):
     left = last - sums
     weight = power(left, DECAY_BITS) - power(left + d, DECAY_BITS)
     weight = tl.where(whole, weight, 0)
-    r = tl.maximum(integers.bit_length(tl.max(weight, 0)) - 8, 0)
+    r = tl.maximum(bit_length_of(tl.max(weight, 0)) - 8, 0)
     return weight, r, tl.where(whole, power(last, DECAY_BITS), DECAY_ONE)
+
+
+@triton.jit
+def time_order(q, TILE: tl.constexpr):
+    """Return where sums over time have position q of a chunk: those of one thread of a tensor core side by side."""
+    return q // 2 % 4 * (TILE // 4) + q // 8 * 2 + q % 2
 
 
 UPPER_BYTES = tl.constexpr(
@@ -135,6 +151,18 @@ def upper_limbs(z):
         return high, low
     else:
         return (z >> 24).to(tl.int8), ((z >> 16) ^ 128).to(tl.int8)
+
+
+@triton.jit
+def shifted_product(x, weights):
+    """Return x times its weights, shifted so that a unit is 2**16, with 2**23 and the half of a rounding added."""
+    return x * weights + ((1 << 15) + (128 << 16))
+
+
+@triton.jit
+def shifted_limbs(x, weights):
+    """Return the high and the low limb of x times its weights over 2**16, rounded: the weights are shifted to that."""
+    return upper_limbs(shifted_product(x.to(tl.int32), weights))
 
 
 @triton.jit
@@ -170,5 +198,7 @@ def added_state(high, low, keys):
 
 @triton.jit
 def next_state(state, added, r, kept, half):
-    """Return the state after a chunk, whose weighed inputs and b have the product ``added``."""
-    return ((state.to(tl.int64) * kept + half) >> DECAY_BITS).to(tl.int32) + added * (4 << r)
+    """Return the state after a chunk, whose weighed inputs and b have the product ``added``; int64 half a decay."""
+    whole = tl.zeros_like(state)
+    kept_state = plus_product(whole.to(tl.int64) + half, state, kept + whole)
+    return (kept_state >> DECAY_BITS).to(tl.int32) + added * (4 << r)

@@ -1,12 +1,14 @@
 """The chunked scan's layout on its grid: what no state changes, computed with every processor busy.
 
-One kernel computes the factors of each position, the other the int8 factors inside a chunk; it also puts x and b with
-time contiguous, and keeps the open chunk that is left.
+One kernel computes the factors of each position and turns x, so that time is contiguous; another computes the int8
+factors inside a chunk, and lays b and c out. Both keep the open chunk that is left. Sums over time and over states have
+the order in which one thread of a tensor core holds its part, so that a thread writes neighbours at once.
 """
 
 import triton
 import triton.language as tl
 
+from .instructions import byte
 from .ssd_chunk_factors import (
     LARGEST_ROW_EXPONENT,
     POSITIONS,
@@ -19,6 +21,8 @@ from .ssd_chunk_factors import (
     round_by,
     rounded_power,
     row_exponent,
+    shifted_product,
+    time_order,
 )
 
 # Rows of a chunk's factors: inside, before, of inputs, of the whole chunk, and what those inside are made of.
@@ -43,8 +47,9 @@ def state_order(s, STATES: tl.constexpr):
     return s
 
 
-@triton.jit(do_not_specialize=[*SIZES, "weight_bits", "carried_bits", *POSITIONS])
-def factors_kernel(
+@triton.jit
+def chunk_factors(
+    program,
     factors_pointer,
     rest_d_pointer,
     d_pointer,
@@ -60,7 +65,6 @@ def factors_kernel(
     HEADS: tl.constexpr,
 ):
     """Compute the powers of two of a chunk of a few heads; the chunk after the last whole one is the open one."""
-    program = tl.program_id(0)
     groups = tl.cdiv(heads, HEADS)
     group, n, row = program % groups, program // groups % chunks, (program // groups // chunks).to(tl.int64)
     fill = tl.load(fill_pointer + row)
@@ -82,7 +86,7 @@ def factors_kernel(
         first = factors_pointer + ((row * heads + head) * chunks + n) * (ROWS * TILE)
         factors = first[None, :] + q[:, None]
         tl.store(factors + TILE, rounded_power(power_of_fraction, sums, carried_bits), mask=known)
-        tl.store(factors + 2 * TILE, weights, mask=known)
+        tl.store(first[None, :] + (2 * TILE + time_order(q, TILE))[:, None], weights << (16 - r)[None, :], mask=known)
         tl.store(first + 3 * TILE, kept, mask=head < heads)
         tl.store(first + 3 * TILE + 1, r, mask=head < heads)
         tl.store(factors + 4 * TILE, whole, mask=known)
@@ -92,116 +96,201 @@ def factors_kernel(
 
 
 @triton.jit
-def words_on_grid(
-    x_pointer,
-    open_pointer,
-    rest_pointer,
-    word,
-    words,
-    row,
-    n,
-    head,
-    heads,
-    length,
-    fill,
-    first: tl.constexpr,
-    Q,
-    TILE: tl.constexpr,
-):
-    """Return words of four channels at each fourth position of a chunk, and keep those of the open chunk."""
-    q = 4 * tl.arange(0, TILE // 4) + first
-    position, stop = n * Q + q, fill + length
-    inside = (q < Q) & (position < stop)
-    known = (word < words)[None, :]
-    old, new = (inside & (position < fill))[:, None] & known, (inside & (position >= fill))[:, None] & known
-    slot = ((row * Q + q) * heads + head)[:, None] * words + word[None, :]
-    time = row * length + (position - fill)
-    x = tl.load(open_pointer + slot, mask=old, other=0)
-    x += tl.load(x_pointer + (time * heads + head)[:, None] * words + word[None, :], mask=new, other=0)
-    tl.store(rest_pointer + slot, x, mask=(q < tl.where(n == stop // Q, Q, 0))[:, None] & known)
-    return x
-
-
-@triton.jit
 def bytes_together(w0, w1, w2, w3, shift: tl.constexpr):
     """Return the words of one byte of each of four words."""
     low = ((w0 >> shift) & 255) | (((w1 >> shift) & 255) << 8)
     return low | (((w2 >> shift) & 255) << 16) | ((w3 >> shift) << 24)
 
 
-@triton.jit(do_not_specialize=[*SIZES, *POSITIONS])
-def grid_kernel(
-    mixed_pointer,
+@triton.jit
+def words_on_grid(
+    x_pointer, open_pointer, rest_pointer, row, n, q, column, columns, length, fill, Q, TILE: tl.constexpr
+):
+    """Return words of four channels at positions q of a chunk, and keep those of the open chunk."""
+    position, stop = n * Q + q, fill + length
+    inside = (q < Q) & (position < stop) & (column < columns)
+    time, slot = row * length + (position - fill), (row * Q + q) * columns + column
+    x = tl.load(x_pointer + time * columns + column, mask=inside & (position >= fill), other=0)
+    if n * Q < fill:
+        x += tl.load(open_pointer + slot, mask=inside & (position < fill), other=0)
+    if n == stop // Q:
+        tl.store(rest_pointer + slot, x, mask=(q < Q) & (column < columns))
+    return x
+
+
+@triton.jit
+def turned_inputs(
+    program,
     inputs_pointer,
-    turned_pointer,
-    queries_pointer,
-    factors_pointer,
     rest_x_pointer,
-    rest_b_pointer,
-    rest_pointer,
     x_pointer,
-    b_pointer,
-    c_pointer,
     open_x_pointer,
-    open_b_pointer,
     fill_pointer,
     length,
     heads,
     words,
+    chunks,
+    Q,
+    TILE: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Turn a chunk of x of some words of channels, so that time is contiguous: four words at once, in registers."""
+    columns = heads * words
+    blocks = tl.cdiv(columns, BLOCK)
+    block, n, row = program % blocks, program // blocks % chunks, (program // blocks // chunks).to(tl.int64)
+    fill = tl.load(fill_pointer + row)
+    if n * Q <= fill + length:
+        # Lanes of a warp: eight words of times by four of channels, so that loads and stores are whole sectors.
+        item = tl.arange(0, BLOCK * TILE // 4)
+        times = item % 2 * 4 + item // 2 % 4 + item // 32 % (TILE // 32) * 8
+        column = block * BLOCK + item // 8 % 4 + item // TILE * 4
+        # The inverse of `time_order`: a word has positions q, q + 1, q + 8 and q + 9.
+        q = times // (TILE // 16) * 2 + times % (TILE // 16) * 16
+        arrays = x_pointer, open_x_pointer, rest_x_pointer, row, n
+        sizes = column, columns, length, fill, Q
+        w0 = words_on_grid(*arrays, q, *sizes, TILE)
+        w1 = words_on_grid(*arrays, q + 1, *sizes, TILE)
+        w2 = words_on_grid(*arrays, q + 8, *sizes, TILE)
+        w3 = words_on_grid(*arrays, q + 9, *sizes, TILE)
+        head, word = column // words, column % words
+        tile = ((row * heads + head) * chunks + n) * (words * TILE)
+        for i in tl.static_range(4):
+            channel = bytes_together(w0, w1, w2, w3, 8 * i)
+            tl.store(inputs_pointer + tile + (4 * word + i) * (TILE // 4) + times, channel, mask=column < columns)
+
+
+@triton.jit(do_not_specialize=[*SIZES, "words", "weight_bits", "carried_bits", "factoring", *POSITIONS])
+def positions_kernel(
+    factors_pointer,
+    rest_d_pointer,
+    inputs_pointer,
+    rest_x_pointer,
+    d_pointer,
+    open_d_pointer,
+    x_pointer,
+    open_x_pointer,
+    fill_pointer,
+    length,
+    heads,
+    words,
+    chunks,
+    Q,
+    weight_bits,
+    carried_bits,
+    factoring,
+    TILE: tl.constexpr,
+    HEADS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Compute factors of a chunk, or turn x of one: neither needs the other, and the few factors fill no device."""
+    program = tl.program_id(0)
+    chunk = fill_pointer, length, heads
+    of_factors = factors_pointer, rest_d_pointer, d_pointer, open_d_pointer
+    of_inputs = inputs_pointer, rest_x_pointer, x_pointer, open_x_pointer
+    if program < factoring:
+        chunk_factors(program, *of_factors, *chunk, chunks, Q, weight_bits, carried_bits, TILE, HEADS)
+    else:
+        turned_inputs(program - factoring, *of_inputs, *chunk, words, chunks, Q, TILE, BLOCK)
+
+
+@triton.jit(do_not_specialize=["channels"])
+def weigh_kernel(
+    weighed_pointer, inputs_pointer, factors_pointer, channels, TILE: tl.constexpr, CHANNELS: tl.constexpr
+):
+    """Weigh turned inputs of a chunk and head: the rows of the high limbs, then those of the low ones."""
+    program = tl.program_id(0)
+    blocks = tl.cdiv(channels, CHANNELS)
+    at = (program // blocks).to(tl.int64)
+    channel, i = program % blocks * CHANNELS + tl.arange(0, CHANNELS), tl.arange(0, TILE // 4)
+    place, known = channel[:, None] * (TILE // 4) + i[None, :], (channel < channels)[:, None]
+    words = tl.load(inputs_pointer + at * channels * (TILE // 4) + place, mask=known, other=0)
+    weights = factors_pointer + at * (ROWS * TILE) + 2 * TILE + 4 * i
+    z0 = shifted_product(byte(words, 0), tl.load(weights)[None, :])
+    z1 = shifted_product(byte(words, 1), tl.load(weights + 1)[None, :])
+    z2 = shifted_product(byte(words, 2), tl.load(weights + 2)[None, :])
+    z3 = shifted_product(byte(words, 3), tl.load(weights + 3)[None, :])
+    weighed = weighed_pointer + at * (2 * channels) * (TILE // 4) + place
+    tl.store(weighed, bytes_together(z0, z1, z2, z3, 24), mask=known)
+    lower = bytes_together(z0, z1, z2, z3, 16) ^ -0x7F7F7F80
+    tl.store(weighed + channels * (TILE // 4), lower, mask=known)
+
+
+@triton.jit
+def in_time_order(tile, ROWS: tl.constexpr, TILE: tl.constexpr):
+    """Return a tile (anything, time) in `time_order`."""
+    parts = tl.reshape(tile, [ROWS, TILE // 8, 4, 2])
+    return tl.reshape(tl.permute(parts, [0, 2, 1, 3]), [ROWS, TILE])
+
+
+@triton.jit
+def queries_in_order(queries, TILE: tl.constexpr, STATES: tl.constexpr):
+    """Return a tile (time, state) in `state_order`."""
+    if STATES >= 64:
+        parts = tl.reshape(queries, [TILE, STATES // 64, 4, 2, 8])
+        queries = tl.reshape(tl.permute(parts, [0, 2, 4, 1, 3]), [TILE, STATES])
+    return queries
+
+
+@triton.jit(do_not_specialize=[*SIZES, *POSITIONS])
+def grid_kernel(
+    mixed_pointer,
+    turned_pointer,
+    queries_pointer,
+    factors_pointer,
+    rest_b_pointer,
+    rest_pointer,
+    b_pointer,
+    c_pointer,
+    open_b_pointer,
+    fill_pointer,
+    length,
+    heads,
     states,
     chunks,
     Q,
     TILE: tl.constexpr,
     GROUP: tl.constexpr,
-    WORDS: tl.constexpr,
     STATES: tl.constexpr,
 ):
-    """Lay a chunk out and compute its factors inside for a few heads."""
+    """Lay b and c of a chunk out, and compute its factors inside for a few heads."""
     program = tl.program_id(0)
     groups = tl.maximum(tl.cdiv(heads, GROUP), 1)
     group, n, row = program % groups, program // groups % chunks, (program // groups // chunks).to(tl.int64)
     fill = tl.load(fill_pointer + row)
     stop = fill + length
+    q, s = tl.arange(0, TILE), tl.arange(0, STATES)
     if n * Q <= stop:
-        q, s = tl.arange(0, TILE), tl.arange(0, STATES)
         position = n * Q + q
         inside = (q < Q) & (position < stop)
-        old, new = inside & (position < fill), inside & (position >= fill)
-        left = q < tl.where(n == stop // Q, Q, 0)
-        time, slot = row * length + (position - fill), row * Q + q
+        new = (inside & (position >= fill))[:, None]
         known = (s < states)[None, :]
-        place = time[:, None] * states + s[None, :]
-        opened = slot[:, None] * states + s[None, :]
-        keys = tl.load(open_b_pointer + opened, mask=old[:, None] & known, other=0)
-        keys += tl.load(b_pointer + place, mask=new[:, None] & known, other=0)
-        queries = tl.load(c_pointer + place, mask=new[:, None] & known, other=0)
-        tile = (row * chunks + n) * TILE * STATES
+        place = (row * length + (position - fill))[:, None] * states + s[None, :]
+        opened = (row * Q + q)[:, None] * states + s[None, :]
+        keys = tl.load(b_pointer + place, mask=new & known, other=0)
+        queries = tl.load(c_pointer + place, mask=new & known, other=0)
+        if n * Q < fill:
+            keys += tl.load(open_b_pointer + opened, mask=(inside & (position < fill))[:, None] & known, other=0)
         if group == 0:
-            tl.store(queries_pointer + tile + q[:, None] * STATES + state_order(s, STATES)[None, :], queries)
-            tl.store(turned_pointer + tile + s[:, None] * TILE + q[None, :], tl.trans(keys))
-            tl.store(rest_b_pointer + opened, keys, mask=left[:, None] & known)
+            tile = (row * chunks + n) * TILE * STATES
+            ordered = queries_in_order(queries, TILE, STATES)
+            tl.store(queries_pointer + tile + q[:, None] * STATES + s[None, :], ordered)
+            ordered = in_time_order(tl.trans(keys), STATES, TILE)
+            tl.store(turned_pointer + tile + s[:, None] * TILE + q[None, :], ordered)
+            if n == stop // Q:
+                tl.store(rest_b_pointer + opened, keys, mask=(q < Q)[:, None] & known)
             if n == 0:
                 tl.store(rest_pointer + row, stop % Q)
         scores = tl.dot(queries, tl.trans(keys), out_dtype=tl.int32)
         scores = tl.where(q[:, None] >= q[None, :], scores, 0)
+        # Rows go where one store of a warp has them, eight at once.
+        stored = q % (TILE // 2) // 8 * 16 + q // (TILE // 2) * 8 + q % 8
         for head in range(group * GROUP, tl.minimum(group * GROUP + GROUP, heads)):
             at = (row * heads + head) * chunks + n
             factors = factors_pointer + at * (ROWS * TILE) + q
             whole, column = tl.load(factors + 4 * TILE), tl.load(factors + 5 * TILE)
             gain, power_of_fraction = tl.load(factors + 6 * TILE), tl.load(factors + 7 * TILE)
             e, mixed = mix(scores, whole, column, gain)
-            tl.store(mixed_pointer + at * (TILE * TILE) + q[:, None] * TILE + q[None, :], mixed)
+            parts = tl.reshape(mixed, [TILE // 16, 2, 8, TILE // 8, 4, 2])
+            mixed = tl.reshape(tl.permute(parts, [1, 0, 2, 4, 3, 5]), [TILE, TILE])
+            tl.store(mixed_pointer + at * (TILE * TILE) + stored[:, None] * TILE + q[None, :], mixed)
             tl.store(factors, round_by(power_of_fraction, -e + LARGEST_ROW_EXPONENT))
-            turned = inputs_pointer + at * (words * TILE)
-            for block in range(0, tl.cdiv(words, WORDS)):
-                word = block * WORDS + tl.arange(0, WORDS)
-                arrays = x_pointer, open_x_pointer, rest_x_pointer, word, words
-                chunk = row, n, head, heads, length, fill
-                w0 = words_on_grid(*arrays, *chunk, 0, Q, TILE)
-                w1 = words_on_grid(*arrays, *chunk, 1, Q, TILE)
-                w2 = words_on_grid(*arrays, *chunk, 2, Q, TILE)
-                w3 = words_on_grid(*arrays, *chunk, 3, Q, TILE)
-                columns = (4 * word)[None, :] * (TILE // 4) + tl.arange(0, TILE // 4)[:, None]
-                for i in tl.static_range(4):
-                    channel = bytes_together(w0, w1, w2, w3, 8 * i)
-                    tl.store(turned + columns + i * (TILE // 4), channel, mask=(word < words)[None, :])

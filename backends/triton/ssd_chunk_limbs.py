@@ -82,3 +82,53 @@ def rescale_product(x, weight, s):
 @triton.jit
 def put(total, s):
     return word(integers.shift_round(total, s.to(tl.int64)))
+
+
+@triton.jit
+def side_by_side(high, low, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """Return the rows of two limbs, one below the other: one product then is of both."""
+    return tl.reshape(tl.permute(tl.join(high, low), [2, 0, 1]), [2 * ROWS, COLUMNS])
+
+
+@triton.jit
+def both_joined(sums, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """Return 256 times the sums of the high limbs plus those of the low ones, which are side by side."""
+    high, low = tl.split(tl.permute(tl.reshape(sums, [ROWS, 2, COLUMNS]), [0, 2, 1]))
+    return high * 256 + low
+
+
+@triton.jit
+def limb_tiles(
+    pointer, limb_plane, start, width, states, JOINS: tl.constexpr, CHANNELS: tl.constexpr, STATES: tl.constexpr
+):
+    """Return the tiles (channel, state) of the high and of the low limbs; or both limbs as one tile, twice."""
+    s = tl.arange(0, STATES)
+    if JOINS:
+        limb = tl.arange(0, 2 * CHANNELS)
+        channel = start + limb % CHANNELS
+        place = (limb // CHANNELS * limb_plane + channel * states)[:, None] + s[None, :]
+        both = tl.load(pointer + place, mask=(channel < width)[:, None] & (s < states)[None, :], other=0)
+        return both, both
+    else:
+        channel = start + tl.arange(0, CHANNELS)
+        place, known = channel[:, None] * states + s[None, :], (channel < width)[:, None] & (s < states)[None, :]
+        high = tl.load(pointer + place, mask=known, other=0)
+        return high, tl.load(pointer + limb_plane + place, mask=known, other=0)
+
+
+@triton.jit
+def numbers_of(high, low, JOINS: tl.constexpr, CHANNELS: tl.constexpr, STATES: tl.constexpr):
+    """Return the numbers of such tiles."""
+    if JOINS:
+        high, low = tl.split(tl.permute(tl.reshape(high, [2, CHANNELS, STATES]), [1, 2, 0]))
+    return joined(high.to(tl.int32), low.to(tl.int32))
+
+
+@triton.jit
+def product_of_limbs(rows, high, low, JOINS: tl.constexpr, TILE: tl.constexpr, CHANNELS: tl.constexpr):
+    """Return the product of int8 rows and the numbers of such tiles, turned."""
+    if JOINS:
+        return both_joined(tl.dot(rows, tl.trans(high), out_dtype=tl.int32), TILE, CHANNELS)
+    else:
+        product = tl.dot(rows, tl.trans(high), out_dtype=tl.int32) << 8
+        return tl.dot(rows, tl.trans(low), product, out_dtype=tl.int32)
