@@ -8,6 +8,7 @@ from mamba_integer.spec import ops
 from mamba_integer.spec.contract import implements
 
 from . import integers
+from .instructions import reciprocal
 from .launch import elementwise, rows
 
 
@@ -36,15 +37,32 @@ def algebraic_sigmoid(z, *, f):
 
 
 @triton.jit
-def in_rows(offset, WIDTH: tl.constexpr, distance):
-    """Return the place of an element of a dense array in rows that are ``distance`` apart."""
-    row = offset // WIDTH
-    return offset + row * (distance - WIDTH)
+def in_rows(start, lane, WIDTH: tl.constexpr, distance):
+    """Return the place of element ``start + lane`` of a dense array in rows that are ``distance`` apart.
+
+    From the first element's row on, places are small numbers, which divide faster.
+    """
+    row = start // WIDTH
+    place = (start - row * WIDTH).to(tl.int32) + lane
+    return row * distance + place + (place // WIDTH).to(tl.int64) * (distance - WIDTH)
+
+
+@triton.jit
+def floor_ratio(a, b):
+    """Floor of a / b for int32 0 <= a < 2**31 and 0 < b < 2**17 with a ratio of at most 2**17.
+
+    The float32 quotient is within a part in 2**20 of it, so its floor is off by at most one, which the rest settles.
+    """
+    quotient = (a.to(tl.float32) * reciprocal(b.to(tl.float32))).to(tl.int32)
+    rest = a - quotient * b
+    return quotient + tl.where(rest >= b, 1, 0) - tl.where(rest < 0, 1, 0)
 
 
 @triton.jit
 def sigmoid(z, f: tl.constexpr):
-    return (1 << 14) + integers.floor_div(z << 14, (1 << f) + tl.abs(z))
+    """Return 2**14 plus the floor of ``z * 2**14 / (2**f + |z|)``, as one ratio of integers that aren't negative."""
+    denominator = (1 << f) + tl.abs(z)
+    return floor_ratio((z + denominator) << 14, denominator)
 
 
 @triton.jit
@@ -76,17 +94,18 @@ def silu_gate(x, z, *, f):
 
 @triton.jit
 def silu_gated(x, z, f: tl.constexpr):
-    # z * sigmoid is below 2**30, so that the product with x is one of two 32-bit words.
-    return integers.saturate(integers.shift_round(x.to(tl.int64) * (z * sigmoid(z, f)), 15 + f), 16)
+    # z * sigmoid is at most 2**30, so that the product with x is one of two 32-bit words, and rounded fits one.
+    return integers.saturate(integers.shift_round(x.to(tl.int64) * (z * sigmoid(z, f)), 15 + f).to(tl.int32), 16)
 
 
 @triton.jit
 def silu_gate_kernel(
     y_pointer, x_pointer, z_pointer, size, distance, WIDTH: tl.constexpr, f: tl.constexpr, BLOCK: tl.constexpr
 ):
-    offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    start, lane = tl.program_id(0).to(tl.int64) * BLOCK, tl.arange(0, BLOCK)
+    offset = start + lane
     x = tl.load(x_pointer + offset, mask=offset < size, other=0)
-    z = tl.load(z_pointer + in_rows(offset, WIDTH, distance), mask=offset < size, other=0).to(tl.int32)
+    z = tl.load(z_pointer + in_rows(start, lane, WIDTH, distance), mask=offset < size, other=0).to(tl.int32)
     tl.store(y_pointer + offset, silu_gated(x, z, f).to(tl.int16), mask=offset < size)
 
 

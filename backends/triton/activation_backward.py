@@ -8,30 +8,36 @@ from mamba_integer.spec import ops
 from mamba_integer.spec.contract import implements
 
 from . import integers
-from .activation import in_rows
-from .gradient import passed
+from .activation import floor_ratio, in_rows
+from .gradient import narrowed, passed
 from .launch import elementwise, rows
 
 
 @triton.jit
 def round_ratio(a, b):
-    """Floor of a / b + 1/2 for int32 0 <= a < 2**31 and 0 < b < 2**17 with a ratio of at most 2**17.
+    """Floor of a / b + 1/2, where `floor_ratio` has the floor of a ratio of a + b/2 and b."""
+    return floor_ratio(a + (b >> 1), b)
 
-    The float32 quotient is within a part in 2**20 of it, so its floor is off by at most one, which the rest settles.
+
+@triton.jit
+def rounded_product(dy, factor, shift):
+    """Return dy times int32 ``factor`` over ``2**shift``, rounded and saturated to 32 bits.
+
+    Of a gradient of 16 bits, over 2**16 or more, it is at most 2**30.
     """
-    raised = a + (b >> 1)
-    quotient = (raised.to(tl.float32) / b.to(tl.float32)).to(tl.int32)
-    rest = raised - quotient * b
-    return quotient + tl.where(rest >= b, 1, 0) - tl.where(rest < 0, 1, 0)
+    product = integers.shift_round(dy.to(tl.int64) * factor, shift)
+    if dy.dtype != tl.int16:
+        product = integers.saturate(product, 32)
+    return product.to(tl.int32)
 
 
 @triton.jit
 def squareplus_gradient(dy, x, f, offset):
-    """Return the gradient of squareplus of int32 x, as int64."""
+    """Return the gradient of squareplus of int32 x; it is at most dy, and the slope at most 2**15."""
     root = integers.isqrt(x * x + (4 << (2 * f)))
     total = x + root
     slope = tl.where((total >> 1) - offset > 32767, 0, round_ratio(total << 14, root))
-    return integers.shift_round(dy.to(tl.int64) * slope, 15)
+    return integers.shift_round(dy.to(tl.int32 if dy.dtype == tl.int16 else tl.int64) * slope, 15)
 
 
 @implements(ops.squareplus_backward)
@@ -126,24 +132,25 @@ def silu_gate_backward_kernel(
     NARROW: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    start, lane = tl.program_id(0).to(tl.int64) * BLOCK, tl.arange(0, BLOCK)
+    offset = start + lane
     mask = offset < size
-    x_shift, z_shift = integers.scalar(x_shift).to(tl.int64), integers.scalar(z_shift).to(tl.int64)
-    dy = tl.load(dy_pointer + offset, mask=mask, other=0).to(tl.int64)
+    dy = tl.load(dy_pointer + offset, mask=mask, other=0)
     x = tl.load(x_pointer + offset, mask=mask, other=0).to(tl.int32)
-    z = tl.load(z_pointer + in_rows(offset, WIDTH, distance), mask=mask, other=0).to(tl.int32)
+    z = tl.load(z_pointer + in_rows(start, lane, WIDTH, distance), mask=mask, other=0).to(tl.int32)
     inverse, gate = inverse_and_gate(z, f)
     half_square = integers.shift_round(inverse * inverse, 15)
     slope = tl.where(z < 0, half_square, 65536 - half_square)
     shift = (16 + f).to(tl.int64)
     # z * gate and x * slope are below 2**31, so that their products with dy are each one of two 32-bit words.
-    dx = integers.saturate(integers.shift_round(dy * (z * gate), shift), 32)
-    dz = integers.saturate(integers.shift_round(dy * (x * slope), shift), 32)
+    dx = rounded_product(dy, z * gate, shift)
+    dz = rounded_product(dy, x * slope, shift)
     if NARROW:
-        dx = passed(integers.saturate(integers.shift_even(dx, x_shift), 16), x, 32767)
-        dz = integers.saturate(integers.shift_even(dz, z_shift), 16)
+        dx = passed(narrowed(dx, integers.scalar(x_shift)), x, 32767)
+        dz = narrowed(dz, integers.scalar(z_shift))
     tl.store(dx_pointer + offset, dx.to(dx_pointer.dtype.element_ty), mask=mask)
-    tl.store(dz_pointer + in_rows(offset, WIDTH, dz_distance), dz.to(dz_pointer.dtype.element_ty), mask=mask)
+    dz_place = in_rows(start, lane, WIDTH, dz_distance)
+    tl.store(dz_pointer + dz_place, dz.to(dz_pointer.dtype.element_ty), mask=mask)
 
 
 __all__ = ["narrow_gate_gradients", "sigmoid_gate_backward", "silu_gate_backward", "squareplus_backward"]

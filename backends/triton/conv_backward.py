@@ -12,6 +12,7 @@ from mamba_integer.spec.contract import implements
 from . import integers
 from .activation_backward import squareplus_gradient
 from .conv import load_input
+from .gradient import narrowed
 from .launch import ceil_div, launch, rows, words
 
 CHANNELS, STEPS, AHEAD = 256, 32, 4
@@ -24,7 +25,7 @@ def load_steps(dy_pointer, x_pointer, t, length, channels, distance, channel, CO
     loaded = ()
     for u in tl.static_range(COUNT):
         inside = channel < tl.where(t + u < length, channels, 0)
-        dy = tl.load(dy_pointer + (t + u) * pitch, mask=inside, other=0).to(tl.int32)
+        dy = tl.load(dy_pointer + (t + u) * pitch, mask=inside, other=0)
         x = tl.load(x_pointer + (t + u) * x_pitch, mask=inside, other=0).to(tl.int32)
         loaded = loaded + ((dy, x),)
     return loaded
@@ -42,17 +43,23 @@ def passed(dy, x, w, bias, activation, s: tl.constexpr, NARROW: tl.constexpr):
     """Return the gradient where the convolution's result was not saturated, else 0; with NARROW, through squareplus."""
     y = integers.shift_round(bias + w[0] * x[0] + w[1] * x[1] + w[2] * x[2] + w[3] * x[3], s)
     if NARROW:
-        dy = squareplus_gradient(dy, integers.saturate(y, 16), activation[0], activation[1]).to(tl.int32)
-    return tl.where(tl.abs(y) <= 32767, dy, 0)
+        dy = squareplus_gradient(dy, integers.saturate(y, 16), activation[0], activation[1])
+    return tl.where(tl.abs(y) <= 32767, dy.to(tl.int32), 0)
 
 
 @triton.jit
-def put_step(dx_pointer, g, w, shift, inside, s: tl.constexpr, NARROW: tl.constexpr):
-    """Store the gradient of an input, which the gradients of its own step's result and of the next three make."""
-    back = w[3] * g[0].to(tl.int64) + w[2] * g[1].to(tl.int64) + w[1] * g[2].to(tl.int64) + w[0] * g[3].to(tl.int64)
-    dx = integers.saturate(integers.shift_round(back, s), 32)
+def put_step(dx_pointer, g, w, shift, inside, s: tl.constexpr, NARROW: tl.constexpr, SHORT: tl.constexpr):
+    """Store the gradient of an input, which the gradients of its own step's result and of the next three make.
+
+    Of ``SHORT`` gradients, of 16 bits, it is below 2**25 before it is rounded.
+    """
+    if SHORT:
+        dx = integers.shift_round(w[3] * g[0] + w[2] * g[1] + w[1] * g[2] + w[0] * g[3], s)
+    else:
+        back = w[3] * g[0].to(tl.int64) + w[2] * g[1].to(tl.int64) + w[1] * g[2].to(tl.int64) + w[0] * g[3].to(tl.int64)
+        dx = integers.saturate(integers.shift_round(back, s), 32).to(tl.int32)
     if NARROW:
-        dx = integers.saturate(integers.shift_even(dx, shift), 16)
+        dx = narrowed(dx, shift)
     tl.store(dx_pointer, dx.to(dx_pointer.dtype.element_ty), mask=inside)
 
 
@@ -78,6 +85,7 @@ def conv_backward_kernel(
     AHEAD: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
+    SHORT: tl.constexpr = dy_pointer.dtype.element_ty == tl.int16
     program, pieces = tl.program_id(0), tl.cdiv(length, STEPS)
     start = (program % pieces).to(tl.int64) * STEPS
     blocks = tl.cdiv(channels, CHANNELS)
@@ -93,7 +101,7 @@ def conv_backward_kernel(
     nothing, total = tl.zeros([CHANNELS], tl.int32), tl.zeros([CHANNELS], tl.int64)
     g, sums = (nothing, nothing, nothing), (total, total, total, total)
     pitch, dx_pitch = tl.full([], channels, tl.int64), tl.full([], dx_distance, tl.int64)
-    activation, shift = (f, offset), integers.scalar(shift).to(tl.int64)
+    activation, shift = (f, offset), integers.scalar(shift)
     dx_pointer += batch * length * dx_distance + channel
     dy_pointer += batch * length * channels + channel
     x_pointer += batch * length * distance + channel
@@ -116,7 +124,7 @@ def conv_backward_kernel(
             total += wide
             later = (g[0], g[1], g[2], new)
             own = (t + u - 3 >= start) & (t + u - 3 < length)
-            put_step(put + u * dx_pitch, later, w, shift, channel < tl.where(own, channels, 0), s, NARROW)
+            put_step(put + u * dx_pitch, later, w, shift, channel < tl.where(own, channels, 0), s, NARROW, SHORT)
             x, g = known[1:], later[1:]
     # The last three inputs also need the gradients after them, which other programs add to their sums.
     end = start + STEPS
@@ -128,7 +136,7 @@ def conv_backward_kernel(
         known = (x[0], x[1], x[2], newest)
         later = (g[0], g[1], g[2], passed(dy, known, w, bias, activation, s, NARROW))
         own = (end + u - 3 >= start) & (end + u - 3 < length)
-        put_step(put + u * dx_pitch, later, w, shift, channel < tl.where(own, channels, 0), s, NARROW)
+        put_step(put + u * dx_pitch, later, w, shift, channel < tl.where(own, channels, 0), s, NARROW, SHORT)
         x, g = known[1:], later[1:]
     for j in tl.static_range(4):
         tl.atomic_add(sums_pointer + j * pitch + channel, sums[j], mask=mask, sem="relaxed")

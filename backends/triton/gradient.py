@@ -129,13 +129,19 @@ def round_to_int16(x, *, shift):
     return elementwise(round_to_int16_kernel, y, x, integers=(shift,))
 
 
+@triton.jit
+def narrowed(x, s):
+    """Round int32 x / 2**s, s at most 31, to nearest, ties to even, and saturate to 16 bits: no sum leaves 32 bits."""
+    floor, rest = x >> s, x & ~(-1 << s)
+    half = 1 << (tl.maximum(s, 1) - 1)  # without a rest, nothing is above it
+    return integers.saturate(floor + (rest > half - (floor & 1)).to(tl.int32), 16)
+
+
 @triton.jit(do_not_specialize=["shift"])
 def round_to_int16_kernel(y_pointer, x_pointer, size, shift, BLOCK: tl.constexpr):
     offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    shift = integers.scalar(shift).to(tl.int64)
-    x = tl.load(x_pointer + offset, mask=offset < size, other=0).to(tl.int64)
-    y = integers.saturate(integers.shift_even(x, shift), 16)
-    tl.store(y_pointer + offset, y.to(tl.int16), mask=offset < size)
+    x = tl.load(x_pointer + offset, mask=offset < size, other=0)
+    tl.store(y_pointer + offset, narrowed(x, integers.scalar(shift)).to(tl.int16), mask=offset < size)
 
 
 @triton.jit
@@ -153,10 +159,9 @@ def saturate_backward(dy, y, *, shift):
 @triton.jit(do_not_specialize=["shift"])
 def saturate_backward_kernel(dx_pointer, dy_pointer, y_pointer, size, shift, limit: tl.constexpr, BLOCK: tl.constexpr):
     offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    shift = integers.scalar(shift).to(tl.int64)
-    dy = tl.load(dy_pointer + offset, mask=offset < size, other=0).to(tl.int64)
+    dy = tl.load(dy_pointer + offset, mask=offset < size, other=0).to(tl.int32)
     y = tl.load(y_pointer + offset, mask=offset < size, other=0).to(tl.int32)
-    e = passed(integers.saturate(integers.shift_even(dy, shift), 16), y, limit)
+    e = passed(narrowed(dy, integers.scalar(shift)), y, limit)
     tl.store(dx_pointer + offset, e.to(tl.int16), mask=offset < size)
 
 

@@ -3,7 +3,8 @@
 One warp copies tiles of the rows and of the packed weights into shared memory, as far ahead as there are stages. Two
 groups of four warps each take half of a tile's columns: a group unpacks its weights into registers, which the tensor
 cores take as their operand, while the other group's products run. A program goes from tile to tile, so that the next
-tile's copies don't wait for a tile's rounding. `hopper_requant` has the version whose results are quantised.
+tile's copies don't wait for a tile's rounding. `hopper_requant` has the version whose results are quantised,
+`hopper_limbs` that of rows of 16 bits.
 """
 
 from .gluon_names import (
@@ -54,27 +55,15 @@ def tile_of(count, width, programs):
 
 def product(y, q, e, w, factor, shift, form, tile=()):
     """Put int8 rows q times packed ternary weights w, scaled, into y."""
-    rows, columns, stages = tile or tile_of(e.numel(), w.shape[0], processors(y.device))
-    multiply(y, aligned(q).view(e.numel(), -1), e, w, factor, shift, form, rows, columns, stages, False)
-
-
-def product_of_limbs(y, limbs, sums, w, factor, shift, form, rows, columns, stages):
-    """Put rows of two int8 limbs [2, rows, depth], 256 high + low + 128, times packed weights w, scaled, into y.
-
-    ``sums`` are those of each of the weights' rows of digits. A shift in memory comes with the factor as it is.
-    """
-    multiply(y, limbs.view(2 * limbs.shape[1], -1), sums, w, factor, shift, form, rows, columns, stages, True)
-
-
-def multiply(y, q, vector, w, factor, shift, form, rows, columns, stages, limbs):
-    count, width = q.shape[0] // (1 + limbs), w.shape[0]
+    count, depth, width = e.numel(), q.shape[-1], w.shape[0]
+    rows, columns, stages = tile or tile_of(count, width, processors(y.device))
     tiles = ceil_div(count, rows) * ceil_div(width, GROUPS * columns)
-    sizes = (count, width, ceil_div(q.shape[1], SWIZZLED), tiles, GROUPED)
-    w, is_dealt = weights_of(w, q.shape[1], count * (1 + limbs))
-    shape = {"LIMBS": 1 + limbs, "DEALT": is_dealt, "FORM": form, "ROWS": rows, "COLUMNS": columns, "STAGES": stages}
+    sizes = (count, width, ceil_div(depth, SWIZZLED), tiles, GROUPED)
+    w, is_dealt = weights_of(w, depth, count)
+    strided = described(aligned(q).view(count, -1), w, rows, columns)
+    shape = {"DEALT": is_dealt, "FORM": form, "ROWS": rows, "COLUMNS": columns, "STAGES": stages, "num_warps": 4}
     programs = min(tiles, processors(y.device))
-    strided = described(q, w, rows, columns)
-    launch(product_kernel, programs, (y,), (vector,), *sizes, factor, shift, strided=strided, **shape, num_warps=4)
+    launch(product_kernel, programs, (y,), (e,), *sizes, factor, shift, strided=strided, **shape)
 
 
 def weights_of(w, depth, count):
@@ -140,8 +129,9 @@ if HAS_GLUON:
         return gl.convert_layout(digits, operand, assert_trivial=True)
 
     @gluon.jit
-    def scaled(sums, e, factor, shift, FORM: gl.constexpr):
+    def scaled(sums, e, scale, FORM: gl.constexpr):
         """Return sums times ``2**e * factor / 2**shift``, rounded once and saturated, in int16; shift is above e."""
+        factor, shift = scale
         down = shift - e
         if FORM == 32:
             half = (down * 0 + 1) << (down - 1)
@@ -162,6 +152,11 @@ if HAS_GLUON:
             arguments = [sums, factor, down - 1]
             return gl.inline_asm_elementwise(SCALED, "=r,r,r,r,r,r,r", arguments, dtype=gl.int16, is_pure=True, pack=2)
 
+    @gluon.constexpr_function
+    def products_layout(width):
+        """Return the layout of the sums of a group's columns and as many rows as its ``width``."""
+        return gl.NVMMADistributedLayout([3, 0], [4, 1], [16, width, 32])
+
     @gluon.jit
     def tile_at(tile, sizes, ROWS: gl.constexpr, COLUMNS: gl.constexpr):
         """Return the first row and the first column of a tile; tiles that run together share columns."""
@@ -172,29 +167,19 @@ if HAS_GLUON:
         return (group * grouped + inside_group % height) * ROWS, (inside_group // height) * COLUMNS
 
     @gluon.jit
-    def copy_tiles(
-        q,
-        w,
-        stages,
-        sizes,
-        LIMBS: gl.constexpr,
-        ROWS: gl.constexpr,
-        COLUMNS: gl.constexpr,
-        STAGES: gl.constexpr,
-    ):
+    def copy_tiles(q, w, stages, sizes, ROWS: gl.constexpr, COLUMNS: gl.constexpr):
         """Copy the rows and the weights of every step of this program's tiles, as soon as a stage is free."""
         q_stages, w_stages, full, empty = stages
-        rows, _, steps, tiles, _ = sizes
+        _, _, steps, tiles, _ = sizes
+        STAGES: gl.constexpr = full.shape[0]
         count = 0
         for tile in range(gl.program_id(0), tiles, gl.num_programs(0)):
             m, n = tile_at(tile, sizes, ROWS, 2 * COLUMNS)
             for step in range(steps):
                 stage = count % STAGES
                 mbarrier.wait(empty.index(stage), ((count // STAGES) & 1) ^ 1)
-                mbarrier.expect(full.index(stage), (LIMBS * ROWS * 4 + 2 * COLUMNS) * PACKED)
-                for limb in gl.static_range(LIMBS):
-                    into = q_stages.index(stage).slice(limb * ROWS, ROWS)
-                    copy_tile(q, [limb * rows + m, step * 4 * PACKED], full.index(stage), into)
+                mbarrier.expect(full.index(stage), (ROWS * 4 + 2 * COLUMNS) * PACKED)
+                copy_tile(q, [m, step * 4 * PACKED], full.index(stage), q_stages.index(stage))
                 for half in gl.static_range(2):
                     into = w_stages.index(2 * stage + half)
                     copy_tile(w, [n + half * COLUMNS, step * PACKED], full.index(stage), into)
@@ -202,81 +187,88 @@ if HAS_GLUON:
 
     @gluon.jit
     def tile_sums(
-        stages,
-        steps,
-        count,
-        HALF: gl.constexpr,
-        WIDTH: gl.constexpr,
-        DEALT: gl.constexpr,
-        COLUMNS: gl.constexpr,
-        STAGES: gl.constexpr,
+        stages, steps, tile, HALF: gl.constexpr, WIDTH: gl.constexpr, DEALT: gl.constexpr, COLUMNS: gl.constexpr
     ):
-        """Return the next tile's sums, of half of its columns, and the count of steps after it."""
+        """Return the sums of half of a tile's columns."""
         q_stages, w_stages, full, empty = stages
-        products: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, WIDTH, 32])
+        STAGES: gl.constexpr = full.shape[0]
+        products: gl.constexpr = products_layout(WIDTH)
         operand: gl.constexpr = gl.DotOperandLayout(0, products, 4)
         warps: gl.constexpr = [[16, 0], [32, 0]]
         lanes: gl.constexpr = [[0, 1], [0, 2], [1, 0], [2, 0], [4, 0]]
         bases: gl.constexpr = [[0, 4], [0, 8], [8, 0], [0, 16]] + ([[64, 0]] if COLUMNS == 128 else [])
         packed: gl.constexpr = gl.DistributedLinearLayout(bases, lanes, warps, [], [COLUMNS, 32])
         sums = gl.zeros([COLUMNS, WIDTH], gl.int32, products)
-        for _ in range(steps):
+        first = tile // gl.num_programs(0) * steps
+        for count in range(first, first + steps):
             stage = count % STAGES
             mbarrier.wait(full.index(stage), (count // STAGES) & 1)
+            bytes_of_stage = w_stages.index(2 * stage + HALF)
             if DEALT:
-                digits = digits_of_planes(w_stages.index(2 * stage + HALF).load(operand), operand)
+                digits = digits_of_planes(bytes_of_stage.load(operand), operand)
             else:
-                digits = digits_of_bytes(w_stages.index(2 * stage + HALF).load(packed), COLUMNS, operand)
+                digits = digits_of_bytes(bytes_of_stage.load(packed), COLUMNS, operand)
             running = warpgroup_mma(digits, q_stages.index(stage).permute((1, 0)), sums, is_async=True)
             sums = warpgroup_mma_wait(num_outstanding=0, deps=(running,))
             mbarrier.arrive(empty.index(stage), count=1)
-            count += 1
-        return sums, count
+        return sums
 
     @gluon.jit
-    def multiply_tiles(
-        y_pointer,
-        vector_pointer,
+    def put_tile(y_pointer, y, m, n, sizes):
+        """Store results [columns, rows] from row m and column n on, those that there are."""
+        rows, columns = sizes[0], sizes[1]
+        lanes: gl.constexpr = y.shape[0] // 8
+        stored: gl.constexpr = gl.BlockedLayout([8, 1], [lanes, 32 // lanes], [1, 4], [0, 1])
+        y = gl.convert_layout(y, stored)
+        row = m + gl.arange(0, y.shape[1], gl.SliceLayout(0, stored))
+        column = n + gl.arange(0, y.shape[0], gl.SliceLayout(1, stored))
+        inside = (row < rows)[None, :] & (column < columns)[:, None]
+        gl.store(y_pointer + row.to(gl.int64)[None, :] * columns + column[:, None], y, mask=inside)
+
+    @gluon.jit
+    def results_of(
+        e_pointer,
         stages,
         sizes,
-        factor,
-        shift,
+        scale,
+        m,
+        tile,
         HALF: gl.constexpr,
-        LIMBS: gl.constexpr,
         DEALT: gl.constexpr,
         FORM: gl.constexpr,
         ROWS: gl.constexpr,
         COLUMNS: gl.constexpr,
-        STAGES: gl.constexpr,
     ):
-        """Multiply and scale half of the columns of this program's tiles."""
-        rows, columns, steps, tiles, _ = sizes
-        stored: gl.constexpr = gl.BlockedLayout([8, 1], [16, 2], [1, 4], [0, 1])
-        count = 0
-        for tile in range(gl.program_id(0), tiles, gl.num_programs(0)):
-            m, n = tile_at(tile, sizes, ROWS, 2 * COLUMNS)
-            sums, count = tile_sums(stages, steps, count, HALF, LIMBS * ROWS, DEALT, COLUMNS, STAGES)
-            if LIMBS == 1:
-                row = m + gl.arange(0, ROWS, gl.SliceLayout(0, sums.type.layout))
-                e = gl.load(vector_pointer + row, mask=row < rows, other=0)
-                y = scaled(sums, e[None, :], factor, shift, FORM)
-            else:
-                high, low = gl.split(gl.permute(gl.reshape(sums, [COLUMNS, 2, ROWS]), (0, 2, 1)))
-                column = n + HALF * COLUMNS + gl.arange(0, COLUMNS, gl.SliceLayout(1, high.type.layout))
-                digit_sums = gl.load(vector_pointer + column, mask=column < columns, other=0)
-                # A part may wrap; the whole fits int32.
-                whole = high * 256 + (low + 128 * digit_sums[:, None])
-                y = scaled(whole, whole * 0, factor, shift, FORM)
-            y = gl.convert_layout(y, stored)
-            row = m + gl.arange(0, ROWS, gl.SliceLayout(0, stored))
-            column = n + HALF * COLUMNS + gl.arange(0, COLUMNS, gl.SliceLayout(1, stored))
-            inside = (row < rows)[None, :] & (column < columns)[:, None]
-            gl.store(y_pointer + row.to(gl.int64)[None, :] * columns + column[:, None], y, mask=inside)
+        """Return the results of half of a tile's columns, from row m on, in int16."""
+        row = m + gl.arange(0, ROWS, gl.SliceLayout(0, products_layout(ROWS)))
+        e = gl.load(e_pointer + row, mask=row < sizes[0], other=0)  # while the products run
+        sums = tile_sums(stages, sizes[2], tile, HALF, ROWS, DEALT, COLUMNS)
+        return scaled(sums, e[None, :], scale, FORM)
 
     @gluon.jit
-    def new_stages(q, w, WIDTH: gl.constexpr, COLUMNS: gl.constexpr, STAGES: gl.constexpr):
+    def multiply_tiles(
+        y_pointer,
+        e_pointer,
+        stages,
+        sizes,
+        scale,
+        HALF: gl.constexpr,
+        DEALT: gl.constexpr,
+        FORM: gl.constexpr,
+        ROWS: gl.constexpr,
+        COLUMNS: gl.constexpr,
+    ):
+        """Multiply, scale and store half of the columns of this program's tiles."""
+        for tile in range(gl.program_id(0), sizes[3], gl.num_programs(0)):
+            m, n = tile_at(tile, sizes, ROWS, 2 * COLUMNS)
+            y = results_of(e_pointer, stages, sizes, scale, m, tile, HALF, DEALT, FORM, ROWS, COLUMNS)
+            put_tile(y_pointer, y, m, n + HALF * COLUMNS, sizes)
+
+    @gluon.jit
+    def new_stages(w, WIDTH: gl.constexpr, COLUMNS: gl.constexpr, STAGES: gl.constexpr):
         """Return shared memory of the stages, and the barriers that say which of them are full and which are empty."""
-        q_stages = gl.allocate_shared_memory(gl.int8, [STAGES, WIDTH, 4 * PACKED], q.layout)
+        rows: gl.constexpr = gl.NVMMASharedLayout(4 * PACKED, 8, 2)
+        q_stages = gl.allocate_shared_memory(gl.int8, [STAGES, WIDTH, 4 * PACKED], rows)
         w_stages = gl.allocate_shared_memory(gl.uint8, [2 * STAGES, COLUMNS, PACKED], w.layout)
         full = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
         empty = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
@@ -288,7 +280,7 @@ if HAS_GLUON:
     @gluon.jit(do_not_specialize=["factor", "shift"])
     def product_kernel(
         y_pointer,
-        vector_pointer,
+        e_pointer,
         q,
         w,
         rows,
@@ -298,64 +290,24 @@ if HAS_GLUON:
         grouped,
         factor,
         shift,
-        LIMBS: gl.constexpr,
         DEALT: gl.constexpr,
         FORM: gl.constexpr,
         ROWS: gl.constexpr,
         COLUMNS: gl.constexpr,
         STAGES: gl.constexpr,
     ):
-        """Multiply; the vector has the rows' exponents, or of rows in two limbs the sums of each column's digits."""
-        if shift.dtype.is_ptr():
-            shift = gl.load(shift)
-            raised = gl.where(shift > 0, 0, 1)  # above the exponent 0 of every row in two limbs
-            factor, shift = factor << raised, shift + raised
-        stages = new_stages(q, w, LIMBS * ROWS, COLUMNS, STAGES)
+        stages = new_stages(w, ROWS, COLUMNS, STAGES)
         fence_async_shared()
-        sizes = (rows, columns, steps, tiles, grouped)
+        sizes, scale = (rows, columns, steps, tiles, grouped), (factor, shift)
         gl.warp_specialize(
             [
-                (
-                    multiply_tiles,
-                    (
-                        y_pointer,
-                        vector_pointer,
-                        stages,
-                        sizes,
-                        factor,
-                        shift,
-                        0,
-                        LIMBS,
-                        DEALT,
-                        FORM,
-                        ROWS,
-                        COLUMNS,
-                        STAGES,
-                    ),
-                ),
-                (
-                    multiply_tiles,
-                    (
-                        y_pointer,
-                        vector_pointer,
-                        stages,
-                        sizes,
-                        factor,
-                        shift,
-                        1,
-                        LIMBS,
-                        DEALT,
-                        FORM,
-                        ROWS,
-                        COLUMNS,
-                        STAGES,
-                    ),
-                ),
-                (copy_tiles, (q, w, stages, sizes, LIMBS, ROWS, COLUMNS, STAGES)),
+                (multiply_tiles, (y_pointer, e_pointer, stages, sizes, scale, 0, DEALT, FORM, ROWS, COLUMNS)),
+                (multiply_tiles, (y_pointer, e_pointer, stages, sizes, scale, 1, DEALT, FORM, ROWS, COLUMNS)),
+                (copy_tiles, (q, w, stages, sizes, ROWS, COLUMNS)),
             ],
             [4, 1],
             [232, 24],  # registers of a thread of the second group and of the copying warp
         )
 
 
-__all__ = ["product", "product_of_limbs", "suits"]
+__all__ = ["product", "suits"]

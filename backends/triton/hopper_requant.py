@@ -18,10 +18,9 @@ from .hopper_product import (
     copy_tiles,
     described,
     new_stages,
-    scaled,
+    results_of,
     tile_at,
     tile_of,
-    tile_sums,
     weights_of,
 )
 from .launch import aligned, ceil_div, launch
@@ -68,26 +67,19 @@ if HAS_GLUON:
         stages,
         kept,
         sizes,
-        factor,
-        shift,
+        scale,
         HALF: gl.constexpr,
         DEALT: gl.constexpr,
         FORM: gl.constexpr,
         ROWS: gl.constexpr,
         COLUMNS: gl.constexpr,
-        STAGES: gl.constexpr,
     ):
         """Multiply and scale half of the columns of this program's tiles, and leave them to the quantising group."""
         results, full, empty = kept
-        rows, _, steps, tiles, _ = sizes
-        count = 0
-        for tile in range(gl.program_id(0), tiles, gl.num_programs(0)):
+        for tile in range(gl.program_id(0), sizes[3], gl.num_programs(0)):
             m, _ = tile_at(tile, sizes, ROWS, 2 * COLUMNS)
             turn = tile // gl.num_programs(0)
-            sums, count = tile_sums(stages, steps, count, HALF, ROWS, DEALT, COLUMNS, STAGES)
-            row = m + gl.arange(0, ROWS, gl.SliceLayout(0, sums.type.layout))
-            e = gl.load(e_pointer + row, mask=row < rows, other=0)
-            y = scaled(sums, e[None, :], factor, shift, FORM)
+            y = results_of(e_pointer, stages, sizes, scale, m, tile, HALF, DEALT, FORM, ROWS, COLUMNS)
             mbarrier.wait(empty.index(HALF), (turn & 1) ^ 1)
             results.index(HALF).permute((1, 0)).store(y)
             barrier()
@@ -173,7 +165,7 @@ if HAS_GLUON:
         STAGES: gl.constexpr,
         SLICE: gl.constexpr,
     ):
-        stages = new_stages(q, w, ROWS, COLUMNS, STAGES)
+        stages = new_stages(w, ROWS, COLUMNS, STAGES)
         results = gl.allocate_shared_memory(gl.int16, [2, ROWS, COLUMNS], gl.NVMMASharedLayout(128, 16, 2))
         full = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
         empty = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
@@ -181,13 +173,13 @@ if HAS_GLUON:
             mbarrier.init(full.index(half), count=1)
             mbarrier.init(empty.index(half), count=1)
         fence_async_shared()
-        kept, sizes = (results, full, empty), (rows, columns, steps, tiles, grouped)
+        kept, sizes, scale = (results, full, empty), (rows, columns, steps, tiles, grouped), (factor, shift)
         gl.warp_specialize(
             [
-                (keep_tiles, (e_pointer, stages, kept, sizes, factor, shift, 0, DEALT, FORM, ROWS, COLUMNS, STAGES)),
-                (keep_tiles, (e_pointer, stages, kept, sizes, factor, shift, 1, DEALT, FORM, ROWS, COLUMNS, STAGES)),
+                (keep_tiles, (e_pointer, stages, kept, sizes, scale, 0, DEALT, FORM, ROWS, COLUMNS)),
+                (keep_tiles, (e_pointer, stages, kept, sizes, scale, 1, DEALT, FORM, ROWS, COLUMNS)),
                 (quantise_tiles, (r_pointer, s_pointer, progress_pointer, kept, sizes, ROWS, COLUMNS, SLICE)),
-                (copy_tiles, (q, w, stages, sizes, 1, ROWS, COLUMNS, STAGES)),
+                (copy_tiles, (q, w, stages, sizes, ROWS, COLUMNS)),
             ],
             [4, 4, 1],
             [208, 64, 24],  # registers of a thread of the second and third group and of the copying warp

@@ -106,6 +106,16 @@ def byte(word, i: tl.constexpr):
 
 
 @triton.jit
+def reciprocal(x):
+    """Return 1 / x of float32 x in [1, 2**17], within a part in 2**22."""
+    if has_ptx():
+        code: tl.constexpr = "rcp.approx.ftz.f32 $0, $1;"
+        return tl.inline_asm_elementwise(code, "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1)
+    else:
+        return 1.0 / x
+
+
+@triton.jit
 def clamped_sum(a, b, highest):
     """Return a + b, clamped to [0, highest]: one instruction of which LLVM doesn't learn that it isn't negative.
 

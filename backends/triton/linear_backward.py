@@ -4,6 +4,7 @@ The tensor cores multiply int8 whose sums run along contiguous rows, so operands
 or the errors and the rows of the layer. An error of 16 bits is two int8 limbs, ``256 * high + low + 128``; what the 128
 adds is 128 times the sum of the other operand.
 """
+# ruff: noqa: RUF005 -- Triton compiles no unpacking inside a tuple
 
 import torch
 import triton
@@ -14,24 +15,25 @@ from mamba_integer.spec.contract import implements
 from mamba_integer.spec.ops.linear_backward import ternary_linear_backward_widths
 from mamba_integer.spec.philox import MASK
 
-from . import hopper_product, integers
+from . import hopper_limbs, hopper_product, integers
 from .gluon_names import processors
 from .gradient import rounding_noise
 from .instructions import has_little_room
-from .launch import ceil_div, launch
+from .launch import ceil_div, launch, with_columns
 from .philox import key_pattern
+from .planes import PLANE
 from .ternary_product import product, scale_of, scale_sum, tile_of
 
-HOPPER_TILE = {"rows": 64, "columns": 128, "stages": 5}
 LARGE_TILE = {"ROWS": 128, "COLUMNS": 128, "num_warps": 8, "num_stages": 3}
 LITTLE_TILE = {"ROWS": 64, "COLUMNS": 64, "num_warps": 4, "num_stages": 2}
 SMALL_TILE = {"ROWS": 64, "COLUMNS": 64, "num_warps": 4, "num_stages": 4}
 BYTES, DEPTH = 32, 128
+SPLIT = 1024  # elements that a program takes apart
 TURNED_COLUMNS, ROUNDING_WARPS = 64, 8
 # Sums of this many products of two int8 fit int32.
 LONGEST_SUM = 1 << 16
-# Steps along a weight gradient's depth that take as long as putting a tile into memory, and the most parts of a depth.
-STEPS_OF_A_TILE, MOST_PARTS = 10, 8
+# Steps along a weight gradient's depth that take as long as adding a tile to memory, and the most parts of a depth.
+STEPS_OF_A_TILE, MOST_PARTS = 10, 16
 
 
 @implements(ops.ternary_linear_backward)
@@ -40,23 +42,21 @@ def ternary_linear_backward(dy, w, *, K, num, shift):
     rows, depth = dy.shape[:-1].numel(), dy.shape[-1]
     if not dx.numel():
         return dx
-    turned, sums = turn_packed(w, K)
     in_memory = isinstance(shift, torch.Tensor)
     if dy.dtype == torch.int8 and not in_memory:
         none = torch.zeros(dy.shape[:-1], dtype=torch.int32, device=dy.device)
-        return product(dy, none, turned, num, shift)
-    wide = ceil_div(depth, hopper_product.ROW_BYTES) * hopper_product.ROW_BYTES
-    on_hopper = rows >= LARGE_TILE["ROWS"] and hopper_product.suits(wide)
-    limbs = torch.empty((2, rows, wide if on_hopper else depth), dtype=torch.int8, device=dy.device)
-    size = limbs[0].numel()
-    padding = {"DEPTH": depth, "PADDED": limbs.shape[-1]}
-    launch(split_kernel, ceil_div(size, 1024), (limbs,), (dy,), size, **padding, BLOCK=1024)
-    if on_hopper:
+        return product(dy, none, turn_packed(w, K, in_planes=False)[0], num, shift)
+    if rows >= LARGE_TILE["ROWS"] and hopper_product.suits(hopper_product.ROW_BYTES):
         scale = num, shift, 0  # sums are clamped first
         if not in_memory:
             scale = scale_of(ternary_linear_backward_widths, num, shift, N=depth)
-        hopper_product.product_of_limbs(dx, limbs, sums, turned, *scale, **HOPPER_TILE)
+        planes, sums = turn_packed(w, K, in_planes=True)
+        padded = with_columns(dy.reshape(rows, depth).to(torch.int16), hopper_limbs.WORDS)
+        hopper_limbs.product_of_limbs(dx, padded, sums, planes, *scale)
         return dx
+    turned, sums = turn_packed(w, K, in_planes=False)
+    limbs = torch.empty((2, rows, depth), dtype=torch.int8, device=dy.device)
+    launch(split_kernel, ceil_div(rows * depth, SPLIT), (limbs,), (dy,), rows * depth, BLOCK=SPLIT)
     tile = LARGE_TILE if rows >= LARGE_TILE["ROWS"] and not has_little_room() else SMALL_TILE
     programs = triton.cdiv(rows, tile["ROWS"]) * triton.cdiv(K, tile["COLUMNS"])
     sizes = (rows * depth, rows, K, depth, turned.shape[1])
@@ -64,14 +64,18 @@ def ternary_linear_backward(dy, w, *, K, num, shift):
     return dx
 
 
-def turn_packed(w, digits):
-    """Return packed weights transposed, packed along their new rows, and the sum of each of these rows."""
+def turn_packed(w, digits, in_planes):
+    """Return packed weights transposed, packed along their new rows, and the sum of each of these rows.
+
+    Their digits lie as the spec packs them, or ``in_planes``, as `planes.dealt` deals them.
+    """
     depth, bytes_a_row = w.shape
-    turned = torch.empty((digits, triton.cdiv(depth, 4)), dtype=torch.uint8, device=w.device)
+    width = triton.cdiv(depth, 4 * PLANE) * PLANE if in_planes else triton.cdiv(depth, 4)
+    turned = torch.empty((digits, width), dtype=torch.uint8, device=w.device)
     sums = torch.zeros(digits, dtype=torch.int32, device=w.device)
-    programs = triton.cdiv(turned.shape[1], 64) * triton.cdiv(digits, 64)
-    sizes = (depth, digits, bytes_a_row, turned.shape[1])
-    launch(turn_packed_kernel, programs, (turned, sums), (w,), *sizes, COLUMNS=64, BYTES=64)
+    programs = triton.cdiv(width, PLANE) * triton.cdiv(bytes_a_row, PLANE)
+    sizes = (depth, digits, bytes_a_row, width)
+    launch(turn_packed_kernel, programs, (turned, sums), (w,), *sizes, PLANES=in_planes, BYTES=PLANE)
     return turned, sums
 
 
@@ -84,24 +88,31 @@ def turn_packed_kernel(
     columns,
     bytes_a_row,
     bytes_turned,
-    COLUMNS: tl.constexpr,
+    PLANES: tl.constexpr,
     BYTES: tl.constexpr,
 ):
+    """Turn BYTES bytes of as many new bytes' rows: digit d of each byte goes to a new row, its code to one of 4."""
     program, blocks = tl.program_id(0), tl.cdiv(bytes_turned, BYTES)
     j = (program % blocks).to(tl.int64) * BYTES + tl.arange(0, BYTES)
-    k = (program // blocks).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
-    turned = tl.zeros([BYTES, COLUMNS], tl.int32)
-    total = tl.zeros([BYTES, COLUMNS], tl.int32)
+    c = (program // blocks).to(tl.int64) * BYTES + tl.arange(0, BYTES)
+    turned = (tl.zeros([BYTES, BYTES], tl.int32),) * 4
+    total = turned
     for i in tl.static_range(4):
-        n = 4 * j + i
-        inside = (n[:, None] < depth) & (k[None, :] < columns)
-        byte = tl.load(w_pointer + n[:, None] * bytes_a_row + k[None, :] // 4, mask=inside, other=0)
-        code = (byte.to(tl.int32) >> (k[None, :] % 4 * 2).to(tl.int32)) & 3
-        turned |= code << (2 * i)
-        total += (code ^ 2) - 2
-    place = turned_pointer + k[:, None] * bytes_turned + j[None, :]
-    tl.store(place, tl.trans(turned).to(tl.uint8), mask=(k[:, None] < columns) & (j[None, :] < bytes_turned))
-    tl.atomic_add(sums_pointer + k, tl.sum(total, 0), mask=k < columns, sem="relaxed")
+        n = j // BYTES * (3 * BYTES) + j + BYTES * i if PLANES else 4 * j + i
+        inside = (n[:, None] < depth) & (c[None, :] < bytes_a_row)
+        byte = tl.load(w_pointer + n[:, None] * bytes_a_row + c[None, :], mask=inside, other=0).to(tl.int32)
+        more_turned, more_total = (), ()
+        for d in tl.static_range(4):
+            code = (byte >> (2 * d)) & 3
+            more_turned = more_turned + (turned[d] | (code << (2 * i)),)
+            more_total = more_total + (total[d] + ((code ^ 2) - 2),)
+        turned, total = more_turned, more_total
+    for d in tl.static_range(4):
+        k = 4 * c + d
+        place = turned_pointer + k[:, None] * bytes_turned + j[None, :]
+        known = (k[:, None] < columns) & (j[None, :] < bytes_turned)
+        tl.store(place, tl.trans(turned[d]).to(tl.uint8), mask=known)
+        tl.atomic_add(sums_pointer + k, tl.sum(total[d], 0), mask=k < columns, sem="relaxed")
 
 
 @triton.jit
@@ -115,15 +126,9 @@ def low_limb(x):
 
 
 @triton.jit
-def split_kernel(limbs_pointer, x_pointer, size, DEPTH: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr):
-    """Split rows into limbs; rows that are padded go on with any number, since it meets digits of 0."""
+def split_kernel(limbs_pointer, x_pointer, size, BLOCK: tl.constexpr):
     offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    place, inside = offset, offset < size
-    if PADDED > DEPTH:
-        row = offset // PADDED
-        place -= row * (PADDED - DEPTH)
-        inside = inside & (place < (row + 1) * DEPTH)
-    x = tl.load(x_pointer + place, mask=inside, other=0).to(tl.int32)
+    x = tl.load(x_pointer + offset, mask=offset < size, other=0).to(tl.int32)
     tl.store(limbs_pointer + offset, high_limb(x), mask=offset < size)
     tl.store(limbs_pointer + size + offset, low_limb(x), mask=offset < size)
 
@@ -216,22 +221,38 @@ def turned_product(errors, q):
     programs = tiles(tile)
     values, sums = turn(q.reshape(rows, width), 1, with_sums=limbs == 2)
     depth = values.shape[-1]
-    parts = parts_of(programs, depth // DEPTH, processors(q.device))
-    length = min(triton.cdiv(triton.cdiv(depth, parts), DEPTH) * DEPTH, LONGEST_SUM)
-    parts = triton.cdiv(depth, length)
-    make = torch.empty if parts == 1 else torch.zeros
+    whole, length = shared_out(programs, depth // DEPTH, processors(q.device))
+    split = (programs - whole) * triton.cdiv(depth, length)
+    make = torch.zeros if split > programs - whole else torch.empty
     dw = make((columns, width), dtype=torch.int64, device=q.device)
-    sizes = (columns * depth, columns, width, depth, length)
-    options = {"LIMBS": limbs, "WHOLE": parts == 1, "DEPTH": DEPTH, **tile}
-    launch(weight_kernel, programs * parts, (dw,), (errors, values, sums), *sizes, **options)
+    sizes = (columns * depth, columns, width, depth, whole, length)
+    options = {"LIMBS": limbs, "SPLIT": split > programs - whole, "DEPTH": DEPTH, **tile}
+    launch(weight_kernel, whole + split, (dw,), (errors, values, sums), *sizes, **options)
     return dw
 
 
-def parts_of(tiles, steps, programs):
+def shared_out(tiles: int, steps: int, programs: int) -> tuple[int, int]:
+    """Return how many tiles are summed by one program each, and the length of a part of the others' depth.
+
+    The whole tiles are as many as keep all programs busy for a while; the parts of the others are added in memory.
+    """
+    longest = LONGEST_SUM // DEPTH
+    rounds_of_whole = range(tiles // programs + 1 if steps <= longest else 1)
+    choices = [(rounds, parts_of(tiles - rounds * programs, steps, programs)) for rounds in rounds_of_whole]
+    rounds, parts = min(
+        choices, key=lambda choice: choice[0] * steps + cost(tiles - choice[0] * programs, choice[1], steps, programs)
+    )
+    return rounds * programs, min(triton.cdiv(steps, parts), longest) * DEPTH
+
+
+def cost(tiles: int, parts: int, steps: int, programs: int) -> float:
+    """Return the steps that programs take, one after the other, for tiles whose depth is cut into parts."""
+    return triton.cdiv(tiles * parts, programs) * (steps / parts + STEPS_OF_A_TILE)
+
+
+def parts_of(tiles: int, steps: int, programs: int) -> int:
     """Return into how many parts the depth of tiles is cut so that the device's programs have about equal work."""
-    choices = range(1, min(MOST_PARTS, steps) + 1)
-    rounds = lambda parts: triton.cdiv(tiles * parts, programs)  # noqa: E731
-    return min(choices, key=lambda parts: (rounds(parts) * (steps / parts + STEPS_OF_A_TILE), parts))
+    return min(range(1, min(MOST_PARTS, steps) + 1), key=lambda parts: (cost(tiles, parts, steps, programs), parts))
 
 
 def turn(x, limbs, with_sums=False):
@@ -243,7 +264,7 @@ def turn(x, limbs, with_sums=False):
     programs = depth // DEPTH * triton.cdiv(columns, TURNED_COLUMNS)
     sizes = (columns * depth, rows, columns, depth)
     options = {"LIMBS": limbs, "SUMS": with_sums, "ROWS": DEPTH, "COLUMNS": TURNED_COLUMNS}
-    launch(turn_kernel, programs, (turned, sums), (x,), *sizes, **options)
+    launch(turn_limbs_kernel, programs, (turned, sums), (x,), *sizes, **options)
     return turned, sums
 
 
@@ -299,7 +320,7 @@ def turn_rounded_kernel(
 
 
 @triton.jit
-def turn_kernel(
+def turn_limbs_kernel(
     turned_pointer,
     sums_pointer,
     x_pointer,
@@ -332,23 +353,31 @@ def weight_kernel(
     rows,
     columns,
     depth,
+    whole,
     length,
     LIMBS: tl.constexpr,
-    WHOLE: tl.constexpr,
+    SPLIT: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     DEPTH: tl.constexpr,
 ):
-    tiles = tl.cdiv(rows, ROWS) * tl.cdiv(columns, COLUMNS)
-    m, n = tile_of(tl.program_id(0) % tiles, rows, columns, ROWS, COLUMNS)
+    """Sum a whole tile along its depth, or one of the ``SPLIT`` tiles after them along a part of it."""
+    tile = tl.program_id(0)
+    first, last = tl.zeros([], tl.int64), depth.to(tl.int64)
+    if SPLIT:
+        others = tl.cdiv(rows, ROWS) * tl.cdiv(columns, COLUMNS) - whole
+        if tile >= whole:
+            first = ((tile - whole) // others).to(tl.int64) * length
+            last = tl.minimum(first + length, last)
+            tile = whole + (tile - whole) % others
+    m, n = tile_of(tile, rows, columns, ROWS, COLUMNS)
     k = tl.arange(0, DEPTH)
-    first = (tl.program_id(0) // tiles).to(tl.int64) * length
     high_tile = errors_pointer + m[:, None] * depth + k[None, :]
     low_tile = high_tile + limb_size
     value_tile = values_pointer + n[:, None] * depth + k[None, :]
     high_sum = tl.zeros([ROWS, COLUMNS], tl.int32)
     low_sum = tl.zeros([ROWS, COLUMNS], tl.int32)
-    for start in range(first, tl.minimum(first + length, depth), DEPTH):
+    for start in range(first, last, DEPTH):
         values = tl.trans(tl.load(value_tile + start, mask=n[:, None] < columns, other=0))
         high = tl.load(high_tile + start, mask=m[:, None] < rows, other=0)
         high_sum = tl.dot(high, values, high_sum, out_dtype=tl.int32)
@@ -362,10 +391,13 @@ def weight_kernel(
             dw += 128 * tl.load(sums_pointer + n, mask=n < columns, other=0)[None, :]
     place = dw_pointer + m[:, None] * columns + n[None, :]
     inside = (m[:, None] < rows) & (n[None, :] < columns)
-    if WHOLE:
-        tl.store(place, dw, mask=inside)
+    if SPLIT:
+        if tile < whole:
+            tl.store(place, dw, mask=inside)
+        else:
+            tl.atomic_add(place, dw, mask=inside, sem="relaxed")
     else:
-        tl.atomic_add(place, dw, mask=inside, sem="relaxed")
+        tl.store(place, dw, mask=inside)
 
 
 __all__ = ["rounded_weight_gradient", "ternary_linear_backward", "ternary_linear_backward_weight"]

@@ -12,7 +12,7 @@ from . import integers
 from .launch import launch
 
 MEAN_SQUARE_BITS = tl.constexpr(golden.MEAN_SQUARE_BITS)
-ELEMENTS_A_WARP = 512
+ELEMENTS_A_WARP = 1024
 MOST_WARPS = 16
 
 
@@ -45,16 +45,23 @@ def scale_mantissa(square_sum, D: tl.constexpr, k, b: tl.constexpr):
 
 
 @triton.jit
-def scaled_row(x, mask, D: tl.constexpr, b: tl.constexpr):
-    """Return c * m of one row as int32, zero where masked, and k and m."""
-    mean = integers.floor_div(tl.sum(x.to(tl.int64)), D).to(tl.int32)
-    centred = tl.where(mask, x - mean, 0)
+def row_scale(centred, D: tl.constexpr, b: tl.constexpr):
+    """Return k and m of a row less its mean, zero past its end."""
     wide = centred.to(tl.int64)
     square_sum = tl.sum(wide * wide)
     k = scale_exponent(square_sum, D)
     m = tl.full((), 1, tl.int32)
     if b > 0:
         m = scale_mantissa(square_sum, D, k, b).to(tl.int32)
+    return k, m
+
+
+@triton.jit
+def scaled_row(x, mask, D: tl.constexpr, b: tl.constexpr):
+    """Return c * m of one row as int32, zero where masked, and k and m."""
+    mean = integers.floor_div(tl.sum(x.to(tl.int64)), D).to(tl.int32)
+    centred = tl.where(mask, x - mean, 0)
+    k, m = row_scale(centred, D, b)
     return centred * m, k, m
 
 

@@ -1,4 +1,4 @@
-"""Triton versions of ``spec.ops.norm_backward``: some rows a program, one after the other, each read once."""
+"""Triton versions of ``spec.ops.norm_backward``: each row is read once, while the row before it is computed."""
 
 import torch
 import triton
@@ -9,13 +9,14 @@ from mamba_integer.spec.contract import implements
 from mamba_integer.spec.ops.norm_backward import CUT_BITS, UNIT_BITS
 
 from . import integers
+from .gluon_names import processors
 from .launch import ceil_div, launch
-from .norm import scaled_row
+from .norm import row_scale
 
-# A program sums the gain's gradient over its rows before it adds to memory.
-ROWS = 8
-ELEMENTS_A_WARP = 256
-MOST_WARPS = 16
+# A program sums the gain's gradient over its rows before it adds to memory. A warp has a whole short row, and a device
+# runs all programs at once, whose rows lie side by side. Rows of 2048 were slower so: a program has ROWS of them.
+SHORT_ROW, PROGRAMS_OF_PROCESSOR = 1024, 8
+ROWS, ELEMENTS_A_WARP, MOST_WARPS = 8, 256, 16
 
 
 @implements(ops.bitshift_norm_backward)
@@ -25,21 +26,15 @@ def bitshift_norm_backward(x, gamma, dy, dr, *, b, e):
     dx = torch.empty(x.shape, dtype=torch.int32, device=x.device)
     dgamma = torch.zeros((D,), dtype=torch.int64, device=x.device)
     block = triton.next_power_of_2(D)
-    launch(
-        bitshift_norm_backward_kernel,
-        ceil_div(rows, ROWS),
-        (dx, dgamma),
-        (x, gamma, dy, dr),
-        rows,
-        e,
-        D=D,
-        b=b,
-        unit_bits=UNIT_BITS,
-        cut_bits=CUT_BITS,
-        ROWS=ROWS,
-        BLOCK=block,
-        num_warps=min(max(block // ELEMENTS_A_WARP, 1), MOST_WARPS),
-    )
+    if block <= SHORT_ROW:
+        programs, warps = min(rows, PROGRAMS_OF_PROCESSOR * processors(x.device)), 1
+        walk = (1, programs, rows)
+    else:
+        programs, warps = ceil_div(rows, ROWS), min(block // ELEMENTS_A_WARP, MOST_WARPS)
+        walk = (ROWS, 1, ROWS)
+    shape = {"D": D, "b": b, "unit_bits": UNIT_BITS, "cut_bits": CUT_BITS, "BLOCK": block}
+    inputs = (x, gamma, dy, dr)
+    launch(bitshift_norm_backward_kernel, programs, (dx, dgamma), inputs, rows, *walk, e, **shape, num_warps=warps)
     return dx, dgamma
 
 
@@ -53,7 +48,20 @@ def round_div_by_float(a, b):
     return tl.floor((a + (b >> 1)).to(tl.float64) / b.to(tl.float64)).to(tl.int64)
 
 
-@triton.jit(do_not_specialize=["e"])
+@triton.jit
+def two_sums(a, b):
+    """Return the sums of two int64 rows: both pass between the lanes and the warps at once."""
+    return tl.split(tl.sum(tl.join(a, b), 0))
+
+
+@triton.jit
+def load_row(x_pointer, dy_pointer, dr_pointer, place, mask):
+    x = tl.load(x_pointer + place, mask=mask, other=0)
+    dy = tl.load(dy_pointer + place, mask=mask, other=0).to(tl.int32)
+    return x, dy, tl.load(dr_pointer + place, mask=mask, other=0)
+
+
+@triton.jit(do_not_specialize=["rows", "pitch", "distance", "reach", "e"])
 def bitshift_norm_backward_kernel(
     dx_pointer,
     dgamma_pointer,
@@ -62,43 +70,52 @@ def bitshift_norm_backward_kernel(
     dy_pointer,
     dr_pointer,
     rows,
+    pitch,
+    distance,
+    reach,
     e,
     D: tl.constexpr,
     b: tl.constexpr,
     unit_bits: tl.constexpr,
     cut_bits: tl.constexpr,
-    ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
+    """Compute rows ``distance`` apart, each program's first ``pitch`` from the last one's, all within its ``reach``."""
     column = tl.arange(0, BLOCK)
     mask = column < D
     gamma = tl.load(gamma_pointer + column, mask=mask, other=0).to(tl.int32)
     e = integers.scalar(e)
     up, down = tl.maximum(cut_bits - e, 0), tl.maximum(e - cut_bits, 0)  # of which one is 0
     gain = tl.zeros((BLOCK,), tl.int64)
-    row = tl.program_id(0).to(tl.int64) * ROWS
-    last = tl.minimum(row + ROWS, rows)
-    while row < last:
-        place = row * D + column
-        x = tl.load(x_pointer + place, mask=mask, other=0)
-        dy = tl.load(dy_pointer + place, mask=mask, other=0).to(tl.int32)
-        dr = tl.load(dr_pointer + place, mask=mask, other=0)
-        scaled, k, m = scaled_row(x, mask, D, b)
+    row = tl.program_id(0).to(tl.int64) * pitch
+    end = tl.minimum(row + reach, rows)
+    place, last = row * D + column, end * D
+    x, dy, dr = load_row(x_pointer, dy_pointer, dr_pointer, place, mask)
+    while row < end:
+        row += distance
+        next_place = row * D + column
+        inside = mask & (next_place < last)
+        next_x, next_dy, next_dr = load_row(x_pointer, dy_pointer, dr_pointer, next_place, inside)
+        g = integers.shift_round(dy * gamma, cut_bits)
+        x_sum, g_sum = two_sums(x.to(tl.int64), g.to(tl.int64))
+        centred = tl.where(mask, x - integers.floor_div(x_sum, D).to(tl.int32), 0)
+        k, m = row_scale(centred, D, b)
         # A left and a right shift, of which one is by zero: so the unit row fits 32 bits on the way too.
         places = (k + b).to(tl.int32) - unit_bits
-        unit = integers.shift_round(scaled << tl.maximum(-places, 0), tl.maximum(places, 0))
+        unit = integers.shift_round((centred * m) << tl.maximum(-places, 0), tl.maximum(places, 0))
         wide = unit.to(tl.int64)
         gain += dy.to(tl.int64) * wide
-        g = integers.shift_round(dy * gamma, cut_bits)
-        mean = integers.round_div(tl.sum(g.to(tl.int64)), D).to(tl.int32)
-        divisor = tl.maximum(integers.shift_round(tl.sum(wide * wide), unit_bits), 1)
-        slope = round_div_by_float(tl.sum(g.to(tl.int64) * wide), divisor).to(tl.int32)
+        energy, dot = two_sums(wide * wide, g.to(tl.int64) * wide)
+        mean = integers.round_div(g_sum, D).to(tl.int32)
+        divisor = tl.maximum(integers.shift_round(energy, unit_bits), 1)
+        slope = round_div_by_float(dot, divisor).to(tl.int32)
         along = integers.shift_round(wide * slope, unit_bits).to(tl.int32)
         across = g - mean - along
-        update = integers.shift_round((across.to(tl.int64) * m) << up.to(tl.int64), k + b + down)
+        # m << up is at most 2**29.
+        update = integers.shift_round(across.to(tl.int64) * (m << up), k + b + down)
         dx = integers.saturate(dr.to(tl.int64) + update, 32)
         tl.store(dx_pointer + place, dx.to(tl.int32), mask=mask)
-        row += 1
+        x, dy, dr, place = next_x, next_dy, next_dr, next_place
     tl.atomic_add(dgamma_pointer + column, gain, mask=mask, sem="relaxed")
 
 

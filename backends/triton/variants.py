@@ -5,12 +5,32 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
-from . import hopper_product, hopper_requant, linear_backward, scan, ssd_chunk, ternary_product
+import torch
+
+from . import (
+    hopper_product,
+    hopper_requant,
+    linear_backward,
+    norm_backward,
+    scan,
+    ssd_chunk,
+    ternary_product,
+)
 
 SCANS = "selective_scan", "ssd_scan"
 PRODUCTS = "ternary_linear", "ternary_linear_requant", "ternary_linear_backward"
 BACKWARD = "ternary_linear_backward", "ternary_linear_backward_weight"
-MANY_ROWS: dict[ModuleType, dict[str, Any]] = {ternary_product: {"TILES": ()}, hopper_requant: {"FEWEST_STEPS": 0}}
+MANY_ROWS: dict[ModuleType, dict[str, Any]] = {
+    ternary_product: {"TILES": ()},
+    hopper_requant: {"FEWEST_STEPS": 0},
+}
+
+
+def two(_: torch.device) -> int:
+    """Return so few programs that each has several tiles or rows."""
+    return 2
+
+
 # The ops that each variant changes, and what it sets in which modules.
 VARIANTS: dict[str, tuple[tuple[str, ...], dict[ModuleType, dict[str, Any]]]] = {
     "largest scan tiles": (SCANS, {scan: {"PROGRAMS": 0}}),
@@ -20,6 +40,10 @@ VARIANTS: dict[str, tuple[tuple[str, ...], dict[ModuleType, dict[str, Any]]]] = 
     "tiles of many rows": (PRODUCTS, MANY_ROWS),
     "dealt weights": (("ternary_linear",), {**MANY_ROWS, hopper_product: {"MOST_UNDEALT": 0}}),
     "float units": (PRODUCTS, {ternary_product: {"FLOAT_UNITS": True}}),
+    "two programs": (
+        ("ternary_linear_backward_weight", "bitshift_norm_backward"),
+        {linear_backward: {"processors": two}, norm_backward: {"processors": two, "PROGRAMS_OF_PROCESSOR": 1}},
+    ),
     "large tiles": (BACKWARD, {linear_backward: {"SMALL_TILE": linear_backward.LARGE_TILE}}),
 }
 

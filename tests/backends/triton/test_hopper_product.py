@@ -57,11 +57,24 @@ def test_tiles_are_as_large_as_leaves_enough_to_do():
     assert hopper_product.tile_of(1, 1, 132)[:2] == (64, 64)
 
 
-@pytest.mark.parametrize("tiles, steps", [(144, 128), (1, 1), (1, 8), (1000, 16), (6, 512)])
-def test_parts_balance_the_programs(tiles, steps):
-    parts = linear_backward.parts_of(tiles, steps, 132)
-    rounds = [-(-tiles * p // 132) / p for p in (1, parts)]
-    assert 1 <= parts <= min(linear_backward.MOST_PARTS, steps) and rounds[1] <= rounds[0]
+@pytest.mark.parametrize("tiles, steps", [(144, 128), (1, 1), (1, 8), (1000, 16), (6, 512), (300, 600), (5, 1000)])
+def test_whole_tiles_and_parts_balance_the_programs(tiles, steps):
+    whole, length = linear_backward.shared_out(tiles, steps, 132)
+    assert 0 <= whole <= tiles and whole % 132 == 0
+    assert 0 < length <= linear_backward.LONGEST_SUM and length % linear_backward.DEPTH == 0
+    parts = -(-steps * linear_backward.DEPTH // length)
+    busiest = whole // 132 * steps + -(-(tiles - whole) * parts // 132) * length / linear_backward.DEPTH
+    assert busiest <= -(-tiles // 132) * steps and (steps <= 512 or whole == 0)
+
+
+@pytest.mark.parametrize("rows, depth", [(1, 1), (5, 300), (130, 17), (300, 129)])
+@pytest.mark.parametrize("in_planes", [False, True])
+def test_turned_digits_are_packed_along_their_new_rows(rows, depth, in_planes):
+    digits = np.random.default_rng(0).integers(-1, 2, (rows, depth)).astype(np.int8)
+    turned, sums = linear_backward.turn_packed(torch.tensor(ops.pack_ternary(digits)), depth, in_planes)
+    packed = torch.tensor(ops.pack_ternary(np.ascontiguousarray(digits.T)))
+    assert np.array_equal(turned.numpy(), (dealt(packed) if in_planes else packed).numpy())
+    assert np.array_equal(sums.numpy(), digits.sum(0))
 
 
 @pytest.mark.parametrize("s_v", range(-8, 23))
