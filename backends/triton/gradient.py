@@ -167,28 +167,29 @@ def stochastic_round_rows(x, e, *, shift, bits, seed, step, stream, first):
     blocks = ceil_div(K, 4)
     counters = e.numel() * blocks
     programs = ceil_div(counters, COUNTERS_A_PROGRAM)
-    words = (key_pattern(word) for word in (first * blocks, step, stream, seed & philox.MASK, seed >> 32))
+    words = (key_pattern(word) for word in (first, step, stream, seed & philox.MASK, seed >> 32))
     constants = {"K": K, "bits": bits, "BLOCK": COUNTERS_A_PROGRAM}
     launch(stochastic_round_rows_kernel, programs, (y,), (x, e), counters, *words, shift, **constants)
     return y
 
 
 @triton.jit
-def rounding_noise(counter, start, step, stream, key0, key1):
-    """Return the four words of each counter as int32, along two new axes."""
-    words, zero = start.to(tl.uint32) + counter.to(tl.uint32), tl.zeros_like(counter).to(tl.uint32)
+def rounding_noise(counter, first, step, stream, key0, key1, blocks):
+    """Return the four words of each counter, from row ``first`` of so many blocks on, as int32, along two new axes."""
+    start = integers.scalar(first).to(tl.uint32) * tl.full([], blocks, tl.uint32)
+    words, zero = start + counter.to(tl.uint32), tl.zeros_like(counter).to(tl.uint32)
     step, stream = zero + step.to(tl.uint32), zero + stream.to(tl.uint32)
     c0, c1, c2, c3 = philox_words(words, step, stream, zero + ROUNDING_DOMAIN, key0, key1)
     return tl.join(tl.join(c0, c2), tl.join(c1, c3)).to(tl.int32, bitcast=True)
 
 
-@triton.jit(do_not_specialize=["start", "step", "stream", "key0", "key1", "shift"])
+@triton.jit(do_not_specialize=["first", "step", "stream", "key0", "key1", "shift"])
 def stochastic_round_rows_kernel(
     y_pointer,
     x_pointer,
     e_pointer,
     counters,
-    start,
+    first,
     step,
     stream,
     key0,
@@ -204,7 +205,7 @@ def stochastic_round_rows_kernel(
     row = counter // blocks
     shift, step = integers.scalar(shift), integers.scalar(step)
     e = tl.load(e_pointer + row, mask=counter < counters, other=0)
-    noise = rounding_noise(counter, start, step, stream, key0, key1)
+    noise = rounding_noise(counter, first, step, stream, key0, key1, blocks)
     noise = tl.reshape(noise, [BLOCK, 4]) & ((1 << shift) - 1)
     i = tl.arange(0, 4)[None, :]
     inside = (counter < counters)[:, None]

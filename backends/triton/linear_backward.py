@@ -199,7 +199,7 @@ def rounded_weight_gradient(dy, q, e, *, shift, bits, seed, step, stream, first)
     errors = torch.empty((limbs, columns, depth), dtype=torch.int8, device=dy.device)
     largest = torch.zeros(1, dtype=torch.int64, device=dy.device)
     programs = depth // DEPTH * triton.cdiv(columns, TURNED_COLUMNS)
-    words = (key_pattern(word) for word in (first * triton.cdiv(columns, 4), step, stream, seed & MASK, seed >> 32))
+    words = (key_pattern(word) for word in (first, step, stream, seed & MASK, seed >> 32))
     sizes = (columns * depth, rows, columns, depth, *words, shift)
     options = {"LIMBS": limbs, "BITS": bits, "ROWS": DEPTH, "COLUMNS": TURNED_COLUMNS, "num_warps": ROUNDING_WARPS}
     launch(turn_rounded_kernel, programs, (errors, largest), (dy, e), *sizes, **options)
@@ -258,7 +258,7 @@ def put_turned(turned_pointer, x, m, n, limb_size, columns, depth, LIMBS: tl.con
         tl.store(turned + limb_size, tl.trans(low_limb(x)), mask=there)
 
 
-@triton.jit(do_not_specialize=["start", "step", "stream", "key0", "key1", "shift"])
+@triton.jit(do_not_specialize=["first", "step", "stream", "key0", "key1", "shift"])
 def turn_rounded_kernel(
     turned_pointer,
     largest_pointer,
@@ -268,7 +268,7 @@ def turn_rounded_kernel(
     rows,
     columns,
     depth,
-    start,
+    first,
     step,
     stream,
     key0,
@@ -282,11 +282,12 @@ def turn_rounded_kernel(
     """Round a tile, as `stochastic_round_rows_kernel` does, find its largest magnitude, and turn it."""
     program, blocks = tl.program_id(0), depth // ROWS
     m = (program % blocks).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    first = (program // blocks).to(tl.int64) * COLUMNS
-    n = first + tl.arange(0, COLUMNS)
+    left = (program // blocks).to(tl.int64) * COLUMNS
+    n = left + tl.arange(0, COLUMNS)
     shift, step = integers.scalar(shift), integers.scalar(step)
-    counter = m[:, None] * ((columns + 3) // 4) + (first // 4 + tl.arange(0, COLUMNS // 4))[None, :]
-    noise = rounding_noise(counter, start, step, stream, key0, key1)
+    counters_a_row = (columns + 3) // 4
+    counter = m[:, None] * counters_a_row + (left // 4 + tl.arange(0, COLUMNS // 4))[None, :]
+    noise = rounding_noise(counter, first, step, stream, key0, key1, counters_a_row)
     noise = tl.reshape(noise, [ROWS, COLUMNS]) & ((1 << shift) - 1)
     inside = (m[:, None] < rows) & (n[None, :] < columns)
     x = tl.load(x_pointer + m[:, None] * columns + n[None, :], mask=inside, other=0).to(tl.int32)

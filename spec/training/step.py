@@ -12,7 +12,7 @@ from ..contract import DomainError, trusted_values
 from ..model.blocks import Call, Network, Observe
 from ..model.config import MAMBA2, ModelConfig
 from ..model.formats import FORMATS, Formats, state_formats
-from ..model.language_model import attach, joiner, rotations
+from ..model.language_model import attach, extra, joiner, rotations
 from .backward import (
     CONV,
     STATES,
@@ -29,7 +29,7 @@ from .options import Options
 from .proof import prove_step
 
 FIRST_MOMENTUM_EXPONENT = 60
-TOKENS, STEP = ("read", "target"), "step"  # of what `whole_pass` takes
+TOKENS, STEP, FIRST = ("read", "target"), "step", "first"  # of what `whole_pass` takes
 LOSS_BITS = 16
 
 
@@ -101,14 +101,16 @@ class Run:
 
     def at_once(self, name: str) -> Callable | None:
         """Return what the backend has to run an op on many arrays at once, if it has such."""
-        return getattr(getattr(self.ops, "ops", self.ops), name, None)
+        return extra(self.ops, name)
 
-    def replay(self, rows: int, first: int) -> Callable | None:
-        """Return what a backend has to compute `whole_pass` again and again, for batches of one pass and one rank."""
+    def replay(self, rows: int) -> Callable | None:
+        """Return what a backend has to compute `whole_pass` again and again, for passes of so many rows."""
         replayed = self.at_once("replayed")
-        if not replayed or rows > self.micro_batch or self.exchange.ranks > 1:
-            return None
-        return self.once(("pass", rows, first), lambda: replayed(partial(whole_pass, self, first)))
+        return replayed and self.once(("pass", rows), lambda: replayed(partial(whole_pass, self)))
+
+    def copied(self, array: Any) -> Any:
+        """Return a copy of an array, for what must outlast the next call of a `replay`."""
+        return self.join([array], 0)
 
     @cached_property
     def masters(self) -> dict[str, Master]:
@@ -222,28 +224,36 @@ def _train_step(run: Run, state: State, ids: np.ndarray, first: int, observe: Ob
     exponents = Exponents(state.gradient_exponents, run.options.gradient_bits)
     backward = NetworkBackward(network, exponents)
     sums = BatchSums(run)
-    replay = None if observe else run.replay(len(ids), first)
-    if replay:
-        arrays = {**state.masters, **dict(zip(TOKENS, tokens(run, ids), strict=True))}
-        backward_pass, losses = replay(arrays, {**exponents.shifts, STEP: state.step})
-        backward_pass.exponents = exponents
-        for name, gradient in backward_pass.gradients.items():
-            sums.take(name, gradient)
-        sums.add(backward_pass, losses)
-        return update(run, state, exponents, sums)
-    weights |= project(run.kernels, state.masters, run.masters)
     for start in range(0, len(ids), run.micro_batch):
         rows = ids[start : start + run.micro_batch]
         sums.last = start + run.micro_batch >= len(ids)
+        replay = None if observe else run.replay(len(rows))
+        if replay:
+            sums.add(*replayed_pass(run, replay, exponents, state, rows, first + start, sums))
+            continue
+        weights |= {} if weights else project(run.kernels, state.masters, run.masters)
         sums.add(*one_pass(run, network, backward, exponents, rows, state.step, first + start, observe, sums.take))
     sums.exchange()
     return update(run, state, exponents, sums)
 
 
-def whole_pass(run: Run, first: int, arrays: Mapping[str, Any], integers: Mapping[str, Any]) -> tuple[Pass, Any]:
-    """Run a whole batch forward and backward: a function of arrays and of integers that are but parameters of ops.
+def replayed_pass(run, replay, exponents, state, ids, first, sums):
+    """Do what `one_pass` does by a call of `Run.replay`, whose results last until the next one."""
+    read, target = tokens(run, ids)
+    numbers = {**exponents.shifts, STEP: state.step, FIRST: first * read.shape[1]}
+    backward_pass, losses = replay({**state.masters, **dict(zip(TOKENS, (read, target), strict=True))}, numbers)
+    backward_pass.exponents = exponents
+    for name, gradient in backward_pass.gradients.items():
+        outlasts = sums.last or name in sums.gradients  # which are added to it
+        sums.take(name, gradient if outlasts else run.copied(gradient))
+    return backward_pass, run.copied(losses)
 
-    ``arrays`` are the masters and the tokens, ``integers`` the shifts of `Exponents` and the number of the step.
+
+def whole_pass(run: Run, arrays: Mapping[str, Any], integers: Mapping[str, Any]) -> tuple[Pass, Any]:
+    """Run some rows forward and backward: a function of arrays and of integers that are but parameters of ops.
+
+    ``arrays`` are the masters and the tokens, ``integers`` the shifts of `Exponents`, the number of the step and that
+    of the rows' first token in the whole batch.
     """
     masters = {name: arrays[name] for name in run.masters}
     network = Network(run.config, run.formats, run.kernels, project(run.kernels, masters, run.masters))
@@ -252,12 +262,14 @@ def whole_pass(run: Run, first: int, arrays: Mapping[str, Any], integers: Mappin
     backward = NetworkBackward(network, exponents)
     exponents.shifts = dict(integers)
     read, target = (arrays[name] for name in TOKENS)
-    return tokens_pass(run, network, backward, exponents, read, target, integers[STEP], first)
+    return tokens_pass(run, network, backward, exponents, read, target, integers[STEP], integers[FIRST])
 
 
 def one_pass(run, network, backward, exponents, ids, step, first, observe=None, take=None):
     """Run some rows forward and backward; hand each gradient to ``take`` at once; return the pass and the losses."""
-    return tokens_pass(run, network, backward, exponents, *tokens(run, ids), step, first, observe, take)
+    read, target = tokens(run, ids)
+    first *= read.shape[1]
+    return tokens_pass(run, network, backward, exponents, read, target, step, first, observe, take)
 
 
 def tokens(run: Run, ids: np.ndarray) -> tuple[Any, Any]:
@@ -267,7 +279,7 @@ def tokens(run: Run, ids: np.ndarray) -> tuple[Any, Any]:
 
 
 def tokens_pass(run, network, backward, exponents, read, target, step, first, observe=None, take=None):
-    """Do what `one_pass` does, with the backend's arrays of tokens."""
+    """Do what `one_pass` does, with the backend's arrays of tokens; ``first`` counts tokens of the whole batch."""
     ops, (rows, length) = run.kernels, read.shape
     tape: dict[tuple[str, str], Any] = {}
     rotation, start = run.rotation(length), run.start(rows)
@@ -283,7 +295,7 @@ def tokens_pass(run, network, backward, exponents, read, target, step, first, ob
             observe(layer, name, array)
 
     logits, _ = network(Call(True, rotation, run.fill(rows), keep), read, start)
-    rounding = {"seed": run.options.seed, "step": step, "first": first * length}
+    rounding = {"seed": run.options.seed, "step": step, "first": first}
     f = run.formats.activation
     losses = ops.cross_entropy_pow2(logits, target, f=f)
     stream = len(run.streams)
