@@ -8,7 +8,7 @@ from mamba_integer.spec import ops, philox
 from mamba_integer.spec.contract import implements
 
 from . import integers
-from .launch import ALIGNMENT_BYTES, aligned, ceil_div, elementwise, launch, replays, table
+from .launch import ALIGNMENT_BYTES, aligned, ceil_div, elementwise, launch, replays, table, zeros
 from .philox import key_pattern, philox_words
 
 ALIGNMENT = tl.constexpr(ALIGNMENT_BYTES)
@@ -48,7 +48,7 @@ def gradient_add_kernel(y_pointer, a_pointer, b_pointer, size, BLOCK: tl.constex
 
 def reduce(kernel, x):
     """Return the int64 that ``kernel`` folds the elements of x into, from zero, by order-free atomics."""
-    result = torch.zeros(1, dtype=torch.int64, device=x.device)
+    result = zeros((1,), torch.int64, x.device)
     fold(kernel, result, x)
     return result
 
@@ -74,7 +74,7 @@ def largest_magnitude_kernel(y_pointer, x_pointer, size, SHARE: tl.constexpr, BL
 
 def largest_magnitudes(arrays):
     """Return `largest_magnitude` of each array, joined: one launch for all arrays of a type."""
-    result = torch.zeros(len(arrays), dtype=torch.int64, device=arrays[0].device)
+    result = zeros((len(arrays),), torch.int64, arrays[0].device)
     if replays():  # a graph has no table from the host
         for place, array in zip(result.split(1), arrays, strict=True):
             fold(largest_magnitude_kernel, place, array)

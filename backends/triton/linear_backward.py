@@ -18,7 +18,7 @@ from . import hopper_product, integers
 from .gluon_names import processors
 from .gradient import rounding_noise
 from .instructions import has_little_room
-from .launch import ceil_div, launch
+from .launch import ceil_div, launch, zeros
 from .philox import key_pattern
 from .ternary_product import product, scale_of, scale_sum, tile_of
 
@@ -68,7 +68,7 @@ def turn_packed(w, digits):
     """Return packed weights transposed, packed along their new rows, and the sum of each of these rows."""
     depth, bytes_a_row = w.shape
     turned = torch.empty((digits, triton.cdiv(depth, 4)), dtype=torch.uint8, device=w.device)
-    sums = torch.zeros(digits, dtype=torch.int32, device=w.device)
+    sums = zeros((digits,), torch.int32, w.device)
     programs = triton.cdiv(turned.shape[1], 64) * triton.cdiv(digits, 64)
     sizes = (depth, digits, bytes_a_row, turned.shape[1])
     launch(turn_packed_kernel, programs, (turned, sums), (w,), *sizes, COLUMNS=64, BYTES=64)
@@ -197,7 +197,7 @@ def rounded_weight_gradient(dy, q, e, *, shift, bits, seed, step, stream, first)
     columns, rows, limbs = dy.shape[-1], e.numel(), 1 if bits <= 8 else 2
     depth = triton.cdiv(rows, DEPTH) * DEPTH
     errors = torch.empty((limbs, columns, depth), dtype=torch.int8, device=dy.device)
-    largest = torch.zeros(1, dtype=torch.int64, device=dy.device)
+    largest = zeros((1,), torch.int64, dy.device)
     programs = depth // DEPTH * triton.cdiv(columns, TURNED_COLUMNS)
     words = (key_pattern(word) for word in (first, step, stream, seed & MASK, seed >> 32))
     sizes = (columns * depth, rows, columns, depth, *words, shift)
@@ -239,7 +239,7 @@ def turn(x, limbs, with_sums=False):
     rows, columns = x.shape
     depth = triton.cdiv(rows, DEPTH) * DEPTH
     turned = torch.empty((limbs, columns, depth), dtype=torch.int8, device=x.device)
-    sums = torch.zeros(columns if with_sums else 1, dtype=torch.int64, device=x.device)
+    sums = zeros((columns if with_sums else 1,), torch.int64, x.device)
     programs = depth // DEPTH * triton.cdiv(columns, TURNED_COLUMNS)
     sizes = (columns * depth, rows, columns, depth)
     options = {"LIMBS": limbs, "SUMS": with_sums, "ROWS": DEPTH, "COLUMNS": TURNED_COLUMNS}

@@ -9,7 +9,7 @@ from mamba_integer.spec.contract import implements
 from mamba_integer.spec.ops.norm_backward import CUT_BITS, UNIT_BITS
 
 from . import integers
-from .launch import ceil_div, launch
+from .launch import ceil_div, launch, zeros
 from .norm import scaled_row
 
 # A program sums the gain's gradient over its rows before it adds to memory.
@@ -23,7 +23,7 @@ def bitshift_norm_backward(x, gamma, dy, dr, *, b, e):
     D = x.shape[-1]
     rows = x.numel() // D
     dx = torch.empty(x.shape, dtype=torch.int32, device=x.device)
-    dgamma = torch.zeros((D,), dtype=torch.int64, device=x.device)
+    dgamma = zeros((D,), torch.int64, x.device)
     block = triton.next_power_of_2(D)
     launch(
         bitshift_norm_backward_kernel,

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from .launch import replayable, table
+from .launch import Zeros, replayable, table
 
 PITCH = 4  # of int32 integers in memory: each starts where the widest load may
 MOST_GRAPHS = 4  # of one repeated function: each holds its inputs and its results
@@ -42,11 +42,11 @@ class Replay:
         """Return the function's result for these arrays, all on one device, and these integers of 32 bits."""
         device = next(iter(arrays.values())).device
         on_cuda = device.type == "cuda"
-        with replayable(), torch.cuda.device(device) if on_cuda else nullcontext():
+        with torch.cuda.device(device) if on_cuda else nullcontext():
             known = bool(self.arrays)
             self.put(arrays, integers)
             if not (known and on_cuda):  # the first call compiles and loads kernels, for which a capture has no room
-                return self.function(self.arrays, self.integers)
+                return self.computed()
             if self.graph is None:
                 self.graph, self.result = self.captured()
             self.graph.replay()
@@ -57,18 +57,23 @@ class Replay:
         if not self.arrays:
             self.arrays = {name: torch.empty_like(array) for name, array in arrays.items()}
             device = next(iter(arrays.values())).device
+            self.zeros = Zeros(device)
             self.memory = torch.zeros((len(integers), PITCH), dtype=torch.int32, device=device)
             self.integers = dict(zip(integers, self.memory[:, :1].unbind(), strict=True))
         copy_all(list(self.arrays.values()), [arrays[name] for name in self.arrays])
         if integers:
             self.memory[:, 0].copy_(table([integers[name] for name in self.integers], self.memory.device))
 
+    def computed(self) -> Any:
+        with replayable(self.zeros):
+            return self.function(self.arrays, self.integers)
+
     def captured(self) -> tuple[torch.cuda.CUDAGraph, Any]:
         """Return a graph of the function, and the result that each replay fills anew."""
         graph = torch.cuda.CUDAGraph()
         # Other threads, such as those that watch the exchange of ranks, may go on with what a capture has no room for.
         with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):
-            result = self.function(self.arrays, self.integers)
+            result = self.computed()
         return graph, result
 
 

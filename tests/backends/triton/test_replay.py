@@ -6,8 +6,9 @@ import torch
 
 from mamba_integer.backends import load
 from mamba_integer.backends.triton.launch import replays
-from mamba_integer.backends.triton.replay import replayed
+from mamba_integer.backends.triton.replay import repeated, replayed
 from mamba_integer.spec import ops
+from mamba_integer.spec.model import LanguageModel, initial_parameters
 from mamba_integer.spec.training import Run
 
 
@@ -27,6 +28,53 @@ def test_a_replay_reads_arrays_and_integers_anew():
         np.testing.assert_array_equal(replay({"x": x}, {"s": s, "unused": -1}).numpy(), want)
         assert torch.equal(x, before) and held[-1] == held[0] != (x.data_ptr(), 0)
     assert not replays()
+
+
+def test_a_repeated_call_reads_arrays_anew_and_its_results_stay():
+    calls = []
+
+    def function(arrays, negative):
+        calls.append({name: array.data_ptr() for name, array in arrays.items()})
+        return {"y": -arrays["x"] if negative else arrays["x"], "z": arrays["z"].t()}
+
+    call, z = repeated(function), torch.arange(6, dtype=torch.int8).view(2, 3)
+    results = [call({"x": torch.full((3,), i), "z": z + i}, i == 3) for i in range(4)]
+    assert [result["y"].tolist() for result in results] == [[0] * 3, [1] * 3, [2] * 3, [-3] * 3]
+    assert all(torch.equal(result["z"], (z + i).t()) for i, result in enumerate(results))
+    assert calls[0] == calls[1] == calls[2] != calls[3]
+    assert all(result["z"].is_contiguous() for result in results)
+
+
+def test_few_shapes_are_kept():
+    call = repeated(lambda arrays: {"y": arrays["x"] + 1})
+    for size in (1, 2, 3, 4, 1, 5, 6, 1):
+        assert call({"x": torch.zeros(size)})["y"].tolist() == [1] * size
+    assert [shapes[0][1][0] for *_, shapes in call.replays] == [4, 5, 6, 1]
+
+
+def test_results_outlast_the_mode_that_they_were_made_in():
+    call = repeated(lambda arrays: {"y": arrays["x"] + 1})
+    with torch.inference_mode():
+        call({"x": torch.zeros(2)})
+    call({"x": torch.ones(2)})["y"].add_(1)
+
+
+def test_calls_of_a_model_are_repeated(micro):
+    parameters = initial_parameters(micro.config, 3)
+    model, golden = (LanguageModel(micro.config, parameters, load(name, "cpu")) for name in ("triton", "golden"))
+    ids = np.random.default_rng(0).integers(0, 256, (4, 2, 3), dtype=np.int32)
+    state, want_state = model.new_state(2), golden.new_state(2)
+    for piece in ids:  # across the end of a chunk
+        logits, state = model.prefill(piece, state)
+        want, want_state = golden.prefill(piece, want_state)
+        np.testing.assert_array_equal(logits.numpy(), want)
+    last, _ = model.prefill(ids[0], state, last_only=True)
+    assert last.shape == (2, 256)
+    logits, state = model.step(ids[0, :, 0], state)
+    want, want_state = golden.step(ids[0, :, 0], want_state)
+    np.testing.assert_array_equal(logits.numpy(), want)
+    assert all(np.array_equal(array.numpy(), want_state.arrays[name]) for name, array in state.arrays.items())
+    assert len(model.repeated.replays) == 3
 
 
 def test_magnitudes_of_a_replay_have_no_table():
