@@ -21,7 +21,7 @@ Arrays = Mapping[str, torch.Tensor]
 
 
 def replayed(function: Callable[[Mapping[str, Any], Mapping[str, Any]], Any]) -> "Replay":
-    """Return what computes a function for arrays of one shape; a result's arrays keep their values until the next call."""
+    """Return what computes a function for arrays of one shape; its results keep their values until the next call."""
     return Replay(function)
 
 

@@ -92,7 +92,7 @@ class Unobserved:
         self.names = ["unobserved", *(["unobserved, row by row"] if rows > 1 else [])]
         self.names += [f"unobserved, rank {rank} of {len(ranks)}" for rank in ranks]
         # Of a backend that has a way of its own, and not in an interpreter.
-        self.differs = bool(run.replay(rows)) and not getattr(run.ops.ops, "interpreted", 0)
+        self.differs = run.replays and not getattr(run.ops.ops, "interpreted", 0)
 
     def steps(self, state: State, ids: np.ndarray) -> Iterator[tuple[State, Metrics]]:
         """Yield the result of a step in each way, by `names`."""

@@ -1,6 +1,7 @@
 """One step of training as a pure function: from a state and a batch to the next state."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
@@ -16,6 +17,7 @@ from ..model.language_model import attach, extra, joiner, rotations
 from .backward import (
     CONV,
     STATES,
+    ExponentError,
     Exponents,
     NetworkBackward,
     Pass,
@@ -103,10 +105,23 @@ class Run:
         """Return what the backend has to run an op on many arrays at once, if it has such."""
         return extra(self.ops, name)
 
-    def replay(self, rows: int) -> Callable | None:
-        """Return what a backend has to compute `whole_pass` again and again, for passes of so many rows."""
-        replayed = self.at_once("replayed")
-        return replayed and self.once(("pass", rows), lambda: replayed(partial(whole_pass, self)))
+    @property
+    def replays(self) -> bool:
+        """Whether the backend has a way to compute a function again and again."""
+        return bool(self.at_once("replayed"))
+
+    def replay(self, rows: int) -> Callable:
+        """Return what computes `whole_pass` again and again, for passes of so many rows."""
+        return self.once(("pass", rows), lambda: self.at_once("replayed")(partial(whole_pass, self)))
+
+    def settled(self, wanted: Mapping[str, int]) -> Exponents:
+        """Return the settled exponents of a step that wants these; those of the last step that asked are kept."""
+        kept = self._made.get("exponents")
+        if kept is None or kept.wanted is not wanted:
+            kept = Exponents(wanted, self.options.gradient_bits)
+            NetworkBackward(Network(self.config, self.formats, self.kernels, {}), kept)
+            self._made["exponents"] = kept
+        return kept
 
     def copied(self, array: Any) -> Any:
         """Return a copy of an array, for what must outlast the next call of a `replay`."""
@@ -219,29 +234,31 @@ def check_ids(run: Run, ids: np.ndarray, first: int) -> None:
 
 
 def _train_step(run: Run, state: State, ids: np.ndarray, first: int, observe: Observe | None) -> tuple[State, Metrics]:
-    weights: dict[str, Any] = {}
-    network = Network(run.config, run.formats, run.kernels, weights)
-    exponents = Exponents(state.gradient_exponents, run.options.gradient_bits)
-    backward = NetworkBackward(network, exponents)
-    sums = BatchSums(run)
+    sums, replays = BatchSums(run), run.replays and not observe
+    if replays:
+        exponents = run.settled(state.gradient_exponents)
+    else:
+        weights = project(run.kernels, state.masters, run.masters)
+        network = Network(run.config, run.formats, run.kernels, weights)
+        exponents = Exponents(state.gradient_exponents, run.options.gradient_bits)
+        backward = NetworkBackward(network, exponents)
     for start in range(0, len(ids), run.micro_batch):
         rows = ids[start : start + run.micro_batch]
         sums.last = start + run.micro_batch >= len(ids)
-        replay = None if observe else run.replay(len(rows))
-        if replay:
-            sums.add(*replayed_pass(run, replay, exponents, state, rows, first + start, sums))
-            continue
-        weights |= {} if weights else project(run.kernels, state.masters, run.masters)
-        sums.add(*one_pass(run, network, backward, exponents, rows, state.step, first + start, observe, sums.take))
+        if replays:
+            sums.add(*replayed_pass(run, exponents, state, rows, first + start, sums))
+        else:
+            sums.add(*one_pass(run, network, backward, exponents, rows, state.step, first + start, observe, sums.take))
     sums.exchange()
     return update(run, state, exponents, sums)
 
 
-def replayed_pass(run, replay, exponents, state, ids, first, sums):
+def replayed_pass(run, exponents, state, ids, first, sums):
     """Do what `one_pass` does by a call of `Run.replay`, whose results last until the next one."""
     read, target = tokens(run, ids)
     numbers = {**exponents.shifts, STEP: state.step, FIRST: first * read.shape[1]}
-    backward_pass, losses = replay({**state.masters, **dict(zip(TOKENS, (read, target), strict=True))}, numbers)
+    arrays = {**state.masters, **dict(zip(TOKENS, (read, target), strict=True))}
+    backward_pass, losses = run.replay(len(ids))(arrays, numbers)
     backward_pass.exponents = exponents
     for name, gradient in backward_pass.gradients.items():
         outlasts = sums.last or name in sums.gradients  # which are added to it
@@ -381,6 +398,9 @@ def update(run: Run, state: State, exponents: Exponents, sums: BatchSums) -> tup
         dict(zip(names, part, strict=True)) for part in (masters, momenta, after.tolist())
     )
     gradient_exponents = next_exponents(run, state, exponents, sums)
+    if run.replays:  # while the device is at the update; where the next step fails, it says so itself
+        with suppress(ExponentError):
+            run.settled(gradient_exponents)
     loss, tokens = sums.totals.tolist()
     metrics = Metrics(loss, tokens, int(run.store(run.join(list(clipped), 0)).sum()), rate)
     return State(state.step + 1, masters, momenta, gradient_exponents, momentum_exponents), metrics
@@ -390,7 +410,8 @@ def next_exponents(run: Run, state: State, exponents: Exponents, sums: BatchSums
     """Return the exponents of the next step's gradients; a gradient that this step lacked keeps its own."""
     used = np.array([exponents.used.get(name, wanted) for name, wanted in state.gradient_exponents.items()], np.int32)
     of_activations = golden.gradient_exponent(used, sums.largest, bits=16).tolist()
-    of_operands = golden.gradient_exponent(used, sums.largest, bits=run.options.gradient_bits).tolist()
+    bits = run.options.gradient_bits
+    of_operands = of_activations if bits == 16 else golden.gradient_exponent(used, sums.largest, bits=bits).tolist()
     result = dict(state.gradient_exponents)
     for name, exponent, operand in zip(run.gradient_names, of_activations, of_operands, strict=True):
         if name in exponents.used:
