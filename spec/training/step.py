@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import ops as golden
 from ..contract import DomainError, trusted_values
-from ..model.blocks import Call, Network, Observe
+from ..model.blocks import ACTIVATED_CONV, Call, Network, Observe
 from ..model.config import MAMBA2, ModelConfig
 from ..model.formats import FORMATS, Formats, state_formats
 from ..model.language_model import attach, extra, joiner, rotations
@@ -311,7 +311,10 @@ def tokens_pass(run, network, backward, exponents, read, target, step, first, ob
         if observe:
             observe(layer, name, array)
 
-    logits, _ = network(Call(True, rotation, run.fill(rows), keep), read, start)
+    # The convolution's result is used once more by a pass back without a way of its own.
+    activated = None if observe or not fused["conv"] else run.at_once(ACTIVATED_CONV)
+    call = Call(True, rotation, run.fill(rows), keep, {ACTIVATED_CONV: activated} if activated else {})
+    logits, _ = network(call, read, start)
     rounding = {"seed": run.options.seed, "step": step, "first": first}
     f = run.formats.activation
     losses = ops.cross_entropy_pow2(logits, target, f=f)

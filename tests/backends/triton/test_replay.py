@@ -62,7 +62,7 @@ def test_results_outlast_the_mode_that_they_were_made_in():
 def test_calls_of_a_model_are_repeated(micro):
     parameters = initial_parameters(micro.config, 3)
     model, golden = (LanguageModel(micro.config, parameters, load(name, "cpu")) for name in ("triton", "golden"))
-    ids = np.random.default_rng(0).integers(0, 256, (4, 2, 3), dtype=np.int32)
+    ids = np.random.default_rng(0).integers(0, 256, (2, 2, 3), dtype=np.int32)
     state, want_state = model.new_state(2), golden.new_state(2)
     for piece in ids:  # across the end of a chunk
         logits, state = model.prefill(piece, state)
@@ -89,6 +89,32 @@ def test_magnitudes_of_a_replay_have_no_table():
         ).tolist()
         == want
     )
+
+
+@pytest.mark.parametrize(("batch", "length", "channels"), [(1, 1, 1), (2, 18, 5), (3, 2, 300)])
+def test_a_convolution_and_its_activation_at_once(batch, length, channels):
+    backend, random = load("triton"), np.random.default_rng(length)
+    x = random.integers(-32767, 32768, (batch, length, 2 * channels)).astype(np.int16)[..., :channels]
+    w = random.integers(-127, 128, (channels, 4)).astype(np.int8)
+    bias = random.integers(-(1 << 20), 1 << 20, channels).astype(np.int32)
+    state = random.integers(-32767, 32768, (batch, 3, channels)).astype(np.int16)
+    rule = {"f": 8, "offset": 150}
+    y, want_state = ops.causal_conv1d(x, w, bias, state, s=7)
+    got, got_state = backend.ops.activated_conv(*map(backend.load, (x, w, bias, state)), s=7, **rule)
+    np.testing.assert_array_equal(got.numpy(), ops.squareplus(y, **rule))
+    np.testing.assert_array_equal(got_state.numpy(), want_state)
+
+
+@pytest.mark.parametrize(("rows", "width"), [(1, 1), (5, 6), (3, 300), (1, 17000)])
+def test_gated_rows_at_once(rows, width):
+    backend, random = load("triton"), np.random.default_rng(width)
+    x, wide = (random.integers(-32767, 32768, (rows, n)).astype(np.int16) for n in (width, 3 * width))
+    x[0] >>= 13  # a row of small numbers has exponent 0
+    z = backend.load(wide)[:, width : 2 * width]
+    q, e = backend.ops.gated_rows(backend.load(x), z, f=8)
+    want_q, want_e = ops.quantize_rows(ops.silu_gate(x, wide[:, width : 2 * width], f=8))
+    np.testing.assert_array_equal(q.numpy(), want_q)
+    np.testing.assert_array_equal(e.numpy(), want_e)
 
 
 @pytest.mark.parametrize("bits", [8, 16])
