@@ -20,17 +20,39 @@ MOST_PROGRAMS = 128  # for each of many arrays
 TYPES = {torch.int8: tl.int8, torch.int16: tl.int16, torch.int32: tl.int32, torch.int64: tl.int64}
 
 
-@implements(ops.saturating_add)
-def saturating_add(a, b):
-    return elementwise(saturating_add_kernel, torch.empty(a.shape, dtype=a.dtype, device=a.device), a, b)
+def measured(array):
+    """Return an array's place for its largest magnitude, which the kernel that fills the array finds in a replay.
+
+    Else it is the array itself, for `put_largest` to leave alone.
+    """
+    if replays():
+        array.largest = zeros((1,), torch.int64, array.device)
+    return getattr(array, "largest", array)
 
 
 @triton.jit
-def saturating_add_kernel(y_pointer, a_pointer, b_pointer, size, BLOCK: tl.constexpr):
+def put_largest(largest_pointer, x):
+    """Let the largest magnitude of x, zero past its end, count where a replay measures."""
+    if largest_pointer.dtype.element_ty == tl.int64:
+        largest = tl.max(tl.abs(x))
+        if largest > tl.load(largest_pointer):
+            tl.atomic_max(largest_pointer, largest.to(tl.int64), sem="relaxed")
+
+
+@implements(ops.saturating_add)
+def saturating_add(a, b):
+    y = torch.empty(a.shape, dtype=a.dtype, device=a.device)
+    return elementwise(saturating_add_kernel, (y, measured(y)), a, b)[0]
+
+
+@triton.jit
+def saturating_add_kernel(y_pointer, largest_pointer, a_pointer, b_pointer, size, BLOCK: tl.constexpr):
     offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     a = tl.load(a_pointer + offset, mask=offset < size, other=0).to(tl.int32)
     b = tl.load(b_pointer + offset, mask=offset < size, other=0).to(tl.int32)
-    tl.store(y_pointer + offset, integers.saturate(a + b, 16).to(tl.int16), mask=offset < size)
+    y = integers.saturate(a + b, 16)
+    tl.store(y_pointer + offset, y.to(tl.int16), mask=offset < size)
+    put_largest(largest_pointer, y)
 
 
 @implements(ops.gradient_add)
@@ -49,12 +71,8 @@ def gradient_add_kernel(y_pointer, a_pointer, b_pointer, size, BLOCK: tl.constex
 def reduce(kernel, x):
     """Return the int64 that ``kernel`` folds the elements of x into, from zero, by order-free atomics."""
     result = zeros((1,), torch.int64, x.device)
-    fold(kernel, result, x)
-    return result
-
-
-def fold(kernel, result, x):
     launch(kernel, ceil_div(x.numel(), SHARE), (result,), (x,), x.numel(), SHARE=SHARE, BLOCK=LOADED)
+    return result
 
 
 @implements(ops.largest_magnitude)
@@ -74,11 +92,9 @@ def largest_magnitude_kernel(y_pointer, x_pointer, size, SHARE: tl.constexpr, BL
 
 def largest_magnitudes(arrays):
     """Return `largest_magnitude` of each array, joined: one launch for all arrays of a type."""
-    result = zeros((len(arrays),), torch.int64, arrays[0].device)
     if replays():  # a graph has no table from the host
-        for place, array in zip(result.split(1), arrays, strict=True):
-            fold(largest_magnitude_kernel, place, array)
-        return result
+        return torch.cat([a.largest if hasattr(a, "largest") else reduce(largest_magnitude_kernel, a) for a in arrays])
+    result = torch.zeros(len(arrays), dtype=torch.int64, device=arrays[0].device)
     kinds: dict[torch.dtype, list[tuple[int, torch.Tensor]]] = {}
     for place, array in enumerate(arrays):
         kinds.setdefault(array.dtype, []).append((place, aligned(array)))
@@ -147,17 +163,21 @@ def passed(e, y, limit: tl.constexpr):
 @implements(ops.saturate_backward)
 def saturate_backward(dy, y, *, shift):
     dx = torch.empty(dy.shape, dtype=torch.int16, device=dy.device)
-    return elementwise(saturate_backward_kernel, dx, dy, y, integers=(shift,), limit=torch.iinfo(y.dtype).max)
+    limit, results = torch.iinfo(y.dtype).max, (dx, measured(dx))
+    return elementwise(saturate_backward_kernel, results, dy, y, integers=(shift,), limit=limit)[0]
 
 
 @triton.jit(do_not_specialize=["shift"])
-def saturate_backward_kernel(dx_pointer, dy_pointer, y_pointer, size, shift, limit: tl.constexpr, BLOCK: tl.constexpr):
+def saturate_backward_kernel(
+    dx_pointer, largest_pointer, dy_pointer, y_pointer, size, shift, limit: tl.constexpr, BLOCK: tl.constexpr
+):
     offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     shift = integers.scalar(shift).to(tl.int64)
     dy = tl.load(dy_pointer + offset, mask=offset < size, other=0).to(tl.int64)
     y = tl.load(y_pointer + offset, mask=offset < size, other=0).to(tl.int32)
     e = passed(integers.saturate(integers.shift_even(dy, shift), 16), y, limit)
     tl.store(dx_pointer + offset, e.to(tl.int16), mask=offset < size)
+    put_largest(largest_pointer, e)
 
 
 @implements(ops.stochastic_round_rows)

@@ -9,7 +9,6 @@ from mamba_integer.spec.contract import implements
 from mamba_integer.spec.ops.linear import ternary_linear_widths
 
 from . import hopper_requant, integers
-from .activation import in_rows
 from .launch import elementwise, launch
 from .launch import rows as row_view
 from .planes import dealt
@@ -88,7 +87,7 @@ def requantize_kernel(
 ):
     """Round and saturate each element; rows that aren't one after the other have more than one column."""
     offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    place = in_rows(offset, WIDTH, distance) if WIDTH > 1 else offset
+    place = offset + offset // WIDTH * (distance - WIDTH) if WIDTH > 1 else offset
     x = tl.load(x_pointer + place, mask=offset < size, other=0).to(tl.int64)
     q = integers.saturate(integers.shift_round(x, shift), 8)
     tl.store(q_pointer + offset, q.to(tl.int8), mask=offset < size)

@@ -91,6 +91,35 @@ def test_magnitudes_of_a_replay_have_no_table():
     )
 
 
+@pytest.mark.parametrize("scale", [0, 1, 14])
+def test_kernels_of_a_replay_measure_what_they_fill(scale):
+    """Each gradient's largest magnitude, beyond the first block and in the last one, which isn't full."""
+    random, backend = np.random.default_rng(scale), load("triton").ops
+    shape, inner = (2, 9, 130), 130
+    dy, x, z = (random.integers(-32767, 32768, shape).astype(np.int16) >> scale for _ in range(3))
+    w = random.integers(-127, 128, (inner, 4)).astype(np.int8)
+    bias, state = np.zeros(inner, np.int32), np.zeros((2, 3, inner), np.int16)
+    arrays = {"dy": dy, "x": x, "z": z, "w": w, "bias": bias, "state": state}
+
+    def function(a, integers):
+        dx, dz = backend.narrow_gate_gradients(
+            a["dy"], a["x"], a["z"], f=8, **{s: integers[s] for s in ("x_shift", "z_shift")}
+        )
+        rule = {"f": 8, "offset": 0, "s": 7, "shift": integers["shift"]}
+        joined, *_ = backend.narrow_conv_gradients(a["dy"], a["x"], a["w"], a["bias"], a["state"], dz, **rule)
+        added = backend.saturating_add.kernel(a["dy"], a["x"])
+        passed = backend.saturate_backward.kernel(a["dy"], a["x"], shift=0)
+        results = [dx, joined, added, passed, a["z"]]
+        assert [hasattr(array, "largest") for array in results] == [True] * 4 + [False]
+        return results, backend.largest_magnitudes(results)
+
+    replay = replayed(function)
+    for shift in (0, 9, 3):
+        shifts = {"x_shift": shift, "z_shift": shift // 2, "shift": 2 * shift}
+        results, largest = replay({name: torch.tensor(array) for name, array in arrays.items()}, shifts)
+        assert largest.tolist() == [abs(result.numpy().astype(int)).max() for result in results]
+
+
 @pytest.mark.parametrize(("batch", "length", "channels"), [(1, 1, 1), (2, 18, 5), (3, 2, 300)])
 def test_a_convolution_and_its_activation_at_once(batch, length, channels):
     backend, random = load("triton"), np.random.default_rng(length)
