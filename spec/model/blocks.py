@@ -29,6 +29,9 @@ class Call:
     fill: Any  # how far each row is in its chunk, [B]
     observe: Observe | None
     fused: Mapping[str, Callable] = field(default_factory=dict)  # of `FUSED`, for a sequence
+    layer_rows: dict[str, tuple[Any, Any]] | None = (
+        None  # keeps the rows that each ternary layer multiplies, by its name
+    )
 
 
 class LayerWeights:
@@ -61,11 +64,11 @@ class Block:
         ops, weights, f = self.ops, self.weights, self.formats
         inner = self.config.d_inner
         u, e = ops.norm_quantize(r, weights["norm"], **f.norm)
-        xz = self.see(call, "xz", self.project("in_proj", u, e))
+        xz = self.see(call, "xz", self.project(call, "in_proj", u, e))
         x, conv = self.activated(call, xz[..., :inner], state[f"{self.label}.conv"])
         y, *scan = self.mix(call, x, *(state[f"{self.label}.{name}"] for name in self.scan_arrays))
         self.see(call, "scan", y)
-        o = self.see(call, "out", self.project("out_proj", *self.gated(call, y, xz[..., inner:])))
+        o = self.see(call, "out", self.project(call, "out_proj", *self.gated(call, y, xz[..., inner:])))
         r = self.see(call, "residual", ops.residual_add(r, o, **self.gate))
         self.see(call, "conv_state", conv)
         self.see(call, "scan_state", scan[0])
@@ -90,7 +93,9 @@ class Block:
             return at_once(y, z, f=self.formats.activation)
         return self.ops.quantize_rows(self.see(call, "gated", self.ops.silu_gate(y, z, f=self.formats.activation)))
 
-    def project(self, name: str, q, e):
+    def project(self, call: Call, name: str, q, e):
+        if call.layer_rows is not None:
+            call.layer_rows[f"{self.label}.{name}"] = q, e
         return self.ops.ternary_linear(q, e, self.weights[name], **self.scales[name])
 
     def see(self, call: Call, name: str, array):
@@ -109,10 +114,10 @@ class Mamba1Block(Block):
     def mix(self, call, x, *scan):
         ops, weights, f = self.ops, self.weights, self.formats
         rank, state = self.config.dt_rank, self.config.mamba1_d_state
-        projected = self.see(call, "projected", self.project("x_proj", *ops.quantize_rows(x)))
+        projected = self.see(call, "projected", self.project(call, "x_proj", *ops.quantize_rows(x)))
         b = self.see(call, "b", ops.requantize(projected[..., rank : rank + state], **f.requantize))
         c = self.see(call, "c", ops.requantize(projected[..., rank + state :], **f.requantize))
-        modulation = self.project("dt_proj", *ops.quantize_rows(projected[..., :rank]))
+        modulation = self.project(call, "dt_proj", *ops.quantize_rows(projected[..., :rank]))
         self.see(call, "modulation", modulation)
         run = ops.selective_scan if call.sequence else ops.selective_scan_step
         return run(x, modulation, weights["decay"], b, c, weights["skip"], *scan, **f.scan)
@@ -129,7 +134,7 @@ class Mamba2Block(Block):
     def mix(self, call, x, *scan):
         ops, weights, f, config = self.ops, self.weights, self.formats, self.config
         heads, state = config.nheads, config.mamba2_d_state
-        projected = self.see(call, "projected", self.project("x_proj", *ops.quantize_rows(x)))
+        projected = self.see(call, "projected", self.project(call, "x_proj", *ops.quantize_rows(x)))
         b = self.see(call, "b", self.mixture(call, projected[..., heads : heads + state]))
         c = self.see(call, "c", self.mixture(call, projected[..., heads + state :]))
         leading = tuple(x.shape[:-1])
@@ -179,6 +184,8 @@ class Network:
             r, arrays = block(call, r, state)
             after |= arrays
         u, e = self.ops.norm_quantize(r[:, -1] if last_only else r, self.weights["norm"], **self.formats.norm)
+        if call.layer_rows is not None:
+            call.layer_rows[HEAD] = u, e
         logits = self.ops.ternary_linear(u, e, self.weights["head"], **self.head_scale)
         if call.observe:
             call.observe(HEAD, "logits", logits)

@@ -279,7 +279,7 @@ def whole_pass(run: Run, arrays: Mapping[str, Any], integers: Mapping[str, Any])
     backward = NetworkBackward(network, exponents)
     exponents.shifts = dict(integers)
     read, target = (arrays[name] for name in TOKENS)
-    return tokens_pass(run, network, backward, exponents, read, target, integers[STEP], integers[FIRST])
+    return tokens_pass(run, network, backward, exponents, read, target, integers[STEP], integers[FIRST], layer_rows={})
 
 
 def one_pass(run, network, backward, exponents, ids, step, first, observe=None, take=None):
@@ -295,8 +295,11 @@ def tokens(run: Run, ids: np.ndarray) -> tuple[Any, Any]:
     return read, target
 
 
-def tokens_pass(run, network, backward, exponents, read, target, step, first, observe=None, take=None):
-    """Do what `one_pass` does, with the backend's arrays of tokens; ``first`` counts tokens of the whole batch."""
+def tokens_pass(run, network, backward, exponents, read, target, step, first, observe=None, take=None, layer_rows=None):
+    """Do what `one_pass` does, with the backend's arrays of tokens; ``first`` counts tokens of the whole batch.
+
+    ``layer_rows`` keeps for the pass back what it else computes again, at the cost of memory.
+    """
     ops, (rows, length) = run.kernels, read.shape
     tape: dict[tuple[str, str], Any] = {}
     rotation, start = run.rotation(length), run.start(rows)
@@ -313,7 +316,7 @@ def tokens_pass(run, network, backward, exponents, read, target, step, first, ob
 
     # The convolution's result is used once more by a pass back without a way of its own.
     activated = None if observe or not fused["conv"] else run.at_once(ACTIVATED_CONV)
-    call = Call(True, rotation, run.fill(rows), keep, {ACTIVATED_CONV: activated} if activated else {})
+    call = Call(True, rotation, run.fill(rows), keep, {ACTIVATED_CONV: activated} if activated else {}, layer_rows)
     logits, _ = network(call, read, start)
     rounding = {"seed": run.options.seed, "step": step, "first": first}
     f = run.formats.activation
@@ -321,7 +324,7 @@ def tokens_pass(run, network, backward, exponents, read, target, step, first, ob
     stream = len(run.streams)
     d_logits = ops.cross_entropy_pow2_backward(logits, target, f=f, stream=stream, **rounding)
     constants = exponents, rounding, run.streams, rotation, observe, run.at_once("largest_magnitudes"), take
-    backward_pass = Pass(ops, run.join, run.zeros_like, *constants, **fused)
+    backward_pass = Pass(ops, run.join, run.zeros_like, *constants, **fused, layer_rows=layer_rows or {})
     backward(backward_pass, tape, read, start, d_logits)
     return backward_pass, losses
 
