@@ -10,8 +10,8 @@ It sees NumPy arrays, unless it also has ``from_numpy(array, device)`` and ``to_
 convolution's result, `causal_conv1d_backward` and `round_to_int16`, joined with dz,
 ``rounded_weight_gradient(dy, q, e, ...)``, which is `stochastic_round_rows` and `ternary_linear_backward_weight` and
 returns also the largest magnitude in between,
-``replayed(function)``, which returns what computes ``function(arrays, integers)`` again and again, for arrays of one
-shape, its results valid until the next call, and
+``replayed(function)``, which returns what computes ``function(arrays, integers, take)`` again and again, for arrays of
+one shape, its results and the parts of them that it hands to ``take`` valid until the next call, and
 ``lion_updates(arrays)``, which returns what runs `lion_update` on these tuples of arrays, given a list with a dict of
 parameters each, and returns the lists of its three results. It may implement a subset of the ops.
 

@@ -20,8 +20,16 @@ MOST_GRAPHS = 4  # of one repeated function: each holds its inputs and its resul
 Arrays = Mapping[str, torch.Tensor]
 
 
-def replayed(function: Callable[[Mapping[str, Any], Mapping[str, Any]], Any]) -> "Replay":
-    """Return what computes a function for arrays of one shape; its results keep their values until the next call."""
+Take = Callable[[Any], None]
+Function = Callable[[Mapping[str, Any], Mapping[str, Any], Take], Any]
+
+
+def replayed(function: Function) -> "Replay":
+    """Return what computes ``function(arrays, integers, take)`` for arrays of one shape, and integers of 32 bits.
+
+    The function may hand parts of its result to ``take``, which works on while the rest is computed. Its results keep
+    their values until the next call.
+    """
     return Replay(function)
 
 
@@ -31,26 +39,28 @@ class Replay:
     Graphs with one ``pool`` share memory: a call of one of them ends what is in the results of the others.
     """
 
-    def __init__(self, function: Callable[[Mapping[str, Any], Mapping[str, Any]], Any], pool: Any = None):
+    def __init__(self, function: Function, pool: Any = None):
         self.function, self.pool = function, pool
         self.arrays: dict[str, torch.Tensor] = {}
         self.integers: dict[str, torch.Tensor] = {}
-        self.graph: torch.cuda.CUDAGraph | None = None
-        self.result: Any = None
+        self.parts: list[tuple[torch.cuda.CUDAGraph, Any]] = []  # the last part is the result
 
-    def __call__(self, arrays: Arrays, integers: Mapping[str, int]) -> Any:
-        """Return the function's result for these arrays, all on one device, and these integers of 32 bits."""
+    def __call__(self, arrays: Arrays, integers: Mapping[str, int], take: Take) -> Any:
+        """Return the function's result for these arrays, all on one device, and these integers."""
         device = next(iter(arrays.values())).device
         on_cuda = device.type == "cuda"
         with torch.cuda.device(device) if on_cuda else nullcontext():
             known = bool(self.arrays)
             self.put(arrays, integers)
             if not (known and on_cuda):  # the first call compiles and loads kernels, for which a capture has no room
-                return self.computed()
-            if self.graph is None:
-                self.graph, self.result = self.captured()
-            self.graph.replay()
-        return self.result
+                return self.computed(take)
+            self.parts = self.parts or self.captured()
+            *before, (graph, result) = self.parts
+            for earlier, part in before:
+                earlier.replay()
+                take(part)
+            graph.replay()
+        return result
 
     def put(self, arrays: Arrays, integers: Mapping[str, int]) -> None:
         """Copy arrays and integers to where the function reads them."""
@@ -64,17 +74,36 @@ class Replay:
         if integers:
             self.memory[:, 0].copy_(table([integers[name] for name in self.integers], self.memory.device))
 
-    def computed(self) -> Any:
+    def computed(self, take: Take) -> Any:
         with replayable(self.zeros):
-            return self.function(self.arrays, self.integers)
+            return self.function(self.arrays, self.integers, take)
 
-    def captured(self) -> tuple[torch.cuda.CUDAGraph, Any]:
-        """Return a graph of the function, and the result that each replay fills anew."""
+    def captured(self) -> list[tuple[torch.cuda.CUDAGraph, Any]]:
+        """Return graphs of the function, each with the part of the result that it leaves: a new one after each part."""
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+        self.pool = self.pool or torch.cuda.graph_pool_handle()
+        parts: list[tuple[torch.cuda.CUDAGraph, Any]] = []
         graph = torch.cuda.CUDAGraph()
-        # Other threads, such as those that watch the exchange of ranks, may go on with what a capture has no room for.
-        with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):
-            result = self.computed()
-        return graph, result
+
+        def begin() -> None:
+            # Other threads, such as one that watches the exchange of ranks, go on with what a capture has no room for.
+            graph.capture_begin(pool=self.pool, capture_error_mode="thread_local")
+
+        def cut(part: Any) -> None:
+            nonlocal graph
+            graph.capture_end()
+            parts.append((graph, part))
+            graph = torch.cuda.CUDAGraph()
+            begin()
+
+        with torch.cuda.stream(torch.cuda.Stream()):
+            begin()
+            try:
+                result = self.computed(cut)
+            finally:
+                graph.capture_end()
+        return [*parts, (graph, result)]
 
 
 def copy_all(targets: list[torch.Tensor], sources: list[torch.Tensor]) -> None:
@@ -93,6 +122,10 @@ def copies(arrays: Arrays) -> dict[str, torch.Tensor]:
     targets = {name: torch.empty(array.shape, dtype=array.dtype, device=array.device) for name, array in arrays.items()}
     copy_all(list(targets.values()), list(arrays.values()))
     return targets
+
+
+def ignored(part: Any) -> None:
+    """Take a part of a result that isn't needed early."""
 
 
 def repeated(function: Callable[..., Arrays]) -> "Repetition":
@@ -123,7 +156,7 @@ class Repetition:
         with self.lock, torch.inference_mode(False), torch.no_grad():
             if on_cuda and self.end:
                 torch.cuda.current_stream(device).wait_event(self.end)
-            result = copies(self.replay_of(key, on_cuda)(arrays, {}))
+            result = copies(self.replay_of(key, on_cuda)(arrays, {}, ignored))
             if on_cuda:
                 self.end = torch.cuda.current_stream(device).record_event()
         return result
@@ -139,7 +172,7 @@ class Repetition:
             if on_cuda and self.pool is None:
                 self.pool = torch.cuda.graph_pool_handle()
             constants = key[0]
-            replay = Replay(lambda arrays, _: self.function(arrays, *constants), self.pool)
+            replay = Replay(lambda arrays, *_: self.function(arrays, *constants), self.pool)
         self.replays[key] = replay
         return replay
 

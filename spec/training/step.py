@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ from .proof import prove_step
 FIRST_MOMENTUM_EXPONENT = 60
 TOKENS, STEP, FIRST = ("read", "target"), "step", "first"  # of what `whole_pass` takes
 LOSS_BITS = 16
+PIECE = 1 << 22  # elements of gradients that ranks exchange while a pass goes on: about those of a layer
 
 
 @dataclass(frozen=True)
@@ -258,19 +260,26 @@ def replayed_pass(run, exponents, state, ids, first, sums):
     read, target = tokens(run, ids)
     numbers = {**exponents.shifts, STEP: state.step, FIRST: first * read.shape[1]}
     arrays = {**state.masters, **dict(zip(TOKENS, (read, target), strict=True))}
-    backward_pass, losses = run.replay(len(ids))(arrays, numbers)
+
+    def take(gradients):
+        for name, gradient in gradients.items():
+            outlasts = sums.last or name in sums.gradients  # which are added to it
+            sums.take(name, gradient if outlasts else run.copied(gradient))
+
+    backward_pass, losses, rest = run.replay(len(ids))(arrays, numbers, take)
+    take(rest)
     backward_pass.exponents = exponents
-    for name, gradient in backward_pass.gradients.items():
-        outlasts = sums.last or name in sums.gradients  # which are added to it
-        sums.take(name, gradient if outlasts else run.copied(gradient))
     return backward_pass, run.copied(losses)
 
 
-def whole_pass(run: Run, arrays: Mapping[str, Any], integers: Mapping[str, Any]) -> tuple[Pass, Any]:
+def whole_pass(
+    run: Run, arrays: Mapping[str, Any], integers: Mapping[str, Any], take: Callable[[dict[str, Any]], None]
+) -> tuple[Pass, Any, dict[str, Any]]:
     """Run some rows forward and backward: a function of arrays and of integers that are but parameters of ops.
 
     ``arrays`` are the masters and the tokens, ``integers`` the shifts of `Exponents`, the number of the step and that
-    of the rows' first token in the whole batch.
+    of the rows' first token in the whole batch. Of several ranks, ``take`` gets gradients as soon as they are many.
+    Returned are the pass, the losses and the gradients that ``take`` did not get.
     """
     masters = {name: arrays[name] for name in run.masters}
     network = Network(run.config, run.formats, run.kernels, project(run.kernels, masters, run.masters))
@@ -278,8 +287,18 @@ def whole_pass(run: Run, arrays: Mapping[str, Any], integers: Mapping[str, Any])
     exponents = Exponents({name: first_exponent(name, bits) for name in run.gradient_names}, bits)
     backward = NetworkBackward(network, exponents)
     exponents.shifts = dict(integers)
+    rest: dict[str, Any] = {}
+
+    def keep(name, gradient):
+        rest[name] = gradient
+        if run.exchange.ranks > 1 and sum(prod(array.shape) for array in rest.values()) >= PIECE:
+            take(dict(rest))
+            rest.clear()
+
+    place = integers[STEP], integers[FIRST]
     read, target = (arrays[name] for name in TOKENS)
-    return tokens_pass(run, network, backward, exponents, read, target, integers[STEP], integers[FIRST], layer_rows={})
+    passed = tokens_pass(run, network, backward, exponents, read, target, *place, take=keep, layer_rows={})
+    return *passed, rest
 
 
 def one_pass(run, network, backward, exponents, ids, step, first, observe=None, take=None):

@@ -119,15 +119,16 @@ class Graph:
         before[...] = self.leaves(before.copy(), array)
         return before
 
-    def __call__(self, arrays, integers):
+    def __call__(self, arrays, integers, take):
         for held, new in zip(self.inputs, (arrays, integers), strict=True):
             held |= {name: value for name, value in new.items() if name not in held or self.fresh(name)}
-        backward_pass, losses = self.function(*self.inputs)
-        for name, gradient in backward_pass.gradients.items():
-            backward_pass.gradients[name] = self.kept(name, gradient)
+        parts = []
+        backward_pass, losses, rest = self.function(*self.inputs, parts.append)
+        for part in parts:
+            take({name: self.kept(name, gradient) for name, gradient in part.items()})
         largest = enumerate(backward_pass.largest)
         backward_pass.largest = [self.kept(f"largest {i}", array) for i, array in largest]
-        return backward_pass, self.kept("losses", losses)
+        return backward_pass, self.kept("losses", losses), {name: self.kept(name, rest[name]) for name in rest}
 
 
 def replaying(monkeypatch, **bug):
@@ -136,7 +137,9 @@ def replaying(monkeypatch, **bug):
     return backend
 
 
-def test_results_that_last_until_the_next_replay_suffice(monkeypatch):
+@pytest.mark.parametrize("piece", [1, 300, step.PIECE])
+def test_results_that_last_until_the_next_replay_suffice(piece, monkeypatch):
+    monkeypatch.setattr(step, "PIECE", piece)
     text = run_one(replaying(monkeypatch), replace(training_cases.SMALL, rows=3))
     assert text.status == "passed" and "step 2 unobserved, rank 1 of 2" in text.stages
 
@@ -171,7 +174,9 @@ def test_a_step_that_uses_replays_wrongly_is_found(planted, stage, monkeypatch):
     else:
         whole = step.whole_pass
         monkeypatch.setattr(
-            step, "whole_pass", lambda run, arrays, integers: whole(run, arrays, {**integers, step.FIRST: 0})
+            step,
+            "whole_pass",
+            lambda run, arrays, integers, take: whole(run, arrays, {**integers, step.FIRST: 0}, take),
         )
     text = run_one(replaying(monkeypatch))
     assert text.status == "failed" and text.message.startswith(f"stage step 1 {stage} (optimizer) is the first")

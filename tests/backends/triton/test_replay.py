@@ -15,8 +15,9 @@ from mamba_integer.spec.training import Run
 def test_a_replay_reads_arrays_and_integers_anew():
     held = []
 
-    def function(arrays, integers):
+    def function(arrays, integers, take):
         assert replays()
+        take("a part")
         held.append((arrays["x"].data_ptr(), integers["s"].data_ptr()))
         return load("triton").ops.round_to_int16.kernel(arrays["x"], shift=integers["s"])
 
@@ -25,7 +26,9 @@ def test_a_replay_reads_arrays_and_integers_anew():
         x = torch.arange(-40, 40, dtype=torch.int32) * 1001
         before = x.clone()
         want = ops.round_to_int16(x.numpy(), shift=s)
-        np.testing.assert_array_equal(replay({"x": x}, {"s": s, "unused": -1}).numpy(), want)
+        parts = []
+        np.testing.assert_array_equal(replay({"x": x}, {"s": s, "unused": -1}, parts.append).numpy(), want)
+        assert parts == ["a part"]
         assert torch.equal(x, before) and held[-1] == held[0] != (x.data_ptr(), 0)
     assert not replays()
 
@@ -84,8 +87,8 @@ def test_magnitudes_of_a_replay_have_no_table():
     ]
     want = backend.ops.largest_magnitudes(arrays).tolist()
     assert (
-        replayed(lambda arrays, _: backend.ops.largest_magnitudes(list(arrays.values())))(
-            dict(zip("abc", arrays, strict=True)), {"none": 0}
+        replayed(lambda arrays, *_: backend.ops.largest_magnitudes(list(arrays.values())))(
+            dict(zip("abc", arrays, strict=True)), {"none": 0}, None
         ).tolist()
         == want
     )
@@ -101,7 +104,7 @@ def test_kernels_of_a_replay_measure_what_they_fill(scale):
     bias, state = np.zeros(inner, np.int32), np.zeros((2, 3, inner), np.int16)
     arrays = {"dy": dy, "x": x, "z": z, "w": w, "bias": bias, "state": state}
 
-    def function(a, integers):
+    def function(a, integers, take):
         dx, dz = backend.narrow_gate_gradients(
             a["dy"], a["x"], a["z"], f=8, **{s: integers[s] for s in ("x_shift", "z_shift")}
         )
@@ -116,7 +119,7 @@ def test_kernels_of_a_replay_measure_what_they_fill(scale):
     replay = replayed(function)
     for shift in (0, 9, 3):
         shifts = {"x_shift": shift, "z_shift": shift // 2, "shift": 2 * shift}
-        results, largest = replay({name: torch.tensor(array) for name, array in arrays.items()}, shifts)
+        results, largest = replay({name: torch.tensor(array) for name, array in arrays.items()}, shifts, None)
         assert largest.tolist() == [abs(result.numpy().astype(int)).max() for result in results]
 
 
