@@ -1,7 +1,7 @@
 """Several ranks of a training step in one process: threads that take turns and meet where ranks exchange arrays."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -47,7 +47,7 @@ class Meeting:
                 self.ended += 1
                 self.turn.notify_all()
 
-    def results(self, works: list[Callable[[], Any]]) -> list[Any]:
+    def results(self, works: Sequence[Callable[[], Any]]) -> list[Any]:
         """Run each rank's work in a thread; return the results, or raise what the first that failed has raised."""
         self.ended, self.parts = 0, {}
         with ThreadPoolExecutor(self.ranks) as pool:

@@ -114,7 +114,8 @@ class Run:
 
     def replay(self, rows: int) -> Callable:
         """Return what computes `whole_pass` again and again, for passes of so many rows."""
-        return self.once(("pass", rows), lambda: self.at_once("replayed")(partial(whole_pass, self)))
+        replayed: Any = self.at_once("replayed")
+        return self.once(("pass", rows), lambda: replayed(partial(whole_pass, self)))
 
     def settled(self, wanted: Mapping[str, int]) -> Exponents:
         """Return the settled exponents of a step that wants these; those of the last step that asked are kept."""
