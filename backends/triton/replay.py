@@ -5,6 +5,7 @@ was captured, so that new ones are copied there. Integers that change from call 
 `integers.scalar` finds them: a function that looks at one can't be captured, and fails.
 """
 
+import gc
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -81,6 +82,7 @@ class Replay:
     def captured(self) -> list[tuple[torch.cuda.CUDAGraph, Any]]:
         """Return graphs of the function, each with the part of the result that it leaves: a new one after each part."""
         torch.cuda.synchronize()
+        gc.collect()  # what is freed during a capture may need what a capture has no room for
         torch.cuda.empty_cache()
         self.pool = self.pool or torch.cuda.graph_pool_handle()
         parts: list[tuple[torch.cuda.CUDAGraph, Any]] = []
