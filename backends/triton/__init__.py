@@ -36,7 +36,6 @@ from .conv import *
 from .conv_backward import *
 from .embedding import *
 from .embedding_backward import *
-from .gated_rows import *
 from .gradient import *
 from .linear import *
 from .linear_backward import *

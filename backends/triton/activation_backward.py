@@ -9,7 +9,7 @@ from mamba_integer.spec.contract import implements
 
 from . import integers
 from .activation import in_rows
-from .gradient import measured, passed, put_largest
+from .gradient import passed
 from .launch import elementwise, rows
 
 
@@ -103,17 +103,16 @@ def gate_gradients(dx, dz, *inputs, **constants):
     """Put the gradients of dy, x and z, which come before the integers, into dx and dz."""
     dy, x, z, *integers = inputs
     z, distance = rows(z)
-    shape, results = dict(distance=distance, WIDTH=max(x.shape[-1:], default=1)), (dx, dz, measured(dx), measured(dz))
-    elementwise(silu_gate_backward_kernel, results, dy, x, strided=(z,), integers=integers, **shape, **constants)
-    return dx, dz
+    shape = dict(distance=distance, WIDTH=max(x.shape[-1:], default=1))
+    return elementwise(
+        silu_gate_backward_kernel, (dx, dz), dy, x, strided=(z,), integers=integers, **shape, **constants
+    )
 
 
 @triton.jit(do_not_specialize=["f", "x_shift", "z_shift"])
 def silu_gate_backward_kernel(
     dx_pointer,
     dz_pointer,
-    largest_dx_pointer,
-    largest_dz_pointer,
     dy_pointer,
     x_pointer,
     z_pointer,
@@ -145,8 +144,6 @@ def silu_gate_backward_kernel(
         dz = integers.saturate(integers.shift_even(dz, z_shift), 16)
     tl.store(dx_pointer + offset, dx.to(dx_pointer.dtype.element_ty), mask=mask)
     tl.store(dz_pointer + in_rows(offset, WIDTH, dz_distance), dz.to(dz_pointer.dtype.element_ty), mask=mask)
-    put_largest(largest_dx_pointer, dx)
-    put_largest(largest_dz_pointer, dz)
 
 
 __all__ = ["narrow_gate_gradients", "sigmoid_gate_backward", "silu_gate_backward", "squareplus_backward"]

@@ -12,7 +12,6 @@ from mamba_integer.spec.contract import implements
 from . import integers
 from .activation_backward import squareplus_gradient
 from .conv import load_input
-from .gradient import put_largest
 from .launch import ceil_div, launch, rows, words, zeros
 
 CHANNELS, STEPS, AHEAD = 256, 32, 4
@@ -49,20 +48,18 @@ def passed(dy, x, w, bias, activation, s: tl.constexpr, NARROW: tl.constexpr):
 
 @triton.jit
 def put_step(dx_pointer, g, w, shift, inside, s: tl.constexpr, NARROW: tl.constexpr):
-    """Store the gradient of an input, which its own step's result and the next three make; return its magnitude."""
+    """Store the gradient of an input, which the gradients of its own step's result and of the next three make."""
     back = w[3] * g[0].to(tl.int64) + w[2] * g[1].to(tl.int64) + w[1] * g[2].to(tl.int64) + w[0] * g[3].to(tl.int64)
     dx = integers.saturate(integers.shift_round(back, s), 32)
     if NARROW:
         dx = integers.saturate(integers.shift_even(dx, shift), 16)
     tl.store(dx_pointer, dx.to(dx_pointer.dtype.element_ty), mask=inside)
-    return tl.where(inside, tl.abs(dx), 0).to(tl.int32)
 
 
 @triton.jit(do_not_specialize=["f", "offset", "shift"])
 def conv_backward_kernel(
     dx_pointer,
     sums_pointer,
-    largest_pointer,
     dy_pointer,
     w_pointer,
     bias_pointer,
@@ -94,7 +91,6 @@ def conv_backward_kernel(
         load_input(x_pointer, state_pointer, batch, start - 1, length, channels, distance, channel).to(tl.int32),
     )
     nothing, total = tl.zeros([CHANNELS], tl.int32), tl.zeros([CHANNELS], tl.int64)
-    largest = nothing
     g, sums = (nothing, nothing, nothing), (total, total, total, total)
     pitch, dx_pitch = tl.full([], channels, tl.int64), tl.full([], dx_distance, tl.int64)
     activation, shift = (f, offset), integers.scalar(shift).to(tl.int64)
@@ -120,8 +116,7 @@ def conv_backward_kernel(
             total += wide
             later = (g[0], g[1], g[2], new)
             own = (t + u - 3 >= start) & (t + u - 3 < length)
-            inside = channel < tl.where(own, channels, 0)
-            largest = tl.maximum(largest, put_step(put + u * dx_pitch, later, w, shift, inside, s, NARROW))
+            put_step(put + u * dx_pitch, later, w, shift, channel < tl.where(own, channels, 0), s, NARROW)
             x, g = known[1:], later[1:]
     # The last three inputs also need the gradients after them, which other programs add to their sums.
     end = start + STEPS
@@ -133,10 +128,8 @@ def conv_backward_kernel(
         known = (x[0], x[1], x[2], newest)
         later = (g[0], g[1], g[2], passed(dy, known, w, bias, activation, s, NARROW))
         own = (end + u - 3 >= start) & (end + u - 3 < length)
-        inside = channel < tl.where(own, channels, 0)
-        largest = tl.maximum(largest, put_step(put + u * dx_pitch, later, w, shift, inside, s, NARROW))
+        put_step(put + u * dx_pitch, later, w, shift, channel < tl.where(own, channels, 0), s, NARROW)
         x, g = known[1:], later[1:]
-    put_largest(largest_pointer, largest)
     for j in tl.static_range(4):
         tl.atomic_add(sums_pointer + j * pitch + channel, sums[j], mask=mask, sem="relaxed")
     tl.atomic_add(sums_pointer + 4 * pitch + channel, total, mask=mask, sem="relaxed")
@@ -157,14 +150,11 @@ def narrow_conv_gradients(dy, x, w, bias, state, dz, *, f, offset, s, shift):
     if joined is None:
         joined = torch.empty((*x.shape[:-1], 2 * inner), dtype=torch.int16, device=x.device)
         joined[..., inner:].copy_(dz)
-    elif hasattr(dz, "largest"):
-        joined.largest = dz.largest
-    half = joined[..., :inner]
-    return joined, *gradients(half, dy, x, w, bias, state, s, (f, offset, shift), getattr(joined, "largest", half))
+    return joined, *gradients(joined[..., :inner], dy, x, w, bias, state, s, (f, offset, shift))
 
 
-def gradients(dx, dy, x, w, bias, state, s, through=(), largest=None):
-    """Put the gradient of x into dx, and its magnitude where `measured` says; return those of the taps and the bias."""
+def gradients(dx, dy, x, w, bias, state, s, through=()):
+    """Put the gradient of x into dx; return those of the taps and of the bias."""
     batch, length, channels = x.shape
     sums = zeros((5, channels), torch.int64, x.device)
     if x.numel():
@@ -174,8 +164,7 @@ def gradients(dx, dy, x, w, bias, state, s, through=(), largest=None):
         sizes = {"STEPS": steps, "AHEAD": min(AHEAD, steps), "CHANNELS": CHANNELS}
         extents = length, channels, distance, rows(dx)[1], *(through or (0, 0, 0))
         constants = sizes | {"s": s, "NARROW": bool(through)}
-        results = dx, sums, dx if largest is None else largest
-        launch(conv_backward_kernel, programs, results, arrays, *extents, strided=(x,), **constants)
+        launch(conv_backward_kernel, programs, (dx, sums), arrays, *extents, strided=(x,), **constants)
     # Copied: a result is memory of its own, and of one channel the transpose would be a view.
     return sums[:4].t().clone(memory_format=torch.contiguous_format), sums[4].clone()
 

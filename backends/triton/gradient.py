@@ -20,39 +20,27 @@ MOST_PROGRAMS = 128  # for each of many arrays
 TYPES = {torch.int8: tl.int8, torch.int16: tl.int16, torch.int32: tl.int32, torch.int64: tl.int64}
 
 
-def measured(array):
-    """Return an array's place for its largest magnitude, which the kernel that fills the array finds in a replay.
-
-    Else it is the array itself, for `put_largest` to leave alone.
-    """
-    if replays():
-        array.largest = zeros((1,), torch.int64, array.device)
-    return getattr(array, "largest", array)
-
-
-@triton.jit
-def put_largest(largest_pointer, x):
-    """Let the largest magnitude of x, zero past its end, count where a replay measures."""
-    if largest_pointer.dtype.element_ty == tl.int64:
-        largest = tl.max(tl.abs(x))
-        if largest > tl.load(largest_pointer):
-            tl.atomic_max(largest_pointer, largest.to(tl.int64), sem="relaxed")
-
-
 @implements(ops.saturating_add)
 def saturating_add(a, b):
     y = torch.empty(a.shape, dtype=a.dtype, device=a.device)
-    return elementwise(saturating_add_kernel, (y, measured(y)), a, b)[0]
+    if replays():  # `largest_magnitudes` finds there what the kernel measures on its way
+        y.largest = zeros((1,), torch.int64, a.device)
+    return elementwise(saturating_add_kernel, (y, getattr(y, "largest", y)), a, b, MEASURES=replays())[0]
 
 
 @triton.jit
-def saturating_add_kernel(y_pointer, largest_pointer, a_pointer, b_pointer, size, BLOCK: tl.constexpr):
+def saturating_add_kernel(
+    y_pointer, largest_pointer, a_pointer, b_pointer, size, MEASURES: tl.constexpr, BLOCK: tl.constexpr
+):
     offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     a = tl.load(a_pointer + offset, mask=offset < size, other=0).to(tl.int32)
     b = tl.load(b_pointer + offset, mask=offset < size, other=0).to(tl.int32)
     y = integers.saturate(a + b, 16)
     tl.store(y_pointer + offset, y.to(tl.int16), mask=offset < size)
-    put_largest(largest_pointer, y)
+    if MEASURES:
+        largest = tl.max(tl.abs(y))
+        if largest > tl.load(largest_pointer):
+            tl.atomic_max(largest_pointer, largest.to(tl.int64), sem="relaxed")
 
 
 @implements(ops.gradient_add)
@@ -163,21 +151,17 @@ def passed(e, y, limit: tl.constexpr):
 @implements(ops.saturate_backward)
 def saturate_backward(dy, y, *, shift):
     dx = torch.empty(dy.shape, dtype=torch.int16, device=dy.device)
-    limit, results = torch.iinfo(y.dtype).max, (dx, measured(dx))
-    return elementwise(saturate_backward_kernel, results, dy, y, integers=(shift,), limit=limit)[0]
+    return elementwise(saturate_backward_kernel, dx, dy, y, integers=(shift,), limit=torch.iinfo(y.dtype).max)
 
 
 @triton.jit(do_not_specialize=["shift"])
-def saturate_backward_kernel(
-    dx_pointer, largest_pointer, dy_pointer, y_pointer, size, shift, limit: tl.constexpr, BLOCK: tl.constexpr
-):
+def saturate_backward_kernel(dx_pointer, dy_pointer, y_pointer, size, shift, limit: tl.constexpr, BLOCK: tl.constexpr):
     offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     shift = integers.scalar(shift).to(tl.int64)
     dy = tl.load(dy_pointer + offset, mask=offset < size, other=0).to(tl.int64)
     y = tl.load(y_pointer + offset, mask=offset < size, other=0).to(tl.int32)
     e = passed(integers.saturate(integers.shift_even(dy, shift), 16), y, limit)
     tl.store(dx_pointer + offset, e.to(tl.int16), mask=offset < size)
-    put_largest(largest_pointer, e)
 
 
 @implements(ops.stochastic_round_rows)

@@ -5,7 +5,7 @@ both anew. Nothing here computes: arrays are sliced, reshaped and handed on, so 
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -13,9 +13,6 @@ from .config import MAMBA1, MAMBA2, ModelConfig
 from .formats import CHUNK_STATE, DOUBLINGS, Formats
 
 Observe = Callable[[str, str, Any], None]
-
-# What a backend may have for two ops of a sequence, where nobody observes the result between them, by its name.
-ACTIVATED_CONV, GATED_ROWS = FUSED = "activated_conv", "gated_rows"
 
 EMBEDDING, HEAD = "embedding", "head"
 
@@ -28,7 +25,7 @@ class Call:
     rotation: tuple[Any, Any, Any] | None  # of every row and position, [B*L pairs]; of rows at one position, [L pairs]
     fill: Any  # how far each row is in its chunk, [B]
     observe: Observe | None
-    fused: Mapping[str, Callable] = field(default_factory=dict)  # of `FUSED`, for a sequence
+    activated_conv: Callable | None = None  # what a backend has for a sequence whose convolution nobody observes
     layer_rows: dict[str, tuple[Any, Any]] | None = (
         None  # keeps the rows that each ternary layer multiplies, by its name
     )
@@ -68,7 +65,8 @@ class Block:
         x, conv = self.activated(call, xz[..., :inner], state[f"{self.label}.conv"])
         y, *scan = self.mix(call, x, *(state[f"{self.label}.{name}"] for name in self.scan_arrays))
         self.see(call, "scan", y)
-        o = self.see(call, "out", self.project(call, "out_proj", *self.gated(call, y, xz[..., inner:])))
+        y = self.see(call, "gated", ops.silu_gate(y, xz[..., inner:], f=f.activation))
+        o = self.see(call, "out", self.project(call, "out_proj", *ops.quantize_rows(y)))
         r = self.see(call, "residual", ops.residual_add(r, o, **self.gate))
         self.see(call, "conv_state", conv)
         self.see(call, "scan_state", scan[0])
@@ -79,19 +77,13 @@ class Block:
         """Return the convolution of x after squareplus, and the convolution's new state."""
         ops, weights, f = self.ops, self.weights, self.formats
         arrays = x, weights["conv_weight"], weights["conv_bias"], state
-        if at_once := call.fused.get(ACTIVATED_CONV):
-            x, state = at_once(*arrays, **f.conv, **f.squareplus)
+        if call.activated_conv:
+            x, state = call.activated_conv(*arrays, **f.conv, **f.squareplus)
         else:
             x, state = (ops.causal_conv1d if call.sequence else ops.conv1d_step)(*arrays, **f.conv)
             self.see(call, "conv", x)
             x = ops.squareplus(x, **f.squareplus)
         return self.see(call, "x", x), state
-
-    def gated(self, call: Call, y, z):
-        """Return the rows of y after the gate z as int8, and their exponents."""
-        if at_once := call.fused.get(GATED_ROWS):
-            return at_once(y, z, f=self.formats.activation)
-        return self.ops.quantize_rows(self.see(call, "gated", self.ops.silu_gate(y, z, f=self.formats.activation)))
 
     def project(self, call: Call, name: str, q, e):
         if call.layer_rows is not None:

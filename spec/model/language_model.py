@@ -18,7 +18,7 @@ import numpy as np
 from .. import ops as golden
 from ..contract import DomainError, Tensor, dtype_name, trusted_values
 from ..tables import rotation_coefficients
-from .blocks import FUSED, Call, Network, Observe
+from .blocks import Call, Network, Observe
 from .config import ModelConfig
 from .formats import FORMATS, Formats, check_arrays, parameter_formats, state_formats
 from .state import State
@@ -69,7 +69,7 @@ class LanguageModel:
         self._fill = lru_cache(CALLS_KEPT)(lambda positions: self.from_numpy(fills(config, positions)))
         self._kept_rotation = lru_cache(CALLS_KEPT)(self._new_rotation)
         repeated = extra(ops, "repeated")
-        self.fused = {name: function for name in FUSED if (function := extra(ops, name))}
+        self.activated_conv = extra(ops, "activated_conv")
         self.repeated = repeated and repeated(self._compute)  # what a backend has to compute calls again and again
 
     def new_state(self, batch: int) -> State:
@@ -140,7 +140,9 @@ class LanguageModel:
     def _compute(self, arrays, sequence: bool, last_only: bool, observe: Observe | None = None) -> dict[str, Any]:
         """Return the logits and the arrays of the state after a call, a function of arrays and constants."""
         rotation = tuple(arrays[name] for name in ROTATION) if self.rotates else None
-        call = Call(sequence, rotation, arrays[FILL], observe, self.fused if sequence and not observe else {})
+        call = Call(
+            sequence, rotation, arrays[FILL], observe, self.activated_conv if sequence and not observe else None
+        )
         logits, after = self.network(call, arrays[IDS], arrays, last_only)
         return {LOGITS: logits, **after}
 

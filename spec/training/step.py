@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import ops as golden
 from ..contract import DomainError, trusted_values
-from ..model.blocks import ACTIVATED_CONV, Call, Network, Observe
+from ..model.blocks import Call, Network, Observe
 from ..model.config import MAMBA2, ModelConfig
 from ..model.formats import FORMATS, Formats, state_formats
 from ..model.language_model import attach, extra, joiner, rotations
@@ -335,8 +335,8 @@ def tokens_pass(run, network, backward, exponents, read, target, step, first, ob
             observe(layer, name, array)
 
     # The convolution's result is used once more by a pass back without a way of its own.
-    activated = None if observe or not fused["conv"] else run.at_once(ACTIVATED_CONV)
-    call = Call(True, rotation, run.fill(rows), keep, {ACTIVATED_CONV: activated} if activated else {}, layer_rows)
+    activated = None if observe or not fused["conv"] else run.at_once("activated_conv")
+    call = Call(True, rotation, run.fill(rows), keep, activated, layer_rows)
     logits, _ = network(call, read, start)
     rounding = {"seed": run.options.seed, "step": step, "first": first}
     f = run.formats.activation

@@ -139,7 +139,6 @@ def run_fused(ops) -> None:
     del rounding["bits"], rounding["shift"]
     ops.cross_entropy_pow2_backward.kernel(dy, e, f=8, **rounding)
     ops.activated_conv(dy, w, bias, state, s=6, f=8, offset=0)
-    ops.gated_rows(dy, z, f=8)
 
 
 if __name__ == "__main__":
