@@ -65,6 +65,8 @@ class LanguageModel:
         weights = {name: self.from_numpy(array) for name, array in parameters.items()}
         self.network = Network(config, formats, self.ops, weights)
         self.state_formats = lru_cache(maxsize=8)(partial(state_formats, config, formats=formats))
+        self.join = extra(ops, "concatenate")
+        self._start = lru_cache(partial(self._zeros, 1))  # of one row: many rows are made of it on the device
         self.rotates = config.rotates
         self._fill = lru_cache(CALLS_KEPT)(lambda positions: self.from_numpy(fills(config, positions)))
         self._kept_rotation = lru_cache(CALLS_KEPT)(self._new_rotation)
@@ -74,8 +76,14 @@ class LanguageModel:
 
     def new_state(self, batch: int) -> State:
         """Return the state of ``batch`` rows that have read nothing."""
-        zeros = {n: self.from_numpy(np.zeros(f.shape, f.dtype)) for n, f in self.state_formats(batch).items()}
+        if batch and self.join:
+            zeros = {name: self.join([row] * batch, 0) for name, row in self._start().items()}
+        else:
+            zeros = self._zeros(batch)
         return State(zeros, (0,) * batch)
+
+    def _zeros(self, batch: int) -> dict[str, Any]:
+        return {n: self.from_numpy(np.zeros(f.shape, f.dtype)) for n, f in self.state_formats(batch).items()}
 
     def state_to_numpy(self, state: State) -> State:
         """Return the state in NumPy arrays, for a file or another backend."""

@@ -389,8 +389,10 @@ class BatchSums:
         exchange = self.run.exchange
         if self.sums:
             self.read()
-            self.gradients = dict(zip(self.gradients, self.sums.totals(), strict=True))
-            self.largest, self.totals = exchange.max(self.largest), exchange.sum([self.totals])[0]
+            self.sums.add(self.totals)
+            *gradients, self.totals = self.sums.totals()
+            self.gradients = dict(zip(self.gradients, gradients, strict=True))
+            self.largest = exchange.max(self.largest)
 
 
 def one_by_one(update: Callable, arrays: list[tuple[Any, ...]]) -> Callable:
