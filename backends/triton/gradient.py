@@ -24,7 +24,7 @@ TYPES = {torch.int8: tl.int8, torch.int16: tl.int16, torch.int32: tl.int32, torc
 def saturating_add(a, b):
     y = torch.empty(a.shape, dtype=a.dtype, device=a.device)
     if replays():  # `largest_magnitudes` finds there what the kernel measures on its way
-        y.largest = zeros((1,), torch.int64, a.device)
+        y.largest = zeros((1,), torch.int64, a.device)  # type: ignore[attr-defined]
     return elementwise(saturating_add_kernel, (y, getattr(y, "largest", y)), a, b, MEASURES=replays())[0]
 
 
