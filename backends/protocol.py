@@ -25,8 +25,8 @@ nothing that a later call writes to. Results of one call don't overlap.
 For a model a backend may have ``activated_conv(x, w, bias, state, s, f, offset)``, which is `causal_conv1d` with its
 result after `squareplus`, for where nobody observes what is in between. It may have
 ``decode(model, session, options)``, which returns what `generate` yields, computed faster, or None, and
-``repeated(function)``, which returns what computes ``function(arrays, *constants)``, arrays by name from arrays by name,
-faster for shapes and constants seen before.
+``repeated(function)``, which returns what computes ``function(arrays, *constants)``, arrays by name from arrays by
+name, faster for shapes and constants seen before.
 
 For the suite a backend may also have ``variants(op)``, the names of an op's paths that it doesn't take by itself at
 small sizes, with ``variant(name)``, a context in which it takes them; ``interpreted``, about how many elements a case

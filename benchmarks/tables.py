@@ -223,6 +223,21 @@ def decode_table(*reports: dict[str, Any]) -> str:
     return "\n".join([*head, "", note])
 
 
+def chunk_scan_table(report: dict[str, Any]) -> str:
+    """Return the times of the chunked scan's forward, backward and step."""
+    head = ["| work | B | T | H | P | S | chunk_size | fill | us |", "| --- |" + " ---: |" * 8]
+    for row in report["rows"]:
+        sizes = row["sizes"]
+        cells = [sizes.get(name, "") for name in ("batch", "length", "heads", "width", "states", "chunk", "fill")]
+        head.append("| " + " | ".join(map(str, [row["work"], *cells, f"{row['microseconds']:,.1f}"])) + " |")
+    note = (
+        f"{report['devices']['triton']}, specification {report['spec_version']}, {origin(report)}; every integer of "
+        "small sizes was equal to Torch's before anything was timed. Kernels of a CUDA graph, cache cold. "
+        "Gradients have 16 bits."
+    )
+    return "\n".join([*head, "", note])
+
+
 def prefill_table(report: dict[str, Any]) -> str:
     """Return tokens per second of prefill on a GPU, beside the floor of its matrix products."""
     head = ["| model | tokens | tokens/s | ms | floor, ms |", "| --- | ---: | ---: | ---: | ---: |"]
@@ -255,6 +270,15 @@ def ranks_table(report: dict[str, Any]) -> str:
     return "\n".join([*head, "", note])
 
 
+# Workloads of `mamba-integer bench`, each with the peer that it stands beside on the first page.
+SUMMARISED = {
+    ("ternary_linear 4096 K4096 N8192", "bf16 matmul"),
+    ("ternary_linear 1 K4096 N8192", "bf16 matmul"),
+    ("ssd_chunk_scan B8 L2048 H24 P64 S128 Q64", "mamba_ssm bf16"),
+    ("ssd_chunk_scan B8 L2048 H24 P64 S128 Q64", "fla simple_gla bf16"),
+}
+
+
 def summary_table() -> str:
     """Return a few measured figures, each beside a peer from the same run."""
     head = ["| work | mamba-integer | peer | ratio | measured on |", "| --- | ---: | ---: | ---: | --- |"]
@@ -278,6 +302,13 @@ def summary_table() -> str:
     values = row["tokens_per_second"], row["op_by_op_tokens_per_second"]
     peer, device = "the same ops, one by one", decoding["devices"]["triton"]
     head.append(compared(f"decode `base`, batch {row['batch']}", *values, peer, device))
+    ops = result("ops-gpu")
+    for row in (row for row in ops["rows"] if row["backend"] == "triton"):
+        for peer in row.get("peers", ()):
+            if (row["workload"], peer["peer"]) in SUMMARISED and "seconds" in peer:
+                ours, theirs = (1e6 * measured["seconds"] for measured in (row, peer))
+                cells = f"{ours:,.1f} us | {theirs:,.1f} ({peer['peer']}) | {theirs / ours:.1f} x"
+                head.append(f"| {row['workload']} | {cells} | {ops['devices']['triton']} |")
     ends = {line["kind"]: line["mean"] for line in study["summary"]}
     gap = round(ends["integer"] - ends["float ternary"], 3) or 0.0  # never -0.000
     cells = f"{ends['integer']:.3f} | {ends['float ternary']:.3f} bits per byte (float ternary twin) | {gap:+.3f}"
@@ -310,6 +341,7 @@ def blocks() -> dict[str, dict[str, str]]:
             "one-hash-cpu": one_hash_table(result("one-hash-cpu")),
             "training-speed-gpu": training_speed_table(result("training-speed-gpu")),
             "training-speed-mamba2-gpu": training_speed_table(result("training-speed-mamba2-gpu")),
+            "chunk-scan-gpu": chunk_scan_table(result("chunk-scan-gpu")),
             "prefill-gpu": prefill_table(result("prefill-gpu")),
             "learning-gpu": learning_table(result("learning-gpu")),
             "learning-cpu": learning_table(result("learning-cpu")),

@@ -76,8 +76,8 @@ def silu_gate(x, z, *, f):
 
 @triton.jit
 def silu_gated(x, z, f: tl.constexpr):
-    # z * sigmoid is below 2**30, so that the product with x is one of two 32-bit words.
-    return integers.saturate(integers.shift_round(x.to(tl.int64) * (z * sigmoid(z, f)), 15 + f), 16)
+    # z * sigmoid is below 2**30, so that the product with x is one of two 32-bit words, and its scaled value one word.
+    return integers.saturate(integers.product_shift_round(x.to(tl.int32), z * sigmoid(z, f), 15 + f), 16)
 
 
 @triton.jit

@@ -27,11 +27,15 @@ def round_ratio(a, b):
 
 @triton.jit
 def squareplus_gradient(dy, x, f, offset):
-    """Return the gradient of squareplus of int32 x, as int64."""
+    """Return the gradient of squareplus of int32 x: of int16 dy as int32, else as int64.
+
+    The slope is at most 2**15, so that its product with 16 bits, and the half, fit int32.
+    """
     root = integers.isqrt(x * x + (4 << (2 * f)))
     total = x + root
     slope = tl.where((total >> 1) - offset > 32767, 0, round_ratio(total << 14, root))
-    return integers.shift_round(dy.to(tl.int64) * slope, 15)
+    dy = dy.to(tl.int32 if dy.dtype == tl.int16 else tl.int64)
+    return integers.shift_round(dy * slope, 15)
 
 
 @implements(ops.squareplus_backward)
@@ -129,16 +133,21 @@ def silu_gate_backward_kernel(
     offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mask = offset < size
     x_shift, z_shift = integers.scalar(x_shift).to(tl.int64), integers.scalar(z_shift).to(tl.int64)
-    dy = tl.load(dy_pointer + offset, mask=mask, other=0).to(tl.int64)
+    dy = tl.load(dy_pointer + offset, mask=mask, other=0)
     x = tl.load(x_pointer + offset, mask=mask, other=0).to(tl.int32)
     z = tl.load(z_pointer + in_rows(offset, WIDTH, distance), mask=mask, other=0).to(tl.int32)
     inverse, gate = inverse_and_gate(z, f)
     half_square = integers.shift_round(inverse * inverse, 15)
     slope = tl.where(z < 0, half_square, 65536 - half_square)
-    shift = (16 + f).to(tl.int64)
     # z * gate and x * slope are below 2**31, so that their products with dy are each one of two 32-bit words.
-    dx = integers.saturate(integers.shift_round(dy * (z * gate), shift), 32)
-    dz = integers.saturate(integers.shift_round(dy * (x * slope), shift), 32)
+    if dy.dtype == tl.int16:  # both results are at most 2**30: shifts of 31 and more leave 0
+        x_shift, z_shift = tl.minimum(x_shift, 31).to(tl.int32), tl.minimum(z_shift, 31).to(tl.int32)
+        dx = integers.product_shift_round(dy.to(tl.int32), z * gate, 16 + f)
+        dz = integers.product_shift_round(dy.to(tl.int32), x * slope, 16 + f)
+    else:
+        shift, dy = (16 + f).to(tl.int64), dy.to(tl.int64)
+        dx = integers.saturate(integers.shift_round(dy * (z * gate), shift), 32)
+        dz = integers.saturate(integers.shift_round(dy * (x * slope), shift), 32)
     if NARROW:
         dx = passed(integers.saturate(integers.shift_even(dx, x_shift), 16), x, 32767)
         dz = integers.saturate(integers.shift_even(dz, z_shift), 16)

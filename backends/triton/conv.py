@@ -1,5 +1,7 @@
 """Triton versions of ``spec.ops.conv``: channels on lanes, the four taps' inputs handed on in registers."""
 
+# ruff: noqa: RUF005 -- Triton compiles no unpacking inside a tuple
+
 import torch
 import triton
 import triton.language as tl
@@ -60,16 +62,21 @@ def conv_kernel(
     x0 = load_input(x_pointer, state_pointer, batch, start - 3, length, channels, distance, channel)
     x1 = load_input(x_pointer, state_pointer, batch, start - 2, length, channels, distance, channel)
     x2 = load_input(x_pointer, state_pointer, batch, start - 1, length, channels, distance, channel)
+    pitch, x_pitch = tl.full([], channels, tl.int64), tl.full([], distance, tl.int64)
+    y_pointer += (batch * length + start) * channels + channel
+    x_pointer += (batch * length + start) * distance + channel
+    loaded = ()  # all before the first store, which would keep later loads waiting
     for step in tl.static_range(STEPS):
-        t = start + step
-        inside = channel < tl.where(t < length, channels, 0)
-        place = (batch * length + t) * channels + channel
-        x3 = tl.load(x_pointer + (batch * length + t) * distance + channel, mask=inside, other=0)
+        inside = channel < tl.where(start + step < length, channels, 0)
+        loaded = loaded + (tl.load(x_pointer + step * x_pitch, mask=inside, other=0),)
+    for step in tl.static_range(STEPS):
+        x3 = loaded[step]
+        inside = channel < tl.where(start + step < length, channels, 0)
         total = bias + w0 * x0 + w1 * x1 + w2 * x2 + w3 * x3
         y = integers.saturate(integers.shift_round(total, s), 16)
         if ACTIVATED:
             y = squareplus_of(y, f, offset)
-        tl.store(y_pointer + place, y.to(tl.int16), mask=inside)
+        tl.store(y_pointer + step * pitch, y.to(tl.int16), mask=inside)
         x0, x1, x2 = x1, x2, x3
 
 

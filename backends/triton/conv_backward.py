@@ -24,7 +24,7 @@ def load_steps(dy_pointer, x_pointer, t, length, channels, distance, channel, CO
     loaded = ()
     for u in tl.static_range(COUNT):
         inside = channel < tl.where(t + u < length, channels, 0)
-        dy = tl.load(dy_pointer + (t + u) * pitch, mask=inside, other=0).to(tl.int32)
+        dy = tl.load(dy_pointer + (t + u) * pitch, mask=inside, other=0)
         x = tl.load(x_pointer + (t + u) * x_pitch, mask=inside, other=0).to(tl.int32)
         loaded = loaded + ((dy, x),)
     return loaded
@@ -42,14 +42,17 @@ def passed(dy, x, w, bias, activation, s: tl.constexpr, NARROW: tl.constexpr):
     """Return the gradient where the convolution's result was not saturated, else 0; with NARROW, through squareplus."""
     y = integers.shift_round(bias + w[0] * x[0] + w[1] * x[1] + w[2] * x[2] + w[3] * x[3], s)
     if NARROW:
-        dy = squareplus_gradient(dy, integers.saturate(y, 16), activation[0], activation[1]).to(tl.int32)
-    return tl.where(tl.abs(y) <= 32767, dy, 0)
+        dy = squareplus_gradient(dy, integers.saturate(y, 16), activation[0], activation[1])
+    return tl.where(tl.abs(y) <= 32767, dy.to(tl.int32), 0)
 
 
 @triton.jit
-def put_step(dx_pointer, g, w, shift, inside, s: tl.constexpr, NARROW: tl.constexpr):
-    """Store the gradient of an input, which the gradients of its own step's result and of the next three make."""
-    back = w[3] * g[0].to(tl.int64) + w[2] * g[1].to(tl.int64) + w[1] * g[2].to(tl.int64) + w[0] * g[3].to(tl.int64)
+def put_step(dx_pointer, g, w, shift, inside, s: tl.constexpr, NARROW: tl.constexpr, sum_type: tl.constexpr):
+    """Store the gradient of an input, which the gradients of its own step's result and of the next three make.
+
+    Four gradients of 16 bits times taps are below 2**24: their sum and its rounding fit int32, by any shift up to 31.
+    """
+    back = w[3] * g[0].to(sum_type) + w[2] * g[1].to(sum_type) + w[1] * g[2].to(sum_type) + w[0] * g[3].to(sum_type)
     dx = integers.saturate(integers.shift_round(back, s), 32)
     if NARROW:
         dx = integers.saturate(integers.shift_even(dx, shift), 16)
@@ -90,10 +93,13 @@ def conv_backward_kernel(
         load_input(x_pointer, state_pointer, batch, start - 2, length, channels, distance, channel).to(tl.int32),
         load_input(x_pointer, state_pointer, batch, start - 1, length, channels, distance, channel).to(tl.int32),
     )
-    nothing, total = tl.zeros([CHANNELS], tl.int32), tl.zeros([CHANNELS], tl.int64)
-    g, sums = (nothing, nothing, nothing), (total, total, total, total)
+    sum_type: tl.constexpr = tl.int32 if dy_pointer.dtype.element_ty == tl.int16 else tl.int64
+    nothing, zero = tl.zeros([CHANNELS], tl.int32), tl.zeros([CHANNELS], tl.int64)
+    g, sums, total = (nothing, nothing, nothing), (zero, zero, zero, zero), nothing.to(sum_type)
     pitch, dx_pitch = tl.full([], channels, tl.int64), tl.full([], dx_distance, tl.int64)
     activation, shift = (f, offset), integers.scalar(shift).to(tl.int64)
+    if sum_type == tl.int32:
+        shift = tl.minimum(shift, 31).to(sum_type)  # beyond it all is 0, as at it
     dx_pointer += batch * length * dx_distance + channel
     dy_pointer += batch * length * channels + channel
     x_pointer += batch * length * distance + channel
@@ -113,10 +119,10 @@ def conv_backward_kernel(
                 sums[2] + wide * x[2],
                 sums[3] + wide * newest,
             )
-            total += wide
+            total += new.to(sum_type)
             later = (g[0], g[1], g[2], new)
             own = (t + u - 3 >= start) & (t + u - 3 < length)
-            put_step(put + u * dx_pitch, later, w, shift, channel < tl.where(own, channels, 0), s, NARROW)
+            put_step(put + u * dx_pitch, later, w, shift, channel < tl.where(own, channels, 0), s, NARROW, sum_type)
             x, g = known[1:], later[1:]
     # The last three inputs also need the gradients after them, which other programs add to their sums.
     end = start + STEPS
@@ -128,11 +134,11 @@ def conv_backward_kernel(
         known = (x[0], x[1], x[2], newest)
         later = (g[0], g[1], g[2], passed(dy, known, w, bias, activation, s, NARROW))
         own = (end + u - 3 >= start) & (end + u - 3 < length)
-        put_step(put + u * dx_pitch, later, w, shift, channel < tl.where(own, channels, 0), s, NARROW)
+        put_step(put + u * dx_pitch, later, w, shift, channel < tl.where(own, channels, 0), s, NARROW, sum_type)
         x, g = known[1:], later[1:]
     for j in tl.static_range(4):
         tl.atomic_add(sums_pointer + j * pitch + channel, sums[j], mask=mask, sem="relaxed")
-    tl.atomic_add(sums_pointer + 4 * pitch + channel, total, mask=mask, sem="relaxed")
+    tl.atomic_add(sums_pointer + 4 * pitch + channel, total.to(tl.int64), mask=mask, sem="relaxed")
 
 
 @implements(ops.causal_conv1d_backward)

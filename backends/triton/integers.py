@@ -22,6 +22,13 @@ def shift_even(x, s):
 
 
 @triton.jit
+def product_shift_round(x, y, s):
+    """Round x * y / 2**s to nearest, ties up, for int32 x, y and 0 < s < 32, where the result fits int32."""
+    wide = x.to(tl.int64) * y + ((1 << s) >> 1)
+    return ((wide >> 32).to(tl.int32) << (32 - s)) | (wide.to(tl.uint32) >> s).to(tl.int32)
+
+
+@triton.jit
 def rescale(x, s):
     """Round x / 2**s to nearest, s of either sign; x must be wide enough for the added half or the shift."""
     return shift_round(x << tl.maximum(-s, 0), tl.maximum(s, 0))

@@ -60,7 +60,8 @@ def cold_seconds(call: Callable[[], object], device: str) -> float:
 
         def graph_of(*calls: Callable[[], object]) -> Any:
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
+            # A capture that fails leaves its own stream current.
+            with torch.cuda.stream(torch.cuda.current_stream()), torch.cuda.graph(graph):
                 for _ in range(CALLS):
                     for each in calls:
                         each()

@@ -42,7 +42,8 @@ def int8_product(rows: int, k: int, n: int, device: str) -> Callable[[], object]
         The heuristic offers no algorithm for these sizes, or a call fails.
     """
     import torch
-    from triton.testing import do_bench
+
+    from .clocks import median_seconds
 
     lt = library()
 
@@ -92,13 +93,13 @@ def int8_product(rows: int, k: int, n: int, device: str) -> Callable[[], object]
 
         return call
 
-    def milliseconds(call: Callable[[], object]) -> float:
+    def seconds(call: Callable[[], object]) -> float:
         try:
-            return do_bench(call, warmup=5, rep=10, return_mode="median")
-        except RuntimeError:  # what the heuristic offers may be refused all the same
+            return median_seconds(call, device)
+        except RuntimeError:  # what the heuristic offers may be refused all the same, by a capturing stream alone too
             return math.inf
 
-    times = {call: milliseconds(call) for call in map(call_of, offers[: count.value])}
+    times = {call: seconds(call) for call in map(call_of, offers[: count.value])}
     best = min(times, key=times.__getitem__, default=None)
     if best is None or times[best] == math.inf:
         raise RuntimeError(f"no algorithm of {count.value} offered for {rows} x {k} x {n} runs")
