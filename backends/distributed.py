@@ -39,6 +39,7 @@ class Ranks:
     def __init__(self, device: str):
         self.rank, self.ranks = dist.get_rank(), dist.get_world_size()
         self.device = device if device.startswith("cuda") else "cpu"
+        self.wide: set[tuple[int, int]] = set()
 
     def sum(self, arrays: list[Any]) -> list[Any]:
         """Return the sum of each array over the ranks, in its dtype."""
@@ -49,7 +50,7 @@ class Ranks:
 
     def sums(self) -> "Sums":
         """Return sums over the ranks to which arrays are added as they are made."""
-        return Sums(self.ranks, self.device)
+        return Sums(self.ranks, self.device, self.wide)
 
     def max(self, array: np.ndarray) -> np.ndarray:
         largest = from_numpy(array, self.device)
@@ -75,11 +76,12 @@ class Sums:
     """Exact sums over the ranks; a piece of the arrays travels while the next ones are computed.
 
     Arrays of int64 travel as int32. Whether every sum fits is asked once for all pieces, with the totals; a piece with
-    a sum that doesn't travels again, as int64.
+    a sum that doesn't travels again, as int64. The next exchange sends a piece of that place and size as int64 at once,
+    and as int32 again after one whose sums would have fitted: all ranks know the same of it.
     """
 
-    def __init__(self, ranks: int, device: str):
-        self.ranks, self.device = ranks, device
+    def __init__(self, ranks: int, device: str, wide: set[tuple[int, int]]):
+        self.ranks, self.device, self.wide = ranks, device, wide
         self.arrays: list[Any] = []
         self.waiting: list[torch.Tensor] = []
         self.pieces: list[Piece] = []
@@ -105,8 +107,13 @@ class Sums:
             if piece.work:
                 piece.work.wait()
         for i, end in zip(measured, ends.tolist() if measured else (), strict=True):
-            if (end + 1) * self.ranks > INT32_END:
-                piece = self.pieces[i]
+            piece = self.pieces[i]
+            place = i, piece.total.numel()
+            if (end + 1) * self.ranks <= INT32_END:
+                self.wide.discard(place)
+                continue
+            self.wide.add(place)
+            if piece.total.dtype != torch.int64:
                 piece.total = flattened(piece.tensors)
                 dist.all_reduce(piece.total)
         totals = (total for piece in self.pieces for total in piece.unpacked())
@@ -121,7 +128,8 @@ class Sums:
         if piece.total.dtype == torch.int64:
             low, high = torch.aminmax(piece.total)
             piece.end = torch.maximum(-1 - low, high)
-            piece.total = piece.total.to(torch.int32)
+            if (len(self.pieces) - 1, piece.total.numel()) not in self.wide:
+                piece.total = piece.total.to(torch.int32)
         piece.work = dist.all_reduce(piece.total, async_op=True)
 
 

@@ -10,7 +10,8 @@ It sees NumPy arrays, unless it also has ``from_numpy(array, device)`` and ``to_
 convolution's result, `causal_conv1d_backward` and `round_to_int16`, joined with dz,
 ``rounded_weight_gradient(dy, q, e, ...)``, which is `stochastic_round_rows` and `ternary_linear_backward_weight` and
 returns also the largest magnitude in between,
-``replayed(function)``, which returns what computes ``function(arrays, integers)`` again and again, and
+``replayed(function)``, which returns what computes ``function(arrays, integers, take)`` again and again, for arrays of
+one shape, its results and the parts of them that it hands to ``take`` valid until the next call, and
 ``lion_updates(arrays)``, which returns what runs `lion_update` on these tuples of arrays, given a list with a dict of
 parameters each, and returns the lists of its three results. It may implement a subset of the ops.
 
@@ -21,7 +22,11 @@ nothing that a later call writes to. Results of one call don't overlap.
 
 ``from_numpy`` copies, takes views of any layout, and returns what has ``shape`` and can be sliced as NumPy arrays can.
 
-A backend may have ``decode(model, session, options)``, which returns what `generate` yields, computed faster, or None.
+For a model a backend may have ``activated_conv(x, w, bias, state, s, f, offset)``, which is `causal_conv1d` with its
+result after `squareplus`, for where nobody observes what is in between. It may have
+``decode(model, session, options)``, which returns what `generate` yields, computed faster, or None, and
+``repeated(function)``, which returns what computes ``function(arrays, *constants)``, arrays by name from arrays by
+name, faster for shapes and constants seen before.
 
 For the suite a backend may also have ``variants(op)``, the names of an op's paths that it doesn't take by itself at
 small sizes, with ``variant(name)``, a context in which it takes them; ``interpreted``, about how many elements a case

@@ -85,7 +85,7 @@ def ways_here(batch: int) -> list[Way]:
     ways = [Way(*where, 1, rows) for where in backends for rows in (batch, 1)]
     ways += [Way("numba", "cpu", ranks, batch) for ranks in (2, 3)]
     if torch.cuda.device_count() > 1:
-        ways.append(Way("triton", "cuda", 2, batch))
+        ways += [Way("triton", "cuda", 2, rows) for rows in (batch, 1)]
     return ways
 
 

@@ -10,6 +10,7 @@ from mamba_integer.spec import ops
 from mamba_integer.spec.contract import implements
 
 from . import integers
+from .activation import squareplus_of
 from .launch import ceil_div, launch, rows
 
 CHANNELS, STEPS = 256, 16
@@ -36,6 +37,9 @@ def conv_kernel(
     channels,
     distance,
     s: tl.constexpr,
+    f: tl.constexpr,
+    offset: tl.constexpr,
+    ACTIVATED: tl.constexpr,
     STEPS: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
@@ -70,12 +74,23 @@ def conv_kernel(
         inside = channel < tl.where(start + step < length, channels, 0)
         total = bias + w0 * x0 + w1 * x1 + w2 * x2 + w3 * x3
         y = integers.saturate(integers.shift_round(total, s), 16)
+        if ACTIVATED:
+            y = squareplus_of(y, f, offset)
         tl.store(y_pointer + step * pitch, y.to(tl.int16), mask=inside)
         x0, x1, x2 = x1, x2, x3
 
 
 @implements(ops.causal_conv1d)
 def causal_conv1d(x, w, bias, state, *, s):
+    return convolved(x, w, bias, state, s=s, f=0, offset=0, ACTIVATED=False)
+
+
+def activated_conv(x, w, bias, state, *, s, f, offset):
+    """Return `squareplus` of the result of `causal_conv1d`, and its state, in one launch."""
+    return convolved(x, w, bias, state, s=s, f=f, offset=offset, ACTIVATED=True)
+
+
+def convolved(x, w, bias, state, **constants):
     batch, length, channels = x.shape
     y, new = (torch.empty(a.shape, dtype=torch.int16, device=x.device) for a in (x, state))
     if new.numel():
@@ -84,7 +99,7 @@ def causal_conv1d(x, w, bias, state, *, s):
         sizes = {"STEPS": steps, "CHANNELS": CHANNELS}
         x, distance = rows(x)
         extents = length, channels, distance
-        launch(conv_kernel, programs, (y, new), (w, bias, state), *extents, strided=(x,), s=s, **sizes)
+        launch(conv_kernel, programs, (y, new), (w, bias, state), *extents, strided=(x,), **constants, **sizes)
     return y, new
 
 
@@ -94,4 +109,4 @@ def conv1d_step(x, w, bias, state, *, s):
     return y[:, 0], state
 
 
-__all__ = ["causal_conv1d", "conv1d_step"]
+__all__ = ["activated_conv", "causal_conv1d", "conv1d_step"]

@@ -13,7 +13,7 @@ from . import integers
 from .activation_backward import squareplus_gradient
 from .conv import load_input
 from .gradient import narrowed
-from .launch import ceil_div, launch, rows, words
+from .launch import ceil_div, launch, rows, words, zeros
 
 CHANNELS, STEPS, AHEAD = 256, 32, 4
 
@@ -164,7 +164,7 @@ def narrow_conv_gradients(dy, x, w, bias, state, dz, *, f, offset, s, shift):
 def gradients(dx, dy, x, w, bias, state, s, through=()):
     """Put the gradient of x into dx; return those of the taps and of the bias."""
     batch, length, channels = x.shape
-    sums = torch.zeros((5, channels), dtype=torch.int64, device=x.device)
+    sums = zeros((5, channels), torch.int64, x.device)
     if x.numel():
         steps = min(STEPS, triton.next_power_of_2(length))
         programs = batch * ceil_div(length, steps) * ceil_div(channels, CHANNELS)

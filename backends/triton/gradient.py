@@ -8,7 +8,7 @@ from mamba_integer.spec import ops, philox
 from mamba_integer.spec.contract import implements
 
 from . import integers
-from .launch import ALIGNMENT_BYTES, aligned, ceil_div, elementwise, launch, replays, table
+from .launch import ALIGNMENT_BYTES, aligned, ceil_div, elementwise, launch, replays, table, zeros
 from .philox import key_pattern, philox_words
 
 ALIGNMENT = tl.constexpr(ALIGNMENT_BYTES)
@@ -22,15 +22,25 @@ TYPES = {torch.int8: tl.int8, torch.int16: tl.int16, torch.int32: tl.int32, torc
 
 @implements(ops.saturating_add)
 def saturating_add(a, b):
-    return elementwise(saturating_add_kernel, torch.empty(a.shape, dtype=a.dtype, device=a.device), a, b)
+    y = torch.empty(a.shape, dtype=a.dtype, device=a.device)
+    if replays():  # `largest_magnitudes` finds there what the kernel measures on its way
+        y.largest = zeros((1,), torch.int64, a.device)  # type: ignore[attr-defined]
+    return elementwise(saturating_add_kernel, (y, getattr(y, "largest", y)), a, b, MEASURES=replays())[0]
 
 
 @triton.jit
-def saturating_add_kernel(y_pointer, a_pointer, b_pointer, size, BLOCK: tl.constexpr):
+def saturating_add_kernel(
+    y_pointer, largest_pointer, a_pointer, b_pointer, size, MEASURES: tl.constexpr, BLOCK: tl.constexpr
+):
     offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     a = tl.load(a_pointer + offset, mask=offset < size, other=0).to(tl.int32)
     b = tl.load(b_pointer + offset, mask=offset < size, other=0).to(tl.int32)
-    tl.store(y_pointer + offset, integers.saturate(a + b, 16).to(tl.int16), mask=offset < size)
+    y = integers.saturate(a + b, 16)
+    tl.store(y_pointer + offset, y.to(tl.int16), mask=offset < size)
+    if MEASURES:
+        largest = tl.max(tl.abs(y))
+        if largest > tl.load(largest_pointer):
+            tl.atomic_max(largest_pointer, largest.to(tl.int64), sem="relaxed")
 
 
 @implements(ops.gradient_add)
@@ -48,13 +58,9 @@ def gradient_add_kernel(y_pointer, a_pointer, b_pointer, size, BLOCK: tl.constex
 
 def reduce(kernel, x):
     """Return the int64 that ``kernel`` folds the elements of x into, from zero, by order-free atomics."""
-    result = torch.zeros(1, dtype=torch.int64, device=x.device)
-    fold(kernel, result, x)
-    return result
-
-
-def fold(kernel, result, x):
+    result = zeros((1,), torch.int64, x.device)
     launch(kernel, ceil_div(x.numel(), SHARE), (result,), (x,), x.numel(), SHARE=SHARE, BLOCK=LOADED)
+    return result
 
 
 @implements(ops.largest_magnitude)
@@ -74,11 +80,9 @@ def largest_magnitude_kernel(y_pointer, x_pointer, size, SHARE: tl.constexpr, BL
 
 def largest_magnitudes(arrays):
     """Return `largest_magnitude` of each array, joined: one launch for all arrays of a type."""
-    result = torch.zeros(len(arrays), dtype=torch.int64, device=arrays[0].device)
     if replays():  # a graph has no table from the host
-        for place, array in zip(result.split(1), arrays, strict=True):
-            fold(largest_magnitude_kernel, place, array)
-        return result
+        return torch.cat([a.largest if hasattr(a, "largest") else reduce(largest_magnitude_kernel, a) for a in arrays])
+    result = torch.zeros(len(arrays), dtype=torch.int64, device=arrays[0].device)
     kinds: dict[torch.dtype, list[tuple[int, torch.Tensor]]] = {}
     for place, array in enumerate(arrays):
         kinds.setdefault(array.dtype, []).append((place, aligned(array)))
@@ -172,28 +176,29 @@ def stochastic_round_rows(x, e, *, shift, bits, seed, step, stream, first):
     blocks = ceil_div(K, 4)
     counters = e.numel() * blocks
     programs = ceil_div(counters, COUNTERS_A_PROGRAM)
-    words = (key_pattern(word) for word in (first * blocks, step, stream, seed & philox.MASK, seed >> 32))
+    words = (key_pattern(word) for word in (first, step, stream, seed & philox.MASK, seed >> 32))
     constants = {"K": K, "bits": bits, "BLOCK": COUNTERS_A_PROGRAM}
     launch(stochastic_round_rows_kernel, programs, (y,), (x, e), counters, *words, shift, **constants)
     return y
 
 
 @triton.jit
-def rounding_noise(counter, start, step, stream, key0, key1):
-    """Return the four words of each counter as int32, along two new axes."""
-    words, zero = start.to(tl.uint32) + counter.to(tl.uint32), tl.zeros_like(counter).to(tl.uint32)
+def rounding_noise(counter, first, step, stream, key0, key1, blocks):
+    """Return the four words of each counter, from row ``first`` of so many blocks on, as int32, along two new axes."""
+    start = integers.scalar(first).to(tl.uint32) * tl.full([], blocks, tl.uint32)
+    words, zero = start + counter.to(tl.uint32), tl.zeros_like(counter).to(tl.uint32)
     step, stream = zero + step.to(tl.uint32), zero + stream.to(tl.uint32)
     c0, c1, c2, c3 = philox_words(words, step, stream, zero + ROUNDING_DOMAIN, key0, key1)
     return tl.join(tl.join(c0, c2), tl.join(c1, c3)).to(tl.int32, bitcast=True)
 
 
-@triton.jit(do_not_specialize=["start", "step", "stream", "key0", "key1", "shift"])
+@triton.jit(do_not_specialize=["first", "step", "stream", "key0", "key1", "shift"])
 def stochastic_round_rows_kernel(
     y_pointer,
     x_pointer,
     e_pointer,
     counters,
-    start,
+    first,
     step,
     stream,
     key0,
@@ -209,7 +214,7 @@ def stochastic_round_rows_kernel(
     row = counter // blocks
     shift, step = integers.scalar(shift), integers.scalar(step)
     e = tl.load(e_pointer + row, mask=counter < counters, other=0)
-    noise = rounding_noise(counter, start, step, stream, key0, key1)
+    noise = rounding_noise(counter, first, step, stream, key0, key1, blocks)
     noise = tl.reshape(noise, [BLOCK, 4]) & ((1 << shift) - 1)
     i = tl.arange(0, 4)[None, :]
     inside = (counter < counters)[:, None]

@@ -6,6 +6,7 @@ has room for 2**31 - 1 programs, the other two for 65,535: so a kernel numbers i
 
 import contextlib
 import contextvars
+import math
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ BLOCK = 1024
 MOST_PROGRAMS = (1 << 31) - 1
 ALIGNMENT_BYTES = 16  # of the widest load
 ON_CPU = -1  # the device number of a tensor there
-_REPLAYS = contextvars.ContextVar("replays", default=False)
+_ZEROS: contextvars.ContextVar["Zeros | None"] = contextvars.ContextVar("zeros", default=None)
 COMPILED: dict[tuple, tuple[CompiledKernel, tuple, Any]] = {}
 
 
@@ -47,18 +48,51 @@ def launch(kernel, programs, results, inputs, *integers, strided=(), **constants
             launch_compiled(kernel, programs, device, arguments, constants)
 
 
+class Zeros:
+    """Memory for the small sums of what is replayed: it is cleared once instead of for each of them."""
+
+    SIZE, LARGEST = 1 << 23, 1 << 16  # bytes of all sums and of the largest
+
+    def __init__(self, device):
+        self.memory = torch.empty(self.SIZE, dtype=torch.uint8, device=device)
+        self.used = 0
+
+    def clear(self):
+        self.memory.zero_()
+        self.used = 0
+
+    def take(self, shape, dtype):
+        """Return zeros that nothing else uses until the next clearing, or None where there is no room."""
+        count = math.prod(shape)
+        size = count * dtype.itemsize
+        if size > self.LARGEST or self.used + size > self.SIZE:
+            return None
+        part = self.memory[self.used : self.used + size]
+        self.used += ceil_div(size, ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+        return part.view(dtype).view(shape)
+
+
+def zeros(shape, dtype, device):
+    """Return an array of zeros for a kernel to add to; one that is replayed keeps its values until the next replay."""
+    held = _ZEROS.get()
+    taken = held.take(shape, dtype) if held else None
+    return torch.zeros(shape, dtype=dtype, device=device) if taken is None else taken
+
+
 def replays() -> bool:
     """Return whether what is launched may be replayed: then nothing comes from the host but what is there already."""
-    return _REPLAYS.get()
+    return _ZEROS.get() is not None
 
 
 @contextlib.contextmanager
-def replayable():
-    token = _REPLAYS.set(True)
+def replayable(zeros):
+    """Let what is launched be replayed, its small sums in cleared memory."""
+    zeros.clear()
+    token = _ZEROS.set(zeros)
     try:
         yield
     finally:
-        _REPLAYS.reset(token)
+        _ZEROS.reset(token)
 
 
 def launch_compiled(kernel, programs, device, arguments, constants):

@@ -10,6 +10,7 @@ from mamba_integer.spec.ops.linear import ternary_linear_widths
 
 from . import hopper_requant, integers
 from .launch import elementwise, launch
+from .launch import rows as row_view
 from .planes import dealt
 from .ternary_product import on_hopper, product, scale_of
 
@@ -35,24 +36,26 @@ def put_quantised(q, e, x):
     warps = max(4, block // 1024)
     programs = triton.cdiv(e.numel(), rows)
     tile = {"WHOLE": whole, "ROWS": rows, "BLOCK": block, "num_warps": warps}
-    launch(quantize_rows_kernel, programs, (q, e), (x,), e.numel(), width, **tile)
+    x, distance = row_view(x)
+    launch(quantize_rows_kernel, programs, (q, e), (), e.numel(), width, distance, strided=(x,), **tile)
 
 
 @triton.jit
 def quantize_rows_kernel(
-    q_pointer, e_pointer, x_pointer, rows, width, WHOLE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr
+    q_pointer, e_pointer, x_pointer, rows, width, distance, WHOLE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr
 ):
     """Quantise some rows: a whole row is read once, a longer one in blocks, twice."""
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, BLOCK)
     offset = row[:, None] * width + column[None, :]
+    place = row[:, None] * distance + column[None, :]
     inside = (row[:, None] < rows) & (column[None, :] < width)
-    x = tl.load(x_pointer + offset, mask=inside, other=0).to(tl.int32)
+    x = tl.load(x_pointer + place, mask=inside, other=0).to(tl.int32)
     maximum = tl.max(tl.abs(x), 1)
     if not WHOLE:
         for start in range(BLOCK, width, BLOCK):
             more = (row[:, None] < rows) & (start + column[None, :] < width)
-            x = tl.load(x_pointer + start + offset, mask=more, other=0).to(tl.int32)
+            x = tl.load(x_pointer + start + place, mask=more, other=0).to(tl.int32)
             maximum = tl.maximum(maximum, tl.max(tl.abs(x), 1))
     e = tl.maximum(integers.bit_length(maximum) - 7, 0)
     tl.store(e_pointer + row, e, mask=row < rows)
@@ -61,7 +64,7 @@ def quantize_rows_kernel(
     else:
         for start in range(0, width, BLOCK):
             more = (row[:, None] < rows) & (start + column[None, :] < width)
-            x = tl.load(x_pointer + start + offset, mask=more, other=0).to(tl.int32)
+            x = tl.load(x_pointer + start + place, mask=more, other=0).to(tl.int32)
             tl.store(q_pointer + start + offset, quantised(x, e[:, None]), mask=more)
 
 
@@ -72,13 +75,20 @@ def quantised(x, e):
 
 @implements(ops.requantize)
 def requantize(x, *, shift):
-    return elementwise(requantize_kernel, torch.empty(x.shape, dtype=torch.int8, device=x.device), x, shift=shift)
+    q, (x, distance) = torch.empty(x.shape, dtype=torch.int8, device=x.device), row_view(x)
+    width = max(x.shape[-1:], default=1)
+    shape = dict(distance=distance, WIDTH=1 if distance == width else width)
+    return elementwise(requantize_kernel, q, strided=(x,), **shape, shift=shift)
 
 
 @triton.jit
-def requantize_kernel(q_pointer, x_pointer, size, shift: tl.constexpr, BLOCK: tl.constexpr):
+def requantize_kernel(
+    q_pointer, x_pointer, size, distance, WIDTH: tl.constexpr, shift: tl.constexpr, BLOCK: tl.constexpr
+):
+    """Round and saturate each element; rows that aren't one after the other have more than one column."""
     offset = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    x = tl.load(x_pointer + offset, mask=offset < size, other=0).to(tl.int64)
+    place = offset + offset // WIDTH * (distance - WIDTH) if WIDTH > 1 else offset
+    x = tl.load(x_pointer + place, mask=offset < size, other=0).to(tl.int64)
     q = integers.saturate(integers.shift_round(x, shift), 8)
     tl.store(q_pointer + offset, q.to(tl.int8), mask=offset < size)
 

@@ -19,7 +19,7 @@ from . import hopper_limbs, hopper_product, integers
 from .gluon_names import processors
 from .gradient import rounding_noise
 from .instructions import has_little_room
-from .launch import ceil_div, launch, with_columns
+from .launch import ceil_div, launch, with_columns, zeros
 from .philox import key_pattern
 from .planes import PLANE
 from .ternary_product import product, scale_of, scale_sum, tile_of
@@ -72,7 +72,7 @@ def turn_packed(w, digits, in_planes):
     depth, bytes_a_row = w.shape
     width = triton.cdiv(depth, 4 * PLANE) * PLANE if in_planes else triton.cdiv(depth, 4)
     turned = torch.empty((digits, width), dtype=torch.uint8, device=w.device)
-    sums = torch.zeros(digits, dtype=torch.int32, device=w.device)
+    sums = zeros((digits,), torch.int32, w.device)
     programs = triton.cdiv(width, PLANE) * triton.cdiv(bytes_a_row, PLANE)
     sizes = (depth, digits, bytes_a_row, width)
     launch(turn_packed_kernel, programs, (turned, sums), (w,), *sizes, PLANES=in_planes, BYTES=PLANE)
@@ -202,9 +202,9 @@ def rounded_weight_gradient(dy, q, e, *, shift, bits, seed, step, stream, first)
     columns, rows, limbs = dy.shape[-1], e.numel(), 1 if bits <= 8 else 2
     depth = triton.cdiv(rows, DEPTH) * DEPTH
     errors = torch.empty((limbs, columns, depth), dtype=torch.int8, device=dy.device)
-    largest = torch.zeros(1, dtype=torch.int64, device=dy.device)
+    largest = zeros((1,), torch.int64, dy.device)
     programs = depth // DEPTH * triton.cdiv(columns, TURNED_COLUMNS)
-    words = (key_pattern(word) for word in (first * triton.cdiv(columns, 4), step, stream, seed & MASK, seed >> 32))
+    words = (key_pattern(word) for word in (first, step, stream, seed & MASK, seed >> 32))
     sizes = (columns * depth, rows, columns, depth, *words, shift)
     options = {"LIMBS": limbs, "BITS": bits, "ROWS": DEPTH, "COLUMNS": TURNED_COLUMNS, "num_warps": ROUNDING_WARPS}
     launch(turn_rounded_kernel, programs, (errors, largest), (dy, e), *sizes, **options)
@@ -260,7 +260,7 @@ def turn(x, limbs, with_sums=False):
     rows, columns = x.shape
     depth = triton.cdiv(rows, DEPTH) * DEPTH
     turned = torch.empty((limbs, columns, depth), dtype=torch.int8, device=x.device)
-    sums = torch.zeros(columns if with_sums else 1, dtype=torch.int64, device=x.device)
+    sums = zeros((columns if with_sums else 1,), torch.int64, x.device)
     programs = depth // DEPTH * triton.cdiv(columns, TURNED_COLUMNS)
     sizes = (columns * depth, rows, columns, depth)
     options = {"LIMBS": limbs, "SUMS": with_sums, "ROWS": DEPTH, "COLUMNS": TURNED_COLUMNS}
@@ -279,7 +279,7 @@ def put_turned(turned_pointer, x, m, n, limb_size, columns, depth, LIMBS: tl.con
         tl.store(turned + limb_size, tl.trans(low_limb(x)), mask=there)
 
 
-@triton.jit(do_not_specialize=["start", "step", "stream", "key0", "key1", "shift"])
+@triton.jit(do_not_specialize=["first", "step", "stream", "key0", "key1", "shift"])
 def turn_rounded_kernel(
     turned_pointer,
     largest_pointer,
@@ -289,7 +289,7 @@ def turn_rounded_kernel(
     rows,
     columns,
     depth,
-    start,
+    first,
     step,
     stream,
     key0,
@@ -303,11 +303,12 @@ def turn_rounded_kernel(
     """Round a tile, as `stochastic_round_rows_kernel` does, find its largest magnitude, and turn it."""
     program, blocks = tl.program_id(0), depth // ROWS
     m = (program % blocks).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    first = (program // blocks).to(tl.int64) * COLUMNS
-    n = first + tl.arange(0, COLUMNS)
+    left = (program // blocks).to(tl.int64) * COLUMNS
+    n = left + tl.arange(0, COLUMNS)
     shift, step = integers.scalar(shift), integers.scalar(step)
-    counter = m[:, None] * ((columns + 3) // 4) + (first // 4 + tl.arange(0, COLUMNS // 4))[None, :]
-    noise = rounding_noise(counter, start, step, stream, key0, key1)
+    counters_a_row = (columns + 3) // 4
+    counter = m[:, None] * counters_a_row + (left // 4 + tl.arange(0, COLUMNS // 4))[None, :]
+    noise = rounding_noise(counter, first, step, stream, key0, key1, counters_a_row)
     noise = tl.reshape(noise, [ROWS, COLUMNS]) & ((1 << shift) - 1)
     inside = (m[:, None] < rows) & (n[None, :] < columns)
     x = tl.load(x_pointer + m[:, None] * columns + n[None, :], mask=inside, other=0).to(tl.int32)

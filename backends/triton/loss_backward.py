@@ -77,7 +77,7 @@ def cross_entropy_pow2_backward_kernel(
     best, total = row_statistics(logits_pointer + row, V, f, BLOCK, EVEN, WIDE)
     reciprocal = 1.0 / total.to(tl.float32)
     target = tl.load(target_pointer + program)
-    first_counter = (first + program) * tl.cdiv(V, 4)
+    first_counter = (integers.scalar(first) + program) * tl.cdiv(V, 4)
     for start in range(0, V, BLOCK):
         counter = (first_counter + start // 4 + tl.arange(0, BLOCK // 4)).to(tl.uint32)
         c2, c3 = tl.zeros_like(counter) + stream.to(tl.uint32), tl.full([BLOCK // 4], ROUNDING_DOMAIN, tl.uint32)

@@ -10,7 +10,7 @@ from mamba_integer.spec.ops.norm_backward import CUT_BITS, UNIT_BITS
 
 from . import integers
 from .gluon_names import processors
-from .launch import ceil_div, launch
+from .launch import ceil_div, launch, zeros
 from .norm import row_scale
 
 # A program sums the gain's gradient over its rows before it adds to memory. A warp has a whole short row, and a device
@@ -24,7 +24,7 @@ def bitshift_norm_backward(x, gamma, dy, dr, *, b, e):
     D = x.shape[-1]
     rows = x.numel() // D
     dx = torch.empty(x.shape, dtype=torch.int32, device=x.device)
-    dgamma = torch.zeros((D,), dtype=torch.int64, device=x.device)
+    dgamma = zeros((D,), torch.int64, x.device)
     block = triton.next_power_of_2(D)
     if block <= SHORT_ROW:
         programs, warps = min(rows, PROGRAMS_OF_PROCESSOR * processors(x.device)), 1

@@ -7,7 +7,7 @@ import triton.language as tl
 from mamba_integer.spec import ops
 from mamba_integer.spec.contract import implements
 
-from .launch import ceil_div, launch
+from .launch import ceil_div, launch, rows
 
 BLOCK = 512
 FORWARD, INVERSE = tl.constexpr(1), tl.constexpr(-1)
@@ -48,20 +48,23 @@ def turn(x, y, lam, gam, quadrant, s: tl.constexpr, direction: tl.constexpr):
 @triton.jit
 def turn_kernel(
     y_pointer,
-    x_pointer,
     lam_pointer,
     gam_pointer,
     quadrant_pointer,
+    x_pointer,
     pairs,
     period,
+    pairs_a_row,
+    distance,
     s: tl.constexpr,
     direction: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     pair = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mask = pair < pairs
-    place = pair[:, None] * 2 + tl.arange(0, 2)[None, :]
-    x, y = tl.split(tl.load(x_pointer + place, mask=mask[:, None], other=0).to(tl.int32))
+    place, row = pair[:, None] * 2 + tl.arange(0, 2)[None, :], pair // pairs_a_row
+    skipped = row * (distance - 2 * pairs_a_row)
+    x, y = tl.split(tl.load(x_pointer + place + skipped[:, None], mask=mask[:, None], other=0).to(tl.int32))
     k = pair % period
     lam = tl.load(lam_pointer + k, mask=mask, other=0)
     gam = tl.load(gam_pointer + k, mask=mask, other=0)
@@ -74,8 +77,10 @@ def turn_pairs(x, lam, gam, quadrant, s, direction):
     """Turn the pairs of x; the coefficients repeat from the innermost pair outwards."""
     y = torch.empty(x.shape, dtype=torch.int32, device=x.device)
     pairs = x.numel() // 2
+    x, distance = rows(x)
+    sizes = pairs, lam.numel(), x.shape[-1] // 2, distance
     constants = {"s": s, "direction": direction, "BLOCK": BLOCK}
-    launch(turn_kernel, ceil_div(pairs, BLOCK), (y,), (x, lam, gam, quadrant), pairs, lam.numel(), **constants)
+    launch(turn_kernel, ceil_div(pairs, BLOCK), (y,), (lam, gam, quadrant), *sizes, strided=(x,), **constants)
     return y
 
 

@@ -8,7 +8,7 @@ from mamba_integer.spec import ops
 from mamba_integer.spec.contract import implements
 
 from . import integers, staged_walk
-from .launch import dense, elementwise, launch
+from .launch import dense, elementwise, launch, zeros
 from .recurrence import is_far, mixture_words
 from .scan_walk import CHANNELS, STATES, STEPS, starts_kernel, walk_kernel
 
@@ -71,7 +71,7 @@ def decay_kernel(
 @implements(ops.decay_modulate_backward)
 def decay_modulate_backward(dn, base, mod, *, k, n_max, s_n):
     channels, states = base.shape
-    dbase = torch.zeros(base.shape, dtype=torch.int64, device=dn.device)
+    dbase = zeros(base.shape, torch.int64, dn.device)
     dmod = torch.empty(mod.shape, dtype=torch.int32, device=dn.device)
     rows = mod.shape[:-1].numel()
     size = min(16, triton.next_power_of_2(max(states, 1)))

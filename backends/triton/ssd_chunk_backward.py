@@ -17,7 +17,7 @@ from mamba_integer.spec.ops import ssd_chunk_backward as backward
 
 from . import integers
 from .gradient import saturate_backward
-from .launch import ALIGNMENT_BYTES, ceil_div, launch
+from .launch import ALIGNMENT_BYTES, ceil_div, launch, zeros
 from .launch import aligned as aligned_array
 from .room import at_most, torch_where_too_large
 from .ssd_chunk import LEAST_TILE
@@ -279,7 +279,7 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
     batch, length, heads, width = x.shape
     states, chunk, device = h.shape[-1], 1 << q, x.device
     dy, x, b, c, h, dh = map(aligned_array, (dy, x, b, c, h, dh))
-    dskip = torch.zeros(heads, dtype=torch.int64, device=device)
+    dskip = zeros((heads,), torch.int64, device)
     if not x.numel():
         db, dc = (torch.zeros(a.shape, dtype=torch.int32, device=device) for a in (b, c))
         return torch.empty_like(x, dtype=dtype), torch.zeros_like(d, dtype=torch.int32), db, dc, dskip, dh.clone()

@@ -1,5 +1,6 @@
 """Whole training steps: each layer's tensors and gradients, then the masters and momenta after the update."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -13,6 +14,7 @@ from mamba_integer.spec.training import Metrics, Options, Run, State, initial_st
 
 from ..report import Text
 from .model import kind_of
+from .ranks import Together
 from .stages import Stage, first_difference, follow, observed
 from .text import SEED
 
@@ -45,6 +47,7 @@ class Case:
         return np.resize(np.frombuffer(source.data, np.uint8), shape).astype(np.int32)
 
 
+RANKS = 2
 # Both kinds of block, a few hundred weights each: interpreters of kernels are slow.
 MINUTE = replace(
     CONFIGS["tiny"],
@@ -63,7 +66,7 @@ LARGE = Case(CONFIGS["verse"], 2, 200, 2, reference="numba")
 
 
 def stages(run: Run, batches: np.ndarray) -> Iterator[Stage]:
-    state, kind = initial_state(run), kind_of(run.config)
+    state, kind, unobserved = initial_state(run), kind_of(run.config), Unobserved(run, batches.shape[1])
     for number, ids in enumerate(batches, 1):
         prefix = f"step {number} "
 
@@ -72,14 +75,31 @@ def stages(run: Run, batches: np.ndarray) -> Iterator[Stage]:
 
         before, (state, metrics) = state, (yield from observed(step, run.store, kind, prefix))
         yield Stage(f"{prefix}update", "optimizer", arrays_of(run, state, metrics))
-        # Nobody watches: a backend may do more at once.
-        unseen = train_step(run, before, ids) if goes_faster(run, len(ids)) else (state, metrics)
-        yield Stage(f"{prefix}unobserved", "optimizer", arrays_of(run, *unseen))
+        steps = unobserved.steps(before, ids) if unobserved.differs else itertools.repeat((state, metrics))
+        for name, result in zip(unobserved.names, steps, strict=False):
+            yield Stage(f"{prefix}{name}", "optimizer", arrays_of(run, *result))
 
 
-def goes_faster(run: Run, rows: int) -> bool:
-    """Return whether a backend computes steps without an observer in a way of its own, and not in an interpreter."""
-    return bool(run.replay(rows, 0)) and not getattr(run.ops.ops, "interpreted", 0)
+class Unobserved:
+    """The steps of a run that nobody watches, so that a backend may do more at once.
+
+    A step is taken in one pass, in a pass for each row, and by ranks.
+    """
+
+    def __init__(self, run: Run, rows: int):
+        ranks = range(min(rows, RANKS)) if rows > 1 else ()
+        self.run, self.by_row, self.ranks = run, replace(run, micro_batch=1), Together(run, len(ranks))
+        self.names = ["unobserved", *(["unobserved, row by row"] if rows > 1 else [])]
+        self.names += [f"unobserved, rank {rank} of {len(ranks)}" for rank in ranks]
+        # Of a backend that has a way of its own, and not in an interpreter.
+        self.differs = run.replays and not getattr(run.ops.ops, "interpreted", 0)
+
+    def steps(self, state: State, ids: np.ndarray) -> Iterator[tuple[State, Metrics]]:
+        """Yield the result of a step in each way, by `names`."""
+        yield train_step(self.run, state, ids)
+        if len(ids) > 1:
+            yield train_step(self.by_row, state, ids)
+            yield from self.ranks.step(state, ids)
 
 
 def arrays_of(run: Run, state: State, metrics: Metrics) -> dict[str, np.ndarray]:

@@ -25,6 +25,10 @@ class Call:
     rotation: tuple[Any, Any, Any] | None  # of every row and position, [B*L pairs]; of rows at one position, [L pairs]
     fill: Any  # how far each row is in its chunk, [B]
     observe: Observe | None
+    activated_conv: Callable | None = None  # what a backend has for a sequence whose convolution nobody observes
+    layer_rows: dict[str, tuple[Any, Any]] | None = (
+        None  # keeps the rows that each ternary layer multiplies, by its name
+    )
 
 
 class LayerWeights:
@@ -57,24 +61,33 @@ class Block:
         ops, weights, f = self.ops, self.weights, self.formats
         inner = self.config.d_inner
         u, e = ops.norm_quantize(r, weights["norm"], **f.norm)
-        xz = self.see(call, "xz", self.project("in_proj", u, e))
-        convolve = ops.causal_conv1d if call.sequence else ops.conv1d_step
-        x, conv = convolve(
-            xz[..., :inner], weights["conv_weight"], weights["conv_bias"], state[f"{self.label}.conv"], **f.conv
-        )
-        self.see(call, "conv", x)
-        x = self.see(call, "x", ops.squareplus(x, **f.squareplus))
+        xz = self.see(call, "xz", self.project(call, "in_proj", u, e))
+        x, conv = self.activated(call, xz[..., :inner], state[f"{self.label}.conv"])
         y, *scan = self.mix(call, x, *(state[f"{self.label}.{name}"] for name in self.scan_arrays))
         self.see(call, "scan", y)
         y = self.see(call, "gated", ops.silu_gate(y, xz[..., inner:], f=f.activation))
-        o = self.see(call, "out", self.project("out_proj", *ops.quantize_rows(y)))
+        o = self.see(call, "out", self.project(call, "out_proj", *ops.quantize_rows(y)))
         r = self.see(call, "residual", ops.residual_add(r, o, **self.gate))
         self.see(call, "conv_state", conv)
         self.see(call, "scan_state", scan[0])
         after = zip(("conv", *self.scan_arrays), (conv, *scan), strict=True)
         return r, {f"{self.label}.{name}": array for name, array in after}
 
-    def project(self, name: str, q, e):
+    def activated(self, call: Call, x, state):
+        """Return the convolution of x after squareplus, and the convolution's new state."""
+        ops, weights, f = self.ops, self.weights, self.formats
+        arrays = x, weights["conv_weight"], weights["conv_bias"], state
+        if call.activated_conv:
+            x, state = call.activated_conv(*arrays, **f.conv, **f.squareplus)
+        else:
+            x, state = (ops.causal_conv1d if call.sequence else ops.conv1d_step)(*arrays, **f.conv)
+            self.see(call, "conv", x)
+            x = ops.squareplus(x, **f.squareplus)
+        return self.see(call, "x", x), state
+
+    def project(self, call: Call, name: str, q, e):
+        if call.layer_rows is not None:
+            call.layer_rows[f"{self.label}.{name}"] = q, e
         return self.ops.ternary_linear(q, e, self.weights[name], **self.scales[name])
 
     def see(self, call: Call, name: str, array):
@@ -93,10 +106,10 @@ class Mamba1Block(Block):
     def mix(self, call, x, *scan):
         ops, weights, f = self.ops, self.weights, self.formats
         rank, state = self.config.dt_rank, self.config.mamba1_d_state
-        projected = self.see(call, "projected", self.project("x_proj", *ops.quantize_rows(x)))
+        projected = self.see(call, "projected", self.project(call, "x_proj", *ops.quantize_rows(x)))
         b = self.see(call, "b", ops.requantize(projected[..., rank : rank + state], **f.requantize))
         c = self.see(call, "c", ops.requantize(projected[..., rank + state :], **f.requantize))
-        modulation = self.project("dt_proj", *ops.quantize_rows(projected[..., :rank]))
+        modulation = self.project(call, "dt_proj", *ops.quantize_rows(projected[..., :rank]))
         self.see(call, "modulation", modulation)
         run = ops.selective_scan if call.sequence else ops.selective_scan_step
         return run(x, modulation, weights["decay"], b, c, weights["skip"], *scan, **f.scan)
@@ -113,7 +126,7 @@ class Mamba2Block(Block):
     def mix(self, call, x, *scan):
         ops, weights, f, config = self.ops, self.weights, self.formats, self.config
         heads, state = config.nheads, config.mamba2_d_state
-        projected = self.see(call, "projected", self.project("x_proj", *ops.quantize_rows(x)))
+        projected = self.see(call, "projected", self.project(call, "x_proj", *ops.quantize_rows(x)))
         b = self.see(call, "b", self.mixture(call, projected[..., heads : heads + state]))
         c = self.see(call, "c", self.mixture(call, projected[..., heads + state :]))
         leading = tuple(x.shape[:-1])
@@ -163,6 +176,8 @@ class Network:
             r, arrays = block(call, r, state)
             after |= arrays
         u, e = self.ops.norm_quantize(r[:, -1] if last_only else r, self.weights["norm"], **self.formats.norm)
+        if call.layer_rows is not None:
+            call.layer_rows[HEAD] = u, e
         logits = self.ops.ternary_linear(u, e, self.weights["head"], **self.head_scale)
         if call.observe:
             call.observe(HEAD, "logits", logits)

@@ -9,6 +9,7 @@ Reading a sequence whole, token by token, or in any pieces gives the same intege
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
+from math import prod
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,6 +27,9 @@ MOST_TOKENS = 1 << 30  # of a text; positions are int32, and so far reach the ta
 POSITIONS_PER_TABLE, TABLES = 256, 256
 # What a model keeps on its backend of the calls before: so many, of at most so many rotated positions.
 CALLS_KEPT, POSITIONS_KEPT = 8, 1 << 15
+MOST_REPEATED = 1 << 15  # tokens of a call that a backend may repeat: of more, kernels take longer than their launches
+# What a call takes and returns beside the arrays of a state.
+IDS, FILL, ROTATION, LOGITS = "ids", "fill", ("lam", "gam", "quadrant"), "logits"
 
 
 class LanguageModel:
@@ -61,14 +65,25 @@ class LanguageModel:
         weights = {name: self.from_numpy(array) for name, array in parameters.items()}
         self.network = Network(config, formats, self.ops, weights)
         self.state_formats = lru_cache(maxsize=8)(partial(state_formats, config, formats=formats))
+        self.join = extra(ops, "concatenate")
+        self._start = lru_cache(partial(self._zeros, 1))  # of one row: many rows are made of it on the device
         self.rotates = config.rotates
         self._fill = lru_cache(CALLS_KEPT)(lambda positions: self.from_numpy(fills(config, positions)))
         self._kept_rotation = lru_cache(CALLS_KEPT)(self._new_rotation)
+        repeated = extra(ops, "repeated")
+        self.activated_conv = extra(ops, "activated_conv")
+        self.repeated = repeated and repeated(self._compute)  # what a backend has to compute calls again and again
 
     def new_state(self, batch: int) -> State:
         """Return the state of ``batch`` rows that have read nothing."""
-        zeros = {n: self.from_numpy(np.zeros(f.shape, f.dtype)) for n, f in self.state_formats(batch).items()}
+        if batch and self.join:
+            zeros = {name: self.join([row] * batch, 0) for name, row in self._start().items()}
+        else:
+            zeros = self._zeros(batch)
         return State(zeros, (0,) * batch)
+
+    def _zeros(self, batch: int) -> dict[str, Any]:
+        return {n: self.from_numpy(np.zeros(f.shape, f.dtype)) for n, f in self.state_formats(batch).items()}
 
     def state_to_numpy(self, state: State) -> State:
         """Return the state in NumPy arrays, for a file or another backend."""
@@ -119,10 +134,25 @@ class LanguageModel:
         return self._run(False, self._accept("step", ids, "B", state), 1, state, False, observe)
 
     def _run(self, sequence: bool, ids, length: int, state: State, last_only: bool, observe: Observe | None):
-        call = Call(sequence, self._rotation(state, length), self._fill(state.positions), observe)
+        rotation = self._rotation(state, length)
+        arrays = {IDS: ids, FILL: self._fill(state.positions), **state.arrays}
+        arrays |= dict(zip(ROTATION, rotation, strict=True)) if rotation else {}
+        repeats = self.repeated and not observe and 0 < prod(ids.shape) <= MOST_REPEATED
         with trusted_values():
-            logits, arrays = self.network(call, ids, state.arrays, last_only)
-        return logits, State(arrays, tuple(position + length for position in state.positions))
+            if repeats:
+                after = dict(self.repeated(arrays, sequence, last_only))
+            else:
+                after = self._compute(arrays, sequence, last_only, observe)
+        return after.pop(LOGITS), State(after, tuple(position + length for position in state.positions))
+
+    def _compute(self, arrays, sequence: bool, last_only: bool, observe: Observe | None = None) -> dict[str, Any]:
+        """Return the logits and the arrays of the state after a call, a function of arrays and constants."""
+        rotation = tuple(arrays[name] for name in ROTATION) if self.rotates else None
+        call = Call(
+            sequence, rotation, arrays[FILL], observe, self.activated_conv if sequence and not observe else None
+        )
+        logits, after = self.network(call, arrays[IDS], arrays, last_only)
+        return {LOGITS: logits, **after}
 
     def _accept(self, call: str, ids, shape: str, state: State):
         """Return ids as the backend's array, after the checks at the edge: everything inside is proved."""
@@ -192,9 +222,14 @@ def attach(ops: Any, device: str):
     )
 
 
+def extra(ops: Any, name: str, otherwise: Any = None):
+    """Return what a backend has beside its ops, by name."""
+    return getattr(getattr(ops, "ops", ops), name, otherwise)
+
+
 def joiner(ops: Any):
     """Return what joins a backend's arrays along an axis: ``join(arrays, axis)``."""
-    return getattr(getattr(ops, "ops", ops), "concatenate", np.concatenate)
+    return extra(ops, "concatenate", np.concatenate)
 
 
 class Kernels:

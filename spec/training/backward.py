@@ -171,6 +171,7 @@ class Pass:
     chunk: Callable | None = None  # the backend's own `chunk_gradients`
     conv: Callable | None = None  # the backend's own `conv_gradients`
     weight: Callable | None = None  # the backend's own rounding and `ternary_linear_backward_weight`
+    layer_rows: dict[str, tuple[Any, Any]] = field(default_factory=dict)  # of the forward pass, as `Call` keeps them
     seen: list[str] = field(default_factory=list)
     largest: list[Any] = field(default_factory=list)  # magnitudes of the gradients seen, to be joined
     unmeasured: dict[str, Any] = field(default_factory=dict)  # gradients that `measure` hasn't seen yet
@@ -218,8 +219,14 @@ class Pass:
             return gradient
         return self.ops.ternary_linear_backward_weight(self.rounded(name, dy, e), q, bits=self.exponents.bits)
 
-    def linear(self, layer: str, shift: str, weight: Any, scale: Mapping[str, int], dy: Any, q: Any, e: Any) -> Any:
-        """Note the gradient of a ternary layer's weights; return the gradient of its input, shifted."""
+    def linear(
+        self, layer: str, shift: str, weight: Any, scale: Mapping[str, int], dy: Any, rows: Callable[[], tuple]
+    ) -> Any:
+        """Note the gradient of a ternary layer's weights; return the gradient of its input, shifted.
+
+        ``rows`` computes what the layer multiplied, where it isn't kept.
+        """
+        q, e = self.layer_rows.pop(layer, None) or rows()
         weight_operand, input_operand = operands(layer)
         self.note(layer, self.weight_gradient(weight_operand, dy, q, e), weight_operand)
         if self.exponents.bits < 16:
@@ -283,7 +290,7 @@ class BlockBackward:
 
         d_out = ops.residual_add_backward(dr, num=self.block.gate["num"], shift=self.shift("out"))
         d_out = run.see(self.name("out"), ops.saturate_backward(d_out, out, shift=0))
-        d_gated = self.linear(run, "out_proj", "gated", d_out, *ops.quantize_rows(gated))
+        d_gated = self.linear(run, "out_proj", "gated", d_out, lambda: ops.quantize_rows(gated))
         d_gated = run.see(self.name("gated"), ops.saturate_backward(d_gated, gated, shift=0))
         shifts = {"x_shift": self.shift("scan"), "z_shift": self.shift("z")}
         dy, dz = gate_gradients(ops, run.gate, d_gated, y, xz[..., inner:], f=f.activation, **shifts)
@@ -296,16 +303,16 @@ class BlockBackward:
         run.note(self.name("conv_weight"), d_kernel, self.name("x"))
         run.note(self.name("conv_bias"), d_bias, self.name("x"))
         d_xz = run.see(self.name("xz"), d_xz)
-        d_u = self.linear(run, "in_proj", "u", d_xz, *ops.norm_quantize(r, weights["norm"], **f.norm))
+        d_u = self.linear(run, "in_proj", "u", d_xz, lambda: ops.norm_quantize(r, weights["norm"], **f.norm))
         d_u = run.see(self.name("u"), d_u)
         e = self.shift(through_norm("u"))
         dr, d_gain = ops.bitshift_norm_backward(r, weights["norm"], d_u, dr, b=f.mantissa, e=e)
         run.note(self.name("norm"), d_gain, self.name("u"))
         return dr
 
-    def linear(self, run: Pass, layer: str, shift: str, dy: Any, q: Any, e: Any) -> Any:
+    def linear(self, run: Pass, layer: str, shift: str, dy: Any, rows: Callable[[], tuple]) -> Any:
         constants = (self.block.weights[layer], self.block.scales[layer])
-        return run.linear(self.name(layer), self.name(shift), *constants, dy, q, e)
+        return run.linear(self.name(layer), self.name(shift), *constants, dy, rows)
 
     def narrow(self, run: Pass, gradient: Any) -> Any:
         """Return a gradient of 32 bits, shifted by its op, in 16."""
@@ -325,7 +332,7 @@ class BlockBackward:
     def read(self, run: Pass, x: Any, dx: Any, d_projected: Any) -> Any:
         """Return the gradient of x, from the scan, in 16 bits, and from the projection."""
         d_projected = run.see(self.name("projected"), d_projected)
-        read = self.linear(run, "x_proj", "x_proj", d_projected, *run.ops.quantize_rows(x))
+        read = self.linear(run, "x_proj", "x_proj", d_projected, lambda: run.ops.quantize_rows(x))
         return run.ops.saturating_add(dx, read)
 
 
@@ -356,8 +363,8 @@ class Mamba1Backward(BlockBackward):
         dx, d_modulation, d_decay, db, dc = self.scan(run, run.ops.selective_scan_backward, dy, before, parameters)
         run.note(self.name("decay"), d_decay, self.name("scan"))
         d_modulation = run.see(self.name("modulation"), self.narrow(run, d_modulation))
-        rows = run.ops.quantize_rows(projected[..., :rank])
-        d_low = self.linear(run, "dt_proj", "dt", d_modulation, *rows)
+        low = projected[..., :rank]
+        d_low = self.linear(run, "dt_proj", "dt", d_modulation, lambda: run.ops.quantize_rows(low))
         db, dc = (run.ops.saturate_backward(gradient, q, shift=0) for gradient, q in ((db, b), (dc, c)))
         return self.read(run, x, self.narrow(run, dx), run.join([d_low, db, dc], -1))
 
@@ -424,8 +431,8 @@ class NetworkBackward:
         ops, weights, f = run.ops, self.network.weights, self.network.formats
         streams = [tape["embedding", "residual"], *(tape[b.label, "residual"] for b in self.network.blocks)]
         norm, r = weights["norm"], streams.pop()
-        rows = ops.norm_quantize(r, norm, **f.norm)
-        d_u = run.linear(HEAD, "head.u", weights["head"], self.network.head_scale, d_logits, *rows)
+        head = weights["head"], self.network.head_scale
+        d_u = run.linear(HEAD, "head.u", *head, d_logits, lambda: ops.norm_quantize(r, norm, **f.norm))
         e = self.exponents.shifts[through_norm("head.u")]
         none = run.zeros_like(r)
         dr, d_gain = ops.bitshift_norm_backward(r, norm, run.see("head.u", d_u), none, b=f.mantissa, e=e)

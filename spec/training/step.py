@@ -1,8 +1,10 @@
 """One step of training as a pure function: from a state and a batch to the next state."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -12,10 +14,11 @@ from ..contract import DomainError, trusted_values
 from ..model.blocks import Call, Network, Observe
 from ..model.config import MAMBA2, ModelConfig
 from ..model.formats import FORMATS, Formats, state_formats
-from ..model.language_model import attach, joiner, rotations
+from ..model.language_model import attach, extra, joiner, rotations
 from .backward import (
     CONV,
     STATES,
+    ExponentError,
     Exponents,
     NetworkBackward,
     Pass,
@@ -29,8 +32,9 @@ from .options import Options
 from .proof import prove_step
 
 FIRST_MOMENTUM_EXPONENT = 60
-TOKENS, STEP = ("read", "target"), "step"  # of what `whole_pass` takes
+TOKENS, STEP, FIRST = ("read", "target"), "step", "first"  # of what `whole_pass` takes
 LOSS_BITS = 16
+PIECE = 1 << 22  # elements of gradients that ranks exchange while a pass goes on: about those of a layer
 
 
 @dataclass(frozen=True)
@@ -101,14 +105,30 @@ class Run:
 
     def at_once(self, name: str) -> Callable | None:
         """Return what the backend has to run an op on many arrays at once, if it has such."""
-        return getattr(getattr(self.ops, "ops", self.ops), name, None)
+        return extra(self.ops, name)
 
-    def replay(self, rows: int, first: int) -> Callable | None:
-        """Return what a backend has to compute `whole_pass` again and again, for batches of one pass and one rank."""
-        replayed = self.at_once("replayed")
-        if not replayed or rows > self.micro_batch or self.exchange.ranks > 1:
-            return None
-        return self.once(("pass", rows, first), lambda: replayed(partial(whole_pass, self, first)))
+    @property
+    def replays(self) -> bool:
+        """Whether the backend has a way to compute a function again and again."""
+        return bool(self.at_once("replayed"))
+
+    def replay(self, rows: int) -> Callable:
+        """Return what computes `whole_pass` again and again, for passes of so many rows."""
+        replayed: Any = self.at_once("replayed")
+        return self.once(("pass", rows), lambda: replayed(partial(whole_pass, self)))
+
+    def settled(self, wanted: Mapping[str, int]) -> Exponents:
+        """Return the settled exponents of a step that wants these; those of the last step that asked are kept."""
+        kept = self._made.get("exponents")
+        if kept is None or kept.wanted is not wanted:
+            kept = Exponents(wanted, self.options.gradient_bits)
+            NetworkBackward(Network(self.config, self.formats, self.kernels, {}), kept)
+            self._made["exponents"] = kept
+        return kept
+
+    def copied(self, array: Any) -> Any:
+        """Return a copy of an array, for what must outlast the next call of a `replay`."""
+        return self.join([array], 0)
 
     @cached_property
     def masters(self) -> dict[str, Master]:
@@ -217,33 +237,50 @@ def check_ids(run: Run, ids: np.ndarray, first: int) -> None:
 
 
 def _train_step(run: Run, state: State, ids: np.ndarray, first: int, observe: Observe | None) -> tuple[State, Metrics]:
-    weights: dict[str, Any] = {}
-    network = Network(run.config, run.formats, run.kernels, weights)
-    exponents = Exponents(state.gradient_exponents, run.options.gradient_bits)
-    backward = NetworkBackward(network, exponents)
-    sums = BatchSums(run)
-    replay = None if observe else run.replay(len(ids), first)
-    if replay:
-        arrays = {**state.masters, **dict(zip(TOKENS, tokens(run, ids), strict=True))}
-        backward_pass, losses = replay(arrays, {**exponents.shifts, STEP: state.step})
-        backward_pass.exponents = exponents
-        for name, gradient in backward_pass.gradients.items():
-            sums.take(name, gradient)
-        sums.add(backward_pass, losses)
-        return update(run, state, exponents, sums)
-    weights |= project(run.kernels, state.masters, run.masters)
+    sums, replays = BatchSums(run), run.replays and not observe
+    if replays:
+        exponents = run.settled(state.gradient_exponents)
+    else:
+        weights = project(run.kernels, state.masters, run.masters)
+        network = Network(run.config, run.formats, run.kernels, weights)
+        exponents = Exponents(state.gradient_exponents, run.options.gradient_bits)
+        backward = NetworkBackward(network, exponents)
     for start in range(0, len(ids), run.micro_batch):
         rows = ids[start : start + run.micro_batch]
         sums.last = start + run.micro_batch >= len(ids)
-        sums.add(*one_pass(run, network, backward, exponents, rows, state.step, first + start, observe, sums.take))
+        if replays:
+            sums.add(*replayed_pass(run, exponents, state, rows, first + start, sums))
+        else:
+            sums.add(*one_pass(run, network, backward, exponents, rows, state.step, first + start, observe, sums.take))
     sums.exchange()
     return update(run, state, exponents, sums)
 
 
-def whole_pass(run: Run, first: int, arrays: Mapping[str, Any], integers: Mapping[str, Any]) -> tuple[Pass, Any]:
-    """Run a whole batch forward and backward: a function of arrays and of integers that are but parameters of ops.
+def replayed_pass(run, exponents, state, ids, first, sums):
+    """Do what `one_pass` does by a call of `Run.replay`, whose results last until the next one."""
+    read, target = tokens(run, ids)
+    numbers = {**exponents.shifts, STEP: state.step, FIRST: first * read.shape[1]}
+    arrays = {**state.masters, **dict(zip(TOKENS, (read, target), strict=True))}
 
-    ``arrays`` are the masters and the tokens, ``integers`` the shifts of `Exponents` and the number of the step.
+    def take(gradients):
+        for name, gradient in gradients.items():
+            outlasts = sums.last or name in sums.gradients  # which are added to it
+            sums.take(name, gradient if outlasts else run.copied(gradient))
+
+    backward_pass, losses, rest = run.replay(len(ids))(arrays, numbers, take)
+    take(rest)
+    backward_pass.exponents = exponents
+    return backward_pass, run.copied(losses)
+
+
+def whole_pass(
+    run: Run, arrays: Mapping[str, Any], integers: Mapping[str, Any], take: Callable[[dict[str, Any]], None]
+) -> tuple[Pass, Any, dict[str, Any]]:
+    """Run some rows forward and backward: a function of arrays and of integers that are but parameters of ops.
+
+    ``arrays`` are the masters and the tokens, ``integers`` the shifts of `Exponents`, the number of the step and that
+    of the rows' first token in the whole batch. Of several ranks, ``take`` gets gradients as soon as they are many.
+    Returned are the pass, the losses and the gradients that ``take`` did not get.
     """
     masters = {name: arrays[name] for name in run.masters}
     network = Network(run.config, run.formats, run.kernels, project(run.kernels, masters, run.masters))
@@ -251,13 +288,25 @@ def whole_pass(run: Run, first: int, arrays: Mapping[str, Any], integers: Mappin
     exponents = Exponents({name: first_exponent(name, bits) for name in run.gradient_names}, bits)
     backward = NetworkBackward(network, exponents)
     exponents.shifts = dict(integers)
+    rest: dict[str, Any] = {}
+
+    def keep(name, gradient):
+        rest[name] = gradient
+        if run.exchange.ranks > 1 and sum(prod(array.shape) for array in rest.values()) >= PIECE:
+            take(dict(rest))
+            rest.clear()
+
+    place = integers[STEP], integers[FIRST]
     read, target = (arrays[name] for name in TOKENS)
-    return tokens_pass(run, network, backward, exponents, read, target, integers[STEP], first)
+    passed = tokens_pass(run, network, backward, exponents, read, target, *place, take=keep, layer_rows={})
+    return *passed, rest
 
 
 def one_pass(run, network, backward, exponents, ids, step, first, observe=None, take=None):
     """Run some rows forward and backward; hand each gradient to ``take`` at once; return the pass and the losses."""
-    return tokens_pass(run, network, backward, exponents, *tokens(run, ids), step, first, observe, take)
+    read, target = tokens(run, ids)
+    first *= read.shape[1]
+    return tokens_pass(run, network, backward, exponents, read, target, step, first, observe, take)
 
 
 def tokens(run: Run, ids: np.ndarray) -> tuple[Any, Any]:
@@ -266,8 +315,11 @@ def tokens(run: Run, ids: np.ndarray) -> tuple[Any, Any]:
     return read, target
 
 
-def tokens_pass(run, network, backward, exponents, read, target, step, first, observe=None, take=None):
-    """Do what `one_pass` does, with the backend's arrays of tokens."""
+def tokens_pass(run, network, backward, exponents, read, target, step, first, observe=None, take=None, layer_rows=None):
+    """Do what `one_pass` does, with the backend's arrays of tokens; ``first`` counts tokens of the whole batch.
+
+    ``layer_rows`` keeps for the pass back what it else computes again, at the cost of memory.
+    """
     ops, (rows, length) = run.kernels, read.shape
     tape: dict[tuple[str, str], Any] = {}
     rotation, start = run.rotation(length), run.start(rows)
@@ -282,14 +334,17 @@ def tokens_pass(run, network, backward, exponents, read, target, step, first, ob
         if observe:
             observe(layer, name, array)
 
-    logits, _ = network(Call(True, rotation, run.fill(rows), keep), read, start)
-    rounding = {"seed": run.options.seed, "step": step, "first": first * length}
+    # The convolution's result is used once more by a pass back without a way of its own.
+    activated = None if observe or not fused["conv"] else run.at_once("activated_conv")
+    call = Call(True, rotation, run.fill(rows), keep, activated, layer_rows)
+    logits, _ = network(call, read, start)
+    rounding = {"seed": run.options.seed, "step": step, "first": first}
     f = run.formats.activation
     losses = ops.cross_entropy_pow2(logits, target, f=f)
     stream = len(run.streams)
     d_logits = ops.cross_entropy_pow2_backward(logits, target, f=f, stream=stream, **rounding)
     constants = exponents, rounding, run.streams, rotation, observe, run.at_once("largest_magnitudes"), take
-    backward_pass = Pass(ops, run.join, run.zeros_like, *constants, **fused)
+    backward_pass = Pass(ops, run.join, run.zeros_like, *constants, **fused, layer_rows=layer_rows or {})
     backward(backward_pass, tape, read, start, d_logits)
     return backward_pass, losses
 
@@ -334,8 +389,10 @@ class BatchSums:
         exchange = self.run.exchange
         if self.sums:
             self.read()
-            self.gradients = dict(zip(self.gradients, self.sums.totals(), strict=True))
-            self.largest, self.totals = exchange.max(self.largest), exchange.sum([self.totals])[0]
+            self.sums.add(self.totals)
+            *gradients, self.totals = self.sums.totals()
+            self.gradients = dict(zip(self.gradients, gradients, strict=True))
+            self.largest = exchange.max(self.largest)
 
 
 def one_by_one(update: Callable, arrays: list[tuple[Any, ...]]) -> Callable:
@@ -369,6 +426,9 @@ def update(run: Run, state: State, exponents: Exponents, sums: BatchSums) -> tup
         dict(zip(names, part, strict=True)) for part in (masters, momenta, after.tolist())
     )
     gradient_exponents = next_exponents(run, state, exponents, sums)
+    if run.replays:  # while the device is at the update; where the next step fails, it says so itself
+        with suppress(ExponentError):
+            run.settled(gradient_exponents)
     loss, tokens = sums.totals.tolist()
     metrics = Metrics(loss, tokens, int(run.store(run.join(list(clipped), 0)).sum()), rate)
     return State(state.step + 1, masters, momenta, gradient_exponents, momentum_exponents), metrics
@@ -378,7 +438,8 @@ def next_exponents(run: Run, state: State, exponents: Exponents, sums: BatchSums
     """Return the exponents of the next step's gradients; a gradient that this step lacked keeps its own."""
     used = np.array([exponents.used.get(name, wanted) for name, wanted in state.gradient_exponents.items()], np.int32)
     of_activations = golden.gradient_exponent(used, sums.largest, bits=16).tolist()
-    of_operands = golden.gradient_exponent(used, sums.largest, bits=run.options.gradient_bits).tolist()
+    bits = run.options.gradient_bits
+    of_operands = of_activations if bits == 16 else golden.gradient_exponent(used, sums.largest, bits=bits).tolist()
     result = dict(state.gradient_exponents)
     for name, exponent, operand in zip(run.gradient_names, of_activations, of_operands, strict=True):
         if name in exponents.used:

@@ -23,7 +23,7 @@ def test_arrays_of_any_layout_are_summed():
     assert torch.equal(expanded, tensor[:1].expand(4, 3))
 
 
-ENDS = 0, 1, -1, 2**30 - 1, 2**30, -(2**30), -(2**30) - 1, 2**40, 2**62 - 1, -(2**62)
+ENDS = 0, 1, -1, 2**30 - 1, 2**30, -(2**30), -(2**30) - 1, 2**40, 2**62 - 1, -(2**62), 5, 6
 
 
 def exchange_ends(rank: int, address: str) -> None:
@@ -36,6 +36,7 @@ def exchange_ends(rank: int, address: str) -> None:
 
     distributed.dist.all_reduce = noted
     distributed.PIECE = 4
+    wide = False  # whether the exchange before had a sum that doesn't fit
     with joined(rank, 2, "cpu", address) as ranks:
         for end in ENDS:
             array = np.array([[end, 1, rank]], np.int64)
@@ -46,7 +47,10 @@ def exchange_ends(rank: int, address: str) -> None:
             assert (both.tolist(), one.tolist(), counts.tolist()) == (total.tolist(), [end], [3])
             assert (both.dtype, counts.dtype, empty.shape) == (np.int64, torch.int32, (0, 3))
             fits = -(2**30) <= end < 2**30
-            assert widths == [torch.int32] * 2 + [torch.int64] * (1 if fits else 2)
+            assert widths == [torch.int64 if wide else torch.int32, torch.int32] + [torch.int64] * (
+                1 if fits or wide else 2
+            )
+            wide = not fits
             assert array.tolist() == [[end, 1, rank]]
     raise RankError(f"rank {rank} summed {len(ENDS)} ends")
 

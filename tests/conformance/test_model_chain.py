@@ -19,7 +19,7 @@ from mamba_integer.spec.model.generation import Session, steps
 
 SOURCE = Source.default()
 BROKEN = "mamba_integer.conformance.mutants.forward"
-STAGES = ["embedding", "layers.0", "layers.1", "head", "greedy", "sampled", "state", "decoded"]
+STAGES = ["embedding", "layers.0", "layers.1", "head", "repeated", "greedy", "sampled", "state", "decoded"]
 
 
 def run_one(backend: Backend, case=model_cases.SMALL):
@@ -33,6 +33,35 @@ def test_equal_backends_pass(backend):
     assert text.status == "passed" and not text.message
     assert list(text.stages) == STAGES and text.stages == text.want
     assert text.integers > 40_000
+
+
+def repeating(monkeypatch, stale=()):
+    """Return a backend that repeats calls; a planted bug reads some arrays where the first call left them."""
+    backend = load("numba")
+
+    def repeated(function):
+        kept = {}
+
+        def call(arrays, *constants):
+            key = constants, tuple(array.shape for array in arrays.values())
+            first = kept.setdefault(key, dict(arrays))
+            return function({n: first[n] if n in stale else array for n, array in arrays.items()}, *constants)
+
+        return call
+
+    monkeypatch.setattr(backend.ops, "repeated", repeated, raising=False)
+    return backend
+
+
+def test_calls_that_come_again_are_compared(monkeypatch):
+    text = run_one(repeating(monkeypatch))
+    assert text.status == "passed" and list(text.stages) == STAGES
+
+
+@pytest.mark.parametrize("stale", ["ids", "fill", "lam", "layers.0.scan", "layers.1.conv"])
+def test_a_repeated_call_of_another_is_found(stale, monkeypatch):
+    text = run_one(repeating(monkeypatch, stale=[stale]))
+    assert text.status == "failed" and text.message.startswith("stage repeated (model) is the first that differs")
 
 
 def wrong(op: str, change):

@@ -1,7 +1,7 @@
 """Compile the kernels that ops launch to a target's machine code, on a machine without a GPU; prints JSON.
 
 Run as ``TRITON_INTERPRET=0 python compile_kernels.py TARGETS OP...``, with ``hashes`` as the op of transcripts,
-``steps`` as that of decoding and ``fused`` as that of what training fuses.
+``steps`` as that of decoding and ``fused`` as that of what training and prefill fuse.
 Triton's driver is replaced by one that only names its target, and each launch stops after compilation. A kernel is
 compiled once for each choice of its tile: of several targets, separated by commas, for the first that launches it so.
 """
@@ -122,7 +122,7 @@ def run_steps(backend) -> None:
 
 
 def run_fused(ops) -> None:
-    """Run the kernels of training that no op launches, their shifts in memory."""
+    """Run the kernels of training and of models that no op launches, their shifts in memory."""
     rows, channels = (2, 70), 64
     (shift,) = torch.zeros(1, 1, dtype=torch.int32)
     dy, z, narrow = torch.zeros(3, *rows, channels, dtype=torch.int16)
@@ -130,11 +130,15 @@ def run_fused(ops) -> None:
     state = torch.zeros(rows[0], 3, channels, dtype=torch.int16)
     ops.narrow_gate_gradients(dy, narrow, z, f=8, x_shift=shift, z_shift=shift)
     ops.narrow_conv_gradients(dy, narrow, w, bias, state, z, f=8, offset=0, s=6, shift=shift)
-    rounding = {"bits": 16, "seed": 0, "stream": 0, "first": 0, "shift": shift, "step": shift}
+    rounding = {"bits": 16, "seed": 0, "stream": 0, "first": shift, "shift": shift, "step": shift}
     e = torch.zeros(rows, dtype=torch.int32)
     ops.rounded_weight_gradient(dy, torch.zeros(*rows, 48, dtype=torch.int8), e, **rounding)
     digits = torch.zeros(channels, 12, dtype=torch.uint8)
     ops.ternary_linear_backward.kernel(dy, digits, K=48, num=181, shift=shift)
+    ops.stochastic_round_rows.kernel(dy, e, **rounding)
+    del rounding["bits"], rounding["shift"]
+    ops.cross_entropy_pow2_backward.kernel(dy, e, f=8, **rounding)
+    ops.activated_conv(dy, w, bias, state, s=6, f=8, offset=0)
 
 
 if __name__ == "__main__":

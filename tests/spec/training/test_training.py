@@ -151,6 +151,25 @@ def test_exponents_settle_where_shifts_lead():
         exponents.settle("d", {"left": 60, "right": 0})
 
 
+def test_a_step_whose_successor_fails_ends_well(micro, monkeypatch):
+    """A backend that replays passes settles the exponents of the next step early, but only that step may fail of it."""
+    backend = load("numba")
+    monkeypatch.setattr(backend.ops, "replayed", lambda function: function, raising=False)
+    run = Run(micro.config, micro.options, backend)
+    state, ids = initial_state(run), micro.corpus.batch(5, 0, range(3), 8)
+    settle, first = Exponents.settle, state.gradient_exponents
+
+    def settled(exponents, name, *arguments):
+        if exponents.wanted != first:
+            raise ExponentError(f"{name}: found exponents, allowed others")
+        return settle(exponents, name, *arguments)
+
+    monkeypatch.setattr(Exponents, "settle", settled)
+    after, _ = train_step(run, state, ids)
+    with pytest.raises(ExponentError, match="found exponents"):
+        train_step(run, after, ids)
+
+
 @pytest.mark.parametrize("bits", [{"state": 13}, {"state": 16, "read": 14}, {"state": 12, "read": 12}])
 def test_gradients_are_those_of_other_formats(bits, micro):
     """A state's format changes roundings, and the exponents of errors with it, but no gradient's size or direction."""
