@@ -296,8 +296,9 @@ def ops_of(target: Target, mutant: Mutant) -> list[str]:
     family = mutant.module.rsplit(".", 1)[-1]
     if mutant.function == UNCHANGED:
         return [op for op in OPS if OPS[op].family == family]
-    reached = target.reach.reached(mutant)
-    return sorted((op for op in OPS if {op, f"@{op}"} & reached), key=lambda op: OPS[op].family != family)
+    reached, stale = target.reach.reached(mutant), target.reach.stale(mutant.module)
+    ops = [op for op in OPS if f"{target.implementation}.{OPS[op].family}" in stale and {op, f"@{op}"} & reached]
+    return sorted(ops, key=lambda op: OPS[op].family != family)
 
 
 def judge(target: Target, mutant: Mutant, ops: Sequence[str]) -> str:
