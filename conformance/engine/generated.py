@@ -11,26 +11,30 @@ from itertools import islice, permutations, product
 from random import Random
 from zlib import crc32
 
-from mamba_integer.spec.contract import Constant, Packed, find_op
+from mamba_integer.spec.contract import Constant, Packed, Parameter, find_op
 
 from ..presets import PRESETS, Preset
 from .cases import Case
 from .costs import cost, loops
-from .dimensions import ODD, ROWS, allowed, axis_of, dimensions, exponents, few, settings, small, turning
+from .dimensions import ODD, ROWS, allowed, axis_of, dimensions, exponents, few, settings, small, turning, vectors
 from .layouts import CONTIGUOUS, LAYOUTS
-from .pairs import assignments
+from .pairs import ENDS, assignments, resolved
 from .patterns import LAST
-from .sensitivity import enlivened, improved, in_domain, is_alive, reseeded, score, sized, typical
+from .sensitivity import enlivened, improved, in_domain, is_alive, levels, reseeded, score, sized, typical
 
 MIXED, EVENLY, SINGLY = "mixed layouts", ", even sizes", ", one row"
 EVEN = (2, 8, 4, 12, 16)
+VECTOR = 16  # bytes that a thread loads at once: each last axis of the even sizes is whole vectors
 SINGLE = (1, 3, 5, 4, 7)  # an axis of one element has a stride that says nothing
 # Leading dimensions of views: a kernel may see rows only where there is one.
-TWO: dict[tuple[int, ...], tuple[int, ...]] = {ODD: (2, 3), EVEN: (4,), SINGLE: (1, 3)}
+TWO: dict[tuple[int, ...], tuple[int, ...]] = {ODD: (2, 3), EVEN: (VECTOR,), SINGLE: (1, 3)}
 CORNERS = (33, 65, 129, 257)
 FEW = (2, 3, 1)  # of the sizes beside one that is taken
-WHOLE, LONG = 64, 192
+WHOLE, LONG = 64, 320
 LONG_LOOP = 144  # of a size that the golden code loops over
+MANY = 130  # of a size, where a kernel for many of it takes over
+SEVERAL = (17, 18, 19)  # of the others, where there is not more than this work
+PLENTY = 200_000
 THIN = (2, 1, 2, 1, 1)  # the sizes beside it
 HUGE = 1 << 14  # from this size on the others are 1
 LEADING = ((1,), (2, 2, 3), (2, 1, 3), (2, 0, 3), (0,), (2, 1, 1, 2), ())
@@ -66,7 +70,7 @@ def made(listed: Listed) -> Case | None:
     return listed.make()
 
 
-KEPT = {"layouts": 48, "sizes": 4, "far": 4, "pairs": 6}  # one of so many
+KEPT = {"layouts": 48, "sizes": 4, "far": 4, "pairs": 6, "values": 12}  # one of so many
 
 
 def thin(listed: Listed) -> bool:
@@ -84,7 +88,7 @@ def thin(listed: Listed) -> bool:
 def plans(op: str, line: int) -> tuple[Listed, ...]:
     """Return all that the suite lists for an op, of any cost."""
     sizes = (*whole_plans(op, line), *size_plans(op, line), *corner_plans(op, line), *far_plans(op, line))
-    return (*layout_plans(op), *leading_plans(op), *sizes, *pair_plans(op))
+    return (*layout_plans(op), *leading_plans(op), *sizes, *pair_plans(op), *end_plans(op, line), *value_plans(op))
 
 
 @cache
@@ -100,6 +104,11 @@ def number(*names: object) -> int:
     return crc32(" ".join(map(str, names)).encode())
 
 
+def chosen_sizes(op: str, options: tuple[int, ...]) -> dict[str, int]:
+    """Return small sizes, taken from the options; where these are even, each last axis is whole vectors."""
+    return small(op, options) | (vectors(op, VECTOR) if options == EVEN else {})
+
+
 @cache
 def base(op: str, options: tuple[int, ...]) -> Case:
     """Return a sensitive case of small sizes."""
@@ -107,9 +116,9 @@ def base(op: str, options: tuple[int, ...]) -> Case:
     if options != ODD:
         leading = (options[0],) if case.leading else ()
         other = case.seed ^ DTYPES  # the other dtypes, where an input may have several
-        case = improved(sized(case, small(op, options), leading, other))
+        case = improved(sized(case, chosen_sizes(op, options), leading, other))
         if score(case) < 1.0:
-            case = typical(op, tuple(small(op, options).items()))
+            case = typical(op, tuple(chosen_sizes(op, options).items()))
     return case
 
 
@@ -117,7 +126,7 @@ def base(op: str, options: tuple[int, ...]) -> Case:
 def plain(op: str, options: tuple[int, ...]) -> Case | None:
     """Return such a case with one or two leading dimensions, where the op has any."""
     leading = TWO[options] if ROWS in dimensions(op) else ()
-    return settled(sized(base(op, options), small(op, options), leading))
+    return settled(sized(base(op, options), chosen_sizes(op, options), leading))
 
 
 def layout_plans(op: str) -> Iterator[Listed]:
@@ -134,9 +143,11 @@ def layout_plans(op: str) -> Iterator[Listed]:
         case = plain(op, options)
         return case and replace(case, seed=seed & ~DTYPES | case.seed & DTYPES, layouts=tuple(layouts))
 
-    def one(options: tuple[int, ...], chosen: Mapping[int, str]) -> Callable[[], Case | None]:
+    def one(options: tuple[int, ...], chosen: Mapping[int, str], turn: int = 0) -> Callable[[], Case | None]:
         def make() -> Case | None:
             seen = case(options, [chosen.get(i, CONTIGUOUS) for i in range(len(inputs))])
+            if seen and turn:
+                seen = settled(enlivened(with_dtype(seen, *chosen, turn), ENLIVENING))
             if seen is None:
                 return None
             fits = [LAYOUTS[layout].fits(array) for layout, array in zip(seen.layouts, seen.arrays, strict=True)]
@@ -169,7 +180,16 @@ def layout_plans(op: str) -> Iterator[Listed]:
         for i, tensor in enumerate(inputs):
             for name in names:
                 if has(i, name):
-                    yield Listed("layouts", (f"{tensor.name}: {name}{kind}",), 0, one(options, {i: name}))
+                    for turn, other in enumerate(("", *(", other dtype",) * (len(tensor.dtypes) - 1))):
+                        point = f"{tensor.name}: {name}{kind}{other}"
+                        yield Listed("layouts", (point + f" {turn}" * (turn > 1),), 0, one(options, {i: name}, turn))
+
+
+def with_dtype(case: Case, argument: int, turn: int) -> Case:
+    """Return a case in which an argument has the dtype that is so many further in the list of those it may have."""
+    dtypes = len(find_op(case.op).inputs[argument].dtypes)
+    now = (case.seed >> argument) % dtypes
+    return replace(case, seed=case.seed + (((now + turn) % dtypes - now) << argument))
 
 
 def leading_plans(op: str) -> Iterator[Listed]:
@@ -325,10 +345,67 @@ def pair_plans(op: str) -> Iterator[Listed]:
         yield Listed("pairs", points, 0, with_parameters(op, values))
 
 
+def end_plans(op: str, line: int) -> Iterator[Listed]:
+    """Yield each parameter at either end of its range beside each size that is large: a kernel of its own has both."""
+    for dimension in dimensions(op):
+        if dimension in exponents(op) or allowed(op, dimension)[1] < MANY:
+            continue
+        sizes = small(op, SEVERAL) | {dimension: MANY}
+        if cost(op, sizes, line) > PLENTY:
+            sizes = beside(op, dimension, MANY)
+        work = cost(op, sizes, line)
+        for parameter, level in product(settings(op), ENDS):
+            point = f"{parameter.name} {level}, size {dimension}={MANY}"
+            yield Listed("pairs", (point,), work, near_the_end(op, dimension, sizes, parameter, level, work))
+
+
+def near_the_end(
+    op: str, dimension: str, sizes: Mapping[str, int], parameter: Parameter, end: str, work: int
+) -> Callable[[], Case | None]:
+    """Make the case with a parameter at an end of its range, or as near to it as results are alive."""
+
+    def make() -> Case | None:
+        leading = (sizes[ROWS],) if ROWS in sizes else ()
+        case = sized(base(op, ODD), sizes, leading, number(op, dimension, parameter.name, end))
+        values = levels(parameter, case.at)
+        ordered = values if end == ENDS[0] else values[::-1]
+        cases = [replace(case, parameters={**case.parameters, parameter.name: value}) for value in ordered]
+        inside = [other for other in cases[: len(cases) // 2 + 1] if in_domain(other)]
+        most = min(TRIED, PLENTY // max(1, work))
+        nearer = (improved(other, fixed=(parameter.name,), kinds="alive", most=most) for other in inside)
+        return next((other for other in nearer if is_alive(other)), inside[0] if inside else None)
+
+    return make
+
+
 def with_parameters(op: str, values: Mapping[str, int]) -> Callable[[], Case | None]:
     def make() -> Case | None:
         case = replace(base(op, ODD), parameters=dict(values), seed=number(op, *values.items()))
         case = improved(case, fixed=values, kinds="alive", most=TRIED)
         return case if in_domain(case) else None
+
+    return make
+
+
+# Values at which an edge is likely to be met, where a parameter at its end may have edges of its own.
+VALUES = ("small", "ties", "extremes")
+
+
+def value_plans(op: str) -> Iterator[Listed]:
+    """Yield each parameter at either end of its range, and none of them, beside values of each kind."""
+    names = [parameter.name for parameter in settings(op)]
+    for ends, pattern in product(({}, *({name: level} for name in names for level in ENDS)), VALUES):
+        says = "".join(f"{name} {level}, " for name, level in ends.items())
+        yield Listed("values", (f"{says}{pattern} values",), 0, with_values(op, ends, pattern))
+
+
+def with_values(op: str, ends: Mapping[str, str], pattern: str) -> Callable[[], Case | None]:
+    def make() -> Case | None:
+        case = base(op, ODD)
+        parameters = resolved(case, ends)
+        patterns = (pattern,) * len(case.patterns)
+        seed = number(op, *ends.items(), pattern)
+        other = parameters and replace(case, parameters=parameters, patterns=patterns, seed=seed)
+        return other if other and in_domain(other) else None
 
     return make
