@@ -34,6 +34,7 @@ from mamba_integer.spec.contract import OPS, Parameter, Tensor
 from mamba_integer.spec.pages import op_section
 
 from .. import oracle
+from ..engine.extents import extents_hash
 from ..engine.listed import listed
 from ..oracle.observe import recording
 from ..plans import PLANS
@@ -194,11 +195,11 @@ def extent_of(op: str, extreme: Extreme) -> Extent:
 LISTED = Listed()
 
 
-class Stated(dict[str, str]):
-    """Sections of the reference page by op, made from the specification as it is; a test compares the pages."""
+class Stated(dict[str, tuple[str, str]]):
+    """By op, its part of the reference pages and its proved ranges, as the specification is; tests compare both."""
 
-    def __missing__(self, op: str) -> str:
-        self[op] = op_section(OPS[op])
+    def __missing__(self, op: str) -> tuple[str, str]:
+        self[op] = op_section(OPS[op]), extents_hash(OPS[op])
         return self[op]
 
 
@@ -237,8 +238,11 @@ def judge_promises(target: Target, op: str) -> str:
         return ""
     contract, (calls, extents) = sys.modules[f"{SPEC}.contract"].OPS[op], LISTED[op]
     allow(target.seconds)
-    if op_section(contract) != STATED[op]:
+    page, extents_of_op = STATED[op]
+    if op_section(contract) != page:
         return f"{op}: what its page states"
+    if extents_hash(contract) != extents_of_op:
+        return f"{op}: a proved range"
     for extent in extents:
         at = contract.check(extent.extreme.calls[0], extent.extreme.parameters)
         if name := unattained(contract.widths(at), extent.record):
