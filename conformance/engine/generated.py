@@ -16,7 +16,7 @@ from mamba_integer.spec.contract import Constant, Packed, Parameter, find_op
 from ..presets import PRESETS, Preset
 from .cases import Case
 from .costs import cost, loops
-from .dimensions import ODD, ROWS, allowed, axis_of, dimensions, exponents, few, settings, small, turning, vectors
+from .dimensions import LEFT, ODD, ROWS, allowed, axis_of, dimensions, exponents, few, settings, small, turning, vectors
 from .layouts import CONTIGUOUS, LAYOUTS
 from .pairs import ENDS, assignments, resolved
 from .patterns import LAST
@@ -226,7 +226,8 @@ def beside(op: str, dimension: str, size: int) -> dict[str, int]:
 def size_plans(op: str, line: int) -> Iterator[Listed]:
     """Yield each size of each dimension at which a kernel may turn, the other sizes small."""
     for dimension in dimensions(op):
-        for size in alternating(turning(op, dimension)):
+        looped = loops(op).get(dimension, 0)  # steps that follow one another are no vector's elements
+        for size in alternating([size for size in turning(op, dimension) if not (looped and size in LEFT)]):
             sizes = beside(op, dimension, size)
             point = (f"size {dimension}={size}",)
             work = cost(op, sizes, line)
@@ -348,34 +349,56 @@ def pair_plans(op: str) -> Iterator[Listed]:
 def end_plans(op: str, line: int) -> Iterator[Listed]:
     """Yield each parameter at either end of its range beside each size that is large: a kernel of its own has both."""
     for dimension in dimensions(op):
-        if dimension in exponents(op) or allowed(op, dimension)[1] < MANY:
+        if dimension in exponents(op) or allowed(op, dimension)[1] < MANY or loops(op).get(dimension):
             continue
         sizes = small(op, SEVERAL) | {dimension: MANY}
         if cost(op, sizes, line) > PLENTY:
             sizes = beside(op, dimension, MANY)
         work = cost(op, sizes, line)
-        for parameter, level in product(settings(op), ENDS):
-            point = f"{parameter.name} {level}, size {dimension}={MANY}"
-            yield Listed("pairs", (point,), work, near_the_end(op, dimension, sizes, parameter, level, work))
+        for parameter, level, near in product(settings(op), ENDS, ("", "near ")):
+            make = (near_the_end if near else at_the_end)(op, dimension, sizes, parameter, level, work)
+            yield Listed("pairs", (f"{near}{parameter.name} {level}, size {dimension}={MANY}",), work, make)
+
+
+def at_the_end(
+    op: str, dimension: str, sizes: Mapping[str, int], parameter: Parameter, end: str, work: int
+) -> Callable[[], Case | None]:
+    """Make the case with a parameter at an end of its range, alive if others can make it so."""
+
+    def make() -> Case | None:
+        case = next(toward_the_end(op, dimension, sizes, parameter, end), None)
+        return case and enough(case, parameter, work)
+
+    return make
 
 
 def near_the_end(
     op: str, dimension: str, sizes: Mapping[str, int], parameter: Parameter, end: str, work: int
 ) -> Callable[[], Case | None]:
-    """Make the case with a parameter at an end of its range, or as near to it as results are alive."""
+    """Make the case as near to the end as results are alive, where they are dead at the end itself."""
 
     def make() -> Case | None:
-        leading = (sizes[ROWS],) if ROWS in sizes else ()
-        case = sized(base(op, ODD), sizes, leading, number(op, dimension, parameter.name, end))
-        values = levels(parameter, case.at)
-        ordered = values if end == ENDS[0] else values[::-1]
-        cases = [replace(case, parameters={**case.parameters, parameter.name: value}) for value in ordered]
-        inside = [other for other in cases[: len(cases) // 2 + 1] if in_domain(other)]
-        most = min(TRIED, PLENTY // max(1, work))
-        nearer = (improved(other, fixed=(parameter.name,), kinds="alive", most=most) for other in inside)
-        return next((other for other in nearer if is_alive(other)), inside[0] if inside else None)
+        cases = (enough(case, parameter, work) for case in toward_the_end(op, dimension, sizes, parameter, end))
+        at = next(cases, None)
+        return None if at is None or is_alive(at) else next((case for case in cases if is_alive(case)), None)
 
     return make
+
+
+def toward_the_end(op: str, dimension: str, sizes: Mapping[str, int], parameter: Parameter, end: str) -> Iterator[Case]:
+    """Yield cases with a parameter from an end of its range to the middle, those that are in the domain."""
+    leading = (sizes[ROWS],) if ROWS in sizes else ()
+    case = sized(base(op, ODD), sizes, leading, number(op, dimension, parameter.name, end))
+    values = levels(parameter, case.at)
+    for value in (values if end == ENDS[0] else values[::-1])[: len(values) // 2 + 1]:
+        other = replace(case, parameters={**case.parameters, parameter.name: value})
+        if in_domain(other):
+            yield other
+
+
+def enough(case: Case, parameter: Parameter, work: int) -> Case:
+    """Return a case whose other parameters are such that results are alive, if a few tries find them."""
+    return improved(case, fixed=(parameter.name,), kinds="alive", most=min(TRIED, WORK // max(1, work)))
 
 
 def with_parameters(op: str, values: Mapping[str, int]) -> Callable[[], Case | None]:
