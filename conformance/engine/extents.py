@@ -23,7 +23,7 @@ LEVELS = 8
 
 
 def extents_hash(contract: Op) -> str:
-    """Return the hash of the ranges, dtypes and names of an op's intermediates at formats all over its domain."""
+    """Return the hash of what is proved at formats all over a domain: of intermediates, and of where a call may be cut."""
     told = hashlib.sha256()
     for at in formats(contract):
         try:
@@ -31,7 +31,7 @@ def extents_hash(contract: Op) -> str:
             said = ";".join(f"{name} {w.range.low} {w.range.high} {w.dtype} {w.attained}" for name, w in widths.items())
         except (DomainError, ZeroDivisionError) as error:
             said = type(error).__name__
-        told.update(said.encode())
+        told.update(f"{said}; cut at multiples of {contract.grid(vars(at))}".encode())
     return told.hexdigest()
 
 
