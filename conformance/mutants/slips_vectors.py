@@ -1,4 +1,4 @@
-"""Slips shown by whole vectors, what they leave over, ties, or a rare parameter beside a large size; each passed once."""
+"""Slips that whole vectors show, what they leave over, ties, or a rare parameter beside a large size: each passed."""
 
 from typing import Any
 
