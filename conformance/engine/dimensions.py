@@ -12,7 +12,7 @@ TILES = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
 FAR = (4097, 16385, 65537)
 # Multiples of a tile that are no power of two, and of a vector of 4 or 8 alone, after many whole tiles.
 BETWEEN = (48, 96, 192, 320, 640, 1028, 1032)
-LEFT = (66, 67, 69, 70, 71, 73, 74, 75, 76, 77, 78)
+LEFT = (66, 67, 70, 71, 73, 74, 75, 76, 77, 78, 85)  # each number of elements that vectors of up to 16 leave over
 
 
 def units(shape: str) -> Iterator[str]:
