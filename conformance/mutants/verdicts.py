@@ -54,6 +54,7 @@ INSTALLATION = 10  # seconds of a processor's time
 SLOWER = 20  # how many times as long as the original a mutant may take for a call
 UNCHANGED = "(unchanged)"
 ALONE = "_alone"  # at the end of the name of a kernel's version for one thread
+USED_BY_TESTS = "pytest", "mpmath", "hypothesis"
 PYTEST = ("-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist")
 
 
@@ -375,7 +376,9 @@ def verdicts(work: Iterable[tuple[Target, Mutant]], jobs: int) -> Iterator[Verdi
 def start(target: Target, mutant: Mutant) -> tuple[int, Trial]:
     """Start a process that judges a mutant; return where its verdict can be read, and the process."""
     ops, seconds = ops_of(target, mutant), 0.0
-    _ = target.reach.codes, target.reach.order  # made here, once
+    _ = target.reach.codes, target.reach.order  # made here, once, and what all tests import
+    for name in USED_BY_TESTS if target.tests else ():
+        importlib.import_module(name)
     for op in ops:
         _ = STATED[op]
         seconds += sum(call.timed[1] for call in run_calls(target, op))

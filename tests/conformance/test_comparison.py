@@ -20,6 +20,7 @@ from mamba_integer.conformance.engine.comparison import (
     crashes_as_failures,
     hexadecimal,
     in_form,
+    raised_at,
 )
 
 BACKEND = Backend("tested", None, "cpu")
@@ -176,3 +177,4 @@ def test_a_crash_is_blamed_on_the_line_of_a_backend_and_never_on_the_suite():
     beside = package.parent / "stranger.py"
     assert crash_in(beside).endswith(f"RuntimeError: no (at {beside}:2: )")
     assert "stranger" not in crash_in(package / "backends" / "stranger.py")
+    assert raised_at(RuntimeError("raised nowhere")) == ""
