@@ -5,54 +5,46 @@ decide alone at the far place of an axis, and leading dimensions of every kind; 
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from itertools import islice, permutations, product
-from random import Random
 from zlib import crc32
 
-from mamba_integer.spec.contract import Constant, Packed, Parameter, find_op
+from mamba_integer.spec.contract import Constant, Packed, find_op
 
 from ..presets import PRESETS, Preset
+from .bases import (
+    DTYPES,
+    EVEN,
+    TRIED,
+    VECTOR,
+    WHOLE,
+    Listed,
+    base,
+    beside,
+    chosen_sizes,
+    number,
+    settled,
+)
 from .cases import Case
 from .costs import cost, loops
-from .dimensions import LEFT, ODD, ROWS, allowed, axis_of, dimensions, exponents, few, settings, small, turning, vectors
+from .dimensions import LEFT, ODD, ROWS, allowed, axis_of, dimensions, exponents, small, turning
+from .ends import end_plans, flag_plans, pair_plans, value_plans
 from .layouts import CONTIGUOUS, LAYOUTS
-from .pairs import ENDS, assignments, resolved
 from .patterns import LAST
-from .sensitivity import enlivened, improved, in_domain, is_alive, levels, reseeded, score, sized, typical
+from .sensitivity import enlivened, improved, is_alive, reseeded, sized
 
 MIXED, EVENLY, SINGLY = "mixed layouts", ", even sizes", ", one row"
-EVEN = (2, 8, 4, 12, 16)
-VECTOR = 16  # bytes that a thread loads at once: each last axis of the even sizes is whole vectors
 SINGLE = (1, 3, 5, 4, 7)  # an axis of one element has a stride that says nothing
 # Leading dimensions of views: a kernel may see rows only where there is one.
 TWO: dict[tuple[int, ...], tuple[int, ...]] = {ODD: (2, 3), EVEN: (VECTOR,), SINGLE: (1, 3)}
 CORNERS = (33, 65, 129, 257)
-FEW = (2, 3, 1)  # of the sizes beside one that is taken
-WHOLE, LONG = 64, 320
+LONG = 320
 LONG_LOOP = 144  # of a size that the golden code loops over
-MANY = 130  # of a size, where a kernel for many of it takes over
-SEVERAL = (17, 18, 19)  # of the others, where there is not more than this work
-PLENTY = 200_000
 THIN = (2, 1, 2, 1, 1)  # the sizes beside it
-HUGE = 1 << 14  # from this size on the others are 1
 LEADING = ((1,), (2, 2, 3), (2, 1, 3), (2, 0, 3), (0,), (2, 1, 1, 2), ())
 ENLIVENING = 60  # other cases, where a case is dead
-TRIED = 12  # other parameters, where a case isn't sensitive
-DTYPES = (1 << 16) - 1  # the bits of a seed that choose the dtypes of inputs
-SETTLING = 60  # where it is outside the domain
 WORK = 1 << 15  # of the tries for one case: a large one is taken as it is
-
-
-@dataclass(frozen=True)
-class Listed:
-    """A case to be made, with its group, its coverpoints and its cost."""
-
-    group: str
-    points: tuple[str, ...]
-    cost: int
-    make: Callable[[], Case | None]
 
 
 def listed_cases(op: str, preset: Preset, share: int = 0, shares: int = 1) -> Iterator[tuple[Listed, Case | None]]:
@@ -88,7 +80,15 @@ def thin(listed: Listed) -> bool:
 def plans(op: str, line: int) -> tuple[Listed, ...]:
     """Return all that the suite lists for an op, of any cost."""
     sizes = (*whole_plans(op, line), *size_plans(op, line), *corner_plans(op, line), *far_plans(op, line))
-    return (*layout_plans(op), *leading_plans(op), *sizes, *pair_plans(op), *end_plans(op, line), *value_plans(op))
+    return (
+        *layout_plans(op),
+        *leading_plans(op),
+        *sizes,
+        *pair_plans(op),
+        *end_plans(op, line),
+        *flag_plans(op, line),
+        *value_plans(op),
+    )
 
 
 @cache
@@ -97,29 +97,6 @@ def points_of(op: str) -> tuple[str, ...]:
     full = PRESETS["full"]
     listed = (one for one in plans(op, full.line) if one.cost <= full.cost)
     return tuple(dict.fromkeys(point for one in listed for point in one.points))
-
-
-def number(*names: object) -> int:
-    """Return a seed that a case has by its name."""
-    return crc32(" ".join(map(str, names)).encode())
-
-
-def chosen_sizes(op: str, options: tuple[int, ...]) -> dict[str, int]:
-    """Return small sizes, taken from the options; where these are even, each last axis is whole vectors."""
-    return small(op, options) | (vectors(op, VECTOR) if options == EVEN else {})
-
-
-@cache
-def base(op: str, options: tuple[int, ...]) -> Case:
-    """Return a sensitive case of small sizes."""
-    case = typical(op, tuple(few(op).items()))
-    if options != ODD:
-        leading = (options[0],) if case.leading else ()
-        other = case.seed ^ DTYPES  # the other dtypes, where an input may have several
-        case = improved(sized(case, chosen_sizes(op, options), leading, other))
-        if score(case) < 1.0:
-            case = typical(op, tuple(chosen_sizes(op, options).items()))
-    return case
 
 
 @cache
@@ -203,24 +180,6 @@ def with_leading(op: str, leading: tuple[int, ...]) -> Callable[[], Case | None]
     return lambda: settled(
         enlivened(reseeded(sized(base(op, ODD), small(op, ODD), leading, number(op, leading))), ENLIVENING)
     )
-
-
-def settled(case: Case) -> Case | None:
-    """Return the case, with other parameters where these are outside the domain at its sizes; None if none are inside.
-
-    A case without elements needs no other parameters to be sensitive.
-    """
-    if not in_domain(case):
-        case = improved(case, kinds="alive", most=SETTLING)
-    return case if in_domain(case) else None
-
-
-def beside(op: str, dimension: str, size: int) -> dict[str, int]:
-    """Return one size that is taken, and few of all the others."""
-    random = Random(f"{op} {dimension} {size}")
-    options = tuple(random.choice(FEW) if size < HUGE else 1 for _ in dimensions(op))
-    sizes = small(op, options)
-    return sizes | {name: options[0] for name in (ROWS,) if name in sizes} | {dimension: size}
 
 
 def size_plans(op: str, line: int) -> Iterator[Listed]:
@@ -334,101 +293,5 @@ def at_the_far_place(op: str, dimension: str, sizes: Mapping[str, int], most: in
         if most:
             case = improved(case, kinds="felt", most=min(TRIED, most))
         return settled(case)
-
-    return make
-
-
-def pair_plans(op: str) -> Iterator[Listed]:
-    """Yield parameters at their ends, so that each two meet at both ends of each; outside the domain there are none."""
-    if not settings(op):
-        return
-    for values, points in assignments(base(op, ODD)):
-        yield Listed("pairs", points, 0, with_parameters(op, values))
-
-
-def end_plans(op: str, line: int) -> Iterator[Listed]:
-    """Yield each parameter at either end of its range beside each size that is large: a kernel of its own has both."""
-    for dimension in dimensions(op):
-        if dimension in exponents(op) or allowed(op, dimension)[1] < MANY or loops(op).get(dimension):
-            continue
-        sizes = small(op, SEVERAL) | {dimension: MANY}
-        if cost(op, sizes, line) > PLENTY:
-            sizes = beside(op, dimension, MANY)
-        work = cost(op, sizes, line)
-        for parameter, level, near in product(settings(op), ENDS, ("", "near ")):
-            make = (near_the_end if near else at_the_end)(op, dimension, sizes, parameter, level, work)
-            yield Listed("pairs", (f"{near}{parameter.name} {level}, size {dimension}={MANY}",), work, make)
-
-
-def at_the_end(
-    op: str, dimension: str, sizes: Mapping[str, int], parameter: Parameter, end: str, work: int
-) -> Callable[[], Case | None]:
-    """Make the case with a parameter at an end of its range, alive if others can make it so."""
-
-    def make() -> Case | None:
-        case = next(toward_the_end(op, dimension, sizes, parameter, end), None)
-        return case and enough(case, parameter, work)
-
-    return make
-
-
-def near_the_end(
-    op: str, dimension: str, sizes: Mapping[str, int], parameter: Parameter, end: str, work: int
-) -> Callable[[], Case | None]:
-    """Make the case as near to the end as results are alive, where they are dead at the end itself."""
-
-    def make() -> Case | None:
-        cases = (enough(case, parameter, work) for case in toward_the_end(op, dimension, sizes, parameter, end))
-        at = next(cases, None)
-        return None if at is None or is_alive(at) else next((case for case in cases if is_alive(case)), None)
-
-    return make
-
-
-def toward_the_end(op: str, dimension: str, sizes: Mapping[str, int], parameter: Parameter, end: str) -> Iterator[Case]:
-    """Yield cases with a parameter from an end of its range to the middle, those that are in the domain."""
-    leading = (sizes[ROWS],) if ROWS in sizes else ()
-    case = sized(base(op, ODD), sizes, leading, number(op, dimension, parameter.name, end))
-    values = levels(parameter, case.at)
-    for value in (values if end == ENDS[0] else values[::-1])[: len(values) // 2 + 1]:
-        other = replace(case, parameters={**case.parameters, parameter.name: value})
-        if in_domain(other):
-            yield other
-
-
-def enough(case: Case, parameter: Parameter, work: int) -> Case:
-    """Return a case whose other parameters are such that results are alive, if a few tries find them."""
-    return improved(case, fixed=(parameter.name,), kinds="alive", most=min(TRIED, PLENTY // max(1, work)))
-
-
-def with_parameters(op: str, values: Mapping[str, int]) -> Callable[[], Case | None]:
-    def make() -> Case | None:
-        case = replace(base(op, ODD), parameters=dict(values), seed=number(op, *values.items()))
-        case = improved(case, fixed=values, kinds="alive", most=TRIED)
-        return case if in_domain(case) else None
-
-    return make
-
-
-# Values at which an edge is likely to be met, where a parameter at its end may have edges of its own.
-VALUES = ("small", "ties", "extremes")
-
-
-def value_plans(op: str) -> Iterator[Listed]:
-    """Yield each parameter at either end of its range, and none of them, beside values of each kind."""
-    names = [parameter.name for parameter in settings(op)]
-    for ends, pattern in product(({}, *({name: level} for name in names for level in ENDS)), VALUES):
-        says = "".join(f"{name} {level}, " for name, level in ends.items())
-        yield Listed("values", (f"{says}{pattern} values",), 0, with_values(op, ends, pattern))
-
-
-def with_values(op: str, ends: Mapping[str, str], pattern: str) -> Callable[[], Case | None]:
-    def make() -> Case | None:
-        case = base(op, ODD)
-        parameters = resolved(case, ends)
-        patterns = (pattern,) * len(case.patterns)
-        seed = number(op, *ends.items(), pattern)
-        other = parameters and replace(case, parameters=parameters, patterns=patterns, seed=seed)
-        return other if other and in_domain(other) else None
 
     return make
