@@ -44,7 +44,8 @@ def end_plans(op: str, line: int) -> Iterator[Listed]:
                 sizes = beside(op, dimension, size)
             work = cost(op, sizes, line)
             for parameter, level in product(settings(op), ENDS):
-                make = (near_the_end if near else at_the_end)(op, dimension, sizes, parameter, level, work)
+                chosen = op, dimension, sizes, parameter, level
+                make = near_the_end(*chosen, work) if near else at_the_end(*chosen)
                 point = f"{'near ' * near}{parameter.name} {level}, size {dimension}={size}"
                 yield Listed("pairs", (point,), work, make)
 
@@ -61,7 +62,7 @@ def flag_plans(op: str, line: int) -> Iterator[Listed]:
             continue
         for parameter, level in product(flags, ENDS):
             says = ", ".join(f"{name}={size}" for name, size in zip(names, sizes, strict=True))
-            make = at_the_end(op, " ".join(names), chosen, parameter, level, work)
+            make = at_the_end(op, " ".join(names), chosen, parameter, level)
             yield Listed("pairs", (f"{parameter.name} {level}, {says}",), work, make)
 
 
@@ -71,26 +72,22 @@ def is_flag(parameter: Parameter) -> bool:
 
 
 def at_the_end(
-    op: str, dimension: str, sizes: Mapping[str, int], parameter: Parameter, end: str, work: int
+    op: str, dimension: str, sizes: Mapping[str, int], parameter: Parameter, end: str
 ) -> Callable[[], Case | None]:
-    """Make the case with a parameter at an end of its range, alive if others can make it so."""
-
-    def make() -> Case | None:
-        case = next(toward_the_end(op, dimension, sizes, parameter, end), None)
-        return case and enough(case, parameter, work)
-
-    return make
+    """Make the case with a parameter at an end of its range."""
+    return lambda: next(toward_the_end(op, dimension, sizes, parameter, end), None)
 
 
 def near_the_end(
     op: str, dimension: str, sizes: Mapping[str, int], parameter: Parameter, end: str, work: int
 ) -> Callable[[], Case | None]:
-    """Make the case as near to the end as results are alive, where they are dead at the end itself."""
+    """Make the case as near to an end as results are alive, where they are dead at the end itself."""
 
     def make() -> Case | None:
-        cases = (enough(case, parameter, work) for case in toward_the_end(op, dimension, sizes, parameter, end))
-        at = next(cases, None)
-        return None if at is None or is_alive(at) else next((case for case in cases if is_alive(case)), None)
+        cases = list(toward_the_end(op, dimension, sizes, parameter, end))
+        if not cases or is_alive(cases[0]):
+            return None
+        return next(filter(is_alive, (enough(case, parameter, work) for case in cases)), None)
 
     return make
 
