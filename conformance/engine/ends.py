@@ -32,12 +32,13 @@ def pair_plans(op: str) -> Iterator[Listed]:
 def end_plans(op: str, line: int) -> Iterator[Listed]:
     """Yield each parameter at either end of its range beside each size that is large: a kernel of its own has both.
 
-    At the end itself sizes are whole vectors; nearer to the middle, where results are alive, they are ragged.
+    At the end itself sizes are whole vectors; nearer to the middle, where results are alive, they are ragged. The
+    second is left out where the golden code takes steps: the search would take longer than all else.
     """
     for dimension in dimensions(op):
         if dimension in exponents(op) or allowed(op, dimension)[1] < MANY_WHOLE or loops(op).get(dimension):
             continue
-        for near in (False, True):
+        for near in (False,) if any(loops(op).values()) else (False, True):
             size = MANY if near else MANY_WHOLE
             sizes = (small(op, SEVERAL) if near else chosen_sizes(op, EVEN)) | {dimension: size}
             if cost(op, sizes, line) > PLENTY:
