@@ -115,7 +115,7 @@ TARGETS = {
     "golden": Target((f"{SPEC}.ops.*",), SPEC, f"{SPEC}.ops", part="computed"),
     "contracts": Target((f"{SPEC}.ops.*",), SPEC, f"{SPEC}.ops", part="promised"),
     "philox": Target((f"{SPEC}.philox",), SPEC, f"{SPEC}.ops", ("spec/test_philox.py",), seconds=20),
-    "tables": Target((f"{SPEC}.tables.*",), SPEC, tests=("spec/test_tables.py",), seconds=60),
+    "tables": Target((f"{SPEC}.tables.*",), SPEC, tests=("spec/test_tables.py",), seconds=8),
     "numba": Target((f"{COMPILED}.*",), COMPILED, COMPILED, seconds=60),
     "comparison": Target((COMPARISON,), ENGINE, tests=("conformance/test_comparison.py",), seconds=60),
 }
