@@ -17,10 +17,16 @@ test: $(READY) check  ## our own tests, the suite's tests of itself included
 # Alone, since a kernel that was cached without these checks would be run without them.
 CHECKED := NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$(VENV)/checked MAMBA_INTEGER_PARALLEL_FROM=9223372036854775807
 
+# Of 4,769: a kernel is compiled anew for each, which takes seconds. All of them: make mutation KERNEL_MUTANTS=0
+KERNEL_MUTANTS ?= 90
+
 mutation: $(READY)  ## what judges the specification, judged: kernels inside their arrays, every path taken, each mutant found
 	$(CHECKED) $(BIN)/mamba-integer conform --backend numba --jobs $(JOBS)
 	$(BIN)/python -m mamba_integer.conformance.paths
-	$(BIN)/python -m mamba_integer.conformance.mutants.mutation --jobs $(JOBS) --json $(VENV)/mutation.json
+	$(BIN)/python -m mamba_integer.conformance.mutants.mutation --target integers --target golden --target contracts \
+		--target philox --target tables --target comparison --jobs $(JOBS) --json $(VENV)/mutation.json
+	$(BIN)/python -m mamba_integer.conformance.mutants.mutation --target numba --sample $(KERNEL_MUTANTS) \
+		--jobs $(JOBS) --json $(VENV)/mutation-numba.json
 
 speedrun: $(READY)  ## train a small model on Shakespeare with integers alone, on this CPU, then let it write
 	$(BIN)/mamba-integer train --config tiny --text benchmarks/data/shakespeare.txt.gz --steps 2000 --batch 8 \

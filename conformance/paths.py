@@ -27,10 +27,13 @@ from .engine.listed import listed
 
 REPETITIONS = 3  # of the cases on all threads
 FAR = 1 << 16  # the largest size that is tried where the contract has no bound
-COARSE = (1, 20, 600)
+COARSE = (1, 16, 20, 640)  # 640 is whole tiles and whole swizzled rows
+PLAIN, HOPPER = 0, 90  # targets: one without kernels of its own, and the one that has the most
 # Constants of a kernel that follow from a parameter or are a size: each value is no path of its own.
-NO_CHOICE = {"WIDTH", "FINER", "COARSER", "up", "down", "fine", "coarse", "limit", "Q"}
+NO_CHOICE = {"WIDTH", "FINER", "COARSER", "DOWN", "up", "down", "fine", "coarse", "limit", "Q"}
 NO_CHOICE |= {"DEPTH", "PADDED", "CARRIED_SHIFT", "WEIGHT_BITS", "CARRIED_BITS", "SUM_BITS", "GRADIENT_BITS", "HALVES"}
+
+TRITON = "mamba_integer.backends.triton"
 
 Launch = tuple[str, tuple[tuple[str, Any], ...]]
 
@@ -161,8 +164,30 @@ def untaken_numba(ops: Iterable[str]) -> list[str]:
     return [f"{kernel}, {version}" for (kernel, version), runs in numba_paths(ops).items() if not runs]
 
 
+@contextlib.contextmanager
+def targeting(architecture: int) -> Iterator[None]:
+    """Choose kernels inside the block as for a GPU of an architecture, whatever there is."""
+    load("triton")
+    modules = [vars(module) for name, module in sys.modules.items() if name.startswith(TRITON)]
+    usual = [(names, names["architecture"]) for names in modules if "architecture" in names]
+    try:
+        for names, _ in usual:
+            names["architecture"] = lambda: architecture
+        yield
+    finally:
+        for names, function in usual:
+            names["architecture"] = function
+
+
 def untaken_triton(ops: Iterable[str]) -> list[str]:
-    missing = {f"{op}: {shown(launch)}" for op in ops for launch in possible_launches(op) - listed_launches(op)}
+    missing: set[str] = set()
+    for op in ops:
+        known: set[Launch] = set()
+        for architecture in (PLAIN, HOPPER):
+            with targeting(architecture):
+                possible = possible_launches(op) - known
+                missing |= {f"{op}: {shown(launch)}" for launch in possible and possible - listed_launches(op)}
+            known |= possible
     return sorted(missing)
 
 

@@ -12,6 +12,7 @@ TILES = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
 FAR = (4097, 16385, 65537)
 # Multiples of a tile that are no power of two, and of a vector of 4 or 8 alone, after many whole tiles.
 BETWEEN = (48, 96, 192, 320, 640, 1028, 1032)
+LEFT = (66, 67, 70, 71, 73, 74, 75, 76, 77, 78, 85)  # each number of elements that vectors of up to 16 leave over
 
 
 def units(shape: str) -> Iterator[str]:
@@ -71,6 +72,18 @@ def small(op: str, options: tuple[int, ...]) -> dict[str, int]:
     return sizes
 
 
+def vectors(op: str, size: int) -> dict[str, int]:
+    """Return sizes at which each last axis of an input is a multiple of ``size`` bytes or digits, where they may be."""
+    chosen = {}
+    for tensor in find_op(op).inputs:
+        last = tensor.shape.split()[-1:]
+        for name in set(units(" ".join(last))) - exponents(op) - {ROWS}:
+            digits = int(last[0].partition("/")[2] or 1)
+            low, high = allowed(op, name)
+            chosen[name] = min(max(low, size * max(digits, chosen.get(name, 0) // size)), high)
+    return chosen
+
+
 def few(op: str) -> dict[str, int]:
     """Return small sizes, but rows enough that no result is alive by luck."""
     sizes = small(op, ODD)
@@ -82,7 +95,7 @@ def turning(op: str, dimension: str) -> list[int]:
     low, high = allowed(op, dimension)
     if dimension in exponents(op):
         return list(range(low, high + 1))
-    sizes = {0, *BETWEEN, *FAR, *(tile + beside for tile in TILES for beside in (-1, 0, 1)), high}
+    sizes = {0, *BETWEEN, *LEFT, *FAR, *(tile + beside for tile in TILES for beside in (-1, 0, 1)), high}
     return sorted(size for size in sizes if low <= size <= high)
 
 

@@ -5,50 +5,46 @@ decide alone at the far place of an axis, and leading dimensions of every kind; 
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from itertools import islice, permutations, product
-from random import Random
 from zlib import crc32
 
 from mamba_integer.spec.contract import Constant, Packed, find_op
 
 from ..presets import PRESETS, Preset
+from .bases import (
+    DTYPES,
+    EVEN,
+    TRIED,
+    VECTOR,
+    WHOLE,
+    Listed,
+    base,
+    beside,
+    chosen_sizes,
+    number,
+    settled,
+)
 from .cases import Case
 from .costs import cost, loops
-from .dimensions import ODD, ROWS, allowed, axis_of, dimensions, exponents, few, settings, small, turning
+from .dimensions import LEFT, ODD, ROWS, allowed, axis_of, dimensions, exponents, small, turning
+from .ends import end_plans, flag_plans, pair_plans, value_plans
 from .layouts import CONTIGUOUS, LAYOUTS
-from .pairs import assignments
 from .patterns import LAST
-from .sensitivity import enlivened, improved, in_domain, is_alive, reseeded, score, sized, typical
+from .sensitivity import enlivened, improved, is_alive, reseeded, sized
 
 MIXED, EVENLY, SINGLY = "mixed layouts", ", even sizes", ", one row"
-EVEN = (2, 8, 4, 12, 16)
 SINGLE = (1, 3, 5, 4, 7)  # an axis of one element has a stride that says nothing
 # Leading dimensions of views: a kernel may see rows only where there is one.
-TWO: dict[tuple[int, ...], tuple[int, ...]] = {ODD: (2, 3), EVEN: (4,), SINGLE: (1, 3)}
+TWO: dict[tuple[int, ...], tuple[int, ...]] = {ODD: (2, 3), EVEN: (VECTOR,), SINGLE: (1, 3)}
 CORNERS = (33, 65, 129, 257)
-FEW = (2, 3, 1)  # of the sizes beside one that is taken
-WHOLE, LONG = 64, 192
+LONG = 320
 LONG_LOOP = 144  # of a size that the golden code loops over
 THIN = (2, 1, 2, 1, 1)  # the sizes beside it
-HUGE = 1 << 14  # from this size on the others are 1
 LEADING = ((1,), (2, 2, 3), (2, 1, 3), (2, 0, 3), (0,), (2, 1, 1, 2), ())
 ENLIVENING = 60  # other cases, where a case is dead
-TRIED = 12  # other parameters, where a case isn't sensitive
-DTYPES = (1 << 16) - 1  # the bits of a seed that choose the dtypes of inputs
-SETTLING = 60  # where it is outside the domain
 WORK = 1 << 15  # of the tries for one case: a large one is taken as it is
-
-
-@dataclass(frozen=True)
-class Listed:
-    """A case to be made, with its group, its coverpoints and its cost."""
-
-    group: str
-    points: tuple[str, ...]
-    cost: int
-    make: Callable[[], Case | None]
 
 
 def listed_cases(op: str, preset: Preset, share: int = 0, shares: int = 1) -> Iterator[tuple[Listed, Case | None]]:
@@ -66,7 +62,7 @@ def made(listed: Listed) -> Case | None:
     return listed.make()
 
 
-KEPT = {"layouts": 48, "sizes": 4, "far": 4, "pairs": 6}  # one of so many
+KEPT = {"layouts": 48, "sizes": 4, "far": 4, "pairs": 6, "values": 12}  # one of so many
 
 
 def thin(listed: Listed) -> bool:
@@ -84,7 +80,15 @@ def thin(listed: Listed) -> bool:
 def plans(op: str, line: int) -> tuple[Listed, ...]:
     """Return all that the suite lists for an op, of any cost."""
     sizes = (*whole_plans(op, line), *size_plans(op, line), *corner_plans(op, line), *far_plans(op, line))
-    return (*layout_plans(op), *leading_plans(op), *sizes, *pair_plans(op))
+    return (
+        *layout_plans(op),
+        *leading_plans(op),
+        *sizes,
+        *pair_plans(op),
+        *end_plans(op, line),
+        *flag_plans(op, line),
+        *value_plans(op),
+    )
 
 
 @cache
@@ -95,29 +99,11 @@ def points_of(op: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(point for one in listed for point in one.points))
 
 
-def number(*names: object) -> int:
-    """Return a seed that a case has by its name."""
-    return crc32(" ".join(map(str, names)).encode())
-
-
-@cache
-def base(op: str, options: tuple[int, ...]) -> Case:
-    """Return a sensitive case of small sizes."""
-    case = typical(op, tuple(few(op).items()))
-    if options != ODD:
-        leading = (options[0],) if case.leading else ()
-        other = case.seed ^ DTYPES  # the other dtypes, where an input may have several
-        case = improved(sized(case, small(op, options), leading, other))
-        if score(case) < 1.0:
-            case = typical(op, tuple(small(op, options).items()))
-    return case
-
-
 @cache
 def plain(op: str, options: tuple[int, ...]) -> Case | None:
     """Return such a case with one or two leading dimensions, where the op has any."""
     leading = TWO[options] if ROWS in dimensions(op) else ()
-    return settled(sized(base(op, options), small(op, options), leading))
+    return settled(sized(base(op, options), chosen_sizes(op, options), leading))
 
 
 def layout_plans(op: str) -> Iterator[Listed]:
@@ -134,9 +120,11 @@ def layout_plans(op: str) -> Iterator[Listed]:
         case = plain(op, options)
         return case and replace(case, seed=seed & ~DTYPES | case.seed & DTYPES, layouts=tuple(layouts))
 
-    def one(options: tuple[int, ...], chosen: Mapping[int, str]) -> Callable[[], Case | None]:
+    def one(options: tuple[int, ...], chosen: Mapping[int, str], turn: int = 0) -> Callable[[], Case | None]:
         def make() -> Case | None:
             seen = case(options, [chosen.get(i, CONTIGUOUS) for i in range(len(inputs))])
+            if seen and turn:
+                seen = settled(enlivened(with_dtype(seen, *chosen, turn), ENLIVENING))
             if seen is None:
                 return None
             fits = [LAYOUTS[layout].fits(array) for layout, array in zip(seen.layouts, seen.arrays, strict=True)]
@@ -169,7 +157,16 @@ def layout_plans(op: str) -> Iterator[Listed]:
         for i, tensor in enumerate(inputs):
             for name in names:
                 if has(i, name):
-                    yield Listed("layouts", (f"{tensor.name}: {name}{kind}",), 0, one(options, {i: name}))
+                    for turn, other in enumerate(("", *(", other dtype",) * (len(tensor.dtypes) - 1))):
+                        point = f"{tensor.name}: {name}{kind}{other}"
+                        yield Listed("layouts", (point + f" {turn}" * (turn > 1),), 0, one(options, {i: name}, turn))
+
+
+def with_dtype(case: Case, argument: int, turn: int) -> Case:
+    """Return a case in which an argument has the dtype that is so many further in the list of those it may have."""
+    dtypes = len(find_op(case.op).inputs[argument].dtypes)
+    now = (case.seed >> argument) % dtypes
+    return replace(case, seed=case.seed + (((now + turn) % dtypes - now) << argument))
 
 
 def leading_plans(op: str) -> Iterator[Listed]:
@@ -185,28 +182,11 @@ def with_leading(op: str, leading: tuple[int, ...]) -> Callable[[], Case | None]
     )
 
 
-def settled(case: Case) -> Case | None:
-    """Return the case, with other parameters where these are outside the domain at its sizes; None if none are inside.
-
-    A case without elements needs no other parameters to be sensitive.
-    """
-    if not in_domain(case):
-        case = improved(case, kinds="alive", most=SETTLING)
-    return case if in_domain(case) else None
-
-
-def beside(op: str, dimension: str, size: int) -> dict[str, int]:
-    """Return one size that is taken, and few of all the others."""
-    random = Random(f"{op} {dimension} {size}")
-    options = tuple(random.choice(FEW) if size < HUGE else 1 for _ in dimensions(op))
-    sizes = small(op, options)
-    return sizes | {name: options[0] for name in (ROWS,) if name in sizes} | {dimension: size}
-
-
 def size_plans(op: str, line: int) -> Iterator[Listed]:
     """Yield each size of each dimension at which a kernel may turn, the other sizes small."""
     for dimension in dimensions(op):
-        for size in alternating(turning(op, dimension)):
+        looped = loops(op).get(dimension, 0)  # steps that follow one another are no vector's elements
+        for size in alternating([size for size in turning(op, dimension) if not (looped and size in LEFT)]):
             sizes = beside(op, dimension, size)
             point = (f"size {dimension}={size}",)
             work = cost(op, sizes, line)
@@ -313,22 +293,5 @@ def at_the_far_place(op: str, dimension: str, sizes: Mapping[str, int], most: in
         if most:
             case = improved(case, kinds="felt", most=min(TRIED, most))
         return settled(case)
-
-    return make
-
-
-def pair_plans(op: str) -> Iterator[Listed]:
-    """Yield parameters at their ends, so that each two meet at both ends of each; outside the domain there are none."""
-    if not settings(op):
-        return
-    for values, points in assignments(base(op, ODD)):
-        yield Listed("pairs", points, 0, with_parameters(op, values))
-
-
-def with_parameters(op: str, values: Mapping[str, int]) -> Callable[[], Case | None]:
-    def make() -> Case | None:
-        case = replace(base(op, ODD), parameters=dict(values), seed=number(op, *values.items()))
-        case = improved(case, fixed=values, kinds="alive", most=TRIED)
-        return case if in_domain(case) else None
 
     return make

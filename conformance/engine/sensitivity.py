@@ -28,6 +28,9 @@ LARGE = 1 << 10  # elements of a case that is seldom dead by ill luck
 PATTERNS = ("uniform", "scaled", "small", "walking", "runs", "extremes")
 STARTS = 3  # of the drawn cases, from which a better one is looked for
 
+# A bound that is a formula may divide by what parameters outside their ranges make zero.
+OUTSIDE = DomainError, ValueError, ZeroDivisionError
+
 Arrays = tuple[np.ndarray, ...]
 
 
@@ -72,7 +75,7 @@ def felt(case: Case, results: Sequence[np.ndarray]) -> list[float]:
 def in_domain(case: Case) -> bool:
     try:
         find_op(case.op).check(case.arrays, case.parameters)
-    except (DomainError, ValueError):
+    except OUTSIDE:
         return False
     return True
 
@@ -84,7 +87,7 @@ def score(case: Case, kinds: str = "alive felt") -> float:
     """
     try:
         results = golden_results(case)
-    except (DomainError, ValueError):
+    except OUTSIDE:
         return -1.0
     parts = [min(part / LIVELY, 1.0) for part in alive(case, results)] if "alive" in kinds else []
     parts += [min(part / STRONG, 1.0) for part in felt(case, results)] if "felt" in kinds else []
@@ -99,7 +102,7 @@ def reseeded(case: Case) -> Case:
         try:
             if min(alive(other, golden_results(other))) >= ALIVE:
                 return other
-        except (DomainError, ValueError):
+        except OUTSIDE:
             break
     return case
 
@@ -108,7 +111,7 @@ def is_alive(case: Case) -> bool:
     """Return whether a case is in the domain, and at least a tenth of each result neither zero nor an end."""
     try:
         return min(alive(case, golden_results(case))) >= ALIVE
-    except (DomainError, ValueError):
+    except OUTSIDE:
         return False
 
 

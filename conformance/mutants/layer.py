@@ -22,9 +22,14 @@ class Layer:
         self.trees = {name: ast.parse(source) for name, source in self.sources.items()}
 
     @cached_property
+    def imported(self) -> dict[str, set[str]]:
+        """For each module, the others that it imports."""
+        return {name: self.imports(name) for name in self.modules}
+
+    @cached_property
     def order(self) -> list[str]:
         """The modules' names, each after those that it imports."""
-        return list(TopologicalSorter({name: self.imports(name) for name in self.modules}).static_order())
+        return list(TopologicalSorter(self.imported).static_order())
 
     def imports(self, name: str) -> set[str]:
         module, wanted = self.modules[name], set()
@@ -43,7 +48,7 @@ class Layer:
         """Return the modules that a change of one reaches: itself, and after it each that imports one of them."""
         stale = [changed]
         for name in self.order:
-            if name != changed and self.imports(name) & set(stale):
+            if name != changed and not self.imported[name].isdisjoint(stale):
                 stale.append(name)
         return stale
 

@@ -1,13 +1,17 @@
 """Whether a mutant is told from the original: it takes the original's place in a process of its own, and is judged."""
 
+import atexit
 import contextlib
 import fnmatch
 import importlib
+import math
 import os
 import pkgutil
 import select
+import shutil
 import signal
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,8 +20,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-# Before Numba is imported: a kernel that is compiled from a mutant raises where it reads or writes past an array.
+# Before Numba is imported: a kernel that is compiled from a mutant raises where it reads or writes past an array. Only
+# kernels with such checks may come from its cache, and the version for one thread is the one that has them.
 os.environ["NUMBA_BOUNDSCHECK"] = "1"
+os.environ["NUMBA_CACHE_DIR"] = CHECKED_KERNELS = tempfile.mkdtemp(prefix="checked-kernels-")
+os.environ["MAMBA_INTEGER_PARALLEL_FROM"] = str(sys.maxsize)
 
 import numba
 import numpy as np
@@ -27,6 +34,7 @@ from mamba_integer.spec.contract import OPS, Parameter, Tensor
 from mamba_integer.spec.pages import op_section
 
 from .. import oracle
+from ..engine.extents import extents_hash
 from ..engine.listed import listed
 from ..oracle.observe import recording
 from ..plans import PLANS
@@ -38,10 +46,15 @@ SPEC, COMPILED = "mamba_integer.spec", "mamba_integer.spec.compiled"
 ENGINE = "mamba_integer.conformance.engine"
 COMPARISON = f"{ENGINE}.comparison"
 BUILT_ON = f"{SPEC}.model", f"{SPEC}.training", COMPILED
+atexit.register(shutil.rmtree, CHECKED_KERNELS, ignore_errors=True)
 TESTS = Path(__file__).resolve().parents[2] / "tests"
 LARGEST_MEMORY = 8 << 30
 PATIENCE = 20  # how many times as long as its processor time a mutant may take on a busy machine
+INSTALLATION = 10  # seconds of a processor's time
+SLOWER = 20  # how many times as long as the original a mutant may take for a call
 UNCHANGED = "(unchanged)"
+ALONE = "_alone"  # at the end of the name of a kernel's version for one thread
+USED_BY_TESTS = "pytest", "mpmath", "hypothesis"
 PYTEST = ("-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist")
 
 
@@ -54,7 +67,9 @@ class Target:
     implementation: str = ""
     tests: tuple[str, ...] = ()
     part: str = ""
-    seconds: int = 20  # of a processor's time that a mutant may take
+    seconds: int = (
+        3  # of a processor's time that a mutant may take for a call or for its tests, beside what a call needs
+    )
 
     @cached_property
     def reach(self) -> Layer:
@@ -86,17 +101,22 @@ class Target:
         parts = [part for value in values for part in (value if isinstance(value, tuple) else (value,))]
         return any(isinstance(part, Parameter | Tensor | Interval) for part in parts)
 
+    @property
+    def only_promises(self) -> bool:
+        """Tell whether no mutant of the target changes what a body computes: then it is only asked what it promises."""
+        return self.part == "promised"
+
     def is_computed(self, mutant: Mutant) -> bool:
         return bool(self.reach.changed(mutant) & self.computed)
 
 
 TARGETS = {
-    "integers": Target((f"{SPEC}.integers",), SPEC, f"{SPEC}.ops", ("spec/test_number_system.py",)),
+    "integers": Target((f"{SPEC}.integers",), SPEC, f"{SPEC}.ops", ("spec/test_number_system.py",), seconds=20),
     "golden": Target((f"{SPEC}.ops.*",), SPEC, f"{SPEC}.ops", part="computed"),
     "contracts": Target((f"{SPEC}.ops.*",), SPEC, f"{SPEC}.ops", part="promised"),
-    "philox": Target((f"{SPEC}.philox",), SPEC, f"{SPEC}.ops", ("spec/test_philox.py",)),
-    "tables": Target((f"{SPEC}.tables.*",), SPEC, tests=("spec/test_tables.py",), seconds=60),
-    "numba": Target((f"{COMPILED}.*",), COMPILED, COMPILED, seconds=120),
+    "philox": Target((f"{SPEC}.philox",), SPEC, f"{SPEC}.ops", ("spec/test_philox.py",), seconds=20),
+    "tables": Target((f"{SPEC}.tables.*",), SPEC, tests=("spec/test_tables.py",), seconds=8),
+    "numba": Target((f"{COMPILED}.*",), COMPILED, COMPILED, seconds=60),
     "comparison": Target((COMPARISON,), ENGINE, tests=("conformance/test_comparison.py",), seconds=60),
 }
 
@@ -120,11 +140,22 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Call:
-    """A listed call of an op, and its results by the specification as it is."""
+    """A listed call of an op; its results by the specification as it is, and how long that took, are made at need."""
 
+    op: str
     arrays: tuple[np.ndarray, ...]
     parameters: dict[str, int]
-    want: tuple[np.ndarray, ...]
+
+    @cached_property
+    def timed(self) -> tuple[tuple[np.ndarray, ...], float]:
+        """The results, and the seconds of a processor's time that they took."""
+        start = time.process_time()
+        results = as_tuple(OPS[self.op].golden(*self.arrays, **self.parameters))
+        return results, time.process_time() - start
+
+    @property
+    def want(self) -> tuple[np.ndarray, ...]:
+        return self.timed[0]
 
 
 @dataclass(frozen=True)
@@ -144,7 +175,7 @@ class Listed(dict[str, tuple[list[Call], list[Extent]]]):
 
     def __missing__(self, op: str) -> tuple[list[Call], list[Extent]]:
         calls = [call_of(op, case) for case in listed(op)]
-        calls.sort(key=lambda call: sum(array.size for array in (*call.arrays, *call.want)))
+        calls.sort(key=lambda call: sum(array.size for array in call.arrays))
         self[op] = calls, [extent_of(op, extreme) for extreme in PLANS[op].extremes()]
         return self[op]
 
@@ -152,7 +183,7 @@ class Listed(dict[str, tuple[list[Call], list[Extent]]]):
 def call_of(op: str, case: Any) -> Call:
     for array in case.arrays:
         array.flags.writeable = False
-    return Call(case.arrays, dict(case.parameters), as_tuple(OPS[op].golden(*case.arrays, **case.parameters)))
+    return Call(op, case.arrays, dict(case.parameters))
 
 
 def extent_of(op: str, extreme: Extreme) -> Extent:
@@ -165,41 +196,75 @@ def extent_of(op: str, extreme: Extreme) -> Extent:
 LISTED = Listed()
 
 
-class Stated(dict[str, str]):
-    """Sections of the reference page by op, made from the specification as it is; a test compares the pages."""
+class Stated(dict[str, tuple[str, str]]):
+    """By op, its part of the reference pages and its proved ranges, as the specification is; tests compare both."""
 
-    def __missing__(self, op: str) -> str:
-        self[op] = op_section(OPS[op])
+    def __missing__(self, op: str) -> tuple[str, str]:
+        self[op] = op_section(OPS[op]), extents_hash(OPS[op])
         return self[op]
 
 
 STATED = Stated()
 
 
-def judge_ops(ops: Sequence[str], package: str) -> str:
-    """Run the listed calls of ops as their modules stand now; return what differs first, or nothing."""
-    contracts = sys.modules[f"{SPEC}.contract"].OPS
-    for op in ops:
-        contract, (calls, extents) = contracts[op], LISTED[op]
-        function = vars(sys.modules[f"{package}.{contract.family}"])[op]
-        for i, call in enumerate(calls):
-            contract.check(call.arrays, call.parameters)
-            results = as_tuple(getattr(function, "golden", function)(*call.arrays, **call.parameters))
-            if difference := differs(results, call):
-                return f"{op}, call {i}: {difference}"
-        for extent in extents:
-            at = contract.check(extent.extreme.calls[0], extent.extreme.parameters)
-            if name := unattained(contract.widths(at), extent.record):
-                return f"{op}: width of {name}"
-        if package == f"{SPEC}.ops" and op_section(contract) != STATED[op]:
-            return f"{op}: what its page states"
+def run_calls(target: Target, op: str) -> list[Call]:
+    """Return the listed calls of an op that are run: of those that can only promise something else, the smallest."""
+    calls, _ = LISTED[op]
+    return calls[:1] if target.only_promises else calls
+
+
+def judge_ops(target: Target, ops: Sequence[str]) -> str:
+    """Ask ops, as their modules stand now, what they promise and compute; return what differs first, or nothing."""
+    judges = (judge_promises, judge_calls) if target.only_promises else (judge_calls, judge_promises)
+    return next((told for judge_op in judges for op in ops if (told := judge_op(target, op))), "")
+
+
+def judge_calls(target: Target, op: str) -> str:
+    """Run the listed calls of an op."""
+    contract = sys.modules[f"{SPEC}.contract"].OPS[op]
+    function = vars(sys.modules[f"{target.implementation}.{contract.family}"])[op]
+    for i, call in enumerate(run_calls(target, op)):
+        want, seconds = call.timed
+        allow(target.seconds + SLOWER * seconds)
+        contract.check(call.arrays, call.parameters)
+        results = as_tuple(getattr(function, "golden", function)(*call.arrays, **call.parameters))
+        if difference := differs(results, want, call):
+            return f"{op}, call {i}: {difference}"
     return ""
 
 
-def differs(results: tuple[Any, ...], call: Call) -> str:
-    if len(results) != len(call.want):
+def judge_promises(target: Target, op: str) -> str:
+    """Ask the contract of an op for its page, its widths, and which calls are in its domain."""
+    if target.implementation != f"{SPEC}.ops":
+        return ""
+    contract, (calls, extents) = sys.modules[f"{SPEC}.contract"].OPS[op], LISTED[op]
+    allow(target.seconds)
+    page, extents_of_op = STATED[op]
+    if op_section(contract) != page:
+        return f"{op}: what its page states"
+    if extents_hash(contract) != extents_of_op:
+        return f"{op}: a proved range"
+    for extent in extents:
+        at = contract.check(extent.extreme.calls[0], extent.extreme.parameters)
+        if name := unattained(contract.widths(at), extent.record):
+            return f"{op}: width of {name}"
+    for call in calls:
+        contract.check(call.arrays, call.parameters)
+    return ""
+
+
+def allow(seconds: float) -> None:
+    """Let this process take so much more of a processor's time; after that the system ends it."""
+    import resource
+
+    _, most = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time() + seconds), most))
+
+
+def differs(results: tuple[Any, ...], wanted: tuple[np.ndarray, ...], call: Call) -> str:
+    if len(results) != len(wanted):
         return f"{len(results)} results"
-    for result, want in zip(results, call.want, strict=True):
+    for result, want in zip(results, wanted, strict=True):
         if not isinstance(result, np.ndarray | np.generic) or result.dtype != want.dtype or result.shape != want.shape:
             return f"{type(result).__name__} {getattr(result, 'dtype', '')} {getattr(result, 'shape', '')}"
         if not np.array_equal(result, want):
@@ -236,26 +301,30 @@ def ops_of(target: Target, mutant: Mutant) -> list[str]:
     family = mutant.module.rsplit(".", 1)[-1]
     if mutant.function == UNCHANGED:
         return [op for op in OPS if OPS[op].family == family]
-    reached = target.reach.reached(mutant)
-    return sorted((op for op in OPS if {op, f"@{op}"} & reached), key=lambda op: OPS[op].family != family)
+    reached, stale = target.reach.reached(mutant), target.reach.stale(mutant.module)
+    ops = [op for op in OPS if f"{target.implementation}.{OPS[op].family}" in stale and {op, f"@{op}"} & reached]
+    return sorted(ops, key=lambda op: OPS[op].family != family)
 
 
 def judge(target: Target, mutant: Mutant, ops: Sequence[str]) -> str:
     """Install a mutant and judge it; nothing else may run in this process after that."""
-    uncached_kernels()
+    compile_anew(set() if mutant.function == UNCHANGED else target.reach.reached(mutant))
     stale = target.reach.stale(mutant.module)
     for op in [name for name, contract in OPS.items() if contract.golden.__module__ in stale]:
         del OPS[op]  # its module defines it anew
     target.reach.install(mutant)
-    return judge_ops(ops, target.implementation) or judge_tests(target.tests)
+    told = judge_ops(target, ops)
+    allow(target.seconds)
+    return told or judge_tests(target.tests)
 
 
-def uncached_kernels() -> None:
-    """Let kernels be compiled without the cache, which knows a kernel by its place in the file on disk."""
+def compile_anew(changed: set[str]) -> None:
+    """Let kernels that a mutant changes be compiled without the cache, which knows them by their place in a file."""
     compile_kernel: Any = numba.njit
 
     def njit(*functions: Callable, cache: bool = False, **options: Any) -> Any:
-        return compile_kernel(*functions, **options)
+        names = {name for function in functions for name in (function.__name__, function.__name__.removesuffix(ALONE))}
+        return compile_kernel(*functions, **options | {"cache": cache and bool(functions) and not names & changed})
 
     numba.njit = njit  # type: ignore[assignment]
     if f"{COMPILED}.threads" in sys.modules:
@@ -306,15 +375,19 @@ def verdicts(work: Iterable[tuple[Target, Mutant]], jobs: int) -> Iterator[Verdi
 
 def start(target: Target, mutant: Mutant) -> tuple[int, Trial]:
     """Start a process that judges a mutant; return where its verdict can be read, and the process."""
-    ops = ops_of(target, mutant)
+    ops, seconds = ops_of(target, mutant), 0.0
+    _ = target.reach.codes, target.reach.order  # made here, once, and what all tests import
+    for name in USED_BY_TESTS if target.tests else ():
+        importlib.import_module(name)
     for op in ops:
-        _ = LISTED[op], STATED[op]
+        _ = STATED[op]
+        seconds += sum(call.timed[1] for call in run_calls(target, op))
     reading, writing = os.pipe()
     process = os.fork()
     if process == 0:
         serve(target, mutant, ops, writing)
     os.close(writing)
-    return reading, Trial(process, mutant, time.monotonic() + PATIENCE * target.seconds)
+    return reading, Trial(process, mutant, time.monotonic() + PATIENCE * (target.seconds + seconds))
 
 
 def serve(target: Target, mutant: Mutant, ops: Sequence[str], writing: int) -> None:
@@ -325,7 +398,7 @@ def serve(target: Target, mutant: Mutant, ops: Sequence[str], writing: int) -> N
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_DATA, (LARGEST_MEMORY, LARGEST_MEMORY))
-        resource.setrlimit(resource.RLIMIT_CPU, (target.seconds, target.seconds + 5))
+        allow(INSTALLATION)
         warnings.simplefilter("ignore")
         np.seterr(divide="raise")
         nowhere = os.open(os.devnull, os.O_WRONLY)

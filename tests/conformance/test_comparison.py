@@ -3,10 +3,13 @@
 import json
 import pickle
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import mamba_integer.backends
 from mamba_integer.backends import Backend
 from mamba_integer.backends.programs.wire import result_forms
 from mamba_integer.conformance.engine.cases import Case
@@ -17,6 +20,7 @@ from mamba_integer.conformance.engine.comparison import (
     crashes_as_failures,
     hexadecimal,
     in_form,
+    raised_at,
 )
 
 BACKEND = Backend("tested", None, "cpu")
@@ -142,3 +146,35 @@ def test_a_failure_survives_another_process():
     assert again.to_dict() == failure.to_dict() | {"backend": "golden", "device": again.backend.device}
     assert again.to_dict()["reference"] == "numba" and "numba,golden" in again.repeat
     assert "--op quantize_rows" in again.repeat and "--device cpu" in again.repeat
+
+
+def test_a_result_is_as_wide_as_the_widest_type_it_may_have():
+    widths = [replace(failure_of(changed(Q, (0, 0), 1), E), output=name).bits for name in ("q", "e", "no such result")]
+    assert widths == [8, 32, 64]
+    either = replace(CASE, op="stochastic_round_rows")
+    assert Failure(BACKEND, either, "value", "", "y").bits == 16  # int16 or int8
+
+
+def test_the_command_repeats_the_variant_and_the_cases_before():
+    failure = failure_of(changed(Q, (0, 0), 1), E)
+    assert not failure.process_ended
+    assert "--variant" not in failure.repeat and failure.sequence == CASE.to_json()
+    failure.variant, failure.before = "few lanes", (CASE.to_json(),)
+    assert "--variant 'few lanes' " in failure.repeat
+    assert json.loads(failure.sequence) == [json.loads(CASE.to_json())] * 2
+
+
+def crash_in(file: Path) -> str:
+    scope: dict = {}
+    exec(compile("def op():\n    raise RuntimeError('no')\n", str(file), "exec"), scope)
+    with pytest.raises(Failure) as raised, crashes_as_failures(BACKEND, CASE):
+        scope["op"]()
+    return raised.value.message
+
+
+def test_a_crash_is_blamed_on_the_line_of_a_backend_and_never_on_the_suite():
+    package = Path(mamba_integer.backends.__path__[0]).parent
+    beside = package.parent / "stranger.py"
+    assert crash_in(beside).endswith(f"RuntimeError: no (at {beside}:2: )")
+    assert "stranger" not in crash_in(package / "backends" / "stranger.py")
+    assert raised_at(RuntimeError("raised nowhere")) == ""

@@ -132,8 +132,11 @@ def test_arguments_outside_raise(change):
         with pytest.raises(ValueError, match="hippo_exponents"):
             spec.tables.hippo_exponents(*wrong)
     assert spec.tables.hippo_exponents(1, Fraction(1, 16), 1).shape == (1,)
+    for wrong in ((0, Fraction(1, 16), 15), (1, Fraction(0), 15), (1, Fraction(-1, 2), 15), (1, Fraction(1, 2), 0)):
+        with pytest.raises(ValueError, match="hippo_decays"):
+            spec.tables.hippo_decays(*wrong)
     with pytest.raises(ValueError, match="hippo_decays"):
-        spec.tables.hippo_decays(1, Fraction(-1, 2), 15)
+        spec.tables.hippo_decays(1, Fraction(1, 2), 16)
 
 
 @pytest.mark.parametrize(("pairs", "base"), [(32, 10000), (5, 3), (1, 2)])

@@ -1,0 +1,71 @@
+"""What cases made from a contract begin with: a sensitive case of small sizes, and sizes beside one that is large."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from random import Random
+from zlib import crc32
+
+from .cases import Case
+from .dimensions import ODD, ROWS, dimensions, few, small, vectors
+from .sensitivity import improved, in_domain, score, sized, typical
+
+EVEN = (2, 8, 4, 12, 16)
+VECTOR = 16  # bytes that a thread loads at once: each last axis of the even sizes is whole vectors
+FEW = (2, 3, 1)  # of the sizes beside one that is taken
+HUGE = 1 << 14  # from this size on the others are 1
+WHOLE = 64
+TRIED = 12  # other parameters, where a case isn't sensitive
+DTYPES = (1 << 16) - 1  # the bits of a seed that choose the dtypes of inputs
+SETTLING = 60  # where it is outside the domain
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A case to be made, with its group, its coverpoints and its cost."""
+
+    group: str
+    points: tuple[str, ...]
+    cost: int
+    make: Callable[[], Case | None]
+
+
+def number(*names: object) -> int:
+    """Return a seed that a case has by its name."""
+    return crc32(" ".join(map(str, names)).encode())
+
+
+def chosen_sizes(op: str, options: tuple[int, ...]) -> dict[str, int]:
+    """Return small sizes, taken from the options; where these are even, each last axis is whole vectors."""
+    return small(op, options) | (vectors(op, VECTOR) if options == EVEN else {})
+
+
+@cache
+def base(op: str, options: tuple[int, ...]) -> Case:
+    """Return a sensitive case of small sizes."""
+    case = typical(op, tuple(few(op).items()))
+    if options != ODD:
+        leading = (options[0],) if case.leading else ()
+        other = case.seed ^ DTYPES  # the other dtypes, where an input may have several
+        case = improved(sized(case, chosen_sizes(op, options), leading, other))
+        if score(case) < 1.0:
+            case = typical(op, tuple(chosen_sizes(op, options).items()))
+    return case
+
+
+def settled(case: Case) -> Case | None:
+    """Return the case, with other parameters where these are outside the domain at its sizes; None if none are inside.
+
+    A case without elements needs no other parameters to be sensitive.
+    """
+    if not in_domain(case):
+        case = improved(case, kinds="alive", most=SETTLING)
+    return case if in_domain(case) else None
+
+
+def beside(op: str, dimension: str, size: int) -> dict[str, int]:
+    """Return one size that is taken, and few of all the others."""
+    random = Random(f"{op} {dimension} {size}")
+    options = tuple(random.choice(FEW) if size < HUGE else 1 for _ in dimensions(op))
+    sizes = small(op, options)
+    return sizes | {name: options[0] for name in (ROWS,) if name in sizes} | {dimension: size}
