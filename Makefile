@@ -3,6 +3,8 @@ PYTHON ?= python3
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 VENV := .venv
 RUN ?= runs/speedrun
+# The targets start many processes; without bytecode each would compile the sources again.
+unexport PYTHONDONTWRITEBYTECODE
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 

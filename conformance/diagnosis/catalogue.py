@@ -71,7 +71,7 @@ def attempts_at_lines(op: Op, arrays: Arrays, parameters: dict[str, int]) -> Ite
             yield f"{says}, in {site.text}", lambda there=there: replaced(op, arrays, parameters, there)
     for says, operation in RULES.items():
         for site in several(lines, operation.operations):
-            rule = at(site, operation.rule)
+            rule = at(site, operation)
             yield f"{says}, in {site.text}", lambda rule=rule: arithmetic.run(op, arrays, parameters, rule)
 
 

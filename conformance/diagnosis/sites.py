@@ -9,10 +9,13 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
+import numpy as np
+
 from mamba_integer.spec import integers
 from mamba_integer.spec.contract import Op
 
 from . import arithmetic
+from .primitives import WrongOperation
 
 OPS_PACKAGE = "mamba_integer.spec.ops."
 
@@ -40,11 +43,13 @@ def current() -> Site | None:
     return None
 
 
-def at(site: Site, rule: arithmetic.Rule) -> arithmetic.Rule:
+def at(site: Site, operation: WrongOperation) -> arithmetic.Rule:
     """Return the rule as it applies to one line alone."""
 
     def there(ufunc, method, inputs, options):
-        return rule(ufunc, method, inputs, options) if current() == site else NotImplemented
+        if name_of(ufunc, method) not in operation.operations or current() != site:
+            return NotImplemented
+        return operation.rule(ufunc, method, inputs, options)
 
     return there
 
@@ -64,6 +69,10 @@ def replaced_at(site: Site, functions: Mapping[str, Callable]) -> dict[str, Call
     return {name: choose(name, wrong) for name, wrong in functions.items()}
 
 
+def name_of(ufunc: np.ufunc, method: str) -> str:
+    return ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
+
+
 def used(op: Op, arrays, parameters) -> dict[str, list[Site]]:
     """Return the lines of a call's golden code by the operation or function that each uses, in the order of use."""
     sites: dict[str, dict[Site, None]] = {}
@@ -73,7 +82,7 @@ def used(op: Op, arrays, parameters) -> dict[str, list[Site]]:
             sites.setdefault(name, {})[site] = None
 
     def rule(ufunc, method, inputs, options):
-        note(ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}")
+        note(name_of(ufunc, method))
         return NotImplemented
 
     def noting(name: str, right: Callable) -> Callable:

@@ -29,7 +29,8 @@ class Slip:
     ``when``, ``sees`` and ``gives`` are handed the call: its sizes and parameters, its arrays by their names, and
     ``shape`` and ``size`` of the first, ``rows`` for the product of its leading dimensions. ``runs`` replaces the op
     as a whole: it is handed the op's name, its arrays and its parameters. ``makes`` returns such a function, which
-    remembers earlier calls. The witness is the size of each dimension and the parameters in ``at``, integers spread
+    remembers earlier calls. ``golden`` takes the place of the golden op, for a caller that knows its results. The
+    witness is the size of each dimension and the parameters in ``at``, integers spread
     over the domain but for ``values``, and views as in ``lies``; it is called ``calls`` times.
     """
 
@@ -46,14 +47,15 @@ class Slip:
     values: Mapping[str, Callable[[Any], Array]] = field(default_factory=dict)
     lies: Mapping[str, Callable[[Array], Array]] = field(default_factory=dict)
     calls: int = 1
+    golden: Callable[..., Any] | None = None
 
     def __post_init__(self) -> None:
         if self.makes:
             object.__setattr__(self, "runs", self.makes())
 
-    def forgetful(self) -> "Slip":
+    def forgetful(self, golden: Callable[..., Any] | None = None) -> "Slip":
         """Return the same slip with no memory of earlier calls."""
-        return replace(self)
+        return replace(self, golden=golden)
 
     def __getattr__(self, name: str) -> Callable:
         if name == self.op:
@@ -61,7 +63,7 @@ class Slip:
         raise AttributeError(name)
 
     def wrong(self, *arrays: Array, **parameters: int) -> Any:
-        golden, contract = OPS[self.op].golden, OPS[self.op]
+        golden, contract = self.golden or OPS[self.op].golden, OPS[self.op]
         if self.runs:
             return self.runs(self.op, arrays, parameters)
         call = bind(self.op, arrays, parameters)

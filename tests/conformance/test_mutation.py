@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from mamba_integer.conformance.mutants.mutator import mutants
 
 MUTATION = "mamba_integer.conformance.mutants.mutation"
@@ -25,8 +27,36 @@ def run(*arguments: str, seconds: int = 300, **environment: str) -> subprocess.C
     return subprocess.run(command, capture_output=True, text=True, timeout=seconds, env=os.environ | environment)
 
 
-def judge(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return run("-m", MUTATION, *arguments)
+# The mutants of a target take seconds to make, so one process answers several commands, one a line.
+SERVED = f"""
+import contextlib, io, json, sys
+import typer
+from {MUTATION} import main
+app = typer.Typer()
+app.command()(main)
+for line in sys.stdin:
+    out, code = io.StringIO(), 0
+    try:
+        with contextlib.redirect_stdout(out):
+            app(json.loads(line), standalone_mode=False)
+    except SystemExit as exit:
+        code = exit.code
+    print(json.dumps([code, out.getvalue()]), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def judge(start_process):
+    """A function that judges mutants with a command's arguments; it returns the exit code and what was printed."""
+    with start_process([sys.executable, "-c", SERVED], stdin=subprocess.PIPE, stderr=None) as process:
+
+        def answer(*arguments) -> tuple[int | str, str]:
+            process.stdin.write(json.dumps([*map(str, arguments)]) + "\n")
+            process.stdin.flush()
+            code, out = json.loads(process.stdout.readline())
+            return code, out
+
+        yield answer
 
 
 def test_every_slip_of_the_hand_is_made_once():
@@ -70,32 +100,32 @@ def test_a_mutant_is_undone_after_it_is_compiled():
     assert results == [8, None, 8, 6] + [7] * (len(every) - 3)
 
 
-def test_a_sample_of_the_golden_code_is_killed_or_explained():
-    done = judge("--target", "golden", "--match", "ops.linear:", "--sample", "12", "--seed", "7")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.startswith("12 of 12")
+def test_a_sample_of_the_golden_code_is_killed_or_explained(judge):
+    code, out = judge("--target", "golden", "--match", "ops.linear:", "--sample", 12, "--seed", 7)
+    assert code == 0, out
+    assert out.startswith("12 of 12")
 
 
-def test_a_write_past_the_end_of_a_result_is_seen():
+def test_a_write_past_the_end_of_a_result_is_seen(judge):
     """``max`` for ``min`` fills the bytes after a row: no comparison sees it, bounds that are checked do."""
-    done = judge("--target", "numba", "--match", "max(4 * j + 4, w.shape[1])")
-    assert done.returncode == 0 and "1 crashed" in done.stdout, done.stdout + done.stderr
+    code, out = judge("--target", "numba", "--match", "max(4 * j + 4, w.shape[1])")
+    assert code == 0 and "1 crashed" in out, out
 
 
-def test_an_unexplained_survivor_and_a_stale_explanation_fail(tmp_path: Path):
+def test_an_unexplained_survivor_and_a_stale_explanation_fail(judge, tmp_path: Path):
     match = ["--target", "golden", "--match", "gradient_exponent: rise = "]
     listed, report = tmp_path / "listed.json", tmp_path / "verdicts.json"
     listed.write_text("[]")
-    done = judge(*match, "--survivors", str(listed), "--json", str(report))
-    assert done.returncode == 1 and "survived: mamba_integer.spec.ops.optimizer" in done.stdout
+    code, out = judge(*match, "--survivors", listed, "--json", report)
+    assert code == 1 and "survived: mamba_integer.spec.ops.optimizer" in out
     verdicts = json.loads(report.read_text())
     survivors = [verdict for verdict in verdicts if verdict["status"] == "survived"]
     killed = [verdict for verdict in verdicts if verdict["status"] == "killed"]
     assert len(survivors) == 1 and len(killed) > 5
     listed.write_text(json.dumps([*survivors, killed[0]]))
     report.write_text(json.dumps([*survivors, killed[0] | {"status": "survived"}]))
-    done = judge(*match, "--survivors", str(listed), "--again", str(report))
-    assert done.returncode == 1 and done.stdout.count("though explained") == 1
+    code, out = judge(*match, "--survivors", listed, "--again", report)
+    assert code == 1 and out.count("though explained") == 1
 
 
 ENDLESS = """
@@ -124,7 +154,7 @@ def test_a_judge_that_fails_the_original_judges_nothing():
 
 
 def test_no_mutant_is_a_failure():
-    done = judge("--target", "philox", "--match", "no such text")
+    done = run("-m", MUTATION, "--target", "philox", "--match", "no such text")
     assert done.returncode == 1 and "no mutant was chosen" in done.stderr
 
 

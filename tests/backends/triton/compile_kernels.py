@@ -4,16 +4,21 @@ Run as ``TRITON_INTERPRET=0 python compile_kernels.py TARGETS OP...``, with ``ha
 ``steps`` as that of decoding and ``fused`` as that of what training and prefill fuse.
 Triton's driver is replaced by one that only names its target, and each launch stops after compilation. A kernel is
 compiled once for each choice of its tile: of several targets, separated by commas, for the first that launches it so.
+
+Generations of NVIDIA's GPUs differ for our kernels in their tensor cores and in the instructions that we name
+ourselves; so a kernel that uses neither is compiled for Hopper, and for AMD, alone.
 """
 
+import functools
 import json
 import random
 import sys
-import time
+from types import ModuleType
 
 import torch
 import triton
 from triton.backends.compiler import GPUTarget
+from triton.experimental.gluon._runtime import GluonJITFunction
 from triton.runtime.driver import driver
 from triton.runtime.jit import JITFunction
 
@@ -35,6 +40,8 @@ TARGETS = {
     "sm_100": GPUTarget("cuda", 100, 32),
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
+EVERY_KERNEL = ("sm_90", "gfx942")
+GENERATION_WORDS = "tl.dot(", "inline_asm"  # in the source of a kernel, or of a function that it calls
 CASES = 1
 HASHES, STEPS, FUSED = "hashes", "steps", "fused"  # of transcripts, of decoding and of training, which are no ops
 ROWS, KINDS = (1, 40), ("PROJECTS", "AFTER")  # of a step: for few rows and for many, and what its kernels differ by
@@ -63,8 +70,30 @@ class NoDevice:
         return 0
 
 
-def compile_all(target: str, ops: list[str], compiled: dict[tuple, dict]) -> dict[str, dict[str, dict]]:
-    """Return, by op and kernel, the seconds of its longest compilation and the most shared memory that it takes.
+def called(function: JITFunction) -> set[JITFunction]:
+    """Return a compiled function and all those that it calls."""
+    functions, waiting = {function}, [function]
+    while waiting:
+        code = waiting.pop().fn
+        names, scope = code.__code__.co_names, code.__globals__
+        values = [scope.get(name) for name in names]
+        values += [vars(value).get(name) for value in values if isinstance(value, ModuleType) for name in names]
+        new = {value for value in values if isinstance(value, JITFunction)} - functions
+        functions |= new
+        waiting += new
+    return functions
+
+
+@functools.cache
+def differs_by_generation(kernel: JITFunction) -> bool:
+    """Return whether a kernel uses tensor cores, or instructions of a generation that it names itself."""
+    if isinstance(kernel, GluonJITFunction):
+        return True
+    return any(word in function.src for function in called(kernel) for word in GENERATION_WORDS)
+
+
+def compile_all(target: str, ops: list[str], compiled: dict[tuple, int]) -> dict[str, dict[str, dict]]:
+    """Return, by op and kernel, the most shared memory that it takes and whether it differs by generation.
 
     A launch that is among those ``compiled`` isn't compiled again.
     """
@@ -74,14 +103,13 @@ def compile_all(target: str, ops: list[str], compiled: dict[tuple, dict]) -> dic
     def only_compile(self, *args, grid, warmup, **options):
         name = self.fn.__name__
         kind = chosen(OPS[op], self, options) if op in OPS else tuple(options.get(name) for name in KINDS)
-        choice = name, kind
-        if choice not in compiled:
-            start = time.perf_counter()
+        choice, differs = (name, kind), differs_by_generation(self)
+        if choice not in compiled and (differs or target in EVERY_KERNEL):
             kernel = run(self, *args, grid=grid, warmup=True, **options)
             assert kernel.asm["cubin" if target.startswith("sm") else "hsaco"]
-            compiled[choice] = {"seconds": time.perf_counter() - start, "shared": kernel.metadata.shared}
-        kept = launched[op].setdefault(name, {"seconds": 0.0, "shared": 0})
-        launched[op][name] = {key: max(kept[key], value) for key, value in compiled[choice].items()}
+            compiled[choice] = kernel.metadata.shared
+        kept = launched[op].setdefault(name, {"shared": 0, "differs": differs})
+        kept["shared"] = max(kept["shared"], compiled.get(choice, 0))
 
     driver.set_active(NoDevice(TARGETS[target]))
     JITFunction.run = only_compile
@@ -144,6 +172,6 @@ def run_fused(ops) -> None:
 if __name__ == "__main__":
     with trusted_values():
         constants = {op: sorted(compiled_for(op)) for op in sys.argv[2:] if op in OPS}
-        compiled: dict[tuple, dict] = {}
+        compiled: dict[tuple, int] = {}
         kernels = {target: compile_all(target, sys.argv[2:], compiled) for target in sys.argv[1].split(",")}
         print(json.dumps({"triton": triton.__version__, "kernels": kernels, "constants": constants}))
