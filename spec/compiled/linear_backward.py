@@ -53,22 +53,23 @@ def _backward(errors, codes, rows, K, num, shift):
 
 @implements(ops.ternary_linear_backward_weight)
 def ternary_linear_backward_weight(dy, q, *, bits):
-    return _backward_weight(paired(matrix(dy), ROWS), paired(matrix(q), LANES), dy.shape[-1], q.shape[-1])
+    return _backward_weight(paired(matrix(dy)), paired(matrix(q)), dy.shape[-1], q.shape[-1])
 
 
 @spread
 def _backward_weight(errors, values, N, K):
-    """Multiply panels of pairs of rows: errors are (N / ROWS, pairs, ROWS), values (K / LANES, pairs, LANES)."""
+    """Multiply panels of pairs of rows: errors are (N / LANES, pairs, LANES), values (K / LANES, pairs, LANES)."""
     dw, pairs = np.zeros((N, K), np.int64), errors.shape[1]
-    for task in prange(len(errors)):
-        block = np.empty((ROWS, LANES), np.int32)
+    for task in prange(N // ROWS + (N % ROWS > 0)):
+        first, block = task * ROWS, np.empty((ROWS, LANES), np.int32)
+        rows = errors[first // LANES, :, first % LANES : first % LANES + ROWS].T
         for tile in range(len(values)):
-            for first in range(0, pairs, SAFE):
-                at = slice(first, min(first + SAFE, pairs))
-                multiply_pairs(block, errors[task, at].T, values[tile, at])
-                for n in range(min(ROWS, N - task * ROWS)):
+            for start in range(0, pairs, SAFE):
+                stop = min(start + SAFE, pairs)
+                multiply_pairs(block, rows[:, start:stop], values[tile, start:stop])
+                for n in range(min(ROWS, N - first)):
                     for k in range(min(LANES, K - tile * LANES)):
-                        dw[task * ROWS + n, tile * LANES + k] += block[n, k]
+                        dw[first + n, tile * LANES + k] += block[n, k]
     return dw
 
 

@@ -100,22 +100,25 @@ def multiply_bytes(typingctx, block, rows, panel):
     return types.void(block, rows, panel), emit_block(add)
 
 
-def paired(x, width):
+def paired(x):
     """Return the columns of int16 rows as panels of words: a word has those of two rows; zeros fill the last ones."""
-    return _paired(np.ascontiguousarray(x, np.int16), width)
+    return _paired(np.ascontiguousarray(x, np.int16))
 
 
 @spread
-def _paired(x, width):
+def _paired(x):
     count, columns = x.shape
-    panels = np.zeros(((columns + width - 1) // width, (count + 1) // 2, width), np.int32)
+    whole = columns // LANES
+    panels = np.zeros(((columns + LANES - 1) // LANES, (count + 1) // 2, LANES), np.int32)
     for pair in prange(panels.shape[1]):
         first, second = x[2 * pair], x[min(2 * pair + 1, count - 1)]
-        kept = np.int32(2 * pair + 1 < count)
-        for panel in range(panels.shape[0]):
-            words, start = panels[panel, pair], panel * width
-            for i in range(min(width, columns - start)):
-                words[i] = word_of(first[start + i], second[start + i] * kept)
+        mask = np.int32(-(2 * pair + 1 < count))
+        for panel in range(whole):
+            words, start = panels[panel, pair], panel * LANES
+            for i in range(LANES):
+                words[i] = word_of(first[start + i], second[start + i] & mask)
+        for i in range(whole * LANES, columns):
+            panels[whole, pair, i - whole * LANES] = word_of(first[i], second[i] & mask)
     return panels
 
 

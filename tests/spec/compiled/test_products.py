@@ -42,8 +42,8 @@ def test_products_of_pairs():
 
 
 def test_columns_become_panels_of_pairs_of_rows():
-    x = numbers(np.int16, (5, 7))
-    panels = paired(x, 4).view(np.int16).reshape(2, 3, 4, 2)
-    padded = np.zeros((6, 8), np.int16)
-    padded[:5, :7] = x
-    assert np.array_equal(panels.transpose(1, 3, 0, 2).reshape(6, 8), padded)
+    x = numbers(np.int16, (5, LANES + 3))
+    panels = paired(x).view(np.int16).reshape(2, 3, LANES, 2)
+    padded = np.zeros((6, 2 * LANES), np.int16)
+    padded[:5, : LANES + 3] = x
+    assert np.array_equal(panels.transpose(1, 3, 0, 2).reshape(padded.shape), padded)
