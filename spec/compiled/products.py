@@ -122,9 +122,28 @@ def _paired(x):
     return panels
 
 
+@njit
+def pair_rows(panel, x):
+    """Fill a panel with words of two rows of x; its further columns and rows stay."""
+    for pair in range((len(x) + 1) // 2):
+        first, second, mask = x[2 * pair], x[min(2 * pair + 1, len(x) - 1)], np.int32(-(2 * pair + 1 < len(x)))
+        for i in range(x.shape[1]):
+            panel[pair, i] = word_of(first[i], second[i] & mask)
+
+
+@njit
+def pair_columns(panel, x):
+    """Fill a panel with words of two columns of x, of which each row becomes a column of words."""
+    for row in range(len(x)):
+        for pair in range(x.shape[1] // 2):
+            panel[pair, row] = word_of(x[row, 2 * pair], x[row, 2 * pair + 1])
+        if x.shape[1] & 1:
+            panel[x.shape[1] // 2, row] = word_of(x[row, x.shape[1] - 1], 0)
+
+
 @njit(inline="always")
 def word_of(low, high):
     return np.int32(np.int32(np.int32(low) & np.int32(0xFFFF)) | np.int32(np.int32(high) << 16))
 
 
-__all__ = ["LANES", "ROWS", "multiply_bytes", "multiply_pairs", "paired", "word_of"]
+__all__ = ["LANES", "ROWS", "multiply_bytes", "multiply_pairs", "pair_columns", "pair_rows", "paired", "word_of"]
