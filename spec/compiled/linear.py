@@ -6,10 +6,13 @@ from numba import njit, prange
 from .. import ops
 from ..contract import implements
 from . import integers
+from .products import LANES, ROWS, multiply_bytes
 from .threads import spread
 
 # Up to this many rows the packed weights are read as they are; above, unpacking them first pays.
 FEW_ROWS = 2
+# What makes signed bytes unsigned, as one operand of a product of bytes has to be.
+OFFSET = 128
 
 
 def matrix(array):
@@ -57,7 +60,7 @@ def ternary_linear(q, e, w, *, num, shift):
     if len(rows) <= FEW_ROWS:
         y = _few_rows(planes(rows), rows.sum(1, np.int64), exponents, np.ascontiguousarray(w), num, shift)
     else:
-        y = _many_rows(rows, exponents, np.ascontiguousarray(w), num, shift)
+        y = _many_rows(offset_words(rows), exponents, np.ascontiguousarray(w), num, shift)
     return y.reshape(*q.shape[:-1], w.shape[0])
 
 
@@ -66,21 +69,41 @@ def scale(accumulator, e, num, shift):
     return integers.saturate(integers.shift_round((accumulator * num) << e, shift), 16)
 
 
+def offset_words(q):
+    """Return the rows as words of unsigned bytes, 128 more than q; one or more rows that are 128 follow."""
+    bytes_ = np.full(((len(q) // ROWS + 1) * ROWS, -(-q.shape[1] // 4) * 4), OFFSET, np.uint8)
+    np.bitwise_xor(q.view(np.uint8), OFFSET, out=bytes_[: len(q), : q.shape[1]])
+    return bytes_.view(np.int32)
+
+
+@njit(inline="always")
+def digits_of(byte):
+    """Return the four digits of a byte as a word of bytes."""
+    wide = np.int32(byte)
+    codes = np.int32((wide | (wide << 6) | (wide << 12) | (wide << 18)) & 0x03030303)
+    return np.int32(codes | np.int32((codes & 0x02020202) * 126))
+
+
 @spread
 def _many_rows(q, exponents, w, num, shift):
-    y = np.empty((q.shape[0], w.shape[0]), np.int16)
-    for n in prange(w.shape[0]):
-        # Unpacked to int16, so that the compiler finds the instruction that multiplies and adds pairs.
-        unpacked = np.empty((w.shape[1], 4), np.int16)
-        for j in range(w.shape[1]):
-            for i in range(4):
-                unpacked[j, i] = (((w[n, j] >> (2 * i)) & 3) ^ 2) - 2
-        digits = unpacked.reshape(-1)
-        for row in range(q.shape[0]):
-            total = np.int32(0)
-            for k in range(q.shape[1]):
-                total = np.int32(total + np.int32(q[row, k]) * np.int32(digits[k]))
-            y[row, n] = scale(np.int64(total), exponents[row], num, shift)
+    rows, N = exponents.size, w.shape[0]
+    y = np.empty((rows, N), np.int16)
+    for task in prange((N + LANES - 1) // LANES):
+        first = task * LANES
+        columns = min(N - first, LANES)
+        panel, block = np.zeros((w.shape[1], LANES), np.int32), np.empty((ROWS, LANES), np.int32)
+        for n in range(columns):
+            for j in range(w.shape[1]):
+                panel[j, n] = digits_of(w[first + n, j])
+        # The last row is 128 in all its bytes: its sums are what the others have too much.
+        multiply_bytes(block, q[len(q) - ROWS :], panel)
+        excess = block[ROWS - 1].copy()
+        for start in range(0, rows, ROWS):
+            multiply_bytes(block, q[start : start + ROWS], panel)
+            for row in range(start, min(start + ROWS, rows)):
+                for n in range(columns):
+                    total = np.int64(block[row - start, n]) - excess[n]
+                    y[row, first + n] = scale(total, exponents[row], num, shift)
     return y
 
 

@@ -1,7 +1,4 @@
-"""Numba twins of ``spec.ops.linear_backward``.
-
-Both products are sums of pairs of int16 along rows: the compiler finds the instruction that multiplies and adds pairs.
-"""
+"""Numba twins of ``spec.ops.linear_backward``: both are products of words of two numbers of 16 bits."""
 
 import numpy as np
 from numba import njit, prange
@@ -10,70 +7,69 @@ from .. import ops
 from ..contract import implements
 from . import integers
 from .linear import matrix
+from .products import LANES, ROWS, multiply_pairs, paired, word_of
 from .threads import spread
 
-# Rows of one operand that are held in the nearest cache while a row of the other meets each.
-TILE = 16
-# So many products of 2**15 and 127 are summed in int32.
-SAFE = 512
-
-
-@njit(inline="always")
-def dot(a, b):
-    total = np.int32(0)
-    for i in range(a.size):
-        total = np.int32(total + np.int32(a[i]) * np.int32(b[i]))
-    return total
+# Pairs of products of 2**15 and 127, so many of which are summed in int32.
+SAFE = 256
 
 
 @implements(ops.ternary_linear_backward)
 def ternary_linear_backward(dy, w, *, K, num, shift):
-    errors = matrix(dy).astype(np.int16)
-    return _backward(errors, np.ascontiguousarray(w), K, num, shift).reshape(*dy.shape[:-1], K)
+    errors = matrix(dy)
+    words = np.zeros((-(-len(errors) // ROWS) * ROWS, -(-errors.shape[1] // 2) * 2), np.int16)
+    words[: len(errors), : errors.shape[1]] = errors
+    codes = np.zeros((words.shape[1], -(-w.shape[1] // 4) * 4), np.uint8)
+    codes[: len(w), : w.shape[1]] = w
+    dx = _backward(words.view(np.int32), codes.view(np.uint32), len(errors), K, num, shift)
+    return dx.reshape(*dy.shape[:-1], K)
+
+
+@njit(inline="always")
+def digit(codes, lane):
+    return np.int32((np.int32(codes >> np.uint32(2 * lane)) & 3) ^ 2) - 2
 
 
 @spread
-def _backward(errors, w, K, num, shift):
-    rows, N = errors.shape
+def _backward(errors, codes, rows, K, num, shift):
+    """Multiply rows of words of two errors by digits, of which a word of ``codes`` has those of a panel's lanes."""
     dx = np.empty((rows, K), np.int16)
-    for tile in prange((K + TILE - 1) // TILE):
-        columns = min(K - tile * TILE, TILE)
-        digits = np.empty((TILE, N), np.int16)
-        for n in range(N):
-            for j in range((columns + 3) // 4):
-                byte = w[n, tile * (TILE // 4) + j]
-                for i in range(4):
-                    digits[4 * j + i, n] = (((byte >> (2 * i)) & 3) ^ 2) - 2
-        for row in range(rows):
-            for k in range(columns):
-                total = np.int64(dot(errors[row], digits[k]))
-                rounded = integers.shift_round(total * num, shift)
-                dx[row, tile * TILE + k] = integers.saturate(rounded, 16)
+    for task in prange((K + LANES - 1) // LANES):
+        first = task * LANES
+        columns = min(K - first, LANES)
+        panel, block = np.empty((errors.shape[1], LANES), np.int32), np.empty((ROWS, LANES), np.int32)
+        for pair in range(len(panel)):
+            early, late = codes[2 * pair, task], codes[2 * pair + 1, task]
+            for lane in range(LANES):
+                panel[pair, lane] = word_of(digit(early, lane), digit(late, lane))
+        for start in range(0, rows, ROWS):
+            multiply_pairs(block, errors[start : start + ROWS], panel)
+            for row in range(start, min(start + ROWS, rows)):
+                for k in range(columns):
+                    rounded = integers.shift_round(np.int64(block[row - start, k]) * num, shift)
+                    dx[row, first + k] = integers.saturate(rounded, 16)
     return dx
 
 
 @implements(ops.ternary_linear_backward_weight)
 def ternary_linear_backward_weight(dy, q, *, bits):
-    return _backward_weight(pieces(matrix(dy)), pieces(matrix(q)))
-
-
-def pieces(rows):
-    """Return the columns as int16 [pieces, columns, SAFE], the rows beyond the last zero."""
-    count = -(-len(rows) // SAFE)
-    padded = np.zeros((count * SAFE, rows.shape[1]), np.int16)
-    padded[: len(rows)] = rows
-    return np.ascontiguousarray(padded.reshape(count, SAFE, rows.shape[1]).transpose(0, 2, 1))
+    return _backward_weight(paired(matrix(dy)), paired(matrix(q)), dy.shape[-1], q.shape[-1])
 
 
 @spread
-def _backward_weight(errors, values):
-    N, K = errors.shape[1], values.shape[1]
-    dw = np.zeros((N, K), np.int64)
-    for tile in prange((N + TILE - 1) // TILE):
-        for piece in range(errors.shape[0]):
-            for k in range(K):
-                for n in range(tile * TILE, min(tile * TILE + TILE, N)):
-                    dw[n, k] += dot(errors[piece, n], values[piece, k])
+def _backward_weight(errors, values, N, K):
+    """Multiply panels of pairs of rows: errors are (N / LANES, pairs, LANES), values (K / LANES, pairs, LANES)."""
+    dw, pairs = np.zeros((N, K), np.int64), errors.shape[1]
+    for task in prange(N // ROWS + (N % ROWS > 0)):
+        first, block = task * ROWS, np.empty((ROWS, LANES), np.int32)
+        rows = errors[first // LANES, :, first % LANES : first % LANES + ROWS].T
+        for tile in range(len(values)):
+            for start in range(0, pairs, SAFE):
+                stop = min(start + SAFE, pairs)
+                multiply_pairs(block, rows[:, start:stop], values[tile, start:stop])
+                for n in range(min(ROWS, N - first)):
+                    for k in range(min(LANES, K - tile * LANES)):
+                        dw[first + n, tile * LANES + k] += block[n, k]
     return dw
 
 

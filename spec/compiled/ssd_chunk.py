@@ -1,6 +1,7 @@
-"""Numba twins of ``spec.ops.ssd_chunk``: every product is one of rows of int16, which the compiler multiplies by pairs.
+"""Numba twins of ``spec.ops.ssd_chunk``: every product is one of words of two numbers of 16 bits.
 
-Positions are first laid out on the grid: the open chunk, then the call's, time the last axis of x and of one copy of b.
+Positions are first laid out on the grid: the open chunk, then the call's. Whatever all heads share is made words once:
+a row's pairs of states, or each state's pairs of positions.
 """
 
 import numpy as np
@@ -22,6 +23,8 @@ from ..ops.ssd_chunk import (
     weight_bits,
 )
 from .integers import bit_length, saturate, shift_round
+from .products import LANES, ROWS, multiply_pairs, pair_columns, pair_rows, word_of
+from .recurrence import shift
 from .threads import spread
 
 C0, C1, C2, C3, C4, C5, C6 = POWER
@@ -44,114 +47,192 @@ def power(z, bits):
 
 
 @njit(inline="always")
-def dot(a, b, count):
-    total = np.int32(0)
-    for k in range(count):
-        total = np.int32(total + np.int32(a[k]) * np.int32(b[k]))
-    return total
-
-
-@njit(inline="always")
 def row_exponent(largest):
     e = max(bit_length(largest) - 7, 1)
     return e + 1 if shift_round(largest, e) > 127 else e
 
 
+@njit(inline="always")
+def up_to(count, size):
+    """Return the least multiple of a size that is no less than a count."""
+    return (count + size - 1) // size * size
+
+
 @spread
 def _scores(b, c, first, stop, chunk):
-    """Return the scores of each position with those of its chunk up to it."""
-    batch, length, states = b.shape
-    scores = np.zeros((batch, length, chunk), np.int32)
+    """Return the scores of each position with those of its chunk: b is (B, chunks, S / 2, lanes), c (B, T, S / 2)."""
+    batch, length, lanes = c.shape[0], c.shape[1], b.shape[3]
+    scores = np.zeros((batch, length, lanes), np.int32)
     chunks = length // chunk
     for task in prange(batch * chunks):
         row, start = task // chunks, task % chunks * chunk
-        for i in range(max(first[row], start), min(stop[row], start + chunk)):
-            for j in range(i - start + 1):
-                scores[row, i, j] = dot(c[row, i], b[row, start + j], states)
+        block = np.empty((ROWS, LANES), np.int32)
+        last = min(stop[row] - start, chunk)
+        for i in range(max(first[row] - start, 0) // ROWS * ROWS, last, ROWS):
+            for j in range(0, i + ROWS, LANES):
+                multiply_pairs(block, c[row, start + i : start + i + ROWS], b[row, start // chunk, :, j : j + LANES])
+                scores[row, start + i : start + i + ROWS, j : j + LANES] = block
     return scores
 
 
 @njit
-def _exponents(d, sums, gains, lengths, t):
-    """Fill the sums, the weights and the gains' bit lengths of a chunk's positions."""
+def _exponents(d, sums, weights, shifts, t):
+    """Fill the sums, the weights and the bits by which the scores of a chunk's positions are shifted before its own."""
     total = np.int64(0)
     for j in range(len(d)):
         total += d[j]
         if d[j] == LARGEST_EXPONENT:
             total &= -ONE
-        rest = ONE - (total & (ONE - 1))
-        gain = power(rest, POWER_BITS) - power(rest + d[j], POWER_BITS)
-        length = bit_length(gain)
-        sums[j], lengths[j] = total, length
-        gains[j] = shift_round(gain, max(length - t, 0))
+        sums[j] = total
+    for j in range(len(d)):
+        rest = np.int64(ONE - (sums[j] & (ONE - 1)))
+        weights[j] = power(rest, POWER_BITS) - power(rest + d[j], POWER_BITS)
+    for j in range(len(d)):
+        length = bit_length(weights[j])
+        shifts[j] = POWER_BITS - length - (sums[j] >> FRACTION_BITS)
+        weights[j] = shift_round(weights[j], max(length - t, 0))
+
+
+@njit(inline="always")
+def mix(scores, sums, weights, shifts, i, products, mixed):
+    """Fill row i of a chunk's factors, zeros after the diagonal, and return the row's exponent."""
+    count, whole, largest = up_to(i + 1, LANES), np.int32(sums[i] >> FRACTION_BITS), np.int32(0)
+    for j in range(count):
+        product = shift(np.int32(scores[j] * weights[j]), min(np.int32(whole + shifts[j]), np.int32(31)))
+        products[j] = product if j <= i else np.int32(0)
+    for j in range(count):
+        largest = max(largest, abs(products[j]))
+    e = row_exponent(np.int64(largest))
+    half = np.int32((1 << e) >> 1)
+    for j in range(count):
+        mixed[j] = shift(np.int32(products[j] + half), e)
+    return e
+
+
+@njit(inline="always")
+def seen_of(state, s_h):
+    return min(max(shift_round(np.int64(state), s_h), -LARGEST_TWO_LIMBS), LARGEST_TWO_LIMBS)
 
 
 @njit
-def _boundary(x, d, sums, bt, start, state, weighed, weights):
-    """Move a head's states over the whole chunk that starts at ``start``: x is (P, T), bt (S, T), state (P, S)."""
-    n, last, largest = len(sums), sums[-1], np.int64(0)
-    for j in range(n):
-        weights[j] = power(last - sums[j], DECAY_BITS) - power(last - sums[j] + d[start + j], DECAY_BITS)
-        largest = max(largest, weights[j])
+def _see(state, seen, s_h):
+    """Fill what outputs see of a head's states."""
+    for p in range(state.shape[0]):
+        for s in range(state.shape[1]):
+            seen[p, s] = seen_of(state[p, s], s_h)
+
+
+@njit
+def _boundary(x, d, sums, b, state, weighed, weights):
+    """Move a head's states over a whole chunk: x is (Q, P), b has the words (Q / 2, S) of pairs of positions."""
+    count, last, largest = len(x), np.int64(sums[len(x) - 1]), np.int64(0)
+    for j in range(count):
+        weights[j] = power(last - sums[j], DECAY_BITS) - power(last - sums[j] + d[j], DECAY_BITS)
+    for j in range(count):
+        largest = max(largest, np.int64(weights[j]))
     r, kept = max(bit_length(largest) - 8, 0), power(last, DECAY_BITS)
-    for p in range(len(x)):
-        for j in range(n):
-            weighed[j] = shift_round(x[p, start + j] * weights[j], r)
-        for s in range(len(bt)):
-            added = np.int64(dot(weighed, bt[s, start : start + n], n))
-            state[p, s] = shift_round(np.int64(state[p, s]) * kept, DECAY_BITS) + (added << (r + 2))
+    half = np.int32((1 << r) >> 1)
+    for pair in range(count // 2):
+        early, late = weights[2 * pair], weights[2 * pair + 1]
+        for p in range(x.shape[1]):
+            low = shift(np.int32(np.int32(x[2 * pair, p] * early) + half), r)
+            weighed[pair, p] = word_of(low, shift(np.int32(np.int32(x[2 * pair + 1, p] * late) + half), r))
+    block = np.empty((ROWS, LANES), np.int32)
+    for first in range(0, x.shape[1], ROWS):
+        for column in range(0, state.shape[1], LANES):
+            multiply_pairs(block, weighed[:, first : first + ROWS].T, b[:, column : column + LANES])
+            for p in range(first, min(first + ROWS, x.shape[1])):
+                for s in range(column, min(column + LANES, state.shape[1])):
+                    added = np.int64(block[p - first, s - column]) << (r + 2)
+                    state[p, s] = shift_round(np.int64(state[p, s]) * kept, DECAY_BITS) + added
+
+
+@njit
+def _outputs(y, inside, before, x, factors, s):
+    """Round outputs of one position: apart from the loops around it, this one runs in lanes."""
+    inside_factor, before_factor, skip = factors
+    for p in range(len(y)):
+        total = inside[p] * inside_factor + before[p] * before_factor + x[p] * skip
+        y[p] = saturate(shift_round(total, s), 16)
 
 
 @spread
-def _scan(x, d, bt, c, scores, skip, h, first, stop, chunk, t, u, k, s_h, s_y):
-    """Scan heads: x is (B, H, P, T) on the grid, d (B, H, T), bt (B, S, T), c (B, T, S); y comes on the grid too."""
-    batch, heads, width, length = x.shape
-    states = h.shape[3]
-    y, end = np.zeros((batch, length, heads, width), np.int16), h.copy()
+def _scan(y, x, d, b, c, scores, skip, h, first, stop, chunk, t, u, k, s_h, s_y):
+    """Scan heads: on the grid are x (B, T, H, P), d (B, H, T), and the words of b (B, T / 2, S) and c (B, T, S / 2)."""
+    batch, _, heads, width = x.shape
+    states, end = h.shape[3], h.copy()
     for task in prange(batch * heads):
         row, head = task // heads, task % heads
         state, seen = end[row, head], np.empty((width, states), np.int16)
-        sums, weights, lengths = np.empty(chunk, np.int64), np.empty(chunk, np.int64), np.empty(chunk, np.int64)
-        mixed, weighed, products = np.empty(chunk, np.int16), np.empty(chunk, np.int16), np.empty(chunk, np.int64)
+        panel = np.zeros((c.shape[2], up_to(width, LANES)), np.int32)
+        inputs, weighed = (
+            np.zeros((chunk // 2, panel.shape[1]), np.int32),
+            np.zeros((chunk // 2, panel.shape[1]), np.int32),
+        )
+        mixed = np.zeros((chunk, up_to(chunk, LANES)), np.int16)
+        rows, products = mixed.view(np.int32), np.empty(mixed.shape[1], np.int32)
+        sums, weights, shifts = np.zeros_like(products), np.zeros_like(products), np.zeros_like(products)
+        inside, before = np.empty((ROWS, LANES), np.int32), np.empty((ROWS, LANES), np.int32)
+        inside_factors, before_factors = np.empty(chunk, np.int64), np.empty(chunk, np.int64)
         for start in range(0, stop[row], chunk):
-            size = min(chunk, stop[row] - start)
-            _exponents(d[row, head, start : start + size], sums[:size], weights[:size], lengths[:size], t)
-            for p in range(width):
-                for s in range(states):
-                    value = shift_round(np.int64(state[p, s]), s_h)
-                    seen[p, s] = min(max(value, -LARGEST_TWO_LIMBS), LARGEST_TWO_LIMBS)
-            for i in range(max(first[row] - start, 0), size):
-                largest, whole = np.int64(0), sums[i] >> FRACTION_BITS
-                for j in range(i + 1):
-                    lag = min(whole - (sums[j] >> FRACTION_BITS) + POWER_BITS - lengths[j], 31)
-                    products[j] = (scores[row, start + i, j] * weights[j]) >> lag
-                    largest = max(largest, abs(products[j]))
-                e = row_exponent(largest)
-                for j in range(i + 1):
-                    mixed[j] = shift_round(products[j], e)
-                inside_factor = shift_round(fraction_power(sums[i] & (ONE - 1)), LARGEST_ROW_EXPONENT - e)
-                before_factor = power(sums[i], k)
-                for p in range(width):
-                    total = np.int64(dot(mixed, x[row, head, p, start : start + size], i + 1)) * inside_factor
-                    total += np.int64(dot(c[row, start + i], seen[p], states)) * before_factor
-                    total += (np.int64(x[row, head, p, start + i]) * skip[head]) << u
-                    y[row, start + i, head, p] = saturate(shift_round(total, u + s_y), 16)
+            size, known = min(chunk, stop[row] - start), max(first[row] - start, 0)
+            values, queries = x[row, start : start + chunk, head], c[row, start : start + chunk]
+            _exponents(d[row, head, start : start + size], sums, weights, shifts, t)
+            for i in range(known, size):
+                e = mix(scores[row, start + i], sums, weights, shifts, i, products, mixed[i])
+                fraction = fraction_power(np.int64(sums[i] & (ONE - 1)))
+                inside_factors[i] = shift_round(fraction, LARGEST_ROW_EXPONENT - e)
+                before_factors[i] = power(np.int64(sums[i]), k)
+            _see(state, seen, s_h)
+            pair_columns(panel, seen)
+            pair_rows(inputs, values)
+            for block in range(known // ROWS * ROWS, size, ROWS):
+                for column in range(0, width, LANES):
+                    at = slice(column, column + LANES)
+                    multiply_pairs(inside, rows[block : block + ROWS], inputs[: (block + ROWS) // 2, at])
+                    multiply_pairs(before, queries[block : block + ROWS], panel[:, at])
+                    for i in range(max(known, block), min(block + ROWS, size)):
+                        output = y[row, start + i - first[row], head, column : column + LANES]
+                        factors = inside_factors[i], before_factors[i], np.int64(skip[head]) << u
+                        _outputs(output, inside[i - block], before[i - block], values[i, at], factors, u + s_y)
             if size == chunk:
-                _boundary(x[row, head], d[row, head], sums, bt[row], start, state, weighed, weights)
-    return y, end
+                keys = b[row, start // 2 : (start + chunk) // 2]
+                _boundary(values, d[row, head, start : start + chunk], sums, keys, state, weighed, weights)
+    return end
 
 
-def on_grid(before, after, fill, chunk, axes):
-    """Return whole chunks on the grid, transposed: of each row the first ``fill`` of ``before``, then ``after``."""
+def on_grid(before, after, fill, chunk):
+    """Return whole chunks on the grid: of each row the first ``fill`` of ``before``, then ``after``, then zeros."""
     length = after.shape[1]
     last = int(fill.max(initial=0)) + length
-    whole = np.zeros(
-        (len(after), -(-last // chunk) * chunk, *after.shape[2:]), np.int32 if after.itemsize > 1 else np.int16
-    )
+    whole = np.zeros((len(after), -(-last // chunk) * chunk, *after.shape[2:]), before.dtype)
     for row, filled in enumerate(fill):
         whole[row, :filled] = before[row, :filled]
         whole[row, filled : filled + length] = after[row]
-    return np.ascontiguousarray(whole.transpose(axes))
+    return whole
+
+
+def state_words(rows):
+    """Return rows (B, T, S) as words (B, T, S / 2) of two states."""
+    halves = np.zeros((*rows.shape[:2], -(-rows.shape[2] // 2) * 2), np.int16)
+    halves[:, :, : rows.shape[2]] = rows
+    return halves.view(np.int32)
+
+
+def time_words(rows):
+    """Return rows (B, T, S), T even, as words (B, T / 2, lanes) of two positions."""
+    batch, length, states = rows.shape
+    halves = np.zeros((batch, length // 2, -(-states // LANES) * LANES, 2), np.int16)
+    halves[:, :, :states] = rows.reshape(batch, length // 2, 2, states).swapaxes(2, 3)
+    return halves.view(np.int32)[..., 0]
+
+
+def score_panels(words, chunk):
+    """Return words (B, T, S / 2) turned within each chunk: (B, chunks, S / 2, lanes)."""
+    batch, length, pairs = words.shape
+    panels = np.zeros((batch, length // chunk, pairs, -(-chunk // LANES) * LANES), np.int32)
+    panels[..., :chunk] = words.reshape(batch, length // chunk, chunk, pairs).swapaxes(2, 3)
+    return panels
 
 
 def open_chunk(before, after, fill, rest):
@@ -167,16 +248,14 @@ def open_chunk(before, after, fill, rest):
 def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_y):
     length, chunk, states = x.shape[1], open_x.shape[1], b.shape[2]
     stop = fill + length
-    inputs = on_grid(open_x, x, fill, chunk, (0, 2, 3, 1)), on_grid(open_d, d, fill, chunk, (0, 2, 1))
-    keys = on_grid(open_b, b, fill, chunk, (0, 1, 2))
-    queries = on_grid(np.zeros((len(b), chunk, states), np.int8), c, fill, chunk, (0, 1, 2))
-    scores = _scores(keys, queries, fill, stop, chunk)
+    values, exponents = on_grid(open_x, x, fill, chunk), on_grid(open_d, d, fill, chunk)
+    keys = on_grid(open_b, b, fill, chunk)
+    queries = state_words(on_grid(np.zeros_like(open_b), c, fill, chunk))
+    scores = _scores(score_panels(state_words(keys), chunk), queries, fill, stop, chunk)
     bits = weight_bits(states), sum_bits(states), carried_bits(states, s_h)
-    bt, skip = np.ascontiguousarray(keys.transpose(0, 2, 1)), np.ascontiguousarray(skip)
-    grid, h = _scan(*inputs, bt, queries, scores, skip, np.ascontiguousarray(h), fill, stop, chunk, *bits, s_h, s_y)
-    y = np.empty(x.shape, np.int16)
-    for row, filled in enumerate(fill):
-        y[row] = grid[row, filled : filled + length]
+    y, turned = np.empty(x.shape, np.int16), np.ascontiguousarray(exponents.swapaxes(1, 2))
+    constants = (np.ascontiguousarray(skip), np.ascontiguousarray(h), fill, stop, chunk, *bits, s_h, s_y)
+    h = _scan(y, values, turned, time_words(keys), queries, scores, *constants)
     rest = (stop % chunk).astype(np.int32)
     opened = (open_chunk(*pair, fill, rest) for pair in ((open_x, x), (open_d, d), (open_b, b)))
     return y, h, *opened, rest

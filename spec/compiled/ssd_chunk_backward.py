@@ -1,4 +1,4 @@
-"""Numba twins of ``spec.ops.ssd_chunk_backward``: products of rows of int16, as in the forward op.
+"""Numba twins of ``spec.ops.ssd_chunk_backward``: products of words of two numbers of 16 bits, as in the forward op.
 
 A task is a row of the batch, whose heads add into its own sums of db and dc. A first pass keeps the states at the
 boundaries; the second walks back through the chunks.
@@ -22,8 +22,20 @@ from ..ops.ssd_chunk import (
 )
 from ..ops.ssd_chunk_backward import ENERGY_BITS, GATED_BITS, LN2, gradient_bits
 from .integers import bit_length, saturate, shift_round
+from .products import LANES, ROWS, multiply_pairs, pair_columns, pair_rows
 from .scan_backward import put
-from .ssd_chunk import _boundary, _exponents, _scores, dot, power, row_exponent
+from .ssd_chunk import (
+    _boundary,
+    _exponents,
+    _scores,
+    _see,
+    power,
+    row_exponent,
+    score_panels,
+    state_words,
+    time_words,
+    up_to,
+)
 from .threads import spread
 
 
@@ -39,103 +51,174 @@ def limb_exponent(largest):
 
 
 @njit
-def _mix(scores, sums, lengths, weights, mixed, turned, exponents):
+def _mix(scores, sums, weights, shifts, products, mixed, turned, exponents):
     """Fill the row exponents and the factors of a chunk, and those with time turned, from scores up to the diagonal."""
-    products = np.empty(len(sums), np.int64)
-    for i in range(len(sums)):
-        largest, whole = np.int64(0), sums[i] >> FRACTION_BITS
-        for j in range(i + 1):
-            lag = min(whole - (sums[j] >> FRACTION_BITS) + POWER_BITS - lengths[j], 31)
-            products[j] = (np.int64(scores[i, j]) * weights[j]) >> lag
+    for i in range(len(exponents)):
+        largest, whole, count = np.int64(0), np.int64(sums[i] >> FRACTION_BITS), up_to(i + 1, LANES)
+        for j in range(count):
+            product = (np.int64(scores[i, j]) * weights[j]) >> min(whole + shifts[j], 31)
+            products[j] = product if j <= i else 0
+        for j in range(count):
             largest = max(largest, abs(products[j]))
         exponents[i] = row_exponent(largest)
-        for j in range(i + 1):
+        for j in range(count):
             mixed[i, j] = shift_round(products[j], exponents[i])
+        for j in range(i + 1):
             turned[j, i] = mixed[i, j]
 
 
 @njit
 def _cut(values, factors, cut):
-    """Fill values (P, n) times the factor of each position as numbers of two limbs; return their exponent."""
+    """Fill values (n, P) times the factor of each position as numbers of two limbs; return their exponent."""
     largest = np.int64(0)
-    for p in range(values.shape[0]):
-        for i in range(values.shape[1]):
-            largest = max(largest, abs(values[p, i] * factors[i]))
+    for i in range(len(factors)):
+        factor = factors[i]
+        for p in range(values.shape[1]):
+            largest = max(largest, abs(values[i, p] * factor))
     e = limb_exponent(largest)
-    for p in range(values.shape[0]):
-        for i in range(values.shape[1]):
-            cut[p, i] = shift_round(values[p, i] * factors[i], e)
+    for i in range(len(factors)):
+        factor = factors[i]
+        for p in range(values.shape[1]):
+            cut[i, p] = shift_round(values[i, p] * factor, e)
     return e
 
 
 @njit
-def _chunk(dy, x, d, b, bt, c, ct, scores, skip, state, lam, db, dc, whole, t, u, g, k_bits, s_h, s_g):
-    """Add a head's chunk into db and dc, move lam to the chunk's start, and return the sums of dx (n, P) and dd.
+def _flows(dx, sums, products, dy, x, errors, scales, shifts):
+    """Fill a position's dx; add its products through the chunk and through states, leaving and arriving, to its sums.
 
-    dy, x are (P, n), b and c (n, S), bt and ct (S, n), scores (n, Q), state and lam (P, S).
+    The products are, for each p: errors through the chunk, inputs inside it, slopes and seen states with its b and c.
     """
-    width, n = x.shape
-    states = b.shape[1]
-    inputs, high, low = np.empty((n, width), np.int16), np.empty((n, width), np.int16), np.empty((n, width), np.int16)
-    for p in range(width):
-        for i in range(n):
-            inputs[i, p] = x[p, i]
-            high[i, p] = (dy[p, i] + 128) >> 8
-            low[i, p] = dy[p, i] - (high[i, p] << 8)
-    sums, weights, lengths = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64)
-    _exponents(d, sums, weights, lengths, t)
-    down, factors, exponents = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64)
-    mixed, turned = np.zeros((n, n), np.int16), np.zeros((n, n), np.int16)
-    errors, slope = np.empty((width, n), np.int16), np.empty((width, states), np.int16)
-    seen, seen_turned = np.empty((width, states), np.int16), np.empty((states, width), np.int16)
-    slope_turned = np.empty((states, width), np.int16)
-    dx, dd = np.empty((n, width), np.int64), np.empty(n, np.int64)
+    through, inside, into, carried = products
+    weight, skip = scales
+    inner, outer = shifts
+    leaving, arriving, stored, carrying = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
+    for p in range(LANES):
+        entering = np.int64(into[p]) * weight
+        leaving += np.int64(through[p]) * x[p]
+        arriving += np.int64(inside[p]) * errors[p]
+        stored += entering * x[p]
+        carrying += np.int64(carried[p]) * dy[p]
+        dx[p] = rescale(np.int64(through[p]), inner) + rescale(entering, outer) + dy[p] * skip
+    sums[0] += leaving
+    sums[1] += arriving
+    sums[2] += stored
+    sums[3] += carrying
+
+
+@njit
+def _mixtures(db, dc, products, scales, shifts):
+    """Add a position's products with each s to its db and dc."""
+    into, through, inside, high, low = products
+    weight, down, kept = scales
+    outer, b_shift, c_shift, past = shifts
+    for s in range(len(db)):
+        db[s] += rescale(np.int64(into[s]) * weight, outer) + rescale(np.int64(through[s]), b_shift)
+        total = (np.int64(high[s]) << 8) + low[s]
+        dc[s] += rescale(np.int64(inside[s]) * down, c_shift) + shift_round(total * kept, past)
+
+
+@njit
+def _chunk(
+    dy, x, d, keys, keys_by_time, c, queries, queries_by_time, scores, skip, state, lam, db, dc, dx, dd, whole, bits
+):
+    """Add a head's chunk into db and dc, fill dx (n, P) and the sums dd (n), and move lam to the chunk's start.
+
+    dy, x and c are (Q, P) and (Q, S), zero after n; state and lam are (P, S).
+    """
+    t, u, g, k_bits, s_h, s_g, s_x = bits
+    n, (chunk, width), states = len(d), x.shape, state.shape[1]
+    half, lanes = (n + 1) // 2, up_to(chunk, LANES)
+    p_lanes, s_lanes = up_to(width, LANES), up_to(states, LANES)
+    sums, weights, shifts = np.zeros(lanes, np.int32), np.zeros(lanes, np.int32), np.zeros(lanes, np.int32)
+    _exponents(d, sums, weights, shifts, t)
+
+    seen, slope = np.empty((width, states), np.int16), np.empty((width, states), np.int16)
+    _see(state, seen, s_h)
     largest, past = np.int64(0), np.int64(0)
     for p in range(width):
         for s in range(states):
-            value = shift_round(np.int64(state[p, s]), s_h)
-            seen[p, s] = min(max(value, -LARGEST_TWO_LIMBS), LARGEST_TWO_LIMBS)
-            seen_turned[s, p] = seen[p, s]
             largest = max(largest, abs(np.int64(lam[p, s])))
     k = limb_exponent(largest)
     for p in range(width):
         for s in range(states):
             slope[p, s] = shift_round(np.int64(lam[p, s]), k)
-            slope_turned[s, p] = slope[p, s]
             past += np.int64(slope[p, s]) * np.int64(seen[p, s])
     k += s_g
-    kept, last = np.int64(1) << DECAY_BITS, sums[n - 1]
+    kept, last = np.int64(1) << DECAY_BITS, np.int64(sums[n - 1])
     if whole:
         kept = power(last, DECAY_BITS)
     past = rescale(shift_round(past, DECAY_BITS) * kept * whole, STATE_BITS + DECAY_BITS + ENERGY_BITS - s_h - k)
+    seen_by_p, slope_by_p = np.zeros((keys.shape[1], p_lanes), np.int32), np.zeros((keys.shape[1], p_lanes), np.int32)
+    pair_columns(seen_by_p, seen)
+    pair_columns(slope_by_p, slope)
+    seen_by_s, slope_by_s = np.zeros((p_lanes // 2, s_lanes), np.int32), np.zeros((p_lanes // 2, s_lanes), np.int32)
+    pair_rows(seen_by_s, seen)
+    pair_rows(slope_by_s, slope)
 
+    # Copies, because the compiler makes lanes of arrays whose elements it knows to lie side by side.
+    inputs, given = np.zeros((chunk, p_lanes), np.int16), np.zeros((chunk, p_lanes), np.int16)
+    errors, totals = np.zeros((chunk, p_lanes), np.int16), np.empty(LANES, np.int64)
+    high, low = np.zeros((chunk, p_lanes), np.int16), np.zeros((chunk, p_lanes), np.int16)
     for i in range(n):
-        down[i] = power(sums[i] & (ONE - 1), DECAY_BITS)
-    _mix(scores, sums, lengths, weights, mixed, turned, exponents)
+        for p in range(width):
+            inputs[i, p] = x[i, p]
+            given[i, p] = dy[i, p]
+        for p in range(width):
+            high[i, p] = (given[i, p] + 128) >> 8
+            low[i, p] = given[i, p] - (high[i, p] << 8)
+    inputs_by_p, inputs_by_time = np.zeros((chunk // 2, p_lanes), np.int32), np.zeros((p_lanes // 2, lanes), np.int32)
+    pair_rows(inputs_by_p, inputs)
+    pair_columns(inputs_by_time[:, :chunk], inputs)
+    input_words, given_words = inputs.view(np.int32), given.view(np.int32)
+    high_words, low_words = high.view(np.int32), low.view(np.int32)
+
+    # The gradient of scores, cut as the scores are.
+    product = np.zeros((chunk, lanes), np.int32)
+    block = np.empty((5, ROWS, LANES), np.int32)
+    for i in range(0, n, ROWS):
+        for j in range(0, i + ROWS, LANES):
+            multiply_pairs(block[0], given_words[i : i + ROWS], inputs_by_time[:, j : j + LANES])
+            product[i : i + ROWS, j : j + LANES] = block[0]
+
+    mixed, turned = np.zeros((chunk, lanes), np.int16), np.zeros((chunk, lanes), np.int16)
+    mixed_words, turned_words = mixed.view(np.int32), turned.view(np.int32)
+    down, factors, exponents = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64)
+    entering, products = np.zeros(n, np.int64), np.empty(lanes, np.int64)
+    for i in range(n):
+        down[i] = power(np.int64(sums[i] & (ONE - 1)), DECAY_BITS)
+        if whole:
+            entering[i] = power(last - sums[i], DECAY_BITS) - power(last - sums[i] + d[i], DECAY_BITS)
+    _mix(scores, sums, weights, shifts, products, mixed, turned, exponents)
     for i in range(n):
         factors[i] = down[i] << exponents[i]
-    r = _cut(dy, factors, errors)
-    inner = t + 14 + ENERGY_BITS - r
+    r = _cut(given, factors, errors)
+    errors_by_p = np.zeros((chunk // 2, p_lanes), np.int32)
+    pair_rows(errors_by_p, errors)
+    flows = np.zeros((n, 4), np.int64)
+    inner, outer = t + 14 + ENERGY_BITS - r, 2 * DECAY_BITS - g - k
+    for first in range(0, n, ROWS):
+        for column in range(0, width, LANES):
+            at = slice(column, column + LANES)
+            later, earlier = slice(first // 2, half), (first + ROWS) // 2
+            multiply_pairs(block[0], turned_words[first : first + ROWS, later], errors_by_p[later, at])
+            multiply_pairs(block[1], mixed_words[first : first + ROWS], inputs_by_p[:earlier, at])
+            multiply_pairs(block[2], keys[first : first + ROWS], slope_by_p[:, at])
+            multiply_pairs(block[3], queries[first : first + ROWS], seen_by_p[:, at])
+            for i in range(first, min(first + ROWS, n)):
+                rows = block[0, i - first], block[1, i - first], block[2, i - first], block[3, i - first]
+                scales = entering[i], np.int64(skip) << g
+                _flows(totals, flows[i], rows, given[i, at], inputs[i, at], errors[i, at], scales, (17 - r, outer))
+                for p in range(column, min(column + LANES, width)):
+                    dx[i, p] = saturate(shift_round(totals[p - column], s_x), 32)
     flow, stream = np.int64(0), np.int64(0)  # what left and hasn't arrived, inside the chunk and through states
     arrived = np.int64(0)
     for i in range(n):
-        leaving, arriving, stored, carried = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
-        weight = np.int64(0)
-        if whole:
-            weight = power(last - sums[i], DECAY_BITS) - power(last - sums[i] + d[i], DECAY_BITS)
-        for p in range(width):
-            through = np.int64(dot(turned[i, i:], errors[p, i:], n - i))
-            inside = np.int64(dot(mixed[i], x[p], i + 1))
-            into = np.int64(dot(slope[p], b[i], states)) * weight
-            leaving += through * x[p, i]
-            arriving += inside * errors[p, i]
-            stored += into * x[p, i]
-            carried += np.int64(dot(c[i], seen[p], states)) * dy[p, i]
-            dx[i, p] = rescale(through, 17 - r) + rescale(into, 2 * DECAY_BITS - g - k)
-            dx[i, p] += (np.int64(dy[p, i]) * skip) << g
+        leaving, arriving, stored, carried = flows[i]
         stored = rescale(stored, 2 * DECAY_BITS + ENERGY_BITS - k)
-        carried = shift_round(shift_round(carried, DECAY_BITS) * power(sums[i], k_bits), u - DECAY_BITS + ENERGY_BITS)
-        gate, ratio = power(d[i], POWER_BITS), np.int64(0)
+        carried = shift_round(carried, DECAY_BITS) * power(np.int64(sums[i]), k_bits)
+        carried = shift_round(carried, u - DECAY_BITS + ENERGY_BITS)
+        gate, ratio = power(np.int64(d[i]), POWER_BITS), np.int64(0)
         if d[i] > 0:
             ratio = (gate << DECAY_BITS) // ((1 << POWER_BITS) - gate)
         gated = saturate(rescale(leaving, inner) + stored, GATED_BITS)
@@ -143,107 +226,131 @@ def _chunk(dy, x, d, b, bt, c, ct, scores, skip, state, lam, db, dc, whole, t, u
         flow += leaving - arriving
         stream += stored - carried
         arrived += carried
-        for s in range(states):
-            db[i, s] += rescale(np.int64(dot(inputs[i], slope_turned[s], width)) * weight, 2 * DECAY_BITS - g - k)
     for i in range(n):
         dd[i] -= arrived
 
-    # The gradient of scores, cut as the scores are.
-    product = np.zeros((n, n), np.int32)
-    for i in range(n):
-        for j in range(i + 1):
-            product[i, j] = (dot(high[i], inputs[j], width) << 8) + dot(low[i], inputs[j], width)
-    _mix(product, sums, lengths, weights, mixed, turned, exponents)
+    _mix(product, sums, weights, shifts, products, mixed, turned, exponents)
     most = np.int64(0)
     for i in range(n):
         factors[i] = down[i] << exponents[i]
         most = max(most, factors[i])
     q = max(bit_length(most) - 8, 0)
-    queries = np.empty((states, n), np.int16)
-    for s in range(states):
-        for i in range(n):
-            queries[s, i] = shift_round(ct[s, i] * factors[i], q)
+    asked, asked_by_s = np.zeros((chunk, states), np.int16), np.zeros((chunk // 2, s_lanes), np.int32)
     for i in range(n):
         for s in range(states):
-            db[i, s] += rescale(np.int64(dot(turned[i, i:], queries[s, i:], n - i)), 17 - q)
-            dc[i, s] += rescale(np.int64(dot(mixed[i], bt[s], i + 1)) * down[i], 17 - exponents[i])
-            total = (np.int64(dot(high[i], seen_turned[s], width)) << 8) + dot(low[i], seen_turned[s], width)
-            dc[i, s] += shift_round(total * power(sums[i], k_bits), u - g)
+            asked[i, s] = shift_round(c[i, s] * factors[i], q)
+    pair_rows(asked_by_s, asked)
+    for first in range(0, n, ROWS):
+        for column in range(0, states, LANES):
+            at = slice(column, column + LANES)
+            later, earlier = slice(first // 2, half), (first + ROWS) // 2
+            multiply_pairs(block[0], input_words[first : first + ROWS], slope_by_s[:, at])
+            multiply_pairs(block[1], turned_words[first : first + ROWS, later], asked_by_s[later, at])
+            multiply_pairs(block[2], mixed_words[first : first + ROWS], keys_by_time[:earlier, at])
+            multiply_pairs(block[3], high_words[first : first + ROWS], seen_by_s[:, at])
+            multiply_pairs(block[4], low_words[first : first + ROWS], seen_by_s[:, at])
+            for i in range(first, min(first + ROWS, n)):
+                rows = (
+                    block[0, i - first],
+                    block[1, i - first],
+                    block[2, i - first],
+                    block[3, i - first],
+                    block[4, i - first],
+                )
+                scales = entering[i], down[i], power(np.int64(sums[i]), k_bits)
+                _mixtures(db[i, at], dc[i, at], rows, scales, (outer, 17 - q, 17 - exponents[i], u - g))
 
     for i in range(n):
-        factors[i] = power(sums[i], DECAY_BITS)
-    w = _cut(dy, factors, errors)
-    for p in range(width):
-        for s in range(states):
-            added = rescale(np.int64(dot(errors[p], ct[s], n)), s_g - w)
-            lam[p, s] = saturate(shift_round(np.int64(lam[p, s]) * kept, DECAY_BITS) + added, 32)
-    return dx, dd
+        factors[i] = power(np.int64(sums[i]), DECAY_BITS)
+    w = _cut(given, factors, errors)
+    pair_rows(errors_by_p, errors)
+    for first in range(0, width, ROWS):
+        for column in range(0, states, LANES):
+            multiply_pairs(
+                block[0], errors_by_p[:half, first : first + ROWS].T, queries_by_time[:half, column : column + LANES]
+            )
+            for p in range(first, min(first + ROWS, width)):
+                for s in range(column, min(column + LANES, states)):
+                    added = rescale(np.int64(block[0, p - first, s - column]), s_g - w)
+                    lam[p, s] = saturate(shift_round(np.int64(lam[p, s]) * kept, DECAY_BITS) + added, 32)
 
 
 @spread
-def _back(dy, x, d, b, bt, c, ct, scores, skip, h, dh, chunk, t, u, g, k_bits, s_h, s_g):
-    """Walk rows back: dy and x are (B, H, P, L), d (B, H, L), b and c (B, L, S), bt and ct (B, S, L)."""
-    batch, heads, width, length = x.shape
-    states, chunks = b.shape[2], (length + chunk - 1) // chunk
-    dx, dd = np.empty((batch, length, heads, width), np.int64), np.empty((batch, length, heads), np.int64)
-    db, dc, start = np.zeros(b.shape, np.int64), np.zeros(c.shape, np.int64), dh.copy()
+def _back(dy, x, d, c, words, scores, skip, h, dh, length, chunk, bits):
+    """Walk rows back: dy and x are (B, T, H, P), d (B, H, T), c (B, T, S).
+
+    ``words`` are those of b and of c, of pairs of states and of pairs of positions.
+    """
+    keys, keys_by_time, queries, queries_by_time = words
+    batch, padded, heads, width = x.shape
+    states, chunks = c.shape[2], padded // chunk
+    dx, dd = np.empty((batch, length, heads, width), np.int32), np.empty((batch, length, heads), np.int64)
+    db, dc = np.zeros((batch, length, states), np.int64), np.zeros((batch, length, states), np.int64)
+    start, lanes = dh.copy(), up_to(chunk, LANES)
     for row in prange(batch):
         kept = np.empty((chunks + 1, width, states), np.int32)
-        sums, weights, lengths = np.empty(chunk, np.int64), np.empty(chunk, np.int64), np.empty(chunk, np.int64)
-        weighed = np.empty(chunk, np.int16)
+        sums, weights, shifts = np.empty(lanes, np.int32), np.empty(lanes, np.int32), np.empty(lanes, np.int32)
+        weighed = np.zeros((chunk // 2, up_to(width, LANES)), np.int32)
         for head in range(heads):
             kept[0] = h[row, head]
             for n in range(length // chunk):
-                first = n * chunk
+                at, pairs = slice(n * chunk, n * chunk + chunk), slice(n * chunk // 2, (n + 1) * chunk // 2)
                 kept[n + 1] = kept[n]
-                _exponents(d[row, head, first : first + chunk], sums, weights, lengths, t)
-                _boundary(x[row, head], d[row, head], sums, bt[row], first, kept[n + 1], weighed, weights)
+                _exponents(d[row, head, at], sums, weights, shifts, bits[0])
+                _boundary(
+                    x[row, at, head], d[row, head, at], sums, keys_by_time[row, pairs], kept[n + 1], weighed, weights
+                )
             for n in range(chunks - 1, -1, -1):
-                at = slice(n * chunk, min(n * chunk + chunk, length))
-                part_x, part_d = _chunk(
-                    np.ascontiguousarray(dy[row, head, :, at]),
-                    np.ascontiguousarray(x[row, head, :, at]),
-                    d[row, head, at],
-                    b[row, at],
-                    np.ascontiguousarray(bt[row, :, at]),
+                at, pairs = slice(n * chunk, n * chunk + chunk), slice(n * chunk // 2, (n + 1) * chunk // 2)
+                real = slice(n * chunk, min(n * chunk + chunk, length))
+                _chunk(
+                    dy[row, at, head],
+                    x[row, at, head],
+                    d[row, head, real],
+                    keys[row, at],
+                    keys_by_time[row, pairs],
                     c[row, at],
-                    np.ascontiguousarray(ct[row, :, at]),
+                    queries[row, at],
+                    queries_by_time[row, pairs],
                     scores[row, at],
                     skip[head],
                     kept[n],
                     start[row, head],
-                    db[row, at],
-                    dc[row, at],
+                    db[row, real],
+                    dc[row, real],
+                    dx[row, real, head],
+                    dd[row, real, head],
                     n < length // chunk,
-                    t,
-                    u,
-                    g,
-                    k_bits,
-                    s_h,
-                    s_g,
+                    bits,
                 )
-                dx[row, at, head] = part_x
-                dd[row, at, head] = part_d
     return dx, dd, db, dc, start
 
 
 @implements(ops.ssd_chunk_scan_backward)
 def ssd_chunk_scan_backward(dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b, s_c):
     chunk, states, (batch, length) = 1 << q, b.shape[2], x.shape[:2]
-    across = [np.ascontiguousarray(a.transpose(0, 2, 3, 1), np.int16) for a in (dy, x)]
-    rows = [np.ascontiguousarray(a, np.int16) for a in (b, c)]
-    turned = [np.ascontiguousarray(a.transpose(0, 2, 1)) for a in rows]
-    zeros, ends = np.zeros(batch, np.int32), np.full(batch, length, np.int32)
-    whole = [np.pad(a, ((0, 0), (0, -length % chunk), (0, 0))) for a in rows]
-    scores = _scores(*whole, zeros, ends, chunk)
-    bits = weight_bits(states), sum_bits(states), gradient_bits(states), carried_bits(states, s_h)
-    exponents = np.ascontiguousarray(d.transpose(0, 2, 1), np.int32)
-    arrays = (*across, exponents, rows[0], turned[0], rows[1], turned[1], scores, np.ascontiguousarray(skip))
-    totals = _back(*arrays, *map(np.ascontiguousarray, (h, dh)), chunk, *bits, s_h, s_g)
+    dy_grid, x_grid, d_grid, b_grid, c_grid = (whole_chunks(a, chunk) for a in (dy, x, d, b, c))
+    words = [make(a) for a in (b_grid, c_grid) for make in (state_words, time_words)]
+    ends = np.zeros(batch, np.int32), np.full(batch, length, np.int32)
+    scores = _scores(score_panels(words[0], chunk), words[2], *ends, chunk)
+    bits = weight_bits(states), sum_bits(states), gradient_bits(states), carried_bits(states, s_h), s_h, s_g, s_x
+    exponents = np.ascontiguousarray(d_grid.transpose(0, 2, 1), np.int32)
+    arrays = dy_grid, x_grid, exponents, c_grid, tuple(words), scores, np.ascontiguousarray(skip)
+    totals = _back(*arrays, *map(np.ascontiguousarray, (h, dh)), length, chunk, bits)
     dx, dd, db, dc, start = totals
     dd = shift_round_ln2(put(dd, s_d))
     dskip = np.einsum("blhp,blhp->h", dy.astype(np.int64), x.astype(np.int64))
-    return put(dx, s_x), dd, put(db, s_b), put(dc, s_c), dskip, start
+    return dx, dd, put(db, s_b), put(dc, s_c), dskip, start
+
+
+def whole_chunks(sequence, chunk):
+    """Return a sequence (B, L, ...) with zeros up to whole chunks."""
+    rest = -sequence.shape[1] % chunk
+    return (
+        np.pad(sequence, ((0, 0), (0, rest), *[(0, 0)] * (sequence.ndim - 2)))
+        if rest
+        else np.ascontiguousarray(sequence)
+    )
 
 
 def shift_round_ln2(dd):

@@ -1,0 +1,149 @@
+"""Products of small matrices in the machine's instructions for dot products, of which every product here is made.
+
+A word is 32 bits: four bytes, or two numbers of 16 bits. A block is ROWS rows of words times a panel, words of LANES
+columns: each word of a row is multiplied with one of a column, part by part, and the products are added. A loop in
+Numba wouldn't do: the compiler has no pattern from which it makes products of bytes, nor does it keep a block's sums in
+registers.
+"""
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, prange, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from .threads import spread
+
+ROWS, LANES = 4, 16
+BYTE, HALF, WORD, SIZE = (ir.IntType(bits) for bits in (8, 16, 32, 64))
+SUMS, HALVES = ir.VectorType(WORD, LANES), ir.VectorType(HALF, 2 * LANES)
+# The instruction of x86 that multiplies unsigned by signed bytes and adds four products to each lane.
+BYTE_FEATURE, BYTE_INSTRUCTION = "+avx512vnni", "llvm.x86.avx512.vpdpbusd.512"
+
+
+def lanes_of(indices) -> ir.Constant:
+    return ir.Constant(ir.VectorType(WORD, len(indices)), list(indices))
+
+
+def add_pairs(builder, sums, panel, row):
+    """Add the products of 16 bits: compilers know this form as an instruction of theirs, where they have one."""
+    wide = ir.VectorType(WORD, 2 * LANES)
+    left, right = (builder.sext(builder.bitcast(words, HALVES), wide) for words in (panel, row))
+    product, empty = builder.mul(left, right), ir.Constant(wide, ir.Undefined)
+    even, odd = (builder.shuffle_vector(product, empty, lanes_of(range(i, 2 * LANES, 2))) for i in (0, 1))
+    return builder.add(sums, builder.add(even, odd))
+
+
+def add_bytes(builder, sums, panel, row):
+    """Add the products of unsigned bytes of the row and signed bytes of the panel, as two times two of 16 bits."""
+    row, panel = (builder.bitcast(words, HALVES) for words in (row, panel))
+    byte, low = (ir.Constant(HALVES, [value] * 2 * LANES) for value in (8, 255))
+    sums = add_pairs(builder, sums, builder.ashr(builder.shl(panel, byte), byte), builder.and_(row, low))
+    return add_pairs(builder, sums, builder.ashr(panel, byte), builder.lshr(row, byte))
+
+
+def add_bytes_at_once(builder, sums, panel, row):
+    kind = ir.FunctionType(SUMS, [SUMS, SUMS, SUMS])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, BYTE_INSTRUCTION), [sums, row, panel])
+
+
+def has_byte_instruction(context) -> bool:
+    """Return whether the code is for a processor with the instruction; Numba's cache tells processors apart."""
+    _, _, features = context.codegen().magic_tuple()
+    return BYTE_FEATURE in features.split(",")
+
+
+def emit_block(add):
+    """Return what emits ``block = rows @ panel``: block (ROWS, LANES), rows (ROWS, depth), panel (depth, LANES)."""
+
+    def emit(context, builder, signature, arguments):
+        block, rows, panel = (
+            context.make_array(kind)(context, builder, value)
+            for kind, value in zip(signature.args, arguments, strict=True)
+        )
+        depth, _ = cgutils.unpack_tuple(builder, panel.shape)
+        row_step, word_step = cgutils.unpack_tuple(builder, rows.strides)
+        panel_step, _ = cgutils.unpack_tuple(builder, panel.strides)
+        start, row, step = (builder.bitcast(array.data, BYTE.as_pointer()) for array in (panel, rows, block))
+        pointers = [builder.gep(row, [builder.mul(row_step, SIZE(i))]) for i in range(ROWS)]
+        sums = [cgutils.alloca_once_value(builder, ir.Constant(SUMS, None)) for _ in range(ROWS)]
+        with cgutils.for_range(builder, depth) as loop:
+            at = builder.gep(start, [builder.mul(loop.index, panel_step)])
+            words = builder.load(builder.bitcast(at, SUMS.as_pointer()), align=4)
+            for total, pointer in zip(sums, pointers, strict=True):
+                at = builder.gep(pointer, [builder.mul(loop.index, word_step)])
+                word = builder.load(builder.bitcast(at, WORD.as_pointer()), align=4)
+                alone = builder.insert_element(ir.Constant(SUMS, ir.Undefined), word, WORD(0))
+                row = builder.shuffle_vector(alone, ir.Constant(SUMS, ir.Undefined), lanes_of([0] * LANES))
+                builder.store(add(context, builder, builder.load(total), words, row), total)
+        for i, total in enumerate(sums):
+            at = builder.bitcast(builder.gep(step, [SIZE(4 * LANES * i)]), SUMS.as_pointer())
+            builder.store(builder.load(total), at, align=4)
+        return context.get_dummy_value()
+
+    return emit
+
+
+@intrinsic
+def multiply_pairs(typingctx, block, rows, panel):
+    """Block = rows @ panel, words being two numbers of 16 bits; the sums wrap at 32 bits."""
+    return types.void(block, rows, panel), emit_block(lambda context, *operands: add_pairs(*operands))
+
+
+@intrinsic
+def multiply_bytes(typingctx, block, rows, panel):
+    """Block = rows @ panel, words being four bytes: those of rows unsigned, those of the panel signed."""
+
+    def add(context, *operands):
+        return (add_bytes_at_once if has_byte_instruction(context) else add_bytes)(*operands)
+
+    return types.void(block, rows, panel), emit_block(add)
+
+
+def paired(x):
+    """Return the columns of int16 rows as panels of words: a word has those of two rows; zeros fill the last ones."""
+    return _paired(np.ascontiguousarray(x, np.int16))
+
+
+@spread
+def _paired(x):
+    count, columns = x.shape
+    whole = columns // LANES
+    panels = np.zeros(((columns + LANES - 1) // LANES, (count + 1) // 2, LANES), np.int32)
+    for pair in prange(panels.shape[1]):
+        first, second = x[2 * pair], x[min(2 * pair + 1, count - 1)]
+        mask = np.int32(-(2 * pair + 1 < count))
+        for panel in range(whole):
+            words, start = panels[panel, pair], panel * LANES
+            for i in range(LANES):
+                words[i] = word_of(first[start + i], second[start + i] & mask)
+        for i in range(whole * LANES, columns):
+            panels[whole, pair, i - whole * LANES] = word_of(first[i], second[i] & mask)
+    return panels
+
+
+@njit
+def pair_rows(panel, x):
+    """Fill a panel with words of two rows of x; its further columns and rows stay."""
+    for pair in range((len(x) + 1) // 2):
+        first, second, mask = x[2 * pair], x[min(2 * pair + 1, len(x) - 1)], np.int32(-(2 * pair + 1 < len(x)))
+        for i in range(x.shape[1]):
+            panel[pair, i] = word_of(first[i], second[i] & mask)
+
+
+@njit
+def pair_columns(panel, x):
+    """Fill a panel with words of two columns of x, of which each row becomes a column of words."""
+    for row in range(len(x)):
+        for pair in range(x.shape[1] // 2):
+            panel[pair, row] = word_of(x[row, 2 * pair], x[row, 2 * pair + 1])
+        if x.shape[1] & 1:
+            panel[x.shape[1] // 2, row] = word_of(x[row, x.shape[1] - 1], 0)
+
+
+@njit(inline="always")
+def word_of(low, high):
+    return np.int32(np.int32(np.int32(low) & np.int32(0xFFFF)) | np.int32(np.int32(high) << 16))
+
+
+__all__ = ["LANES", "ROWS", "multiply_bytes", "multiply_pairs", "pair_columns", "pair_rows", "paired", "word_of"]

@@ -1,0 +1,49 @@
+"""Products of small matrices are exact with the machine's own instruction and without it, at the ends of types."""
+
+import numpy as np
+import pytest
+from numba import njit
+
+from mamba_integer.spec.compiled import products
+from mamba_integer.spec.compiled.products import LANES, ROWS, multiply_bytes, multiply_pairs, paired
+
+DEPTH = 3
+
+
+def numbers(dtype, shape):
+    """Return numbers of a type, its ends among them."""
+    ends = np.iinfo(dtype)
+    drawn = np.random.default_rng(0).integers(ends.min, ends.max, shape, dtype, endpoint=True)
+    drawn[..., :2] = ends.min, ends.max
+    return drawn
+
+
+def multiplied(multiply, rows, panel):
+    """Return the block of rows (ROWS, DEPTH, parts) and a panel (DEPTH, LANES, parts)."""
+    block = np.empty((ROWS, LANES), np.int32)
+    kernel = njit(lambda block, rows, panel: multiply(block, rows, panel))
+    kernel(block, *(np.ascontiguousarray(a).view(np.int32)[..., 0] for a in (rows, panel)))
+    return block
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_products_of_bytes(known, monkeypatch):
+    present = products.has_byte_instruction
+    monkeypatch.setattr(products, "has_byte_instruction", lambda context: known and present(context))
+    rows, panel = numbers(np.uint8, (ROWS, DEPTH, 4)), numbers(np.int8, (DEPTH, LANES, 4))
+    want = np.einsum("rdi,dli->rl", rows.astype(np.int64), panel.astype(np.int64))
+    assert np.array_equal(multiplied(multiply_bytes, rows, panel), want)
+
+
+def test_products_of_pairs():
+    rows, panel = numbers(np.int16, (ROWS, DEPTH, 2)), numbers(np.int16, (DEPTH, LANES, 2))
+    want = np.einsum("rdi,dli->rl", rows.astype(np.int64), panel.astype(np.int64))
+    assert np.array_equal(multiplied(multiply_pairs, rows, panel), want.astype(np.int32))
+
+
+def test_columns_become_panels_of_pairs_of_rows():
+    x = numbers(np.int16, (5, LANES + 3))
+    panels = paired(x).view(np.int16).reshape(2, 3, LANES, 2)
+    padded = np.zeros((6, 2 * LANES), np.int16)
+    padded[:5, : LANES + 3] = x
+    assert np.array_equal(panels.transpose(1, 3, 0, 2).reshape(padded.shape), padded)
