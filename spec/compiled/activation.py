@@ -11,6 +11,12 @@ from . import integers
 from .threads import spread
 
 
+@njit(inline="always")
+def root(v):
+    """Largest r with r*r <= v for 0 <= v < 2**32: the float64 root of an integer below 2**52 has that floor."""
+    return np.int64(math.sqrt(np.float64(v)))
+
+
 @implements(ops.squareplus)
 def squareplus(x, *, f, offset):
     return _squareplus(np.ascontiguousarray(x).reshape(-1), f, offset).reshape(x.shape)
@@ -21,7 +27,7 @@ def _squareplus(x, f, offset):
     y = np.empty_like(x)
     for i in prange(x.size):
         wide = np.int64(x[i])
-        total = wide + integers.isqrt(wide * wide + (4 << (2 * f)))
+        total = wide + root(wide * wide + (4 << (2 * f)))
         y[i] = integers.saturate((total >> 1) - offset, 16)
     return y
 

@@ -1,13 +1,12 @@
 """Numba twins of ``spec.ops.activation_backward``."""
 
-import math
-
 import numpy as np
 from numba import njit, prange
 
 from .. import ops
 from ..contract import implements
 from . import integers
+from .activation import root
 from .threads import spread
 
 
@@ -19,12 +18,6 @@ def ratio(a, b):
     from the next. Hardware divides floats in lanes, integers one by one.
     """
     return np.int64(np.float64(a) / np.float64(b))
-
-
-@njit(inline="always")
-def root(v):
-    """Largest r with r*r <= v for 0 <= v < 2**32: the float64 root of an integer below 2**52 has that floor."""
-    return np.int64(math.sqrt(np.float64(v)))
 
 
 @implements(ops.squareplus_backward)

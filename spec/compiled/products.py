@@ -53,7 +53,32 @@ def has_byte_instruction(context) -> bool:
     return BYTE_FEATURE in features.split(",")
 
 
-def emit_block(add):
+POINTER = BYTE.as_pointer()
+SIGNATURE = ir.FunctionType(ir.VoidType(), [POINTER, POINTER, SIZE, SIZE, POINTER, SIZE, SIZE])
+
+
+def define_block(function, add) -> None:
+    """Write the function that multiplies rows by a panel: a loop along words that keeps all sums in registers."""
+    builder = ir.IRBuilder(function.append_basic_block())
+    block, row, row_step, word_step, start, panel_step, depth = function.args
+    pointers = [builder.gep(row, [builder.mul(row_step, SIZE(i))]) for i in range(ROWS)]
+    sums = [cgutils.alloca_once_value(builder, ir.Constant(SUMS, None)) for _ in range(ROWS)]
+    with cgutils.for_range(builder, depth) as loop:
+        at = builder.gep(start, [builder.mul(loop.index, panel_step)])
+        words = builder.load(builder.bitcast(at, SUMS.as_pointer()), align=4)
+        for total, pointer in zip(sums, pointers, strict=True):
+            at = builder.gep(pointer, [builder.mul(loop.index, word_step)])
+            word = builder.load(builder.bitcast(at, WORD.as_pointer()), align=4)
+            alone = builder.insert_element(ir.Constant(SUMS, ir.Undefined), word, WORD(0))
+            repeated = builder.shuffle_vector(alone, ir.Constant(SUMS, ir.Undefined), lanes_of([0] * LANES))
+            builder.store(add(builder, builder.load(total), words, repeated), total)
+    for i, total in enumerate(sums):
+        at = builder.bitcast(builder.gep(block, [SIZE(4 * LANES * i)]), SUMS.as_pointer())
+        builder.store(builder.load(total), at, align=4)
+    builder.ret_void()
+
+
+def emit_block(choose):
     """Return what emits ``block = rows @ panel``: block (ROWS, LANES), rows (ROWS, depth), panel (depth, LANES)."""
 
     def emit(context, builder, signature, arguments):
@@ -61,24 +86,18 @@ def emit_block(add):
             context.make_array(kind)(context, builder, value)
             for kind, value in zip(signature.args, arguments, strict=True)
         )
+        add = choose(context)
+        # One function that is called, for copies of it wherever it is used would take long to compile.
+        function = cgutils.get_or_insert_function(builder.module, SIGNATURE, f"mamba_integer.{add.__name__}")
+        if function.is_declaration:
+            function.linkage = "linkonce_odr"
+            function.attributes.add("noinline")
+            define_block(function, add)
         depth, _ = cgutils.unpack_tuple(builder, panel.shape)
-        row_step, word_step = cgutils.unpack_tuple(builder, rows.strides)
         panel_step, _ = cgutils.unpack_tuple(builder, panel.strides)
-        start, row, step = (builder.bitcast(array.data, BYTE.as_pointer()) for array in (panel, rows, block))
-        pointers = [builder.gep(row, [builder.mul(row_step, SIZE(i))]) for i in range(ROWS)]
-        sums = [cgutils.alloca_once_value(builder, ir.Constant(SUMS, None)) for _ in range(ROWS)]
-        with cgutils.for_range(builder, depth) as loop:
-            at = builder.gep(start, [builder.mul(loop.index, panel_step)])
-            words = builder.load(builder.bitcast(at, SUMS.as_pointer()), align=4)
-            for total, pointer in zip(sums, pointers, strict=True):
-                at = builder.gep(pointer, [builder.mul(loop.index, word_step)])
-                word = builder.load(builder.bitcast(at, WORD.as_pointer()), align=4)
-                alone = builder.insert_element(ir.Constant(SUMS, ir.Undefined), word, WORD(0))
-                row = builder.shuffle_vector(alone, ir.Constant(SUMS, ir.Undefined), lanes_of([0] * LANES))
-                builder.store(add(context, builder, builder.load(total), words, row), total)
-        for i, total in enumerate(sums):
-            at = builder.bitcast(builder.gep(step, [SIZE(4 * LANES * i)]), SUMS.as_pointer())
-            builder.store(builder.load(total), at, align=4)
+        steps = cgutils.unpack_tuple(builder, rows.strides)
+        to, row, start = (builder.bitcast(array.data, POINTER) for array in (block, rows, panel))
+        builder.call(function, [to, row, *steps, start, panel_step, depth])
         return context.get_dummy_value()
 
     return emit
@@ -87,17 +106,14 @@ def emit_block(add):
 @intrinsic
 def multiply_pairs(typingctx, block, rows, panel):
     """Block = rows @ panel, words being two numbers of 16 bits; the sums wrap at 32 bits."""
-    return types.void(block, rows, panel), emit_block(lambda context, *operands: add_pairs(*operands))
+    return types.void(block, rows, panel), emit_block(lambda context: add_pairs)
 
 
 @intrinsic
 def multiply_bytes(typingctx, block, rows, panel):
     """Block = rows @ panel, words being four bytes: those of rows unsigned, those of the panel signed."""
-
-    def add(context, *operands):
-        return (add_bytes_at_once if has_byte_instruction(context) else add_bytes)(*operands)
-
-    return types.void(block, rows, panel), emit_block(add)
+    choose = lambda context: add_bytes_at_once if has_byte_instruction(context) else add_bytes  # noqa: E731
+    return types.void(block, rows, panel), emit_block(choose)
 
 
 def paired(x):

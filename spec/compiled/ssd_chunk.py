@@ -58,21 +58,26 @@ def up_to(count, size):
     return (count + size - 1) // size * size
 
 
-@spread
-def _scores(b, c, first, stop, chunk):
+def score_products(b, c, first, stop, chunk):
     """Return the scores of each position with those of its chunk: b is (B, chunks, S / 2, lanes), c (B, T, S / 2)."""
-    batch, length, lanes = c.shape[0], c.shape[1], b.shape[3]
-    scores = np.zeros((batch, length, lanes), np.int32)
-    chunks = length // chunk
-    for task in prange(batch * chunks):
+    scores = np.zeros((*c.shape[:2], b.shape[3]), np.int32)
+    _scores(scores, b, c, first, stop, chunk)
+    return scores
+
+
+@spread
+def _scores(scores, b, c, first, stop, chunk):
+    chunks = scores.shape[1] // chunk
+    for task in prange(len(scores) * chunks):
         row, start = task // chunks, task % chunks * chunk
         block = np.empty((ROWS, LANES), np.int32)
         last = min(stop[row] - start, chunk)
         for i in range(max(first[row] - start, 0) // ROWS * ROWS, last, ROWS):
             for j in range(0, i + ROWS, LANES):
                 multiply_pairs(block, c[row, start + i : start + i + ROWS], b[row, start // chunk, :, j : j + LANES])
-                scores[row, start + i : start + i + ROWS, j : j + LANES] = block
-    return scores
+                for n in range(ROWS):
+                    for lane in range(LANES):
+                        scores[row, start + i + n, j + lane] = block[n, lane]
 
 
 @njit
@@ -156,49 +161,53 @@ def _outputs(y, inside, before, x, factors, s):
         y[p] = saturate(shift_round(total, s), 16)
 
 
+@njit
+def _scan_head(y, state, x, d, b, c, scores, skip, first, stop, chunk, bits):
+    """Fill the outputs of a head, and move its states: x is (T, P), d (T), y (L, P)."""
+    t, u, k, s_h, s_y = bits
+    width, seen = x.shape[1], np.empty(state.shape, np.int16)
+    panel = np.zeros((c.shape[1], up_to(width, LANES)), np.int32)
+    inputs = np.zeros((chunk // 2, panel.shape[1]), np.int32)
+    weighed = np.zeros_like(inputs)
+    mixed = np.zeros((chunk, up_to(chunk, LANES)), np.int16)
+    rows, products = mixed.view(np.int32), np.empty(mixed.shape[1], np.int32)
+    sums, weights, shifts = np.zeros_like(products), np.zeros_like(products), np.zeros_like(products)
+    inside, before = np.empty((ROWS, LANES), np.int32), np.empty((ROWS, LANES), np.int32)
+    inside_factors, before_factors = np.empty(chunk, np.int64), np.empty(chunk, np.int64)
+    for start in range(0, stop, chunk):
+        size, known = min(chunk, stop - start), max(first - start, 0)
+        values, queries = x[start : start + chunk], c[start : start + chunk]
+        _exponents(d[start : start + size], sums, weights, shifts, t)
+        for i in range(known, size):
+            e = mix(scores[start + i], sums, weights, shifts, i, products, mixed[i])
+            fraction = fraction_power(np.int64(sums[i] & (ONE - 1)))
+            inside_factors[i] = shift_round(fraction, LARGEST_ROW_EXPONENT - e)
+            before_factors[i] = power(np.int64(sums[i]), k)
+        _see(state, seen, s_h)
+        pair_columns(panel, seen)
+        pair_rows(inputs, values)
+        for block in range(known // ROWS * ROWS, size, ROWS):
+            for column in range(0, width, LANES):
+                at = slice(column, column + LANES)
+                multiply_pairs(inside, rows[block : block + ROWS], inputs[: (block + ROWS) // 2, at])
+                multiply_pairs(before, queries[block : block + ROWS], panel[:, at])
+                for i in range(max(known, block), min(block + ROWS, size)):
+                    output = y[start + i - first, column : column + LANES]
+                    factors = inside_factors[i], before_factors[i], np.int64(skip) << u
+                    _outputs(output, inside[i - block], before[i - block], values[i, at], factors, u + s_y)
+        if size == chunk:
+            keys = b[start // 2 : (start + chunk) // 2]
+            _boundary(values, d[start : start + chunk], sums, keys, state, weighed, weights)
+
+
 @spread
-def _scan(y, x, d, b, c, scores, skip, h, first, stop, chunk, t, u, k, s_h, s_y):
-    """Scan heads: on the grid are x (B, T, H, P), d (B, H, T), and the words of b (B, T / 2, S) and c (B, T, S / 2)."""
-    batch, _, heads, width = x.shape
-    states, end = h.shape[3], h.copy()
-    for task in prange(batch * heads):
+def _scan(y, h, x, d, b, c, scores, skip, first, stop, chunk, bits):
+    """Scan heads and move h: on the grid are x (B, T, H, P), d (B, H, T), words b (B, T / 2, S) and c (B, T, S / 2)."""
+    heads = len(skip)
+    for task in prange(len(x) * heads):
         row, head = task // heads, task % heads
-        state, seen = end[row, head], np.empty((width, states), np.int16)
-        panel = np.zeros((c.shape[2], up_to(width, LANES)), np.int32)
-        inputs, weighed = (
-            np.zeros((chunk // 2, panel.shape[1]), np.int32),
-            np.zeros((chunk // 2, panel.shape[1]), np.int32),
-        )
-        mixed = np.zeros((chunk, up_to(chunk, LANES)), np.int16)
-        rows, products = mixed.view(np.int32), np.empty(mixed.shape[1], np.int32)
-        sums, weights, shifts = np.zeros_like(products), np.zeros_like(products), np.zeros_like(products)
-        inside, before = np.empty((ROWS, LANES), np.int32), np.empty((ROWS, LANES), np.int32)
-        inside_factors, before_factors = np.empty(chunk, np.int64), np.empty(chunk, np.int64)
-        for start in range(0, stop[row], chunk):
-            size, known = min(chunk, stop[row] - start), max(first[row] - start, 0)
-            values, queries = x[row, start : start + chunk, head], c[row, start : start + chunk]
-            _exponents(d[row, head, start : start + size], sums, weights, shifts, t)
-            for i in range(known, size):
-                e = mix(scores[row, start + i], sums, weights, shifts, i, products, mixed[i])
-                fraction = fraction_power(np.int64(sums[i] & (ONE - 1)))
-                inside_factors[i] = shift_round(fraction, LARGEST_ROW_EXPONENT - e)
-                before_factors[i] = power(np.int64(sums[i]), k)
-            _see(state, seen, s_h)
-            pair_columns(panel, seen)
-            pair_rows(inputs, values)
-            for block in range(known // ROWS * ROWS, size, ROWS):
-                for column in range(0, width, LANES):
-                    at = slice(column, column + LANES)
-                    multiply_pairs(inside, rows[block : block + ROWS], inputs[: (block + ROWS) // 2, at])
-                    multiply_pairs(before, queries[block : block + ROWS], panel[:, at])
-                    for i in range(max(known, block), min(block + ROWS, size)):
-                        output = y[row, start + i - first[row], head, column : column + LANES]
-                        factors = inside_factors[i], before_factors[i], np.int64(skip[head]) << u
-                        _outputs(output, inside[i - block], before[i - block], values[i, at], factors, u + s_y)
-            if size == chunk:
-                keys = b[row, start // 2 : (start + chunk) // 2]
-                _boundary(values, d[row, head, start : start + chunk], sums, keys, state, weighed, weights)
-    return end
+        arrays = x[row, :, head], d[row, head], b[row], c[row], scores[row]
+        _scan_head(y[row, :, head], h[row, head], *arrays, skip[head], first[row], stop[row], chunk, bits)
 
 
 def on_grid(before, after, fill, chunk):
@@ -251,11 +260,11 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
     values, exponents = on_grid(open_x, x, fill, chunk), on_grid(open_d, d, fill, chunk)
     keys = on_grid(open_b, b, fill, chunk)
     queries = state_words(on_grid(np.zeros_like(open_b), c, fill, chunk))
-    scores = _scores(score_panels(state_words(keys), chunk), queries, fill, stop, chunk)
-    bits = weight_bits(states), sum_bits(states), carried_bits(states, s_h)
-    y, turned = np.empty(x.shape, np.int16), np.ascontiguousarray(exponents.swapaxes(1, 2))
-    constants = (np.ascontiguousarray(skip), np.ascontiguousarray(h), fill, stop, chunk, *bits, s_h, s_y)
-    h = _scan(y, values, turned, time_words(keys), queries, scores, *constants)
+    scores = score_products(score_panels(state_words(keys), chunk), queries, fill, stop, chunk)
+    bits = weight_bits(states), sum_bits(states), carried_bits(states, s_h), s_h, s_y
+    y, h, turned = np.empty(x.shape, np.int16), np.array(h, order="C"), np.ascontiguousarray(exponents.swapaxes(1, 2))
+    arrays = values, turned, time_words(keys), queries, scores, np.ascontiguousarray(skip)
+    _scan(y, h, *arrays, fill, stop, chunk, bits)
     rest = (stop % chunk).astype(np.int32)
     opened = (open_chunk(*pair, fill, rest) for pair in ((open_x, x), (open_d, d), (open_b, b)))
     return y, h, *opened, rest

@@ -27,11 +27,11 @@ from .scan_backward import put
 from .ssd_chunk import (
     _boundary,
     _exponents,
-    _scores,
     _see,
     power,
     row_exponent,
     score_panels,
+    score_products,
     state_words,
     time_words,
     up_to,
@@ -275,55 +275,58 @@ def _chunk(
                     lam[p, s] = saturate(shift_round(np.int64(lam[p, s]) * kept, DECAY_BITS) + added, 32)
 
 
+@njit
+def _walk(gradients, dy, x, d, c, words, scores, skip, h, chunk, bits):
+    """Walk a row back, whose gradients and arrays these are: dy and x (T, H, P), d (H, T), c (T, S)."""
+    dx, dd, db, dc, start = gradients
+    keys, keys_by_time, queries, queries_by_time = words
+    length, (padded, heads, width), lanes = len(dx), x.shape, up_to(chunk, LANES)
+    kept = np.empty((padded // chunk + 1, width, c.shape[1]), np.int32)
+    sums, weights, shifts = np.empty(lanes, np.int32), np.empty(lanes, np.int32), np.empty(lanes, np.int32)
+    weighed = np.zeros((chunk // 2, up_to(width, LANES)), np.int32)
+    for head in range(heads):
+        kept[0] = h[head]
+        for n in range(length // chunk):
+            at, pairs = slice(n * chunk, n * chunk + chunk), slice(n * chunk // 2, (n + 1) * chunk // 2)
+            kept[n + 1] = kept[n]
+            _exponents(d[head, at], sums, weights, shifts, bits[0])
+            _boundary(x[at, head], d[head, at], sums, keys_by_time[pairs], kept[n + 1], weighed, weights)
+        for n in range(padded // chunk - 1, -1, -1):
+            at, pairs = slice(n * chunk, n * chunk + chunk), slice(n * chunk // 2, (n + 1) * chunk // 2)
+            real = slice(n * chunk, min(n * chunk + chunk, length))
+            _chunk(
+                dy[at, head],
+                x[at, head],
+                d[head, real],
+                keys[at],
+                keys_by_time[pairs],
+                c[at],
+                queries[at],
+                queries_by_time[pairs],
+                scores[at],
+                skip[head],
+                kept[n],
+                start[head],
+                db[real],
+                dc[real],
+                dx[real, head],
+                dd[real, head],
+                n < length // chunk,
+                bits,
+            )
+
+
 @spread
-def _back(dy, x, d, c, words, scores, skip, h, dh, length, chunk, bits):
-    """Walk rows back: dy and x are (B, T, H, P), d (B, H, T), c (B, T, S).
+def _back(dx, dd, db, dc, start, dy, x, d, c, words, scores, skip, h, chunk, bits):
+    """Walk rows back: dy and x are (B, T, H, P), d (B, H, T), c (B, T, S); the first arrays are filled.
 
     ``words`` are those of b and of c, of pairs of states and of pairs of positions.
     """
     keys, keys_by_time, queries, queries_by_time = words
-    batch, padded, heads, width = x.shape
-    states, chunks = c.shape[2], padded // chunk
-    dx, dd = np.empty((batch, length, heads, width), np.int32), np.empty((batch, length, heads), np.int64)
-    db, dc = np.zeros((batch, length, states), np.int64), np.zeros((batch, length, states), np.int64)
-    start, lanes = dh.copy(), up_to(chunk, LANES)
-    for row in prange(batch):
-        kept = np.empty((chunks + 1, width, states), np.int32)
-        sums, weights, shifts = np.empty(lanes, np.int32), np.empty(lanes, np.int32), np.empty(lanes, np.int32)
-        weighed = np.zeros((chunk // 2, up_to(width, LANES)), np.int32)
-        for head in range(heads):
-            kept[0] = h[row, head]
-            for n in range(length // chunk):
-                at, pairs = slice(n * chunk, n * chunk + chunk), slice(n * chunk // 2, (n + 1) * chunk // 2)
-                kept[n + 1] = kept[n]
-                _exponents(d[row, head, at], sums, weights, shifts, bits[0])
-                _boundary(
-                    x[row, at, head], d[row, head, at], sums, keys_by_time[row, pairs], kept[n + 1], weighed, weights
-                )
-            for n in range(chunks - 1, -1, -1):
-                at, pairs = slice(n * chunk, n * chunk + chunk), slice(n * chunk // 2, (n + 1) * chunk // 2)
-                real = slice(n * chunk, min(n * chunk + chunk, length))
-                _chunk(
-                    dy[row, at, head],
-                    x[row, at, head],
-                    d[row, head, real],
-                    keys[row, at],
-                    keys_by_time[row, pairs],
-                    c[row, at],
-                    queries[row, at],
-                    queries_by_time[row, pairs],
-                    scores[row, at],
-                    skip[head],
-                    kept[n],
-                    start[row, head],
-                    db[row, real],
-                    dc[row, real],
-                    dx[row, real, head],
-                    dd[row, real, head],
-                    n < length // chunk,
-                    bits,
-                )
-    return dx, dd, db, dc, start
+    for row in prange(len(dx)):
+        gradients = dx[row], dd[row], db[row], dc[row], start[row]
+        row_words = keys[row], keys_by_time[row], queries[row], queries_by_time[row]
+        _walk(gradients, dy[row], x[row], d[row], c[row], row_words, scores[row], skip, h[row], chunk, bits)
 
 
 @implements(ops.ssd_chunk_scan_backward)
@@ -332,12 +335,13 @@ def ssd_chunk_scan_backward(dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_
     dy_grid, x_grid, d_grid, b_grid, c_grid = (whole_chunks(a, chunk) for a in (dy, x, d, b, c))
     words = [make(a) for a in (b_grid, c_grid) for make in (state_words, time_words)]
     ends = np.zeros(batch, np.int32), np.full(batch, length, np.int32)
-    scores = _scores(score_panels(words[0], chunk), words[2], *ends, chunk)
+    scores = score_products(score_panels(words[0], chunk), words[2], *ends, chunk)
     bits = weight_bits(states), sum_bits(states), gradient_bits(states), carried_bits(states, s_h), s_h, s_g, s_x
     exponents = np.ascontiguousarray(d_grid.transpose(0, 2, 1), np.int32)
     arrays = dy_grid, x_grid, exponents, c_grid, tuple(words), scores, np.ascontiguousarray(skip)
-    totals = _back(*arrays, *map(np.ascontiguousarray, (h, dh)), length, chunk, bits)
-    dx, dd, db, dc, start = totals
+    dx, dd, start = np.empty(x.shape, np.int32), np.empty(d.shape, np.int64), np.array(dh, order="C")
+    db, dc = np.zeros(b.shape, np.int64), np.zeros(c.shape, np.int64)
+    _back(dx, dd, db, dc, start, *arrays, np.ascontiguousarray(h), chunk, bits)
     dd = shift_round_ln2(put(dd, s_d))
     dskip = np.einsum("blhp,blhp->h", dy.astype(np.int64), x.astype(np.int64))
     return dx, dd, put(db, s_b), put(dc, s_c), dskip, start
