@@ -40,10 +40,12 @@ def algebraic_sigmoid(z, *, f):
 def in_rows(start, lane, WIDTH: tl.constexpr, distance):
     """Return the place of element ``start + lane`` of a dense array in rows that are ``distance`` apart.
 
-    From the first element's row on, places are small numbers, which divide faster.
+    From the first element's row on, places are small numbers, which divide faster; not in rows of more than 2**30.
     """
     row = start // WIDTH
-    place = (start - row * WIDTH).to(tl.int32) + lane
+    place = start - row * WIDTH + lane
+    if WIDTH <= 1 << 30:
+        place = place.to(tl.int32)
     return row * distance + place + (place // WIDTH).to(tl.int64) * (distance - WIDTH)
 
 

@@ -199,7 +199,8 @@ def step_in_place(x, d, b, c, skip, *state, s_h, s_y):
     What an open chunk holds at and beyond its fill stays as it was. The next fill is a new array: layers share one.
     """
     h, open_x, open_d, open_b, fill = state
-    y, rest = torch.empty(x.shape, dtype=torch.int16, device=x.device), torch.empty_like(fill)
+    y = torch.empty(x.shape, dtype=torch.int16, device=x.device)
+    rest = torch.empty(fill.shape, dtype=torch.int32, device=x.device)
     launch_step((y, h, open_x, open_d, open_b, rest), (x, d, b, c, skip, *state), True, s_h, s_y)
     return y, rest
 

@@ -37,7 +37,8 @@ def suits(x, states: int) -> bool:
 def scan(x, mod, base, b, c, skip, h, *, k, n_max, s_v, s_h, s_y, convex):
     """Scan a sequence whose decays have a base."""
     b, c = (padded(mixture) for mixture in (b, c))
-    y, end = torch.empty(x.shape, dtype=torch.int16, device=x.device), torch.empty_like(h)
+    y = torch.empty(x.shape, dtype=torch.int16, device=x.device)
+    end = torch.empty(h.shape, dtype=torch.int32, device=x.device)
     formats = {"n_max": n_max, "k": k, "s_v": s_v, "s_h": s_h, "s_y": s_y}
     _, rounded = sum_dtypes(h.shape[-1], **formats, convex=convex)
     formats |= {"CONVEX": convex, "FAR": rounded != "int32"}
