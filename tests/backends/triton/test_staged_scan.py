@@ -56,7 +56,8 @@ def test_the_staged_scan_gives_the_same_integers(channels, states, length, seed,
 
 def test_arrays_seen_through_a_transpose(staged):
     case = draw_case("selective_scan", Random(1), {"B": 2, "L": 9, "D": 16, "N": 16})
-    arrays = [torch.tensor(array) if array.ndim < 2 else torch.tensor(array).mT.contiguous().mT for array in case.arrays]
+    arrays = map(torch.tensor, case.arrays)
+    arrays = [array if array.ndim < 2 else array.mT.contiguous().mT for array in arrays]
     results = staged[0].scan(*arrays, **case.parameters)
     for result, wanted in zip(results, spec.selective_scan(*case.arrays, **case.parameters), strict=True):
         assert result.is_contiguous() and np.array_equal(result.numpy(), wanted)
