@@ -42,6 +42,10 @@ def origin(report: dict[str, Any]) -> str:
     return f"{report['date'][:10]}, commit {report['commit'][:10]}"
 
 
+# The last reports that passed, and Triton's newest one where it didn't.
+CONFORMANCE = ("triton", "torch", "triton-latest")
+
+
 def conformance_table(*reports: dict[str, Any]) -> str:
     """Return conformance reports, one line per backend; each names its specification and commit."""
     head = [
@@ -282,21 +286,19 @@ SUMMARISED = {
 def summary_table() -> str:
     """Return a few measured figures, each beside a peer from the same run."""
     head = ["| work | mamba-integer | peer | ratio | measured on |", "| --- | ---: | ---: | ---: | --- |"]
-    cpu, speed, study = result("model-cpu"), result("training-speed-gpu"), result("learning-gpu")
+    cpu, study = result("model-cpu"), result("learning-gpu")
     ours, theirs = cpu["rows"]
     for stage in ("decode", "prefill"):
         values = ours[f"{stage}_tokens_per_second"], theirs[f"{stage}_tokens_per_second"]
         head.append(compared(f"{stage} `base`, batch 1", *values, theirs["model"], cpu["machine"]))
-    integer, *others = speed["rows_measured"]
-    for row in others:
-        if row["length"] == integer["length"] and "absent" not in row:
-            values = integer["tokens_per_second"], row["tokens_per_second"]
-            work = f"training step `{speed['config']}`, {row['rows']} x {row['length']}"
-            head.append(compared(work, *values, row["name"], speed["devices"]["triton"]))
-    mamba2 = result("training-speed-mamba2-gpu")
-    row = mamba2["rows_measured"][0]
-    work = f"training step `{mamba2['config']}`, {row['rows']} x {row['length']}"
-    head.append(f"| {work} | {row['tokens_per_second']:,.0f} tokens/s | | | {mamba2['devices']['triton']} |")
+    for speed in (result("training-speed-gpu"), result("training-speed-mamba2-gpu")):
+        integer, *others = speed["rows_measured"]
+        device, ours = speed["devices"]["triton"], integer["tokens_per_second"]
+        work = f"training step `{speed['config']}`, {integer['rows']} x {integer['length']}"
+        peers = [row for row in others if row["length"] == integer["length"] and "absent" not in row]
+        head += [compared(work, ours, row["tokens_per_second"], row["name"], device) for row in peers]
+        if not peers:
+            head.append(f"| {work} | {ours:,.0f} tokens/s | | | {device} |")
     decoding = result("decode-base-gpu")
     row = decoding["rows"][0]
     values = row["tokens_per_second"], row["op_by_op_tokens_per_second"]
@@ -333,7 +335,7 @@ def blocks() -> dict[str, dict[str, str]]:
     return {
         "README.md": {"summary": summary_table()},
         "benchmarks/README.md": {
-            "conformance-gpu": conformance_table(*(result(f"conformance-{name}-gpu") for name in ("triton", "torch"))),
+            "conformance-gpu": conformance_table(*(result(f"conformance-{name}-gpu") for name in CONFORMANCE)),
             "ops-gpu": markdown(result("ops-gpu")),
             "ops-cpu": markdown(result("ops-cpu")),
             "model-cpu": model_table(result("model-cpu")),
