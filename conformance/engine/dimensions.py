@@ -74,7 +74,7 @@ def small(op: str, options: tuple[int, ...]) -> dict[str, int]:
 
 def vectors(op: str, size: int) -> dict[str, int]:
     """Return sizes at which each last axis of an input is a multiple of ``size`` bytes or digits, where they may be."""
-    chosen = {}
+    chosen: dict[str, int] = {}
     for tensor in find_op(op).inputs:
         last = tensor.shape.split()[-1:]
         for name in set(units(" ".join(last))) - exponents(op) - {ROWS}:
