@@ -124,7 +124,8 @@ def layout_plans(op: str) -> Iterator[Listed]:
         def make() -> Case | None:
             seen = case(options, [chosen.get(i, CONTIGUOUS) for i in range(len(inputs))])
             if seen and turn:
-                seen = settled(enlivened(with_dtype(seen, *chosen, turn), ENLIVENING))
+                (argument,) = chosen
+                seen = settled(enlivened(with_dtype(seen, argument, turn), ENLIVENING))
             if seen is None:
                 return None
             fits = [LAYOUTS[layout].fits(array) for layout, array in zip(seen.layouts, seen.arrays, strict=True)]

@@ -36,11 +36,11 @@ def project_edges() -> Iterator[Extreme]:
         w[0, 0] = size * (count - 1) + offset
         yield Extreme([(w,), (-w,)], purpose="a weight at half of the mean size, or beside it, among sums of many bits")
     half, beside, rest = (1 << 26) + 1, 100, 65 * 65 - 200
-    w = np.repeat(np.array([half, half + 1], np.int32), beside)
-    total = 2 * 65 * 65 * half - int(w.sum(dtype=np.int64))
+    near = np.repeat(np.array([half, half + 1], np.int32), beside)
+    total = 2 * 65 * 65 * half - int(near.sum(dtype=np.int64))
     others = np.full(rest, total // rest, np.int32)
     others[: total % rest] += 1
-    matrix = np.concatenate([w, others]).reshape(65, 65)
+    matrix = np.concatenate([near, others]).reshape(65, 65)
     yield Extreme(
         [(matrix,)], purpose="many weights at half of the mean size, or one above, of more bits than a float32"
     )
