@@ -30,7 +30,7 @@ ROWS = "token", "position", "stream"  # of each row of a text
 WARM_UP = 2  # steps before a capture, in which kernels are compiled and loaded
 MOST_IDLE = 4  # decoders that wait for a text with the same batch and options
 ALIGNMENT = 256  # bytes
-PIECE = 1 << 24  # bytes that are copied at once: the allocator keeps and finds pieces, not a copy of hundreds of MB
+PIECE = 1 << 24  # bytes that are copied at once
 OPEN_CHUNK = CHUNK_STATE[1:]  # a step in place leaves what lies beyond the fill
 
 Copy = tuple[torch.Tensor, ...]
