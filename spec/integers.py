@@ -48,12 +48,9 @@ def saturate(x, bits):
 
 def bit_length(x):
     """Return the smallest b with ``abs(x) < 2**b``, for ``abs(x) < 2**63``."""
-    magnitude, length = np.abs(x), np.zeros_like(x)
+    length = np.zeros_like(x)
     for b in range(63):
-        longer = magnitude >= (1 << b)
-        if not np.any(longer):
-            break
-        length = length + longer
+        length = length + (np.abs(x) >= (1 << b))
     return length
 
 

@@ -208,6 +208,16 @@ def sums(op: str, sizes: dict[str, int]) -> Iterator[Extreme]:
         ]
         calls = [varied(op, shape, parameters, values) for shape in shapes]
         yield Extreme(calls, parameters, "numbers of states about those of one program")
+    if "L" in sizes:
+        far = wide | {"s_y": 0}
+        calls = [varied(op, sizes | {"B": 1, "L": 9} | tile, far, limits) for tile in tiles_of(sizes)]
+        yield Extreme(calls, far, "whole tiles of channels, whose results are far beyond 32 bits")
+
+
+def tiles_of(sizes: dict[str, int]) -> list[dict[str, int]]:
+    """Return one and two tiles of sixteen channels, or columns of a head, with one tile of states and more."""
+    channels, states = ("D", "N") if "D" in sizes else ("P", "S")
+    return [{channels: count, states: held} for count in (16, 32) for held in (16, 17)]
 
 
 def modulation_edges() -> Iterator[Extreme]:

@@ -14,7 +14,18 @@ from mamba_integer.spec.ops.scan import state_range
 from mamba_integer.spec.ops.scan_backward import LARGEST_SHIFT, adjoint_range, carried_range
 
 from .plan import BATCH_SIZES, Choice, Extreme, Plan
-from .scan import SELECTIVE_EDGES, SELECTIVE_LARGE, SLOWEST, SMALL, SSD_EDGES, SSD_LARGE, input_shift, slowest, varied
+from .scan import (
+    SELECTIVE_EDGES,
+    SELECTIVE_LARGE,
+    SLOWEST,
+    SMALL,
+    SSD_EDGES,
+    SSD_LARGE,
+    input_shift,
+    slowest,
+    tiles_of,
+    varied,
+)
 
 LENGTHS = (1, 2, 3, 5, 9, 0)
 SELECTIVE = {"B": BATCH_SIZES, "L": LENGTHS, "D": (1, 2, 5, 33, 0), "N": (1, 2, 4, 5)}
@@ -195,6 +206,8 @@ def scan_edges(op: str, sizes: dict[str, int]) -> Iterator[Extreme]:
     for parameters, lengths in zip(SMALL_FORMATS, ((19, 0), (9,)), strict=True):
         calls = [varied(op, sizes | {"L": n}, parameters, SMALL_LIMITS) for n in lengths]
         yield Extreme(calls, parameters, "small values at which every rounding meets ties")
+        calls = [varied(op, sizes | {"B": 1, "L": 11} | tile, parameters, SMALL_LIMITS) for tile in tiles_of(sizes)]
+        yield Extreme(calls, parameters, "whole tiles of channels, whose last block of steps is not whole")
     long = varied(op, dict.fromkeys(sizes, 1) | {"L": 67}, NO_SHIFTS, LONG_LIMITS)
     yield Extreme([long], NO_SHIFTS, "one channel over more steps than a tile has")
     yield wide_sums(op)

@@ -50,7 +50,19 @@ def test_every_group_of_cases_is_counted():
     ops = ("causal_conv1d", "selective_scan_backward", "norm_quantize", "pack_ternary", "stochastic_round_rows")
     report = conform(load("golden"), ops, preset="smoke")
     groups = {group for result in report.results for group in result.groups}
-    assert groups == {"drawn", "extremes", "again", "large", "layouts", "leading", "sizes", "far", "pairs", *RELATIONS}
+    assert groups == {
+        "drawn",
+        "extremes",
+        "again",
+        "large",
+        "layouts",
+        "leading",
+        "sizes",
+        "far",
+        "pairs",
+        "values",
+        *RELATIONS,
+    }
 
 
 class Compiling(broken.Golden):
