@@ -189,9 +189,9 @@ def test_words_leave_the_quadrant_beside_an_eighth_of_a_turn_to_integers():
 
     Of the convergents before it, which lie farther away, words are certain.
     """
-    places, pair = np.array([144316263, 267241724], object), np.zeros(2, int)
+    places, pair = np.array([144316263, 267241724, 3 * 267241724], object), np.zeros(3, int)
     _, _, sure = rotation._by_words(places, pair, 10000, 16, 14)
-    assert sure.tolist() == [True, False]
+    assert sure.tolist() == [True, False, False]
     # From above: 146856498 * 7**(-1/4) is 2**-35 turns past an odd eighth.
     _, _, sure = rotation._by_words(np.array([146856498], object), np.array([1]), 7, 4, 14)
     assert sure.tolist() == [False]
