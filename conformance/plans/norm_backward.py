@@ -50,9 +50,21 @@ def rounding_edges() -> Iterator[Extreme]:
     yield Extreme([(few, np.full(33, 256, np.int16), few_dy, np.zeros_like(few))], {"b": 3, "e": 0}, purpose)
 
 
+def quotient_edges() -> Iterator[Extreme]:
+    """Rows whose sum of products is a tie of the quotient, or one less: one more, or one less, rounds elsewhere."""
+    for x, gamma, dy, parameters in (
+        ([-60250, 111355], [-8799, -12566], [30549, -23000], {"b": 2, "e": -15}),
+        ([-1514, -1482], [7050, 1319], [12095, -22750], {"b": 0, "e": -10}),
+    ):
+        rows = np.array([x], np.int32)
+        call = (rows, np.array(gamma, np.int16), np.array([dy], np.int16), np.zeros_like(rows))
+        yield Extreme([call], parameters, "a sum of products that is a tie of its quotient, or one less")
+
+
 def edges() -> Iterator[Extreme]:
     yield from sum_edges()
     yield from rounding_edges()
+    yield from quotient_edges()
 
 
 PLANS = {

@@ -67,6 +67,35 @@ def test_rounding_asks_for_more_bits_when_near_a_tie():
     assert asked == [64, 128]
 
 
+def test_rounding_is_sure_256_units_from_a_tie_and_no_nearer():
+    tie = 1 << 63
+    for value, rounds in ((tie + 256, 1), (tie + 255, 2), (tie - 257, 1), (tie - 256, 2)):
+        asked = []
+
+        def approximate(bits, value=value, asked=asked):
+            asked.append(bits)
+            return value << (bits - 64)
+
+        assert fixed_point.nearest_integers(approximate) == int(value >= tie)
+        assert len(asked) == rounds, value
+
+
+def test_rounding_asks_again_if_one_of_several_is_near_a_tie():
+    near = (1 << 63) + 1
+    values = fixed_point.nearest_integers(lambda bits: np.array([near, 0], object) << (bits - 64))
+    assert values.tolist() == [1, 0]
+
+
+def test_the_base_is_that_of_rope_and_may_be_two():
+    positions = np.array([3, 1000])
+    turn = spec.tables.rotation_coefficients(positions, 4, s=15)
+    same = spec.tables.rotation_coefficients(positions, 4, base=10000, s=15)
+    assert all(np.array_equal(a, b) for a, b in zip(turn, same, strict=True))
+    lam, gam, quadrant = spec.tables.rotation_coefficients(np.array([1]), 1, base=2, s=15)
+    angle = 1 - mp.pi / 2
+    assert (int(lam[0, 0]), int(gam[0, 0]), int(quadrant[0, 0])) == (*expected_rotation(angle, 15), 1)
+
+
 def test_decays():
     random = Random(0)
     for _ in range(40):
@@ -100,10 +129,12 @@ def test_rotation_coefficients(s):
 @pytest.mark.parametrize("s", [2, 14, 30])
 def test_twiddles(size, s):
     turn = spec.tables.twiddles(size, s)
+    assert all(array.shape == (size // 2,) for array in turn)
     for k in range(size // 2):
         quadrant = nearest(mp.mpf(-4 * k) / size)
         want = (*expected_rotation(mp.pi * (mp.mpf(-2 * k) / size - mp.mpf(quadrant) / 2), s), quadrant % 4)
         assert tuple(int(a[k]) for a in turn) == want, k
+    assert all(type(shear) is int for shear in spec.tables.eighth_turn(s))
     assert spec.tables.eighth_turn(s) == expected_rotation(-mp.pi / 4, s)
 
 
@@ -122,7 +153,8 @@ def test_a_model_sized_table_takes_seconds():
 
 
 @pytest.mark.parametrize(
-    "change", [{"positions": [-1]}, {"positions": [2**30 + 1]}, {"pairs": 0}, {"base": 1}, {"s": 1}, {"s": 31}]
+    "change",
+    [{"positions": [-1, 5]}, {"positions": [5, 2**30 + 1]}, {"pairs": 0}, {"base": 1}, {"s": 1}, {"s": 31}],
 )
 def test_arguments_outside_raise(change):
     arguments = {"positions": [1], "pairs": 2, "base": 10000, "s": 15} | change
@@ -157,9 +189,12 @@ def test_words_leave_the_quadrant_beside_an_eighth_of_a_turn_to_integers():
 
     Of the convergents before it, which lie farther away, words are certain.
     """
-    places, pair = np.array([144316263, 267241724], object), np.zeros(2, int)
+    places, pair = np.array([144316263, 267241724, 3 * 267241724], object), np.zeros(3, int)
     _, _, sure = rotation._by_words(places, pair, 10000, 16, 14)
-    assert sure.tolist() == [True, False]
+    assert sure.tolist() == [True, False, False]
+    # From above: 146856498 * 7**(-1/4) is 2**-35 turns past an odd eighth.
+    _, _, sure = rotation._by_words(np.array([146856498], object), np.array([1]), 7, 4, 14)
+    assert sure.tolist() == [False]
 
 
 @pytest.mark.parametrize("s", [2, 15, 30])
