@@ -21,7 +21,9 @@ from mamba_integer.spec.training import (
     masters_of,
 )
 from mamba_integer.spec.training.options import ONE
+from mamba_integer.spec.version import SPEC_VERSION
 
+from ..files.config_file import MODEL_TYPE
 from ..files.corpus import CorpusError, prepare_corpus
 from ..files.folder import MODEL_FILE, TRAINED, check_vocabulary, load_model
 from ..files.lock import LockError, held_folder
@@ -211,7 +213,16 @@ def read_config(name: str) -> ModelConfig:
         raise UsageError(f"--config {name}: {error}") from error
     if not isinstance(data, dict):
         raise UsageError(f"--config {name}: found a {type(data).__name__}, allowed a JSON object")
-    return ModelConfig.from_dict(data)
+    return ModelConfig.from_dict(own_fields(name, data))
+
+
+def own_fields(name: str, data: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a config alone, of a file that may be the ``config.json`` beside a model."""
+    if data.get("model_type") != MODEL_TYPE:
+        return data
+    if (version := data.get("spec_version")) != SPEC_VERSION:
+        raise UsageError(f"--config {name}: field spec_version: found {version!r}, allowed {SPEC_VERSION!r}")
+    return {field: value for field, value in data.items() if field not in ("model_type", "spec_version")}
 
 
 def start(job: Job) -> None:

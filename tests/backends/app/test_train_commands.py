@@ -14,7 +14,9 @@ import pytest
 from mamba_integer.backends import processors
 from mamba_integer.backends.app import train_commands as train_cli
 from mamba_integer.backends.app.terminal import UsageError
-from mamba_integer.spec.model import ModelConfig
+from mamba_integer.backends.files.config_file import CONFIG_FILE, config_fields
+from mamba_integer.backends.files.folder import TRAINED
+from mamba_integer.spec.model import ModelConfig, find_config
 
 SIZES = {
     "d_model": 8,
@@ -26,6 +28,14 @@ SIZES = {
     "dt_rank": 2,
 }
 QUICK = ["--steps", "8", "--batch", "3", "--length", "16", "--save-every", "3", "--validate-every", "4"]
+
+
+def test_the_config_beside_a_model_is_a_config(tmp_path):
+    assert train_cli.read_config(str(TRAINED["shakespeare"] / CONFIG_FILE)) == find_config("verse")
+    older = tmp_path / "older.json"
+    older.write_text(json.dumps(config_fields(find_config("tiny")) | {"spec_version": "0.1.0"}))
+    with pytest.raises(UsageError, match="field spec_version"):
+        train_cli.read_config(str(older))
 
 
 @pytest.fixture(scope="module")
