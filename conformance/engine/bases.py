@@ -1,4 +1,4 @@
-"""What cases made from a contract begin with: a sensitive case of small sizes, and sizes beside one that is large."""
+"""The start of every case made from a contract: a sensitive case of small sizes, and sizes beside one large size."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

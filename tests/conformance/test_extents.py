@@ -1,4 +1,4 @@
-"""What is proved of each intermediate changes on purpose alone."""
+"""The proved range of each intermediate changes only on purpose."""
 
 import json
 from dataclasses import replace
