@@ -43,7 +43,7 @@ def origin(report: dict[str, Any]) -> str:
 
 
 # The last reports that passed, and Triton's newest one where it didn't.
-CONFORMANCE = ("triton", "torch", "triton-latest")
+CONFORMANCE = ("triton", "torch")
 
 
 def conformance_table(*reports: dict[str, Any]) -> str:
