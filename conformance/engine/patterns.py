@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from mamba_integer.spec.philox import random_words
+from mamba_integer.spec.compiled.philox import random_words
 
 
 def uniform(words, low, high):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from mamba_integer.spec.compiled import philox as compiled
 from mamba_integer.spec.philox import MASK, philox_words, random_words
 
 # Random123, kat_vectors: philox4x32 with 10 rounds; counter, key, words.
@@ -74,3 +75,11 @@ def test_streams_and_seeds_share_no_words():
     """Among 8192 words of 32 bits chance gives about 0.008 equal pairs."""
     drawn = [random_words(seed, stream, 1024) for seed in (0, 1, 1 << 32, SEED) for stream in (0, 1 << 32)]
     assert len(np.unique(np.concatenate(drawn))) == 8192
+
+
+@pytest.mark.parametrize("count", [0, 1, 4, 7, 1001])
+@pytest.mark.parametrize("stream", [0, MASK, 5 << 33 | 3])
+@pytest.mark.parametrize("seed", [0, MASK, SEED])
+def test_the_compiled_twin_draws_the_same_words(seed, stream, count):
+    words = compiled.random_words(seed, stream, count)
+    assert words.dtype == np.uint64 and np.array_equal(words, random_words(seed, stream, count))
