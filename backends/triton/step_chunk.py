@@ -37,6 +37,8 @@ from .ssd_chunk_factors import (
 )
 from .step_scans import part, projection, requantised, row_of
 
+SIDE_BY_SIDE = tl.constexpr(16)  # states that a few threads of a program have, each a load's width
+
 
 @triton.jit
 def coefficients(turns_pointers, place, states, STATES: tl.constexpr, ROTATES: tl.constexpr):
@@ -77,7 +79,10 @@ def mixtures_of(values, turns, s: tl.constexpr, shift: tl.constexpr, ROTATES: tl
 
 @triton.jit
 def past_factors(d, q, WEIGHT_BITS: tl.constexpr):
-    """Return of an open chunk's exponents: columns, weights, the sum, and its fraction that is forgotten."""
+    """Return of open chunks' exponents, along the first axis: columns, weights, the sums, and what they forget.
+
+    They are 0 beyond a chunk's fill.
+    """
     sums = tl.cumsum(d, 0)
     forgot, end = forgotten(sums, d, q), tl.max(sums, 0)
     sums -= tl.associative_scan(forgot, 0, larger) & (ONE - 1)
@@ -271,6 +276,39 @@ def mixture_kernel(
 
 
 @triton.jit
+def factors_kernel(
+    columns_pointer,
+    weights_pointer,
+    ends_pointer,
+    forgot_pointer,
+    layers_pointer,
+    position_pointer,
+    rows,
+    heads,
+    WEIGHT_BITS: tl.constexpr,
+    Q: tl.constexpr,
+    TILE: tl.constexpr,
+    HEADS: tl.constexpr,
+):
+    """Make the factors of the open chunks of a layer's row: heads lie side by side, so that no sum crosses threads."""
+    start_next()
+    layer, row = tl.program_id(0) // rows, (tl.program_id(0) % rows).to(tl.int64)
+    q, head = tl.arange(0, TILE), tl.arange(0, HEADS)
+    known, fill = head < heads, tl.load(position_pointer + row) % Q
+    open_d_pointer = tl.load(layers_pointer + 4 * layer + 1).to(tl.pointer_type(tl.int32))
+    place = open_d_pointer + (row * Q + q)[:, None] * heads + head[None, :]
+    d = tl.load(place, mask=(q < fill)[:, None] & known[None, :], other=0)
+    column, weight, end, forgot = past_factors(d, q[:, None], WEIGHT_BITS)
+    wait_for_inputs()
+    one = (layer * rows + row) * heads + head
+    factor_place = one[None, :] * TILE + q[:, None]
+    tl.store(columns_pointer + factor_place, column, mask=known[None, :])
+    tl.store(weights_pointer + factor_place, weight, mask=known[None, :])
+    tl.store(ends_pointer + one, end, mask=known)
+    tl.store(forgot_pointer + one, forgot, mask=known)
+
+
+@triton.jit
 def head_of_chunk_kernel(
     y_pointer,
     open_x_pointer,
@@ -280,12 +318,16 @@ def head_of_chunk_kernel(
     c_pointer,
     scores_pointer,
     modulation_pointer,
+    columns_pointer,
+    weights_pointer,
+    ends_pointer,
+    forgot_pointer,
     base_pointer,
     skip_pointer,
     position_pointer,
-    heads,
-    width,
-    states,
+    heads: tl.constexpr,
+    width: tl.constexpr,
+    states: tl.constexpr,
     n_max: tl.constexpr,
     input_shift: tl.constexpr,
     s_h: tl.constexpr,
@@ -301,33 +343,36 @@ def head_of_chunk_kernel(
 ):
     """Modulate the decay, give the output of `ssd_chunk_scan` from the scores, gate."""
     start_next()
-    program, blocks = tl.program_id(0), tl.cdiv(width, CHANNELS)
+    program, blocks = tl.program_id(0), (width + CHANNELS - 1) // CHANNELS
     block, head, row = program % blocks, program // blocks % heads, (program // blocks // heads).to(tl.int64)
-    q, p, state = tl.arange(0, TILE), block * CHANNELS + tl.arange(0, CHANNELS), tl.arange(0, STATES)
+    q, p = tl.arange(0, TILE), block * CHANNELS + tl.arange(0, CHANNELS)
+    # Of a channel's states a thread has several, so that few of its sums cross threads.
+    state = SIDE_BY_SIDE * tl.arange(0, STATES // SIDE_BY_SIDE)[:, None] + tl.arange(0, SIDE_BY_SIDE)[None, :]
     channel, known = p < width, state < states
     base, skip = tl.load(base_pointer + head).to(tl.int32), tl.load(skip_pointer + head).to(tl.int32)
     fill = tl.load(position_pointer + row) % Q
     past, one, slot = q < fill, row * heads + head, row * Q + q
     here = (row * Q + fill) * heads + head
 
-    place = h_pointer + (one * width + p)[:, None] * states + state[None, :]
-    h = tl.load(place, mask=channel[:, None] & known[None, :], other=0)
-    d = tl.load(open_d_pointer + slot * heads + head, mask=past, other=0)
-    inputs_place = open_x_pointer + (slot * heads + head)[:, None] * width + p[None, :]
+    place = h_pointer + (one * width + p)[:, None, None] * states + state[None, :, :]
+    h = tl.load(place, mask=channel[:, None, None] & known[None, :, :], other=0)
+    # Four channels of a position per thread: more would leave the sums over positions to fewer threads.
+    inputs_place = tl.max_contiguous(open_x_pointer + (slot * heads + head)[:, None] * width + p[None, :], [1, 4])
     inputs = tl.load(inputs_place, mask=past[:, None] & channel[None, :], other=0)
-    factors = past_factors(d, q, WEIGHT_BITS)
 
     wait_for_inputs()
     c = tl.load(c_pointer + row * states + state, mask=known, other=0).to(tl.int32)
     scores = tl.load(scores_pointer + row * TILE + q, mask=past, other=0)
     score = tl.load(scores_pointer + row * TILE + fill)
+    column, weight = tl.load(columns_pointer + one * TILE + q), tl.load(weights_pointer + one * TILE + q)
+    factors = column, weight, tl.load(ends_pointer + one), tl.load(forgot_pointer + one)
     new_d = modulate(base, tl.load(modulation_pointer + one), n_max)
     x_place = xz_pointer + (2 * row * heads + head) * width + p
     x = requantised(tl.load(x_place, mask=channel, other=0), input_shift)
     z = tl.load(x_place + heads * width, mask=channel, other=0).to(tl.int32)
     tl.store(open_d_pointer + here, new_d, mask=block == 0)
     tl.store(open_x_pointer + here * width + p, x.to(tl.int8), mask=channel)
-    before = tl.sum(seen_state(h, s_h) * c[None, :], 1)
+    before = tl.sum(tl.sum(seen_state(h, s_h) * c[None, :, :], 1), 1)
     scales = s_y, f, WEIGHT_BITS, CARRIED_BITS, SUM_BITS
     y = gated_output(inputs, x, z, scores, score, before, factors, new_d, fill, skip, *scales)
     tl.store(y_pointer + one * width + p, y, mask=channel)

@@ -19,7 +19,14 @@ from mamba_integer.spec.model.config import ModelConfig
 from .launch import launch, table, words
 from .overlap import early, start_next, wait_for_inputs
 from .ssd_chunk import LEAST_TILE
-from .step_chunk import chunk_bits, chunk_kernel, close_kernel, head_of_chunk_kernel, mixture_kernel
+from .step_chunk import (
+    chunk_bits,
+    chunk_kernel,
+    close_kernel,
+    factors_kernel,
+    head_of_chunk_kernel,
+    mixture_kernel,
+)
 from .step_products import (
     PROJECTING_WARPS,
     WARPS,
@@ -48,7 +55,7 @@ FEWEST_ROWS, FEW_ROWS = 2, 8  # for which the scans project x, and for which a p
 MOST_STATES = 256  # of a program
 MOST_PROJECTED = 1 << 15  # words of weights that a program of a scan holds
 CHANNELS = (32, 16)  # of a program of the chunked scan; 64 took 5 % longer per step of 64 rows (H200)
-HEAD_WARPS = 2
+HEAD_WARPS, FACTOR_WARPS = 2, 1
 MOST_ELEMENTS = 1 << 12  # of the state in its registers
 PROJECTING_CHANNELS = 16  # where it projects x too
 CLOSED_CHANNELS = 32  # of a program that moves the state on
@@ -68,12 +75,16 @@ class FusedStep:
         self.chunked_blocks = [block for block in network.blocks if not isinstance(block, Mamba1Block)]
         arrays = [[array.data_ptr() for array in self.chunk_state(block)] for block in self.chunked_blocks]
         self.addresses = table(arrays, buffers.token.device)
+        shared = [block for block in self.chunked_blocks if not self.projects(block)]
+        self.factors = self.factors_of(shared[0].config) if shared else ()
 
     def logits(self):
         table = self.weights["embedding"]
         width = table.shape[1]
         r = torch.empty((self.rows, width), dtype=torch.int32, device=table.device)
         block = triton.next_power_of_2(width)
+        if self.factors:
+            self.factor(self.chunked_blocks[0])
         launch(embed_kernel, self.rows, (r,), (self.buffers.token, table), width, BLOCK=block, **early())
         for block in self.network.blocks:
             self.run(block, r)
@@ -101,9 +112,7 @@ class FusedStep:
     def run(self, block, r):
         """Run a block: its residual stream and its state move on in place, but for the state of a chunked scan."""
         xz, y = self.enter(block, r), self.empty(block.config.d_inner)
-        w = self.weight(block, "x_proj")
-        columns = triton.next_power_of_2(w.shape[0])
-        projects = self.rows <= FEWEST_ROWS and columns * self.projection(block)["X_WORDS"] <= MOST_PROJECTED
+        w, projects = self.weight(block, "x_proj"), self.projects(block)
         if isinstance(block, Mamba1Block):
             self.selective(block, y, xz, w if projects else self.projected(block, xz), projects)
         elif projects:
@@ -111,6 +120,11 @@ class FusedStep:
         else:
             self.heads_of_chunk(block, y, xz)
         self.leave(block, r, y)
+
+    def projects(self, block):
+        """Return whether each program of a scan projects x for itself."""
+        columns = triton.next_power_of_2(self.weight(block, "x_proj").shape[0])
+        return self.rows <= FEWEST_ROWS and columns * self.projection(block)["X_WORDS"] <= MOST_PROJECTED
 
     def projection(self, block):
         """Return the constants of the projection of x."""
@@ -193,6 +207,29 @@ class FusedStep:
             **early(),
         )
 
+    def factors_of(self, config):
+        """Return room for the factors of all layers' open chunks: columns, weights, sums, and what they forget."""
+        heads = len(self.chunked_blocks), self.rows, config.nheads
+        shapes = [(*heads, chunk_tile(config)["TILE"])] * 2 + [heads] * 2
+        return [torch.empty(shape, dtype=torch.int32, device=self.buffers.token.device) for shape in shapes]
+
+    def factor(self, block):
+        """Make the factors of all layers' open chunks, which nothing changes before the heads read them."""
+        tile, heads = chunk_tile(block.config), block.config.nheads
+        launch(
+            factors_kernel,
+            len(self.chunked_blocks) * self.rows,
+            self.factors,
+            (self.addresses, self.buffers.position),
+            *(self.rows, heads),
+            WEIGHT_BITS=self.output(block)["WEIGHT_BITS"],
+            Q=tile["Q"],
+            TILE=tile["TILE"],
+            HEADS=triton.next_power_of_2(heads),
+            num_warps=FACTOR_WARPS,
+            **early(),
+        )
+
     def heads_of_chunk(self, block, y, xz):
         """Step a chunked scan but for its state: what a row's heads share first."""
         config, (rotation, turning), tile = block.config, self.turning(block), chunk_tile(block.config)
@@ -202,6 +239,7 @@ class FusedStep:
         c = torch.empty((self.rows, states), dtype=torch.int8, device=device)
         scores = torch.empty((self.rows, tile["TILE"]), dtype=torch.int32, device=device)
         modulation = torch.empty((self.rows, heads), dtype=torch.int32, device=device)
+        factors = [array[self.chunked_blocks.index(block)] for array in self.factors]
         projection, most = self.projection(block), triton.next_power_of_2(heads)
         projects = (most + 2 * tile["STATES"]) * projection["X_WORDS"] <= MOST_PROJECTED
         source = self.weight(block, "x_proj") if projects else self.projected(block, xz)
@@ -225,8 +263,8 @@ class FusedStep:
             head_of_chunk_kernel,
             self.rows * heads * triton.cdiv(width, channels),
             (y, open_x, open_d),
-            (h, xz, c, scores, modulation, self.weight(block, "decay"), self.weight(block, "skip"), position),
-            *(heads, width, states),
+            (h, xz, c, scores, modulation, *factors, self.weight(block, "decay"), self.weight(block, "skip"), position),
+            **{"heads": heads, "width": width, "states": states},
             **self.output(block),
             **tile,
             CHANNELS=channels,
