@@ -147,10 +147,10 @@ def chunk_kernel(
     position_pointer,
     count_pointer,
     batch,
-    heads,
-    width,
-    states,
-    x_words,
+    heads: tl.constexpr,
+    width: tl.constexpr,
+    states: tl.constexpr,
+    x_words: tl.constexpr,
     x_num: tl.constexpr,
     x_shift: tl.constexpr,
     n_max: tl.constexpr,
@@ -173,7 +173,7 @@ def chunk_kernel(
 ):
     """Project x, turn and requantise b and c, modulate the decay, give the output of `ssd_chunk_scan`, gate."""
     start_next()
-    program, blocks = tl.program_id(0), tl.cdiv(width, CHANNELS)
+    program, blocks = tl.program_id(0), (width + CHANNELS - 1) // CHANNELS
     block, head, row = program % blocks, program // blocks % heads, (program // blocks // heads).to(tl.int64)
     q, p, state = tl.arange(0, TILE), block * CHANNELS + tl.arange(0, CHANNELS), tl.arange(0, STATES)
     channel, known = p < width, state < states
@@ -232,9 +232,9 @@ def mixture_kernel(
     position_pointer,
     count_pointer,
     batch,
-    heads,
-    states,
-    x_words,
+    heads: tl.constexpr,
+    states: tl.constexpr,
+    x_words: tl.constexpr,
     x_num: tl.constexpr,
     x_shift: tl.constexpr,
     mixture_shift: tl.constexpr,

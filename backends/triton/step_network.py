@@ -55,7 +55,7 @@ FEWEST_ROWS, FEW_ROWS = 2, 8  # for which the scans project x, and for which a p
 MOST_STATES = 256  # of a program
 MOST_PROJECTED = 1 << 15  # words of weights that a program of a scan holds
 CHANNELS = (32, 16)  # of a program of the chunked scan; 64 took 5 % longer per step of 64 rows (H200)
-HEAD_WARPS, FACTOR_WARPS = 2, 1
+HEAD_WARPS, FACTOR_WARPS = 2, 4
 MOST_ELEMENTS = 1 << 12  # of the state in its registers
 PROJECTING_CHANNELS = 16  # where it projects x too
 CLOSED_CHANNELS = 32  # of a program that moves the state on
@@ -190,14 +190,16 @@ class FusedStep:
     def chunked(self, block, y, xz, w):
         """Step a chunked scan but for its state, and project x in every program."""
         config, (rotation, turning) = block.config, self.turning(block)
-        heads, width, states = config.nheads, config.headdim, config.mamba2_d_state
+        sizes = {"heads": config.nheads, "width": config.headdim, "states": config.mamba2_d_state}
         inputs = xz, w, *rotation, self.weight(block, "decay"), self.weight(block, "skip")
         launch(
             chunk_kernel,
-            self.rows * heads * triton.cdiv(width, PROJECTING_CHANNELS),
+            self.rows * config.nheads * triton.cdiv(config.headdim, PROJECTING_CHANNELS),
             (y, *self.chunk_state(block)),
             (*inputs, self.buffers.position, self.buffers.count),
-            *(self.rows, heads, width, states, w.shape[1]),
+            self.rows,
+            **sizes,
+            x_words=w.shape[1],
             **self.projection(block),
             **turning,
             **self.output(block),
@@ -234,6 +236,7 @@ class FusedStep:
         """Step a chunked scan but for its state: what a row's heads share first."""
         config, (rotation, turning), tile = block.config, self.turning(block), chunk_tile(block.config)
         heads, width, states = config.nheads, config.headdim, config.mamba2_d_state
+        sizes = {"heads": heads, "width": width, "states": states}
         open_x, open_d, open_b, h = self.chunk_state(block)
         position, count, device = self.buffers.position, self.buffers.count, xz.device
         c = torch.empty((self.rows, states), dtype=torch.int8, device=device)
@@ -248,7 +251,9 @@ class FusedStep:
             self.rows,
             (c, scores, modulation, open_b),
             (xz, source, *rotation, position, count),
-            *(self.rows, heads, states, source.shape[1]),
+            self.rows,
+            **{name: sizes[name] for name in ("heads", "states")},
+            x_words=source.shape[1],
             **projection,
             **turning,
             **tile,
@@ -264,7 +269,7 @@ class FusedStep:
             self.rows * heads * triton.cdiv(width, channels),
             (y, open_x, open_d),
             (h, xz, c, scores, modulation, *factors, self.weight(block, "decay"), self.weight(block, "skip"), position),
-            **{"heads": heads, "width": width, "states": states},
+            **sizes,
             **self.output(block),
             **tile,
             CHANNELS=channels,
