@@ -159,12 +159,19 @@ class Decoder:
         return graph.replay
 
     def rotation_of_block(self, positions: np.ndarray) -> Turns:
-        """Return the coefficients of the positions of a block's steps, each (block, B, pairs)."""
-        steps = positions + np.arange(self.block)[:, None]
+        """Return the coefficients of the positions of a block's steps, each (block, B, pairs).
+
+        Rows at the same position, as they often are, share them until they are on the device.
+        """
+        distinct, row = np.unique(positions, return_inverse=True)
+        steps = distinct + np.arange(self.block)[:, None]
         pairs = self.config.mamba2_d_state // 2
-        lam, gam, quadrant = rotations(steps.reshape(-1), pairs, self.formats.rotation)
-        shape = *steps.shape, pairs
-        return self.load(lam.reshape(shape)), self.load(gam.reshape(shape)), self.load(quadrant.reshape(shape))
+        shape, rows = (*steps.shape, pairs), self.load(row)
+        lam, gam, quadrant = (
+            self.load(array.reshape(shape)).index_select(1, rows)
+            for array in rotations(steps.reshape(-1), pairs, self.formats.rotation)
+        )
+        return lam, gam, quadrant
 
     def load(self, array: np.ndarray) -> torch.Tensor:
         tensor = torch.from_numpy(array)

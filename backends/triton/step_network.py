@@ -16,7 +16,7 @@ from mamba_integer.spec.integers import RESIDUAL_BITS
 from mamba_integer.spec.model.blocks import Mamba1Block, Network
 from mamba_integer.spec.model.config import ModelConfig
 
-from .launch import launch, table, words
+from .launch import launch, table
 from .overlap import early, start_next, wait_for_inputs
 from .ssd_chunk import LEAST_TILE
 from .step_chunk import (
@@ -298,8 +298,8 @@ class WideStep(FusedStep):
 
     def multiply(self, name, results, q, e, after, taps=(None, None), **constants):
         w = self.network.weights[name]
-        programs, sizes, constants = wide_launch(self.rows, w, after, **constants)
-        launch(wide_kernel, programs, results, (words(q), e, w, *taps), *sizes, **constants)
+        programs, constants = wide_launch(self.rows, w, after, **constants)
+        launch(wide_kernel, programs, results, (q, e, w, *taps), **constants)
 
     def quantised(self, kernel, inputs, pitches, width, w, after=(), **constants):
         """Return the int8 and the exponents of rows of a width, as long as the rows of weights w are."""
