@@ -36,6 +36,7 @@ from .step_products import (
     product_launch,
     project_kernel,
     weight_words,
+    word_tile,
 )
 from .step_scans import selective_kernel
 from .step_wide import (
@@ -128,7 +129,7 @@ class FusedStep:
 
     def projection(self, block):
         """Return the constants of the projection of x."""
-        words = triton.next_power_of_2(triton.cdiv(block.config.d_inner, DIGITS_A_WORD))
+        words = word_tile(triton.cdiv(block.config.d_inner, DIGITS_A_WORD))
         scale = {f"x_{name}": value for name, value in block.scales["x_proj"].items()}
         return {"X_DEPTH": block.config.d_inner, "X_WORDS": words, **scale}
 

@@ -18,6 +18,7 @@ from .ternary_product import DIGITS_A_WORD, scale_sum
 
 PROGRAMS = 96  # that keep most processors busy: twice as many, which are uneven, took 7 % longer per step (H200)
 COLUMNS = (4, 8, 16, 32)
+CODES = tl.constexpr((0x03030303, 0x0C0C0C0C, 0x30303030, -0x3F3F3F40))  # of a word's digits
 WARPS, PROJECTING_WARPS = 4, 8
 
 
@@ -60,17 +61,30 @@ def two_words(pair):
 
 @triton.jit
 def sums_of_planes(planes, w):
-    """Return the sums of a row, in planes, times the digits of each column."""
-    codes = w ^ -0x55555556  # a digit plus 2, for an unsigned product
-    even, odd = planes[0][None, :], planes[1][None, :]
-    twos = tl.zeros_like(even.to(tl.int32)) + 0x02020202
-    twice = tl.zeros_like(twos)
-    total = tl.zeros_like(w)
-    for i in tl.static_range(4):
-        plane = ((odd if i % 2 else even) >> (32 * (i // 2))).to(tl.int32)
-        twice = dot_bytes(twos, plane, twice)
-        total = dot_bytes((codes >> (2 * i)) & 0x03030303, plane, total)
+    """Return the sums of a row, in planes, times the digits of each column.
+
+    A digit plus 2 stays where it is in its byte, so that its product is too large by a power of four. The four words
+    that a thread has of a column share their sums, which are shifted once.
+    """
+    evens, odds, words = fours(planes[0][None, :]), fours(planes[1][None, :]), fours(w)
+    total = tl.zeros_like(words[0])
+    twice = tl.zeros_like(evens[0].to(tl.int32))
+    for i in tl.static_range(3, -1, -1):
+        total = total >> 2
+        for j in tl.static_range(4):
+            plane = ((odds[j] if i % 2 else evens[j]) >> (32 * (i // 2))).to(tl.int32)
+            twice = dot_bytes(tl.zeros_like(plane) + 0x02020202, plane, twice)
+            total = dot_bytes((words[j] ^ -0x55555556) & CODES[i], plane, total)
     return tl.sum(total - twice, 1)
+
+
+@triton.jit
+def fours(x):
+    """Return the four elements of each four of a row, apart."""
+    even, odd = tl.split(tl.reshape(x, [x.shape[0], x.shape[1] // 4, 2, 2]))
+    a, b = tl.split(even)
+    c, d = tl.split(odd)
+    return a, c, b, d
 
 
 @triton.jit
@@ -220,6 +234,11 @@ def weight_words(w):
     return with_columns(w, DIGITS_A_WORD // 4).contiguous().view(-1).view(torch.int32).view(w.shape[0], -1)
 
 
+def word_tile(words: int) -> int:
+    """Return the tile of a column's words, which are summed in fours."""
+    return max(triton.next_power_of_2(words), 4)
+
+
 def product_launch(rows: int, columns: int, depth: int, projects: bool = False):
     """Return the number of programs of a product, its sizes and its constants.
 
@@ -229,5 +248,5 @@ def product_launch(rows: int, columns: int, depth: int, projects: bool = False):
     size = next((c for c in reversed(COLUMNS) if rows * triton.cdiv(columns, c) >= programs), COLUMNS[0])
     words = triton.cdiv(depth, DIGITS_A_WORD)
     warps = PROJECTING_WARPS if projects else WARPS
-    constants = {"DEPTH": depth, "WORDS": triton.next_power_of_2(words), "COLUMNS": size, "num_warps": warps}
+    constants = {"DEPTH": depth, "WORDS": word_tile(words), "COLUMNS": size, "num_warps": warps}
     return rows * triton.cdiv(columns, size), (columns, words), constants | early()
