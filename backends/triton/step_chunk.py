@@ -138,7 +138,7 @@ def chunk_kernel(
     open_b_pointer,
     h_pointer,
     xz_pointer,
-    w_pointer,
+    projected_pointer,
     lam_pointer,
     gam_pointer,
     quadrant_pointer,
@@ -170,8 +170,12 @@ def chunk_kernel(
     CHANNELS: tl.constexpr,
     X_DEPTH: tl.constexpr,
     X_WORDS: tl.constexpr,
+    PROJECTS: tl.constexpr,
 ):
-    """Project x, turn and requantise b and c, modulate the decay, give the output of `ssd_chunk_scan`, gate."""
+    """Project x, turn and requantise b and c, modulate the decay, give the output of `ssd_chunk_scan`, gate.
+
+    ``projected_pointer`` is the projection of x, or with PROJECTS the weights that project it.
+    """
     start_next()
     program, blocks = tl.program_id(0), (width + CHANNELS - 1) // CHANNELS
     block, head, row = program % blocks, program // blocks % heads, (program // blocks // heads).to(tl.int64)
@@ -192,9 +196,9 @@ def chunk_kernel(
     at = tl.load(count_pointer) * batch + row if ROTATES else row
     turns = coefficients((lam_pointer, gam_pointer, quadrant_pointer), at, states, STATES, ROTATES)
     mixed, is_mixed = mixture_columns(heads, states, STATES)
-    mixed_part = part(w_pointer, mixed, is_mixed, x_words, X_WORDS, True)
+    mixed_part = part(projected_pointer, mixed, is_mixed, x_words, X_WORDS, PROJECTS)
     its_head = head + tl.arange(0, 1)
-    head_part = part(w_pointer, its_head, its_head < heads, x_words, X_WORDS, True)
+    head_part = part(projected_pointer, its_head, its_head < heads, x_words, X_WORDS, PROJECTS)
     factors = past_factors(d, q, WEIGHT_BITS)
 
     wait_for_inputs()
@@ -202,10 +206,13 @@ def chunk_kernel(
     x_place = x_row + head * width + p
     x = requantised(tl.load(x_place, mask=channel, other=0), input_shift)
     z = tl.load(x_place + heads * width, mask=channel, other=0).to(tl.int32)
-    x_inputs = row_of(x_row, X_DEPTH, X_WORDS, True)
-    values = projection(w_pointer, x_inputs, mixed_part, is_mixed, x_num, x_shift, True)
+    x_inputs = row_of(x_row, X_DEPTH, X_WORDS, PROJECTS)
+    projected_pointer += row * (heads + 2 * states)
+    values = projection(projected_pointer, x_inputs, mixed_part, is_mixed, x_num, x_shift, PROJECTS)
     b, c = mixtures_of(values, turns, rotation_bits, mixture_shift, ROTATES, STATES)
-    modulation = tl.max(projection(w_pointer, x_inputs, head_part, its_head < heads, x_num, x_shift, True), 0)
+    modulation = tl.max(
+        projection(projected_pointer, x_inputs, head_part, its_head < heads, x_num, x_shift, PROJECTS), 0
+    )
     new_d = modulate(base, modulation, n_max)
 
     tl.store(open_d_pointer + here * heads + head, new_d, mask=block == 0)

@@ -59,6 +59,8 @@ CHANNELS = (32, 16)  # of a program of the chunked scan; 64 took 5 % longer per 
 HEAD_WARPS, FACTOR_WARPS = 2, 4
 MOST_ELEMENTS = 1 << 12  # of the state in its registers
 PROJECTING_CHANNELS = 16  # where it projects x too
+SELECTIVE_PROJECTS = True
+CHUNK_PROJECTS, CHUNK_WARPS = True, 8
 CLOSED_CHANNELS = 32  # of a program that moves the state on
 COLUMNS = (128, 64, 32, 16, 8, 4)  # of a program of the selective scan
 MOST_AHEAD = 1 << 25  # bytes of a layer's state that are asked for before its scan
@@ -115,6 +117,7 @@ class FusedStep:
         xz, y = self.enter(block, r), self.empty(block.config.d_inner)
         w, projects = self.weight(block, "x_proj"), self.projects(block)
         if isinstance(block, Mamba1Block):
+            projects = projects and SELECTIVE_PROJECTS
             self.selective(block, y, xz, w if projects else self.projected(block, xz), projects)
         elif projects:
             self.chunked(block, y, xz, w)
@@ -192,7 +195,8 @@ class FusedStep:
         """Step a chunked scan but for its state, and project x in every program."""
         config, (rotation, turning) = block.config, self.turning(block)
         sizes = {"heads": config.nheads, "width": config.headdim, "states": config.mamba2_d_state}
-        inputs = xz, w, *rotation, self.weight(block, "decay"), self.weight(block, "skip")
+        source = w if CHUNK_PROJECTS else self.projected(block, xz)
+        inputs = xz, source, *rotation, self.weight(block, "decay"), self.weight(block, "skip")
         launch(
             chunk_kernel,
             self.rows * config.nheads * triton.cdiv(config.headdim, PROJECTING_CHANNELS),
@@ -206,7 +210,8 @@ class FusedStep:
             **self.output(block),
             **chunk_tile(config),
             CHANNELS=PROJECTING_CHANNELS,
-            num_warps=PROJECTING_WARPS,
+            PROJECTS=CHUNK_PROJECTS,
+            num_warps=CHUNK_WARPS,
             **early(),
         )
 
