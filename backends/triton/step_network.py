@@ -173,7 +173,8 @@ class FusedStep:
         if not projects:
             tile["COLUMNS"] = most_that_fill(COLUMNS, self.rows, w.shape[0])
             programs = self.rows * triton.cdiv(w.shape[0], tile["COLUMNS"])
-        launch(selective_kernel, programs, results, inputs, *sizes, source.shape[1], states, **tile, **constants)
+        constants |= {"channels": sizes[0], "words": sizes[1], "x_words": source.shape[1], "states": states}
+        launch(selective_kernel, programs, results, inputs, **tile, **constants)
 
     def chunk_state(self, block):
         """Return the open x, exponents and b of a chunked scan, and its state."""
