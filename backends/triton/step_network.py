@@ -106,8 +106,8 @@ class FusedStep:
 
     def launch(self, kernel, results, inputs, w, depth, *integers, **constants):
         """Run a kernel that multiplies rows of a depth by weights w."""
-        programs, sizes, tile = product_launch(self.rows, w.shape[0], depth, bool(constants.get("PROJECTS")))
-        launch(kernel, programs, results, inputs, *sizes, *integers, **tile, **constants)
+        programs, tile = product_launch(self.rows, w.shape[0], depth)
+        launch(kernel, programs, results, inputs, *integers, **tile, **constants)
 
     def weight(self, block, name):
         return self.weights[f"{block.label}.{name}"]
@@ -169,11 +169,12 @@ class FusedStep:
         constants = {**block.scales["dt_proj"], **f.scan, "mixture_shift": f.requantize["shift"], "f": f.activation}
         constants |= {"STATES": triton.next_power_of_2(states), "PROJECTS": projects, **self.projection(block)}
         results, inputs = (y, self.state[f"{block.label}.scan"]), (xz, source, w, decay, skip)
-        programs, sizes, tile = product_launch(self.rows, w.shape[0], config.dt_rank, projects)
+        programs, tile = product_launch(self.rows, w.shape[0], config.dt_rank, projects)
+        tile["channels"] = tile.pop("columns")
         if not projects:
             tile["COLUMNS"] = most_that_fill(COLUMNS, self.rows, w.shape[0])
             programs = self.rows * triton.cdiv(w.shape[0], tile["COLUMNS"])
-        constants |= {"channels": sizes[0], "words": sizes[1], "x_words": source.shape[1], "states": states}
+        constants |= {"x_words": source.shape[1], "states": states}
         launch(selective_kernel, programs, results, inputs, **tile, **constants)
 
     def chunk_state(self, block):

@@ -96,7 +96,7 @@ def product(q, w, WORDS: tl.constexpr):
 @triton.jit
 def columns_of(columns, COLUMNS: tl.constexpr):
     """Return the row of a program and its columns of the result."""
-    program, blocks = tl.program_id(0), tl.cdiv(columns, COLUMNS)
+    program, blocks = tl.program_id(0), (columns + COLUMNS - 1) // COLUMNS
     return program // blocks, program % blocks * COLUMNS + tl.arange(0, COLUMNS)
 
 
@@ -109,8 +109,8 @@ def enter_kernel(
     w_pointer,
     taps_pointer,
     bias_pointer,
-    columns,
-    words,
+    columns: tl.constexpr,
+    words: tl.constexpr,
     DEPTH: tl.constexpr,
     b: tl.constexpr,
     s: tl.constexpr,
@@ -156,8 +156,8 @@ def head_kernel(
     r_pointer,
     gamma_pointer,
     w_pointer,
-    columns,
-    words,
+    columns: tl.constexpr,
+    words: tl.constexpr,
     DEPTH: tl.constexpr,
     b: tl.constexpr,
     s: tl.constexpr,
@@ -181,9 +181,9 @@ def project_kernel(
     y_pointer,
     x_pointer,
     w_pointer,
-    columns,
-    words,
     pitch,
+    columns: tl.constexpr,
+    words: tl.constexpr,
     DEPTH: tl.constexpr,
     num: tl.constexpr,
     shift: tl.constexpr,
@@ -205,8 +205,8 @@ def leave_kernel(
     r_pointer,
     x_pointer,
     w_pointer,
-    columns,
-    words,
+    columns: tl.constexpr,
+    words: tl.constexpr,
     DEPTH: tl.constexpr,
     num: tl.constexpr,
     shift: tl.constexpr,
@@ -240,7 +240,7 @@ def word_tile(words: int) -> int:
 
 
 def product_launch(rows: int, columns: int, depth: int, projects: bool = False):
-    """Return the number of programs of a product, its sizes and its constants.
+    """Return the number of programs of a product and its constants.
 
     Programs that project x too are fewer, so that no processor has two of them while another has one.
     """
@@ -248,5 +248,5 @@ def product_launch(rows: int, columns: int, depth: int, projects: bool = False):
     size = next((c for c in reversed(COLUMNS) if rows * triton.cdiv(columns, c) >= programs), COLUMNS[0])
     words = triton.cdiv(depth, DIGITS_A_WORD)
     warps = PROJECTING_WARPS if projects else WARPS
-    constants = {"DEPTH": depth, "WORDS": word_tile(words), "COLUMNS": size, "num_warps": warps}
-    return rows * triton.cdiv(columns, size), (columns, words), constants | early()
+    constants = {"columns": columns, "words": words, "DEPTH": depth, "WORDS": word_tile(words), "COLUMNS": size}
+    return rows * triton.cdiv(columns, size), constants | {"num_warps": warps} | early()

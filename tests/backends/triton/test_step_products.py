@@ -56,9 +56,9 @@ def multiply_wide(results, q, e, w, after, taps=(None, None), **constants):
 def multiply_narrow(kernel, results, inputs, w, rows, depth, *integers, **constants):
     """Run a kernel for few rows: inputs without the weights, which come before the taps."""
     packed = step_products.weight_words(w)
-    programs, sizes, tile = step_products.product_launch(rows, len(w), depth)
+    programs, tile = step_products.product_launch(rows, len(w), depth)
     inputs = [packed if array is w else array for array in inputs]
-    launch(kernel, programs, results, inputs, *sizes, *integers, **constants, **tile)
+    launch(kernel, programs, results, inputs, *integers, **constants, **tile)
 
 
 @pytest.fixture
