@@ -1,9 +1,9 @@
 """A step of the chunked scan with the ops around it; the open chunk moves on in place, and then the state.
 
-For few rows one kernel projects x too, each program for itself, which takes less time than to wait for a kernel that
-does it once. For more rows a program per row makes all that its heads share, and a program per head does the rest. They
-load what they can before they wait, because no kernel in front of them writes it. The states of all layers move on at
-the end of a step, if it is the last of a chunk: so the other kernels need no registers for it.
+A program per row makes all that its heads share, and a program per head does the rest. They load what they can before
+they wait, because no kernel in front of them writes it. The factors of all open chunks are made at the start of a step,
+and the states of all layers move on at its end, if it is the last of a chunk: so the other kernels need no registers
+for it. A kernel that did it all for one row, x's projection included, took a sixth longer per step (H200).
 """
 
 import triton
@@ -35,7 +35,10 @@ from .ssd_chunk_factors import (
     seen_state,
     weighed_limbs,
 )
-from .step_scans import part, projection, requantised, row_of
+from .step_norm import quantised
+from .step_products import loaded, planes_of, sums_of_planes, weights_of
+from .step_scans import requantised
+from .ternary_product import scale_sum
 
 SIDE_BY_SIDE = tl.constexpr(16)  # states that a few threads of a program have, each a load's width
 
@@ -131,98 +134,31 @@ def gated_output(
 
 
 @triton.jit
-def chunk_kernel(
-    y_pointer,
-    open_x_pointer,
-    open_d_pointer,
-    open_b_pointer,
-    h_pointer,
-    xz_pointer,
-    projected_pointer,
-    lam_pointer,
-    gam_pointer,
-    quadrant_pointer,
-    base_pointer,
-    skip_pointer,
-    position_pointer,
-    count_pointer,
-    batch,
-    heads: tl.constexpr,
-    width: tl.constexpr,
-    states: tl.constexpr,
-    x_words: tl.constexpr,
-    x_num: tl.constexpr,
-    x_shift: tl.constexpr,
-    n_max: tl.constexpr,
-    mixture_shift: tl.constexpr,
-    input_shift: tl.constexpr,
-    rotation_bits: tl.constexpr,
-    s_h: tl.constexpr,
-    s_y: tl.constexpr,
-    f: tl.constexpr,
-    WEIGHT_BITS: tl.constexpr,
-    CARRIED_BITS: tl.constexpr,
-    SUM_BITS: tl.constexpr,
-    ROTATES: tl.constexpr,
-    Q: tl.constexpr,
-    TILE: tl.constexpr,
-    STATES: tl.constexpr,
-    CHANNELS: tl.constexpr,
-    X_DEPTH: tl.constexpr,
-    X_WORDS: tl.constexpr,
-    PROJECTS: tl.constexpr,
-):
-    """Project x, turn and requantise b and c, modulate the decay, give the output of `ssd_chunk_scan`, gate.
+def part(pointer, column, known, words, WORDS: tl.constexpr, PROJECTS: tl.constexpr):
+    """Return the weights of some columns of the projection of x, or, where it is there already, the columns."""
+    if PROJECTS:
+        return weights_of(pointer, column, known, words, WORDS)
+    else:
+        return column
 
-    ``projected_pointer`` is the projection of x, or with PROJECTS the weights that project it.
-    """
-    start_next()
-    program, blocks = tl.program_id(0), (width + CHANNELS - 1) // CHANNELS
-    block, head, row = program % blocks, program // blocks % heads, (program // blocks // heads).to(tl.int64)
-    q, p, state = tl.arange(0, TILE), block * CHANNELS + tl.arange(0, CHANNELS), tl.arange(0, STATES)
-    channel, known = p < width, state < states
-    base, skip = tl.load(base_pointer + head).to(tl.int32), tl.load(skip_pointer + head).to(tl.int32)
-    fill = tl.load(position_pointer + row) % Q
-    past, one, slot = q < fill, row * heads + head, row * Q + q
-    here = row * Q + fill
 
-    place = h_pointer + (one * width + p)[:, None] * states + state[None, :]
-    seen = seen_state(tl.load(place, mask=channel[:, None] & known[None, :], other=0), s_h)
-    keys_place = open_b_pointer + slot[:, None] * states + state[None, :]
-    keys = tl.load(keys_place, mask=past[:, None] & known[None, :], other=0)
-    inputs_place = open_x_pointer + (slot * heads + head)[:, None] * width + p[None, :]
-    inputs = tl.load(inputs_place, mask=past[:, None] & channel[None, :], other=0)
-    d = tl.load(open_d_pointer + slot * heads + head, mask=past, other=0)
-    at = tl.load(count_pointer) * batch + row if ROTATES else row
-    turns = coefficients((lam_pointer, gam_pointer, quadrant_pointer), at, states, STATES, ROTATES)
-    mixed, is_mixed = mixture_columns(heads, states, STATES)
-    mixed_part = part(projected_pointer, mixed, is_mixed, x_words, X_WORDS, PROJECTS)
-    its_head = head + tl.arange(0, 1)
-    head_part = part(projected_pointer, its_head, its_head < heads, x_words, X_WORDS, PROJECTS)
-    factors = past_factors(d, q, WEIGHT_BITS)
+@triton.jit
+def projection(pointer, row, part, known, num: tl.constexpr, shift: tl.constexpr, PROJECTS: tl.constexpr):
+    """Return some columns of the projection of a row of x, which comes as its exponent and planes."""
+    if PROJECTS:
+        return scale_sum(sums_of_planes(row[1], part), row[0], num, shift, (1 << shift) >> 1).to(tl.int32)
+    else:
+        return tl.load(pointer + part, mask=known, other=0).to(tl.int32)
 
-    wait_for_inputs()
-    x_row = xz_pointer + row * 2 * heads * width
-    x_place = x_row + head * width + p
-    x = requantised(tl.load(x_place, mask=channel, other=0), input_shift)
-    z = tl.load(x_place + heads * width, mask=channel, other=0).to(tl.int32)
-    x_inputs = row_of(x_row, X_DEPTH, X_WORDS, PROJECTS)
-    projected_pointer += row * (heads + 2 * states)
-    values = projection(projected_pointer, x_inputs, mixed_part, is_mixed, x_num, x_shift, PROJECTS)
-    b, c = mixtures_of(values, turns, rotation_bits, mixture_shift, ROTATES, STATES)
-    modulation = tl.max(
-        projection(projected_pointer, x_inputs, head_part, its_head < heads, x_num, x_shift, PROJECTS), 0
-    )
-    new_d = modulate(base, modulation, n_max)
 
-    tl.store(open_d_pointer + here * heads + head, new_d, mask=block == 0)
-    tl.store(open_x_pointer + (here * heads + head) * width + p, x.to(tl.int8), mask=channel)
-    first = tl.where((head == 0) & (block == 0), states, 0)  # of a row's programs: the one that keeps its b
-    tl.store(open_b_pointer + here * states + state, b.to(tl.int8), mask=state < first)
-    scores, before = tl.sum(keys.to(tl.int32) * c[None, :], 1), tl.sum(seen * c[None, :], 1)
-    scales = s_y, f, WEIGHT_BITS, CARRIED_BITS, SUM_BITS
-    y = gated_output(inputs, x, z, scores, tl.sum(b * c), before, factors, new_d, fill, skip, *scales)
-    tl.store(y_pointer + one * width + p, y, mask=channel)
+@triton.jit
+def row_of(x_pointer, DEPTH: tl.constexpr, WORDS: tl.constexpr, PROJECTS: tl.constexpr):
+    """Return the exponent and the planes of a row of x."""
+    if PROJECTS:
+        e, q = quantised(loaded(x_pointer, DEPTH, WORDS))
+        return e, planes_of(q, WORDS)
+    else:
+        return ()
 
 
 @triton.jit

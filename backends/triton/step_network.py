@@ -21,14 +21,12 @@ from .overlap import early, start_next, wait_for_inputs
 from .ssd_chunk import LEAST_TILE
 from .step_chunk import (
     chunk_bits,
-    chunk_kernel,
     close_kernel,
     factors_kernel,
     head_of_chunk_kernel,
     mixture_kernel,
 )
 from .step_products import (
-    PROJECTING_WARPS,
     WARPS,
     enter_kernel,
     head_kernel,
@@ -52,15 +50,13 @@ from .step_wide import (
 )
 from .ternary_product import DIGITS_A_WORD
 
-FEWEST_ROWS, FEW_ROWS = 2, 8  # for which the scans project x, and for which a product's program takes one row
+FEW_ROWS = 8  # for which a product's program takes one row
 MOST_STATES = 256  # of a program
 MOST_PROJECTED = 1 << 15  # words of weights that a program of a scan holds
-CHANNELS = (32, 16)  # of a program of the chunked scan; 64 took 5 % longer per step of 64 rows (H200)
-HEAD_WARPS, FACTOR_WARPS = 2, 4
+# Channels of a program of the chunked scan, and with how many programs. At 64 rows, 32 took 5 % longer per step (H200).
+CHANNELS = (64, 1024), (32, 256), (16, 0)
+HEAD_WARPS, FACTOR_WARPS, MIXTURE_WARPS = 2, 4, 8
 MOST_ELEMENTS = 1 << 12  # of the state in its registers
-PROJECTING_CHANNELS = 16  # where it projects x too
-SELECTIVE_PROJECTS = True
-CHUNK_PROJECTS, CHUNK_WARPS = True, 8
 CLOSED_CHANNELS = 32  # of a program that moves the state on
 COLUMNS = (128, 64, 32, 16, 8, 4)  # of a program of the selective scan
 MOST_AHEAD = 1 << 25  # bytes of a layer's state that are asked for before its scan
@@ -78,8 +74,7 @@ class FusedStep:
         self.chunked_blocks = [block for block in network.blocks if not isinstance(block, Mamba1Block)]
         arrays = [[array.data_ptr() for array in self.chunk_state(block)] for block in self.chunked_blocks]
         self.addresses = table(arrays, buffers.token.device)
-        shared = [block for block in self.chunked_blocks if not self.projects(block)]
-        self.factors = self.factors_of(shared[0].config) if shared else ()
+        self.factors = self.factors_of(network.blocks[0].config) if self.chunked_blocks else ()
 
     def logits(self):
         table = self.weights["embedding"]
@@ -115,20 +110,9 @@ class FusedStep:
     def run(self, block, r):
         """Run a block: its residual stream and its state move on in place, but for the state of a chunked scan."""
         xz, y = self.enter(block, r), self.empty(block.config.d_inner)
-        w, projects = self.weight(block, "x_proj"), self.projects(block)
-        if isinstance(block, Mamba1Block):
-            projects = projects and SELECTIVE_PROJECTS
-            self.selective(block, y, xz, w if projects else self.projected(block, xz), projects)
-        elif projects:
-            self.chunked(block, y, xz, w)
-        else:
-            self.heads_of_chunk(block, y, xz)
+        step = self.selective if isinstance(block, Mamba1Block) else self.chunked
+        step(block, y, xz)
         self.leave(block, r, y)
-
-    def projects(self, block):
-        """Return whether each program of a scan projects x for itself."""
-        columns = triton.next_power_of_2(self.weight(block, "x_proj").shape[0])
-        return self.rows <= FEWEST_ROWS and columns * self.projection(block)["X_WORDS"] <= MOST_PROJECTED
 
     def projection(self, block):
         """Return the constants of the projection of x."""
@@ -163,18 +147,16 @@ class FusedStep:
         self.launch(head_kernel, (logits,), arrays, w, r.shape[1], **constants)
         return logits
 
-    def selective(self, block, y, xz, source, projects):
+    def selective(self, block, y, xz):
         f, config, states = block.formats, block.config, block.config.mamba1_d_state
         w, decay, skip = (self.weights[f"{block.label}.{name}"] for name in ("dt_proj", "decay", "skip"))
         constants = {**block.scales["dt_proj"], **f.scan, "mixture_shift": f.requantize["shift"], "f": f.activation}
-        constants |= {"STATES": triton.next_power_of_2(states), "PROJECTS": projects, **self.projection(block)}
-        results, inputs = (y, self.state[f"{block.label}.scan"]), (xz, source, w, decay, skip)
-        programs, tile = product_launch(self.rows, w.shape[0], config.dt_rank, projects)
-        tile["channels"] = tile.pop("columns")
-        if not projects:
-            tile["COLUMNS"] = most_that_fill(COLUMNS, self.rows, w.shape[0])
-            programs = self.rows * triton.cdiv(w.shape[0], tile["COLUMNS"])
-        constants |= {"x_words": source.shape[1], "states": states}
+        constants |= {"STATES": triton.next_power_of_2(states), "states": states}
+        results, inputs = (y, self.state[f"{block.label}.scan"]), (xz, self.projected(block, xz), w, decay, skip)
+        _, tile = product_launch(self.rows, w.shape[0], config.dt_rank)
+        columns = most_that_fill(COLUMNS, self.rows, w.shape[0])
+        tile |= {"channels": tile.pop("columns"), "COLUMNS": columns}
+        programs = self.rows * triton.cdiv(w.shape[0], columns)
         launch(selective_kernel, programs, results, inputs, **tile, **constants)
 
     def chunk_state(self, block):
@@ -192,30 +174,6 @@ class FusedStep:
         f = block.formats
         constants = {"n_max": f.chunk_decay["n_max"], "input_shift": f.chunk_input["shift"], "f": f.activation}
         return constants | f.chunk_scan | chunk_bits(block.config.mamba2_d_state, f.chunk_scan["s_h"])
-
-    def chunked(self, block, y, xz, w):
-        """Step a chunked scan but for its state, and project x in every program."""
-        config, (rotation, turning) = block.config, self.turning(block)
-        sizes = {"heads": config.nheads, "width": config.headdim, "states": config.mamba2_d_state}
-        source = w if CHUNK_PROJECTS else self.projected(block, xz)
-        inputs = xz, source, *rotation, self.weight(block, "decay"), self.weight(block, "skip")
-        launch(
-            chunk_kernel,
-            self.rows * config.nheads * triton.cdiv(config.headdim, PROJECTING_CHANNELS),
-            (y, *self.chunk_state(block)),
-            (*inputs, self.buffers.position, self.buffers.count),
-            self.rows,
-            **sizes,
-            x_words=w.shape[1],
-            **self.projection(block),
-            **turning,
-            **self.output(block),
-            **chunk_tile(config),
-            CHANNELS=PROJECTING_CHANNELS,
-            PROJECTS=CHUNK_PROJECTS,
-            num_warps=CHUNK_WARPS,
-            **early(),
-        )
 
     def factors_of(self, config):
         """Return room for the factors of all layers' open chunks: columns, weights, sums, and what they forget."""
@@ -240,7 +198,7 @@ class FusedStep:
             **early(),
         )
 
-    def heads_of_chunk(self, block, y, xz):
+    def chunked(self, block, y, xz):
         """Step a chunked scan but for its state: what a row's heads share first."""
         config, (rotation, turning), tile = block.config, self.turning(block), chunk_tile(block.config)
         heads, width, states = config.nheads, config.headdim, config.mamba2_d_state
@@ -252,7 +210,8 @@ class FusedStep:
         modulation = torch.empty((self.rows, heads), dtype=torch.int32, device=device)
         factors = [array[self.chunked_blocks.index(block)] for array in self.factors]
         projection, most = self.projection(block), triton.next_power_of_2(heads)
-        projects = (most + 2 * tile["STATES"]) * projection["X_WORDS"] <= MOST_PROJECTED
+        words = (most + 2 * tile["STATES"]) * projection["X_WORDS"]
+        projects = self.rows <= FEW_ROWS and words <= MOST_PROJECTED
         source = self.weight(block, "x_proj") if projects else self.projected(block, xz)
         launch(
             mixture_kernel,
@@ -267,11 +226,15 @@ class FusedStep:
             **tile,
             HEADS=most,
             PROJECTS=projects,
-            num_warps=PROJECTING_WARPS,
+            num_warps=MIXTURE_WARPS,
             **early(),
         )
-        fitting = [c for c in CHANNELS if c * tile["STATES"] <= MOST_ELEMENTS] or CHANNELS[-1:]
-        channels = most_that_fill(fitting, self.rows * heads, width)
+        channels = next(
+            size
+            for size, least in CHANNELS
+            if (size * tile["STATES"] <= MOST_ELEMENTS and self.rows * heads * triton.cdiv(width, size) >= least)
+            or size == CHANNELS[-1][0]
+        )
         launch(
             head_of_chunk_kernel,
             self.rows * heads * triton.cdiv(width, channels),

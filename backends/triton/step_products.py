@@ -19,7 +19,7 @@ from .ternary_product import DIGITS_A_WORD, scale_sum
 PROGRAMS = 96  # that keep most processors busy: twice as many, which are uneven, took 7 % longer per step (H200)
 COLUMNS = (4, 8, 16, 32)
 CODES = tl.constexpr((0x03030303, 0x0C0C0C0C, 0x30303030, -0x3F3F3F40))  # of a word's digits
-WARPS, PROJECTING_WARPS = 4, 8
+WARPS = 4
 
 
 @triton.jit
@@ -239,14 +239,9 @@ def word_tile(words: int) -> int:
     return max(triton.next_power_of_2(words), 4)
 
 
-def product_launch(rows: int, columns: int, depth: int, projects: bool = False):
-    """Return the number of programs of a product and its constants.
-
-    Programs that project x too are fewer, so that no processor has two of them while another has one.
-    """
-    programs = PROGRAMS * 3 // 4 if projects else PROGRAMS
-    size = next((c for c in reversed(COLUMNS) if rows * triton.cdiv(columns, c) >= programs), COLUMNS[0])
+def product_launch(rows: int, columns: int, depth: int):
+    """Return the number of programs of a product and its constants."""
+    size = next((c for c in reversed(COLUMNS) if rows * triton.cdiv(columns, c) >= PROGRAMS), COLUMNS[0])
     words = triton.cdiv(depth, DIGITS_A_WORD)
-    warps = PROJECTING_WARPS if projects else WARPS
     constants = {"columns": columns, "words": words, "DEPTH": depth, "WORDS": word_tile(words), "COLUMNS": size}
-    return rows * triton.cdiv(columns, size), constants | {"num_warps": warps} | early()
+    return rows * triton.cdiv(columns, size), constants | {"num_warps": WARPS} | early()

@@ -24,7 +24,10 @@ LITTLE_ROOM = {"BYTES": 64, "num_stages": 4}  # where a program has less shared 
 
 @triton.jit
 def plane_place(column, pitch):
-    """Return where an element of a quantised row lies: beside those that the same digit of a byte multiplies."""
+    """Return where an element of a quantised row lies: beside those that the same digit of a byte multiplies.
+
+    A thread loads elements that are far apart for it: stored to planes, neighbours would cross threads first.
+    """
     return column % 4 * (pitch // 4) + column // 4
 
 
@@ -51,9 +54,9 @@ def norm_kernel(
     if AHEAD:
         fetch(ahead_pointer + tl.program_id(0).to(tl.int64) * (ahead // 4), ahead)
     row, column = tl.program_id(0), tl.arange(0, BLOCK)
-    gamma = tl.load(gamma_pointer + column, mask=column < D, other=0)
+    gamma = tl.load(tl.max_contiguous(gamma_pointer + column, 1), mask=column < D, other=0)
     wait_for_inputs()
-    x = tl.load(x_pointer + row * D + column, mask=column < D, other=0)
+    x = tl.load(tl.max_contiguous(x_pointer + row * D + column, 1), mask=column < D, other=0)
     e, q = quantised(normalised(x, gamma, D, b, s))
     tl.store(q_pointer + row * pitch + plane_place(column, pitch), q.to(tl.int8), mask=column < pitch)
     tl.store(e_pointer + row, e)
@@ -65,7 +68,8 @@ def quantise_kernel(q_pointer, e_pointer, x_pointer, x_pitch, pitch, D: tl.const
     start_next()
     row, column = tl.program_id(0), tl.arange(0, BLOCK)
     wait_for_inputs()
-    e, q = quantised(tl.load(x_pointer + row * x_pitch + column, mask=column < D, other=0).to(tl.int32))
+    x = tl.load(tl.max_contiguous(x_pointer + row * x_pitch + column, 1), mask=column < D, other=0)
+    e, q = quantised(x.to(tl.int32))
     tl.store(q_pointer + row * pitch + plane_place(column, pitch), q.to(tl.int8), mask=column < pitch)
     tl.store(e_pointer + row, e)
 
