@@ -3,7 +3,8 @@
 A program per row makes all that its heads share, and a program per head does the rest. They load what they can before
 they wait, because no kernel in front of them writes it. The factors of all open chunks are made at the start of a step,
 and the states of all layers move on at its end, if it is the last of a chunk: so the other kernels need no registers
-for it. A kernel that did it all for one row, x's projection included, took a sixth longer per step (H200).
+for it. Scans whose programs each projected x for themselves took a fifth longer per step of ``base`` at one row: 246 us
+beside 206 (H200).
 """
 
 import triton

@@ -1,10 +1,10 @@
-"""The network of one step as few kernels, three or more per layer; the state and the residual stream are in place.
+"""The network of one step as few kernels, four or more per layer; the state and the residual stream are in place.
 
 Kernels read the state before they wait for those in front. That is right because the choice of the token, a kernel that
 doesn't start early, lies between the steps: it starts when all that a step writes is written.
 
 One kernel for all layers, whose programs hand rows to one another through memory, was no faster: 282 us per step of
-``base`` at one row, beside 252 us of four kernels per layer (H200). Its barriers are the likely reason.
+``base`` at one row, beside 252 us of the kernels per layer of that time (H200). Its barriers are the likely reason.
 """
 
 import torch
@@ -199,7 +199,7 @@ class FusedStep:
         )
 
     def chunked(self, block, y, xz):
-        """Step a chunked scan but for its state: what a row's heads share first."""
+        """Step a chunked scan but for its state: what a row's heads share first, which for few rows projects x too."""
         config, (rotation, turning), tile = block.config, self.turning(block), chunk_tile(block.config)
         heads, width, states = config.nheads, config.headdim, config.mamba2_d_state
         sizes = {"heads": heads, "width": width, "states": states}
