@@ -228,16 +228,17 @@ def factors_kernel(
     layers_pointer,
     position_pointer,
     rows,
-    heads,
+    heads: tl.constexpr,
     WEIGHT_BITS: tl.constexpr,
     Q: tl.constexpr,
     TILE: tl.constexpr,
     HEADS: tl.constexpr,
 ):
-    """Make the factors of the open chunks of a layer's row: heads lie side by side, so that no sum crosses threads."""
+    """Make the factors of the open chunks of some heads of a layer's row, side by side: few sums cross threads."""
     start_next()
-    layer, row = tl.program_id(0) // rows, (tl.program_id(0) % rows).to(tl.int64)
-    q, head = tl.arange(0, TILE), tl.arange(0, HEADS)
+    program, blocks = tl.program_id(0), (heads + HEADS - 1) // HEADS
+    layer, row = program // blocks // rows, (program // blocks % rows).to(tl.int64)
+    q, head = tl.arange(0, TILE), program % blocks * HEADS + tl.arange(0, HEADS)
     known, fill = head < heads, tl.load(position_pointer + row) % Q
     open_d_pointer = tl.load(layers_pointer + 4 * layer + 1).to(tl.pointer_type(tl.int32))
     place = open_d_pointer + (row * Q + q)[:, None] * heads + head[None, :]

@@ -57,6 +57,7 @@ MOST_PROJECTED = 1 << 15  # words of weights that a program of a scan holds
 CHANNELS = (64, 1024), (32, 256), (16, 0)
 HEAD_WARPS, FACTOR_WARPS, MIXTURE_WARPS = 2, 4, 8
 MOST_ELEMENTS = 1 << 12  # of the state in its registers
+FACTORS = 1 << 11  # of open chunks that a program makes
 CLOSED_CHANNELS = 32  # of a program that moves the state on
 COLUMNS = (128, 64, 32, 16, 8, 4)  # of a program of the selective scan
 MOST_AHEAD = 1 << 25  # bytes of a layer's state that are asked for before its scan
@@ -184,16 +185,18 @@ class FusedStep:
     def factor(self, block):
         """Make the factors of all layers' open chunks, which nothing changes before the heads read them."""
         tile, heads = chunk_tile(block.config), block.config.nheads
+        together = min(triton.next_power_of_2(heads), FACTORS // tile["TILE"])
         launch(
             factors_kernel,
-            len(self.chunked_blocks) * self.rows,
+            len(self.chunked_blocks) * self.rows * triton.cdiv(heads, together),
             self.factors,
             (self.addresses, self.buffers.position),
-            *(self.rows, heads),
+            self.rows,
+            heads=heads,
             WEIGHT_BITS=self.output(block)["WEIGHT_BITS"],
             Q=tile["Q"],
             TILE=tile["TILE"],
-            HEADS=triton.next_power_of_2(heads),
+            HEADS=together,
             num_warps=FACTOR_WARPS,
             **early(),
         )

@@ -125,6 +125,12 @@ def test_the_programs_of_a_product_share_its_columns(monkeypatch):
     assert case.differences(case.model(), monkeypatch) == []
 
 
+def test_programs_share_the_heads_of_open_chunks(monkeypatch):
+    monkeypatch.setattr(step_network, "FACTORS", step_network.LEAST_TILE)  # one head for each
+    case = CASES["few rows, three chunked blocks"]
+    assert case.differences(case.model(), monkeypatch) == []
+
+
 @pytest.mark.parametrize("case", [CASES["few rows"], CASES["many rows"]], ids=["few rows", "many rows"])
 @pytest.mark.parametrize(
     ("weights", "array"),
