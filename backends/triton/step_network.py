@@ -1,10 +1,10 @@
-"""The network of one step as few kernels, three or more per layer; the state and the residual stream are in place.
+"""The network of one step as few kernels, four or more per layer; the state and the residual stream are in place.
 
 Kernels read the state before they wait for those in front. That is right because the choice of the token, a kernel that
 doesn't start early, lies between the steps: it starts when all that a step writes is written.
 
 One kernel for all layers, whose programs hand rows to one another through memory, was no faster: 282 us per step of
-``base`` at one row, beside 252 us of four kernels per layer (H200). Its barriers are the likely reason.
+``base`` at one row, beside 252 us of the kernels per layer of that time (H200). Its barriers are the likely reason.
 """
 
 import torch
@@ -16,12 +16,17 @@ from mamba_integer.spec.integers import RESIDUAL_BITS
 from mamba_integer.spec.model.blocks import Mamba1Block, Network
 from mamba_integer.spec.model.config import ModelConfig
 
-from .launch import launch, table, words
+from .launch import launch, table
 from .overlap import early, start_next, wait_for_inputs
 from .ssd_chunk import LEAST_TILE
-from .step_chunk import chunk_bits, chunk_kernel, close_kernel, head_of_chunk_kernel, mixture_kernel
+from .step_chunk import (
+    chunk_bits,
+    close_kernel,
+    factors_kernel,
+    head_of_chunk_kernel,
+    mixture_kernel,
+)
 from .step_products import (
-    PROJECTING_WARPS,
     WARPS,
     enter_kernel,
     head_kernel,
@@ -29,6 +34,7 @@ from .step_products import (
     product_launch,
     project_kernel,
     weight_words,
+    word_tile,
 )
 from .step_scans import selective_kernel
 from .step_wide import (
@@ -44,13 +50,14 @@ from .step_wide import (
 )
 from .ternary_product import DIGITS_A_WORD
 
-FEWEST_ROWS, FEW_ROWS = 2, 8  # for which the scans project x, and for which a product's program takes one row
+FEW_ROWS = 8  # for which a product's program takes one row
 MOST_STATES = 256  # of a program
 MOST_PROJECTED = 1 << 15  # words of weights that a program of a scan holds
-CHANNELS = (32, 16)  # of a program of the chunked scan; 64 took 5 % longer per step of 64 rows (H200)
-HEAD_WARPS = 2
+# Channels of a program of the chunked scan, and with how many programs. At 64 rows, 32 took 5 % longer per step (H200).
+CHANNELS = (64, 1024), (32, 256), (16, 0)
+HEAD_WARPS, FACTOR_WARPS, MIXTURE_WARPS = 2, 4, 8
 MOST_ELEMENTS = 1 << 12  # of the state in its registers
-PROJECTING_CHANNELS = 16  # where it projects x too
+FACTORS = 1 << 11  # of open chunks that a program makes
 CLOSED_CHANNELS = 32  # of a program that moves the state on
 COLUMNS = (128, 64, 32, 16, 8, 4)  # of a program of the selective scan
 MOST_AHEAD = 1 << 25  # bytes of a layer's state that are asked for before its scan
@@ -68,12 +75,15 @@ class FusedStep:
         self.chunked_blocks = [block for block in network.blocks if not isinstance(block, Mamba1Block)]
         arrays = [[array.data_ptr() for array in self.chunk_state(block)] for block in self.chunked_blocks]
         self.addresses = table(arrays, buffers.token.device)
+        self.factors = self.factors_of(network.blocks[0].config) if self.chunked_blocks else ()
 
     def logits(self):
         table = self.weights["embedding"]
         width = table.shape[1]
         r = torch.empty((self.rows, width), dtype=torch.int32, device=table.device)
         block = triton.next_power_of_2(width)
+        if self.factors:
+            self.factor(self.chunked_blocks[0])
         launch(embed_kernel, self.rows, (r,), (self.buffers.token, table), width, BLOCK=block, **early())
         for block in self.network.blocks:
             self.run(block, r)
@@ -92,8 +102,8 @@ class FusedStep:
 
     def launch(self, kernel, results, inputs, w, depth, *integers, **constants):
         """Run a kernel that multiplies rows of a depth by weights w."""
-        programs, sizes, tile = product_launch(self.rows, w.shape[0], depth, bool(constants.get("PROJECTS")))
-        launch(kernel, programs, results, inputs, *sizes, *integers, **tile, **constants)
+        programs, tile = product_launch(self.rows, w.shape[0], depth)
+        launch(kernel, programs, results, inputs, *integers, **tile, **constants)
 
     def weight(self, block, name):
         return self.weights[f"{block.label}.{name}"]
@@ -101,20 +111,13 @@ class FusedStep:
     def run(self, block, r):
         """Run a block: its residual stream and its state move on in place, but for the state of a chunked scan."""
         xz, y = self.enter(block, r), self.empty(block.config.d_inner)
-        w = self.weight(block, "x_proj")
-        columns = triton.next_power_of_2(w.shape[0])
-        projects = self.rows <= FEWEST_ROWS and columns * self.projection(block)["X_WORDS"] <= MOST_PROJECTED
-        if isinstance(block, Mamba1Block):
-            self.selective(block, y, xz, w if projects else self.projected(block, xz), projects)
-        elif projects:
-            self.chunked(block, y, xz, w)
-        else:
-            self.heads_of_chunk(block, y, xz)
+        step = self.selective if isinstance(block, Mamba1Block) else self.chunked
+        step(block, y, xz)
         self.leave(block, r, y)
 
     def projection(self, block):
         """Return the constants of the projection of x."""
-        words = triton.next_power_of_2(triton.cdiv(block.config.d_inner, DIGITS_A_WORD))
+        words = word_tile(triton.cdiv(block.config.d_inner, DIGITS_A_WORD))
         scale = {f"x_{name}": value for name, value in block.scales["x_proj"].items()}
         return {"X_DEPTH": block.config.d_inner, "X_WORDS": words, **scale}
 
@@ -145,17 +148,17 @@ class FusedStep:
         self.launch(head_kernel, (logits,), arrays, w, r.shape[1], **constants)
         return logits
 
-    def selective(self, block, y, xz, source, projects):
+    def selective(self, block, y, xz):
         f, config, states = block.formats, block.config, block.config.mamba1_d_state
         w, decay, skip = (self.weights[f"{block.label}.{name}"] for name in ("dt_proj", "decay", "skip"))
         constants = {**block.scales["dt_proj"], **f.scan, "mixture_shift": f.requantize["shift"], "f": f.activation}
-        constants |= {"STATES": triton.next_power_of_2(states), "PROJECTS": projects, **self.projection(block)}
-        results, inputs = (y, self.state[f"{block.label}.scan"]), (xz, source, w, decay, skip)
-        programs, sizes, tile = product_launch(self.rows, w.shape[0], config.dt_rank, projects)
-        if not projects:
-            tile["COLUMNS"] = most_that_fill(COLUMNS, self.rows, w.shape[0])
-            programs = self.rows * triton.cdiv(w.shape[0], tile["COLUMNS"])
-        launch(selective_kernel, programs, results, inputs, *sizes, source.shape[1], states, **tile, **constants)
+        constants |= {"STATES": triton.next_power_of_2(states), "states": states}
+        results, inputs = (y, self.state[f"{block.label}.scan"]), (xz, self.projected(block, xz), w, decay, skip)
+        _, tile = product_launch(self.rows, w.shape[0], config.dt_rank)
+        columns = most_that_fill(COLUMNS, self.rows, w.shape[0])
+        tile |= {"channels": tile.pop("columns"), "COLUMNS": columns}
+        programs = self.rows * triton.cdiv(w.shape[0], columns)
+        launch(selective_kernel, programs, results, inputs, **tile, **constants)
 
     def chunk_state(self, block):
         """Return the open x, exponents and b of a chunked scan, and its state."""
@@ -173,60 +176,74 @@ class FusedStep:
         constants = {"n_max": f.chunk_decay["n_max"], "input_shift": f.chunk_input["shift"], "f": f.activation}
         return constants | f.chunk_scan | chunk_bits(block.config.mamba2_d_state, f.chunk_scan["s_h"])
 
-    def chunked(self, block, y, xz, w):
-        """Step a chunked scan but for its state, and project x in every program."""
-        config, (rotation, turning) = block.config, self.turning(block)
-        heads, width, states = config.nheads, config.headdim, config.mamba2_d_state
-        inputs = xz, w, *rotation, self.weight(block, "decay"), self.weight(block, "skip")
+    def factors_of(self, config):
+        """Return room for the factors of all layers' open chunks: columns, weights, sums, and what they forget."""
+        heads = len(self.chunked_blocks), self.rows, config.nheads
+        shapes = [(*heads, chunk_tile(config)["TILE"])] * 2 + [heads] * 2
+        return [torch.empty(shape, dtype=torch.int32, device=self.buffers.token.device) for shape in shapes]
+
+    def factor(self, block):
+        """Make the factors of all layers' open chunks, which nothing changes before the heads read them."""
+        tile, heads = chunk_tile(block.config), block.config.nheads
+        together = min(triton.next_power_of_2(heads), FACTORS // tile["TILE"])
         launch(
-            chunk_kernel,
-            self.rows * heads * triton.cdiv(width, PROJECTING_CHANNELS),
-            (y, *self.chunk_state(block)),
-            (*inputs, self.buffers.position, self.buffers.count),
-            *(self.rows, heads, width, states, w.shape[1]),
-            **self.projection(block),
-            **turning,
-            **self.output(block),
-            **chunk_tile(config),
-            CHANNELS=PROJECTING_CHANNELS,
-            num_warps=PROJECTING_WARPS,
+            factors_kernel,
+            len(self.chunked_blocks) * self.rows * triton.cdiv(heads, together),
+            self.factors,
+            (self.addresses, self.buffers.position),
+            self.rows,
+            heads=heads,
+            WEIGHT_BITS=self.output(block)["WEIGHT_BITS"],
+            Q=tile["Q"],
+            TILE=tile["TILE"],
+            HEADS=together,
+            num_warps=FACTOR_WARPS,
             **early(),
         )
 
-    def heads_of_chunk(self, block, y, xz):
-        """Step a chunked scan but for its state: what a row's heads share first."""
+    def chunked(self, block, y, xz):
+        """Step a chunked scan but for its state: what a row's heads share first, which for few rows projects x too."""
         config, (rotation, turning), tile = block.config, self.turning(block), chunk_tile(block.config)
         heads, width, states = config.nheads, config.headdim, config.mamba2_d_state
+        sizes = {"heads": heads, "width": width, "states": states}
         open_x, open_d, open_b, h = self.chunk_state(block)
         position, count, device = self.buffers.position, self.buffers.count, xz.device
         c = torch.empty((self.rows, states), dtype=torch.int8, device=device)
         scores = torch.empty((self.rows, tile["TILE"]), dtype=torch.int32, device=device)
         modulation = torch.empty((self.rows, heads), dtype=torch.int32, device=device)
+        factors = [array[self.chunked_blocks.index(block)] for array in self.factors]
         projection, most = self.projection(block), triton.next_power_of_2(heads)
-        projects = (most + 2 * tile["STATES"]) * projection["X_WORDS"] <= MOST_PROJECTED
+        words = (most + 2 * tile["STATES"]) * projection["X_WORDS"]
+        projects = self.rows <= FEW_ROWS and words <= MOST_PROJECTED
         source = self.weight(block, "x_proj") if projects else self.projected(block, xz)
         launch(
             mixture_kernel,
             self.rows,
             (c, scores, modulation, open_b),
             (xz, source, *rotation, position, count),
-            *(self.rows, heads, states, source.shape[1]),
+            self.rows,
+            **{name: sizes[name] for name in ("heads", "states")},
+            x_words=source.shape[1],
             **projection,
             **turning,
             **tile,
             HEADS=most,
             PROJECTS=projects,
-            num_warps=PROJECTING_WARPS,
+            num_warps=MIXTURE_WARPS,
             **early(),
         )
-        fitting = [c for c in CHANNELS if c * tile["STATES"] <= MOST_ELEMENTS] or CHANNELS[-1:]
-        channels = most_that_fill(fitting, self.rows * heads, width)
+        channels = next(
+            size
+            for size, least in CHANNELS
+            if (size * tile["STATES"] <= MOST_ELEMENTS and self.rows * heads * triton.cdiv(width, size) >= least)
+            or size == CHANNELS[-1][0]
+        )
         launch(
             head_of_chunk_kernel,
             self.rows * heads * triton.cdiv(width, channels),
             (y, open_x, open_d),
-            (h, xz, c, scores, modulation, self.weight(block, "decay"), self.weight(block, "skip"), position),
-            *(heads, width, states),
+            (h, xz, c, scores, modulation, *factors, self.weight(block, "decay"), self.weight(block, "skip"), position),
+            **sizes,
             **self.output(block),
             **tile,
             CHANNELS=channels,
@@ -255,8 +272,8 @@ class WideStep(FusedStep):
 
     def multiply(self, name, results, q, e, after, taps=(None, None), **constants):
         w = self.network.weights[name]
-        programs, sizes, constants = wide_launch(self.rows, w, after, **constants)
-        launch(wide_kernel, programs, results, (words(q), e, w, *taps), *sizes, **constants)
+        programs, constants = wide_launch(self.rows, w, after, **constants)
+        launch(wide_kernel, programs, results, (q, e, w, *taps), **constants)
 
     def quantised(self, kernel, inputs, pitches, width, w, after=(), **constants):
         """Return the int8 and the exponents of rows of a width, as long as the rows of weights w are."""

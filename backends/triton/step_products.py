@@ -18,7 +18,8 @@ from .ternary_product import DIGITS_A_WORD, scale_sum
 
 PROGRAMS = 96  # that keep most processors busy: twice as many, which are uneven, took 7 % longer per step (H200)
 COLUMNS = (4, 8, 16, 32)
-WARPS, PROJECTING_WARPS = 4, 8
+CODES = tl.constexpr((0x03030303, 0x0C0C0C0C, 0x30303030, -0x3F3F3F40))  # of a word's digits
+WARPS = 4
 
 
 @triton.jit
@@ -60,17 +61,30 @@ def two_words(pair):
 
 @triton.jit
 def sums_of_planes(planes, w):
-    """Return the sums of a row, in planes, times the digits of each column."""
-    codes = w ^ -0x55555556  # a digit plus 2, for an unsigned product
-    even, odd = planes[0][None, :], planes[1][None, :]
-    twos = tl.zeros_like(even.to(tl.int32)) + 0x02020202
-    twice = tl.zeros_like(twos)
-    total = tl.zeros_like(w)
-    for i in tl.static_range(4):
-        plane = ((odd if i % 2 else even) >> (32 * (i // 2))).to(tl.int32)
-        twice = dot_bytes(twos, plane, twice)
-        total = dot_bytes((codes >> (2 * i)) & 0x03030303, plane, total)
+    """Return the sums of a row, in planes, times the digits of each column.
+
+    A digit plus 2 stays where it is in its byte, so that its product is too large by a power of four. The four words
+    that a thread has of a column share their sums, which are shifted once.
+    """
+    evens, odds, words = fours(planes[0][None, :]), fours(planes[1][None, :]), fours(w)
+    total = tl.zeros_like(words[0])
+    twice = tl.zeros_like(evens[0].to(tl.int32))
+    for i in tl.static_range(3, -1, -1):
+        total = total >> 2
+        for j in tl.static_range(4):
+            plane = ((odds[j] if i % 2 else evens[j]) >> (32 * (i // 2))).to(tl.int32)
+            twice = dot_bytes(tl.zeros_like(plane) + 0x02020202, plane, twice)
+            total = dot_bytes((words[j] ^ -0x55555556) & CODES[i], plane, total)
     return tl.sum(total - twice, 1)
+
+
+@triton.jit
+def fours(x):
+    """Return the four elements of each four of a row, apart."""
+    even, odd = tl.split(tl.reshape(x, [x.shape[0], x.shape[1] // 4, 2, 2]))
+    a, b = tl.split(even)
+    c, d = tl.split(odd)
+    return a, c, b, d
 
 
 @triton.jit
@@ -82,7 +96,7 @@ def product(q, w, WORDS: tl.constexpr):
 @triton.jit
 def columns_of(columns, COLUMNS: tl.constexpr):
     """Return the row of a program and its columns of the result."""
-    program, blocks = tl.program_id(0), tl.cdiv(columns, COLUMNS)
+    program, blocks = tl.program_id(0), (columns + COLUMNS - 1) // COLUMNS
     return program // blocks, program % blocks * COLUMNS + tl.arange(0, COLUMNS)
 
 
@@ -95,8 +109,8 @@ def enter_kernel(
     w_pointer,
     taps_pointer,
     bias_pointer,
-    columns,
-    words,
+    columns: tl.constexpr,
+    words: tl.constexpr,
     DEPTH: tl.constexpr,
     b: tl.constexpr,
     s: tl.constexpr,
@@ -142,8 +156,8 @@ def head_kernel(
     r_pointer,
     gamma_pointer,
     w_pointer,
-    columns,
-    words,
+    columns: tl.constexpr,
+    words: tl.constexpr,
     DEPTH: tl.constexpr,
     b: tl.constexpr,
     s: tl.constexpr,
@@ -167,9 +181,9 @@ def project_kernel(
     y_pointer,
     x_pointer,
     w_pointer,
-    columns,
-    words,
     pitch,
+    columns: tl.constexpr,
+    words: tl.constexpr,
     DEPTH: tl.constexpr,
     num: tl.constexpr,
     shift: tl.constexpr,
@@ -191,8 +205,8 @@ def leave_kernel(
     r_pointer,
     x_pointer,
     w_pointer,
-    columns,
-    words,
+    columns: tl.constexpr,
+    words: tl.constexpr,
     DEPTH: tl.constexpr,
     num: tl.constexpr,
     shift: tl.constexpr,
@@ -220,14 +234,14 @@ def weight_words(w):
     return with_columns(w, DIGITS_A_WORD // 4).contiguous().view(-1).view(torch.int32).view(w.shape[0], -1)
 
 
-def product_launch(rows: int, columns: int, depth: int, projects: bool = False):
-    """Return the number of programs of a product, its sizes and its constants.
+def word_tile(words: int) -> int:
+    """Return the tile of a column's words, which are summed in fours."""
+    return max(triton.next_power_of_2(words), 4)
 
-    Programs that project x too are fewer, so that no processor has two of them while another has one.
-    """
-    programs = PROGRAMS * 3 // 4 if projects else PROGRAMS
-    size = next((c for c in reversed(COLUMNS) if rows * triton.cdiv(columns, c) >= programs), COLUMNS[0])
+
+def product_launch(rows: int, columns: int, depth: int):
+    """Return the number of programs of a product and its constants."""
+    size = next((c for c in reversed(COLUMNS) if rows * triton.cdiv(columns, c) >= PROGRAMS), COLUMNS[0])
     words = triton.cdiv(depth, DIGITS_A_WORD)
-    warps = PROJECTING_WARPS if projects else WARPS
-    constants = {"DEPTH": depth, "WORDS": triton.next_power_of_2(words), "COLUMNS": size, "num_warps": warps}
-    return rows * triton.cdiv(columns, size), (columns, words), constants | early()
+    constants = {"columns": columns, "words": words, "DEPTH": depth, "WORDS": word_tile(words), "COLUMNS": size}
+    return rows * triton.cdiv(columns, size), constants | {"num_warps": WARPS} | early()

@@ -1,7 +1,6 @@
 """A step of the selective scan with the ops around it, one kernel; the state moves on in place.
 
-For few rows the kernel projects x too, each program for itself, which takes less time than to wait for a kernel that
-does it once. It loads its state and the position before it waits, because no kernel in front of it writes them.
+It loads its state and the position before it waits, because no kernel in front of it writes them.
 """
 
 import triton
@@ -12,41 +11,13 @@ from .activation import silu_gated
 from .overlap import start_next, wait_for_inputs
 from .recurrence import advance, input_of, modulate
 from .step_norm import quantised
-from .step_products import columns_of, loaded, planes_of, product, sums_of_planes, weights_of
+from .step_products import columns_of, product, weights_of
 from .ternary_product import scale_sum
 
 
 @triton.jit
 def requantised(x, shift: tl.constexpr):
     return integers.saturate(integers.shift_round(x.to(tl.int32), shift), 8)
-
-
-@triton.jit
-def part(pointer, column, known, words, WORDS: tl.constexpr, PROJECTS: tl.constexpr):
-    """Return the weights of some columns of the projection of x, or, where it is there already, the columns."""
-    if PROJECTS:
-        return weights_of(pointer, column, known, words, WORDS)
-    else:
-        return column
-
-
-@triton.jit
-def projection(pointer, row, part, known, num: tl.constexpr, shift: tl.constexpr, PROJECTS: tl.constexpr):
-    """Return some columns of the projection of a row of x, which comes as its exponent and planes."""
-    if PROJECTS:
-        return scale_sum(sums_of_planes(row[1], part), row[0], num, shift, (1 << shift) >> 1).to(tl.int32)
-    else:
-        return tl.load(pointer + part, mask=known, other=0).to(tl.int32)
-
-
-@triton.jit
-def row_of(x_pointer, DEPTH: tl.constexpr, WORDS: tl.constexpr, PROJECTS: tl.constexpr):
-    """Return the exponent and the planes of a row of x."""
-    if PROJECTS:
-        e, q = quantised(loaded(x_pointer, DEPTH, WORDS))
-        return e, planes_of(q, WORDS)
-    else:
-        return ()
 
 
 @triton.jit
@@ -58,15 +29,12 @@ def selective_kernel(
     w_pointer,
     base_pointer,
     skip_pointer,
-    channels,
-    words,
-    x_words,
-    states,
+    channels: tl.constexpr,
+    words: tl.constexpr,
+    states: tl.constexpr,
     DEPTH: tl.constexpr,
     num: tl.constexpr,
     shift: tl.constexpr,
-    x_num: tl.constexpr,
-    x_shift: tl.constexpr,
     mixture_shift: tl.constexpr,
     k: tl.constexpr,
     n_max: tl.constexpr,
@@ -78,14 +46,8 @@ def selective_kernel(
     STATES: tl.constexpr,
     WORDS: tl.constexpr,
     COLUMNS: tl.constexpr,
-    X_DEPTH: tl.constexpr,
-    X_WORDS: tl.constexpr,
-    PROJECTS: tl.constexpr,
 ):
-    """Quantise and project the modulation, requantise b and c, step `selective_scan`, gate.
-
-    ``projected_pointer`` is the projection of x, or with PROJECTS the weights that project it.
-    """
+    """Quantise and project the modulation, requantise b and c, step `selective_scan`, gate."""
     start_next()
     row, channel = columns_of(channels, COLUMNS)
     state, known = tl.arange(0, STATES), channel < channels
@@ -97,18 +59,15 @@ def selective_kernel(
     h = tl.load(place, mask=inside, other=0)
     low_place = tl.arange(0, 16 * WORDS)
     is_low, is_state = low_place < DEPTH, state < states
-    low_part = part(projected_pointer, low_place, is_low, x_words, X_WORDS, PROJECTS)
-    b_part = part(projected_pointer, DEPTH + state, is_state, x_words, X_WORDS, PROJECTS)
-    c_part = part(projected_pointer, DEPTH + states + state, is_state, x_words, X_WORDS, PROJECTS)
     wait_for_inputs()
     x_row = xz_pointer + row * 2 * channels
     x = tl.load(x_row + channel, mask=known, other=0).to(tl.int32)
     z = tl.load(x_row + channels + channel, mask=known, other=0).to(tl.int32)
-    inputs = row_of(x_row, X_DEPTH, X_WORDS, PROJECTS)
     projected_pointer += row * (DEPTH + 2 * states)
-    b = requantised(projection(projected_pointer, inputs, b_part, is_state, x_num, x_shift, PROJECTS), mixture_shift)
-    c = requantised(projection(projected_pointer, inputs, c_part, is_state, x_num, x_shift, PROJECTS), mixture_shift)
-    low = projection(projected_pointer, inputs, low_part, is_low, x_num, x_shift, PROJECTS)
+    low = tl.load(projected_pointer + low_place, mask=is_low, other=0).to(tl.int32)
+    mixture_pointer = projected_pointer + DEPTH + state
+    b = requantised(tl.load(mixture_pointer, mask=is_state, other=0), mixture_shift)
+    c = requantised(tl.load(mixture_pointer + states, mask=is_state, other=0), mixture_shift)
     e, q = quantised(tl.reshape(low, [4 * WORDS, 4]))
     modulation = scale_sum(product(q, w, WORDS), e, num, shift, (1 << shift) >> 1).to(tl.int32)
     n = modulate(base, modulation[:, None], n_max)

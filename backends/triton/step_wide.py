@@ -23,6 +23,15 @@ LITTLE_ROOM = {"BYTES": 64, "num_stages": 4}  # where a program has less shared 
 
 
 @triton.jit
+def plane_place(column, pitch):
+    """Return where an element of a quantised row lies: beside those that the same digit of a byte multiplies.
+
+    A thread loads elements that are far apart for it: stored to planes, neighbours would cross threads first.
+    """
+    return column % 4 * (pitch // 4) + column // 4
+
+
+@triton.jit
 def norm_kernel(
     q_pointer,
     e_pointer,
@@ -37,7 +46,7 @@ def norm_kernel(
     AHEAD: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Norm and quantise a row; zeros follow up to ``pitch`` elements.
+    """Norm and quantise a row, in planes; zeros follow up to ``pitch`` elements.
 
     With AHEAD, as many bytes of the state per row are asked for, which the scan will read.
     """
@@ -45,22 +54,23 @@ def norm_kernel(
     if AHEAD:
         fetch(ahead_pointer + tl.program_id(0).to(tl.int64) * (ahead // 4), ahead)
     row, column = tl.program_id(0), tl.arange(0, BLOCK)
-    gamma = tl.load(gamma_pointer + column, mask=column < D, other=0)
+    gamma = tl.load(tl.max_contiguous(gamma_pointer + column, 1), mask=column < D, other=0)
     wait_for_inputs()
-    x = tl.load(x_pointer + row * D + column, mask=column < D, other=0)
+    x = tl.load(tl.max_contiguous(x_pointer + row * D + column, 1), mask=column < D, other=0)
     e, q = quantised(normalised(x, gamma, D, b, s))
-    tl.store(q_pointer + row * pitch + column, q.to(tl.int8), mask=column < pitch)
+    tl.store(q_pointer + row * pitch + plane_place(column, pitch), q.to(tl.int8), mask=column < pitch)
     tl.store(e_pointer + row, e)
 
 
 @triton.jit
 def quantise_kernel(q_pointer, e_pointer, x_pointer, x_pitch, pitch, D: tl.constexpr, BLOCK: tl.constexpr):
-    """Quantise a row; zeros follow up to ``pitch`` elements."""
+    """Quantise a row, in planes; zeros follow up to ``pitch`` elements."""
     start_next()
     row, column = tl.program_id(0), tl.arange(0, BLOCK)
     wait_for_inputs()
-    e, q = quantised(tl.load(x_pointer + row * x_pitch + column, mask=column < D, other=0).to(tl.int32))
-    tl.store(q_pointer + row * pitch + column, q.to(tl.int8), mask=column < pitch)
+    x = tl.load(tl.max_contiguous(x_pointer + row * x_pitch + column, 1), mask=column < D, other=0)
+    e, q = quantised(x.to(tl.int32))
+    tl.store(q_pointer + row * pitch + plane_place(column, pitch), q.to(tl.int8), mask=column < pitch)
     tl.store(e_pointer + row, e)
 
 
@@ -73,9 +83,9 @@ def wide_kernel(
     w_pointer,
     taps_pointer,
     bias_pointer,
-    rows,
-    columns,
-    bytes_a_row,
+    rows: tl.constexpr,
+    columns: tl.constexpr,
+    bytes_a_row: tl.constexpr,
     num: tl.constexpr,
     shift: tl.constexpr,
     AFTER: tl.constexpr,
@@ -90,14 +100,14 @@ def wide_kernel(
     BYTES: tl.constexpr,
     FETCHES: tl.constexpr,
 ):
-    """Multiply a tile of rows, whose words of four int8 lie beside the bytes of the weights; do what follows."""
+    """Multiply a tile of rows, which lie in a plane for each digit of the weights' bytes; do what follows."""
     start_next()
     m, n = tile_of(tl.program_id(0), rows, columns, ROWS, COLUMNS)
+    first = tl.min(n, 0)
     if FETCHES:
-        first = tl.min(n, 0)
         fetch(w_pointer + first * bytes_a_row, tl.minimum(COLUMNS, columns - first).to(tl.int32) * bytes_a_row)
     j = tl.arange(0, BYTES)
-    q_tile = q_pointer + tl.minimum(m, rows - 1)[:, None] * bytes_a_row + j[None, :]
+    q_tile = q_pointer + tl.minimum(m, rows - 1)[:, None] * 4 * bytes_a_row + j[None, :]
     w_tile = w_pointer + tl.minimum(n, columns - 1)[:, None] * bytes_a_row + j[None, :]
     place, inside = m[None, :] * columns + n[:, None], (m < rows)[None, :] & (n < columns)[:, None]
     accumulator = tl.zeros([COLUMNS, ROWS], tl.int32)
@@ -121,19 +131,19 @@ def wide_kernel(
     for start in range(0, bytes_a_row, BYTES):
         known_bytes = (start + j < bytes_a_row)[None, :]
         byte = tl.load(w_tile + start, mask=known_bytes, other=0)
-        word = tl.load(q_tile + start, mask=known_bytes, other=0)
         for i in tl.static_range(4):
-            q = tl.trans((word >> (8 * i)).to(tl.int8))
-            accumulator = tl.dot(ternary_digits(byte, i), q, accumulator, out_dtype=tl.int32)
+            q = tl.load(q_tile + (i * bytes_a_row + start), mask=known_bytes, other=0)
+            accumulator = tl.dot(ternary_digits(byte, i), tl.trans(q), accumulator, out_dtype=tl.int32)
     y = scale_sum(accumulator, e[None, :], num, shift, (1 << shift) >> 1)
     tl.debug_barrier()  # what is written in place, every thread has read
-    if AFTER == CONVOLUTION:
-        total = bias[:, None] + w0[:, None] * x0 + w1[:, None] * x1 + w2[:, None] * x2 + w3[:, None] * y
-        tl.store(past, x1, mask=convolved)
-        tl.store(past + channels, x2, mask=convolved)
-        tl.store(past + 2 * channels, y, mask=convolved)
-        x = squareplus_of(integers.saturate(integers.shift_round(total, s_conv), 16), f, offset)
-        y = tl.where(known[:, None], x.to(tl.int16), y)
+    if AFTER == CONVOLUTION:  # noqa: SIM102 - a kernel without a convolution has no channels
+        if first < channels:
+            total = bias[:, None] + w0[:, None] * x0 + w1[:, None] * x1 + w2[:, None] * x2 + w3[:, None] * y
+            tl.store(past, x1, mask=convolved)
+            tl.store(past + channels, x2, mask=convolved)
+            tl.store(past + 2 * channels, y, mask=convolved)
+            x = squareplus_of(integers.saturate(integers.shift_round(total, s_conv), 16), f, offset)
+            y = tl.where(known[:, None], x.to(tl.int16), y)
     if AFTER == ADDITION:
         total = r + integers.shift_round(y.to(tl.int32) * gate_num, gate_shift)
         tl.store(y_pointer + place, integers.saturate(total, bits), mask=inside)
@@ -142,13 +152,14 @@ def wide_kernel(
 
 
 def wide_launch(rows: int, w, after: int, **constants):
-    """Return the number of programs of a product, its sizes and its constants."""
+    """Return the number of programs of a product and its constants, its sizes among them."""
+    sizes = {"rows": rows, "columns": w.shape[0], "bytes_a_row": w.shape[1]}
     columns = triton.cdiv(w.shape[0], TILE["COLUMNS"])
     size = next((size for size in ROWS if columns * triton.cdiv(rows, size) >= PROGRAMS), ROWS[-1])
     unused = dict.fromkeys(("s_conv", "f", "offset", "gate_num", "gate_shift", "bits"), 0)
     tile = TILE | (LITTLE_ROOM if has_little_room() else {}) | {"ROWS": size}
-    constants = {**unused, **constants, **tile, "AFTER": after, "FETCHES": can_be_fetched(w), **early()}
-    return columns * triton.cdiv(rows, size), (rows, w.shape[0], w.shape[1]), constants
+    constants = {**sizes, **unused, **constants, **tile, "AFTER": after, "FETCHES": can_be_fetched(w), **early()}
+    return columns * triton.cdiv(rows, size), constants
 
 
 def can_be_fetched(array) -> bool:

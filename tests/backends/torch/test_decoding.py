@@ -11,7 +11,7 @@ from mamba_integer.spec.model import CONFIGS, LanguageModel, initial_parameters
 from mamba_integer.spec.model.generation import Options, generate, inverse_temperature, read, steps
 
 TINY = CONFIGS["tiny"]
-PROMPTS = [list(b"It was the best of times"), list(b"x"), list(b"a chunk has 16.")]
+PROMPTS = [list(b"It was the best of times"), list(b"x"), list(b"a chunk has 16."), list(b"y")]  # two of one length
 DRAWS = Options(21, seed=2**64 - 1, stream=5, inverse_temperature=inverse_temperature("0.8"), top_k=40)
 
 

@@ -21,8 +21,7 @@ from mamba_integer.spec.model.generation import Options, Session
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SIZES = dict(d_model=20, d_inner=36, mamba1_d_state=3, mamba2_d_state=6, nheads=2, headdim=18, dt_rank=5)
-# The most rows for which the scans project x, and for which a product's program takes one row.
-FEWEST, FEW, WIDE = (8, 8), (0, 8), (0, 0)
+FEW, WIDE = 8, 0  # rows for which a product's program takes one row
 
 
 def config_of(pattern=KINDS, **sizes) -> ModelConfig:
@@ -34,7 +33,7 @@ def config_of(pattern=KINDS, **sizes) -> ModelConfig:
 class Case:
     """One step of rows at some positions, from a state of any values of the formats."""
 
-    schedule: tuple[int, int]
+    few: int
     config: ModelConfig
     positions: tuple[int, ...]
     seed: int = 5
@@ -67,11 +66,9 @@ class Case:
 
     def differences(self, model: LanguageModel, monkeypatch) -> list[str]:
         """Return the names of the arrays that differ after a step of the kernels."""
-        fewest, few = self.schedule
-        monkeypatch.setattr(step_network, "FEWEST_ROWS", fewest)
-        monkeypatch.setattr(step_network, "FEW_ROWS", few)
+        monkeypatch.setattr(step_network, "FEW_ROWS", self.few)
         decoder = Decoder(model, len(self.positions), Options(1, greedy=True), block=1)
-        assert isinstance(decoder.parts, step_network.WideStep) == (self.schedule == WIDE)
+        assert isinstance(decoder.parts, step_network.WideStep) == (self.few == WIDE)
         decoder.begin(Session(model.state_from_numpy(self.state), self.last), stream=0)
         if decoder.buffers.rotation:
             coefficients = decoder.rotation_of_block(np.array(self.positions))
@@ -98,15 +95,13 @@ def unlike(one, other) -> bool:
 WIDER = dict(d_model=68, d_inner=96, headdim=48, mamba2_d_state=34, mamba1_d_state=17, dt_rank=18, vocab_size=70)
 # A row's step is the last of its chunk, or the first of its text.
 CASES = {
-    "fewest rows": Case(FEWEST, config_of(), (7, 0)),
     "few rows": Case(FEW, config_of(), (7, 9), seed=6),
     "many rows": Case(WIDE, config_of(), (7, 0, 9), seed=7),
-    "fewest rows, edges": Case(FEWEST, config_of(), (3,), edge=True),
     "few rows, edges": Case(FEW, config_of(), (3,), edge=True),
     "many rows, edges": Case(WIDE, config_of(), (3, 2), edge=True),
-    "fewest rows, wider": Case(FEWEST, config_of(**WIDER), (2,), seed=8),
+    "few rows, wider": Case(FEW, config_of(**WIDER), (2,), seed=8),
     "many rows, wider": Case(WIDE, config_of(**WIDER), (1, 3), seed=9),
-    "without rotation": Case(FEWEST, config_of((MAMBA2,), rotate=False), (6,), seed=10),
+    "without rotation": Case(FEW, config_of((MAMBA2,), rotate=False), (6,), seed=10),
     "few rows, three chunked blocks": Case(FEW, config_of((MAMBA2, MAMBA1, MAMBA2, MAMBA2)), (3, 2), seed=12),
     "many rows without rotation": Case(WIDE, config_of((MAMBA2, MAMBA1), rotate=False), (6, 3), seed=11),
 }
@@ -130,7 +125,13 @@ def test_the_programs_of_a_product_share_its_columns(monkeypatch):
     assert case.differences(case.model(), monkeypatch) == []
 
 
-@pytest.mark.parametrize("case", [CASES["fewest rows"], CASES["many rows"]], ids=["fewest rows", "many rows"])
+def test_programs_share_the_heads_of_open_chunks(monkeypatch):
+    monkeypatch.setattr(step_network, "FACTORS", step_network.LEAST_TILE)  # one head for each
+    case = CASES["few rows, three chunked blocks"]
+    assert case.differences(case.model(), monkeypatch) == []
+
+
+@pytest.mark.parametrize("case", [CASES["few rows"], CASES["many rows"]], ids=["few rows", "many rows"])
 @pytest.mark.parametrize(
     ("weights", "array"),
     [

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mamba_integer.backends.triton import step_products, step_wide
-from mamba_integer.backends.triton.launch import launch, words
+from mamba_integer.backends.triton.launch import launch
 from mamba_integer.spec import ops
 from mamba_integer.spec.integers import RESIDUAL_BITS
 
@@ -43,17 +43,22 @@ def assert_equal(result, want):
     assert np.array_equal(got, want)
 
 
+def in_planes(q):
+    """Return quantised rows as the product for many rows reads them: a plane for each digit of a byte of weights."""
+    return q.reshape(len(q), -1, 4).swapaxes(1, 2).reshape(q.shape)
+
+
 def multiply_wide(results, q, e, w, after, taps=(None, None), **constants):
-    programs, sizes, constants = step_wide.wide_launch(len(e), w, after, **constants)
-    launch(step_wide.wide_kernel, programs, results, (words(q), e, w, *taps), *sizes, **constants)
+    programs, constants = step_wide.wide_launch(len(e), w, after, **constants)
+    launch(step_wide.wide_kernel, programs, results, (in_planes(q), e, w, *taps), **constants)
 
 
 def multiply_narrow(kernel, results, inputs, w, rows, depth, *integers, **constants):
     """Run a kernel for few rows: inputs without the weights, which come before the taps."""
     packed = step_products.weight_words(w)
-    programs, sizes, tile = step_products.product_launch(rows, len(w), depth)
+    programs, tile = step_products.product_launch(rows, len(w), depth)
     inputs = [packed if array is w else array for array in inputs]
-    launch(kernel, programs, results, inputs, *sizes, *integers, **constants, **tile)
+    launch(kernel, programs, results, inputs, *integers, **constants, **tile)
 
 
 @pytest.fixture
@@ -115,10 +120,10 @@ def test_project(draw):
         q, e = (torch.empty(a.shape, dtype=t, device=w.device) for a, t in zip(quantised, KINDS, strict=True))
         row = step_wide.row_block(depth, depth)
         launch(step_wide.quantise_kernel, rows, (q, e), (x,), 2 * depth, depth, D=depth, **row)
-        assert_equal(q, quantised[0])
+        assert_equal(q, in_planes(quantised[0]))
         assert_equal(e, quantised[1])
         wide, narrow = (torch.empty(want.shape, dtype=torch.int16, device=w.device) for _ in range(2))
-        multiply_wide((wide, None), q, e, w, step_wide.PLAIN, **scale)
+        multiply_wide((wide, None), *inputs.on_device(*quantised), w, step_wide.PLAIN, **scale)
         assert_equal(wide, want)
         if rows > FEW:
             return
