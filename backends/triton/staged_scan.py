@@ -91,10 +91,10 @@ def states_of_warp(states: int) -> int:
 
 
 def parts_of(states: int, outputs: bool, crowded: bool, down: int) -> tuple[int, int, bool]:
-    """Return the steps of a block, those of them that are unrolled, and whether a kernel may know k.
+    """Return the steps of a block, how many of them are unrolled, and whether the kernel may know k.
 
-    A known k saves an instruction where v needs no shift. It lengthens the wait from step to step, as does a loop over
-    parts of a block, which leaves registers: both pay where processors have several programs.
+    A kernel that knows k spends one instruction less per state where v isn't shifted. A block in parts takes fewer
+    registers. Both lengthen the wait for a step, so they pay where a processor has several programs to fill it.
     """
     if not outputs:
         return STEPS, PART, True
