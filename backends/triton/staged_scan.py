@@ -14,6 +14,7 @@ from mamba_integer.spec.ops.scan import sum_dtypes
 
 from .gluon_names import AMPERE, HAS_GLUON, architecture, barrier, gl, gluon, processors, reinterpret
 from .launch import aligned, launch, with_columns
+from .staged_steps import known_k
 
 CHANNELS = 16  # of a program; their number must be a multiple
 STATES_OF_WARP = 8  # two per lane
@@ -22,6 +23,8 @@ LEAST_STATES = 16  # bytes, a wide load
 FEW_STATES = 32  # of which a program has twice as many channels
 LONG = 4096  # steps of a sequence whose programs have fewer channels if processors are left
 STEPS = 32  # of a block, half as many where the sums of many states would fill registers and shared memory
+PART = 8  # steps of a block that are unrolled
+SEVERAL_STATES = 64  # whose sums leave room for blocks of all steps, in parts
 # Bits by which x times a scaled b is shifted down to v: known to the kernel, while b's scale is not.
 SHIFTS = (10, 20, 22)
 WHOLE_BYTES = (0, 8, 16)  # that a state loses before c meets it: the products leave them out
@@ -87,23 +90,42 @@ def states_of_warp(states: int) -> int:
     return STATES_OF_WARP if states <= LEAST_STATES else 2 * STATES_OF_WARP
 
 
+def parts_of(states: int, outputs: bool, crowded: bool, down: int) -> tuple[int, int, bool]:
+    """Return the steps of a block, how many of them are unrolled, and whether the kernel may know k.
+
+    A kernel that knows k spends one instruction less per state where v isn't shifted. A block in parts takes fewer
+    registers. Both lengthen the wait for a step, so they pay where a processor has several programs to fill it.
+    """
+    if not outputs:
+        return STEPS, PART, True
+    if LEAST_STATES < states <= SEVERAL_STATES and crowded:
+        return STEPS, 2 * PART, True
+    if states <= LEAST_STATES and crowded and not down:
+        return STEPS, PART, True
+    steps = STEPS if states <= LEAST_STATES else STEPS // 2
+    return steps, steps, False
+
+
 def run(y, end, x, mod, base, b, c, skip, h, formats, kept=1):
     batch, length, channels = x.shape
     states = b.shape[-1]
-    kind = {"DOWN": shift_of(formats["s_v"]), "COARSER": formats["s_h"] not in WHOLE_BYTES, "OUTPUTS": y is not None}
+    down = shift_of(formats["s_v"])
+    kind = {"DOWN": down, "COARSER": formats["s_h"] not in WHOLE_BYTES, "OUTPUTS": y is not None}
     width = width_of(x, states)
-    steps = STEPS if y is None or states <= LEAST_STATES else STEPS // 2
-    tile = {"CHANNELS": width, "STATES": states, "STEPS": steps, "STATES_OF_WARP": states_of_warp(states), "KEPT": kept}
+    programs = channels // width * batch
+    steps, part, known = parts_of(states, y is not None, programs > processors(x.device), down)
+    tile = {"CHANNELS": width, "STATES": states, "STEPS": steps, "PART": part, "STATES_OF_WARP": states_of_warp(states)}
+    tile |= {"KEPT": kept, "K": known_k(formats["k"]) if known else 0}
     warps = states // states_of_warp(states) * (width // CHANNELS)
     results = (end if y is None else y, end)
     words = words_of(x, mod, b, b if c is None else c)
     inputs = (*words[:2], base, *words[2:], base if skip is None else skip, h)
-    programs = channels // width * batch
     sizes = (length, channels, h.shape[-1])
     launch(staged_scan_kernel, programs, results, inputs, *sizes, **formats, **kind, **tile, num_warps=warps)
 
 
 if HAS_GLUON:
+    from .staged_products import paired_products, products
     from .staged_steps import (
         joined,
         load_steps,
@@ -112,35 +134,6 @@ if HAS_GLUON:
         scaled_bytes,
         state_of,
         unsigned_bytes,
-    )
-
-    # Of a lane's states h and their c: the products of h's bytes, as unsigned and as signed ones, with the matrix of c.
-    PRODUCTS = gl.constexpr(
-        "{ .reg .b32 zero, first, second; mov.b32 zero, 0; mul.lo.s32 first, $12, $16; mul.lo.s32 second, $13, $16;"
-        " mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32"
-        " {$0, $1, $2, $3}, {$8, $10, $9, $11}, {first, second}, {zero, zero, zero, zero};"
-        " mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32"
-        " {$4, $5, $6, $7}, {$8, $10, $9, $11}, {first, second}, {zero, zero, zero, zero}; }"
-    )
-    # The same, added to such products.
-    ADDED_PRODUCTS = gl.constexpr(
-        "{ .reg .b32 first, second; mul.lo.s32 first, $12, $16; mul.lo.s32 second, $13, $16;"
-        " mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32"
-        " {$0, $1, $2, $3}, {$8, $10, $9, $11}, {first, second}, {$20, $21, $22, $23};"
-        " mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32"
-        " {$4, $5, $6, $7}, {$8, $10, $9, $11}, {first, second}, {$24, $25, $26, $27}; }"
-    )
-    # The same, added to such products of the step before; then a lane's two columns as one sum, 2**8 times the second.
-    PAIRED_PRODUCTS = gl.constexpr(
-        "{ .reg .b32 zero, first, second, top, u0, u1, u2, u3, s0, s1, s2, s3; mov.b32 zero, 0;"
-        " mul.lo.s32 first, $8, $12; mul.lo.s32 second, $9, $12;"
-        " mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32"
-        " {u0, u1, u2, u3}, {$4, $6, $5, $7}, {first, second}, {$16, $17, $18, $19};"
-        " mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32"
-        " {s0, s1, s2, s3}, {$4, $6, $5, $7}, {first, second}, {$20, $21, $22, $23};"
-        " prmt.b32 top, u1, s1, $24; shl.b32 top, top, 8; add.s32 $0, u0, top;"
-        " prmt.b32 top, u3, s3, $24; shl.b32 top, top, 8; add.s32 $2, u2, top;"
-        " mov.b32 $1, zero; mov.b32 $3, zero; }"
     )
 
     # x skip + half + 2**16 high + low, over 2**shift, saturated.
@@ -164,67 +157,22 @@ if HAS_GLUON:
     )
 
     @gluon.jit
-    def put_mixtures(rows, b, c, spare):
+    def put_mixtures(rows, b, c, spare, OUTPUTS: gl.constexpr):
         """Store a scaled b beside its c, as a byte without sign, of words of four states into shared memory."""
-        both = gl.join(scaled_bytes(b, spare), unsigned_bytes(c))
-        rows.store(gl.reshape(both, [b.shape[0], 8 * b.shape[1]]))
-
-    @gluon.jit
-    def product_tiles(h, c, tile: gl.constexpr):
-        """Return states and their c as tiles of two states per lane."""
-        ROWS: gl.constexpr = h.shape[0]
-        QUARTER: gl.constexpr = h.shape[1] // 4
-        h, next_h = gl.split(gl.permute(gl.reshape(h, [ROWS, QUARTER, 2, 2]), (0, 1, 3, 2)))
-        c, next_c = gl.split(gl.permute(gl.reshape(c, [QUARTER, 2, 2]), (0, 2, 1)))
-        h, next_h = gl.reshape(h, [ROWS, 2 * QUARTER]), gl.reshape(next_h, [ROWS, 2 * QUARTER])
-        c, next_c = gl.reshape(c, [2 * QUARTER]), gl.reshape(next_c, [2 * QUARTER])
-        slices: gl.constexpr = gl.SliceLayout(0, tile)
-        h, next_h = gl.convert_layout(h, tile), gl.convert_layout(next_h, tile)
-        return h, next_h, gl.convert_layout(c, slices), gl.convert_layout(next_c, slices)
-
-    @gluon.jit
-    def added_products(h, c, selector, unsigned, signed):
-        """Return the products of two states per lane, as unsigned bytes and as signed ones, added to others."""
-        c, _ = gl.broadcast(c[None, :], h)
-        selector, _ = gl.broadcast(selector[:, None], h)
-        constraints: gl.constexpr = "=&r,=&r,=&r,=&r,=&r,=&r,=&r,=&r" + ",r" * 20
-        arguments = [h, c, selector, unsigned, signed]
-        return gl.inline_asm_elementwise(
-            ADDED_PRODUCTS, constraints, arguments, (gl.int32, gl.int32), is_pure=True, pack=4
-        )
-
-    @gluon.jit
-    def products(h, c, selector, tile: gl.constexpr, WIDE: gl.constexpr):
-        """Return the products of a first step of two, as unsigned bytes and as signed ones."""
-        if WIDE:
-            h, next_h, c, next_c = product_tiles(h, c, tile)
-            unsigned, signed = products(h, c, selector, tile, False)
-            return added_products(next_h, next_c, selector, unsigned, signed)
+        if OUTPUTS:
+            both = gl.join(scaled_bytes(b, spare), unsigned_bytes(c))
+            rows.store(gl.reshape(both, [b.shape[0], 8 * b.shape[1]]))
         else:
-            c, _ = gl.broadcast(c[None, :], h)
-            selector, _ = gl.broadcast(selector[:, None], h)
-            constraints: gl.constexpr = "=&r,=&r,=&r,=&r,=&r,=&r,=&r,=&r" + ",r" * 12
-            return gl.inline_asm_elementwise(
-                PRODUCTS, constraints, [h, c, selector], (gl.int32, gl.int32), is_pure=True, pack=4
-            )
+            rows.store(gl.reshape(scaled_bytes(b, spare), [b.shape[0], 4 * b.shape[1]]))
 
     @gluon.jit
-    def paired_products(h, c, selector, unsigned, signed, top, tile: gl.constexpr, WIDE: gl.constexpr):
-        """Return what two steps sum up to, [CHANNELS, lanes]: of four lanes' states the sums of low halves and of high
-        halves of the first step, and those of the second."""
-        if WIDE:
-            h, next_h, c, next_c = product_tiles(h, c, tile)
-            unsigned, signed = added_products(h, c, selector, unsigned, signed)
-            return paired_products(next_h, next_c, selector, unsigned, signed, top, tile, False)
+    def mixtures_of(rows, u, loaded: gl.constexpr, layout: gl.constexpr, OUTPUTS: gl.constexpr):
+        """Return a step's b and c; without outputs, b alone, twice."""
+        if OUTPUTS:
+            return pairs_of(rows, u, loaded, layout)
         else:
-            c, _ = gl.broadcast(c[None, :], h)
-            selector, _ = gl.broadcast(selector[:, None], h)
-            top, _ = gl.broadcast(top[None, :], h)
-            constraints: gl.constexpr = "=&r,=&r,=&r,=&r" + ",r" * 24
-            arguments = [h, c, selector, unsigned, signed, top]
-            sums = gl.inline_asm_elementwise(PAIRED_PRODUCTS, constraints, arguments, gl.int32, is_pure=True, pack=4)
-            sums, _ = gl.split(gl.reshape(sums, [h.shape[0], h.shape[1] // 2, 2]))
-            return sums
+            b = rows.index(u).load(layout)
+            return b, b
 
     @gluon.jit
     def load_inputs(
@@ -238,11 +186,12 @@ if HAS_GLUON:
         STEPS: gl.constexpr,
         CHANNELS: gl.constexpr,
         STATES: gl.constexpr,
+        OUTPUTS: gl.constexpr,
     ):
         x = load_steps(pointers[0], t, length, first, channels, wide, STEPS, CHANNELS // 2)
         mod = load_steps(pointers[1], t, length, first, channels, wide, STEPS, CHANNELS // 2)
         b = load_steps(pointers[2], t, length, 0, STATES // 4, narrow, STEPS, STATES // 4)
-        c = load_steps(pointers[3], t, length, 0, STATES // 4, narrow, STEPS, STATES // 4)
+        c = load_steps(pointers[3], t, length, 0, STATES // 4, narrow, STEPS, STATES // 4) if OUTPUTS else b
         return x, mod, b, c
 
     @gluon.jit
@@ -307,6 +256,8 @@ if HAS_GLUON:
         STEPS: gl.constexpr,
         STATES_OF_WARP: gl.constexpr,
         KEPT: gl.constexpr,
+        K: gl.constexpr,
+        PART: gl.constexpr,
     ):
         """Scan; with outputs keep y and the last states, without them the states before each KEPT steps."""
         ACROSS: gl.constexpr = STATES // STATES_OF_WARP
@@ -330,18 +281,19 @@ if HAS_GLUON:
         columns: gl.constexpr = gl.SwizzledSharedLayout(8, 32 // CHANNELS, CHANNELS // 8, [0, 1])
         sums_rows: gl.constexpr = gl.SwizzledSharedLayout(8, 32 // CHANNELS, CHANNELS // 8, [1, 0])
         row: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [0])
+        MIXED: gl.constexpr = 2 if OUTPUTS else 1  # b and its c, or b
         activation_rows = gl.allocate_shared_memory(gl.int32, [STEPS, 2 * CHANNELS], rows)
-        mixture_rows = gl.allocate_shared_memory(gl.int32, [STEPS, 2 * STATES], rows)
+        mixture_rows = gl.allocate_shared_memory(gl.int32, [STEPS, MIXED * STATES], rows)
         x_words = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS // 2], rows)
         x_rows = reinterpret(x_words, gl.int16, [STEPS, CHANNELS], rows)
         activations = reinterpret(activation_rows, gl.int32, [STEPS, 2 * CHANNELS], row)
-        mixtures = reinterpret(mixture_rows, gl.int32, [STEPS, 2 * STATES], row)
+        mixtures = reinterpret(mixture_rows, gl.int32, [STEPS, MIXED * STATES], row)
         PAIRS: gl.constexpr = STEPS // 2
         SUMS: gl.constexpr = STATES // HELD
+        PARTS: gl.constexpr = STEPS // PART
         # Sums of pairs of steps, which are stored at once; channels lie side by side.
-        every_sum = gl.allocate_shared_memory(
-            gl.int32, [CHANNELS, SUMS, PAIRS], gl.SwizzledSharedLayout(8, 32 // CHANNELS, CHANNELS // 8, [0, 1, 2])
-        )
+        turned: gl.constexpr = gl.SwizzledSharedLayout(8, 32 // CHANNELS, CHANNELS // 8, [0, 1, 2])
+        every_sum = gl.allocate_shared_memory(gl.int32, [PARTS, CHANNELS, SUMS, PART // 2], turned)
         pair_sums = reinterpret(every_sum, gl.int32, [PAIRS, CHANNELS, SUMS], columns)
         sum_rows = reinterpret(every_sum, gl.int32, [PAIRS * SUMS, CHANNELS], sums_rows)
         WIDTH: gl.constexpr = max(min(PAIRS * CHANNELS // (32 * WARPS), 4), 1)
@@ -384,44 +336,47 @@ if HAS_GLUON:
         kept_pointer = end_pointer + (place if OUTPUTS else kept_place)
         y_pointer += batch * length * channels
         x_ahead, mod_ahead, b_ahead, c_ahead = load_inputs(
-            pointers, 0, length, first // 2, channels // 2, wide, narrow, STEPS, CHANNELS, STATES
+            pointers, 0, length, first // 2, channels // 2, wide, narrow, STEPS, CHANNELS, STATES, OUTPUTS
         )
         for t in range(0, length, STEPS):
             barrier()  # every lane has read the block before
             if OUTPUTS:
                 x_words.store(x_ahead)
             put_activations(activation_rows, x_ahead, mod_ahead)
-            put_mixtures(mixture_rows, b_ahead, c_ahead, spare)
+            put_mixtures(mixture_rows, b_ahead, c_ahead, spare, OUTPUTS)
             x_ahead, mod_ahead, b_ahead, c_ahead = load_inputs(
-                pointers, t + STEPS, length, first // 2, channels // 2, wide, narrow, STEPS, CHANNELS, STATES
+                pointers, t + STEPS, length, first // 2, channels // 2, wide, narrow, STEPS, CHANNELS, STATES, OUTPUTS
             )
             barrier()
             count = gl.minimum(STEPS, length - t)
             unsigned, signed = (gl.zeros([CHANNELS, 2 * SUMS], gl.int32, product_tile),) * 2
             if count == STEPS:
-                sums = ()
-                for u in gl.static_range(STEPS):
-                    if not OUTPUTS and u % KEPT == 0:
-                        gl.store(kept_pointer, h)
-                        kept_pointer += channels * STATES
-                    x, mod = pairs_of(activations, u, paired_lanes, lanes)
-                    b, c = pairs_of(mixtures, u, paired_slices, slices)
-                    h, _ = state_of(h, base, x, mod, b, formats, CONVEX, DOWN)
+                for part in range(PARTS):
+                    sums = ()
+                    for v in gl.static_range(PART):
+                        u = part * PART + v
+                        if not OUTPUTS and v % KEPT == 0:
+                            gl.store(kept_pointer, h)
+                            kept_pointer += channels * STATES
+                        x, mod = pairs_of(activations, u, paired_lanes, lanes)
+                        b, c = mixtures_of(mixtures, u, paired_slices, slices, OUTPUTS)
+                        h, _ = state_of(h, base, x, mod, b, formats, CONVEX, DOWN, K)
+                        if OUTPUTS:
+                            read = h >> s_h if COARSER else h
+                            if v % 2 == 0:
+                                unsigned, signed = products(read, c, even, product_tile, WIDE)
+                            else:
+                                both = paired_products(read, c, odd, unsigned, signed, top, product_tile, WIDE)
+                                sums = sums + (both,)  # noqa: RUF005
                     if OUTPUTS:
-                        read = h >> s_h if COARSER else h
-                        if u % 2 == 0:
-                            unsigned, signed = products(read, c, even, product_tile, WIDE)
-                        else:
-                            sums = sums + (paired_products(read, c, odd, unsigned, signed, top, product_tile, WIDE),)  # noqa: RUF005
-                if OUTPUTS:
-                    every_sum.store(gl.reshape(joined(sums), [CHANNELS, SUMS, PAIRS]))
+                        every_sum.index(part).store(gl.reshape(joined(sums), [CHANNELS, SUMS, PART // 2]))
             else:
                 for u in range(count):
                     if not OUTPUTS:
                         gl.store(kept_pointer + u // KEPT * channels * STATES, h, mask=u % KEPT == 0)
                     x, mod = pairs_of(activations, u, paired_lanes, lanes)
-                    b, c = pairs_of(mixtures, u, paired_slices, slices)
-                    h, _ = state_of(h, base, x, mod, b, formats, CONVEX, DOWN)
+                    b, c = mixtures_of(mixtures, u, paired_slices, slices, OUTPUTS)
+                    h, _ = state_of(h, base, x, mod, b, formats, CONVEX, DOWN, K)
                     if OUTPUTS:
                         read = h >> s_h if COARSER else h
                         second = u % 2
@@ -434,7 +389,20 @@ if HAS_GLUON:
             if OUTPUTS:
                 barrier()
                 sums = gl.reshape(sum_rows.load(whole_sums), [PAIRS, SUMS // 4, 2, 2, CHANNELS])
-                put_outputs(y_pointer, skip_pointer, sums, x_rows, t, length, first, channels, s_y, dropped, FAR, STEPS)
+                put_outputs(
+                    y_pointer,
+                    skip_pointer,
+                    sums,
+                    x_rows,
+                    t,
+                    length,
+                    first,
+                    channels,
+                    s_y,
+                    dropped,
+                    FAR,
+                    STEPS,
+                )
         if OUTPUTS:
             gl.store(kept_pointer, h, mask=inside)
 

@@ -6,8 +6,21 @@ all that it needs of a step.
 
 from .gluon_names import HAS_GLUON, gl, gluon
 
+KNOWN_K = 15  # the fraction bits of decays for which there are kernels of their own
+
+
+def known_k(k: int) -> int:
+    """Return k where there are kernels for it alone, and 0 for any other."""
+    return k if k == KNOWN_K else 0
+
+
 if HAS_GLUON:
     HIGHEST_BYTE = gl.constexpr(-1 << 24)
+    # A known shift and an addition are one instruction.
+    DECAYED = gl.constexpr(
+        "{ .reg .s64 wide; .reg .b32 low, high; mul.wide.s32 wide, $1, $2; mov.b64 {low, high}, wide;"
+        f" shf.r.wrap.b32 low, low, high, {KNOWN_K}; add.s32 $0, low, $3; }}"
+    )
     CLAMPED = gl.constexpr("{ .reg .s32 t; add.s32 t, $1, $2; min.s32 t, t, $3; max.s32 $0, t, 0; }")
 
     @gluon.jit
@@ -25,12 +38,15 @@ if HAS_GLUON:
             return product
 
     @gluon.jit
-    def state_of(h, base, x, mod, b, formats, CONVEX: gl.constexpr, DOWN: gl.constexpr):
+    def state_of(h, base, x, mod, b, formats, CONVEX: gl.constexpr, DOWN: gl.constexpr, K: gl.constexpr):
         """Return the states of a tile after a step, of x, mod and a scaled b in int32, and what decayed in it."""
         n_max, k = formats
         n = clamped_sum(base, mod[:, None], n_max)
         v = input_of(x, b, DOWN)
         decaying = h - v if CONVEX else h
+        if K:
+            arguments = [decaying, n, v]
+            return gl.inline_asm_elementwise(DECAYED, "=r,r,r,r", arguments, gl.int32, is_pure=True, pack=1), decaying
         return ((decaying.to(gl.int64) * n) >> k.to(gl.int64)).to(gl.int32) + v, decaying
 
     @gluon.jit

@@ -142,6 +142,11 @@ INSTRUCTIONS = {
     "mul.lo.s32": lambda a, b: int32(int32(a).astype(np.int64) * int32(b)),
     "min.s32": lambda a, b: np.minimum(int32(a), int32(b)),
     "max.s32": lambda a, b: np.maximum(int32(a), int32(b)),
+    "not.b32": lambda a: ~int32(a),
+    "shf.r.wrap.b32": lambda low, high, s: int32(
+        (int32(high).astype(np.int64) << 32 | int32(low).astype(np.int64) & 0xFFFFFFFF) >> (s & 31)
+    ),
+    "mul.wide.s32": lambda a, b: int32(a).astype(np.int64) * int32(b),
     "xor.b32": lambda a, b: int32(a) ^ int32(b),
     "mad.wide.s32": lambda a, b, c: int32(a).astype(np.int64) * int32(b) + c,
     "setp.eq.s32": lambda a, b: int32(a) == int32(b),
@@ -175,6 +180,12 @@ def run_ptx(code, registers, shape):
                 results = [int32(a - b)]
             else:
                 results = [int32(a - b - registers["carry"])]
+        elif instruction in ("add.cc.u32", "addc.s32"):
+            a, b = (int32(group[0]).astype(np.int64) & 0xFFFFFFFF for group in values)
+            total = a + b + (registers["carry"] if instruction == "addc.s32" else 0)
+            if instruction == "add.cc.u32":
+                registers["carry"] = total >> 32
+            results = [int32(total)]
         elif instruction in ("mad.lo.cc.s32", "madc.hi.s32"):
             a, b, c = (int32(group[0]).astype(np.int64) for group in values)
             if instruction == "mad.lo.cc.s32":

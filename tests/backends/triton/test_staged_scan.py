@@ -20,6 +20,7 @@ from mamba_integer.spec.ops.scan_backward import LEAST_LAM
 from . import gluon_emulator
 
 NAMES = {"gl", "gluon", "reinterpret"}
+MODULES = ("staged_steps", "staged_sums", "staged_products", "staged_gradient", "staged_scan", "staged_walk")
 SIZES = [(16, 16, 21), (16, 3, 9), (32, 16, 35), (48, 64, 16), (32, 32, 1)]
 
 
@@ -31,7 +32,7 @@ def staged(monkeypatch):
     monkeypatch.setattr(gluon_names, "HAS_GLUON", True)
     monkeypatch.setattr(gluon_names, "barrier", lambda: None)
     modules = []
-    for name in ("staged_steps", "staged_sums", "staged_scan", "staged_walk"):
+    for name in MODULES:
         path = Path(triton_backend.__file__).with_name(f"{name}.py")
         full_name = f"{triton_backend.__name__}.{name}"
         module_spec = importlib.util.spec_from_file_location(full_name, path)
@@ -40,9 +41,9 @@ def staged(monkeypatch):
         monkeypatch.setattr(triton_backend, name, module)
         module_spec.loader.exec_module(module)
         modules.append(module)
-    for module in modules[2:]:
+    for module in modules[-2:]:
         monkeypatch.setattr(module, "launch", gluon_emulator.launch)
-    return modules[2:]
+    return modules[-2:]
 
 
 @pytest.mark.parametrize("channels, states, length", SIZES)
@@ -52,6 +53,29 @@ def test_the_staged_scan_gives_the_same_integers(channels, states, length, seed,
     got = staged[0].scan(*map(torch.tensor, case.arrays), **case.parameters)
     for result, wanted in zip(got, spec.selective_scan(*case.arrays, **case.parameters), strict=True):
         assert result.numpy().dtype == wanted.dtype and np.array_equal(result.numpy(), wanted)
+
+
+@pytest.mark.parametrize("s_v, states, length", [(-8, 16, 41), (-8, 3, 64), (3, 64, 40), (3, 32, 64)])
+@pytest.mark.parametrize("convex", (0, 1))
+def test_processors_with_several_programs(s_v, states, length, convex, staged, monkeypatch):
+    """Such programs run a block in parts and know k."""
+    monkeypatch.setattr(staged[0], "processors", lambda device: 1)
+    format_ = {"k": 15, "n_max": 1 << 14, "s_v": s_v, "convex": convex}
+    case = draw_case("selective_scan", Random(convex), {"B": 2, "L": length, "D": 16, "N": states} | format_)
+    results = staged[0].scan(*map(torch.tensor, case.arrays), **case.parameters)
+    for result, wanted in zip(results, spec.selective_scan(*case.arrays, **case.parameters), strict=True):
+        assert np.array_equal(result.numpy(), wanted)
+
+
+@pytest.mark.parametrize("convex", (0, 1))
+def test_the_walk_back_of_a_known_k(convex, staged, monkeypatch):
+    monkeypatch.setattr(scan_backward, "staged_walk", staged[1])
+    monkeypatch.setattr(staged[1], "suits", lambda x, states: True)
+    chosen = {"B": 2, "L": 21, "D": 16, "N": 16, "k": 15, "n_max": 1 << 14, "s_v": 0, "convex": convex}
+    case = draw_case("selective_scan_backward", Random(convex), chosen)
+    results = scan_backward.selective_scan_backward(*map(torch.tensor, case.arrays), **case.parameters)
+    for result, wanted in zip(results, spec.selective_scan_backward(*case.arrays, **case.parameters), strict=True):
+        assert np.array_equal(result.numpy(), wanted)
 
 
 def test_arrays_seen_through_a_transpose(staged):
