@@ -20,12 +20,13 @@ from .ssd_chunk_factors import (
     gains,
     input_weights,
     next_state,
+    plus_product,
     power,
     round_by,
     rounded_power,
     weighed_limbs,
 )
-from .ssd_chunk_limbs import limb_exponent, limbs, rescale_short, word
+from .ssd_chunk_limbs import limb_exponent, limbs, plus_rescaled, word
 
 POWER_ONE = tl.constexpr(1 << definition.POWER_BITS)
 # Planes of integers for each position and head, and of integers for each chunk and head.
@@ -199,7 +200,6 @@ def walk_backwards(
     chunk_plane,
     Q,
     s_g,
-    one,
     TILE: tl.constexpr,
     CHANNELS: tl.constexpr,
     STATES: tl.constexpr,
@@ -233,12 +233,14 @@ def walk_backwards(
         tl.store(high_pointer + at * width * states + place, high, mask=known)
         tl.store(low_pointer + at * width * states + place, low, mask=known)
         tl.store(chunks_pointer + SLOPE_SHIFT * chunk_plane + at, k)
-        lam = word(((lam.to(tl.int64) * kept + DECAY_HALF) >> DECAY_BITS) + rescale_short(added, -w + s_g, one))
+        whole = tl.zeros_like(lam)
+        kept_lam = plus_product(whole.to(tl.int64) + DECAY_HALF, lam, kept + whole) >> DECAY_BITS
+        lam = word(plus_rescaled(kept_lam, added, -w + s_g))
     tl.store(start_pointer + first * width * states + place, lam, mask=known)
 
 
 # Training changes some shifts from step to step: constants would be compiled anew each time.
-@triton.jit(do_not_specialize=[*FREE, "s_h", "s_g", "one", "walks"])
+@triton.jit(do_not_specialize=[*FREE, "s_h", "s_g", "walks"])
 def walks_kernel(
     seen_high_pointer,
     seen_low_pointer,
@@ -263,7 +265,6 @@ def walks_kernel(
     Q,
     s_h,
     s_g,
-    one,
     walks,
     HALVES: tl.constexpr,
     TILE: tl.constexpr,
@@ -293,7 +294,6 @@ def walks_kernel(
             chunk_plane,
             Q,
             s_g,
-            one,
             TILE,
             CHANNELS,
             STATES,
