@@ -46,13 +46,14 @@ MANY_HEADS, FEW_HEADS = 12, 4  # of a program that computes factors inside: many
 FEWEST_PROGRAMS = 512
 INPUT_WORDS = 32  # of four channels, of a program that turns x
 FEWEST_WALKS, FEW_CHUNKS = 128, 16
-SEGMENT, STEP = 8, 2  # chunks, and those of a turn of a walk alone
-WALKED_CHANNELS, FEW_STAGES = 16, 4  # of a program that walks alone, and the chunks that it loads at once
+SEGMENT, STEP = 8, 4  # chunks, and those of a turn of a walk alone
+WALKED_CHANNELS, FEW_STAGES = 16, 2  # of a program that walks alone, and the chunks that it loads at once
 STAGES, MOST_STAGED = 3, 1 << 13  # and the tiles of which three programs then share a processor
 # Both halves at once: saturated as the instruction does, and then to the least of ours.
 SATURATED_HALVES = tl.constexpr(
     "{ .reg .b32 t, least; mov.b32 least, 0x80018001; cvt.pack.sat.s16.s32 t, $2, $1; max.s16x2 $0, t, least; }"
 )
+EARLY = True
 REGISTERS, GRID_REGISTERS = 168, 128  # of a thread: three and four programs of four warps then share a processor
 
 
@@ -154,51 +155,60 @@ def scan_kernel(
     tiles = row * chunks * TILE * STATES
     turned_pointer += tiles + s[:, None] * TILE + q[None, :]
     queries_pointer += tiles + q[:, None] * STATES + s[None, :]
-    start, last = segment * SEGMENT, (fill + length + Q - 1) // Q
-    stop = tl.minimum(start + SEGMENT, last) if SEGMENT else last
-    if (start < last) | (segment == 0):
+    last = (fill + length + Q - 1) // Q
+    if not SEGMENT:
+        wait_for_inputs()
+    if SEGMENT:
+        start = segment * SEGMENT
+        stop = tl.minimum(start + SEGMENT, last)
         if segment == 0:
             state = tl.load(h_pointer + place, mask=known, other=0)
         else:
             walks = tl.minimum(tl.cdiv(width, WALKED) - block * (CHANNELS // WALKED), CHANNELS // WALKED)
-            await_walks(ready_pointer + segment * programs + program, walks)
+            await_walks(ready_pointer + segment * programs + program, tl.where(start < last, walks, 0))
             starts_pointer += segment * (programs // blocks).to(tl.int64) * width * states
             state = tl.load(starts_pointer + place, mask=known, other=0)
-        factors = factors_pointer + start * (ROWS * TILE)
+    else:
+        start, stop = 0, last
+        state = tl.load(h_pointer + place, mask=known, other=0)
+    factors = factors_pointer + start * (ROWS * TILE)
+    inner, carried = tl.load(factors + q), tl.load(factors + TILE + q)
+    kept, r = tl.load(factors + 3 * TILE), tl.load(factors + 3 * TILE + 1)
+    for n in range(start, stop):
+        inputs = tl.load(inputs_pointer + n * tile_of_inputs, mask=channel[:, None], other=0)
+        factors = factors_pointer + n * (ROWS * TILE)
+        turned = tl.load(turned_pointer + n * (TILE * STATES))
+        high, low = seen_limbs(state, s_h, HALVES)
+        high, low = in_state_order(high, STATES, CHANNELS), in_state_order(low, STATES, CHANNELS)
+        both = side_by_side(tl.trans(high), tl.trans(low), CHANNELS, STATES)
+        mixed = tl.load(mixed_pointer + n * (TILE * TILE))
+        queries = tl.load(queries_pointer + n * (TILE * STATES))
+        before = both_joined(tl.dot(queries, tl.trans(both), out_dtype=tl.int32), TILE, CHANNELS)
+        within = tl.dot(mixed, tl.trans(inputs), out_dtype=tl.int32)
+        x = from_time_order(inputs, TILE, CHANNELS).to(tl.int32)
+        # Half the unit of y comes with the skip, which is in half units of the sum.
+        total = within.to(tl.int64) * inner[:, None]
+        total = plus_product(total, before, carried[:, None] + tl.zeros_like(before))
+        total = plus_product(total, x * (2 * skip) + rounding, unit)
+        y = saturated(total, shift, WIDE)
+        time = n * Q - fill
+        inside = ((q < Q) & (q >= -time) & (q < length - time))[:, None] & channel[None, :]
+        tl.store(y_pointer + time * pitch + across, y, mask=inside)
+        weights = tl.load(factors_pointer + n * (ROWS * TILE) + 2 * TILE + q)
+        weighed = side_by_side(*shifted_limbs(inputs, weights[None, :]), CHANNELS, TILE)
+        added = both_joined(tl.dot(turned, tl.trans(weighed), out_dtype=tl.int32), STATES, CHANNELS)
+        # The next chunk's factors are loaded here: no fence then waits for them.
+        factors = factors_pointer + tl.minimum(n + 1, last - 1) * (ROWS * TILE)
+        next_kept, next_r = tl.load(factors + 3 * TILE), tl.load(factors + 3 * TILE + 1)
         inner, carried = tl.load(factors + q), tl.load(factors + TILE + q)
-        kept, r = tl.load(factors + 3 * TILE), tl.load(factors + 3 * TILE + 1)
-        for n in range(start, stop):
-            inputs = tl.load(inputs_pointer + n * tile_of_inputs, mask=channel[:, None], other=0)
-            factors = factors_pointer + n * (ROWS * TILE)
-            turned = tl.load(turned_pointer + n * (TILE * STATES))
-            high, low = seen_limbs(state, s_h, HALVES)
-            high, low = in_state_order(high, STATES, CHANNELS), in_state_order(low, STATES, CHANNELS)
-            both = side_by_side(tl.trans(high), tl.trans(low), CHANNELS, STATES)
-            mixed = tl.load(mixed_pointer + n * (TILE * TILE))
-            queries = tl.load(queries_pointer + n * (TILE * STATES))
-            before = both_joined(tl.dot(queries, tl.trans(both), out_dtype=tl.int32), TILE, CHANNELS)
-            within = tl.dot(mixed, tl.trans(inputs), out_dtype=tl.int32)
-            x = from_time_order(inputs, TILE, CHANNELS).to(tl.int32)
-            # Half the unit of y comes with the skip, which is in half units of the sum.
-            total = within.to(tl.int64) * inner[:, None]
-            total = plus_product(total, before, carried[:, None] + tl.zeros_like(before))
-            total = plus_product(total, x * (2 * skip) + rounding, unit)
-            y = saturated(total, shift, WIDE)
-            time = n * Q - fill
-            inside = ((q < Q) & (q >= -time) & (q < length - time))[:, None] & channel[None, :]
-            tl.store(y_pointer + time * pitch + across, y, mask=inside)
-            weights = tl.load(factors_pointer + n * (ROWS * TILE) + 2 * TILE + q)
-            weighed = side_by_side(*shifted_limbs(inputs, weights[None, :]), CHANNELS, TILE)
-            added = both_joined(tl.dot(turned, tl.trans(weighed), out_dtype=tl.int32), STATES, CHANNELS)
-            # The next chunk's factors are loaded here: no fence then waits for them.
-            factors = factors_pointer + tl.minimum(n + 1, last - 1) * (ROWS * TILE)
-            next_kept, next_r = tl.load(factors + 3 * TILE), tl.load(factors + 3 * TILE + 1)
-            inner, carried = tl.load(factors + q), tl.load(factors + TILE + q)
-            state = next_state(state, added, r, kept, DECAY_HALF)
-            kept, r = next_kept, next_r
-        if stop == last:
+        state = next_state(state, added, r, kept, DECAY_HALF)
+        kept, r = next_kept, next_r
+    if SEGMENT:
+        if (stop == last) & ((start < last) | (segment == 0)):
             tl.store(end_pointer + place, state, mask=known)
-    wait_for_inputs()
+        wait_for_inputs()  # so that the walks have ended when this kernel has
+    else:
+        tl.store(end_pointer + place, state, mask=known)
 
 
 def stages_of(tile, padded):
@@ -260,6 +270,7 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
         *(length, heads, states, chunks, chunk),
         GROUP=group,
         num_warps=max(tile // 16, 4),
+        **(early() if EARLY else {}),
         **at_most(GRID_REGISTERS),
         **tiles,
     )
@@ -295,7 +306,7 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
         WALKED=WALKED_CHANNELS,
         CHANNELS=CHANNELS,
         num_stages=stages_of(tile, padded),
-        **(early() if segment else {}),
+        **(early() if segment or EARLY else {}),
         **at_most(REGISTERS),
         **tiles,
     )
