@@ -13,6 +13,7 @@ from .ssd_chunk import seen_limbs
 from .ssd_chunk_factors import (
     DECAY_BITS,
     DECAY_HALF,
+    LARGEST_TWO_LIMBS,
     POWER_BITS,
     SIZES,
     exponent_sums,
@@ -26,7 +27,7 @@ from .ssd_chunk_factors import (
     rounded_power,
     weighed_limbs,
 )
-from .ssd_chunk_limbs import limb_exponent, limbs, plus_rescaled, word
+from .ssd_chunk_limbs import LARGEST_WORD, limb_exponent, limbs, plus_rescaled, word
 
 POWER_ONE = tl.constexpr(1 << definition.POWER_BITS)
 # Planes of integers for each position and head, and of integers for each chunk and head.
@@ -235,7 +236,14 @@ def walk_backwards(
         tl.store(chunks_pointer + SLOPE_SHIFT * chunk_plane + at, k)
         whole = tl.zeros_like(lam)
         kept_lam = plus_product(whole.to(tl.int64) + DECAY_HALF, lam, kept + whole) >> DECAY_BITS
-        lam = word(plus_rescaled(kept_lam, added, -w + s_g))
+        # Largest magnitudes decide whether the sum may leave 32 bits.
+        left, right = tl.maximum(w - s_g, 0), tl.maximum(s_g - w, 0)
+        unit = tl.zeros_like(k).to(tl.int64) + 1
+        largest_sum = (unit << left) * (127 * LARGEST_TWO_LIMBS * TILE) + (unit << k) * (LARGEST_TWO_LIMBS + 1)
+        if largest_sum < LARGEST_WORD:
+            lam = kept_lam.to(tl.int32) + (((added + ((1 << right) >> 1)) >> right) << left)
+        else:
+            lam = word(plus_rescaled(kept_lam, added, -w + s_g))
     tl.store(start_pointer + first * width * states + place, lam, mask=known)
 
 
