@@ -46,7 +46,7 @@ MANY_HEADS, FEW_HEADS = 12, 4  # of a program that computes factors inside: many
 FEWEST_PROGRAMS = 512
 INPUT_WORDS = 32  # of four channels, of a program that turns x
 FEWEST_WALKS, FEW_CHUNKS = 128, 16
-SEGMENT, STEP = 8, 4  # chunks, and those of a turn of a walk alone
+SEGMENT, STEP = 8, 4  # chunks, and those of one turn of a walk alone; both powers of two
 WALKED_CHANNELS, FEW_STAGES = 16, 2  # of a program that walks alone, and the chunks that it loads at once
 STAGES, MOST_STAGED = 3, 1 << 13  # and the tiles of which three programs then share a processor
 # Both halves at once: saturated as the instruction does, and then to the least of ours.
@@ -288,7 +288,7 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
             (factors, h, fill, x_tiles, turned),
             *(*sizes, width + missing),
             SEGMENT=segment,
-            STEP=STEP,
+            STEP=min(STEP, segment),
             BLOCK=CHANNELS,
             CHANNELS=WALKED_CHANNELS,
             num_stages=FEW_STAGES,
