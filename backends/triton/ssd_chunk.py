@@ -53,7 +53,7 @@ STAGES, MOST_STAGED = 3, 1 << 13  # and the tiles of which three programs then s
 SATURATED_HALVES = tl.constexpr(
     "{ .reg .b32 t, least; mov.b32 least, 0x80018001; cvt.pack.sat.s16.s32 t, $2, $1; max.s16x2 $0, t, least; }"
 )
-EARLY = True
+EARLY, FIRST = True, False
 REGISTERS, GRID_REGISTERS = 168, 128  # of a thread: three and four programs of four warps then share a processor
 
 
@@ -127,6 +127,7 @@ def scan_kernel(
     WIDE: tl.constexpr,
     SEGMENT: tl.constexpr,
     WALKED: tl.constexpr,
+    FIRST: tl.constexpr,
     TILE: tl.constexpr,
     CHANNELS: tl.constexpr,
     STATES: tl.constexpr,
@@ -165,9 +166,11 @@ def scan_kernel(
             state = tl.load(h_pointer + place, mask=known, other=0)
         else:
             walks = tl.minimum(tl.cdiv(width, WALKED) - block * (CHANNELS // WALKED), CHANNELS // WALKED)
-            await_walks(ready_pointer + segment * programs + program, tl.where(start < last, walks, 0))
+            walks = tl.where(start < last, walks, 0)
+            ready = await_walks(ready_pointer + segment * programs + program, walks)
             starts_pointer += segment * (programs // blocks).to(tl.int64) * width * states
-            state = tl.load(starts_pointer + place, mask=known, other=0)
+            there = p < tl.where(ready < walks, 0, width)
+            state = tl.load(starts_pointer + place, mask=known & there[None, :], other=0)
     else:
         start, stop = 0, last
         state = tl.load(h_pointer + place, mask=known, other=0)
@@ -181,6 +184,9 @@ def scan_kernel(
         high, low = seen_limbs(state, s_h, HALVES)
         high, low = in_state_order(high, STATES, CHANNELS), in_state_order(low, STATES, CHANNELS)
         both = side_by_side(tl.trans(high), tl.trans(low), CHANNELS, STATES)
+        if FIRST:  # all that the threads turn is stored before the products: they wait for each other once
+            weights = tl.load(factors + 2 * TILE + q)
+            weighed = side_by_side(*shifted_limbs(inputs, weights[None, :]), CHANNELS, TILE)
         mixed = tl.load(mixed_pointer + n * (TILE * TILE))
         queries = tl.load(queries_pointer + n * (TILE * STATES))
         before = both_joined(tl.dot(queries, tl.trans(both), out_dtype=tl.int32), TILE, CHANNELS)
@@ -194,8 +200,9 @@ def scan_kernel(
         time = n * Q - fill
         inside = ((q < Q) & (q >= -time) & (q < length - time))[:, None] & channel[None, :]
         tl.store(y_pointer + time * pitch + across, y, mask=inside)
-        weights = tl.load(factors_pointer + n * (ROWS * TILE) + 2 * TILE + q)
-        weighed = side_by_side(*shifted_limbs(inputs, weights[None, :]), CHANNELS, TILE)
+        if not FIRST:
+            weights = tl.load(factors_pointer + n * (ROWS * TILE) + 2 * TILE + q)
+            weighed = side_by_side(*shifted_limbs(inputs, weights[None, :]), CHANNELS, TILE)
         added = both_joined(tl.dot(turned, tl.trans(weighed), out_dtype=tl.int32), STATES, CHANNELS)
         # The next chunk's factors are loaded here: no fence then waits for them.
         factors = factors_pointer + tl.minimum(n + 1, last - 1) * (ROWS * TILE)
@@ -304,6 +311,7 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
         WIDE=tl.int32 if definition.rounded_sum(states, chunk, s_h, s_y).fits("int32") else tl.int64,
         SEGMENT=segment,
         WALKED=WALKED_CHANNELS,
+        FIRST=FIRST,
         CHANNELS=CHANNELS,
         num_stages=stages_of(tile, padded),
         **(early() if segment or EARLY else {}),

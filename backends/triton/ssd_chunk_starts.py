@@ -7,7 +7,7 @@ those programs begins, so they end whatever waits for them.
 import triton
 import triton.language as tl
 
-from .instructions import has_ptx
+from .instructions import has_ptx, is_interpreted
 from .overlap import start_next
 from .ssd_chunk_factors import DECAY_HALF, POSITIONS, SIZES, next_state, shifted_limbs
 from .ssd_chunk_grid import ROWS
@@ -39,10 +39,13 @@ def store_in_place(pointers, values, mask):
 
 @triton.jit
 def await_walks(ready_pointer, walks):
-    """Wait until all walks of a block of channels have stored a segment's state."""
-    while tl.atomic_add(ready_pointer, 0, sem="acquire") < walks:
-        pass
-    tl.debug_barrier()  # no thread reads what is stored before the one that waited
+    """Wait until as many walks of a block of channels have stored a segment's state; return how many have."""
+    ready = tl.atomic_add(ready_pointer, 0, sem="acquire")
+    if not is_interpreted():  # there, programs run one by one: nothing more would come
+        while ready < walks:
+            ready = tl.atomic_add(ready_pointer, 0, sem="acquire")
+        tl.debug_barrier()  # no thread reads what is stored before the one that waited
+    return ready
 
 
 @triton.jit
