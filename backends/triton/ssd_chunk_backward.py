@@ -53,8 +53,8 @@ from .ssd_chunk_limbs import (
     limb_exponent,
     limb_tiles,
     limbs,
-    product_of_limbs,
     plus_rescaled,
+    product_of_limbs,
     put,
     rescale,
     rescale_product,
@@ -371,7 +371,14 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
         **at_most(CHUNK_REGISTERS),
         **grid,
     )
-    shape = dict(PADDED=padded, CHANNELS=channels, STATES=block, num_warps=SHARED_WARPS * more, **at_most(SHARED_REGISTERS), **grid)
+    shape = dict(
+        PADDED=padded,
+        CHANNELS=channels,
+        STATES=block,
+        num_warps=SHARED_WARPS * more,
+        **at_most(SHARED_REGISTERS),
+        **grid,
+    )
     programs = batch * chunks * ceil_div(states, block)
     launch(
         keys_kernel,

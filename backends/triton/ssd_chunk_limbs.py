@@ -146,9 +146,7 @@ LIMBS_PRODUCT = tl.constexpr(
 
 
 @triton.jit
-def inner_product(
-    high, low, other_high, other_low, JOINS: tl.constexpr, CHANNELS: tl.constexpr, STATES: tl.constexpr
-):
+def inner_product(high, low, other_high, other_low, JOINS: tl.constexpr, CHANNELS: tl.constexpr, STATES: tl.constexpr):
     """Return the sums over states of the products of two such tiles' numbers, for each channel or spread over them."""
     if has_ptx() and not JOINS:
         tiles = [high, low, other_high, other_low]

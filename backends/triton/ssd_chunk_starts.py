@@ -4,6 +4,8 @@ It runs beside the programs of `scan_kernel`, which wait for their segment's sta
 those programs begins, so they end whatever waits for them.
 """
 
+# ruff: noqa: RUF005 -- Triton compiles no unpacking inside a tuple
+
 import triton
 import triton.language as tl
 
@@ -28,9 +30,7 @@ def after_all_threads():
 def store_in_place(pointers, values, mask):
     """Store int32 values from the threads that hold them; Triton would deal them out anew in every turn of a loop."""
     if has_ptx():
-        code: tl.constexpr = (
-            "{ .reg .pred p; setp.ne.s32 p, $3, 0; @p st.global.b32 [$1], $2; mov.u32 $0, 0; }"
-        )
+        code: tl.constexpr = "{ .reg .pred p; setp.ne.s32 p, $3, 0; @p st.global.b32 [$1], $2; mov.u32 $0, 0; }"
         arguments = [pointers.to(tl.int64), values, mask.to(tl.int32)]
         tl.inline_asm_elementwise(code, "=r,l,r,r", arguments, dtype=tl.int32, is_pure=False, pack=1)
     else:
@@ -50,7 +50,7 @@ def await_walks(ready_pointer, walks):
 
 @triton.jit
 def chunk_decays(factors_pointer, n, last, TILE: tl.constexpr, COUNT: tl.constexpr):
-    """Return the decays of some whole chunks, and the exponents of their inputs; after the last chunk, its own again."""
+    """Return the decays of some chunks, and the exponents of their inputs; after the last chunk, its own again."""
     kept, r = (), ()
     for i in tl.static_range(COUNT):
         factors = factors_pointer + tl.maximum(tl.minimum(n + i, last - 1), 0) * (ROWS * TILE) + 3 * TILE
