@@ -46,14 +46,13 @@ MANY_HEADS, FEW_HEADS = 12, 4  # of a program that computes factors inside: many
 FEWEST_PROGRAMS = 512
 INPUT_WORDS = 32  # of four channels, of a program that turns x
 FEWEST_WALKS, FEW_CHUNKS = 128, 16
-SEGMENT, STEP = 8, 4  # chunks, and those of one turn of a walk alone; both powers of two
-WALKED_CHANNELS, FEW_STAGES = 16, 2  # of a program that walks alone, and the chunks that it loads at once
+SEGMENT, STEP = 8, 4  # chunks of a segment, and of one turn of a walk alone: powers of two
+WALKED_CHANNELS, FEW_STAGES = 8, 2  # of a program that walks alone, and the turns whose chunks it loads at once
 STAGES, MOST_STAGED = 3, 1 << 13  # and the tiles of which three programs then share a processor
 # Both halves at once: saturated as the instruction does, and then to the least of ours.
 SATURATED_HALVES = tl.constexpr(
     "{ .reg .b32 t, least; mov.b32 least, 0x80018001; cvt.pack.sat.s16.s32 t, $2, $1; max.s16x2 $0, t, least; }"
 )
-EARLY, FIRST = True, False
 REGISTERS, GRID_REGISTERS = 168, 128  # of a thread: three and four programs of four warps then share a processor
 
 
@@ -127,7 +126,6 @@ def scan_kernel(
     WIDE: tl.constexpr,
     SEGMENT: tl.constexpr,
     WALKED: tl.constexpr,
-    FIRST: tl.constexpr,
     TILE: tl.constexpr,
     CHANNELS: tl.constexpr,
     STATES: tl.constexpr,
@@ -157,8 +155,6 @@ def scan_kernel(
     turned_pointer += tiles + s[:, None] * TILE + q[None, :]
     queries_pointer += tiles + q[:, None] * STATES + s[None, :]
     last = (fill + length + Q - 1) // Q
-    if not SEGMENT:
-        wait_for_inputs()
     if SEGMENT:
         start = segment * SEGMENT
         stop = tl.minimum(start + SEGMENT, last)
@@ -184,9 +180,6 @@ def scan_kernel(
         high, low = seen_limbs(state, s_h, HALVES)
         high, low = in_state_order(high, STATES, CHANNELS), in_state_order(low, STATES, CHANNELS)
         both = side_by_side(tl.trans(high), tl.trans(low), CHANNELS, STATES)
-        if FIRST:  # all that the threads turn is stored before the products: they wait for each other once
-            weights = tl.load(factors + 2 * TILE + q)
-            weighed = side_by_side(*shifted_limbs(inputs, weights[None, :]), CHANNELS, TILE)
         mixed = tl.load(mixed_pointer + n * (TILE * TILE))
         queries = tl.load(queries_pointer + n * (TILE * STATES))
         before = both_joined(tl.dot(queries, tl.trans(both), out_dtype=tl.int32), TILE, CHANNELS)
@@ -200,9 +193,8 @@ def scan_kernel(
         time = n * Q - fill
         inside = ((q < Q) & (q >= -time) & (q < length - time))[:, None] & channel[None, :]
         tl.store(y_pointer + time * pitch + across, y, mask=inside)
-        if not FIRST:
-            weights = tl.load(factors_pointer + n * (ROWS * TILE) + 2 * TILE + q)
-            weighed = side_by_side(*shifted_limbs(inputs, weights[None, :]), CHANNELS, TILE)
+        weights = tl.load(factors_pointer + n * (ROWS * TILE) + 2 * TILE + q)
+        weighed = side_by_side(*shifted_limbs(inputs, weights[None, :]), CHANNELS, TILE)
         added = both_joined(tl.dot(turned, tl.trans(weighed), out_dtype=tl.int32), STATES, CHANNELS)
         # The next chunk's factors are loaded here: no fence then waits for them.
         factors = factors_pointer + tl.minimum(n + 1, last - 1) * (ROWS * TILE)
@@ -277,7 +269,6 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
         *(length, heads, states, chunks, chunk),
         GROUP=group,
         num_warps=max(tile // 16, 4),
-        **(early() if EARLY else {}),
         **at_most(GRID_REGISTERS),
         **tiles,
     )
@@ -311,10 +302,9 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
         WIDE=tl.int32 if definition.rounded_sum(states, chunk, s_h, s_y).fits("int32") else tl.int64,
         SEGMENT=segment,
         WALKED=WALKED_CHANNELS,
-        FIRST=FIRST,
         CHANNELS=CHANNELS,
         num_stages=stages_of(tile, padded),
-        **(early() if segment or EARLY else {}),
+        **(early() if segment else {}),
         **at_most(REGISTERS),
         **tiles,
     )

@@ -58,18 +58,15 @@ from .ssd_chunk_limbs import (
     put,
     rescale,
     rescale_product,
-    side_by_side,
 )
 
 WALKED_CHANNELS, FEW_WALKED = 64, 32  # of a program that walks forwards; few where its state would fill registers
 MOST_WALKED = 1 << 12  # numbers of a state, for the many
 FACTORS_WARPS, WALKS_WARPS = 2, 4
-CHUNK_CHANNELS, CHUNK_STAGES = 32, 1  # at once, of a program for a chunk and head
+CHUNK_CHANNELS = 32  # at once, of a program for a chunk and head
+MOST_STAGED = 64  # states whose limbs it loads ahead
 CHUNK_REGISTERS = 168  # of its threads: three programs then share a processor
-FEWEST_JOINED = 128  # states with which one product of both limbs is faster than one of each
 SHARED_STATES = 64  # of a program that adds up heads
-TURNS = True
-SHARED_WARPS, CHUNK_WARPS, SCORES_WARPS, SHARED_REGISTERS = 4, 4, 4, None
 MOST_TILE_OF_FOUR_WARPS = 64
 MOST_TILE, MOST_STATES, MOST_CHANNELS = 128, 256, 128  # for which a processor has room
 
@@ -165,8 +162,6 @@ def chunk_kernel(
     carried_shift,
     gradient_bits,
     NARROW: tl.constexpr,
-    JOINS: tl.constexpr,
-    TURNS: tl.constexpr,
     TILE: tl.constexpr,
     CHANNELS: tl.constexpr,
     STATES: tl.constexpr,
@@ -193,13 +188,11 @@ def chunk_kernel(
     skip = tl.load(skip_pointer + head).to(tl.int32) << gradient_bits
     scores = tl.dot(queries, tl.trans(keys), out_dtype=tl.int32)
     e, mixed = mix(tl.where(q[:, None] >= q[None, :], scores, 0), whole, column, gain)
-    if TURNS:
-        scores = tl.dot(keys, tl.trans(queries), out_dtype=tl.int32)
-        lag = tl.minimum((whole[None, :] - column[:, None]).to(tl.uint32), 31).to(tl.int32)
-        back = (tl.where(q[:, None] <= q[None, :], scores, 0) * gain[:, None]) >> lag
-        back = ((back + ((tl.zeros_like(e) + 1) << (e - 1))[None, :]) >> e[None, :]).to(tl.int8)
-    else:
-        back = tl.trans(mixed)
+    # The transpose is computed anew, for turning it would read memory byte by byte in each turn of the loop.
+    scores = tl.dot(keys, tl.trans(queries), out_dtype=tl.int32)
+    lag = tl.minimum((whole[None, :] - column[:, None]).to(tl.uint32), 31).to(tl.int32)
+    back = (tl.where(q[:, None] <= q[None, :], scores, 0) * gain[:, None]) >> lag
+    back = ((back + ((tl.zeros_like(e) + 1) << (e - 1))[None, :]) >> e[None, :]).to(tl.int8)
     r = limb_exponent(tl.max((tl.load(planes_pointer + LARGEST * plane) * down).to(tl.int64) << e, 0))
 
     leaving, arriving = tl.zeros([TILE], tl.int64), tl.zeros([TILE], tl.int64)
@@ -217,20 +210,16 @@ def chunk_kernel(
         # Inside the chunk: errors, aligned along time, through the forward factors and back.
         errors = aligned(dy * down[:, None], (-e + r)[:, None])
         arriving += tl.sum(tl.dot(mixed, x, out_dtype=tl.int32).to(tl.int64) * errors, 1)
-        high, low = limbs(errors)
-        high, low = tl.trans(high), tl.trans(low)
-        if JOINS:
-            high = side_by_side(high, low, CHANNELS, TILE)
-        through = product_of_limbs(back, high, low, JOINS, TILE, CHANNELS)
+        through = product_of_limbs(back, *limbs(errors))
         leaving += tl.sum(through.to(tl.int64) * wide_x, 1)
 
         # From the state before the chunk, and through the one after: the weights of a chunk that isn't whole are 0.
-        seen_high, seen_low = limb_tiles(seen_pointer, limb_plane, start, width, states, JOINS, CHANNELS, STATES)
-        slope_high, slope_low = limb_tiles(slope_pointer, limb_plane, start, width, states, JOINS, CHANNELS, STATES)
-        past += inner_product(slope_high, slope_low, seen_high, seen_low, JOINS, CHANNELS, STATES)
-        before = product_of_limbs(queries, seen_high, seen_low, JOINS, TILE, CHANNELS)
+        seen_high, seen_low = limb_tiles(seen_pointer, limb_plane, start, width, states, CHANNELS, STATES)
+        slope_high, slope_low = limb_tiles(slope_pointer, limb_plane, start, width, states, CHANNELS, STATES)
+        past += inner_product(slope_high, slope_low, seen_high, seen_low)
+        before = product_of_limbs(queries, tl.trans(seen_high), tl.trans(seen_low))
         carried += tl.sum(before.to(tl.int64) * dy, 1)
-        into = product_of_limbs(keys, slope_high, slope_low, JOINS, TILE, CHANNELS)
+        into = product_of_limbs(keys, tl.trans(slope_high), tl.trans(slope_low))
         stored += tl.sum(into.to(tl.int64) * wide_x, 1)
         dx = rescale_product(into, weight[:, None], -k + 2 * DECAY_BITS - gradient_bits)
         dx = plus_product(dx, dy, tl.zeros_like(dy) + skip)
@@ -306,7 +295,7 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
     start = empty(*dh.shape)
     sizes, strides = (length, heads, width, states, chunks), (planes.shape[1], scalars.shape[1], chunk)
     bits, grid = backward.gradient_bits(states), dict(TILE=tile)
-    more = 1 if tile <= MOST_TILE_OF_FOUR_WARPS else 2
+    warps = 4 if tile <= MOST_TILE_OF_FOUR_WARPS else 8
     launch(
         powers_kernel,
         count,
@@ -349,7 +338,7 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
         (dy, x),
         *(length, heads, width, chunks, *strides),
         CHANNELS=channels,
-        num_warps=SCORES_WARPS * more,
+        num_warps=warps,
         **grid,
     )
     launch(
@@ -362,23 +351,14 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
         definition.sum_bits(states) - definition.DECAY_BITS + backward.ENERGY_BITS,
         bits,
         NARROW=dtype == torch.int16,
-        JOINS=padded >= FEWEST_JOINED,
-        TURNS=TURNS,
         CHANNELS=min(channels, CHUNK_CHANNELS),
         STATES=padded,
-        num_warps=CHUNK_WARPS * more,
-        num_stages=CHUNK_STAGES,
-        **at_most(CHUNK_REGISTERS),
+        num_warps=warps,
+        num_stages=2 if padded <= MOST_STAGED else 1,
+        **at_most(CHUNK_REGISTERS if warps == 4 else None),
         **grid,
     )
-    shape = dict(
-        PADDED=padded,
-        CHANNELS=channels,
-        STATES=block,
-        num_warps=SHARED_WARPS * more,
-        **at_most(SHARED_REGISTERS),
-        **grid,
-    )
+    shape = dict(PADDED=padded, CHANNELS=channels, STATES=block, num_warps=warps, **grid)
     programs = batch * chunks * ceil_div(states, block)
     launch(
         keys_kernel,

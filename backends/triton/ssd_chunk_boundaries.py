@@ -35,6 +35,7 @@ WHOLE, COLUMN, GAIN, DOWN, CARRIED, WEIGHT, DECAY, RATIO, LARGEST, SLOPE_EXPONEN
 PLANES = 10
 KEPT, INPUT_SHIFT, ERROR_SHIFT, SLOPE_SHIFT, QUERY_SHIFT = (tl.constexpr(i) for i in range(5))
 CHUNK_PLANES = 5
+MOST_TWICE = tl.constexpr(1 << 13)  # numbers of a state, for two ways to add to it
 FREE = *SIZES, "chunk_plane", "d_pointer", "skip_pointer"
 
 
@@ -236,12 +237,15 @@ def walk_backwards(
         tl.store(chunks_pointer + SLOPE_SHIFT * chunk_plane + at, k)
         whole = tl.zeros_like(lam)
         kept_lam = plus_product(whole.to(tl.int64) + DECAY_HALF, lam, kept + whole) >> DECAY_BITS
-        # Largest magnitudes decide whether the sum may leave 32 bits.
-        left, right = tl.maximum(w - s_g, 0), tl.maximum(s_g - w, 0)
-        unit = tl.zeros_like(k).to(tl.int64) + 1
-        largest_sum = (unit << left) * (127 * LARGEST_TWO_LIMBS * TILE) + (unit << k) * (LARGEST_TWO_LIMBS + 1)
-        if largest_sum < LARGEST_WORD:
-            lam = kept_lam.to(tl.int32) + (((added + ((1 << right) >> 1)) >> right) << left)
+        if CHANNELS * STATES <= MOST_TWICE:
+            # Where the largest magnitudes say that the sum fits 32 bits, it needs no saturation.
+            left, right = tl.maximum(w - s_g, 0), tl.maximum(s_g - w, 0)
+            unit = tl.zeros_like(k).to(tl.int64) + 1
+            largest_sum = (unit << left) * (127 * LARGEST_TWO_LIMBS * TILE) + (unit << k) * (LARGEST_TWO_LIMBS + 1)
+            if largest_sum < LARGEST_WORD:
+                lam = kept_lam.to(tl.int32) + (((added + ((1 << right) >> 1)) >> right) << left)
+            else:
+                lam = word(plus_rescaled(kept_lam, added, -w + s_g))
         else:
             lam = word(plus_rescaled(kept_lam, added, -w + s_g))
     tl.store(start_pointer + first * width * states + place, lam, mask=known)

@@ -8,7 +8,6 @@ the order in which one thread of a tensor core holds its part, so that a thread 
 import triton
 import triton.language as tl
 
-from .overlap import start_next, wait_for_inputs
 from .ssd_chunk_factors import (
     LARGEST_ROW_EXPONENT,
     POSITIONS,
@@ -182,7 +181,6 @@ def positions_kernel(
     BLOCK: tl.constexpr,
 ):
     """Compute factors of a chunk, or turn x of one: neither needs the other, and the few factors fill no device."""
-    start_next()
     program = tl.program_id(0)
     chunk = fill_pointer, length, heads
     of_factors = factors_pointer, rest_d_pointer, d_pointer, open_d_pointer
@@ -231,7 +229,6 @@ def grid_kernel(
     STATES: tl.constexpr,
 ):
     """Lay b and c of a chunk out, and compute its factors inside for a few heads."""
-    start_next()
     program = tl.program_id(0)
     groups = tl.maximum(tl.cdiv(heads, GROUP), 1)
     group, n, row = program % groups, program // groups % chunks, (program // groups // chunks).to(tl.int64)
@@ -263,7 +260,6 @@ def grid_kernel(
         scores = tl.where(q[:, None] >= q[None, :], scores, 0)
         # Rows go where one store of a warp has them, eight at once.
         stored = q % (TILE // 2) // 8 * 16 + q // (TILE // 2) * 8 + q % 8
-        wait_for_inputs()
         for head in range(group * GROUP, tl.minimum(group * GROUP + GROUP, heads)):
             at = (row * heads + head) * chunks + n
             factors = factors_pointer + at * (ROWS * TILE) + q

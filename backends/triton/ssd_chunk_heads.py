@@ -128,15 +128,16 @@ def queries_kernel(
         part = tl.dot(high, seen_low, part, out_dtype=tl.int32)
         part = tl.dot(low, seen_high, part, out_dtype=tl.int32)
         last = tl.dot(low, seen_low, out_dtype=tl.int32)
-        # The low bytes have 128 taken off: twice 64, which is a byte.
+        # The low bytes have 128 taken off, which is no byte: twice 64 comes back.
         for _ in tl.static_range(2):
             part = tl.dot(halves, seen_high, part, out_dtype=tl.int32)
             last = tl.dot(halves, seen_low, last, out_dtype=tl.int32)
-        # That of 16 bits has room for 8 more: the parts needn't be joined.
+        # The factor has at most 17 bits and room for 8 more, so the two parts aren't joined before.
         carried = tl.load(of_position + CARRIED * plane)[:, None]
-        half, whole = ((factor_bits * 0 + 1).to(tl.int64) << factor_bits) >> 1, tl.zeros_like(part)
-        out = plus_product(plus_product(half + whole.to(tl.int64), last, carried + whole), part, (carried << 8) + whole)
-        total += out >> factor_bits.to(tl.int64)
+        whole, bits = tl.zeros_like(part), factor_bits.to(tl.int64)
+        half = ((tl.zeros_like(bits) + 1) << bits) >> 1
+        out = plus_product(half + whole.to(tl.int64), last, carried + whole)
+        total += plus_product(out, part, (carried << 8) + whole) >> bits
     tl.store(
         dc_pointer + (row * length + time)[:, None] * states + s[None, :], put(total, s_c), mask=there[:, None] & known
     )

@@ -10,8 +10,14 @@ from . import integers
 from .instructions import has_ptx
 from .ssd_chunk_factors import LARGEST_TWO_LIMBS, plus_product
 
-LIMBS_CONSTRAINTS = tl.constexpr("=l,=l,=l,=l,r,r,r,r")
 LARGEST_WORD = tl.constexpr((1 << 31) - 1)
+# The sum of four products of numbers of two limbs, which is the first of four results; the others are 0.
+LIMBS_PRODUCT = tl.constexpr(
+    "{ .reg .s32 t, u; .reg .s64 w; mov.b32 t, 0; mov.b32 u, 0; dp4a.s32.s32 t, $4, $6, t; shl.b32 t, t, 8;"
+    " dp4a.s32.s32 t, $4, $7, t; dp4a.s32.s32 t, $5, $6, t; dp4a.s32.s32 u, $5, $7, u;"
+    " cvt.s64.s32 w, u; mul.wide.s32 $0, t, 256; add.s64 $0, $0, w; mov.b64 $1, 0; mov.b64 $2, 0; mov.b64 $3, 0; }"
+)
+LIMBS_CONSTRAINTS = tl.constexpr("=l,=l,=l,=l,r,r,r,r")
 
 
 @triton.jit
@@ -112,57 +118,30 @@ def both_joined(sums, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
 
 
 @triton.jit
-def limb_tiles(
-    pointer, limb_plane, start, width, states, JOINS: tl.constexpr, CHANNELS: tl.constexpr, STATES: tl.constexpr
-):
-    """Return the tiles (channel, state) of the high and of the low limbs; or both limbs as one tile, twice."""
-    s = tl.arange(0, STATES)
-    if JOINS:
-        limb = tl.arange(0, 2 * CHANNELS)
-        channel = start + limb % CHANNELS
-        place = (limb // CHANNELS * limb_plane + channel * states)[:, None] + s[None, :]
-        both = tl.load(pointer + place, mask=(channel < width)[:, None] & (s < states)[None, :], other=0)
-        return both, both
-    else:
-        channel = start + tl.arange(0, CHANNELS)
-        place, known = channel[:, None] * states + s[None, :], (channel < width)[:, None] & (s < states)[None, :]
-        high = tl.load(pointer + place, mask=known, other=0)
-        return high, tl.load(pointer + limb_plane + place, mask=known, other=0)
+def limb_tiles(pointer, limb_plane, start, width, states, CHANNELS: tl.constexpr, STATES: tl.constexpr):
+    """Return the tiles (channel, state) of the high and of the low limbs."""
+    channel, s = start + tl.arange(0, CHANNELS), tl.arange(0, STATES)
+    place, known = channel[:, None] * states + s[None, :], (channel < width)[:, None] & (s < states)[None, :]
+    high = tl.load(pointer + place, mask=known, other=0)
+    return high, tl.load(pointer + limb_plane + place, mask=known, other=0)
 
 
 @triton.jit
-def numbers_of(high, low, JOINS: tl.constexpr, CHANNELS: tl.constexpr, STATES: tl.constexpr):
-    """Return the numbers of such tiles."""
-    if JOINS:
-        high, low = tl.split(tl.permute(tl.reshape(high, [2, CHANNELS, STATES]), [1, 2, 0]))
-    return joined(high.to(tl.int32), low.to(tl.int32))
-
-
-LIMBS_PRODUCT = tl.constexpr(
-    "{ .reg .s32 t, u; .reg .s64 w; mov.b32 t, 0; mov.b32 u, 0; dp4a.s32.s32 t, $4, $6, t; shl.b32 t, t, 8;"
-    " dp4a.s32.s32 t, $4, $7, t; dp4a.s32.s32 t, $5, $6, t; dp4a.s32.s32 u, $5, $7, u;"
-    " cvt.s64.s32 w, u; mul.wide.s32 $0, t, 256; add.s64 $0, $0, w; mov.b64 $1, 0; mov.b64 $2, 0; mov.b64 $3, 0; }"
-)
-
-
-@triton.jit
-def inner_product(high, low, other_high, other_low, JOINS: tl.constexpr, CHANNELS: tl.constexpr, STATES: tl.constexpr):
-    """Return the sums over states of the products of two such tiles' numbers, for each channel or spread over them."""
-    if has_ptx() and not JOINS:
+def inner_product(high, low, other_high, other_low):
+    """Return int64 sums of the products of two such tiles' numbers, which add up to that of all of them."""
+    if has_ptx():
         tiles = [high, low, other_high, other_low]
-        code: tl.constexpr = LIMBS_PRODUCT
-        products = tl.inline_asm_elementwise(code, LIMBS_CONSTRAINTS, tiles, dtype=tl.int64, is_pure=True, pack=4)
+        products = tl.inline_asm_elementwise(
+            LIMBS_PRODUCT, LIMBS_CONSTRAINTS, tiles, dtype=tl.int64, is_pure=True, pack=4
+        )
     else:
-        numbers = numbers_of(high, low, JOINS, CHANNELS, STATES)
-        products = (numbers * numbers_of(other_high, other_low, JOINS, CHANNELS, STATES)).to(tl.int64)
+        number, other = joined(high.to(tl.int32), low.to(tl.int32)), joined(other_high.to(tl.int32), other_low)
+        products = (number * other).to(tl.int64)
     return tl.sum(products, 1)
 
 
 @triton.jit
-def product_of_limbs(rows, high, low, JOINS: tl.constexpr, TILE: tl.constexpr, CHANNELS: tl.constexpr):
-    """Return the product of int8 rows and the numbers of such tiles, turned."""
-    if JOINS:
-        return both_joined(tl.dot(rows, tl.trans(high), out_dtype=tl.int32), TILE, CHANNELS)
-    else:
-        product = tl.dot(rows, tl.trans(high), out_dtype=tl.int32) << 8
-        return tl.dot(rows, tl.trans(low), product, out_dtype=tl.int32)
+def product_of_limbs(rows, high, low):
+    """Return the product of int8 rows and the numbers of two tiles of limbs."""
+    product = tl.dot(rows, high, out_dtype=tl.int32) << 8
+    return tl.dot(rows, low, product, out_dtype=tl.int32)

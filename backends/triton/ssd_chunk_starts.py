@@ -1,7 +1,7 @@
 """The chunked scan's states at the starts of segments of its chunks: a walk that computes no outputs.
 
-It runs beside the programs of `scan_kernel`, which wait for their segment's state. All walks have begun before any of
-those programs begins, so they end whatever waits for them.
+It runs beside the programs of `scan_kernel`, each of which waits for the first state of its segment. All walks have
+begun before any of those programs begins, so the walks end whatever waits for them.
 """
 
 # ruff: noqa: RUF005 -- Triton compiles no unpacking inside a tuple
@@ -94,7 +94,7 @@ def starts_kernel(
     known = channel[None, :] & (s < states)[:, None]
     place = ((row * heads + head) * width + p)[None, :] * states + s[:, None]
     state = tl.load(h_pointer + place, mask=known, other=0)
-    walks = tl.num_programs(0) // parts
+    all_heads = tl.num_programs(0) // parts
     blocks = tl.cdiv(width, BLOCK)
     ready_pointer += (row * heads + head) * blocks + part * CHANNELS // BLOCK
     starts_pointer += place
@@ -120,9 +120,9 @@ def starts_kernel(
         kept, r = next_kept, next_r
         if (n + STEP) % SEGMENT == 0:
             segment = (n + STEP) // SEGMENT
-            store_in_place(starts_pointer + segment * walks.to(tl.int64) * width * states, state, known)
+            store_in_place(starts_pointer + segment * all_heads.to(tl.int64) * width * states, state, known)
             after_all_threads()
-            tl.atomic_add(ready_pointer + segment * walks * blocks, 1, sem="release")
+            tl.atomic_add(ready_pointer + segment * all_heads * blocks, 1, sem="release")
 
 
 __all__ = ["await_walks", "starts_kernel"]
