@@ -205,7 +205,8 @@ def scan_kernel(
     if SEGMENT:
         if (stop == last) & ((start < last) | (segment == 0)):
             tl.store(end_pointer + place, state, mask=known)
-        wait_for_inputs()  # so that the walks have ended when this kernel has
+        if segment == segments - 1:
+            wait_for_inputs()  # so that the walks have ended when this kernel has
     else:
         tl.store(end_pointer + place, state, mask=known)
 
