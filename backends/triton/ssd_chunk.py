@@ -5,8 +5,8 @@ position, the int8 factors inside a chunk, x and b with time contiguous, and the
 walks through the chunks of a head with its state in registers; each product is one of int8 on the tensor cores, and
 one product is of both limbs of states or of weighed inputs, which lie one below the other.
 
-Where rows are few and long, the walk only keeps the state before each chunk, from inputs that were weighed before it;
-the outputs of all chunks come after it, at once.
+Where rows are few and long, a program walks through a segment of a head's chunks. The segment's first state comes from
+a walk through the whole row that computes no outputs; it runs at the same time, a few segments ahead.
 """
 
 import torch
@@ -21,7 +21,8 @@ from mamba_integer.spec.ops import ssd_chunk as definition
 
 from . import integers
 from .instructions import compares_halves
-from .launch import aligned, ceil_div, launch, words
+from .launch import aligned, ceil_div, launch, words, zeros
+from .overlap import early, wait_for_inputs
 from .room import at_most, torch_where_too_large
 from .ssd_chunk_factors import (
     DECAY_HALF,
@@ -33,8 +34,9 @@ from .ssd_chunk_factors import (
     shifted_limbs,
     upper_limbs,
 )
-from .ssd_chunk_grid import FACTORS, ROWS, grid_kernel, positions_kernel, weigh_kernel
+from .ssd_chunk_grid import FACTORS, ROWS, grid_kernel, positions_kernel
 from .ssd_chunk_limbs import both_joined, side_by_side
+from .ssd_chunk_starts import await_walks, starts_kernel
 
 LEAST_TILE = 32  # of an int8 product
 MOST_ENTRIES = 1 << 16  # of a chunk's b
@@ -43,10 +45,9 @@ FACTORS_HEADS = 8  # of a program that computes factors
 MANY_HEADS, FEW_HEADS = 12, 4  # of a program that computes factors inside: many where programs fill a device
 FEWEST_PROGRAMS = 512
 INPUT_WORDS = 32  # of four channels, of a program that turns x
-FEW_CHANNELS = 8  # of a program that walks alone
-WEIGHED_CHANNELS = 32  # of a program that weighs inputs
 FEWEST_WALKS, FEW_CHUNKS = 128, 16
-FEW_STAGES, ANSWER_STAGES = 4, 1  # chunks loaded at once by a walk alone, and by a program with one chunk's outputs
+SEGMENT, STEP = 8, 4  # chunks of a segment, and of one turn of a walk alone: powers of two
+WALKED_CHANNELS, FEW_STAGES = 8, 2  # of a program that walks alone, and the turns whose chunks it loads at once
 STAGES, MOST_STAGED = 3, 1 << 13  # and the tiles of which three programs then share a processor
 # Both halves at once: saturated as the instruction does, and then to the least of ours.
 SATURATED_HALVES = tl.constexpr(
@@ -100,7 +101,8 @@ def saturated(total, shift, WIDE: tl.constexpr):
 def scan_kernel(
     y_pointer,
     end_pointer,
-    seen_pointer,
+    starts_pointer,
+    ready_pointer,
     factors_pointer,
     skip_pointer,
     h_pointer,
@@ -122,18 +124,17 @@ def scan_kernel(
     unit,
     HALVES: tl.constexpr,
     WIDE: tl.constexpr,
-    WALKS: tl.constexpr,
-    ANSWERS: tl.constexpr,
+    SEGMENT: tl.constexpr,
+    WALKED: tl.constexpr,
     TILE: tl.constexpr,
     CHANNELS: tl.constexpr,
     STATES: tl.constexpr,
 ):
-    """Walk through the chunks of a head; or keep the states that outputs see; or compute the outputs of one chunk."""
-    program = tl.program_id(0)
+    """Walk through the chunks of a head, or through a segment of them, whose first state the walks in front keep."""
     blocks = tl.cdiv(width, CHANNELS)
-    number = program // blocks // heads % chunks
-    if not WALKS:
-        program = program // (blocks * heads * chunks) * (blocks * heads) + program % (blocks * heads)
+    segments = tl.cdiv(chunks, SEGMENT) if SEGMENT else 1
+    programs = tl.num_programs(0) // segments
+    program, segment = tl.program_id(0) % programs, tl.program_id(0) // programs
     block, head, row = program % blocks, program // blocks % heads, (program // blocks // heads).to(tl.int64)
     q, s, p = tl.arange(0, TILE), tl.arange(0, STATES), block * CHANNELS + tl.arange(0, CHANNELS)
     fill = tl.load(fill_pointer + row)
@@ -142,87 +143,76 @@ def scan_kernel(
     channel = p < width
     place = ((row * heads + head) * width + p)[None, :] * states + s[:, None]
     known = channel[None, :] & (s < states)[:, None]
-    if WALKS:
-        state = tl.load(h_pointer + place, mask=known, other=0)
     pitch = (heads * width).to(tl.int64)
     y_pointer += (row * length * heads + head) * width
     across = q[:, None].to(tl.int64) * pitch + p[None, :]
     first = (row * heads + head) * chunks
     factors_pointer += first * (ROWS * TILE)
-    row_of_limb = tl.arange(0, 2 * CHANNELS)
-    known_row = block * CHANNELS + row_of_limb % CHANNELS
-    of_limb = (known_row < width)[:, None]
-    limb_state = (known_row + row_of_limb // CHANNELS * width)[:, None] * STATES + s[None, :]
-    if ANSWERS:
-        tile_of_inputs = channels * TILE
-        inputs_pointer += first * tile_of_inputs + p[:, None].to(tl.int64) * TILE + q[None, :]
-    else:
-        tile_of_inputs = 2 * channels * TILE
-        limb_row = known_row + row_of_limb // CHANNELS * channels
-        inputs_pointer += first * tile_of_inputs + limb_row[:, None].to(tl.int64) * TILE + q[None, :]
+    tile_of_inputs = channels * TILE
+    inputs_pointer += first * tile_of_inputs + p[:, None].to(tl.int64) * TILE + q[None, :]
     mixed_pointer += first * (TILE * TILE) + q[:, None] * TILE + q[None, :]
     tiles = row * chunks * TILE * STATES
     turned_pointer += tiles + s[:, None] * TILE + q[None, :]
     queries_pointer += tiles + q[:, None] * STATES + s[None, :]
     last = (fill + length + Q - 1) // Q
-    start = 0 if WALKS else number
-    factors = factors_pointer + start * (ROWS * TILE)
-    if ANSWERS:
-        inner, carried = tl.load(factors + q), tl.load(factors + TILE + q)
-    if WALKS:
-        kept, r = tl.load(factors + 3 * TILE), tl.load(factors + 3 * TILE + 1)
-    for n in range(start, last if WALKS else tl.minimum(number + 1, last)):
-        at = first + n
-        if ANSWERS:
-            inputs = tl.load(inputs_pointer + n * tile_of_inputs, mask=channel[:, None], other=0)
-        factors = factors_pointer + n * (ROWS * TILE)
-        if not (WALKS and ANSWERS):
-            seen = seen_pointer + at * (2 * STATES) * width
-        if WALKS:
-            turned = tl.load(turned_pointer + n * (TILE * STATES))
-            high, low = seen_limbs(state, s_h, HALVES)
-            high, low = in_state_order(high, STATES, CHANNELS), in_state_order(low, STATES, CHANNELS)
-            both = side_by_side(tl.trans(high), tl.trans(low), CHANNELS, STATES)
-            if not ANSWERS:
-                tl.store(seen + limb_state, both, mask=of_limb)
+    if SEGMENT:
+        start = segment * SEGMENT
+        stop = tl.minimum(start + SEGMENT, last)
+        if segment == 0:
+            state = tl.load(h_pointer + place, mask=known, other=0)
         else:
-            both = tl.load(seen + limb_state, mask=of_limb, other=0)
-        if ANSWERS:
-            mixed = tl.load(mixed_pointer + n * (TILE * TILE))
-            queries = tl.load(queries_pointer + n * (TILE * STATES))
-            before = both_joined(tl.dot(queries, tl.trans(both), out_dtype=tl.int32), TILE, CHANNELS)
-            within = tl.dot(mixed, tl.trans(inputs), out_dtype=tl.int32)
-            x = from_time_order(inputs, TILE, CHANNELS).to(tl.int32)
-            # Half the unit of y comes with the skip, which is in half units of the sum.
-            total = within.to(tl.int64) * inner[:, None]
-            total = plus_product(total, before, carried[:, None] + tl.zeros_like(before))
-            total = plus_product(total, x * (2 * skip) + rounding, unit)
-            y = saturated(total, shift, WIDE)
-            time = n * Q - fill
-            inside = ((q < Q) & (q >= -time) & (q < length - time))[:, None] & channel[None, :]
-            tl.store(y_pointer + time * pitch + across, y, mask=inside)
-        if WALKS:
-            if ANSWERS:
-                weights = tl.load(factors_pointer + n * (ROWS * TILE) + 2 * TILE + q)
-                weighed = side_by_side(*shifted_limbs(inputs, weights[None, :]), CHANNELS, TILE)
-            else:
-                weighed = tl.load(inputs_pointer + n * tile_of_inputs, mask=of_limb, other=0)
-            added = both_joined(tl.dot(turned, tl.trans(weighed), out_dtype=tl.int32), STATES, CHANNELS)
-            # The next chunk's factors are loaded here: no fence then waits for them.
-            factors = factors_pointer + tl.minimum(n + 1, last - 1) * (ROWS * TILE)
-            next_kept, next_r = tl.load(factors + 3 * TILE), tl.load(factors + 3 * TILE + 1)
-            if ANSWERS:
-                inner, carried = tl.load(factors + q), tl.load(factors + TILE + q)
-            state = next_state(state, added, r, kept, DECAY_HALF)
-            kept, r = next_kept, next_r
-    if WALKS:
+            walks = tl.minimum(tl.cdiv(width, WALKED) - block * (CHANNELS // WALKED), CHANNELS // WALKED)
+            walks = tl.where(start < last, walks, 0)
+            ready = await_walks(ready_pointer + segment * programs + program, walks)
+            starts_pointer += segment * (programs // blocks).to(tl.int64) * width * states
+            there = p < tl.where(ready < walks, 0, width)
+            state = tl.load(starts_pointer + place, mask=known & there[None, :], other=0)
+    else:
+        start, stop = 0, last
+        state = tl.load(h_pointer + place, mask=known, other=0)
+    factors = factors_pointer + start * (ROWS * TILE)
+    inner, carried = tl.load(factors + q), tl.load(factors + TILE + q)
+    kept, r = tl.load(factors + 3 * TILE), tl.load(factors + 3 * TILE + 1)
+    for n in range(start, stop):
+        inputs = tl.load(inputs_pointer + n * tile_of_inputs, mask=channel[:, None], other=0)
+        factors = factors_pointer + n * (ROWS * TILE)
+        turned = tl.load(turned_pointer + n * (TILE * STATES))
+        high, low = seen_limbs(state, s_h, HALVES)
+        high, low = in_state_order(high, STATES, CHANNELS), in_state_order(low, STATES, CHANNELS)
+        both = side_by_side(tl.trans(high), tl.trans(low), CHANNELS, STATES)
+        mixed = tl.load(mixed_pointer + n * (TILE * TILE))
+        queries = tl.load(queries_pointer + n * (TILE * STATES))
+        before = both_joined(tl.dot(queries, tl.trans(both), out_dtype=tl.int32), TILE, CHANNELS)
+        within = tl.dot(mixed, tl.trans(inputs), out_dtype=tl.int32)
+        x = from_time_order(inputs, TILE, CHANNELS).to(tl.int32)
+        # Half the unit of y comes with the skip, which is in half units of the sum.
+        total = within.to(tl.int64) * inner[:, None]
+        total = plus_product(total, before, carried[:, None] + tl.zeros_like(before))
+        total = plus_product(total, x * (2 * skip) + rounding, unit)
+        y = saturated(total, shift, WIDE)
+        time = n * Q - fill
+        inside = ((q < Q) & (q >= -time) & (q < length - time))[:, None] & channel[None, :]
+        tl.store(y_pointer + time * pitch + across, y, mask=inside)
+        weights = tl.load(factors_pointer + n * (ROWS * TILE) + 2 * TILE + q)
+        weighed = side_by_side(*shifted_limbs(inputs, weights[None, :]), CHANNELS, TILE)
+        added = both_joined(tl.dot(turned, tl.trans(weighed), out_dtype=tl.int32), STATES, CHANNELS)
+        # The next chunk's factors are loaded here: no fence then waits for them.
+        factors = factors_pointer + tl.minimum(n + 1, last - 1) * (ROWS * TILE)
+        next_kept, next_r = tl.load(factors + 3 * TILE), tl.load(factors + 3 * TILE + 1)
+        inner, carried = tl.load(factors + q), tl.load(factors + TILE + q)
+        state = next_state(state, added, r, kept, DECAY_HALF)
+        kept, r = next_kept, next_r
+    if SEGMENT:
+        if (stop == last) & ((start < last) | (segment == 0)):
+            tl.store(end_pointer + place, state, mask=known)
+        if segment == segments - 1:
+            wait_for_inputs()  # so that the walks have ended when this kernel has
+    else:
         tl.store(end_pointer + place, state, mask=known)
 
 
-def stages_of(tile, padded, walks, answers):
+def stages_of(tile, padded):
     """Return how many chunks are loaded at once: as many as leave room for three programs per processor."""
-    if not (walks and answers):
-        return FEW_STAGES if walks else ANSWER_STAGES
     if tile * padded <= MOST_STAGED:
         return STAGES
     return min(STAGES, 2) if tile <= 64 else 1
@@ -283,42 +273,42 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
         **at_most(GRID_REGISTERS),
         **tiles,
     )
-    # The outputs of few and long rows come after the states, from every chunk at once.
-    together = batch * heads * ceil_div(width, CHANNELS) >= FEWEST_WALKS or chunks <= FEW_CHUNKS
-    seen = None if together else empty(batch * heads * chunks, 2 * width * padded)
-
-    def walk(tiles_of_x, programs, channels, walks, answers):
+    x_tiles, blocks = inputs.view(torch.int8), batch * heads * ceil_div(width, CHANNELS)
+    # Few and long rows are cut into segments, whose outputs follow walks that only keep the segments' first states.
+    segment = 0 if blocks >= FEWEST_WALKS or chunks <= FEW_CHUNKS else SEGMENT
+    segments = ceil_div(chunks, segment) if segment else 1
+    starts = empty(segments, *h.shape, dtype=torch.int32) if segment else None
+    ready = zeros((segments * blocks,), torch.int32, x.device) if segment else None
+    if segment:
         launch(
-            scan_kernel,
-            programs * ceil_div(width, channels),
-            (y, end, seen),
-            (factors, skip, h, fill, mixed, tiles_of_x.view(torch.int8), turned, queries),
-            *(*sizes, width + missing, s_h, 1 << s_y, bits + s_y, 1 << (bits - 1)),
-            HALVES=s_h == 16,
-            WIDE=tl.int32 if definition.rounded_sum(states, chunk, s_h, s_y).fits("int32") else tl.int64,
-            WALKS=walks,
-            ANSWERS=answers,
-            CHANNELS=channels,
-            num_stages=stages_of(tile, padded, walks, answers),
-            **at_most(REGISTERS),
+            starts_kernel,
+            batch * heads * ceil_div(width, WALKED_CHANNELS),
+            (starts, ready),
+            (factors, h, fill, x_tiles, turned),
+            *(*sizes, width + missing),
+            SEGMENT=segment,
+            STEP=min(STEP, segment),
+            BLOCK=CHANNELS,
+            CHANNELS=WALKED_CHANNELS,
+            num_stages=FEW_STAGES,
             **tiles,
         )
-
-    if together:
-        walk(inputs, batch * heads, CHANNELS, True, True)
-    else:
-        weighed = empty(batch * heads * chunks, 2 * (width + missing) * tile // 4, dtype=torch.int32)
-        launch(
-            weigh_kernel,
-            batch * heads * chunks * ceil_div(width + missing, WEIGHED_CHANNELS),
-            (weighed,),
-            (inputs, factors),
-            width + missing,
-            TILE=tile,
-            CHANNELS=WEIGHED_CHANNELS,
-        )
-        walk(weighed, batch * heads, FEW_CHANNELS, True, False)
-        walk(inputs, batch * heads * chunks, CHANNELS, False, True)
+    launch(
+        scan_kernel,
+        segments * blocks,
+        (y, end, starts, ready),
+        (factors, skip, h, fill, mixed, x_tiles, turned, queries),
+        *(*sizes, width + missing, s_h, 1 << s_y, bits + s_y, 1 << (bits - 1)),
+        HALVES=s_h == 16,
+        WIDE=tl.int32 if definition.rounded_sum(states, chunk, s_h, s_y).fits("int32") else tl.int64,
+        SEGMENT=segment,
+        WALKED=WALKED_CHANNELS,
+        CHANNELS=CHANNELS,
+        num_stages=stages_of(tile, padded),
+        **(early() if segment else {}),
+        **at_most(REGISTERS),
+        **tiles,
+    )
     rest_x = rest_words.view(torch.int8)[..., :width].contiguous()
     return y, end, rest_x, rest_d, rest_b, rest
 

@@ -41,36 +41,36 @@ from .ssd_chunk_boundaries import (
     powers_kernel,
     walks_kernel,
 )
-from .ssd_chunk_factors import DECAY_BITS, DECAY_HALF, lags, row_exponent
+from .ssd_chunk_factors import DECAY_BITS, DECAY_HALF, lags, plus_product, row_exponent
 from .ssd_chunk_grid import mix
 from .ssd_chunk_heads import keys_kernel, queries_kernel
 from .ssd_chunk_limbs import (
     aligned,
     bytes_of,
+    factor,
+    inner_product,
     joined,
     limb_exponent,
     limb_tiles,
     limbs,
-    numbers_of,
+    plus_rescaled,
     product_of_limbs,
     put,
     rescale,
     rescale_product,
-    rescale_short,
-    side_by_side,
 )
 
 WALKED_CHANNELS, FEW_WALKED = 64, 32  # of a program that walks forwards; few where its state would fill registers
 MOST_WALKED = 1 << 12  # numbers of a state, for the many
 FACTORS_WARPS, WALKS_WARPS = 2, 4
-CHUNK_CHANNELS, CHUNK_STAGES = 32, 1  # at once, of a program for a chunk and head
+CHUNK_CHANNELS = 32  # at once, of a program for a chunk and head
+MOST_STAGED = 64  # states whose limbs it loads ahead
 CHUNK_REGISTERS = 168  # of its threads: three programs then share a processor
-FEWEST_JOINED = 128  # states with which one product of both limbs is faster than one of each
 SHARED_STATES = 64  # of a program that adds up heads
 MOST_TILE_OF_FOUR_WARPS = 64
 MOST_TILE, MOST_STATES, MOST_CHANNELS = 128, 256, 128  # for which a processor has room
 
-SHIFTS = "limb_plane", "s_g", "s_x", "s_d", "s_h", "weight_bits", "carried_shift", "gradient_bits", "one"
+SHIFTS = "limb_plane", "s_g", "s_x", "s_d", "s_h", "weight_bits", "carried_shift", "gradient_bits"
 ENERGY_BITS = tl.constexpr(backward.ENERGY_BITS)
 STATE_BITS = tl.constexpr(definition.STATE_BITS)
 GATED_LIMIT = tl.constexpr((1 << (backward.GATED_BITS - 1)) - 1)
@@ -136,7 +136,6 @@ def scores_kernel(
 def chunk_kernel(
     dx_pointer,
     dd_pointer,
-    sums_pointer,
     dy_pointer,
     x_pointer,
     skip_pointer,
@@ -162,9 +161,7 @@ def chunk_kernel(
     weight_bits,
     carried_shift,
     gradient_bits,
-    one,
     NARROW: tl.constexpr,
-    JOINS: tl.constexpr,
     TILE: tl.constexpr,
     CHANNELS: tl.constexpr,
     STATES: tl.constexpr,
@@ -191,44 +188,42 @@ def chunk_kernel(
     skip = tl.load(skip_pointer + head).to(tl.int32) << gradient_bits
     scores = tl.dot(queries, tl.trans(keys), out_dtype=tl.int32)
     e, mixed = mix(tl.where(q[:, None] >= q[None, :], scores, 0), whole, column, gain)
+    # The transpose is computed anew, for turning it would read memory byte by byte in each turn of the loop.
+    scores = tl.dot(keys, tl.trans(queries), out_dtype=tl.int32)
+    lag = tl.minimum((whole[None, :] - column[:, None]).to(tl.uint32), 31).to(tl.int32)
+    back = (tl.where(q[:, None] <= q[None, :], scores, 0) * gain[:, None]) >> lag
+    back = ((back + ((tl.zeros_like(e) + 1) << (e - 1))[None, :]) >> e[None, :]).to(tl.int8)
     r = limb_exponent(tl.max((tl.load(planes_pointer + LARGEST * plane) * down).to(tl.int64) << e, 0))
-    back = tl.trans(mixed)
 
     leaving, arriving = tl.zeros([TILE], tl.int64), tl.zeros([TILE], tl.int64)
     stored, carried = tl.zeros([TILE], tl.int64), tl.zeros([TILE], tl.int64)
-    past, sums = tl.zeros([CHANNELS], tl.int64), tl.zeros([STATES], tl.int32)
+    past = tl.zeros([CHANNELS], tl.int64)
     for start in range(0, width, CHANNELS):
         p = start + tl.arange(0, CHANNELS)
         channel = p < width
         inside = there[:, None] & channel[None, :]
         across = of_head[:, None] * width + p[None, :]
-        dy = tl.load(dy_pointer + across, mask=inside, other=0).to(tl.int32)
+        dy = factor(tl.load(dy_pointer + across, mask=inside, other=0))
         x = tl.load(x_pointer + across, mask=inside, other=0)
-        seen_high, seen_low = limb_tiles(seen_pointer, limb_plane, start, width, states, JOINS, CHANNELS, STATES)
-        slope_high, slope_low = limb_tiles(slope_pointer, limb_plane, start, width, states, JOINS, CHANNELS, STATES)
-        wide_x = x.to(tl.int32)
-
-        # From the state before the chunk, and through the one after: the weights of a chunk that isn't whole are 0.
-        seen = numbers_of(seen_high, seen_low, JOINS, CHANNELS, STATES)
-        sums += tl.sum(seen, 0)
-        past += tl.sum((numbers_of(slope_high, slope_low, JOINS, CHANNELS, STATES) * seen).to(tl.int64), 1)
-        before = product_of_limbs(queries, seen_high, seen_low, JOINS, TILE, CHANNELS)
-        carried += tl.sum(before.to(tl.int64) * dy, 1)
-        into = product_of_limbs(keys, slope_high, slope_low, JOINS, TILE, CHANNELS)
-        stored += tl.sum(into.to(tl.int64) * wide_x, 1)
-        dx = dy.to(tl.int64) * skip
-        dx += rescale_product(into, weight[:, None], -k + 2 * DECAY_BITS - gradient_bits)
+        wide_x = factor(x)
 
         # Inside the chunk: errors, aligned along time, through the forward factors and back.
         errors = aligned(dy * down[:, None], (-e + r)[:, None])
         arriving += tl.sum(tl.dot(mixed, x, out_dtype=tl.int32).to(tl.int64) * errors, 1)
-        high, low = limbs(errors)
-        high, low = tl.trans(high), tl.trans(low)
-        if JOINS:
-            high = side_by_side(high, low, CHANNELS, TILE)
-        through = product_of_limbs(back, high, low, JOINS, TILE, CHANNELS)
+        through = product_of_limbs(back, *limbs(errors))
         leaving += tl.sum(through.to(tl.int64) * wide_x, 1)
-        dx += rescale_short(through, -r + 17, one)
+
+        # From the state before the chunk, and through the one after: the weights of a chunk that isn't whole are 0.
+        seen_high, seen_low = limb_tiles(seen_pointer, limb_plane, start, width, states, CHANNELS, STATES)
+        slope_high, slope_low = limb_tiles(slope_pointer, limb_plane, start, width, states, CHANNELS, STATES)
+        past += inner_product(slope_high, slope_low, seen_high, seen_low)
+        before = product_of_limbs(queries, tl.trans(seen_high), tl.trans(seen_low))
+        carried += tl.sum(before.to(tl.int64) * dy, 1)
+        into = product_of_limbs(keys, tl.trans(slope_high), tl.trans(slope_low))
+        stored += tl.sum(into.to(tl.int64) * wide_x, 1)
+        dx = rescale_product(into, weight[:, None], -k + 2 * DECAY_BITS - gradient_bits)
+        dx = plus_product(dx, dy, tl.zeros_like(dy) + skip)
+        dx = plus_rescaled(dx, through, -r + 17)
         dx = put(dx, s_x)
         if NARROW:
             # Of a saturated x, only a gradient that leads back passes.
@@ -237,7 +232,6 @@ def chunk_kernel(
         tl.store(dx_pointer + across, dx, mask=inside)
 
     # What crosses the decay of a position, and what its gate lets through.
-    tl.store(sums_pointer + at * STATES + s, sums)
     carried = ((carried + DECAY_HALF) >> DECAY_BITS) * tl.load(planes_pointer + CARRIED * plane)
     carried = integers.shift_round(carried, carried_shift.to(tl.int64))
     stored = rescale(stored * weight, -k + (2 * DECAY_BITS + ENERGY_BITS))
@@ -297,7 +291,7 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
     keys, turned_keys, queries, turned_queries = empty(4, batch * chunks, tile * padded, dtype=torch.int8)
     limbs_size = ceil_div(count * width * states, ALIGNMENT_BYTES) * ALIGNMENT_BYTES
     seen_high, seen_low, slope_high, slope_low = empty(4, limbs_size, dtype=torch.int8)
-    slopes, sums = empty(count, tile * tile, dtype=torch.int8), empty(count, padded)
+    slopes = empty(count, tile * tile, dtype=torch.int8)
     start = empty(*dh.shape)
     sizes, strides = (length, heads, width, states, chunks), (planes.shape[1], scalars.shape[1], chunk)
     bits, grid = backward.gradient_bits(states), dict(TILE=tile)
@@ -329,7 +323,7 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
         walks + walks * ceil_div(width, walked),
         (seen_high, seen_low, slope_high, slope_low, start),
         (x, dy, turned_keys, turned_queries, planes, scalars, h, dh),
-        *(*sizes, *strides, s_h, s_g, 1, walks),
+        *(*sizes, *strides, s_h, s_g, walks),
         HALVES=s_h == 16,
         FEW=walked,
         CHANNELS=channels,
@@ -350,19 +344,18 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
     launch(
         chunk_kernel,
         count,
-        (dx, dd, sums),
+        (dx, dd),
         (dy, x, skip, planes, scalars, seen_high, slope_high, keys, queries),
         *(*sizes, *strides, limbs_size, s_g, s_x, s_d, s_h),
         definition.weight_bits(states),
         definition.sum_bits(states) - definition.DECAY_BITS + backward.ENERGY_BITS,
-        *(bits, 1),
+        bits,
         NARROW=dtype == torch.int16,
-        JOINS=padded >= FEWEST_JOINED,
         CHANNELS=min(channels, CHUNK_CHANNELS),
         STATES=padded,
         num_warps=warps,
-        num_stages=CHUNK_STAGES,
-        **at_most(CHUNK_REGISTERS),
+        num_stages=2 if padded <= MOST_STAGED else 1,
+        **at_most(CHUNK_REGISTERS if warps == 4 else None),
         **grid,
     )
     shape = dict(PADDED=padded, CHANNELS=channels, STATES=block, num_warps=warps, **grid)
@@ -372,14 +365,14 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
         programs,
         (db,),
         (x, slopes, slope_high, slope_low, turned_queries, planes, scalars),
-        *(*sizes, *strides, s_g, s_b, bits, 1),
+        *(*sizes, *strides, s_g, s_b, bits),
         **shape,
     )
     launch(
         queries_kernel,
         programs,
         (dc,),
-        (dy, slopes, seen_high, seen_low, sums, turned_keys, planes),
+        (dy, slopes, seen_high, seen_low, turned_keys, planes),
         *(*sizes, strides[0], chunk, s_c, definition.sum_bits(states) - bits),
         **shape,
     )

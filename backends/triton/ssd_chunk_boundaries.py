@@ -13,6 +13,7 @@ from .ssd_chunk import seen_limbs
 from .ssd_chunk_factors import (
     DECAY_BITS,
     DECAY_HALF,
+    LARGEST_TWO_LIMBS,
     POWER_BITS,
     SIZES,
     exponent_sums,
@@ -20,12 +21,13 @@ from .ssd_chunk_factors import (
     gains,
     input_weights,
     next_state,
+    plus_product,
     power,
     round_by,
     rounded_power,
     weighed_limbs,
 )
-from .ssd_chunk_limbs import limb_exponent, limbs, rescale_short, word
+from .ssd_chunk_limbs import LARGEST_WORD, limb_exponent, limbs, plus_rescaled, word
 
 POWER_ONE = tl.constexpr(1 << definition.POWER_BITS)
 # Planes of integers for each position and head, and of integers for each chunk and head.
@@ -33,6 +35,7 @@ WHOLE, COLUMN, GAIN, DOWN, CARRIED, WEIGHT, DECAY, RATIO, LARGEST, SLOPE_EXPONEN
 PLANES = 10
 KEPT, INPUT_SHIFT, ERROR_SHIFT, SLOPE_SHIFT, QUERY_SHIFT = (tl.constexpr(i) for i in range(5))
 CHUNK_PLANES = 5
+MOST_TWICE = tl.constexpr(1 << 13)  # numbers of a state, for two ways to add to it
 FREE = *SIZES, "chunk_plane", "d_pointer", "skip_pointer"
 
 
@@ -199,7 +202,6 @@ def walk_backwards(
     chunk_plane,
     Q,
     s_g,
-    one,
     TILE: tl.constexpr,
     CHANNELS: tl.constexpr,
     STATES: tl.constexpr,
@@ -233,12 +235,24 @@ def walk_backwards(
         tl.store(high_pointer + at * width * states + place, high, mask=known)
         tl.store(low_pointer + at * width * states + place, low, mask=known)
         tl.store(chunks_pointer + SLOPE_SHIFT * chunk_plane + at, k)
-        lam = word(((lam.to(tl.int64) * kept + DECAY_HALF) >> DECAY_BITS) + rescale_short(added, -w + s_g, one))
+        whole = tl.zeros_like(lam)
+        kept_lam = plus_product(whole.to(tl.int64) + DECAY_HALF, lam, kept + whole) >> DECAY_BITS
+        if CHANNELS * STATES <= MOST_TWICE:
+            # Where the largest magnitudes say that the sum fits 32 bits, it needs no saturation.
+            left, right = tl.maximum(w - s_g, 0), tl.maximum(s_g - w, 0)
+            unit = tl.zeros_like(k).to(tl.int64) + 1
+            largest_sum = (unit << left) * (127 * LARGEST_TWO_LIMBS * TILE) + (unit << k) * (LARGEST_TWO_LIMBS + 1)
+            if largest_sum < LARGEST_WORD:
+                lam = kept_lam.to(tl.int32) + (((added + ((1 << right) >> 1)) >> right) << left)
+            else:
+                lam = word(plus_rescaled(kept_lam, added, -w + s_g))
+        else:
+            lam = word(plus_rescaled(kept_lam, added, -w + s_g))
     tl.store(start_pointer + first * width * states + place, lam, mask=known)
 
 
 # Training changes some shifts from step to step: constants would be compiled anew each time.
-@triton.jit(do_not_specialize=[*FREE, "s_h", "s_g", "one", "walks"])
+@triton.jit(do_not_specialize=[*FREE, "s_h", "s_g", "walks"])
 def walks_kernel(
     seen_high_pointer,
     seen_low_pointer,
@@ -263,7 +277,6 @@ def walks_kernel(
     Q,
     s_h,
     s_g,
-    one,
     walks,
     HALVES: tl.constexpr,
     TILE: tl.constexpr,
@@ -293,7 +306,6 @@ def walks_kernel(
             chunk_plane,
             Q,
             s_g,
-            one,
             TILE,
             CHANNELS,
             STATES,

@@ -154,15 +154,9 @@ def upper_limbs(z):
 
 
 @triton.jit
-def shifted_product(x, weights):
-    """Return x times its weights, shifted so that a unit is 2**16, with 2**23 and the half of a rounding added."""
-    return x * weights + ((1 << 15) + (128 << 16))
-
-
-@triton.jit
 def shifted_limbs(x, weights):
     """Return the high and the low limb of x times its weights over 2**16, rounded: the weights are shifted to that."""
-    return upper_limbs(shifted_product(x.to(tl.int32), weights))
+    return upper_limbs(x.to(tl.int32) * weights + ((1 << 15) + (128 << 16)))
 
 
 @triton.jit

@@ -8,7 +8,6 @@ the order in which one thread of a tensor core holds its part, so that a thread 
 import triton
 import triton.language as tl
 
-from .instructions import byte
 from .ssd_chunk_factors import (
     LARGEST_ROW_EXPONENT,
     POSITIONS,
@@ -21,7 +20,6 @@ from .ssd_chunk_factors import (
     round_by,
     rounded_power,
     row_exponent,
-    shifted_product,
     time_order,
 )
 
@@ -191,28 +189,6 @@ def positions_kernel(
         chunk_factors(program, *of_factors, *chunk, chunks, Q, weight_bits, carried_bits, TILE, HEADS)
     else:
         turned_inputs(program - factoring, *of_inputs, *chunk, words, chunks, Q, TILE, BLOCK)
-
-
-@triton.jit(do_not_specialize=["channels"])
-def weigh_kernel(
-    weighed_pointer, inputs_pointer, factors_pointer, channels, TILE: tl.constexpr, CHANNELS: tl.constexpr
-):
-    """Weigh turned inputs of a chunk and head: the rows of the high limbs, then those of the low ones."""
-    program = tl.program_id(0)
-    blocks = tl.cdiv(channels, CHANNELS)
-    at = (program // blocks).to(tl.int64)
-    channel, i = program % blocks * CHANNELS + tl.arange(0, CHANNELS), tl.arange(0, TILE // 4)
-    place, known = channel[:, None] * (TILE // 4) + i[None, :], (channel < channels)[:, None]
-    words = tl.load(inputs_pointer + at * channels * (TILE // 4) + place, mask=known, other=0)
-    weights = factors_pointer + at * (ROWS * TILE) + 2 * TILE + 4 * i
-    z0 = shifted_product(byte(words, 0), tl.load(weights)[None, :])
-    z1 = shifted_product(byte(words, 1), tl.load(weights + 1)[None, :])
-    z2 = shifted_product(byte(words, 2), tl.load(weights + 2)[None, :])
-    z3 = shifted_product(byte(words, 3), tl.load(weights + 3)[None, :])
-    weighed = weighed_pointer + at * (2 * channels) * (TILE // 4) + place
-    tl.store(weighed, bytes_together(z0, z1, z2, z3, 24), mask=known)
-    lower = bytes_together(z0, z1, z2, z3, 16) ^ -0x7F7F7F80
-    tl.store(weighed + channels * (TILE // 4), lower, mask=known)
 
 
 @triton.jit

@@ -5,11 +5,11 @@ import triton.language as tl
 
 from . import integers
 from .ssd_chunk_boundaries import CARRIED, DOWN, FREE, QUERY_SHIFT, SLOPE_EXPONENT, SLOPE_SHIFT, WEIGHT
-from .ssd_chunk_factors import DECAY_BITS
-from .ssd_chunk_limbs import aligned, bytes_of, limbs, put, rescale_product, rescale_short
+from .ssd_chunk_factors import DECAY_BITS, plus_product
+from .ssd_chunk_limbs import aligned, bytes_of, limbs, plus_rescaled, put, rescale_product
 
 
-@triton.jit(do_not_specialize=[*FREE, "s_g", "s_b", "gradient_bits", "one"])
+@triton.jit(do_not_specialize=[*FREE, "s_g", "s_b", "gradient_bits"])
 def keys_kernel(
     db_pointer,
     x_pointer,
@@ -30,7 +30,6 @@ def keys_kernel(
     s_g,
     s_b,
     gradient_bits,
-    one,
     PADDED: tl.constexpr,
     TILE: tl.constexpr,
     CHANNELS: tl.constexpr,
@@ -64,7 +63,7 @@ def keys_kernel(
         back = tl.trans(slopes)
         part = tl.dot(back, tl.trans(high), out_dtype=tl.int32) << 8
         part = tl.dot(back, tl.trans(low), part, out_dtype=tl.int32)
-        total += rescale_short(part, -cut + 17, one)
+        total = plus_rescaled(total, part, -cut + 17)
         part = tl.dot(x, slope_high, out_dtype=tl.int32) << 8
         part = tl.dot(x, slope_low, part, out_dtype=tl.int32)
         weight = tl.load(planes_pointer + WEIGHT * plane + at * TILE + q)
@@ -82,7 +81,6 @@ def queries_kernel(
     slopes_pointer,
     seen_high_pointer,
     seen_low_pointer,
-    sums_pointer,
     turned_keys_pointer,
     planes_pointer,
     length,
@@ -108,7 +106,7 @@ def queries_kernel(
     time = n * Q + q
     there, channel, known = (q < Q) & (time < length), p < width, (s < states)[None, :]
     turned = tl.load(turned_keys_pointer + (row * chunks + n) * TILE * PADDED + s[:, None] * TILE + q[None, :])
-    total = tl.zeros([TILE, STATES], tl.int64)
+    total, halves = tl.zeros([TILE, STATES], tl.int64), tl.full([TILE, CHANNELS], 64, tl.int8)
     for head in range(0, heads):
         at = (row * heads + head) * chunks + n
         across = ((row * length + time)[:, None] * heads + head) * width + p[None, :]
@@ -130,9 +128,16 @@ def queries_kernel(
         part = tl.dot(high, seen_low, part, out_dtype=tl.int32)
         part = tl.dot(low, seen_high, part, out_dtype=tl.int32)
         last = tl.dot(low, seen_low, out_dtype=tl.int32)
-        out = (part.to(tl.int64) << 8) + last
-        out += (tl.load(sums_pointer + at * PADDED + s).to(tl.int64) * 128)[None, :]
-        total += integers.shift_round(out * tl.load(of_position + CARRIED * plane)[:, None], factor_bits.to(tl.int64))
+        # The low bytes have 128 taken off, which is no byte: twice 64 comes back.
+        for _ in tl.static_range(2):
+            part = tl.dot(halves, seen_high, part, out_dtype=tl.int32)
+            last = tl.dot(halves, seen_low, last, out_dtype=tl.int32)
+        # The factor has at most 17 bits and room for 8 more, so the two parts aren't joined before.
+        carried = tl.load(of_position + CARRIED * plane)[:, None]
+        whole, bits = tl.zeros_like(part), factor_bits.to(tl.int64)
+        half = ((tl.zeros_like(bits) + 1) << bits) >> 1
+        out = plus_product(half + whole.to(tl.int64), last, carried + whole)
+        total += plus_product(out, part, (carried << 8) + whole) >> bits
     tl.store(
         dc_pointer + (row * length + time)[:, None] * states + s[None, :], put(total, s_c), mask=there[:, None] & known
     )

@@ -7,9 +7,30 @@ import triton
 import triton.language as tl
 
 from . import integers
-from .ssd_chunk_factors import LARGEST_TWO_LIMBS
+from .instructions import has_ptx
+from .ssd_chunk_factors import LARGEST_TWO_LIMBS, plus_product
 
 LARGEST_WORD = tl.constexpr((1 << 31) - 1)
+# The sum of four products of numbers of two limbs, which is the first of four results; the others are 0.
+LIMBS_PRODUCT = tl.constexpr(
+    "{ .reg .s32 t, u; .reg .s64 w; mov.b32 t, 0; mov.b32 u, 0; dp4a.s32.s32 t, $4, $6, t; shl.b32 t, t, 8;"
+    " dp4a.s32.s32 t, $4, $7, t; dp4a.s32.s32 t, $5, $6, t; dp4a.s32.s32 u, $5, $7, u;"
+    " cvt.s64.s32 w, u; mul.wide.s32 $0, t, 256; add.s64 $0, $0, w; mov.b64 $1, 0; mov.b64 $2, 0; mov.b64 $3, 0; }"
+)
+LIMBS_CONSTRAINTS = tl.constexpr("=l,=l,=l,=l,r,r,r,r")
+
+
+@triton.jit
+def factor(x):
+    """Return int8 or int16 as int32 of which LLVM knows no more.
+
+    It makes six instructions, not one, of a product in 64 bits with a number that it knows to be short.
+    """
+    wide = x.to(tl.int32)
+    if has_ptx():
+        return tl.inline_asm_elementwise("mov.b32 $0, $1;", "=r,r", [wide], dtype=tl.int32, is_pure=True, pack=1)
+    else:
+        return wide
 
 
 @triton.jit
@@ -21,13 +42,11 @@ def rescale(x, s):
 
 
 @triton.jit
-def rescale_short(x, s, one):
-    """Return int32 x, at most 2**30, over 2**s as int64, rounded, for a scalar s of -30 to 17; ``one`` is 1.
-
-    The compiler knows it for no constant, so that the left shift is a product, which an addition may share.
-    """
+def plus_rescaled(total, x, s):
+    """Return int64 total plus int32 x, at most 2**30, over 2**s, rounded, for a scalar s of -30 to 17."""
     down = tl.maximum(s, 0)
-    return ((x + ((1 << down) >> 1)) >> down).to(tl.int64) * (one << tl.maximum(-s, 0))
+    shifted = (x + ((1 << down) >> 1)) >> down
+    return plus_product(total, shifted, tl.zeros_like(shifted) + (1 << tl.maximum(-s, 0)))
 
 
 @triton.jit
@@ -76,7 +95,8 @@ def rescale_product(x, weight, s):
     """Return x times weights over 2**s as int64, rounded, for int32 and s >= -15: a left shift is the weights'."""
     down = tl.maximum(s, 0).to(tl.int64)
     half = ((tl.zeros_like(down) + 1) << down) >> 1
-    return (x.to(tl.int64) * (weight << tl.maximum(-s, 0)) + half) >> down
+    whole = tl.zeros_like(x)
+    return plus_product(half + whole.to(tl.int64), x, (weight << tl.maximum(-s, 0)) + whole) >> down
 
 
 @triton.jit
@@ -98,37 +118,30 @@ def both_joined(sums, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
 
 
 @triton.jit
-def limb_tiles(
-    pointer, limb_plane, start, width, states, JOINS: tl.constexpr, CHANNELS: tl.constexpr, STATES: tl.constexpr
-):
-    """Return the tiles (channel, state) of the high and of the low limbs; or both limbs as one tile, twice."""
-    s = tl.arange(0, STATES)
-    if JOINS:
-        limb = tl.arange(0, 2 * CHANNELS)
-        channel = start + limb % CHANNELS
-        place = (limb // CHANNELS * limb_plane + channel * states)[:, None] + s[None, :]
-        both = tl.load(pointer + place, mask=(channel < width)[:, None] & (s < states)[None, :], other=0)
-        return both, both
-    else:
-        channel = start + tl.arange(0, CHANNELS)
-        place, known = channel[:, None] * states + s[None, :], (channel < width)[:, None] & (s < states)[None, :]
-        high = tl.load(pointer + place, mask=known, other=0)
-        return high, tl.load(pointer + limb_plane + place, mask=known, other=0)
+def limb_tiles(pointer, limb_plane, start, width, states, CHANNELS: tl.constexpr, STATES: tl.constexpr):
+    """Return the tiles (channel, state) of the high and of the low limbs."""
+    channel, s = start + tl.arange(0, CHANNELS), tl.arange(0, STATES)
+    place, known = channel[:, None] * states + s[None, :], (channel < width)[:, None] & (s < states)[None, :]
+    high = tl.load(pointer + place, mask=known, other=0)
+    return high, tl.load(pointer + limb_plane + place, mask=known, other=0)
 
 
 @triton.jit
-def numbers_of(high, low, JOINS: tl.constexpr, CHANNELS: tl.constexpr, STATES: tl.constexpr):
-    """Return the numbers of such tiles."""
-    if JOINS:
-        high, low = tl.split(tl.permute(tl.reshape(high, [2, CHANNELS, STATES]), [1, 2, 0]))
-    return joined(high.to(tl.int32), low.to(tl.int32))
+def inner_product(high, low, other_high, other_low):
+    """Return int64 sums of the products of two such tiles' numbers, which add up to that of all of them."""
+    if has_ptx():
+        tiles = [high, low, other_high, other_low]
+        products = tl.inline_asm_elementwise(
+            LIMBS_PRODUCT, LIMBS_CONSTRAINTS, tiles, dtype=tl.int64, is_pure=True, pack=4
+        )
+    else:
+        number, other = joined(high.to(tl.int32), low.to(tl.int32)), joined(other_high.to(tl.int32), other_low)
+        products = (number * other).to(tl.int64)
+    return tl.sum(products, 1)
 
 
 @triton.jit
-def product_of_limbs(rows, high, low, JOINS: tl.constexpr, TILE: tl.constexpr, CHANNELS: tl.constexpr):
-    """Return the product of int8 rows and the numbers of such tiles, turned."""
-    if JOINS:
-        return both_joined(tl.dot(rows, tl.trans(high), out_dtype=tl.int32), TILE, CHANNELS)
-    else:
-        product = tl.dot(rows, tl.trans(high), out_dtype=tl.int32) << 8
-        return tl.dot(rows, tl.trans(low), product, out_dtype=tl.int32)
+def product_of_limbs(rows, high, low):
+    """Return the product of int8 rows and the numbers of two tiles of limbs."""
+    product = tl.dot(rows, high, out_dtype=tl.int32) << 8
+    return tl.dot(rows, low, product, out_dtype=tl.int32)

@@ -35,7 +35,10 @@ def two(_: torch.device) -> int:
 VARIANTS: dict[str, tuple[tuple[str, ...], dict[ModuleType, dict[str, Any]]]] = {
     "largest scan tiles": (SCANS, {scan: {"PROGRAMS": 0}}),
     "few lanes": (SCANS, {scan: {"LANES": 8, "SLICES": (1, 4)}}),
-    "outputs after states": (("ssd_chunk_scan",), {ssd_chunk: {"FEWEST_WALKS": 1 << 30, "FEW_CHUNKS": 0}}),
+    "segments of chunks": (
+        ("ssd_chunk_scan",),
+        {ssd_chunk: {"FEWEST_WALKS": 1 << 30, "FEW_CHUNKS": 0, "SEGMENT": 2, "WALKED_CHANNELS": 16}},
+    ),
     "many heads per program": (("ssd_chunk_scan",), {ssd_chunk: {"FEWEST_PROGRAMS": 0}}),
     "tiles of many rows": (PRODUCTS, MANY_ROWS),
     "dealt weights": (("ternary_linear",), {**MANY_ROWS, hopper_product: {"MOST_UNDEALT": 0}}),

@@ -64,7 +64,7 @@ class NoDevice:
         return self.target
 
     def get_current_device(self):
-        return 0
+        return list(TARGETS.values()).index(self.target)  # Triton keeps the target of a device
 
     def get_current_stream(self, device):
         return 0
