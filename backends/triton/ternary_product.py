@@ -21,7 +21,7 @@ import triton.language as tl
 
 from mamba_integer.spec.ops.linear import EXPONENT, ternary_linear_widths
 
-from . import few_rows, hopper_product, integers
+from . import hopper_product, integers
 from .instructions import dot_bytes, four_planes, is_interpreted, target_name, ternary_digits
 from .launch import launch, with_columns, words
 from .planes import PLANE, dealt
@@ -80,9 +80,6 @@ def product(q, e, w, num, shift, planes=None):
         blocks = min(MOST_BLOCKS, triton.next_power_of_2(triton.cdiv(sizes[1], 32 * warps)))
         tile = {"COLUMNS": DOT_COLUMNS, "BLOCKS": blocks, "LANES": 32 * warps, "num_warps": warps}
         launch(dot_kernel, programs, (y,), (words(q), e, words(w)), *sizes, *scale, **tile)
-        return y
-    if few_rows.suits(rows) and not float_units(q.device, depth):
-        few_rows.product(y, q, e, w, num, shift)
         return y
     units = {"FLOAT": float_units(q.device, depth)}
     fitting = fitting_tiles(rows)

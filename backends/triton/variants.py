@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from . import (
-    few_rows,
     hopper_product,
     hopper_requant,
     linear_backward,
@@ -22,7 +21,6 @@ SCANS = "selective_scan", "ssd_scan"
 PRODUCTS = "ternary_linear", "ternary_linear_requant", "ternary_linear_backward"
 BACKWARD = "ternary_linear_backward", "ternary_linear_backward_weight"
 MANY_ROWS: dict[ModuleType, dict[str, Any]] = {
-    few_rows: {"MOST_ROWS": 0},
     ternary_product: {"TILES": ()},
     hopper_requant: {"FEWEST_STEPS": 0},
 }

@@ -20,9 +20,8 @@ GLUON_KERNELS = {
     "staged_walk_kernel": "scan_backward",
     "product_kernel": "linear",
     "quantised_kernel": "linear",
-    "few_rows_kernel": "linear",
 }
-STAGED = {"staged_scan_kernel", "staged_walk_kernel", "few_rows_kernel"}
+STAGED = {"staged_scan_kernel", "staged_walk_kernel"}
 GLUON = {"sm_80": STAGED, "sm_89": STAGED, "sm_90": set(GLUON_KERNELS), "sm_100": STAGED, "gfx942": set()}
 TWINS = {"sm_80": "sm_89"}  # of the same tensor cores and instructions: a launch that both have is compiled for one
 SHARES = {"sm_90": 3, "gfx942": 3}  # processes for the targets that every kernel is compiled for
