@@ -3,7 +3,8 @@
 ``errors.T @ values`` sums along rows. One warp copies tiles of the errors as they lie, and of the values, which were
 turned before. Two groups of four warps take half of a tile's columns of errors each: a load of shared memory that
 transposes brings pairs of errors, one below the other, and their high and low bytes are the limbs ``256 high + low +
-128`` in the registers from which the tensor cores take them. The values' rows were dealt to meet that order (`linear_backward.dealt_row`).
+128`` in the registers from which the tensor cores take them. The values' rows come in the order of those pairs, as
+`linear_backward.dealt_row` has it.
 
 Some programs, the lanes, have tiles side by side and take the same errors at the same time. Each takes an equal share
 of the steps along the depth of all tiles of its lane; tiles that several programs share are added in memory.
@@ -23,14 +24,13 @@ from .gluon_names import (
     warpgroup_mma,
     warpgroup_mma_wait,
 )
+from .hopper_product import WORDS
 from .instructions import limb_bytes
 from .launch import aligned, ceil_div, launch
 
-WORDS = 8  # errors of which a row must have a multiple, so that its tiles can be copied
 HALF, GROUPS = 64, 2  # columns of errors of a group, and groups
 DEPTH = 128  # rows of a step
-WIDE, MORE, STAGES = 128, 64, 4  # columns of values of a tile, in two parts
-PART = 32  # rows of which a group has the limbs at a time
+WIDTH, STAGES = 128, 4  # columns of values of a tile
 MOST_STEPS = (1 << 16) // DEPTH  # whose sums of two int8 fit int32
 MOST_LANES = 8
 
@@ -41,7 +41,7 @@ def suits(columns: int) -> bool:
 
 
 def lanes_of(down: int, across: int, most: int) -> tuple[int, int]:
-    """Return how many programs work side by side, and in how many tiles' rounds of all of them."""
+    """Return how many programs work side by side, and how many teams of so many there are."""
     choices = range(1, min(MOST_LANES, across, most) + 1)
     lanes = min(choices, key=lambda lanes: (down * ceil_div(across, lanes) / (most // lanes), -lanes))
     return lanes, most // lanes
@@ -50,7 +50,7 @@ def lanes_of(down: int, across: int, most: int) -> tuple[int, int]:
 def product_of_errors(dw, errors, values, sums):
     """Add errors [rows, columns], int16 and turned, times the turned and dealt values to zeros dw [columns, width]."""
     columns, width = dw.shape
-    down, across = ceil_div(columns, GROUPS * HALF), ceil_div(width, WIDE + MORE)
+    down, across = ceil_div(columns, GROUPS * HALF), ceil_div(width, WIDTH)
     steps = values.shape[-1] // DEPTH
     lanes, teams = lanes_of(down, across, processors(dw.device))
     rounds = down * ceil_div(across, lanes)
@@ -58,10 +58,9 @@ def product_of_errors(dw, errors, values, sums):
     sizes = (columns, width, steps, rounds * steps, share, lanes, down)
     strided = (
         TensorDescriptor.from_tensor(aligned(errors), [DEPTH, HALF], gl.NVMMASharedLayout(128, 16, 2)),
-        TensorDescriptor.from_tensor(values, [WIDE, DEPTH], gl.NVMMASharedLayout(DEPTH, 8, 2)),
-        TensorDescriptor.from_tensor(values, [MORE or WIDE, DEPTH], gl.NVMMASharedLayout(DEPTH, 8, 2)),
+        TensorDescriptor.from_tensor(values, [WIDTH, DEPTH], gl.NVMMASharedLayout(DEPTH, 8, 2)),
     )
-    shape = {"WIDE": WIDE, "MORE": MORE, "DEPTH": DEPTH, "PART": PART, "STAGES": STAGES, "MOST_STEPS": MOST_STEPS}
+    shape = {"WIDTH": WIDTH, "DEPTH": DEPTH, "STAGES": STAGES, "MOST_STEPS": MOST_STEPS}
     launch(errors_kernel, lanes * teams, (dw,), (sums,), *sizes, strided=strided, **shape, num_warps=4)
 
 
@@ -71,7 +70,7 @@ if HAS_GLUON:
 
     @gluon.jit
     def place_of(unit, sizes, WIDTH: gl.constexpr):
-        """Return the first column of errors, the first of values and the step of a unit of this program's work."""
+        """Return the first column of errors, the first of values, and the step of a unit of this program's work."""
         _, _, steps, _, _, lanes, down = sizes
         round = unit // steps
         return round % down * TILE, (round // down * lanes + gl.program_id(0) % lanes) * WIDTH, unit % steps
@@ -84,28 +83,26 @@ if HAS_GLUON:
         return first, gl.minimum(first + share, units)
 
     @gluon.jit
-    def copy_units(errors, wide, more, stages, sizes):
-        error_stages, wide_stages, more_stages, full, empty = stages
+    def copy_units(errors, values, stages, sizes):
+        """Copy the errors and the values of every step of this program's work, as soon as a stage is free."""
+        error_stages, value_stages, full, empty = stages
         STAGES: gl.constexpr = full.shape[0]
         DEPTH: gl.constexpr = error_stages.shape[1]
-        WIDE: gl.constexpr = wide_stages.shape[1]
-        MORE: gl.constexpr = more_stages.shape[1] if len(more_stages.shape) == 3 else 0
+        WIDTH: gl.constexpr = value_stages.shape[1]
         first, last = units_of(sizes)
         for unit in range(first, last):
-            m, n, step = place_of(unit, sizes, WIDE + MORE)
+            m, n, step = place_of(unit, sizes, WIDTH)
             stage = (unit - first) % STAGES
             mbarrier.wait(empty.index(stage), (((unit - first) // STAGES) & 1) ^ 1)
-            mbarrier.expect(full.index(stage), (2 * TILE + WIDE + MORE) * DEPTH)
+            mbarrier.expect(full.index(stage), (2 * TILE + WIDTH) * DEPTH)
             for half in gl.static_range(2):
                 into = error_stages.index(2 * stage + half)
                 copy_tile(errors, [step * DEPTH, m + half * (TILE // 2)], full.index(stage), into)
-            copy_tile(wide, [n, step * DEPTH], full.index(stage), wide_stages.index(stage))
-            if MORE:
-                copy_tile(more, [n + WIDE, step * DEPTH], full.index(stage), more_stages.index(stage))
+            copy_tile(values, [n, step * DEPTH], full.index(stage), value_stages.index(stage))
 
     @gluon.jit
     def limbs_of(errors, operand: gl.constexpr):
-        """Return errors [columns, rows], of which a thread has pairs 8 apart, as limbs in the order of `linear_backward.dealt_row`."""
+        """Return errors [columns, rows], of which a thread has pairs 8 apart, as limbs whose rows are dealt."""
         high, low = gl.inline_asm_elementwise(
             LIMBS, "=r,=r,r,r", [errors], dtype=(gl.int8, gl.int8), is_pure=True, pack=4
         )
@@ -139,61 +136,35 @@ if HAS_GLUON:
             gl.atomic_add(dw_pointer + place, total, mask=inside, sem="relaxed")
 
     @gluon.jit
-    def add_errors(
-        dw_pointer, sums_pointer, stages, sizes, SIDE: gl.constexpr, PART: gl.constexpr, MOST_STEPS: gl.constexpr
-    ):
+    def add_errors(dw_pointer, sums_pointer, stages, sizes, SIDE: gl.constexpr, MOST_STEPS: gl.constexpr):
         """Multiply the limbs of half of a tile's columns of errors by its values, and add their sums."""
-        error_stages, wide_stages, more_stages, full, empty = stages
+        error_stages, value_stages, full, empty = stages
         STAGES: gl.constexpr = full.shape[0]
         DEPTH: gl.constexpr = error_stages.shape[1]
-        WIDE: gl.constexpr = wide_stages.shape[1]
-        MORE: gl.constexpr = more_stages.shape[1] if len(more_stages.shape) == 3 else 0
+        WIDTH: gl.constexpr = value_stages.shape[1]
         HALF: gl.constexpr = TILE // 2
-        layout: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, WIDE, 32])
-        more_layout: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, MORE or WIDE, 32])
+        layout: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, WIDTH, 32])
         operand: gl.constexpr = gl.DotOperandLayout(0, layout, 4)
-        more_operand: gl.constexpr = gl.DotOperandLayout(0, more_layout, 4)
-        bases: gl.constexpr = (
-            [[0, 1], [0, 8], [8, 0], [0, 16]] + ([[0, 32]] if PART > 32 else []) + ([[0, 64]] if PART > 64 else [])
-        )
+        bases: gl.constexpr = [[0, 1], [0, 8], [8, 0], [0, 16], [0, 32], [0, 64]]
         lanes: gl.constexpr = [[0, 2], [0, 4], [1, 0], [2, 0], [4, 0]]
-        pairs: gl.constexpr = gl.DistributedLinearLayout(bases, lanes, [[16, 0], [32, 0]], [], [HALF, PART])
+        pairs: gl.constexpr = gl.DistributedLinearLayout(bases, lanes, [[16, 0], [32, 0]], [], [HALF, DEPTH])
         first, last = units_of(sizes)
-        steps = sizes[2]
         start = first
         while start < last:
-            m, n, step = place_of(start, sizes, WIDE + MORE)
-            end = gl.minimum(gl.minimum(start - step + steps, last), start + MOST_STEPS)
-            high, low = gl.zeros([HALF, WIDE], gl.int32, layout), gl.zeros([HALF, WIDE], gl.int32, layout)
-            if MORE:
-                more_high = gl.zeros([HALF, MORE], gl.int32, more_layout)
-                more_low = gl.zeros([HALF, MORE], gl.int32, more_layout)
+            m, n, step = place_of(start, sizes, WIDTH)
+            end = gl.minimum(gl.minimum(start - step + sizes[2], last), start + MOST_STEPS)
+            high, low = gl.zeros([HALF, WIDTH], gl.int32, layout), gl.zeros([HALF, WIDTH], gl.int32, layout)
             for unit in range(start, end):
                 stage = (unit - first) % STAGES
                 mbarrier.wait(full.index(stage), ((unit - first) // STAGES) & 1)
-                turned = error_stages.index(2 * stage + SIDE).permute((1, 0))
-                for part in gl.static_range(DEPTH // PART):
-                    errors = turned.slice(part * PART, PART, 1).load(pairs)
-                    a, b = limbs_of(errors, operand)
-                    values = wide_stages.index(stage).permute((1, 0)).slice(part * PART, PART, 0)
-                    high = warpgroup_mma(a, values, high, is_async=True)
-                    low = warpgroup_mma(b, values, low, is_async=True)
-                    if MORE:
-                        a = gl.convert_layout(a, more_operand, assert_trivial=True)
-                        b = gl.convert_layout(b, more_operand, assert_trivial=True)
-                        values = more_stages.index(stage).permute((1, 0)).slice(part * PART, PART, 0)
-                        more_high = warpgroup_mma(a, values, more_high, is_async=True)
-                        more_low = warpgroup_mma(b, values, more_low, is_async=True)
-                        high, low, more_high, more_low = warpgroup_mma_wait(
-                            num_outstanding=0, deps=(high, low, more_high, more_low)
-                        )
-                    else:
-                        high, low = warpgroup_mma_wait(num_outstanding=0, deps=(high, low))
+                errors = error_stages.index(2 * stage + SIDE).permute((1, 0)).load(pairs)
+                high_limb, low_limb = limbs_of(errors, operand)
+                values = value_stages.index(stage).permute((1, 0))
+                high = warpgroup_mma(high_limb, values, high, is_async=True)
+                low = warpgroup_mma(low_limb, values, low, is_async=True)
+                high, low = warpgroup_mma_wait(num_outstanding=0, deps=(high, low))
                 mbarrier.arrive(empty.index(stage), count=1)
-            m += SIDE * HALF
-            add_tile(dw_pointer, high, low, sums_pointer, step == 0, m, n, sizes)
-            if MORE:
-                add_tile(dw_pointer, more_high, more_low, sums_pointer, step == 0, m, n + WIDE, sizes)
+            add_tile(dw_pointer, high, low, sums_pointer, step == 0, m + SIDE * HALF, n, sizes)
             start = end
 
     @gluon.jit
@@ -201,8 +172,7 @@ if HAS_GLUON:
         dw_pointer,
         sums_pointer,
         errors,
-        wide,
-        more,
+        values,
         columns,
         width,
         steps,
@@ -210,31 +180,26 @@ if HAS_GLUON:
         share,
         lanes,
         down,
-        WIDE: gl.constexpr,
-        MORE: gl.constexpr,
+        WIDTH: gl.constexpr,
         DEPTH: gl.constexpr,
-        PART: gl.constexpr,
         STAGES: gl.constexpr,
         MOST_STEPS: gl.constexpr,
     ):
         error_stages = gl.allocate_shared_memory(gl.int16, [2 * STAGES, DEPTH, TILE // 2], errors.layout)
-        wide_stages = gl.allocate_shared_memory(gl.int8, [STAGES, WIDE, DEPTH], wide.layout)
+        value_stages = gl.allocate_shared_memory(gl.int8, [STAGES, WIDTH, DEPTH], values.layout)
         full = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
         empty = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
-        more_stages = full
-        if MORE:
-            more_stages = gl.allocate_shared_memory(gl.int8, [STAGES, MORE, DEPTH], more.layout)
         for stage in gl.static_range(STAGES):
             mbarrier.init(full.index(stage), count=1)
             mbarrier.init(empty.index(stage), count=2)
         fence_async_shared()
-        stages = (error_stages, wide_stages, more_stages, full, empty)
+        stages = (error_stages, value_stages, full, empty)
         sizes = (columns, width, steps, units, share, lanes, down)
         gl.warp_specialize(
             [
-                (add_errors, (dw_pointer, sums_pointer, stages, sizes, 0, PART, MOST_STEPS)),
-                (add_errors, (dw_pointer, sums_pointer, stages, sizes, 1, PART, MOST_STEPS)),
-                (copy_units, (errors, wide, more, stages, sizes)),
+                (add_errors, (dw_pointer, sums_pointer, stages, sizes, 0, MOST_STEPS)),
+                (add_errors, (dw_pointer, sums_pointer, stages, sizes, 1, MOST_STEPS)),
+                (copy_units, (errors, values, stages, sizes)),
             ],
             [4, 1],
             [232, 24],  # registers of a thread of the second group and of the copying warp

@@ -2,7 +2,7 @@
 
 The tensor cores multiply int8 whose sums run along contiguous rows, so operands are turned first: the packed weights,
 or the errors and the rows of the layer. An error of 16 bits is two int8 limbs, ``256 * high + low + 128``; what the 128
-adds is 128 times the sum of the other operand.
+adds is 128 times the sum of the other operand. On Hopper, `hopper_limbs` and `hopper_weight` make limbs on the way.
 """
 # ruff: noqa: RUF005 -- Triton compiles no unpacking inside a tuple
 
@@ -51,7 +51,7 @@ def ternary_linear_backward(dy, w, *, K, num, shift):
         if not in_memory:
             scale = scale_of(ternary_linear_backward_widths, num, shift, N=depth)
         planes, sums = turn_packed(w, K, in_planes=True)
-        padded = with_columns(dy.reshape(rows, depth).to(torch.int16), hopper_limbs.WORDS)
+        padded = with_columns(dy.reshape(rows, depth).to(torch.int16), hopper_product.WORDS)
         hopper_limbs.product_of_limbs(dx, padded, sums, planes, *scale)
         return dx
     turned, sums = turn_packed(w, K, in_planes=False)
@@ -206,11 +206,11 @@ def in_registers(rows: int, columns: int, bits: int) -> bool:
 
 
 def product_of_rows(errors, q):
-    """Return the gradient of weights: int16 errors [rows, columns], turned, times the rows q of the layer."""
+    """Return the gradient of weights: errors [rows, columns], turned, times the rows q of the layer."""
     rows, columns = errors.shape
     values, sums = turn(q.reshape(rows, -1), 1, with_sums=True, is_dealt=True)
     dw = torch.zeros((columns, values.shape[1]), dtype=torch.int64, device=q.device)
-    hopper_weight.product_of_errors(dw, errors, values[0], sums)
+    hopper_weight.product_of_errors(dw, errors.to(torch.int16), values[0], sums)
     return dw
 
 

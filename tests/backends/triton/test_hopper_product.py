@@ -57,6 +57,15 @@ def test_tiles_are_as_large_as_leaves_enough_to_do():
     assert hopper_product.tile_of(1, 1, 132)[:2] == (64, 64)
 
 
+@pytest.mark.parametrize("width", [5, 16])
+def test_results_are_stored_in_rows_of_whole_words(width):
+    y = torch.zeros((2, 3, width), dtype=torch.int16)
+    with hopper_product.whole_words(y, width) as results:
+        assert results.shape == (6, -(-width // 8) * 8)
+        results.copy_(torch.arange(results.numel()).view(results.shape))
+    assert y[1, 2].tolist() == list(range(5 * results.shape[1], 5 * results.shape[1] + width))
+
+
 @pytest.mark.parametrize("tiles, steps", [(144, 128), (1, 1), (1, 8), (1000, 16), (6, 512), (300, 600), (5, 1000)])
 def test_whole_tiles_and_parts_balance_the_programs(tiles, steps):
     whole, length = linear_backward.shared_out(tiles, steps, 132)
