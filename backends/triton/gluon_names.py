@@ -13,6 +13,8 @@ from .instructions import target_name
 
 copy_pieces: Any = None
 copy_tile: Any = None
+put_tile: Any = None
+puts_done: Any = None
 barrier: Any = None
 reinterpret: Any = None
 
@@ -37,6 +39,8 @@ except ImportError:
 else:
     copy_pieces = getattr(async_copy, "async_load", None) or async_copy.async_copy_global_to_shared
     copy_tile = getattr(tma, "async_load", None) or tma.async_copy_global_to_shared
+    put_tile = getattr(tma, "async_store", None) or tma.async_copy_shared_to_global
+    puts_done = tma.store_wait
     barrier = getattr(gl, "barrier", None) or gl.thread_barrier
     shared_array = gl.shared_memory_descriptor
     reinterpret = getattr(shared_array, "reinterpret", None) or shared_array._reinterpret
@@ -68,6 +72,8 @@ __all__ = [
     "gl",
     "gluon",
     "mbarrier",
+    "put_tile",
+    "puts_done",
     "reinterpret",
     "warpgroup_mma",
     "warpgroup_mma_wait",

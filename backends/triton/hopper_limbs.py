@@ -15,13 +15,26 @@ from .gluon_names import (
     gluon,
     mbarrier,
     processors,
+    puts_done,
 )
-from .hopper_product import GROUPED, GROUPS, PACKED, SWIZZLED, new_stages, put_tile, scaled, tile_at, tile_sums
+from .hopper_product import (
+    GROUPED,
+    GROUPS,
+    PACKED,
+    SWIZZLED,
+    new_stages,
+    put_results,
+    result_tiles,
+    scaled,
+    tile_at,
+    tile_sums,
+    whole_words,
+)
+from .instructions import limb_bytes
 from .launch import aligned, ceil_div, launch
 
-ROWS, COLUMNS, STAGES = 64, 128, 5
+ROWS, COLUMNS, STAGES = 64, 128, 4
 SLICE = 32  # rows that are taken apart at a time
-WORDS = 8  # int16 of which a row's length must be a multiple, so that its tiles can be copied
 
 
 def product_of_limbs(y, x, sums, planes, factor, shift, form):
@@ -33,20 +46,17 @@ def product_of_limbs(y, x, sums, planes, factor, shift, form):
     width = planes.shape[0]
     tiles = ceil_div(count, ROWS) * ceil_div(width, GROUPS * COLUMNS)
     sizes = (count, width, ceil_div(depth, SWIZZLED), tiles, GROUPED)
-    strided = (
-        TensorDescriptor.from_tensor(aligned(x), [ROWS, SWIZZLED // 2], gl.NVMMASharedLayout(SWIZZLED, 16, 2)),
-        TensorDescriptor.from_tensor(planes, [COLUMNS, SWIZZLED // 4], gl.NVMMASharedLayout(SWIZZLED // 4, 8, 2)),
-    )
+    x = TensorDescriptor.from_tensor(aligned(x), [ROWS, SWIZZLED // 2], gl.NVMMASharedLayout(SWIZZLED, 16, 2))
+    w = TensorDescriptor.from_tensor(planes, [COLUMNS, SWIZZLED // 4], gl.NVMMASharedLayout(SWIZZLED // 4, 8, 2))
     shape = {"FORM": form, "ROWS": ROWS, "COLUMNS": COLUMNS, "STAGES": STAGES, "SLICE": SLICE, "num_warps": 4}
     programs = min(tiles, processors(y.device))
-    launch(limbs_product_kernel, programs, (y,), (sums,), *sizes, factor, shift, strided=strided, **shape)
+    with whole_words(y, width) as results:
+        strided = (x, w, result_tiles(results, ROWS, COLUMNS))
+        launch(limbs_product_kernel, programs, (), (sums,), *sizes, factor, shift, strided=strided, **shape)
 
 
 if HAS_GLUON:
-    # Four int16 as their high bytes, and as their low bytes less 128.
-    LIMBS = gl.constexpr(
-        "{ .reg .b32 low; prmt.b32 $0, $2, $3, 0x7531; prmt.b32 low, $2, $3, 0x6420; xor.b32 $1, low, 0x80808080; }"
-    )
+    LIMBS = gl.constexpr(limb_bytes())
 
     @gluon.jit
     def copy_rows(x, w, raw, w_stages, copied, empty, sizes, ROWS: gl.constexpr, COLUMNS: gl.constexpr):
@@ -95,7 +105,7 @@ if HAS_GLUON:
 
     @gluon.jit
     def multiply_limbs(
-        y_pointer,
+        outputs,
         sums_pointer,
         stages,
         sizes,
@@ -116,14 +126,16 @@ if HAS_GLUON:
             digit_sums = gl.load(sums_pointer + column, mask=column < columns, other=0)
             # A part may wrap; the whole fits int32.
             whole = high * 256 + (low + 128 * digit_sums[:, None])
-            put_tile(y_pointer, scaled(whole, whole * 0, scale, FORM), m, n, sizes)
+            y = scaled(whole, whole * 0, scale, FORM)
+            put_results(outputs, y, m, n, HALF)
+        puts_done(0)
 
     @gluon.jit(do_not_specialize=["factor", "shift"])
     def limbs_product_kernel(
-        y_pointer,
         sums_pointer,
         x,
         w,
+        y_tiles,
         rows,
         columns,
         steps,
@@ -143,16 +155,18 @@ if HAS_GLUON:
             factor, shift = factor << raised, shift + raised
         stages = new_stages(w, 2 * ROWS, COLUMNS, STAGES)
         q_stages, w_stages, full, empty = stages
+        results = gl.allocate_shared_memory(gl.int16, [2, ROWS, COLUMNS], y_tiles.layout)
         raw = gl.allocate_shared_memory(gl.int16, [2 * STAGES, ROWS, 2 * PACKED], x.layout)
         copied = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
         for stage in gl.static_range(STAGES):
             mbarrier.init(copied.index(stage), count=1)
         fence_async_shared()
+        outputs = (y_tiles, results)
         sizes, scale = (rows, columns, steps, tiles, grouped), (factor, shift)
         gl.warp_specialize(
             [
-                (multiply_limbs, (y_pointer, sums_pointer, stages, sizes, scale, 0, FORM, ROWS, COLUMNS)),
-                (multiply_limbs, (y_pointer, sums_pointer, stages, sizes, scale, 1, FORM, ROWS, COLUMNS)),
+                (multiply_limbs, (outputs, sums_pointer, stages, sizes, scale, 0, FORM, ROWS, COLUMNS)),
+                (multiply_limbs, (outputs, sums_pointer, stages, sizes, scale, 1, FORM, ROWS, COLUMNS)),
                 (split_rows, (raw, q_stages, copied, full, sizes, ROWS, SLICE)),
                 (copy_rows, (x, w, raw, w_stages, copied, empty, sizes, ROWS, COLUMNS)),
             ],

@@ -2,22 +2,28 @@
 
 One warp copies tiles of the rows and of the packed weights into shared memory, as far ahead as there are stages. Two
 groups of four warps each take half of a tile's columns: a group unpacks its weights into registers, which the tensor
-cores take as their operand, while the other group's products run. A program goes from tile to tile, so that the next
+cores take as their operand, while the other group's products run. It leaves its results in shared memory, from where
+they are stored while the next tile is multiplied. A program goes from tile to tile, so that the next
 tile's copies don't wait for a tile's rounding. `hopper_requant` has the version whose results are quantised,
 `hopper_limbs` that of rows of 16 bits.
 """
+
+import contextlib
 
 from .gluon_names import (
     HAS_GLUON,
     HOPPER,
     TensorDescriptor,
     architecture,
+    barrier,
     copy_tile,
     fence_async_shared,
     gl,
     gluon,
     mbarrier,
     processors,
+    put_tile,
+    puts_done,
     warpgroup_mma,
     warpgroup_mma_wait,
 )
@@ -25,6 +31,7 @@ from .instructions import byte_digits, plane_digits
 from .launch import aligned, ceil_div, launch, with_columns
 from .planes import dealt
 
+WORDS = 8  # int16 of which a row must have a multiple, so that its tiles can be copied
 ROW_BYTES = 16  # of which a row's length must be a multiple, so that its tiles can be copied
 GROUPS = 2  # of warps that multiply
 SWIZZLED = 128  # bytes: as many digits of a row as a step multiplies
@@ -60,16 +67,32 @@ def product(y, q, e, w, factor, shift, form, tile=()):
     tiles = ceil_div(count, rows) * ceil_div(width, GROUPS * columns)
     sizes = (count, width, ceil_div(depth, SWIZZLED), tiles, GROUPED)
     w, is_dealt = weights_of(w, depth, count)
-    strided = described(aligned(q).view(count, -1), w, rows, columns)
     shape = {"DEALT": is_dealt, "FORM": form, "ROWS": rows, "COLUMNS": columns, "STAGES": stages, "num_warps": 4}
     programs = min(tiles, processors(y.device))
-    launch(product_kernel, programs, (y,), (e,), *sizes, factor, shift, strided=strided, **shape)
+    with whole_words(y, width) as results:
+        strided = (*described(aligned(q).view(count, -1), w, rows, columns), result_tiles(results, rows, columns))
+        launch(product_kernel, programs, (), (e,), *sizes, factor, shift, strided=strided, **shape)
 
 
 def weights_of(w, depth, count):
     """Return packed weights as they are multiplied, and whether their digits were dealt into planes for it."""
     is_dealt = count * depth * w.shape[0] >= MOST_UNDEALT
     return (dealt(w) if is_dealt else aligned(with_columns(w, ROW_BYTES))), is_dealt
+
+
+@contextlib.contextmanager
+def whole_words(y, width):
+    """Yield rows of whole words for the results y, whose tiles can then be stored: y itself, if it has such rows."""
+    rows = y.view(-1, width)
+    results = rows if width % WORDS == 0 else y.new_empty((len(rows), width + -width % WORDS))
+    yield results
+    if results is not rows:
+        rows.copy_(results[:, :width])
+
+
+def result_tiles(results, rows, columns):
+    """Return a descriptor of results by tiles."""
+    return TensorDescriptor.from_tensor(results, [rows, columns], gl.NVMMASharedLayout(SWIZZLED, 16, 2))
 
 
 def described(q, w, rows, columns):
@@ -214,16 +237,16 @@ if HAS_GLUON:
         return sums
 
     @gluon.jit
-    def put_tile(y_pointer, y, m, n, sizes):
-        """Store results [columns, rows] from row m and column n on, those that there are."""
-        rows, columns = sizes[0], sizes[1]
-        lanes: gl.constexpr = y.shape[0] // 8
-        stored: gl.constexpr = gl.BlockedLayout([8, 1], [lanes, 32 // lanes], [1, 4], [0, 1])
-        y = gl.convert_layout(y, stored)
-        row = m + gl.arange(0, y.shape[1], gl.SliceLayout(0, stored))
-        column = n + gl.arange(0, y.shape[0], gl.SliceLayout(1, stored))
-        inside = (row < rows)[None, :] & (column < columns)[:, None]
-        gl.store(y_pointer + row.to(gl.int64)[None, :] * columns + column[:, None], y, mask=inside)
+    def put_results(outputs, y, m, n, HALF: gl.constexpr):
+        """Store results [columns, rows] from row m and column n on, those that there are, through shared memory."""
+        y_tiles, results = outputs
+        kept = results.index(HALF)
+        puts_done(0)
+        barrier()
+        kept.permute((1, 0)).store(y)
+        fence_async_shared()
+        barrier()
+        put_tile(y_tiles, [m, n], kept)
 
     @gluon.jit
     def results_of(
@@ -247,7 +270,7 @@ if HAS_GLUON:
 
     @gluon.jit
     def multiply_tiles(
-        y_pointer,
+        outputs,
         e_pointer,
         stages,
         sizes,
@@ -262,7 +285,8 @@ if HAS_GLUON:
         for tile in range(gl.program_id(0), sizes[3], gl.num_programs(0)):
             m, n = tile_at(tile, sizes, ROWS, 2 * COLUMNS)
             y = results_of(e_pointer, stages, sizes, scale, m, tile, HALF, DEALT, FORM, ROWS, COLUMNS)
-            put_tile(y_pointer, y, m, n + HALF * COLUMNS, sizes)
+            put_results(outputs, y, m, n + HALF * COLUMNS, HALF)
+        puts_done(0)
 
     @gluon.jit
     def new_stages(w, WIDTH: gl.constexpr, COLUMNS: gl.constexpr, STAGES: gl.constexpr):
@@ -279,10 +303,10 @@ if HAS_GLUON:
 
     @gluon.jit(do_not_specialize=["factor", "shift"])
     def product_kernel(
-        y_pointer,
         e_pointer,
         q,
         w,
+        y_tiles,
         rows,
         columns,
         steps,
@@ -297,12 +321,14 @@ if HAS_GLUON:
         STAGES: gl.constexpr,
     ):
         stages = new_stages(w, ROWS, COLUMNS, STAGES)
+        results = gl.allocate_shared_memory(gl.int16, [2, ROWS, COLUMNS], y_tiles.layout)
         fence_async_shared()
+        outputs = (y_tiles, results)
         sizes, scale = (rows, columns, steps, tiles, grouped), (factor, shift)
         gl.warp_specialize(
             [
-                (multiply_tiles, (y_pointer, e_pointer, stages, sizes, scale, 0, DEALT, FORM, ROWS, COLUMNS)),
-                (multiply_tiles, (y_pointer, e_pointer, stages, sizes, scale, 1, DEALT, FORM, ROWS, COLUMNS)),
+                (multiply_tiles, (outputs, e_pointer, stages, sizes, scale, 0, DEALT, FORM, ROWS, COLUMNS)),
+                (multiply_tiles, (outputs, e_pointer, stages, sizes, scale, 1, DEALT, FORM, ROWS, COLUMNS)),
                 (copy_tiles, (q, w, stages, sizes, ROWS, COLUMNS)),
             ],
             [4, 1],

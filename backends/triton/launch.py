@@ -25,6 +25,8 @@ COMPILED: dict[tuple, tuple[CompiledKernel, tuple, Any]] = {}
 def launch(kernel, programs, results, inputs, *integers, strided=(), **constants):
     """Run a kernel's programs on fresh results, inputs of any layout (or None), and integers.
 
+    The first array names the device.
+
     An integer may be a tensor that holds it, for kernels that take it through `integers.scalar`.
     The ``strided`` inputs come after the others and as they are: of `rows`, whose distance is one of the constants.
 
@@ -38,7 +40,7 @@ def launch(kernel, programs, results, inputs, *integers, strided=(), **constants
     if not programs:
         return
     arguments = (*results, *dense(*inputs), *strided, *integers)
-    device = results[0].get_device()
+    device = arguments[0].get_device()
     if device == ON_CPU:
         kernel[(programs,)](*arguments, **constants)
     elif device == torch.cuda.current_device():

@@ -2,7 +2,7 @@
 
 The tensor cores multiply int8 whose sums run along contiguous rows, so operands are turned first: the packed weights,
 or the errors and the rows of the layer. An error of 16 bits is two int8 limbs, ``256 * high + low + 128``; what the 128
-adds is 128 times the sum of the other operand.
+adds is 128 times the sum of the other operand. On Hopper, `hopper_limbs` and `hopper_weight` make limbs on the way.
 """
 # ruff: noqa: RUF005 -- Triton compiles no unpacking inside a tuple
 
@@ -15,7 +15,7 @@ from mamba_integer.spec.contract import implements
 from mamba_integer.spec.ops.linear_backward import ternary_linear_backward_widths
 from mamba_integer.spec.philox import MASK
 
-from . import hopper_limbs, hopper_product, integers
+from . import hopper_limbs, hopper_product, hopper_weight, integers
 from .gluon_names import processors
 from .gradient import rounding_noise
 from .instructions import has_little_room
@@ -51,7 +51,7 @@ def ternary_linear_backward(dy, w, *, K, num, shift):
         if not in_memory:
             scale = scale_of(ternary_linear_backward_widths, num, shift, N=depth)
         planes, sums = turn_packed(w, K, in_planes=True)
-        padded = with_columns(dy.reshape(rows, depth).to(torch.int16), hopper_limbs.WORDS)
+        padded = with_columns(dy.reshape(rows, depth).to(torch.int16), hopper_product.WORDS)
         hopper_limbs.product_of_limbs(dx, padded, sums, planes, *scale)
         return dx
     turned, sums = turn_packed(w, K, in_planes=False)
@@ -193,22 +193,42 @@ def ternary_linear_backward_weight(dy, q, *, bits):
     rows = dy.shape[:-1].numel()
     if not rows or not columns or not width:
         return torch.zeros((columns, width), dtype=torch.int64, device=dy.device)
-    errors, _ = turn(dy.reshape(rows, columns), 1 if bits <= 8 else 2)
+    dy = dy.reshape(rows, columns)
+    if in_registers(rows, columns, bits):
+        return product_of_rows(dy, q)
+    errors, _ = turn(dy, 1 if bits <= 8 else 2)
     return turned_product(errors, q)
+
+
+def in_registers(rows: int, columns: int, bits: int) -> bool:
+    """Return whether errors are turned on their way into registers, so that they stay as they lie in memory."""
+    return bits > 8 and rows >= DEPTH and hopper_weight.suits(columns)
+
+
+def product_of_rows(errors, q):
+    """Return the gradient of weights: errors [rows, columns], turned, times the rows q of the layer."""
+    rows, columns = errors.shape
+    values, sums = turn(q.reshape(rows, -1), 1, with_sums=True, is_dealt=True)
+    dw = torch.zeros((columns, values.shape[1]), dtype=torch.int64, device=q.device)
+    hopper_weight.product_of_errors(dw, errors.to(torch.int16), values[0], sums)
+    return dw
 
 
 def rounded_weight_gradient(dy, q, e, *, shift, bits, seed, step, stream, first):
     """Return `ternary_linear_backward_weight` of rows dy after `stochastic_round_rows`, and their largest magnitude."""
     columns, rows, limbs = dy.shape[-1], e.numel(), 1 if bits <= 8 else 2
     depth = triton.cdiv(rows, DEPTH) * DEPTH
-    errors = torch.empty((limbs, columns, depth), dtype=torch.int8, device=dy.device)
+    turns = not in_registers(rows, columns, bits)
+    shape, dtype = ((limbs, columns, depth), torch.int8) if turns else ((rows, columns), torch.int16)
+    errors = torch.empty(shape, dtype=dtype, device=dy.device)
     largest = zeros((1,), torch.int64, dy.device)
     programs = depth // DEPTH * triton.cdiv(columns, TURNED_COLUMNS)
     words = (key_pattern(word) for word in (first, step, stream, seed & MASK, seed >> 32))
     sizes = (columns * depth, rows, columns, depth, *words, shift)
-    options = {"LIMBS": limbs, "BITS": bits, "ROWS": DEPTH, "COLUMNS": TURNED_COLUMNS, "num_warps": ROUNDING_WARPS}
+    tile = {"ROWS": DEPTH, "COLUMNS": TURNED_COLUMNS, "num_warps": ROUNDING_WARPS}
+    options = {"LIMBS": limbs, "BITS": bits, "TURNS": turns, **tile}
     launch(turn_rounded_kernel, programs, (errors, largest), (dy, e), *sizes, **options)
-    return turned_product(errors, q), largest
+    return turned_product(errors, q) if turns else product_of_rows(errors, q), largest
 
 
 def turned_product(errors, q):
@@ -255,15 +275,18 @@ def parts_of(tiles: int, steps: int, programs: int) -> int:
     return min(range(1, min(MOST_PARTS, steps) + 1), key=lambda parts: (cost(tiles, parts, steps, programs), parts))
 
 
-def turn(x, limbs, with_sums=False):
-    """Return x transposed, as int8 limbs, its rows padded with zeros, and the sum of each column of x if wanted."""
+def turn(x, limbs, with_sums=False, is_dealt=False):
+    """Return x transposed, as int8 limbs, its rows padded with zeros, and the sum of each column of x if wanted.
+
+    Rows that are dealt come in the order in which `hopper_weight` has limbs.
+    """
     rows, columns = x.shape
     depth = triton.cdiv(rows, DEPTH) * DEPTH
     turned = torch.empty((limbs, columns, depth), dtype=torch.int8, device=x.device)
     sums = zeros((columns if with_sums else 1,), torch.int64, x.device)
     programs = depth // DEPTH * triton.cdiv(columns, TURNED_COLUMNS)
     sizes = (columns * depth, rows, columns, depth)
-    options = {"LIMBS": limbs, "SUMS": with_sums, "ROWS": DEPTH, "COLUMNS": TURNED_COLUMNS}
+    options = {"LIMBS": limbs, "SUMS": with_sums, "DEALT": is_dealt, "ROWS": DEPTH, "COLUMNS": TURNED_COLUMNS}
     launch(turn_limbs_kernel, programs, (turned, sums), (x,), *sizes, **options)
     return turned, sums
 
@@ -297,10 +320,11 @@ def turn_rounded_kernel(
     shift,
     LIMBS: tl.constexpr,
     BITS: tl.constexpr,
+    TURNS: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    """Round a tile, as `stochastic_round_rows_kernel` does, find its largest magnitude, and turn it."""
+    """Round a tile, as `stochastic_round_rows_kernel` does, find its largest magnitude, and turn it if wanted."""
     program, blocks = tl.program_id(0), depth // ROWS
     m = (program % blocks).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     left = (program // blocks).to(tl.int64) * COLUMNS
@@ -314,10 +338,19 @@ def turn_rounded_kernel(
     x = tl.load(x_pointer + m[:, None] * columns + n[None, :], mask=inside, other=0).to(tl.int32)
     e = tl.load(e_pointer + m, mask=m < rows, other=0)
     y = integers.saturate(((x << e[:, None]) + noise) >> shift, BITS)
-    put_turned(turned_pointer, y, m, n, limb_size, columns, depth, LIMBS)
+    if TURNS:
+        put_turned(turned_pointer, y, m, n, limb_size, columns, depth, LIMBS)
+    else:
+        tl.store(turned_pointer + m[:, None] * columns + n[None, :], y.to(tl.int16), mask=inside)
     largest = tl.max(tl.abs(y))
     if largest > tl.load(largest_pointer):
         tl.atomic_max(largest_pointer, largest.to(tl.int64), sem="relaxed")
+
+
+@triton.jit
+def dealt_row(m):
+    """Return the row that comes at place m: of sixteen, two pairs that are 8 apart follow each other."""
+    return (m & -16) + ((m & 2) << 2) + ((m & 12) >> 1) + (m & 1)
 
 
 @triton.jit
@@ -331,14 +364,16 @@ def turn_limbs_kernel(
     depth,
     LIMBS: tl.constexpr,
     SUMS: tl.constexpr,
+    DEALT: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
     program, blocks = tl.program_id(0), depth // ROWS
     m = (program % blocks).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     n = (program // blocks).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
-    inside = (m[:, None] < rows) & (n[None, :] < columns)
-    x = tl.load(x_pointer + m[:, None] * columns + n[None, :], mask=inside, other=0).to(tl.int32)
+    row = dealt_row(m) if DEALT else m
+    inside = (row[:, None] < rows) & (n[None, :] < columns)
+    x = tl.load(x_pointer + row[:, None] * columns + n[None, :], mask=inside, other=0).to(tl.int32)
     put_turned(turned_pointer, x, m, n, limb_size, columns, depth, LIMBS)
     if SUMS:
         tl.atomic_add(sums_pointer + n, tl.sum(x, 0).to(tl.int64), mask=n < columns, sem="relaxed")

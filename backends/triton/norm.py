@@ -12,7 +12,7 @@ from . import integers
 from .launch import launch
 
 MEAN_SQUARE_BITS = tl.constexpr(golden.MEAN_SQUARE_BITS)
-ELEMENTS_A_WARP = 1024
+ELEMENTS_A_WARP = 2048
 MOST_WARPS = 16
 
 

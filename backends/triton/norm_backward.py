@@ -16,7 +16,7 @@ from .norm import row_scale
 # A program sums the gain's gradient over its rows before it adds to memory. A warp has a whole short row, and a device
 # runs all programs at once, whose rows lie side by side. Rows of 2048 were slower so: a program has ROWS of them.
 SHORT_ROW, PROGRAMS_OF_PROCESSOR = 1024, 8
-ROWS, ELEMENTS_A_WARP, MOST_WARPS = 8, 256, 16
+ROWS, ELEMENTS_A_WARP, MOST_WARPS = 8, 512, 16
 
 
 @implements(ops.bitshift_norm_backward)

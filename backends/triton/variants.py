@@ -8,8 +8,10 @@ from typing import Any
 import torch
 
 from . import (
+    hopper_limbs,
     hopper_product,
     hopper_requant,
+    hopper_weight,
     linear_backward,
     norm_backward,
     scan,
@@ -41,11 +43,16 @@ VARIANTS: dict[str, tuple[tuple[str, ...], dict[ModuleType, dict[str, Any]]]] = 
     ),
     "many heads per program": (("ssd_chunk_scan",), {ssd_chunk: {"FEWEST_PROGRAMS": 0}}),
     "tiles of many rows": (PRODUCTS, MANY_ROWS),
-    "dealt weights": (("ternary_linear",), {**MANY_ROWS, hopper_product: {"MOST_UNDEALT": 0}}),
+    "dealt weights": (("ternary_linear",), {**MANY_ROWS, hopper_product: {"MOST_UNDEALT": 0, "processors": two}}),
     "float units": (PRODUCTS, {ternary_product: {"FLOAT_UNITS": True}}),
     "two programs": (
-        ("ternary_linear_backward_weight", "bitshift_norm_backward"),
-        {linear_backward: {"processors": two}, norm_backward: {"processors": two, "PROGRAMS_OF_PROCESSOR": 1}},
+        (*BACKWARD, "bitshift_norm_backward"),
+        {
+            linear_backward: {"processors": two},
+            norm_backward: {"processors": two, "PROGRAMS_OF_PROCESSOR": 1},
+            hopper_limbs: {"processors": two},
+            hopper_weight: {"processors": two},
+        },
     ),
     "large tiles": (BACKWARD, {linear_backward: {"SMALL_TILE": linear_backward.LARGE_TILE}}),
 }

@@ -43,9 +43,9 @@ def weight_extremes() -> Iterator[Extreme]:
 def weight_edges() -> Iterator[Extreme]:
     """Errors at the ends of limbs of 8 bits, in rows past a tile, a batch of which has more dimensions than one."""
     ends = np.array([0, 1, 127, 128, 129, 254, 255, 32639, 32640, 32767])
-    for bits in (8, 9, 16):
+    for bits, columns in ((8, 7), (9, 7), (16, 7), (16, 16)):
         fit = ends[ends < 2 ** (bits - 1)]
-        errors = np.resize(np.concatenate([fit, -fit]), (3, 43, 7)).astype(np.int8 if bits == 8 else np.int16)
+        errors = np.resize(np.concatenate([fit, -fit]), (3, 43, columns)).astype(np.int8 if bits == 8 else np.int16)
         q = ((np.arange(129 * 5) * 37) % 255 - 127).reshape(3, 43, 5).astype(np.int8)
         yield Extreme([(errors, q)], {"bits": bits}, "errors at the ends of their limbs of 8 bits, in rows past a tile")
 
@@ -65,6 +65,10 @@ PLANS = {
         leading=(*ROWS, (130,)),
         extremes=weight_extremes,
         edges=weight_edges,
-        large=({"...": 259, "N": 66, "K": 67}, {"...": 33, "N": 130, "K": 259}),
+        large=(
+            {"...": 259, "N": 66, "K": 67},
+            {"...": 33, "N": 130, "K": 259},
+            {"...": 259, "N": 136, "K": 200, "bits": 16},  # whole words of errors, past a tile in every direction
+        ),
     ),
 }

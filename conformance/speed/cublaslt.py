@@ -3,7 +3,7 @@
 import ctypes
 import math
 from collections.abc import Callable
-from ctypes import POINTER, Structure, byref, c_float, c_int, c_int32, c_int64, c_size_t, c_uint64, c_void_p, sizeof
+from ctypes import Structure, byref, c_float, c_int, c_int32, c_int64, c_size_t, c_uint64, c_void_p, sizeof
 from typing import Any
 
 SONAMES = ("libcublasLt.so.12", "libcublasLt.so.13")
@@ -82,9 +82,10 @@ def int8_product(rows: int, k: int, n: int, device: str) -> Callable[[], object]
         return c_void_p(array.data_ptr())
 
     def call_of(offer: Heuristic) -> Callable[[], object]:
+        algorithm = type(offer.algorithm)(*offer.algorithm)  # a pointer into the offers would not keep their memory
         arguments = (
             *(handle, product, byref(one), pointer(w), layouts[0], pointer(x), layouts[1], byref(zero)),
-            *(pointer(y), layouts[2], pointer(y), layouts[2], ctypes.cast(offer.algorithm, POINTER(c_uint64))),
+            *(pointer(y), layouts[2], pointer(y), layouts[2], algorithm),
             *(pointer(workspace), c_size_t(WORKSPACE)),
         )
 

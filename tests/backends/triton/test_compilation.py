@@ -20,6 +20,7 @@ GLUON_KERNELS = {
     "staged_walk_kernel": "scan_backward",
     "product_kernel": "linear",
     "quantised_kernel": "linear",
+    "errors_kernel": "linear_backward",
 }
 STAGED = {"staged_scan_kernel", "staged_walk_kernel"}
 GLUON = {"sm_80": STAGED, "sm_89": STAGED, "sm_90": set(GLUON_KERNELS), "sm_100": STAGED, "gfx942": set()}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from mamba_integer.backends.triton import hopper_product, hopper_requant, linear_backward, staged_scan
+from mamba_integer.backends.triton import hopper_product, hopper_requant, hopper_weight, linear_backward, staged_scan
 from mamba_integer.backends.triton.planes import PLANE, dealt
 from mamba_integer.backends.triton.ternary_product import scale_of
 from mamba_integer.spec import ops
@@ -57,6 +57,15 @@ def test_tiles_are_as_large_as_leaves_enough_to_do():
     assert hopper_product.tile_of(1, 1, 132)[:2] == (64, 64)
 
 
+@pytest.mark.parametrize("width", [5, 16])
+def test_results_are_stored_in_rows_of_whole_words(width):
+    y = torch.zeros((2, 3, width), dtype=torch.int16)
+    with hopper_product.whole_words(y, width) as results:
+        assert results.shape == (6, -(-width // 8) * 8)
+        results.copy_(torch.arange(results.numel()).view(results.shape))
+    assert y[1, 2].tolist() == list(range(5 * results.shape[1], 5 * results.shape[1] + width))
+
+
 @pytest.mark.parametrize("tiles, steps", [(144, 128), (1, 1), (1, 8), (1000, 16), (6, 512), (300, 600), (5, 1000)])
 def test_whole_tiles_and_parts_balance_the_programs(tiles, steps):
     whole, length = linear_backward.shared_out(tiles, steps, 132)
@@ -75,6 +84,24 @@ def test_turned_digits_are_packed_along_their_new_rows(rows, depth, in_planes):
     packed = torch.tensor(ops.pack_ternary(np.ascontiguousarray(digits.T)))
     assert np.array_equal(turned.numpy(), (dealt(packed) if in_planes else packed).numpy())
     assert np.array_equal(sums.numpy(), digits.sum(0))
+
+
+@pytest.mark.parametrize("rows, columns", [(1, 1), (130, 70), (300, 64)])
+def test_rows_are_dealt_as_pairs_that_lie_eight_apart(rows, columns):
+    x = np.random.default_rng(0).integers(-127, 128, (rows, columns)).astype(np.int8)
+    turned, sums = linear_backward.turn(torch.tensor(x), 1, with_sums=True, is_dealt=True)
+    padded = np.zeros((-(-rows // 128) * 128, columns), np.int8)
+    padded[:rows] = x
+    pairs = padded.reshape(-1, 2, 4, 2, columns)  # [.., which eight, which pair of them, which of the pair]
+    assert np.array_equal(turned[0].numpy(), pairs.transpose(0, 2, 1, 3, 4).reshape(-1, columns).T)
+    assert np.array_equal(sums.numpy(), x.sum(0, dtype=np.int64))
+
+
+@pytest.mark.parametrize("down, across, most", [(24, 4, 132), (24, 8, 132), (1, 1, 132), (6, 50, 132), (3, 7, 1)])
+def test_lanes_of_programs_take_all_tiles_side_by_side(down, across, most):
+    lanes, teams = hopper_weight.lanes_of(down, across, most)
+    assert 1 <= lanes <= across and 1 <= lanes * teams <= most
+    assert down * -(-across // lanes) / teams <= down * across / most
 
 
 @pytest.mark.parametrize("s_v", range(-8, 23))

@@ -50,6 +50,13 @@ def test_an_offer_that_is_refused_is_passed_over(product):
     product(NOT_SUPPORTED, 0)()
 
 
+def test_the_chosen_algorithm_lasts_as_long_as_the_call(product):
+    call = product(NOT_SUPPORTED, 0)
+    kept = [(cublaslt.Heuristic * cublaslt.OFFERS)() for _ in range(64)]  # in the memory of the offers, if it is free
+    assert {algorithm for offers in kept for algorithm in offers[1].algorithm} == {0}
+    call()
+
+
 @pytest.mark.parametrize("statuses", [(), (NOT_SUPPORTED, NOT_SUPPORTED)])
 def test_where_no_offer_runs_the_peer_is_absent_with_the_reason(product, statuses):
     with pytest.raises(RuntimeError, match=f"no algorithm of {len(statuses)} offered for 4 x 32 x 16 runs"):
