@@ -1,5 +1,6 @@
 """Triton versions of ``spec.ops.optimizer``."""
 
+import numpy as np
 import torch
 import triton
 import triton.language as tl
@@ -68,9 +69,10 @@ def lion_update(w, m, g, *, lr, m_shift, g_up, g_down, low, high, decay):
 
 
 def lion_updates(arrays):
-    """Return what runs `lion_update` on many arrays in one launch per type of gradient, by a list of parameters.
+    """Return what runs `lion_update` on many arrays in one launch per type of gradient, by arrays of parameters.
 
-    It returns the lists of the results. Most of the host's work is done before the parameters are known.
+    It returns the lists of new masters and momenta, and pieces of the counts of clipped. Gradients are int64 or int32.
+    Most of the host's work is done before the parameters are known.
     """
     device = arrays[0][0].device
     clipped = torch.zeros(len(arrays), dtype=torch.int64, device=device)
@@ -84,17 +86,18 @@ def lion_updates(arrays):
     constants = dict(MOMENTUM_BITS=golden.MOMENTUM_BITS, LAG_SHIFT=golden.LAG_SHIFT, SHARE_BITS=golden.SHARE_BITS)
     programs = {t: programs_per_array((held[0] for _, held in members), BLOCK) for t, members in kinds.items()}
 
-    def numbers(lr, m_shift, g_up, g_down, low, high, decay):
-        return lr, *golden.shifts(m_shift), g_up, g_down, low, high, golden.decay_share(lr, decay)
-
     def updates(parameters):
-        rules = [numbers(**rule) for rule in parameters]
+        lr, m_shift, decay = (parameters[name] for name in ("lr", "m_shift", "decay"))
+        shifts = np.array([golden.shifts(shift) for shift in m_shift.tolist()]).T
+        others = (parameters[name] for name in ("g_up", "g_down", "low", "high"))
+        rules = np.stack([lr, *shifts, *others, golden.decay_share(lr, decay)], 1).astype(np.int64)
         for dtype, members in kinds.items():
-            rows = table([line + rules[line[0]] for line, _ in members], device)
+            lines = np.array([line for line, _ in members], np.int64)
+            rows = table(np.concatenate([lines, rules[lines[:, 0]]], 1), device)
             shape = dict(TYPE=TYPES[dtype], COLUMNS=rows.shape[1], PROGRAMS=programs[dtype], BLOCK=BLOCK)
             count = programs[dtype] * len(members)
             launch(lion_updates_kernel, count, (clipped,), (rows,), **shape, **constants)
-        return *(list(part) for part in zip(*results, strict=True)), list(clipped.split(1))
+        return *(list(part) for part in zip(*results, strict=True)), [clipped]
 
     return updates
 

@@ -66,9 +66,6 @@ class Alone:
     def sum(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
         return arrays
 
-    def max(self, array: np.ndarray) -> np.ndarray:
-        return array
-
 
 @dataclass(frozen=True)
 class Run:
@@ -133,6 +130,14 @@ class Run:
     @cached_property
     def masters(self) -> dict[str, Master]:
         return masters_of(self.config, self.formats)
+
+    @cached_property
+    def rules(self) -> dict[str, np.ndarray]:
+        """The parameters of `lion_update` that no step changes, one of each master in an array."""
+        rules = self.masters.values()
+        decays = [self.options.decay if rule.decays else 0 for rule in rules]
+        ranges = np.array([(rule.low, rule.high) for rule in rules], np.int64).T
+        return dict(zip(("low", "high", "decay"), (*ranges, np.array(decays, np.int64)), strict=True))
 
     @cached_property
     def gradient_names(self) -> list[str]:
@@ -355,7 +360,8 @@ class BatchSums:
     def __init__(self, run: Run):
         self.run = run
         self.gradients: dict[str, Any] = {}
-        self.sums = run.exchange.sums() if run.exchange.ranks > 1 else None
+        narrow = bool(run.at_once("lion_updates"))  # which takes gradients as int32 too
+        self.sums = run.exchange.sums(narrow) if run.exchange.ranks > 1 else None
         self.last = False  # whether this is the last pass, whose gradients complete the sums
         self.scales: dict[str, int] = {}
         self.unread: list[tuple[list[int], Any, Any]] = []  # places among the largest, these and losses, of each pass
@@ -385,43 +391,55 @@ class BatchSums:
         self.unread.clear()
 
     def exchange(self) -> None:
-        """Take in what the other ranks found."""
-        exchange = self.run.exchange
+        """Take the gradients of all ranks, which may be wrong until they have settled."""
         if self.sums:
-            self.read()
-            self.sums.add(self.totals)
-            *gradients, self.totals = self.sums.totals()
-            self.gradients = dict(zip(self.gradients, gradients, strict=True))
-            self.largest = exchange.max(self.largest)
+            self.gradients = dict(zip(self.gradients, self.sums.totals(), strict=True))
+
+    def settled(self) -> bool:
+        """Wait for the passes and the other ranks; return whether the gradients were right: else they are now."""
+        self.read()
+        if self.sums is None:
+            return True
+        numbers, right = self.sums.settle(np.concatenate([self.largest, self.totals]))
+        self.largest, self.totals = numbers[:, :-2].max(0), numbers[:, -2:].sum(0)
+        if not right:
+            self.exchange()
+        self.sums = None
+        return right
 
 
 def one_by_one(update: Callable, arrays: list[tuple[Any, ...]]) -> Callable:
-    """Return what updates arrays by their parameters: it returns lists of masters, momenta and counts of clipped."""
-    return lambda parameters: zip(*(update(*a, **p) for a, p in zip(arrays, parameters, strict=True)), strict=True)
+    """Return what updates arrays by their parameters: it returns lists of masters and momenta, and counts of clipped."""
+
+    def updates(parameters: Mapping[str, np.ndarray]) -> tuple[list[Any], list[Any], list[Any]]:
+        results = [update(*a, **{n: int(p[i]) for n, p in parameters.items()}) for i, a in enumerate(arrays)]
+        masters, momenta, clipped = (list(part) for part in zip(*results, strict=True))
+        return masters, momenta, clipped
+
+    return updates
 
 
 def update(run: Run, state: State, exponents: Exponents, sums: BatchSums) -> tuple[State, Metrics]:
     """Return the state after the optimizer's step."""
-    ops, rules, options = run.kernels, run.masters, run.options
+    ops, options = run.kernels, run.options
     rate = int(golden.learning_rate(np.array(state.step, np.int32), **options.schedule))
-    names = list(state.masters)
-    arrays = [table[name] for table in (sums.gradients, state.momenta) for name in names]
-    # The host prepares what it can before it waits for the passes.
-    magnitudes = run.join(largest_magnitudes(ops, run.at_once("largest_magnitudes"), arrays), 0)
-    prepare = run.at_once("lion_updates") or partial(one_by_one, ops.lion_update)
-    updates = prepare([(state.masters[name], state.momenta[name], sums.gradients[name]) for name in names])
-    sums.read()
+    names = list(run.masters)
+    settled = False
+    while not settled:  # else the sums over the ranks needed more bits than they had
+        # The host prepares what it can before it waits for the passes.
+        arrays = [table[name] for table in (sums.gradients, state.momenta) for name in names]
+        magnitudes = run.join(largest_magnitudes(ops, run.at_once("largest_magnitudes"), arrays), 0)
+        prepare = run.at_once("lion_updates") or partial(one_by_one, ops.lion_update)
+        updates = prepare([(state.masters[name], state.momenta[name], sums.gradients[name]) for name in names])
+        settled = sums.settled()
     gradient, momentum = run.store(magnitudes).reshape(2, len(names))
     before, scale = (np.array([table[n] for n in names], np.int32) for table in (state.momentum_exponents, sums.scales))
     after = golden.momentum_exponent(before, scale, gradient, momentum)
-    parameters = []
-    for i, name in enumerate(names):
-        rule, up = rules[name], int(after[i] - scale[i])
-        # A gradient of zeros has no magnitude that would keep the shift in its range.
-        shifts = {"m_shift": int(before[i] - after[i]), "g_up": min(max(up, 0), 27), "g_down": min(max(-up, 0), 62)}
-        limits = {"low": rule.low, "high": rule.high, "decay": options.decay if rule.decays else 0}
-        parameters.append({"lr": rule.rate(rate), **shifts, **limits})
-    masters, momenta, clipped = updates(parameters)
+    up = after - scale
+    # A gradient of zeros has no magnitude that would keep the shift in its range.
+    shifts = {"m_shift": before - after, "g_up": np.clip(up, 0, 27), "g_down": np.clip(-up, 0, 62)}
+    rates = np.array([run.masters[name].rate(rate) for name in names], np.int64)
+    masters, momenta, clipped = updates({**run.rules, "lr": rates, **shifts})
     masters, momenta, momentum_exponents = (
         dict(zip(names, part, strict=True)) for part in (masters, momenta, after.tolist())
     )
@@ -430,7 +448,7 @@ def update(run: Run, state: State, exponents: Exponents, sums: BatchSums) -> tup
         with suppress(ExponentError):
             run.settled(gradient_exponents)
     loss, tokens = sums.totals.tolist()
-    metrics = Metrics(loss, tokens, int(run.store(run.join(list(clipped), 0)).sum()), rate)
+    metrics = Metrics(loss, tokens, int(run.store(run.join(clipped, 0)).sum()), rate)
     return State(state.step + 1, masters, momenta, gradient_exponents, momentum_exponents), metrics
 
 
