@@ -32,10 +32,18 @@ def move_kernel(ends_pointer, table_pointer, TYPE: tl.constexpr, PROGRAMS: tl.co
     target_pointer = pointer_at(table_pointer + 3 * member + 1, TYPE)
     size = tl.load(table_pointer + 3 * member + 2)
     end = tl.zeros([BLOCK], tl.int64)
-    for number in range(part, (size + BLOCK - 1) // BLOCK, PROGRAMS):
-        offset = tl.multiple_of(number * BLOCK, BLOCK) + tl.arange(0, BLOCK)
-        x = tl.load(source_pointer + offset, mask=offset < size, other=0)
-        tl.store(target_pointer + offset, x.to(TYPE), mask=offset < size)
+    block = tl.arange(0, BLOCK)
+    # Whole blocks have no mask, so that a thread loads and stores many elements at once.
+    whole = size // BLOCK
+    for number in range(part, whole, PROGRAMS):
+        offset = tl.multiple_of(number * BLOCK, BLOCK)
+        x = tl.load(source_pointer + offset + block)
+        tl.store(target_pointer + offset + block, x.to(TYPE))
+        end = tl.maximum(end, x ^ (x >> 63))
+    if part == whole % PROGRAMS:
+        rest = whole * BLOCK + block
+        x = tl.load(source_pointer + rest, mask=rest < size, other=0)
+        tl.store(target_pointer + rest, x.to(TYPE), mask=rest < size)
         end = tl.maximum(end, x ^ (x >> 63))
     if part * BLOCK < size:
         tl.atomic_max(ends_pointer + member, tl.max(end), sem="relaxed")

@@ -409,7 +409,7 @@ class BatchSums:
 
 
 def one_by_one(update: Callable, arrays: list[tuple[Any, ...]]) -> Callable:
-    """Return what updates arrays by their parameters: it returns lists of masters and momenta, and counts of clipped."""
+    """Return what updates arrays by their parameters, to lists of masters, momenta and counts of clipped."""
 
     def updates(parameters: Mapping[str, np.ndarray]) -> tuple[list[Any], list[Any], list[Any]]:
         results = [update(*a, **{n: int(p[i]) for n, p in parameters.items()}) for i, a in enumerate(arrays)]
