@@ -1,23 +1,27 @@
 """Numba twins of ``spec.ops.linear``."""
 
+import math
+
 import numpy as np
 from numba import njit, prange
 
 from .. import ops
 from ..contract import implements
 from . import integers
-from .products import LANES, ROWS, multiply_bytes
+from .products import LANES, ROWS, multiply_bytes, sum_digits
 from .threads import spread
 
 # Up to this many rows the packed weights are read as they are; above, unpacking them first pays.
 FEW_ROWS = 2
 # What makes signed bytes unsigned, as one operand of a product of bytes has to be.
 OFFSET = 128
+VECTOR = 4 * LANES  # bytes of packed weights that are read at a time
+TASK = 64  # rows of weights that a thread takes at a time
 
 
 def matrix(array):
     """Return the array as a contiguous matrix of its rows."""
-    return np.ascontiguousarray(array).reshape(int(np.prod(array.shape[:-1])), array.shape[-1])
+    return np.ascontiguousarray(array).reshape(math.prod(array.shape[:-1]), array.shape[-1])
 
 
 @implements(ops.quantize_rows)
@@ -108,26 +112,32 @@ def _many_rows(q, exponents, w, num, shift):
 
 
 def planes(q):
-    """Return the rows as int8 [rows, 4, ceil(K / 4)]: plane i has the elements that bits 2i of the bytes meet."""
-    padded = np.zeros((q.shape[0], -(-q.shape[1] // 4), 4), np.int8)
-    padded.reshape(q.shape[0], padded.shape[1] * 4)[:, : q.shape[1]] = q
-    return np.ascontiguousarray(padded.transpose(0, 2, 1))
+    """Return the rows as int8 [rows, 4, bytes]: plane i has the elements that bits 2i of the bytes meet, then zeros."""
+    bytes_ = -(-q.shape[1] // 4)
+    values = np.zeros((q.shape[0], 4, -(-bytes_ // VECTOR) * VECTOR), np.int8)
+    for i in range(4):
+        part = q[:, i::4]
+        values[:, i, : part.shape[1]] = part
+    return values
 
 
 @spread
 def _few_rows(q, row_sums, exponents, w, num, shift):
     y = np.empty((q.shape[0], w.shape[0]), np.int16)
-    for n in prange(w.shape[0]):
-        for i in range(q.shape[0]):
-            # A code with its high bit turned is its digit plus 2: unsigned, it needs no sign extension.
-            total = np.int32(0)
-            for j in range(w.shape[1]):
-                byte = w[n, j]
-                total = np.int32(total + np.int32(q[i, 0, j]) * np.int32((byte & 3) ^ 2))
-                total = np.int32(total + np.int32(q[i, 1, j]) * np.int32(((byte >> 2) & 3) ^ 2))
-                total = np.int32(total + np.int32(q[i, 2, j]) * np.int32(((byte >> 4) & 3) ^ 2))
-                total = np.int32(total + np.int32(q[i, 3, j]) * np.int32((byte >> 6) ^ 2))
-            y[i, n] = scale(total - 2 * row_sums[i], exponents[i], num, shift)
+    codes, (count, bytes_), read = w.reshape(-1), w.shape, q.shape[2]
+    for task in prange((count + TASK - 1) // TASK):
+        last = np.zeros(read, np.uint8)
+        for n in range(task * TASK, min((task + 1) * TASK, count)):
+            first = n * bytes_
+            # Whole vectors reach into the next rows, where the values are zeros; the last rows have none.
+            row = codes[first : first + read]
+            if len(row) < read:
+                last[:bytes_] = row[:bytes_]
+                row = last
+            for i in range(q.shape[0]):
+                # A code with its high bit turned is its digit plus 2: unsigned, as one operand of a product has to be.
+                total = np.int64(sum_digits(row, q[i]))
+                y[i, n] = scale(total - 2 * row_sums[i], exponents[i], num, shift)
     return y
 
 

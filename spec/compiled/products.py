@@ -6,6 +6,8 @@ Numba wouldn't do: the compiler has no pattern from which it makes products of b
 registers.
 """
 
+import functools
+
 import numpy as np
 from llvmlite import ir
 from numba import njit, prange, types
@@ -15,6 +17,7 @@ from numba.extending import intrinsic
 from .threads import spread
 
 ROWS, LANES = 4, 16
+PLANES = 4  # digits of a byte
 BYTE, HALF, WORD, SIZE = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 SUMS, HALVES = ir.VectorType(WORD, LANES), ir.VectorType(HALF, 2 * LANES)
 # The instruction of x86 that multiplies unsigned by signed bytes and adds four products to each lane.
@@ -51,6 +54,10 @@ def has_byte_instruction(context) -> bool:
     """Return whether the code is for a processor with the instruction; Numba's cache tells processors apart."""
     _, _, features = context.codegen().magic_tuple()
     return BYTE_FEATURE in features.split(",")
+
+
+def add_of_bytes(context):
+    return add_bytes_at_once if has_byte_instruction(context) else add_bytes
 
 
 POINTER = BYTE.as_pointer()
@@ -112,8 +119,55 @@ def multiply_pairs(typingctx, block, rows, panel):
 @intrinsic
 def multiply_bytes(typingctx, block, rows, panel):
     """Block = rows @ panel, words being four bytes: those of rows unsigned, those of the panel signed."""
-    choose = lambda context: add_bytes_at_once if has_byte_instruction(context) else add_bytes  # noqa: E731
-    return types.void(block, rows, panel), emit_block(choose)
+    return types.void(block, rows, panel), emit_block(add_of_bytes)
+
+
+def define_digits(function, add) -> None:
+    """Write the function that adds up a row of numbers times digits: 4 * LANES bytes of four digits at a time."""
+    builder = ir.IRBuilder(function.append_basic_block())
+    codes, values, plane_step, blocks = function.args
+    sums = [cgutils.alloca_once_value(builder, ir.Constant(SUMS, None)) for _ in range(PLANES)]
+    with cgutils.for_range(builder, blocks) as loop:
+        offset = builder.mul(loop.index, SIZE(4 * LANES))
+        packed = builder.load(builder.bitcast(builder.gep(codes, [offset]), SUMS.as_pointer()), align=1)
+        for plane, total in enumerate(sums):
+            at = builder.gep(values, [builder.add(offset, builder.mul(plane_step, SIZE(plane)))])
+            words = builder.load(builder.bitcast(at, SUMS.as_pointer()), align=1)
+            low, high = (ir.Constant(SUMS, [bit * 0x01010101] * LANES) for bit in (3, 2))
+            digits = builder.and_(builder.lshr(packed, ir.Constant(SUMS, [2 * plane] * LANES)), low)
+            builder.store(add(builder, builder.load(total), words, builder.xor(digits, high)), total)
+    lanes = functools.reduce(builder.add, map(builder.load, sums))
+    while lanes.type.count > 1:
+        half, empty = lanes.type.count // 2, ir.Constant(lanes.type, ir.Undefined)
+        parts = (builder.shuffle_vector(lanes, empty, lanes_of(range(i, i + half))) for i in (0, half))
+        lanes = builder.add(*parts)
+    builder.ret(builder.extract_element(lanes, WORD(0)))
+
+
+@intrinsic
+def sum_digits(typingctx, codes, values):
+    """Return the sum of int8 values (4, bytes) times two more than the digits of a row of codes.
+
+    Plane i of the values meets bits 2i of the bytes, whose number is a multiple of 4 * LANES.
+    """
+
+    def emit(context, builder, signature, arguments):
+        row, planes = (
+            context.make_array(kind)(context, builder, value)
+            for kind, value in zip(signature.args, arguments, strict=True)
+        )
+        add = add_of_bytes(context)
+        kind = ir.FunctionType(WORD, [POINTER, POINTER, SIZE, SIZE])
+        function = cgutils.get_or_insert_function(builder.module, kind, f"mamba_integer.digits.{add.__name__}")
+        if function.is_declaration:
+            function.linkage = "linkonce_odr"
+            define_digits(function, add)
+        (count,) = cgutils.unpack_tuple(builder, row.shape)
+        plane_step, _ = cgutils.unpack_tuple(builder, planes.strides)
+        to = (builder.bitcast(array.data, POINTER) for array in (row, planes))
+        return builder.call(function, [*to, plane_step, builder.udiv(count, SIZE(4 * LANES))])
+
+    return types.int32(codes, values), emit
 
 
 def paired(x):
@@ -162,4 +216,14 @@ def word_of(low, high):
     return np.int32(np.int32(np.int32(low) & np.int32(0xFFFF)) | np.int32(np.int32(high) << 16))
 
 
-__all__ = ["LANES", "ROWS", "multiply_bytes", "multiply_pairs", "pair_columns", "pair_rows", "paired", "word_of"]
+__all__ = [
+    "LANES",
+    "ROWS",
+    "multiply_bytes",
+    "multiply_pairs",
+    "pair_columns",
+    "pair_rows",
+    "paired",
+    "sum_digits",
+    "word_of",
+]
