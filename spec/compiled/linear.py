@@ -1,6 +1,7 @@
 """Numba twins of ``spec.ops.linear``."""
 
 import math
+from functools import partial
 
 import numpy as np
 from numba import njit, prange
@@ -12,7 +13,7 @@ from .products import LANES, ROWS, multiply_bytes, sum_digits
 from .threads import spread
 
 # Up to this many rows the packed weights are read as they are; above, unpacking them first pays.
-FEW_ROWS = 2
+FEW_ROWS = 16
 # What makes signed bytes unsigned, as one operand of a product of bytes has to be.
 OFFSET = 128
 VECTOR = 4 * LANES  # bytes of packed weights that are read at a time
@@ -121,23 +122,25 @@ def planes(q):
     return values
 
 
-@spread
+@partial(spread, lightness=16)
 def _few_rows(q, row_sums, exponents, w, num, shift):
     y = np.empty((q.shape[0], w.shape[0]), np.int16)
-    codes, (count, bytes_), read = w.reshape(-1), w.shape, q.shape[2]
+    (count, bytes_), read = w.shape, q.shape[2]
+    # Whole vectors reach into the next rows, where the values are zeros; the last rows have too few such.
+    inside = (w.size - read) // max(bytes_, 1) - (ROWS - 1)
     for task in prange((count + TASK - 1) // TASK):
-        last = np.zeros(read, np.uint8)
-        for n in range(task * TASK, min((task + 1) * TASK, count)):
-            first = n * bytes_
-            # Whole vectors reach into the next rows, where the values are zeros; the last rows have none.
-            row = codes[first : first + read]
-            if len(row) < read:
-                last[:bytes_] = row[:bytes_]
-                row = last
+        last, block = np.zeros((ROWS, read), np.uint8), np.empty(ROWS, np.int32)
+        for first in range(task * TASK, min((task + 1) * TASK, count), ROWS):
+            size = min(ROWS, count - first)
+            rows = w[first : first + ROWS]
+            if first > inside:
+                last[:size, :bytes_] = rows
+                rows = last
             for i in range(q.shape[0]):
                 # A code with its high bit turned is its digit plus 2: unsigned, as one operand of a product has to be.
-                total = np.int64(sum_digits(row, q[i]))
-                y[i, n] = scale(total - 2 * row_sums[i], exponents[i], num, shift)
+                sum_digits(block, rows, q[i])
+                for n in range(size):
+                    y[i, first + n] = scale(np.int64(block[n]) - 2 * row_sums[i], exponents[i], num, shift)
     return y
 
 

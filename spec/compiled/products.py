@@ -123,51 +123,61 @@ def multiply_bytes(typingctx, block, rows, panel):
 
 
 def define_digits(function, add) -> None:
-    """Write the function that adds up a row of numbers times digits: 4 * LANES bytes of four digits at a time."""
+    """Write the function that adds up numbers times the digits of ROWS rows: 4 * LANES bytes of each at a time."""
     builder = ir.IRBuilder(function.append_basic_block())
-    codes, values, plane_step, blocks = function.args
-    sums = [cgutils.alloca_once_value(builder, ir.Constant(SUMS, None)) for _ in range(PLANES)]
-    with cgutils.for_range(builder, blocks) as loop:
+    block, row, row_step, values, plane_step, depth = function.args
+    sums = [[cgutils.alloca_once_value(builder, ir.Constant(SUMS, None)) for _ in range(2)] for _ in range(ROWS)]
+    low, high = (ir.Constant(SUMS, [bit * 0x01010101] * LANES) for bit in (3, 2))
+    vector = functools.partial(builder.bitcast, typ=SUMS.as_pointer())
+    with cgutils.for_range(builder, depth) as loop:
         offset = builder.mul(loop.index, SIZE(4 * LANES))
-        packed = builder.load(builder.bitcast(builder.gep(codes, [offset]), SUMS.as_pointer()), align=1)
-        for plane, total in enumerate(sums):
-            at = builder.gep(values, [builder.add(offset, builder.mul(plane_step, SIZE(plane)))])
-            words = builder.load(builder.bitcast(at, SUMS.as_pointer()), align=1)
-            low, high = (ir.Constant(SUMS, [bit * 0x01010101] * LANES) for bit in (3, 2))
-            digits = builder.and_(builder.lshr(packed, ir.Constant(SUMS, [2 * plane] * LANES)), low)
-            builder.store(add(builder, builder.load(total), words, builder.xor(digits, high)), total)
-    lanes = functools.reduce(builder.add, map(builder.load, sums))
-    while lanes.type.count > 1:
-        half, empty = lanes.type.count // 2, ir.Constant(lanes.type, ir.Undefined)
-        parts = (builder.shuffle_vector(lanes, empty, lanes_of(range(i, i + half))) for i in (0, half))
-        lanes = builder.add(*parts)
-    builder.ret(builder.extract_element(lanes, WORD(0)))
+        at = (builder.add(offset, builder.mul(row_step, SIZE(i))) for i in range(ROWS))
+        packed = [builder.load(vector(builder.gep(row, [start])), align=1) for start in at]
+        for plane in range(PLANES):
+            start = builder.add(offset, builder.mul(plane_step, SIZE(plane)))
+            words = builder.load(vector(builder.gep(values, [start])), align=1)
+            for codes, totals in zip(packed, sums, strict=True):
+                digits = builder.and_(builder.lshr(codes, ir.Constant(SUMS, [2 * plane] * LANES)), low)
+                total = totals[plane % 2]  # two chains of sums, of which neither waits for the other
+                builder.store(add(builder, builder.load(total), words, builder.xor(digits, high)), total)
+    for i, totals in enumerate(sums):
+        lanes = builder.add(*map(builder.load, totals))
+        while lanes.type.count > 1:
+            half, empty = lanes.type.count // 2, ir.Constant(lanes.type, ir.Undefined)
+            lanes = builder.add(
+                *(builder.shuffle_vector(lanes, empty, lanes_of(range(k, k + half))) for k in (0, half))
+            )
+        at = builder.bitcast(builder.gep(block, [SIZE(4 * i)]), WORD.as_pointer())
+        builder.store(builder.extract_element(lanes, WORD(0)), at, align=4)
+    builder.ret_void()
 
 
 @intrinsic
-def sum_digits(typingctx, codes, values):
-    """Return the sum of int8 values (4, bytes) times two more than the digits of a row of codes.
+def sum_digits(typingctx, block, rows, values):
+    """Fill a block (ROWS) with the sums of values (4, depth), int8, times two more than the digits of rows of codes.
 
-    Plane i of the values meets bits 2i of the bytes, whose number is a multiple of 4 * LANES.
+    Plane i of the values meets bits 2i of the bytes; depth is a multiple of 4 * LANES, to which each row must be read.
     """
 
     def emit(context, builder, signature, arguments):
-        row, planes = (
+        totals, codes, planes = (
             context.make_array(kind)(context, builder, value)
             for kind, value in zip(signature.args, arguments, strict=True)
         )
         add = add_of_bytes(context)
-        kind = ir.FunctionType(WORD, [POINTER, POINTER, SIZE, SIZE])
+        kind = ir.FunctionType(ir.VoidType(), [POINTER, POINTER, SIZE, POINTER, SIZE, SIZE])
         function = cgutils.get_or_insert_function(builder.module, kind, f"mamba_integer.digits.{add.__name__}")
         if function.is_declaration:
             function.linkage = "linkonce_odr"
+            function.attributes.add("noinline")
             define_digits(function, add)
-        (count,) = cgutils.unpack_tuple(builder, row.shape)
-        plane_step, _ = cgutils.unpack_tuple(builder, planes.strides)
-        to = (builder.bitcast(array.data, POINTER) for array in (row, planes))
-        return builder.call(function, [*to, plane_step, builder.udiv(count, SIZE(4 * LANES))])
+        _, depth = cgutils.unpack_tuple(builder, planes.shape)
+        row_step, plane_step = (cgutils.unpack_tuple(builder, a.strides)[0] for a in (codes, planes))
+        to, row, start = (builder.bitcast(array.data, POINTER) for array in (totals, codes, planes))
+        builder.call(function, [to, row, row_step, start, plane_step, builder.udiv(depth, SIZE(4 * LANES))])
+        return context.get_dummy_value()
 
-    return types.int32(codes, values), emit
+    return types.void(block, rows, values), emit
 
 
 def paired(x):

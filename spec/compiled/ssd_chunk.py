@@ -4,6 +4,8 @@ Positions are first laid out on the grid: the open chunk, then the call's. Whate
 a row's pairs of states, or each state's pairs of positions.
 """
 
+from functools import partial
+
 import numpy as np
 from numba import njit, prange
 
@@ -289,7 +291,7 @@ def _last_scores(scores, b, c, fill):
             scores[row, j] = total
 
 
-@njit
+@njit(inline="always")
 def _copied_and_read(end, state, c, s_h):
     """Copy the states of a channel; return the sum of what outputs see of them times c."""
     total = np.int32(0)
@@ -302,13 +304,13 @@ def _copied_and_read(end, state, c, s_h):
     return total
 
 
-@njit
+@njit(inline="always")
 def _add_input(inside, x, factor):
     for p in range(len(x)):
         inside[p] += np.int32(np.int32(x[p]) * factor)
 
 
-@spread
+@partial(spread, lightness=4)
 def _step(y, end, h, x, d, b, c, scores, skip, fill, bits):
     """Run the last position of each row: x is (B, Q, H, P), d (B, H, Q), b (B, Q, S), c (B, S), scores (B, lanes).
 
