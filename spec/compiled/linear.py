@@ -31,7 +31,7 @@ def quantize_rows(x):
     return q.reshape(x.shape), e.reshape(x.shape[:-1])
 
 
-@spread
+@partial(spread, lightness=4)
 def _quantize_rows(x):
     q, exponents = np.empty(x.shape, np.int8), np.empty(x.shape[0], np.int32)
     for i in prange(x.shape[0]):
@@ -51,7 +51,7 @@ def requantize(x, *, shift):
     return _requantize(np.ascontiguousarray(x).reshape(-1), shift).reshape(x.shape)
 
 
-@spread
+@partial(spread, lightness=8)
 def _requantize(x, shift):
     q = np.empty(x.shape, np.int8)
     for i in prange(x.size):
@@ -89,7 +89,7 @@ def digits_of(byte):
     return np.int32(codes | np.int32((codes & 0x02020202) * 126))
 
 
-@spread
+@partial(spread, lightness=1 / 8)
 def _many_rows(q, exponents, w, num, shift):
     rows, N = exponents.size, w.shape[0]
     y = np.empty((rows, N), np.int16)

@@ -1,5 +1,7 @@
 """Numba twins of ``spec.ops.linear_backward``: both are products of words of two numbers of 16 bits."""
 
+from functools import partial
+
 import numpy as np
 from numba import njit, prange
 
@@ -30,7 +32,7 @@ def digit(codes, lane):
     return np.int32((np.int32(codes >> np.uint32(2 * lane)) & 3) ^ 2) - 2
 
 
-@spread
+@partial(spread, lightness=1 / 8)
 def _backward(errors, codes, rows, K, num, shift):
     """Multiply rows of words of two errors by digits, of which a word of ``codes`` has those of a panel's lanes."""
     dx = np.empty((rows, K), np.int16)

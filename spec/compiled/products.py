@@ -185,7 +185,7 @@ def paired(x):
     return _paired(np.ascontiguousarray(x, np.int16))
 
 
-@spread
+@functools.partial(spread, lightness=8)
 def _paired(x):
     count, columns = x.shape
     whole = columns // LANES

@@ -4,6 +4,8 @@ A first pass keeps the states at the start of each chunk of steps. The second go
 state after another, it computes the chunk's states again and walks back through them, all of it in the nearest cache.
 """
 
+from functools import partial
+
 import numpy as np
 from numba import njit, prange
 
@@ -17,7 +19,7 @@ TILE = 128
 CHUNK = 32
 
 
-@spread
+@partial(spread, lightness=4)
 def _put(totals, s):
     """Round sums to gradients of 32 bits."""
     result = np.empty(len(totals), np.int32)

@@ -82,7 +82,7 @@ class Threads:
 THREADS = Threads()
 
 
-def spread(kernel: Callable, lightness: int = 1) -> Callable:
+def spread(kernel: Callable, lightness: float = 1) -> Callable:
     """Compile a kernel twice: its ``prange`` loops run on all threads if one of its arrays is large, else on one.
 
     ``lightness`` is how many elements of this kernel are as much work as one of most others.
