@@ -9,7 +9,7 @@ from numba import njit, prange
 from .. import ops
 from ..contract import implements
 from . import integers
-from .products import LANES, ROWS, multiply_bytes, sum_digits
+from .products import LANES, ROWS, multiply_bytes, round_lanes, sum_digits
 from .threads import spread
 
 # Up to this many rows the packed weights are read as they are; above, unpacking them first pays.
@@ -106,6 +106,10 @@ def _many_rows(q, exponents, w, num, shift):
         for start in range(0, rows, ROWS):
             multiply_bytes(block, q[start : start + ROWS], panel)
             for row in range(start, min(start + ROWS, rows)):
+                if columns == LANES:
+                    factor = np.int64(num) << exponents[row]
+                    round_lanes(y, row, first, block, row - start, excess, factor, (1 << shift) >> 1, shift)
+                    continue
                 for n in range(columns):
                     total = np.int64(block[row - start, n]) - excess[n]
                     y[row, first + n] = scale(total, exponents[row], num, shift)

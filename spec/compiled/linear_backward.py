@@ -9,7 +9,7 @@ from .. import ops
 from ..contract import implements
 from . import integers
 from .linear import matrix
-from .products import LANES, ROWS, multiply_pairs, paired, word_of
+from .products import LANES, ROWS, multiply_pairs, paired, round_lanes, word_of
 from .threads import spread
 
 # Pairs of products of 2**15 and 127, so many of which are summed in int32.
@@ -40,6 +40,7 @@ def _backward(errors, codes, rows, K, num, shift):
         first = task * LANES
         columns = min(K - first, LANES)
         panel, block = np.empty((errors.shape[1], LANES), np.int32), np.empty((ROWS, LANES), np.int32)
+        none = np.zeros(LANES, np.int32)
         for pair in range(len(panel)):
             early, late = codes[2 * pair, task], codes[2 * pair + 1, task]
             for lane in range(LANES):
@@ -47,6 +48,9 @@ def _backward(errors, codes, rows, K, num, shift):
         for start in range(0, rows, ROWS):
             multiply_pairs(block, errors[start : start + ROWS], panel)
             for row in range(start, min(start + ROWS, rows)):
+                if columns == LANES:
+                    round_lanes(dx, row, first, block, row - start, none, num, (1 << shift) >> 1, shift)
+                    continue
                 for k in range(columns):
                     rounded = integers.shift_round(np.int64(block[row - start, k]) * num, shift)
                     dx[row, first + k] = integers.saturate(rounded, 16)

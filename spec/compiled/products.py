@@ -180,6 +180,36 @@ def sum_digits(typingctx, block, rows, values):
     return types.void(block, rows, values), emit
 
 
+@intrinsic
+def round_lanes(typingctx, y, row, column, block, line, excess, factor, half, shift):
+    """Put (block[line] - excess) * factor + half, shifted right and saturated to 16 bits, into LANES columns of y."""
+
+    def emit(context, builder, signature, arguments):
+        target, sums, less = (context.make_array(signature.args[i])(context, builder, arguments[i]) for i in (0, 3, 5))
+        row, column, line, *scale = (
+            context.cast(builder, arguments[i], signature.args[i], types.int64) for i in (1, 2, 4, 6, 7, 8)
+        )
+        wide, narrow = ir.VectorType(SIZE, LANES), ir.VectorType(HALF, LANES)
+        none, zeros = ir.Constant(wide, ir.Undefined), lanes_of([0] * LANES)
+        factor, half, shift = (
+            builder.shuffle_vector(builder.insert_element(none, number, WORD(0)), none, zeros) for number in scale
+        )
+        data = builder.bitcast(sums.data, SUMS.as_pointer())
+        total = builder.load(builder.gep(data, [line]), align=4)
+        total = builder.sub(total, builder.load(builder.bitcast(less.data, SUMS.as_pointer()), align=4))
+        total = builder.ashr(builder.add(builder.mul(builder.sext(total, wide), factor), half), shift)
+        for sign, limit in ((">", 32767), ("<", -32767)):
+            end = ir.Constant(wide, [limit] * LANES)
+            total = builder.select(builder.icmp_signed(sign, total, end), end, total)
+        step, _ = cgutils.unpack_tuple(builder, target.strides)
+        at = builder.add(builder.mul(row, step), builder.mul(column, SIZE(2)))
+        place = builder.bitcast(builder.gep(builder.bitcast(target.data, POINTER), [at]), narrow.as_pointer())
+        builder.store(builder.trunc(total, narrow), place, align=2)
+        return context.get_dummy_value()
+
+    return types.void(y, row, column, block, line, excess, factor, half, shift), emit
+
+
 def paired(x):
     """Return the columns of int16 rows as panels of words: a word has those of two rows; zeros fill the last ones."""
     return _paired(np.ascontiguousarray(x, np.int16))
@@ -234,6 +264,7 @@ __all__ = [
     "pair_columns",
     "pair_rows",
     "paired",
+    "round_lanes",
     "sum_digits",
     "word_of",
 ]

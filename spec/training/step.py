@@ -30,6 +30,7 @@ from .backward import (
 from .masters import Master, initial_masters, masters_of, project
 from .options import Options
 from .proof import prove_step
+from .sums import BatchSums
 
 FIRST_MOMENTUM_EXPONENT = 60
 TOKENS, STEP, FIRST = ("read", "target"), "step", "first"  # of what `whole_pass` takes
@@ -284,11 +285,13 @@ def whole_pass(
     """Run some rows forward and backward: a function of arrays and of integers that are but parameters of ops.
 
     ``arrays`` are the masters and the tokens, ``integers`` the shifts of `Exponents`, the number of the step and that
-    of the rows' first token in the whole batch. Of several ranks, ``take`` gets gradients as soon as they are many.
+    of the rows' first token in the whole batch. ``take`` is called where the pass may be cut; of several ranks, it gets
+    gradients there as soon as they are many.
     Returned are the pass, the losses and the gradients that ``take`` did not get.
     """
-    masters = {name: arrays[name] for name in run.masters}
-    network = Network(run.config, run.formats, run.kernels, project(run.kernels, masters, run.masters))
+    weights = project(run.kernels, {name: arrays[name] for name in run.masters}, run.masters)
+    take({})  # a device may begin with these while the host prepares the rest
+    network = Network(run.config, run.formats, run.kernels, weights)
     bits = run.options.gradient_bits
     exponents = Exponents({name: first_exponent(name, bits) for name in run.gradient_names}, bits)
     backward = NetworkBackward(network, exponents)
@@ -354,60 +357,6 @@ def tokens_pass(run, network, backward, exponents, read, target, step, first, ob
     return backward_pass, losses
 
 
-class BatchSums:
-    """Gradients, their largest magnitudes and losses, summed over the passes of a step and then over the ranks."""
-
-    def __init__(self, run: Run):
-        self.run = run
-        self.gradients: dict[str, Any] = {}
-        narrow = bool(run.at_once("lion_updates"))  # which takes gradients as int32 too
-        self.sums = run.exchange.sums(narrow) if run.exchange.ranks > 1 else None
-        self.last = False  # whether this is the last pass, whose gradients complete the sums
-        self.scales: dict[str, int] = {}
-        self.unread: list[tuple[list[int], Any, Any]] = []  # places among the largest, these and losses, of each pass
-        self.largest = np.zeros(len(run.gradient_names), np.int64)
-        self.totals = np.zeros(2, np.int64)
-
-    def take(self, name: str, gradient: Any) -> None:
-        """Add a gradient of a pass; in the last pass, let the other ranks have the sum while the pass goes on."""
-        held = self.gradients.pop(name, None)
-        total = gradient if held is None else self.run.kernels.gradient_add(held, gradient)
-        self.gradients[name] = total
-        if self.sums and self.last:
-            self.sums.add(total)
-
-    def add(self, backward_pass: Pass, losses: Any) -> None:
-        run = self.run
-        self.scales |= backward_pass.scales
-        places = [run.streams[name] for name in backward_pass.seen]
-        self.unread.append((places, run.join(backward_pass.largest, 0), losses))
-
-    def read(self) -> None:
-        """Wait for the passes."""
-        for places, magnitudes, losses in self.unread:
-            self.largest[places] = np.maximum(self.largest[places], self.run.store(magnitudes))
-            losses = self.run.store(losses)
-            self.totals += losses.sum(dtype=np.int64), losses.size
-        self.unread.clear()
-
-    def exchange(self) -> None:
-        """Take the gradients of all ranks, which may be wrong until they have settled."""
-        if self.sums:
-            self.gradients = dict(zip(self.gradients, self.sums.totals(), strict=True))
-
-    def settled(self) -> bool:
-        """Wait for the passes and the other ranks; return whether the gradients were right: else they are now."""
-        self.read()
-        if self.sums is None:
-            return True
-        numbers, right = self.sums.settle(np.concatenate([self.largest, self.totals]))
-        self.largest, self.totals = numbers[:, :-2].max(0), numbers[:, -2:].sum(0)
-        if not right:
-            self.exchange()
-        self.sums = None
-        return right
-
-
 def one_by_one(update: Callable, arrays: list[tuple[Any, ...]]) -> Callable:
     """Return what updates arrays by their parameters, to lists of masters, momenta and counts of clipped."""
 
@@ -424,21 +373,21 @@ def update(run: Run, state: State, exponents: Exponents, sums: BatchSums) -> tup
     ops, options = run.kernels, run.options
     rate = int(golden.learning_rate(np.array(state.step, np.int32), **options.schedule))
     names = list(run.masters)
+    # The host prepares what it can before it waits for the passes.
+    before, scale = (np.array([table[n] for n in names], np.int32) for table in (state.momentum_exponents, sums.scales))
+    rates = np.array([run.masters[name].rate(rate) for name in names], np.int64)
     settled = False
     while not settled:  # else the sums over the ranks needed more bits than they had
-        # The host prepares what it can before it waits for the passes.
         arrays = [table[name] for table in (sums.gradients, state.momenta) for name in names]
         magnitudes = run.join(largest_magnitudes(ops, run.at_once("largest_magnitudes"), arrays), 0)
         prepare = run.at_once("lion_updates") or partial(one_by_one, ops.lion_update)
         updates = prepare([(state.masters[name], state.momenta[name], sums.gradients[name]) for name in names])
         settled = sums.settled()
     gradient, momentum = run.store(magnitudes).reshape(2, len(names))
-    before, scale = (np.array([table[n] for n in names], np.int32) for table in (state.momentum_exponents, sums.scales))
     after = golden.momentum_exponent(before, scale, gradient, momentum)
     up = after - scale
     # A gradient of zeros has no magnitude that would keep the shift in its range.
     shifts = {"m_shift": before - after, "g_up": np.clip(up, 0, 27), "g_down": np.clip(-up, 0, 62)}
-    rates = np.array([run.masters[name].rate(rate) for name in names], np.int64)
     masters, momenta, clipped = updates({**run.rules, "lr": rates, **shifts})
     masters, momenta, momentum_exponents = (
         dict(zip(names, part, strict=True)) for part in (masters, momenta, after.tolist())
