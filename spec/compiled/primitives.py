@@ -1,7 +1,5 @@
 """Numba twins of ``spec.ops.primitives``."""
 
-from functools import partial
-
 import numpy as np
 from numba import prange
 
@@ -16,7 +14,7 @@ def shift_round(x, *, s):
     return _shift_round(np.ascontiguousarray(x).reshape(-1), s).reshape(x.shape)
 
 
-@partial(spread, lightness=8)
+@spread
 def _shift_round(x, s):
     y = np.empty_like(x)
     for i in prange(x.size):
@@ -29,7 +27,7 @@ def saturate(x, *, bits):
     return _saturate(np.ascontiguousarray(x).reshape(-1), bits).reshape(x.shape)
 
 
-@partial(spread, lightness=8)
+@spread
 def _saturate(x, bits):
     y = np.empty_like(x)
     for i in prange(x.size):
