@@ -12,8 +12,9 @@ convolution's result, `causal_conv1d_backward` and `round_to_int16`, joined with
 returns also the largest magnitude in between,
 ``replayed(function)``, which returns what computes ``function(arrays, integers, take)`` again and again, for arrays of
 one shape, its results and the parts of them that it hands to ``take`` valid until the next call, and
-``lion_updates(arrays)``, which returns what runs `lion_update` on these tuples of arrays, given a list with a dict of
-parameters each, and returns the lists of its three results. It may implement a subset of the ops.
+``lion_updates(arrays)``, which returns what runs `lion_update` on these tuples of arrays, gradients int64 or int32,
+given a dict of int64 arrays with a parameter of each tuple, and returns lists of the masters and of the momenta, and
+the counts of clipped in pieces to be joined. It may implement a subset of the ops.
 
 Inputs may be views of any layout: slices of any axis, transposed axes, negative strides (NumPy alone has them), strides
 of 0, a start anywhere in a larger array. An op that reads memory by its address must look at the strides or copy first.

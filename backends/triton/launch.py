@@ -155,7 +155,7 @@ def rows(array):
 
 def table(rows, device):
     """Return rows of integers as int64 on a device; on the way there, nobody waits for it."""
-    held = torch.tensor(rows)
+    held = torch.as_tensor(rows)
     return held if device.type == "cpu" else held.pin_memory().to(device, non_blocking=True)
 
 

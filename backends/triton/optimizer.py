@@ -1,5 +1,6 @@
 """Triton versions of ``spec.ops.optimizer``."""
 
+import numpy as np
 import torch
 import triton
 import triton.language as tl
@@ -10,7 +11,7 @@ from mamba_integer.spec.ops import optimizer as golden
 
 from . import integers
 from .gradient import TYPES, pointer_at, programs_per_array, reduce
-from .launch import BLOCK, aligned, ceil_div, elementwise, launch, table
+from .launch import ALIGNMENT_BYTES, BLOCK, aligned, ceil_div, elementwise, launch, table
 
 VOTES = tl.constexpr(golden.VOTES)
 FEWEST_BITS = tl.constexpr(golden.FEWEST_BITS)
@@ -68,35 +69,43 @@ def lion_update(w, m, g, *, lr, m_shift, g_up, g_down, low, high, decay):
 
 
 def lion_updates(arrays):
-    """Return what runs `lion_update` on many arrays in one launch per type of gradient, by a list of parameters.
+    """Return what runs `lion_update` on many arrays in one launch per type of gradient, by arrays of parameters.
 
-    It returns the lists of the results. Most of the host's work is done before the parameters are known.
+    It returns the lists of new masters and momenta, and pieces of the counts of clipped. Gradients are int64 or int32.
+    Most of the host's work is done before the parameters are known.
     """
     device = arrays[0][0].device
     clipped = torch.zeros(len(arrays), dtype=torch.int64, device=device)
-    results, kinds = [], {}
-    for place, inputs in enumerate(arrays):
+    results = list(zip(*(rooms([w for w, _, _ in arrays]) for _ in range(2)), strict=True))
+    kinds = {}
+    for place, (inputs, new) in enumerate(zip(arrays, results, strict=True)):
         w, m, g = map(aligned, inputs)
-        results.append(tuple(torch.empty(w.shape, dtype=torch.int32, device=device) for _ in range(2)))
-        held = (*results[-1], w, m, g)
+        held = (*new, w, m, g)
         line = place, w.numel(), *(a.data_ptr() for a in held)
         kinds.setdefault(g.dtype, []).append((line, held))
+    lines = {dtype: np.array([line for line, _ in members], np.int64) for dtype, members in kinds.items()}
     constants = dict(MOMENTUM_BITS=golden.MOMENTUM_BITS, LAG_SHIFT=golden.LAG_SHIFT, SHARE_BITS=golden.SHARE_BITS)
     programs = {t: programs_per_array((held[0] for _, held in members), BLOCK) for t, members in kinds.items()}
 
-    def numbers(lr, m_shift, g_up, g_down, low, high, decay):
-        return lr, *golden.shifts(m_shift), g_up, g_down, low, high, golden.decay_share(lr, decay)
-
     def updates(parameters):
-        rules = [numbers(**rule) for rule in parameters]
-        for dtype, members in kinds.items():
-            rows = table([line + rules[line[0]] for line, _ in members], device)
+        lr, m_shift, decay = (parameters[name] for name in ("lr", "m_shift", "decay"))
+        shifts = np.array([golden.shifts(shift) for shift in m_shift.tolist()]).T
+        others = (parameters[name] for name in ("g_up", "g_down", "low", "high"))
+        rules = np.stack([lr, *shifts, *others, golden.decay_share(lr, decay)], 1).astype(np.int64)
+        for dtype, members in lines.items():
+            rows = table(np.concatenate([members, rules[members[:, 0]]], 1), device)
             shape = dict(TYPE=TYPES[dtype], COLUMNS=rows.shape[1], PROGRAMS=programs[dtype], BLOCK=BLOCK)
-            count = programs[dtype] * len(members)
-            launch(lion_updates_kernel, count, (clipped,), (rows,), **shape, **constants)
-        return *(list(part) for part in zip(*results, strict=True)), list(clipped.split(1))
+            launch(lion_updates_kernel, programs[dtype] * len(members), (clipped,), (rows,), **shape, **constants)
+        return *(list(part) for part in zip(*results, strict=True)), [clipped]
 
     return updates
+
+
+def rooms(arrays):
+    """Return room for int32 arrays of these shapes, in one piece of memory: many would take long to get and to free."""
+    sizes = [ceil_div(4 * array.numel(), ALIGNMENT_BYTES) * ALIGNMENT_BYTES // 4 for array in arrays]
+    parts = torch.empty(sum(sizes), dtype=torch.int32, device=arrays[0].device).split(sizes)
+    return [part[: array.numel()].view(array.shape) for part, array in zip(parts, arrays, strict=True)]
 
 
 @triton.jit

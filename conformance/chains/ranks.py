@@ -72,15 +72,14 @@ class Member:
     def sum(self, arrays: list[Any]) -> list[Any]:
         return [sum(rest, first) for first, *rest in zip(*self.meeting.meet(self.rank, arrays), strict=True)]
 
-    def max(self, array: np.ndarray) -> np.ndarray:
-        return np.maximum.reduce(self.meeting.meet(self.rank, array))
-
-    def sums(self) -> "Sums":
+    def sums(self, narrow: bool = False) -> "Sums":
         return Sums(self, [])
 
 
 @dataclass(frozen=True)
 class Sums:
+    """The sums of one rank, as `distributed.Sums` are: always right at once, and as wide as what was added."""
+
     member: Member
     arrays: list[Any]
 
@@ -89,6 +88,9 @@ class Sums:
 
     def totals(self) -> list[Any]:
         return self.member.sum(self.arrays)
+
+    def settle(self, numbers: np.ndarray) -> tuple[np.ndarray, bool]:
+        return np.stack(self.member.meeting.meet(self.member.rank, numbers)), True
 
 
 class Together:

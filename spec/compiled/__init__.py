@@ -41,4 +41,4 @@ def variants(op: str) -> tuple[str, ...]:
 
 def variant(name: str) -> AbstractContextManager[None]:
     """Return a context in which arrays of any size take the paths of a variant."""
-    return {"parallel": spreading_from}[name](1)
+    return {"parallel": spreading_from}[name](0)

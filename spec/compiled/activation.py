@@ -1,6 +1,7 @@
 """Numba twins of ``spec.ops.activation``."""
 
 import math
+from functools import partial
 
 import numpy as np
 from numba import njit, prange
@@ -22,7 +23,7 @@ def squareplus(x, *, f, offset):
     return _squareplus(np.ascontiguousarray(x).reshape(-1), f, offset).reshape(x.shape)
 
 
-@spread
+@partial(spread, lightness=2)
 def _squareplus(x, f, offset):
     y = np.empty_like(x)
     for i in prange(x.size):
@@ -72,7 +73,7 @@ def silu_gate(x, z, *, f):
     return _silu_gate(flat_x, flat_z, f).reshape(x.shape)
 
 
-@spread
+@partial(spread, lightness=2)
 def _silu_gate(x, z, f):
     y = np.empty_like(x)
     for i in prange(x.size):

@@ -1,5 +1,7 @@
 """Numba twins of ``spec.ops.conv``."""
 
+from functools import partial
+
 import numpy as np
 from numba import prange
 
@@ -23,7 +25,7 @@ def conv1d_step(x, w, bias, state, *, s):
     return y[:, 0], state
 
 
-@spread
+@partial(spread, lightness=2)
 def _convolve(known, w, bias, s):
     batch, length, channels = known.shape[0], known.shape[1] - 3, known.shape[2]
     y = np.empty((batch, length, channels), np.int16)

@@ -1,5 +1,7 @@
 """Numba twins of ``spec.ops.gradient``."""
 
+from functools import partial
+
 import numpy as np
 from numba import prange
 
@@ -20,7 +22,7 @@ def saturating_add(a, b):
     return _saturating_add(*(np.ascontiguousarray(x).reshape(-1) for x in (a, b))).reshape(a.shape)
 
 
-@spread
+@partial(spread, lightness=8)
 def _saturating_add(a, b):
     y = np.empty_like(a)
     for i in prange(a.size):
@@ -33,7 +35,7 @@ def gradient_add(a, b):
     return _gradient_add(*(np.ascontiguousarray(x).reshape(-1) for x in (a, b))).reshape(a.shape)
 
 
-@spread
+@partial(spread, lightness=8)
 def _gradient_add(a, b):
     y = np.empty_like(a)
     for i in prange(a.size):
@@ -46,7 +48,7 @@ def largest_magnitude(x):
     return _largest_magnitude(np.ascontiguousarray(x).reshape(-1)).max(initial=0).reshape(1)
 
 
-@spread
+@partial(spread, lightness=32)
 def _largest_magnitude(x):
     largest = np.zeros((x.size + CHUNK - 1) // CHUNK, np.int64)
     for chunk in prange(largest.size):
@@ -66,7 +68,7 @@ def round_to_int16(x, *, shift):
     return _round_to_int16(np.ascontiguousarray(x).reshape(-1), shift).reshape(x.shape)
 
 
-@spread
+@partial(spread, lightness=8)
 def _round_to_int16(x, shift):
     y = np.empty(x.shape, np.int16)
     for i in prange(x.size):
@@ -80,7 +82,7 @@ def saturate_backward(dy, y, *, shift):
     return _saturate_backward(*flat, np.iinfo(y.dtype).max, shift).reshape(dy.shape)
 
 
-@spread
+@partial(spread, lightness=4)
 def _saturate_backward(dy, y, limit, shift):
     dx = np.empty(dy.size, np.int16)
     for i in prange(dy.size):

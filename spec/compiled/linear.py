@@ -1,23 +1,28 @@
 """Numba twins of ``spec.ops.linear``."""
 
+import math
+from functools import partial
+
 import numpy as np
 from numba import njit, prange
 
 from .. import ops
 from ..contract import implements
 from . import integers
-from .products import LANES, ROWS, multiply_bytes
+from .products import LANES, ROWS, multiply_bytes, round_lanes, sum_digits
 from .threads import spread
 
 # Up to this many rows the packed weights are read as they are; above, unpacking them first pays.
-FEW_ROWS = 2
+FEW_ROWS = 16
 # What makes signed bytes unsigned, as one operand of a product of bytes has to be.
 OFFSET = 128
+VECTOR = 4 * LANES  # bytes of packed weights that are read at a time
+TASK = 64  # rows of weights that a thread takes at a time
 
 
 def matrix(array):
     """Return the array as a contiguous matrix of its rows."""
-    return np.ascontiguousarray(array).reshape(int(np.prod(array.shape[:-1])), array.shape[-1])
+    return np.ascontiguousarray(array).reshape(math.prod(array.shape[:-1]), array.shape[-1])
 
 
 @implements(ops.quantize_rows)
@@ -26,7 +31,7 @@ def quantize_rows(x):
     return q.reshape(x.shape), e.reshape(x.shape[:-1])
 
 
-@spread
+@partial(spread, lightness=4)
 def _quantize_rows(x):
     q, exponents = np.empty(x.shape, np.int8), np.empty(x.shape[0], np.int32)
     for i in prange(x.shape[0]):
@@ -46,7 +51,7 @@ def requantize(x, *, shift):
     return _requantize(np.ascontiguousarray(x).reshape(-1), shift).reshape(x.shape)
 
 
-@spread
+@partial(spread, lightness=8)
 def _requantize(x, shift):
     q = np.empty(x.shape, np.int8)
     for i in prange(x.size):
@@ -84,7 +89,7 @@ def digits_of(byte):
     return np.int32(codes | np.int32((codes & 0x02020202) * 126))
 
 
-@spread
+@partial(spread, lightness=1 / 8)
 def _many_rows(q, exponents, w, num, shift):
     rows, N = exponents.size, w.shape[0]
     y = np.empty((rows, N), np.int16)
@@ -101,6 +106,10 @@ def _many_rows(q, exponents, w, num, shift):
         for start in range(0, rows, ROWS):
             multiply_bytes(block, q[start : start + ROWS], panel)
             for row in range(start, min(start + ROWS, rows)):
+                if columns == LANES:
+                    factor = np.int64(num) << exponents[row]
+                    round_lanes(y, row, first, block, row - start, excess, factor, (1 << shift) >> 1, shift)
+                    continue
                 for n in range(columns):
                     total = np.int64(block[row - start, n]) - excess[n]
                     y[row, first + n] = scale(total, exponents[row], num, shift)
@@ -108,26 +117,34 @@ def _many_rows(q, exponents, w, num, shift):
 
 
 def planes(q):
-    """Return the rows as int8 [rows, 4, ceil(K / 4)]: plane i has the elements that bits 2i of the bytes meet."""
-    padded = np.zeros((q.shape[0], -(-q.shape[1] // 4), 4), np.int8)
-    padded.reshape(q.shape[0], padded.shape[1] * 4)[:, : q.shape[1]] = q
-    return np.ascontiguousarray(padded.transpose(0, 2, 1))
+    """Return the rows as int8 [rows, 4, bytes]: plane i has the elements that bits 2i of the bytes meet, then zeros."""
+    bytes_ = -(-q.shape[1] // 4)
+    values = np.zeros((q.shape[0], 4, -(-bytes_ // VECTOR) * VECTOR), np.int8)
+    for i in range(4):
+        part = q[:, i::4]
+        values[:, i, : part.shape[1]] = part
+    return values
 
 
-@spread
+@partial(spread, lightness=16)
 def _few_rows(q, row_sums, exponents, w, num, shift):
     y = np.empty((q.shape[0], w.shape[0]), np.int16)
-    for n in prange(w.shape[0]):
-        for i in range(q.shape[0]):
-            # A code with its high bit turned is its digit plus 2: unsigned, it needs no sign extension.
-            total = np.int32(0)
-            for j in range(w.shape[1]):
-                byte = w[n, j]
-                total = np.int32(total + np.int32(q[i, 0, j]) * np.int32((byte & 3) ^ 2))
-                total = np.int32(total + np.int32(q[i, 1, j]) * np.int32(((byte >> 2) & 3) ^ 2))
-                total = np.int32(total + np.int32(q[i, 2, j]) * np.int32(((byte >> 4) & 3) ^ 2))
-                total = np.int32(total + np.int32(q[i, 3, j]) * np.int32((byte >> 6) ^ 2))
-            y[i, n] = scale(total - 2 * row_sums[i], exponents[i], num, shift)
+    (count, bytes_), read = w.shape, q.shape[2]
+    # Whole vectors reach into the next rows, where the values are zeros; the last rows have too few such.
+    inside = (w.size - read) // max(bytes_, 1) - (ROWS - 1)
+    for task in prange((count + TASK - 1) // TASK):
+        last, block = np.zeros((ROWS, read), np.uint8), np.empty(ROWS, np.int32)
+        for first in range(task * TASK, min((task + 1) * TASK, count), ROWS):
+            size = min(ROWS, count - first)
+            rows = w[first : first + ROWS]
+            if first > inside:
+                last[:size, :bytes_] = rows
+                rows = last
+            for i in range(q.shape[0]):
+                # A code with its high bit turned is its digit plus 2: unsigned, as one operand of a product has to be.
+                sum_digits(block, rows, q[i])
+                for n in range(size):
+                    y[i, first + n] = scale(np.int64(block[n]) - 2 * row_sums[i], exponents[i], num, shift)
     return y
 
 

@@ -1,5 +1,7 @@
 """Numba twins of ``spec.ops.linear_backward``: both are products of words of two numbers of 16 bits."""
 
+from functools import partial
+
 import numpy as np
 from numba import njit, prange
 
@@ -7,7 +9,7 @@ from .. import ops
 from ..contract import implements
 from . import integers
 from .linear import matrix
-from .products import LANES, ROWS, multiply_pairs, paired, word_of
+from .products import LANES, ROWS, multiply_pairs, paired, round_lanes, word_of
 from .threads import spread
 
 # Pairs of products of 2**15 and 127, so many of which are summed in int32.
@@ -30,7 +32,7 @@ def digit(codes, lane):
     return np.int32((np.int32(codes >> np.uint32(2 * lane)) & 3) ^ 2) - 2
 
 
-@spread
+@partial(spread, lightness=1 / 8)
 def _backward(errors, codes, rows, K, num, shift):
     """Multiply rows of words of two errors by digits, of which a word of ``codes`` has those of a panel's lanes."""
     dx = np.empty((rows, K), np.int16)
@@ -38,6 +40,7 @@ def _backward(errors, codes, rows, K, num, shift):
         first = task * LANES
         columns = min(K - first, LANES)
         panel, block = np.empty((errors.shape[1], LANES), np.int32), np.empty((ROWS, LANES), np.int32)
+        none = np.zeros(LANES, np.int32)
         for pair in range(len(panel)):
             early, late = codes[2 * pair, task], codes[2 * pair + 1, task]
             for lane in range(LANES):
@@ -45,6 +48,9 @@ def _backward(errors, codes, rows, K, num, shift):
         for start in range(0, rows, ROWS):
             multiply_pairs(block, errors[start : start + ROWS], panel)
             for row in range(start, min(start + ROWS, rows)):
+                if columns == LANES:
+                    round_lanes(dx, row, first, block, row - start, none, num, (1 << shift) >> 1, shift)
+                    continue
                 for k in range(columns):
                     rounded = integers.shift_round(np.int64(block[row - start, k]) * num, shift)
                     dx[row, first + k] = integers.saturate(rounded, 16)

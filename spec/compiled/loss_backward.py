@@ -8,7 +8,7 @@ from ..contract import implements
 from ..ops.loss_backward import CERTAIN, FRACTION_BITS
 from . import integers
 from .linear import matrix
-from .loss import maximum, pow2_weight, weight_sum
+from .loss import maximum, pow2_weight
 from .philox import philox_words
 from .threads import spread
 
@@ -28,16 +28,28 @@ def _backward(logits, target, f, first, step, stream, key0, key1):
     blocks = (V + 3) // 4
     dlogits = np.empty(logits.shape, np.int16)
     for row in prange(logits.shape[0]):
-        best, total = maximum(logits[row]), weight_sum(logits[row], f)
+        best, total = maximum(logits[row]), np.int64(0)
+        weights, noise = np.empty(V, np.int64), np.empty(4 * blocks, np.int64)
+        for n in range(V):
+            weights[n] = pow2_weight(best - logits[row, n], f)
+        for n in range(V):
+            total += weights[n]
         for block in range(blocks):
             counter = np.uint64((first + row) * blocks + block)
-            words = philox_words(counter, step, stream, DOMAIN, key0, key1)
-            for i in range(min(4, V - 4 * block)):
-                n = 4 * block + i
-                dither = (np.int64(words[i] >> ONE) * total) >> 31
-                # Below 2**15 the rounding of a float64 quotient is finer than its distance to the next integer.
-                p = np.int64(((pow2_weight(best - logits[row, n], f) << FRACTION_BITS) + dither) / total)
-                dlogits[row, n] = integers.saturate(p - CERTAIN if n == target[row] else p, 16)
+            w0, w1, w2, w3 = philox_words(counter, step, stream, DOMAIN, key0, key1)
+            noise[4 * block] = np.int64(w0 >> ONE)
+            noise[4 * block + 1] = np.int64(w1 >> ONE)
+            noise[4 * block + 2] = np.int64(w2 >> ONE)
+            noise[4 * block + 3] = np.int64(w3 >> ONE)
+        for n in range(V):
+            dither = (noise[n] * total) >> 31
+            # Below 2**15 the rounding of a float64 quotient is finer than its distance to the next integer.
+            p = np.int64(((weights[n] << FRACTION_BITS) + dither) / total)
+            dlogits[row, n] = integers.saturate(p, 16)
+        n = target[row]
+        dither = (noise[n] * total) >> 31
+        p = np.int64(((weights[n] << FRACTION_BITS) + dither) / total)
+        dlogits[row, n] = integers.saturate(p - CERTAIN, 16)
     return dlogits
 
 

@@ -1,5 +1,7 @@
 """Numba twins of ``spec.ops.optimizer``."""
 
+from functools import partial
+
 import numpy as np
 from numba import njit, prange
 
@@ -33,7 +35,7 @@ def ternary_project(w):
     return _ternary_project(matrix, _magnitude_sum(matrix.reshape(-1)) // (2 * w.size))
 
 
-@spread
+@partial(spread, lightness=16)
 def _magnitude_sum(w):
     total = np.int64(0)
     for i in prange(w.size):
@@ -41,7 +43,7 @@ def _magnitude_sum(w):
     return total
 
 
-@spread
+@partial(spread, lightness=4)
 def _ternary_project(w, threshold):
     """Pack the signs of the weights above a threshold: an integer passes the rational one where it passes its floor."""
     N, K = w.shape
@@ -74,7 +76,7 @@ def lion_update(w, m, g, *, lr, m_shift, g_up, g_down, low, high, decay):
     return new_w.reshape(w.shape), new_m.reshape(m.shape), np.array([clipped], np.int64)
 
 
-@spread
+@partial(spread, lightness=2)
 def _lion_update(w, m, g, lr, m_down, m_up, g_up, g_down, low, high, share):
     new_w, new_m = np.empty_like(w), np.empty_like(m)
     clipped = np.int64(0)

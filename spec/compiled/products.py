@@ -6,6 +6,8 @@ Numba wouldn't do: the compiler has no pattern from which it makes products of b
 registers.
 """
 
+import functools
+
 import numpy as np
 from llvmlite import ir
 from numba import njit, prange, types
@@ -15,6 +17,7 @@ from numba.extending import intrinsic
 from .threads import spread
 
 ROWS, LANES = 4, 16
+PLANES = 4  # digits of a byte
 BYTE, HALF, WORD, SIZE = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 SUMS, HALVES = ir.VectorType(WORD, LANES), ir.VectorType(HALF, 2 * LANES)
 # The instruction of x86 that multiplies unsigned by signed bytes and adds four products to each lane.
@@ -51,6 +54,10 @@ def has_byte_instruction(context) -> bool:
     """Return whether the code is for a processor with the instruction; Numba's cache tells processors apart."""
     _, _, features = context.codegen().magic_tuple()
     return BYTE_FEATURE in features.split(",")
+
+
+def add_of_bytes(context):
+    return add_bytes_at_once if has_byte_instruction(context) else add_bytes
 
 
 POINTER = BYTE.as_pointer()
@@ -112,8 +119,95 @@ def multiply_pairs(typingctx, block, rows, panel):
 @intrinsic
 def multiply_bytes(typingctx, block, rows, panel):
     """Block = rows @ panel, words being four bytes: those of rows unsigned, those of the panel signed."""
-    choose = lambda context: add_bytes_at_once if has_byte_instruction(context) else add_bytes  # noqa: E731
-    return types.void(block, rows, panel), emit_block(choose)
+    return types.void(block, rows, panel), emit_block(add_of_bytes)
+
+
+def define_digits(function, add) -> None:
+    """Write the function that adds up numbers times the digits of ROWS rows: 4 * LANES bytes of each at a time."""
+    builder = ir.IRBuilder(function.append_basic_block())
+    block, row, row_step, values, plane_step, depth = function.args
+    sums = [[cgutils.alloca_once_value(builder, ir.Constant(SUMS, None)) for _ in range(2)] for _ in range(ROWS)]
+    low, high = (ir.Constant(SUMS, [bit * 0x01010101] * LANES) for bit in (3, 2))
+    vector = functools.partial(builder.bitcast, typ=SUMS.as_pointer())
+    with cgutils.for_range(builder, depth) as loop:
+        offset = builder.mul(loop.index, SIZE(4 * LANES))
+        at = (builder.add(offset, builder.mul(row_step, SIZE(i))) for i in range(ROWS))
+        packed = [builder.load(vector(builder.gep(row, [start])), align=1) for start in at]
+        for plane in range(PLANES):
+            start = builder.add(offset, builder.mul(plane_step, SIZE(plane)))
+            words = builder.load(vector(builder.gep(values, [start])), align=1)
+            for codes, totals in zip(packed, sums, strict=True):
+                digits = builder.and_(builder.lshr(codes, ir.Constant(SUMS, [2 * plane] * LANES)), low)
+                total = totals[plane % 2]  # two chains of sums, of which neither waits for the other
+                builder.store(add(builder, builder.load(total), words, builder.xor(digits, high)), total)
+    for i, totals in enumerate(sums):
+        lanes = builder.add(*map(builder.load, totals))
+        while lanes.type.count > 1:
+            half, empty = lanes.type.count // 2, ir.Constant(lanes.type, ir.Undefined)
+            lanes = builder.add(
+                *(builder.shuffle_vector(lanes, empty, lanes_of(range(k, k + half))) for k in (0, half))
+            )
+        at = builder.bitcast(builder.gep(block, [SIZE(4 * i)]), WORD.as_pointer())
+        builder.store(builder.extract_element(lanes, WORD(0)), at, align=4)
+    builder.ret_void()
+
+
+@intrinsic
+def sum_digits(typingctx, block, rows, values):
+    """Fill a block (ROWS) with the sums of values (4, depth), int8, times two more than the digits of rows of codes.
+
+    Plane i of the values meets bits 2i of the bytes; depth is a multiple of 4 * LANES, to which each row must be read.
+    """
+
+    def emit(context, builder, signature, arguments):
+        totals, codes, planes = (
+            context.make_array(kind)(context, builder, value)
+            for kind, value in zip(signature.args, arguments, strict=True)
+        )
+        add = add_of_bytes(context)
+        kind = ir.FunctionType(ir.VoidType(), [POINTER, POINTER, SIZE, POINTER, SIZE, SIZE])
+        function = cgutils.get_or_insert_function(builder.module, kind, f"mamba_integer.digits.{add.__name__}")
+        if function.is_declaration:
+            function.linkage = "linkonce_odr"
+            function.attributes.add("noinline")
+            define_digits(function, add)
+        _, depth = cgutils.unpack_tuple(builder, planes.shape)
+        row_step, plane_step = (cgutils.unpack_tuple(builder, a.strides)[0] for a in (codes, planes))
+        to, row, start = (builder.bitcast(array.data, POINTER) for array in (totals, codes, planes))
+        builder.call(function, [to, row, row_step, start, plane_step, builder.udiv(depth, SIZE(4 * LANES))])
+        return context.get_dummy_value()
+
+    return types.void(block, rows, values), emit
+
+
+@intrinsic
+def round_lanes(typingctx, y, row, column, block, line, excess, factor, half, shift):
+    """Put (block[line] - excess) * factor + half, shifted right and saturated to 16 bits, into LANES columns of y."""
+
+    def emit(context, builder, signature, arguments):
+        target, sums, less = (context.make_array(signature.args[i])(context, builder, arguments[i]) for i in (0, 3, 5))
+        row, column, line, *scale = (
+            context.cast(builder, arguments[i], signature.args[i], types.int64) for i in (1, 2, 4, 6, 7, 8)
+        )
+        wide, narrow = ir.VectorType(SIZE, LANES), ir.VectorType(HALF, LANES)
+        none, zeros = ir.Constant(wide, ir.Undefined), lanes_of([0] * LANES)
+        factor, half, shift = (
+            builder.shuffle_vector(builder.insert_element(none, number, WORD(0)), none, zeros) for number in scale
+        )
+        data = builder.bitcast(sums.data, SUMS.as_pointer())
+        total = builder.load(builder.gep(data, [line]), align=4)
+        total = builder.sub(total, builder.load(builder.bitcast(less.data, SUMS.as_pointer()), align=4))
+        total = builder.ashr(builder.add(builder.mul(builder.sext(total, wide), factor), half), shift)
+        for sign, limit in ((">", 32767), ("<", -32767)):
+            end = ir.Constant(wide, [limit] * LANES)
+            total = builder.select(builder.icmp_signed(sign, total, end), end, total)
+        step, _ = cgutils.unpack_tuple(builder, target.strides)
+        at = builder.add(builder.mul(row, step), builder.mul(column, SIZE(2)))
+        place = builder.bitcast(builder.gep(builder.bitcast(target.data, POINTER), [at]), narrow.as_pointer())
+        builder.store(builder.trunc(total, narrow), place, align=2)
+        return context.get_dummy_value()
+
+    return types.void(y, row, column, block, line, excess, factor, half, shift), emit
 
 
 def paired(x):
@@ -121,7 +215,7 @@ def paired(x):
     return _paired(np.ascontiguousarray(x, np.int16))
 
 
-@spread
+@functools.partial(spread, lightness=8)
 def _paired(x):
     count, columns = x.shape
     whole = columns // LANES
@@ -162,4 +256,15 @@ def word_of(low, high):
     return np.int32(np.int32(np.int32(low) & np.int32(0xFFFF)) | np.int32(np.int32(high) << 16))
 
 
-__all__ = ["LANES", "ROWS", "multiply_bytes", "multiply_pairs", "pair_columns", "pair_rows", "paired", "word_of"]
+__all__ = [
+    "LANES",
+    "ROWS",
+    "multiply_bytes",
+    "multiply_pairs",
+    "pair_columns",
+    "pair_rows",
+    "paired",
+    "round_lanes",
+    "sum_digits",
+    "word_of",
+]

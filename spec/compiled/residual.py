@@ -1,5 +1,7 @@
 """Numba twins of ``spec.ops.residual``."""
 
+from functools import partial
+
 import numpy as np
 from numba import prange
 
@@ -16,7 +18,7 @@ def residual_add(r, x, *, num, shift):
     return _residual_add(flat_r, flat_x, num, shift).reshape(r.shape)
 
 
-@spread
+@partial(spread, lightness=8)
 def _residual_add(r, x, num, shift):
     y = np.empty_like(r)
     for i in prange(r.size):

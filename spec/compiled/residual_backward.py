@@ -1,5 +1,7 @@
 """Numba twins of ``spec.ops.residual_backward``."""
 
+from functools import partial
+
 import numpy as np
 from numba import prange
 
@@ -14,7 +16,7 @@ def residual_add_backward(dy, *, num, shift):
     return _residual_add_backward(np.ascontiguousarray(dy).reshape(-1), num, shift).reshape(dy.shape)
 
 
-@spread
+@partial(spread, lightness=8)
 def _residual_add_backward(dy, num, shift):
     dx = np.empty(dy.size, np.int16)
     for i in prange(dy.size):

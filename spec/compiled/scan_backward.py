@@ -4,6 +4,8 @@ A first pass keeps the states at the start of each chunk of steps. The second go
 state after another, it computes the chunk's states again and walks back through them, all of it in the nearest cache.
 """
 
+from functools import partial
+
 import numpy as np
 from numba import njit, prange
 
@@ -17,7 +19,7 @@ TILE = 128
 CHUNK = 32
 
 
-@spread
+@partial(spread, lightness=4)
 def _put(totals, s):
     """Round sums to gradients of 32 bits."""
     result = np.empty(len(totals), np.int32)
@@ -74,103 +76,113 @@ def scaled(x, factor, k):
     return np.int32(np.int32(shift(x, k) * factor) + rounded(low, k))
 
 
+@njit
+def _back_tile(gradients, dy, x, mod, base, b, c, skip, h, dh, task, k, n_max, s_v, s_h, convex, s_g, s_w):
+    """Walk a tile of channels of a row back; fill its part of the gradients, which are those that `_back` returns."""
+    dx, dmod, dbase, db, dc, dskip, start = gradients
+    length, channels, states, tiles = x.shape[1], x.shape[2], len(base), db.shape[1]
+    chunks = (length + CHUNK - 1) // CHUNK
+    fine, coarse = max(0, s_v + s_h - s_g), max(0, s_g - s_v - s_h)
+    i, tile = task // tiles, task % tiles
+    first = tile * TILE
+    size = min(TILE, channels - first)
+    state, lams = np.zeros((states, TILE), np.int32), np.zeros((states, TILE), np.int32)
+    bases, base_sums = np.zeros((states, TILE), np.int32), np.zeros((states, TILE), np.int64)
+    state[:, :size] = h[i, :, first : first + size]
+    lams[:, :size] = dh[i, :, first : first + size]
+    bases[:, :size] = base[:, first : first + size]
+    starts = np.empty((chunks, states, TILE), np.int32)
+    known = np.zeros((CHUNK + 1, TILE), np.int32)
+    inputs, moves = np.zeros((CHUNK, TILE), np.int32), np.zeros((CHUNK, TILE), np.int32)
+    errors = np.zeros((CHUNK, TILE), np.int32)
+    through, moved = np.zeros((CHUNK, TILE), np.int64), np.zeros((CHUNK, TILE), np.int64)
+    nows, values = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
+    decays, factors = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
+    passes = np.empty(TILE, np.bool_)
+    skip_sums = np.zeros(TILE, np.int64)
+
+    for chunk in range(chunks - 1):
+        t0 = chunk * CHUNK
+        inputs[:, :size] = x[i, t0 : t0 + CHUNK, first : first + size]
+        moves[:, :size] = mod[i, t0 : t0 + CHUNK, first : first + size]
+        starts[chunk] = state
+        for s in range(states):
+            row, slow = state[s], bases[s]
+            for u in range(CHUNK):
+                into = b[s, i, t0 + u]
+                for d in range(TILE):
+                    row[d] = advance(row[d], slow[d], moves[u, d], inputs[u, d], into, k, n_max, s_v, convex)
+    if chunks:
+        starts[chunks - 1] = state
+
+    for chunk in range(chunks - 1, -1, -1):
+        t0 = chunk * CHUNK
+        steps = min(CHUNK, length - t0)
+        inputs[:steps, :size] = x[i, t0 : t0 + steps, first : first + size]
+        moves[:steps, :size] = mod[i, t0 : t0 + steps, first : first + size]
+        errors[:steps, :size] = dy[i, t0 : t0 + steps, first : first + size]
+        through[:], moved[:] = 0, 0
+        for s in range(states):
+            lam, slow, slow_sums = lams[s], bases[s], base_sums[s]
+            known[0] = starts[chunk, s]
+            for u in range(steps):
+                into = b[s, i, t0 + u]
+                for d in range(TILE):
+                    known[u + 1, d] = advance(
+                        known[u, d], slow[d], moves[u, d], inputs[u, d], into, k, n_max, s_v, convex
+                    )
+            for u in range(steps - 1, -1, -1):
+                into, out = b[s, i, t0 + u], c[s, i, t0 + u]
+                # Loops over few arrays each, for the compiler makes lanes of no others.
+                for d in range(TILE):
+                    decay = np.int32(slow[d] + moves[u, d])
+                    n = clamp(decay, 0, n_max)
+                    now = np.int32(lam[d] + rounded_even(np.int32(errors[u, d] * out), s_g))
+                    lam[d], nows[d], values[d], decays[d] = scaled(now, n, k), now, now, n
+                    passes[d] = decay == n
+                    factors[d] = known[u, d] if passes[d] else np.int32(0)
+                if convex:
+                    for d in range(TILE):
+                        values[d] = scaled(nows[d], np.int32(np.int32(1 << k) - decays[d]), k)
+                    for d in range(TILE):
+                        added = input_of(inputs[u, d], into, s_v)
+                        factors[d] = np.int32(factors[d] - (added if passes[d] else np.int32(0)))
+                for d in range(TILE):
+                    w = shift_round(np.int64(nows[d]) * np.int64(factors[d]), s_w)
+                    moved[u, d] += w
+                    slow_sums[d] += w
+                to_b, to_c = np.int64(0), np.int64(0)
+                for d in range(TILE):
+                    through[u, d] += np.int64(values[d]) * np.int64(into)
+                    to_b += np.int64(values[d]) * np.int64(inputs[u, d])
+                    to_c += np.int64(shift(known[u + 1, d], s_h)) * np.int64(errors[u, d])
+                db[i, tile, t0 + u, s], dc[i, tile, t0 + u, s] = to_b, to_c
+        for u in range(steps):
+            for d in range(size):
+                error = np.int64(errors[u, d])
+                dx[i, t0 + u, first + d] = (through[u, d] << coarse) + ((error * skip[first + d]) << fine)
+                dmod[i, t0 + u, first + d] = moved[u, d]
+                skip_sums[d] += error * inputs[u, d]
+    start[i, :, first : first + size] = lams[:, :size]
+    dbase[i, :, first : first + size] = base_sums[:, :size]
+    dskip[i, first : first + size] = skip_sums[:size]
+
+
 @spread
 def _back(dy, x, mod, base, b, c, skip, h, dh, k, n_max, s_v, s_h, convex, s_g, s_w):
     """Walk channels back, the state the first axis: h and dh are (B, N, D), base (N, D), b and c (N, B, L).
 
-    Returned are dh, and as sums: dx, dmod, dbase of each row, db and dc of each tile, dskip of each row.
+    Returned are, as sums but for the last: dx, dmod, dbase of each row, db and dc of each tile, dskip of each row, dh.
     """
     batch, length, channels = x.shape
-    states, tiles, chunks = len(base), (channels + TILE - 1) // TILE, (length + CHUNK - 1) // CHUNK
-    fine, coarse = max(0, s_v + s_h - s_g), max(0, s_g - s_v - s_h)
+    states, tiles = len(base), (channels + TILE - 1) // TILE
     start, dbase, dskip = np.empty_like(dh), np.empty(h.shape, np.int64), np.empty((batch, channels), np.int64)
     dx, dmod = np.empty(x.shape, np.int64), np.empty(x.shape, np.int64)
     db, dc = np.empty((batch, tiles, length, states), np.int64), np.empty((batch, tiles, length, states), np.int64)
+    gradients = dx, dmod, dbase, db, dc, dskip, start
     for task in prange(batch * tiles):
-        i, tile = task // tiles, task % tiles
-        first = tile * TILE
-        size = min(TILE, channels - first)
-        state, lams = np.zeros((states, TILE), np.int32), np.zeros((states, TILE), np.int32)
-        bases, base_sums = np.zeros((states, TILE), np.int32), np.zeros((states, TILE), np.int64)
-        state[:, :size] = h[i, :, first : first + size]
-        lams[:, :size] = dh[i, :, first : first + size]
-        bases[:, :size] = base[:, first : first + size]
-        starts = np.empty((chunks, states, TILE), np.int32)
-        known = np.zeros((CHUNK + 1, TILE), np.int32)
-        inputs, moves = np.zeros((CHUNK, TILE), np.int32), np.zeros((CHUNK, TILE), np.int32)
-        errors = np.zeros((CHUNK, TILE), np.int32)
-        through, moved = np.zeros((CHUNK, TILE), np.int64), np.zeros((CHUNK, TILE), np.int64)
-        nows, values = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
-        decays, factors = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
-        passes = np.empty(TILE, np.bool_)
-        skip_sums = np.zeros(TILE, np.int64)
-
-        for chunk in range(chunks - 1):
-            t0 = chunk * CHUNK
-            inputs[:, :size] = x[i, t0 : t0 + CHUNK, first : first + size]
-            moves[:, :size] = mod[i, t0 : t0 + CHUNK, first : first + size]
-            starts[chunk] = state
-            for s in range(states):
-                row, slow = state[s], bases[s]
-                for u in range(CHUNK):
-                    into = b[s, i, t0 + u]
-                    for d in range(TILE):
-                        row[d] = advance(row[d], slow[d], moves[u, d], inputs[u, d], into, k, n_max, s_v, convex)
-        if chunks:
-            starts[chunks - 1] = state
-
-        for chunk in range(chunks - 1, -1, -1):
-            t0 = chunk * CHUNK
-            steps = min(CHUNK, length - t0)
-            inputs[:steps, :size] = x[i, t0 : t0 + steps, first : first + size]
-            moves[:steps, :size] = mod[i, t0 : t0 + steps, first : first + size]
-            errors[:steps, :size] = dy[i, t0 : t0 + steps, first : first + size]
-            through[:], moved[:] = 0, 0
-            for s in range(states):
-                lam, slow, slow_sums = lams[s], bases[s], base_sums[s]
-                known[0] = starts[chunk, s]
-                for u in range(steps):
-                    into = b[s, i, t0 + u]
-                    for d in range(TILE):
-                        known[u + 1, d] = advance(
-                            known[u, d], slow[d], moves[u, d], inputs[u, d], into, k, n_max, s_v, convex
-                        )
-                for u in range(steps - 1, -1, -1):
-                    into, out = b[s, i, t0 + u], c[s, i, t0 + u]
-                    # Loops over few arrays each, for the compiler makes lanes of no others.
-                    for d in range(TILE):
-                        decay = np.int32(slow[d] + moves[u, d])
-                        n = clamp(decay, 0, n_max)
-                        now = np.int32(lam[d] + rounded_even(np.int32(errors[u, d] * out), s_g))
-                        lam[d], nows[d], values[d], decays[d] = scaled(now, n, k), now, now, n
-                        passes[d] = decay == n
-                        factors[d] = known[u, d] if passes[d] else np.int32(0)
-                    if convex:
-                        for d in range(TILE):
-                            values[d] = scaled(nows[d], np.int32(np.int32(1 << k) - decays[d]), k)
-                        for d in range(TILE):
-                            added = input_of(inputs[u, d], into, s_v)
-                            factors[d] = np.int32(factors[d] - (added if passes[d] else np.int32(0)))
-                    for d in range(TILE):
-                        w = shift_round(np.int64(nows[d]) * np.int64(factors[d]), s_w)
-                        moved[u, d] += w
-                        slow_sums[d] += w
-                    to_b, to_c = np.int64(0), np.int64(0)
-                    for d in range(TILE):
-                        through[u, d] += np.int64(values[d]) * np.int64(into)
-                        to_b += np.int64(values[d]) * np.int64(inputs[u, d])
-                        to_c += np.int64(shift(known[u + 1, d], s_h)) * np.int64(errors[u, d])
-                    db[i, tile, t0 + u, s], dc[i, tile, t0 + u, s] = to_b, to_c
-            for u in range(steps):
-                for d in range(size):
-                    error = np.int64(errors[u, d])
-                    dx[i, t0 + u, first + d] = (through[u, d] << coarse) + ((error * skip[first + d]) << fine)
-                    dmod[i, t0 + u, first + d] = moved[u, d]
-                    skip_sums[d] += error * inputs[u, d]
-        start[i, :, first : first + size] = lams[:, :size]
-        dbase[i, :, first : first + size] = base_sums[:, :size]
-        dskip[i, first : first + size] = skip_sums[:size]
-    return dx, dmod, dbase, db, dc, dskip, start
+        _back_tile(gradients, dy, x, mod, base, b, c, skip, h, dh, task, k, n_max, s_v, s_h, convex, s_g, s_w)
+    return gradients
 
 
 def walk_back(dy, x, mod, base, b, c, skip, h, dh, *, s_n, s_x, s_b, s_c, **parameters):

@@ -4,6 +4,8 @@ Positions are first laid out on the grid: the open chunk, then the call's. Whate
 a row's pairs of states, or each state's pairs of positions.
 """
 
+from functools import partial
+
 import numpy as np
 from numba import njit, prange
 
@@ -270,11 +272,104 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
     return y, h, *opened, rest
 
 
+@njit
+def _grow(rows, new, fill):
+    """Put a position after the first ``fill`` of each row (B, Q, ...), and zeros after it."""
+    for row in range(len(rows)):
+        rows[row, fill[row]] = new[row]
+        rows[row, fill[row] + 1 :] = 0
+
+
+@njit
+def _last_scores(scores, b, c, fill):
+    """Fill the scores of each row's last position with all up to it: b is (B, Q, S), c (B, S)."""
+    for row in range(len(scores)):
+        for j in range(fill[row] + 1):
+            total = np.int32(0)
+            for s in range(c.shape[1]):
+                total = np.int32(total + np.int32(b[row, j, s]) * np.int32(c[row, s]))
+            scores[row, j] = total
+
+
+@njit(inline="always")
+def _copied_and_read(end, state, c, s_h):
+    """Copy the states of a channel; return the sum of what outputs see of them times c."""
+    total = np.int32(0)
+    for s in range(len(c)):
+        end[s] = state[s]
+        # Rounded without the sum that may leave 32 bits.
+        seen = np.int32(shift(state[s], s_h) + np.int32(shift(state[s], s_h - 1) & np.int32(1)))
+        seen = min(max(seen, np.int32(-LARGEST_TWO_LIMBS)), np.int32(LARGEST_TWO_LIMBS))
+        total = np.int32(total + np.int32(seen * np.int32(c[s])))
+    return total
+
+
+@njit(inline="always")
+def _add_input(inside, x, factor):
+    for p in range(len(x)):
+        inside[p] += np.int32(np.int32(x[p]) * factor)
+
+
+@partial(spread, lightness=4)
+def _step(y, end, h, x, d, b, c, scores, skip, fill, bits):
+    """Run the last position of each row: x is (B, Q, H, P), d (B, H, Q), b (B, Q, S), c (B, S), scores (B, lanes).
+
+    A state is read once and copied on the way; it moves at the end of a chunk alone.
+    """
+    t, u, k, s_h, s_y = bits
+    chunk, heads, width = x.shape[1:]
+    for task in prange(len(x) * heads):
+        row, head = task // heads, task % heads
+        i, exponents, products = fill[row], d[row, head], np.empty(scores.shape[1], np.int32)
+        sums, weights, shifts = np.zeros_like(products), np.zeros_like(products), np.zeros_like(products)
+        mixed = np.empty(len(products), np.int16)
+        _exponents(exponents[: i + 1], sums, weights, shifts, t)
+        e = mix(scores[row], sums, weights, shifts, i, products, mixed)
+        inside, before = np.zeros(width, np.int32), np.empty(width, np.int32)
+        for j in range(i + 1):
+            _add_input(inside, x[row, j, head], np.int32(mixed[j]))
+        for p in range(width):
+            before[p] = _copied_and_read(end[row, head, p], h[row, head, p], c[row], s_h)
+        fraction = fraction_power(np.int64(sums[i] & (ONE - 1)))
+        inside_factor, before_factor = shift_round(fraction, LARGEST_ROW_EXPONENT - e), power(np.int64(sums[i]), k)
+        factors = inside_factor, before_factor, np.int64(skip[head]) << u
+        _outputs(y[row, head], inside, before, x[row, i, head], factors, u + s_y)
+        if i + 1 == chunk:
+            keys = np.zeros((chunk // 2, up_to(b.shape[2], LANES)), np.int32)
+            pair_rows(keys, b[row])
+            weighed = np.zeros((chunk // 2, up_to(width, LANES)), np.int32)
+            _boundary(x[row, :, head], exponents, sums, keys, end[row, head], weighed, weights)
+
+
 @implements(ops.ssd_chunk_scan_step)
-def ssd_chunk_scan_step(x, d, b, c, skip, *state, s_h, s_y):
-    sequence = (a[:, None] for a in (x, d, b, c))
-    y, *after = ssd_chunk_scan.kernel(*sequence, skip, *state, s_h=s_h, s_y=s_y)
-    return y[:, 0], *after
+def ssd_chunk_scan_step(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_y):
+    chunk, states = open_x.shape[1], b.shape[1]
+    opened = [np.array(a, order="C") for a in (open_x, open_d, open_b)]
+    queries, fill = np.ascontiguousarray(c), np.ascontiguousarray(fill)
+    for rows, new in zip(opened, (x, d, b), strict=True):
+        _grow(rows, np.ascontiguousarray(new), fill)
+    scores = np.zeros((len(x), up_to(chunk, LANES)), np.int32)
+    _last_scores(scores, opened[2], queries, fill)
+    bits = weight_bits(states), sum_bits(states), carried_bits(states, s_h), s_h, s_y
+    y, end = np.empty(x.shape, np.int16), np.empty(h.shape, np.int32)
+    values, exponents, keys = opened[0], np.ascontiguousarray(opened[1].swapaxes(1, 2)), opened[2]
+    _step(
+        y,
+        end,
+        np.ascontiguousarray(h),
+        values,
+        exponents,
+        keys,
+        queries,
+        scores,
+        np.ascontiguousarray(skip),
+        fill,
+        bits,
+    )
+    rest = (fill + 1) % chunk
+    for rows in opened:
+        rows[rest == 0] = 0
+    return y, end, *opened, rest.astype(np.int32)
 
 
 __all__ = ["ssd_chunk_scan", "ssd_chunk_scan_step"]

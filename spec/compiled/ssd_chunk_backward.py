@@ -329,6 +329,20 @@ def _back(dx, dd, db, dc, start, dy, x, d, c, words, scores, skip, h, chunk, bit
         _walk(gradients, dy[row], x[row], d[row], c[row], row_words, scores[row], skip, h[row], chunk, bits)
 
 
+@spread
+def _skip_sums(dy, x):
+    """Return the sums of products over positions and channels, of each row and head."""
+    sums = np.empty((x.shape[0], x.shape[2]), np.int64)
+    for row in prange(len(x)):
+        for head in range(x.shape[2]):
+            total = np.int64(0)
+            for t in range(x.shape[1]):
+                for p in range(x.shape[3]):
+                    total += np.int32(np.int32(dy[row, t, head, p]) * np.int32(x[row, t, head, p]))
+            sums[row, head] = total
+    return sums
+
+
 @implements(ops.ssd_chunk_scan_backward)
 def ssd_chunk_scan_backward(dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b, s_c):
     chunk, states, (batch, length) = 1 << q, b.shape[2], x.shape[:2]
@@ -343,7 +357,7 @@ def ssd_chunk_scan_backward(dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_
     db, dc = np.zeros(b.shape, np.int64), np.zeros(c.shape, np.int64)
     _back(dx, dd, db, dc, start, *arrays, np.ascontiguousarray(h), chunk, bits)
     dd = shift_round_ln2(put(dd, s_d))
-    dskip = np.einsum("blhp,blhp->h", dy.astype(np.int64), x.astype(np.int64))
+    dskip = _skip_sums(dy_grid, x_grid).sum(axis=0)
     return dx, dd, put(db, s_b), put(dc, s_c), dskip, start
 
 

@@ -82,8 +82,11 @@ class Threads:
 THREADS = Threads()
 
 
-def spread(kernel: Callable) -> Callable:
-    """Compile a kernel twice: its ``prange`` loops run on all threads if one of its arrays is large, else on one."""
+def spread(kernel: Callable, lightness: float = 1) -> Callable:
+    """Compile a kernel twice: its ``prange`` loops run on all threads if one of its arrays is large, else on one.
+
+    ``lightness`` is how many elements of this kernel are as much work as one of most others.
+    """
     alone, together = compiled(renamed(kernel)), compiled(kernel, parallel=True)
     serial, parallel = ((f"{kernel.__module__}.{kernel.__name__}", version) for version in VERSIONS)
     RUNS[serial] = RUNS[parallel] = 0
@@ -91,7 +94,7 @@ def spread(kernel: Callable) -> Callable:
     @functools.wraps(kernel)
     def call(*arguments):
         for argument in arguments:
-            if type(argument) is np.ndarray and argument.size >= WORTH_SPREADING and THREADS.usable:
+            if type(argument) is np.ndarray and argument.size >= WORTH_SPREADING * lightness and THREADS.usable:
                 RUNS[parallel] += 1
                 return THREADS.run(together, arguments)
         RUNS[serial] += 1

@@ -93,7 +93,7 @@ class Exponents:
 
         ``raw`` holds the exponents before the shifts, by the names of the shifts.
         """
-        used = max(min(self.wanted[name], highest, *raw.values()), *(r - most for r in raw.values()))
+        used = max(min(self.wanted[name], highest, *raw.values()), max(raw.values()) - most)
         for shift, before in raw.items():
             if before < used:
                 raise ExponentError(f"{name}: found exponents {dict(raw)}, allowed {used} or more")

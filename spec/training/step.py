@@ -30,6 +30,7 @@ from .backward import (
 from .masters import Master, initial_masters, masters_of, project
 from .options import Options
 from .proof import prove_step
+from .sums import BatchSums
 
 FIRST_MOMENTUM_EXPONENT = 60
 TOKENS, STEP, FIRST = ("read", "target"), "step", "first"  # of what `whole_pass` takes
@@ -65,9 +66,6 @@ class Alone:
 
     def sum(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
         return arrays
-
-    def max(self, array: np.ndarray) -> np.ndarray:
-        return array
 
 
 @dataclass(frozen=True)
@@ -133,6 +131,14 @@ class Run:
     @cached_property
     def masters(self) -> dict[str, Master]:
         return masters_of(self.config, self.formats)
+
+    @cached_property
+    def rules(self) -> dict[str, np.ndarray]:
+        """The parameters of `lion_update` that no step changes, one of each master in an array."""
+        rules = self.masters.values()
+        decays = [self.options.decay if rule.decays else 0 for rule in rules]
+        ranges = np.array([(rule.low, rule.high) for rule in rules], np.int64).T
+        return dict(zip(("low", "high", "decay"), (*ranges, np.array(decays, np.int64)), strict=True))
 
     @cached_property
     def gradient_names(self) -> list[str]:
@@ -279,11 +285,13 @@ def whole_pass(
     """Run some rows forward and backward: a function of arrays and of integers that are but parameters of ops.
 
     ``arrays`` are the masters and the tokens, ``integers`` the shifts of `Exponents`, the number of the step and that
-    of the rows' first token in the whole batch. Of several ranks, ``take`` gets gradients as soon as they are many.
+    of the rows' first token in the whole batch. ``take`` is called where the pass may be cut; of several ranks, it gets
+    gradients there as soon as they are many.
     Returned are the pass, the losses and the gradients that ``take`` did not get.
     """
-    masters = {name: arrays[name] for name in run.masters}
-    network = Network(run.config, run.formats, run.kernels, project(run.kernels, masters, run.masters))
+    weights = project(run.kernels, {name: arrays[name] for name in run.masters}, run.masters)
+    take({})  # a device may begin with these while the host prepares the rest
+    network = Network(run.config, run.formats, run.kernels, weights)
     bits = run.options.gradient_bits
     exponents = Exponents({name: first_exponent(name, bits) for name in run.gradient_names}, bits)
     backward = NetworkBackward(network, exponents)
@@ -349,79 +357,38 @@ def tokens_pass(run, network, backward, exponents, read, target, step, first, ob
     return backward_pass, losses
 
 
-class BatchSums:
-    """Gradients, their largest magnitudes and losses, summed over the passes of a step and then over the ranks."""
-
-    def __init__(self, run: Run):
-        self.run = run
-        self.gradients: dict[str, Any] = {}
-        self.sums = run.exchange.sums() if run.exchange.ranks > 1 else None
-        self.last = False  # whether this is the last pass, whose gradients complete the sums
-        self.scales: dict[str, int] = {}
-        self.unread: list[tuple[list[int], Any, Any]] = []  # places among the largest, these and losses, of each pass
-        self.largest = np.zeros(len(run.gradient_names), np.int64)
-        self.totals = np.zeros(2, np.int64)
-
-    def take(self, name: str, gradient: Any) -> None:
-        """Add a gradient of a pass; in the last pass, let the other ranks have the sum while the pass goes on."""
-        held = self.gradients.pop(name, None)
-        total = gradient if held is None else self.run.kernels.gradient_add(held, gradient)
-        self.gradients[name] = total
-        if self.sums and self.last:
-            self.sums.add(total)
-
-    def add(self, backward_pass: Pass, losses: Any) -> None:
-        run = self.run
-        self.scales |= backward_pass.scales
-        places = [run.streams[name] for name in backward_pass.seen]
-        self.unread.append((places, run.join(backward_pass.largest, 0), losses))
-
-    def read(self) -> None:
-        """Wait for the passes."""
-        for places, magnitudes, losses in self.unread:
-            self.largest[places] = np.maximum(self.largest[places], self.run.store(magnitudes))
-            losses = self.run.store(losses)
-            self.totals += losses.sum(dtype=np.int64), losses.size
-        self.unread.clear()
-
-    def exchange(self) -> None:
-        """Take in what the other ranks found."""
-        exchange = self.run.exchange
-        if self.sums:
-            self.read()
-            self.sums.add(self.totals)
-            *gradients, self.totals = self.sums.totals()
-            self.gradients = dict(zip(self.gradients, gradients, strict=True))
-            self.largest = exchange.max(self.largest)
-
-
 def one_by_one(update: Callable, arrays: list[tuple[Any, ...]]) -> Callable:
-    """Return what updates arrays by their parameters: it returns lists of masters, momenta and counts of clipped."""
-    return lambda parameters: zip(*(update(*a, **p) for a, p in zip(arrays, parameters, strict=True)), strict=True)
+    """Return what updates arrays by their parameters, to lists of masters, momenta and counts of clipped."""
+
+    def updates(parameters: Mapping[str, np.ndarray]) -> tuple[list[Any], list[Any], list[Any]]:
+        results = [update(*a, **{n: int(p[i]) for n, p in parameters.items()}) for i, a in enumerate(arrays)]
+        masters, momenta, clipped = (list(part) for part in zip(*results, strict=True))
+        return masters, momenta, clipped
+
+    return updates
 
 
 def update(run: Run, state: State, exponents: Exponents, sums: BatchSums) -> tuple[State, Metrics]:
     """Return the state after the optimizer's step."""
-    ops, rules, options = run.kernels, run.masters, run.options
+    ops, options = run.kernels, run.options
     rate = int(golden.learning_rate(np.array(state.step, np.int32), **options.schedule))
-    names = list(state.masters)
-    arrays = [table[name] for table in (sums.gradients, state.momenta) for name in names]
+    names = list(run.masters)
     # The host prepares what it can before it waits for the passes.
-    magnitudes = run.join(largest_magnitudes(ops, run.at_once("largest_magnitudes"), arrays), 0)
-    prepare = run.at_once("lion_updates") or partial(one_by_one, ops.lion_update)
-    updates = prepare([(state.masters[name], state.momenta[name], sums.gradients[name]) for name in names])
-    sums.read()
-    gradient, momentum = run.store(magnitudes).reshape(2, len(names))
     before, scale = (np.array([table[n] for n in names], np.int32) for table in (state.momentum_exponents, sums.scales))
+    rates = np.array([run.masters[name].rate(rate) for name in names], np.int64)
+    settled = False
+    while not settled:  # else the sums over the ranks needed more bits than they had
+        arrays = [table[name] for table in (sums.gradients, state.momenta) for name in names]
+        magnitudes = run.join(largest_magnitudes(ops, run.at_once("largest_magnitudes"), arrays), 0)
+        prepare = run.at_once("lion_updates") or partial(one_by_one, ops.lion_update)
+        updates = prepare([(state.masters[name], state.momenta[name], sums.gradients[name]) for name in names])
+        settled = sums.settled()
+    gradient, momentum = run.store(magnitudes).reshape(2, len(names))
     after = golden.momentum_exponent(before, scale, gradient, momentum)
-    parameters = []
-    for i, name in enumerate(names):
-        rule, up = rules[name], int(after[i] - scale[i])
-        # A gradient of zeros has no magnitude that would keep the shift in its range.
-        shifts = {"m_shift": int(before[i] - after[i]), "g_up": min(max(up, 0), 27), "g_down": min(max(-up, 0), 62)}
-        limits = {"low": rule.low, "high": rule.high, "decay": options.decay if rule.decays else 0}
-        parameters.append({"lr": rule.rate(rate), **shifts, **limits})
-    masters, momenta, clipped = updates(parameters)
+    up = after - scale
+    # A gradient of zeros has no magnitude that would keep the shift in its range.
+    shifts = {"m_shift": before - after, "g_up": np.clip(up, 0, 27), "g_down": np.clip(-up, 0, 62)}
+    masters, momenta, clipped = updates({**run.rules, "lr": rates, **shifts})
     masters, momenta, momentum_exponents = (
         dict(zip(names, part, strict=True)) for part in (masters, momenta, after.tolist())
     )
@@ -430,7 +397,7 @@ def update(run: Run, state: State, exponents: Exponents, sums: BatchSums) -> tup
         with suppress(ExponentError):
             run.settled(gradient_exponents)
     loss, tokens = sums.totals.tolist()
-    metrics = Metrics(loss, tokens, int(run.store(run.join(list(clipped), 0)).sum()), rate)
+    metrics = Metrics(loss, tokens, int(run.store(run.join(clipped, 0)).sum()), rate)
     return State(state.step + 1, masters, momenta, gradient_exponents, momentum_exponents), metrics
 
 

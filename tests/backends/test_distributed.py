@@ -17,7 +17,6 @@ def test_arrays_of_any_layout_are_summed():
     tensor = torch.arange(6).view(2, 3)
     with joined(0, 1, "cpu", free_address()) as ranks:
         reversed_array, transposed, expanded = ranks.sum([array[:, ::-1], tensor.t(), tensor[:1].expand(4, 3)])
-        assert np.array_equal(ranks.max(array.T), array.T)
     assert np.array_equal(reversed_array, array[:, ::-1])
     assert torch.equal(transposed, tensor.t())
     assert torch.equal(expanded, tensor[:1].expand(4, 3))
@@ -26,8 +25,8 @@ def test_arrays_of_any_layout_are_summed():
 ENDS = 0, 1, -1, 2**30 - 1, 2**30, -(2**30), -(2**30) - 1, 2**40, 2**62 - 1, -(2**62), 5, 6
 
 
-def exchange_ends(rank: int, address: str) -> None:
-    widths = []
+def exchange_ends(rank: int, address: str, narrow: bool) -> None:
+    widths: list[torch.dtype] = []
     all_reduce = distributed.dist.all_reduce
 
     def noted(tensor, *arguments, **options):
@@ -39,26 +38,37 @@ def exchange_ends(rank: int, address: str) -> None:
     wide = False  # whether the exchange before had a sum that doesn't fit
     with joined(rank, 2, "cpu", address) as ranks:
         for end in ENDS:
-            array = np.array([[end, 1, rank]], np.int64)
-            other = np.array([end if rank == 1 else 0], np.int64)
-            small, total = torch.tensor([rank + 1], dtype=torch.int32), np.array([[2 * end, 2, 1]], np.int64)
-            del widths[:]
-            both, one, counts, empty = ranks.sum([array, other, small, array[:0]])
-            assert (both.tolist(), one.tolist(), counts.tolist()) == (total.tolist(), [end], [3])
-            assert (both.dtype, counts.dtype, empty.shape) == (np.int64, torch.int32, (0, 3))
+            array, tensor = np.array([[end, 1, rank], [5, 5, 5]], np.int64), torch.tensor([7, end if rank else 0, 7])
+            added = [array, tensor[1:2].expand(2), array[:0], tensor.new_tensor([rank])]
+            want = [[[2 * end, 2, 1], [10] * 3], [end] * 2, [], [1]]
             fits = -(2**30) <= end < 2**30
-            assert widths == [torch.int64 if wide else torch.int32, torch.int32] + [torch.int64] * (
-                1 if fits or wide else 2
+            del widths[:]
+            sums = ranks.sums(narrow)
+            for one in added:
+                sums.add(one)
+            first = sums.totals()
+            numbers, right = sums.settle(np.array([end, -rank], np.int64))
+            assert numbers.tolist() == [[end, 0], [end, -1]]
+            assert right == (fits or wide)
+            totals = sums.totals()
+            assert [total.tolist() for total in totals] == want
+            assert not right or [total.tolist() for total in first] == want
+            assert isinstance(totals[0], np.ndarray) and isinstance(totals[1], torch.Tensor)
+            assert totals[3].dtype == (torch.int32 if narrow else torch.int64)
+            # A piece of six, then one of the rest; each alone in its dtype, or again in it.
+            assert widths == ([torch.int64, torch.int32, torch.int64] if wide else [torch.int32] * 2) + (
+                [] if right else [torch.int64] * 2
             )
             wide = not fits
-            assert array.tolist() == [[end, 1, rank]]
+            assert array.tolist() == [[end, 1, rank], [5, 5, 5]]
     raise RankError(f"rank {rank} summed {len(ENDS)} ends")
 
 
-def test_sums_travel_in_int32_exactly_where_they_fit():
+@pytest.mark.parametrize("narrow", [False, True])
+def test_sums_travel_in_int32_exactly_where_they_fit(narrow):
     before = dict(os.environ)
     with pytest.raises(RankError, match=f"summed {len(ENDS)} ends"):
-        launch(2, exchange_ends, free_address())
+        launch(2, exchange_ends, free_address(), narrow)
     assert dict(os.environ) == before
 
 

@@ -25,6 +25,7 @@ from triton.runtime.jit import JITFunction
 from mamba_integer.backends import load
 from mamba_integer.backends.torch.decoding import Decoder
 from mamba_integer.backends.triton import compiled_for
+from mamba_integer.backends.triton.narrowing import moved_at_once
 from mamba_integer.backends.triton.sha256 import byte_roots
 from mamba_integer.conformance.engine.cases import draw_case
 from mamba_integer.conformance.engine.judge import variant_of, variants
@@ -167,6 +168,7 @@ def run_fused(ops) -> None:
     del rounding["bits"], rounding["shift"]
     ops.cross_entropy_pow2_backward.kernel(dy, e, f=8, **rounding)
     ops.activated_conv(dy, w, bias, state, s=6, f=8, offset=0)
+    moved_at_once([torch.zeros(9, dtype=torch.int64)], [bias[:9]])
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import pytest
 from numba import njit
 
 from mamba_integer.spec.compiled import products
-from mamba_integer.spec.compiled.products import LANES, ROWS, multiply_bytes, multiply_pairs, paired
+from mamba_integer.spec.compiled.products import LANES, ROWS, multiply_bytes, multiply_pairs, paired, sum_digits
 
 DEPTH = 3
 
@@ -47,3 +47,15 @@ def test_columns_become_panels_of_pairs_of_rows():
     padded = np.zeros((6, 2 * LANES), np.int16)
     padded[:5, : LANES + 3] = x
     assert np.array_equal(panels.transpose(1, 3, 0, 2).reshape(padded.shape), padded)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_sums_of_digits(known, monkeypatch):
+    """Of rows that lie apart, with codes that no digit has among them."""
+    present = products.has_byte_instruction
+    monkeypatch.setattr(products, "has_byte_instruction", lambda context: known and present(context))
+    codes, values = numbers(np.uint8, (ROWS, 8 * LANES + 5)), numbers(np.int8, (4, 8 * LANES))
+    block, kernel = np.empty(ROWS, np.int32), njit(lambda block, codes, values: sum_digits(block, codes, values))
+    kernel(block, codes, values)
+    digits = np.stack([((codes[:, : 8 * LANES].astype(np.int64) >> 2 * i) & 3) ^ 2 for i in range(4)])
+    assert block.tolist() == np.einsum("irj,ij->r", digits, values.astype(np.int64)).tolist()

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import warnings
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -104,3 +105,17 @@ def test_kernels_run_without_a_cache(monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         threads.compiled(double)
+
+
+@pytest.mark.parametrize("lightness", [1 / 8, 1, 8])
+def test_threads_wake_for_so_many_elements_of_a_kernel(lightness, monkeypatch):
+    monkeypatch.setattr(threads, "RUNS", Counter())
+    kernel = threads.spread(double, lightness)
+    versions = [(f"{double.__module__}.{double.__name__}", version) for version in threads.VERSIONS]
+    with threads.spreading_from(64):
+        for size in (int(64 * lightness) - 1, int(64 * lightness)):
+            assert kernel(np.ones(size, np.int32)).sum() == 2 * size
+    assert [threads.RUNS[version] for version in versions] == [1, 1]
+    with threads.spreading_from(0):
+        kernel(np.ones(0, np.int32))
+    assert [threads.RUNS[version] for version in versions] == [1, 2]
