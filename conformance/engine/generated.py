@@ -10,7 +10,8 @@ from functools import cache
 from itertools import islice, permutations, product
 from zlib import crc32
 
-from mamba_integer.spec.contract import Constant, Packed, find_op
+from mamba_integer.spec.contract import TIME, Constant, Packed, find_op
+
 
 from ..presets import PRESETS, Preset
 from .bases import (
@@ -28,6 +29,7 @@ from .bases import (
 )
 from .cases import Case
 from .costs import cost, loops
+from .decisive import decisive_plans
 from .dimensions import LEFT, ODD, ROWS, allowed, axis_of, dimensions, exponents, small, turning
 from .ends import end_plans, flag_plans, pair_plans, value_plans
 from .layouts import CONTIGUOUS, LAYOUTS
@@ -88,6 +90,7 @@ def plans(op: str, line: int) -> tuple[Listed, ...]:
         *end_plans(op, line),
         *flag_plans(op, line),
         *value_plans(op),
+        *decisive_plans(op, line),
     )
 
 
@@ -197,7 +200,8 @@ def size_plans(op: str, line: int) -> Iterator[Listed]:
 def corner_plans(op: str, line: int) -> Iterator[Listed]:
     """Yield the largest power of two that a size may be, beside other sizes of every order: a kernel tiles by both.
 
-    Sizes that the golden code loops over are left out: kernels have programs for those, and no tiles.
+    Of sizes that the golden code loops over, for which kernels have programs and no tiles, only those of steps stand
+    beside it: a whole chunk, and a little more, with ordinary integers and with the chunk's last place alone.
     """
     for exponent in chunk_exponents(op):
         high = allowed(op, exponent)[1]
@@ -209,6 +213,12 @@ def corner_plans(op: str, line: int) -> Iterator[Listed]:
                 work = cost(op, others, line) + (cost(op, others, 0) << high)
                 make = with_sizes(op, dimension, sizes | {exponent: high}, 0)
                 yield Listed("sizes", (f"sizes {exponent}={high}, {dimension}={size}",), work, make)
+        for size in (1 << high, (1 << high) + THIN[0]) if TIME in dimensions(op) else ():
+            sizes = small(op, THIN) | {TIME: size, exponent: high}
+            work = cost(op, {name: sizes[name] for name in sizes if name != exponent}, line)
+            point = f"{exponent}={high}, {TIME}={size}"
+            yield Listed("sizes", (f"sizes {point}",), work, with_sizes(op, TIME, sizes, WORK // work))
+            yield Listed("far", (f"far {point}",), work, at_the_far_place(op, TIME, sizes, WORK // work))
 
 
 def whole_plans(op: str, line: int) -> Iterator[Listed]:

@@ -59,6 +59,11 @@ def scaled(words, low, high):
     return np.clip(uniform(words, low, high) >> _below(first >> np.uint64(20), _bits(low, high)), low, high)
 
 
+def below(words, low, high):
+    """Integers of the lowest eighth of the range: none is greater than an empty place, which is often zero."""
+    return uniform(words, low, low + (high - low) // 8)
+
+
 def last_along(axis):
     """Return the pattern of arrays that are zero but for the last place of an axis: a far value decides alone."""
 
@@ -80,7 +85,8 @@ PATTERNS: dict[str, Callable] = {
 }
 DRAWN = tuple(PATTERNS)
 LAST = {axis: f"last along {axis}" for axis in (-1, -2, -3, -4)}
-PATTERNS |= {name: last_along(axis) for axis, name in LAST.items()}
+BELOW = "below"
+PATTERNS |= {name: last_along(axis) for axis, name in LAST.items()} | {BELOW: below}
 
 
 def draw(pattern: str, seed: int, stream: int, shape: tuple[int, ...], low: int, high: int) -> np.ndarray:

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from mamba_integer.spec.ops.optimizer import decay_share
+
 from .activation import FLAT
 from .gradient import GRADIENT_ENDS, REDUCED
-from .plan import LONG_FLAT, Extreme, Plan
+from .plan import LONG_FLAT, Extreme, Plan, beside_ties
 
 LARGEST_WEIGHT = 2**28
 MOMENTUM_ENDS = np.array([-(2**27) + 1, 0, 2**27 - 1], np.int32)
@@ -76,6 +78,10 @@ def lion_edges() -> Iterator[Extreme]:
     heaviest = np.array([LARGEST_WEIGHT, -LARGEST_WEIGHT, 0, 1], np.int32)
     purpose = "a share lost that is a tie, and the heaviest weights"
     yield Extreme([(heaviest, *still)], whole | {"lr": 15, "decay": 128, "g_down": 0}, purpose)
+    rate = {"lr": 2**24 - 129, "decay": 2**16 - 1}  # of which an odd share is lost
+    heavy = beside_ties(32, LARGEST_WEIGHT, decay_share(**rate)).astype(np.int32)
+    resting = np.zeros(heavy.size, np.int32), np.zeros(heavy.size, np.int64)
+    yield Extreme([(heavy, *resting)], whole | rate | {"g_down": 0}, "losses beside ties, of more bits than a float64")
 
 
 def last_rate(random: Random, at: Any) -> int:
@@ -102,6 +108,13 @@ def rate_edges() -> Iterator[Extreme]:
     steps = np.array([9, 10, 11, 12, 2**31 - 2], np.int32)
     schedule = {"peak": 2**24, "last": 100, "warmup": 0, "total": 10}
     yield Extreme([(steps,)], schedule, "steps about the last one and far after it")
+    longest, peak = 2**31 - 3, 2**24 - 3
+    for warmup, run in ((longest, longest + 1), (0, longest)):
+        # Of so many steps, one is short of half a unit by half of what one step more would give, and one past it.
+        half = [(longest + beside) // 2 * pow(peak, -1, longest) % longest for beside in (-1, 1)]
+        steps = np.array([step - 1 if warmup else longest - step for step in half], np.int32)
+        schedule = {"peak": peak, "last": 0, "warmup": warmup, "total": run}
+        yield Extreme([(steps,)], schedule, "rates beside ties, of more bits than a float64")
 
 
 def error_edges() -> Iterator[Extreme]:

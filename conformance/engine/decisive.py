@@ -1,0 +1,164 @@
+"""Listed cases of integers that decide what ordinary ones hide: of one sign, at an end, or equal to one another."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import product
+
+from mamba_integer.spec.contract import Constant, Packed, Parameter, Tensor, find_op
+from mamba_integer.spec.tensors import bound_text
+
+from .bases import EVEN, TRIED, Listed, base, beside, chosen_sizes, number, settled
+from .cases import Case
+from .costs import cost, loops
+from .dimensions import FAR, LEFT, ODD, ROWS, allowed, axis_of, dimensions, exponents, settings, small
+from .layouts import CONTIGUOUS, LAYOUTS
+from .pairs import ENDS, resolved
+from .patterns import BELOW
+from .sensitivity import improved, in_domain, sized
+
+RAGGED = (77, 1031)  # of the sizes of one sign: neither is a multiple of any tile
+TERMS, STEPS = 1024, 144  # of a sum that grows; the second where the golden code loops
+MOST_BESIDE = 1 << 14  # work of a sum beside a parameter at its end
+ENDS_OF_RANGE = ("lowest", "highest")
+WORK = 1 << 15  # of the tries for one case
+THIN = (2, 1, 1)
+
+
+def decisive_plans(op: str, line: int) -> Iterator[Listed]:
+    """Yield the cases of every kind."""
+    yield from one_sided_plans(op, line)
+    yield from growing_plans(op, line)
+    yield from equal_plans(op)
+    yield from state_plans(op, line)
+
+
+def reduced(op: str) -> list[str]:
+    """Return the sizes over which an op may sum or compare: those that it bounds, and those that a result lacks."""
+    contract = find_op(op)
+    bounded = {*contract.sizes, *(parameter.name for parameter in contract.parameters)}
+    taken = [name for name in dimensions(op) if name not in exponents(op) and has(contract.inputs, name).count(True)]
+    return [name for name in taken if name in bounded or not all(has(contract.outputs, name))]
+
+
+def has(tensors: Sequence[Tensor], dimension: str) -> list[bool]:
+    """Return which tensors have a dimension."""
+    return [axis_of(tensor, dimension) is not None for tensor in tensors]
+
+
+def with_pattern(case: Case, dimension: str, pattern: str) -> Case:
+    """Return the case with a pattern for each input that has a dimension."""
+    pairs = zip(has(find_op(case.op).inputs, dimension), case.patterns, strict=True)
+    return replace(case, patterns=tuple(pattern if taken else other for taken, other in pairs))
+
+
+def tried(case: Case, work: int, fixed: tuple[str, ...] = ()) -> Case | None:
+    """Return the case with parameters at which results are alive, if a few tries find them; None outside the domain."""
+    most = min(TRIED, WORK // max(1, work))
+    case = improved(case, fixed=fixed, kinds="alive", most=most) if most or not in_domain(case) else case
+    return case if in_domain(case) else settled(case)
+
+
+def one_sided_plans(op: str, line: int) -> Iterator[Listed]:
+    """Yield sizes that leave a part of each tile empty, all integers near the low end: an empty place must not count."""
+    for dimension in reduced(op):
+        for wanted in RAGGED:
+            size = min(wanted, allowed(op, dimension)[1])
+            if loops(op).get(dimension) and size > LEFT[-1]:
+                continue
+            sizes = beside(op, dimension, size)
+            work = cost(op, sizes, line)
+            yield Listed("values", (f"near the low end, {dimension}={size}",), work, one_sided(op, dimension, sizes, work))
+
+
+def one_sided(op: str, dimension: str, sizes: Mapping[str, int], work: int) -> Callable[[], Case | None]:
+    return lambda: tried(with_pattern(of_sizes(op, dimension, sizes), dimension, BELOW), work)
+
+
+def of_sizes(op: str, dimension: str, sizes: Mapping[str, int]) -> Case:
+    leading = (sizes[ROWS],) if ROWS in sizes else ()
+    return sized(base(op, ODD), sizes, leading, number(op, dimension, sizes[dimension]))
+
+
+def growing_plans(op: str, line: int) -> Iterator[Listed]:
+    """Yield sums whose terms are all at an end: of many terms, beside each parameter at its end, and of the most."""
+    for dimension in reduced(op):
+        largest = allowed(op, dimension)[1]
+        many = min(STEPS if loops(op).get(dimension) else TERMS, largest)
+        ends = product((min(FAR[-1], largest), largest), (None,))
+        for size, parameter in dict.fromkeys((*ends, *product((many,), (None, *settings(op))))):
+            sizes = beside(op, dimension, size)
+            work = cost(op, sizes, line)
+            if parameter and work > MOST_BESIDE:
+                continue
+            says = f", {parameter.name} high" if parameter else ""
+            for turn in range(turns(op, dimension)):
+                point = f"all high, {dimension}={size}{says}" + f", other dtype {turn}" * (turn > 0)
+                make = growing(op, dimension, sizes, work, parameter, turn)
+                yield Listed("values", (point,), work, make)
+
+
+def turns(op: str, dimension: str) -> int:
+    """Return how many dtypes an input that has a dimension may have."""
+    return max(len(t.dtypes) for t in find_op(op).inputs if axis_of(t, dimension) is not None)
+
+
+def growing(
+    op: str, dimension: str, sizes: Mapping[str, int], work: int, parameter: Parameter | None, turn: int
+) -> Callable[[], Case | None]:
+    def make() -> Case | None:
+        case = with_pattern(of_sizes(op, dimension, sizes), dimension, "highest")
+        case = replace(case, seed=sum(turn << i for i in range(len(case.patterns))))
+        if parameter is None:
+            return tried(case, work)
+        parameters = resolved(case, {parameter.name: ENDS[1]})
+        return parameters and tried(replace(case, parameters=parameters), work, (parameter.name,))
+
+    return make
+
+
+def equal_plans(op: str) -> Iterator[Listed]:
+    """Yield equal integers in every layout where a result is a place along an axis: the first of equals is meant."""
+    contract = find_op(op)
+    axes = [name for name in dimensions(op) for t in contract.outputs if bound_text(t.high) == f"{name} - 1"]
+    for dimension in axes:
+        for i, tensor in enumerate(contract.inputs):
+            for layout in LAYOUTS if axis_of(tensor, dimension) is not None else ():
+                if LAYOUTS[layout].repeats is None and layout != CONTIGUOUS:
+                    point = f"{tensor.name}: {layout}, equal values"
+                    yield Listed("layouts", (point,), 0, equals(op, dimension, i, layout))
+
+
+def equals(op: str, dimension: str, argument: int, layout: str) -> Callable[[], Case | None]:
+    def make() -> Case | None:
+        sizes = chosen_sizes(op, EVEN)
+        leading = (2, 3) if ROWS in dimensions(op) else ()
+        case = with_pattern(sized(base(op, EVEN), sizes, leading, number(op, layout)), dimension, "small")
+        layouts = [layout if i == argument else CONTIGUOUS for i in range(len(case.patterns))]
+        if not LAYOUTS[layout].fits(case.arrays[argument]):
+            return None
+        return settled(replace(case, layouts=tuple(layouts)))
+
+    return make
+
+
+def state_plans(op: str, line: int) -> Iterator[Listed]:
+    """Yield each input alone at either end, beside either end of a chunk's size: counters and edges lie there."""
+    for exponent in sorted(exponents(op)):
+        for size in allowed(op, exponent):
+            sizes = small(op, THIN) | {exponent: size}
+            work = cost(op, sizes, line)
+            for i, tensor in enumerate(find_op(op).inputs):
+                if isinstance(tensor, Constant | Packed):
+                    continue
+                for pattern in ENDS_OF_RANGE:
+                    point = f"{tensor.name} {pattern}, {exponent}={size}"
+                    yield Listed("values", (point,), work, at_an_end(op, exponent, sizes, i, pattern))
+
+
+def at_an_end(op: str, exponent: str, sizes: Mapping[str, int], argument: int, pattern: str) -> Callable[[], Case | None]:
+    def make() -> Case | None:
+        case = of_sizes(op, exponent, sizes)
+        patterns = (*case.patterns[:argument], pattern, *case.patterns[argument + 1 :])
+        return settled(replace(case, patterns=patterns))
+
+    return make
