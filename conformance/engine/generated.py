@@ -12,7 +12,6 @@ from zlib import crc32
 
 from mamba_integer.spec.contract import TIME, Constant, Packed, find_op
 
-
 from ..presets import PRESETS, Preset
 from .bases import (
     DTYPES,
