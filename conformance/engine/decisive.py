@@ -2,24 +2,24 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import product
+from itertools import islice, product
 
 from mamba_integer.spec.contract import Constant, Packed, Parameter, Tensor, find_op
 from mamba_integer.spec.tensors import bound_text
 
-from .bases import EVEN, TRIED, Listed, base, beside, chosen_sizes, number, settled
+from .bases import EVEN, TRIED, Listed, base, beside, chosen_sizes, number, settled, with_pattern
 from .cases import Case
 from .costs import cost, loops
 from .dimensions import FAR, LEFT, ODD, ROWS, allowed, axis_of, dimensions, exponents, settings, small
 from .layouts import CONTIGUOUS, LAYOUTS
 from .pairs import ENDS, resolved
-from .patterns import BELOW
-from .sensitivity import improved, in_domain, sized
+from .patterns import ABOVE, BELOW, PARTED
+from .sensitivity import improved, in_domain, is_alive, levels, sized
 
 RAGGED = (77, 1031)  # of the sizes of one sign: neither is a multiple of any tile
 TERMS, STEPS = 1024, 144  # of a sum that grows; the second where the golden code loops
-ENDS_OF_RANGE = ("lowest", "highest")
-WORK = 1 << 15  # of the tries for one case
+ENDS_OF_RANGE = ("lowest", "highest", ABOVE)
+WORK, PLENTY = 1 << 15, 200_000  # of the tries for one case
 THIN = (2, 1, 1)
 TWO = (2, 3)  # leading dimensions of views
 
@@ -28,6 +28,8 @@ def decisive_plans(op: str, line: int) -> Iterator[Listed]:
     """Yield the cases of every kind."""
     yield from one_sided_plans(op, line)
     yield from growing_plans(op, line)
+    yield from parted_plans(op, line)
+    yield from repeated_plans(op, line)
     yield from equal_plans(op)
     yield from state_plans(op, line)
 
@@ -45,7 +47,7 @@ def has(tensors: Sequence[Tensor], dimension: str) -> list[bool]:
     return [axis_of(tensor, dimension) is not None for tensor in tensors]
 
 
-def with_pattern(case: Case, dimension: str, pattern: str) -> Case:
+def along(case: Case, dimension: str, pattern: str) -> Case:
     """Return the case with a pattern for each input that has a dimension."""
     pairs = zip(has(find_op(case.op).inputs, dimension), case.patterns, strict=True)
     return replace(case, patterns=tuple(pattern if taken else other for taken, other in pairs))
@@ -72,7 +74,7 @@ def one_sided_plans(op: str, line: int) -> Iterator[Listed]:
 
 
 def one_sided(op: str, dimension: str, sizes: Mapping[str, int], work: int) -> Callable[[], Case | None]:
-    return lambda: tried(with_pattern(of_sizes(op, dimension, sizes), dimension, BELOW), work)
+    return lambda: tried(along(of_sizes(op, dimension, sizes), dimension, BELOW), work)
 
 
 def of_sizes(op: str, dimension: str, sizes: Mapping[str, int]) -> Case:
@@ -99,6 +101,56 @@ def growing_plans(op: str, line: int) -> Iterator[Listed]:
             yield Listed("values", (point,), cost(op, sizes, line), make)
 
 
+def parted_plans(op: str, line: int) -> Iterator[Listed]:
+    """Yield sums of which a part is far greater than the whole, for each input that may turn their signs."""
+    inputs = find_op(op).inputs
+    for dimension in (name for name in reduced(op) if not loops(op).get(name)):
+        size = min(TERMS, allowed(op, dimension)[1])
+        sizes = beside(op, dimension, size)
+        work = cost(op, sizes, line)
+        for i, taken in enumerate(has(inputs, dimension)):
+            if taken and not isinstance(inputs[i], Constant):
+                point = f"{inputs[i].name} high, then low, {dimension}={size}"
+                yield Listed("values", (point,), work, parted(op, dimension, sizes, work, i))
+
+
+def parted(op: str, dimension: str, sizes: Mapping[str, int], work: int, argument: int) -> Callable[[], Case | None]:
+    def make() -> Case | None:
+        axis = axis_of(find_op(op).inputs[argument], dimension)
+        case = along(of_sizes(op, dimension, sizes), dimension, "highest")
+        return tried(with_pattern(case, argument, PARTED[axis]), work)
+
+    return make
+
+
+def repeated_plans(op: str, line: int) -> Iterator[Listed]:
+    """Yield calls of one shape, with ordinary parameters and each other one: none may be kept from an earlier call."""
+    names = [name for name in dimensions(op) if not loops(op).get(name) and name not in exponents(op)]
+    for dimension in [name for name in names if allowed(op, name)[1] >= FAR[0]][: 1 if settings(op) else 0]:
+        sizes = beside(op, dimension, FAR[0])
+        work = cost(op, sizes, line)
+        yield Listed("values", (f"once, {dimension}={FAR[0]}",), work, again(op, dimension, sizes, work))
+        for parameter in settings(op):
+            point = f"again, {dimension}={FAR[0]}, another {parameter.name}"
+            yield Listed("values", (point,), work, again(op, dimension, sizes, work, parameter))
+
+
+def again(
+    op: str, dimension: str, sizes: Mapping[str, int], work: int, parameter: Parameter | None = None
+) -> Callable[[], Case | None]:
+    """Make a case of one seed for all parameters, of which the given one has another value at which results differ."""
+
+    def make() -> Case | None:
+        case = of_sizes(op, dimension, sizes)
+        if parameter is None:
+            return settled(case)
+        values = [value for value in levels(parameter, case.at) if value != case.parameters[parameter.name]]
+        others = (replace(case, parameters={**case.parameters, parameter.name: value}) for value in values)
+        return next((other for other in islice(others, max(1, PLENTY // work)) if is_alive(other)), None)
+
+    return make
+
+
 def turns(op: str, dimension: str) -> int:
     """Return how many dtypes an input that has a dimension may have."""
     return max(len(t.dtypes) for t in find_op(op).inputs if axis_of(t, dimension) is not None)
@@ -110,7 +162,7 @@ def growing(
     """Make the case whose inputs along a dimension are all at their high ends, in the ``turn``-th of their dtypes."""
 
     def make() -> Case | None:
-        case, work = with_pattern(of_sizes(op, dimension, sizes), dimension, "highest"), cost(op, sizes, line)
+        case, work = along(of_sizes(op, dimension, sizes), dimension, "highest"), cost(op, sizes, line)
         case = replace(case, seed=sum(turn << i for i in range(len(case.patterns))))
         if parameter is None:
             return tried(case, work)
@@ -138,7 +190,7 @@ def equals(op: str, dimension: str, argument: int, layout: str) -> Callable[[], 
     def make() -> Case | None:
         sizes = chosen_sizes(op, EVEN)
         leading = TWO if ROWS in dimensions(op) else ()
-        case = with_pattern(sized(base(op, EVEN), sizes, leading, number(op, layout)), dimension, "small")
+        case = along(sized(base(op, EVEN), sizes, leading, number(op, layout)), dimension, "small")
         layouts = [layout if i == argument else CONTIGUOUS for i in range(len(case.patterns))]
         return settled(replace(case, layouts=tuple(layouts)))
 
@@ -164,7 +216,6 @@ def at_an_end(
 ) -> Callable[[], Case | None]:
     def make() -> Case | None:
         case = of_sizes(op, exponent, sizes)
-        patterns = (*case.patterns[:argument], pattern, *case.patterns[argument + 1 :])
-        return settled(replace(case, patterns=patterns))
+        return settled(with_pattern(case, argument, pattern))
 
     return make

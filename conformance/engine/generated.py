@@ -25,6 +25,7 @@ from .bases import (
     chosen_sizes,
     number,
     settled,
+    with_pattern,
 )
 from .cases import Case
 from .costs import cost, loops
@@ -32,7 +33,7 @@ from .decisive import decisive_plans
 from .dimensions import LEFT, ODD, ROWS, allowed, axis_of, dimensions, exponents, small, turning
 from .ends import end_plans, flag_plans, pair_plans, value_plans
 from .layouts import CONTIGUOUS, LAYOUTS
-from .patterns import LAST
+from .patterns import ABOVE, LAST
 from .sensitivity import enlivened, improved, is_alive, reseeded, sized
 
 MIXED, EVENLY, SINGLY = "mixed layouts", ", even sizes", ", one row"
@@ -43,7 +44,7 @@ CORNERS = (33, 65, 129, 257)
 LONG = 320
 LONG_LOOP = 144  # of a size that the golden code loops over
 THIN = (2, 1, 2, 1, 1)  # the sizes beside it
-LEADING = ((1,), (2, 2, 3), (2, 1, 3), (2, 0, 3), (0,), (2, 1, 1, 2), ())
+LEADING = ((1,), (2, 2, 3), (2, 1, 3), (2, 0, 3), (0,), (2, 1, 3, 2), ())
 ENLIVENING = 60  # other cases, where a case is dead
 WORK = 1 << 15  # of the tries for one case: a large one is taken as it is
 
@@ -218,6 +219,10 @@ def corner_plans(op: str, line: int) -> Iterator[Listed]:
             point = f"{exponent}={high}, {TIME}={size}"
             yield Listed("sizes", (f"sizes {point}",), work, with_sizes(op, TIME, sizes, WORK // work))
             yield Listed("far", (f"far {point}",), work, at_the_far_place(op, TIME, sizes, WORK // work))
+            for i, tensor in enumerate(find_op(op).inputs):
+                if axis_of(tensor, TIME) is not None:
+                    make = with_sizes(op, TIME, sizes, 0, (i, ABOVE))
+                    yield Listed("sizes", (f"sizes {point}, {tensor.name} near the high end",), work, make)
 
 
 def whole_plans(op: str, line: int) -> Iterator[Listed]:
@@ -250,11 +255,16 @@ def alternating(sizes: list[int]) -> list[int]:
     return [size for pair in zip(sizes, reversed(sizes), strict=True) for size in pair][: len(sizes)]
 
 
-def with_sizes(op: str, dimension: str, sizes: Mapping[str, int], most: int) -> Callable[[], Case | None]:
+def with_sizes(
+    op: str, dimension: str, sizes: Mapping[str, int], most: int, chosen: tuple[int, str] | None = None
+) -> Callable[[], Case | None]:
+    """Make the case of these sizes, for which ``most`` others are tried; one input may have a chosen pattern."""
+
     def make() -> Case | None:
         leading = (sizes[ROWS],) if ROWS in sizes else ()
         seed = number(op, dimension, sizes.get(dimension, 0))
-        case = reseeded(sized(base(op, ODD), sizes, leading, seed))
+        case = sized(base(op, ODD), sizes, leading, seed)
+        case = reseeded(with_pattern(case, *chosen) if chosen else case)
         if most and 0 not in sizes.values():
             case = enlivened(improved(case, kinds="alive", most=min(TRIED, most)), min(ENLIVENING, most))
             if not is_alive(case):

@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 
+from mamba_integer.spec import integers
 from mamba_integer.spec.contract import OPS
-from mamba_integer.spec.ops import ssd_chunk_backward
+from mamba_integer.spec.ops import ssd_chunk, ssd_chunk_backward
 from mamba_integer.spec.ops.loss import pow2_weights
 from mamba_integer.spec.ops.optimizer import decay_share
 
@@ -167,6 +168,73 @@ slip(
     | {"low": -(2**28), "high": 2**28},
 )
 
+# --- ties of long shifts, parts of a sum, what an earlier call left ---
+
+
+def ties_up(op: str, arrays: tuple[Array, ...], parameters: Any) -> Any:
+    """Round ties up where 16 bits or more are dropped."""
+    even = integers.shift_even
+    wrong = integers.shift_round if parameters["s_g"] > 15 else even
+    with replaced(integers, "shift_even", wrong):
+        return OPS[op].golden(*arrays, **parameters)
+
+
+ONE_STEP = {"B": 1, "L": 1, "H": 1, "P": 1, "S": 1}
+FINE = {"k": 12, "n_max": 4000, "s_v": 6, "s_h": 6, "convex": 0} | dict.fromkeys(("s_w", "s_n", "s_x", "s_b", "s_c"), 0)
+slip(
+    "ties_up_of_long_shifts",
+    "ssd_scan_backward",
+    "ties are rounded up where dy c loses 16 bits or more",
+    runs=ties_up,
+    values={
+        "dy": lambda c: np.full((1, 1, 1, 1), 512, np.int16),
+        "c": lambda c: np.full((1, 1, 1), 64, np.int8),
+        "n": lambda c: np.full((1, 1, 1), 4000, np.int16),
+        "dh": lambda c: np.zeros((1, 1, 1, 1), np.int32),
+    },
+    at=ONE_STEP | FINE | {"s_g": 16},
+)
+
+
+def parts_saturate(op: str, arrays: tuple[Array, ...], parameters: Any) -> tuple[Array, Array]:
+    """Saturate the sum of each 256 states, which the sum of all may come back from."""
+    dn, base, mod = arrays
+    dbase, dmod = OPS[op].golden(*arrays, **parameters)
+    total = mod[..., None].astype(np.int64) + base
+    passed = np.where((total >= 0) & (total <= parameters["n_max"]), dn.astype(np.int64), 0)
+    if dn.shape[-1] > 256:
+        parts = [passed[..., i : i + 256].sum(axis=-1) for i in range(0, dn.shape[-1], 256)]
+        whole = sum(integers.saturate(part, 32) for part in parts)
+        dmod = integers.saturate(integers.shift_round(whole, parameters["s_n"]), 32).astype(np.int32)
+    return dbase, dmod
+
+
+slip(
+    "parts_of_a_sum_saturate",
+    "decay_modulate_backward",
+    "sums of 256 states saturate before they are added",
+    runs=parts_saturate,
+    values={
+        "dn": lambda c: np.repeat([2**24, 5 - 2**24], 256).reshape(1, 1, 1, 512).astype(np.int32),
+        "base": lambda c: np.zeros((1, 512), np.int16),
+        "mod": lambda c: np.zeros((1, 1, 1), np.int16),
+    },
+    at={"B": 1, "L": 1, "D": 1, "N": 512, "k": 8, "n_max": 255, "s_n": 0},
+)
+
+
+slip(
+    "fourth_leading_dimension",
+    "norm_quantize",
+    "of four leading dimensions the third is taken before the fourth",
+    gives={"e": lambda e, c: e.swapaxes(-1, -2).reshape(e.shape) if e.ndim == 4 else e},
+    values={
+        "x": lambda c: np.array([[0, 0], [9, -9]] * 8, np.int32).reshape(2, 2, 2, 2, 2),
+        "gamma": lambda c: np.array([1000, 9], np.int16),
+    },
+    at={"leading": (2, 2, 2, 2), "D": 2, "b": 0, "s": 0},
+)
+
 # --- the ends of a chunk and of a share ---
 
 
@@ -214,4 +282,23 @@ slip(
     takes=lambda c: {"top_p": max(2, c.top_p)},
     values={"logits": lambda c: np.zeros((c.B, c.V), np.int16)},
     at={"B": 9, "V": 65536, "seed": 1, "f": 8, "num": 1, "shift": 0, "top_k": 65536, "top_p": 1},
+)
+
+
+def sums_in_float32(op: str, arrays: tuple[Array, ...], parameters: Any) -> Any:
+    right = ssd_chunk.exponent_sums
+    with replaced(ssd_chunk, "exponent_sums", lambda d: right(d).astype(np.float32).astype(np.int64)):
+        return OPS[op].golden(*arrays, **parameters)
+
+
+slip(
+    "exponents_summed_in_float32",
+    "ssd_chunk_scan_step",
+    "decay exponents are summed in float32, which has 24 bits of 25",
+    runs=sums_in_float32,
+    values={
+        "fill": lambda c: np.full(1, 254, np.int32),
+        "open_d": lambda c: 100001 + np.arange(256, dtype=np.int32).reshape(1, 256, 1),
+    },
+    at={"B": 1, "H": 1, "P": 9, "S": 3, "q": 8, "s_h": 14, "s_y": 0},
 )
