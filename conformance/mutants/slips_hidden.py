@@ -6,7 +6,7 @@ import numpy as np
 
 from mamba_integer.spec import integers
 from mamba_integer.spec.contract import OPS
-from mamba_integer.spec.ops import ssd_chunk, ssd_chunk_backward
+from mamba_integer.spec.ops import ssd_chunk_backward
 from mamba_integer.spec.ops.loss import pow2_weights
 from mamba_integer.spec.ops.optimizer import decay_share
 
@@ -286,19 +286,16 @@ slip(
 
 
 def sums_in_float32(op: str, arrays: tuple[Array, ...], parameters: Any) -> Any:
-    right = ssd_chunk.exponent_sums
-    with replaced(ssd_chunk, "exponent_sums", lambda d: right(d).astype(np.float32).astype(np.int64)):
+    right = ssd_chunk_backward.exponent_sums
+    with replaced(ssd_chunk_backward, "exponent_sums", lambda d: right(d).astype(np.float32).astype(np.int64)):
         return OPS[op].golden(*arrays, **parameters)
 
 
 slip(
     "exponents_summed_in_float32",
-    "ssd_chunk_scan_step",
+    "ssd_chunk_scan_backward",
     "decay exponents are summed in float32, which has 24 bits of 25",
     runs=sums_in_float32,
-    values={
-        "fill": lambda c: np.full(1, 254, np.int32),
-        "open_d": lambda c: 100001 + np.arange(256, dtype=np.int32).reshape(1, 256, 1),
-    },
-    at={"B": 1, "H": 1, "P": 9, "S": 3, "q": 8, "s_h": 14, "s_y": 0},
+    values={"d": lambda c: 100001 + np.arange(256, dtype=np.int32).reshape(1, 256, 1)},
+    at={"B": 1, "L": 256, "H": 1, "P": 9, "S": 3, "q": 8, "s_h": 14, "s_g": 0, "s_x": 8, "s_d": 9, "s_b": 8, "s_c": 8},
 )
