@@ -17,6 +17,7 @@ from .patterns import ABOVE, BELOW, PARTED
 from .sensitivity import improved, in_domain, is_alive, levels, sized
 
 RAGGED = (77, 1031)  # of the sizes of one sign: neither is a multiple of any tile
+GROWN = (256, 512)  # terms, up to which a sum may have another type
 TERMS, STEPS = 1024, 144  # of a sum that grows; the second where the golden code loops
 ENDS_OF_RANGE = ("lowest", "highest", ABOVE)
 WORK, PLENTY = 1 << 15, 200_000  # of the tries for one case
@@ -90,7 +91,8 @@ def growing_plans(op: str, line: int) -> Iterator[Listed]:
     for dimension in reduced(op):
         looped, largest = loops(op).get(dimension), allowed(op, dimension)[1]
         many = min(STEPS if looped else TERMS, largest)
-        for size, turn in product(dict.fromkeys((many, min(FAR[-1], largest), largest)), range(turns(op, dimension))):
+        grown = dict.fromkeys((*(size for size in GROWN if size < many), many, min(FAR[-1], largest), largest))
+        for size, turn in product(grown, range(turns(op, dimension))):
             sizes = beside(op, dimension, size)
             point = f"all high, {dimension}={size}" + f", other dtype {turn}" * (turn > 0)
             yield Listed("values", (point,), cost(op, sizes, line), growing(op, dimension, sizes, line, turn))
@@ -126,6 +128,11 @@ def parted(op: str, dimension: str, sizes: Mapping[str, int], work: int, argumen
 def repeated_plans(op: str, line: int) -> Iterator[Listed]:
     """Yield calls of one shape, with ordinary parameters and each other one: none may be kept from an earlier call."""
     names = [name for name in dimensions(op) if not loops(op).get(name) and name not in exponents(op)]
+    for dimension in [name for name in names if allowed(op, name)[1] >= FAR[-1]][:1]:
+        sizes = beside(op, dimension, FAR[-1])
+        for turn in ("once", "twice"):
+            make = again(op, dimension, sizes, 0, None, turn)
+            yield Listed("values", (f"{turn}, {dimension}={FAR[-1]}",), cost(op, sizes, line), make)
     for dimension in [name for name in names if allowed(op, name)[1] >= FAR[0]][: 1 if settings(op) else 0]:
         sizes = beside(op, dimension, FAR[0])
         work = cost(op, sizes, line)
@@ -136,14 +143,14 @@ def repeated_plans(op: str, line: int) -> Iterator[Listed]:
 
 
 def again(
-    op: str, dimension: str, sizes: Mapping[str, int], work: int, parameter: Parameter | None = None
+    op: str, dimension: str, sizes: Mapping[str, int], work: int, parameter: Parameter | None = None, turn: str = ""
 ) -> Callable[[], Case | None]:
-    """Make a case of one seed for all parameters, of which the given one has another value at which results differ."""
+    """Make a case of one seed for all parameters, of which the given one has another value, and of one for a turn."""
 
     def make() -> Case | None:
         case = of_sizes(op, dimension, sizes)
         if parameter is None:
-            return settled(case)
+            return settled(replace(case, seed=number(op, turn)) if turn else case)
         values = [value for value in levels(parameter, case.at) if value != case.parameters[parameter.name]]
         others = (replace(case, parameters={**case.parameters, parameter.name: value}) for value in values)
         return next((other for other in islice(others, max(1, PLENTY // work)) if is_alive(other)), None)

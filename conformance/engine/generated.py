@@ -35,6 +35,7 @@ from .ends import end_plans, flag_plans, pair_plans, value_plans
 from .layouts import CONTIGUOUS, LAYOUTS
 from .patterns import ABOVE, LAST
 from .sensitivity import enlivened, improved, is_alive, reseeded, sized
+from .wide import wide_plans
 
 MIXED, EVENLY, SINGLY = "mixed layouts", ", even sizes", ", one row"
 SINGLE = (1, 3, 5, 4, 7)  # an axis of one element has a stride that says nothing
@@ -91,6 +92,7 @@ def plans(op: str, line: int) -> tuple[Listed, ...]:
         *flag_plans(op, line),
         *value_plans(op),
         *decisive_plans(op, line),
+        *wide_plans(op, line),
     )
 
 

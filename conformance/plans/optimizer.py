@@ -78,6 +78,12 @@ def lion_edges() -> Iterator[Extreme]:
     heaviest = np.array([LARGEST_WEIGHT, -LARGEST_WEIGHT, 0, 1], np.int32)
     purpose = "a share lost that is a tie, and the heaviest weights"
     yield Extreme([(heaviest, *still)], whole | {"lr": 15, "decay": 128, "g_down": 0}, purpose)
+    for shift in range(1, 28):
+        parameters = whole | {"m_shift": -shift, "g_up": shift, "g_down": 0, "lr": 8192, "decay": 0}
+        most = MOMENTUM_ENDS[::2], np.array([1, -1])
+        yield Extreme(
+            [(np.zeros(2, np.int32), *most)], parameters, "momenta and gradients that gain bits at their ends"
+        )
     rate = {"lr": 2**24 - 129, "decay": 2**16 - 1}  # of which an odd share is lost
     heavy = beside_ties(32, LARGEST_WEIGHT, decay_share(**rate)).astype(np.int32)
     resting = np.zeros(heavy.size, np.int32), np.zeros(heavy.size, np.int64)
