@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from itertools import combinations
 from operator import itemgetter
 from types import SimpleNamespace
 
@@ -19,12 +20,14 @@ from .sensitivity import OUTSIDE, in_domain, levels, reseeded, sized
 VIEWS = ("columns of a wider array", "last axes swapped", "rows of a longer array", "axes reversed")
 LONG_VIEW, LONG_STEPS, LONG_ROWS = 1032, 72, (34, 40)  # whole vectors of 8, past one tile
 NUMBERED = (1032, (1 << 15) + 257)  # places, of which the last may not fit a number of 16 bits
+PAST = 72  # whole vectors of 8, past a tile of 64
 WIDEST = 1 << 12  # of a size that is looked at for the place where a sum leaves int32
 
 
 def wide_plans(op: str, line: int) -> Iterator[Listed]:
     """Yield the cases of every kind."""
     yield from view_plans(op, line)
+    yield from pair_of_tiles_plans(op, line)
     yield from width_plans(op, line)
     yield from place_plans(op, line)
 
@@ -54,6 +57,32 @@ def seen(op: str, dimension: str, sizes: Mapping[str, int], turn: int) -> Callab
         fits = [LAYOUTS[view].fits(array) for view, array in zip(views, case.arrays, strict=True)]
         layouts = tuple(view if fit else CONTIGUOUS for view, fit in zip(views, fits, strict=True))
         return replace(case, layouts=layouts) if any(fits) else None
+
+    return make
+
+
+def pair_of_tiles_plans(op: str, line: int) -> Iterator[Listed]:
+    """Yield each two sizes past a tile at once: the tile in which both are leftovers is reached by nothing else.
+
+    Where a chunk is open it is also full but for a place, so that a step ends it.
+    """
+    tiled = [name for name in dimensions(op) if name not in exponents(op) and not loops(op).get(name)]
+    for one, other in combinations([name for name in tiled if allowed(op, name)[1] >= PAST], 2):
+        sizes = beside(op, f"{one} {other}", PAST) | {one: PAST, other: PAST}
+        del sizes[f"{one} {other}"]
+        point = f"sizes {one}={PAST}, {other}={PAST}"
+        yield Listed("sizes", (point,), cost(op, sizes, line), of_sizes(op, sizes))
+        for i, tensor in enumerate(find_op(op).inputs):
+            if any(bound_text(tensor.high) == f"2**{exponent} - 1" for exponent in exponents(op)):
+                make = of_sizes(op, sizes, (i, "highest"))
+                yield Listed("sizes", (f"{point}, {tensor.name} highest",), cost(op, sizes, line), make)
+
+
+def of_sizes(op: str, sizes: Mapping[str, int], chosen: tuple[int, str] | None = None) -> Callable[[], Case | None]:
+    def make() -> Case | None:
+        leading = (sizes[ROWS],) if ROWS in sizes else ()
+        case = sized(base(op, ODD), sizes, leading, number(op, *sizes.items()))
+        return settled(reseeded(with_pattern(case, *chosen) if chosen else case))
 
     return make
 

@@ -15,6 +15,7 @@ from .plan import LONG_FLAT, Extreme, Plan, beside_ties
 LARGEST_WEIGHT = 2**28
 MOMENTUM_ENDS = np.array([-(2**27) + 1, 0, 2**27 - 1], np.int32)
 LOWS = (-LARGEST_WEIGHT, -1, 0, -1000, 5, LARGEST_WEIGHT)
+MANY = 65_601
 STEPS = (0, 1, 2, 7, 1000, 2**31 - 2)
 
 
@@ -78,6 +79,9 @@ def lion_edges() -> Iterator[Extreme]:
     heaviest = np.array([LARGEST_WEIGHT, -LARGEST_WEIGHT, 0, 1], np.int32)
     purpose = "a share lost that is a tie, and the heaviest weights"
     yield Extreme([(heaviest, *still)], whole | {"lr": 15, "decay": 128, "g_down": 0}, purpose)
+    # More weights are clamped than 16 bits count, and all of each block.
+    heaviest = np.full(MANY, LARGEST_WEIGHT, np.int32), np.full(MANY, -1, np.int32), np.full(MANY, -1)
+    yield Extreme([heaviest], whole | {"lr": 1, "decay": 0, "g_down": 0}, "more clamped weights than 16 bits count")
     for shift in range(1, 28):
         parameters = whole | {"m_shift": -shift, "g_up": shift, "g_down": 0, "lr": 8192, "decay": 0}
         most = MOMENTUM_ENDS[::2], np.array([1, -1])
