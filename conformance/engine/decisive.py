@@ -5,12 +5,11 @@ from dataclasses import replace
 from itertools import islice, product
 
 from mamba_integer.spec.contract import Constant, Packed, Parameter, Tensor, find_op
-from mamba_integer.spec.tensors import bound_text
 
 from .bases import EVEN, TRIED, Listed, base, beside, chosen_sizes, number, settled, with_pattern
 from .cases import Case
 from .costs import cost, loops
-from .dimensions import FAR, LEFT, ODD, ROWS, allowed, axis_of, dimensions, exponents, settings, small
+from .dimensions import FAR, LEFT, ODD, ROWS, allowed, axis_of, dimensions, exponents, is_below, settings, small
 from .layouts import CONTIGUOUS, LAYOUTS
 from .pairs import ENDS, resolved
 from .patterns import ABOVE, BELOW, PARTED
@@ -110,15 +109,17 @@ def parted_plans(op: str, line: int) -> Iterator[Listed]:
         size = min(TERMS, allowed(op, dimension)[1])
         sizes = beside(op, dimension, size)
         work = cost(op, sizes, line)
-        for i, taken in enumerate(has(inputs, dimension)):
-            if taken and not isinstance(inputs[i], Constant):
-                point = f"{inputs[i].name} high, then low, {dimension}={size}"
-                yield Listed("values", (point,), work, parted(op, dimension, sizes, work, i))
+        for i, tensor in enumerate(inputs):
+            axis = axis_of(tensor, dimension)
+            if axis is not None and not isinstance(tensor, Constant):
+                point = f"{tensor.name} high, then low, {dimension}={size}"
+                yield Listed("values", (point,), work, parted(op, dimension, sizes, work, i, axis))
 
 
-def parted(op: str, dimension: str, sizes: Mapping[str, int], work: int, argument: int) -> Callable[[], Case | None]:
+def parted(
+    op: str, dimension: str, sizes: Mapping[str, int], work: int, argument: int, axis: int
+) -> Callable[[], Case | None]:
     def make() -> Case | None:
-        axis = axis_of(find_op(op).inputs[argument], dimension)
         case = along(of_sizes(op, dimension, sizes), dimension, "highest")
         return tried(with_pattern(case, argument, PARTED[axis]), work)
 
@@ -174,7 +175,7 @@ def growing(
         if parameter is None:
             return tried(case, work)
         parameters = resolved(case, {parameter.name: ENDS[1]})
-        return parameters and tried(replace(case, parameters=parameters), work, (parameter.name,))
+        return tried(replace(case, parameters=parameters), work, (parameter.name,)) if parameters else None
 
     return make
 
@@ -182,7 +183,7 @@ def growing(
 def equal_plans(op: str) -> Iterator[Listed]:
     """Yield equal integers in every layout where a result is a place along an axis: the first of equals is meant."""
     contract = find_op(op)
-    places = [name for name in dimensions(op) for t in contract.outputs if bound_text(t.high) == f"{name} - 1"]
+    places = [name for name in dimensions(op) for t in contract.outputs if is_below(t, name)]
     for dimension in places:
         for i, tensor in enumerate(contract.inputs):
             axes = len(tensor.dimensions) + (len(TWO) - 1) * (ROWS in tensor.dimensions)

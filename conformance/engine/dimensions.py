@@ -5,6 +5,7 @@ from functools import cache
 from types import SimpleNamespace
 
 from mamba_integer.spec.contract import Packed, Parameter, Tensor, find_op
+from mamba_integer.spec.tensors import bound_text
 
 ROWS = "..."  # the number of rows that leading dimensions make
 ODD = (2, 3, 5, 4, 7)
@@ -110,6 +111,11 @@ def axis_of(tensor: Tensor, dimension: str) -> int | None:
         if dimension in units(name):
             return i - len(names)
     return None
+
+
+def is_below(tensor: Tensor, size: str) -> bool:
+    """Tell whether a tensor holds numbers of places, of which there are as many as a formula says."""
+    return tensor.high is not None and bound_text(tensor.high) == f"{size} - 1"
 
 
 def settings(op: str) -> list[Parameter]:

@@ -7,12 +7,11 @@ from operator import itemgetter
 from types import SimpleNamespace
 
 from mamba_integer.spec.contract import TIME, Constant, Packed, find_op
-from mamba_integer.spec.tensors import bound_text
 
 from .bases import Listed, base, beside, number, settled, with_pattern
 from .cases import Case
 from .costs import cost, loops
-from .dimensions import FAR, ODD, ROWS, allowed, axis_of, dimensions, exponents, settings
+from .dimensions import FAR, ODD, ROWS, allowed, axis_of, dimensions, exponents, is_below, settings
 from .layouts import CONTIGUOUS, LAYOUTS
 from .sensitivity import OUTSIDE, in_domain, levels, reseeded, sized
 
@@ -73,7 +72,7 @@ def pair_of_tiles_plans(op: str, line: int) -> Iterator[Listed]:
         point = f"sizes {one}={PAST}, {other}={PAST}"
         yield Listed("sizes", (point,), cost(op, sizes, line), of_sizes(op, sizes))
         for i, tensor in enumerate(find_op(op).inputs):
-            if any(bound_text(tensor.high) == f"2**{exponent} - 1" for exponent in exponents(op)):
+            if any(is_below(tensor, f"2**{exponent}") for exponent in exponents(op)):
                 make = of_sizes(op, sizes, (i, "highest"))
                 yield Listed("sizes", (f"{point}, {tensor.name} highest",), cost(op, sizes, line), make)
 
@@ -160,7 +159,7 @@ def place_plans(op: str, line: int) -> Iterator[Listed]:
     contract = find_op(op)
     for dimension in dimensions(op):
         for i, tensor in enumerate(contract.inputs):
-            named = not isinstance(tensor, Constant | Packed) and bound_text(tensor.high) == f"{dimension} - 1"
+            named = not isinstance(tensor, Constant | Packed) and is_below(tensor, dimension)
             for size in (*NUMBERED, FAR[-1]) if named else ():
                 sizes = beside(op, dimension, min(size, allowed(op, dimension)[1]))
                 point = f"{tensor.name} highest, {dimension}={sizes[dimension]}"

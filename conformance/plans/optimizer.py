@@ -80,8 +80,8 @@ def lion_edges() -> Iterator[Extreme]:
     purpose = "a share lost that is a tie, and the heaviest weights"
     yield Extreme([(heaviest, *still)], whole | {"lr": 15, "decay": 128, "g_down": 0}, purpose)
     # More weights are clamped than 16 bits count, and all of each block.
-    heaviest = np.full(MANY, LARGEST_WEIGHT, np.int32), np.full(MANY, -1, np.int32), np.full(MANY, -1)
-    yield Extreme([heaviest], whole | {"lr": 1, "decay": 0, "g_down": 0}, "more clamped weights than 16 bits count")
+    clamped = np.full(MANY, LARGEST_WEIGHT, np.int32), np.full(MANY, -1, np.int32), np.full(MANY, -1)
+    yield Extreme([clamped], whole | {"lr": 1, "decay": 0, "g_down": 0}, "more clamped weights than 16 bits count")
     for shift in range(1, 28):
         parameters = whole | {"m_shift": -shift, "g_up": shift, "g_down": 0, "lr": 8192, "decay": 0}
         most = MOMENTUM_ENDS[::2], np.array([1, -1])
