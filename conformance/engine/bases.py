@@ -1,7 +1,7 @@
 """The start of every case made from a contract: a sensitive case of small sizes, and sizes beside one large size."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from random import Random
 from zlib import crc32
@@ -69,3 +69,8 @@ def beside(op: str, dimension: str, size: int) -> dict[str, int]:
     options = tuple(random.choice(FEW) if size < HUGE else 1 for _ in dimensions(op))
     sizes = small(op, options)
     return sizes | {name: options[0] for name in (ROWS,) if name in sizes} | {dimension: size}
+
+
+def with_pattern(case: Case, argument: int, pattern: str) -> Case:
+    """Return the case with a pattern for one of its inputs."""
+    return replace(case, patterns=(*case.patterns[:argument], pattern, *case.patterns[argument + 1 :]))

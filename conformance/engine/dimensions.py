@@ -5,13 +5,16 @@ from functools import cache
 from types import SimpleNamespace
 
 from mamba_integer.spec.contract import Packed, Parameter, Tensor, find_op
+from mamba_integer.spec.tensors import bound_text
 
 ROWS = "..."  # the number of rows that leading dimensions make
 ODD = (2, 3, 5, 4, 7)
 TILES = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
-FAR = (4097, 16385, 65537)
+# The last leaves several places past the first 2**16, of which one may be right by luck.
+FAR = (4097, 16385, 65601)
 # Multiples of a tile that are no power of two, and of a vector of 4 or 8 alone, after many whole tiles.
 BETWEEN = (48, 96, 192, 320, 640, 1028, 1032)
+PACKS = 64  # bytes: whole vectors of packed digits, after which every number of digits may be left over
 LEFT = (66, 67, 70, 71, 73, 74, 75, 76, 77, 78, 85)  # each number of elements that vectors of up to 16 leave over
 
 
@@ -41,11 +44,11 @@ def exponents(op: str) -> frozenset[str]:
 
 
 @cache
-def packed(op: str) -> frozenset[str]:
-    """Return the dimensions along which a byte holds several digits."""
+def packed(op: str) -> dict[str, int]:
+    """Return the dimensions along which a byte holds several digits, and how many it holds."""
     contract = find_op(op)
-    tensors = (*contract.inputs, *contract.outputs)
-    return frozenset(tensor.packed for tensor in tensors if isinstance(tensor, Packed))
+    tensors = [tensor for tensor in (*contract.inputs, *contract.outputs) if isinstance(tensor, Packed)]
+    return {tensor.packed: int(tensor.shape.rpartition("/")[2]) for tensor in tensors}
 
 
 def allowed(op: str, dimension: str) -> tuple[int, int]:
@@ -96,6 +99,8 @@ def turning(op: str, dimension: str) -> list[int]:
     if dimension in exponents(op):
         return list(range(low, high + 1))
     sizes = {0, *BETWEEN, *LEFT, *FAR, *(tile + beside for tile in TILES for beside in (-1, 0, 1)), high}
+    digits = packed(op).get(dimension, 1)
+    sizes |= {PACKS * digits + left for left in range(1, digits)}
     return sorted(size for size in sizes if low <= size <= high)
 
 
@@ -106,6 +111,11 @@ def axis_of(tensor: Tensor, dimension: str) -> int | None:
         if dimension in units(name):
             return i - len(names)
     return None
+
+
+def is_below(tensor: Tensor, size: str) -> bool:
+    """Tell whether a tensor holds numbers of places, of which there are as many as a formula says."""
+    return tensor.high is not None and bound_text(tensor.high) == f"{size} - 1"
 
 
 def settings(op: str) -> list[Parameter]:

@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import cache
 from itertools import product
 
 from mamba_integer.spec.contract import Parameter
 
-from .bases import EVEN, TRIED, VECTOR, Listed, base, beside, chosen_sizes, number
+from .bases import EVEN, SETTLING, TRIED, VECTOR, Listed, base, beside, chosen_sizes, number
 from .cases import Case
 from .costs import cost, loops
 from .dimensions import ODD, ROWS, allowed, dimensions, exponents, settings, small, vectors
 from .pairs import ENDS, assignments, resolved
+from .patterns import POWERS
 from .sensitivity import improved, in_domain, is_alive, levels, sized
 
 MANY, MANY_WHOLE = 130, 160  # of a size, where a kernel for many of it takes over; the second is whole tiles of 32
@@ -19,6 +21,7 @@ PLENTY = 200_000
 TILES = (16, 32, 64)
 # Values at which an edge is likely to be met, where a parameter at its end may have edges of its own.
 VALUES = ("small", "ties", "extremes")
+QUARTERS = (1, 3)
 
 
 def pair_plans(op: str) -> Iterator[Listed]:
@@ -121,11 +124,43 @@ def with_parameters(op: str, values: Mapping[str, int]) -> Callable[[], Case | N
 
 
 def value_plans(op: str) -> Iterator[Listed]:
-    """Yield each parameter at either end of its range, and none of them, beside values of each kind."""
+    """Yield each parameter at either end of its range, and none of them, beside values of each kind.
+
+    Between its ends a shift of its own has ties of its own: a quarter of its range and three are there beside them.
+    """
     names = [parameter.name for parameter in settings(op)]
     for ends, pattern in product(({}, *({name: level} for name in names for level in ENDS)), VALUES):
         says = "".join(f"{name} {level}, " for name, level in ends.items())
         yield Listed("values", (f"{says}{pattern} values",), 0, with_values(op, ends, pattern))
+    for parameter, quarter in product(settings(op), QUARTERS):
+        point = f"{parameter.name} {quarter}/4, values that are powers"
+        yield Listed("values", (point,), 0, with_powers(op, parameter, quarter))
+
+
+def with_powers(op: str, parameter: Parameter, quarter: int) -> Callable[[], Case | None]:
+    def make() -> Case | None:
+        case = finest(op)
+        limits = parameter.range(case.at)
+        value = limits.low + (limits.high - limits.low) * quarter // 4
+        other = replace(case, parameters={**case.parameters, parameter.name: value}, seed=number(op, value))
+        return other if in_domain(other) else None
+
+    return make
+
+
+@cache
+def finest(op: str) -> Case:
+    """Return a case of powers whose parameters are as low as results stay alive: most shifts then drop few bits."""
+    case = base(op, ODD)
+    case = improved(replace(case, patterns=(POWERS,) * len(case.patterns)), kinds="alive", most=SETTLING)
+    for parameter in settings(op):
+        lower = (
+            replace(case, parameters={**case.parameters, parameter.name: value})
+            for value in levels(parameter, case.at)
+            if value < case.parameters[parameter.name]
+        )
+        case = next(filter(is_alive, lower), case)
+    return case
 
 
 def with_values(op: str, ends: Mapping[str, str], pattern: str) -> Callable[[], Case | None]:

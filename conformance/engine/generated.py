@@ -10,7 +10,7 @@ from functools import cache
 from itertools import islice, permutations, product
 from zlib import crc32
 
-from mamba_integer.spec.contract import Constant, Packed, find_op
+from mamba_integer.spec.contract import TIME, Constant, Packed, find_op
 
 from ..presets import PRESETS, Preset
 from .bases import (
@@ -25,14 +25,17 @@ from .bases import (
     chosen_sizes,
     number,
     settled,
+    with_pattern,
 )
 from .cases import Case
 from .costs import cost, loops
+from .decisive import decisive_plans
 from .dimensions import LEFT, ODD, ROWS, allowed, axis_of, dimensions, exponents, small, turning
 from .ends import end_plans, flag_plans, pair_plans, value_plans
 from .layouts import CONTIGUOUS, LAYOUTS
-from .patterns import LAST
+from .patterns import ABOVE, LAST
 from .sensitivity import enlivened, improved, is_alive, reseeded, sized
+from .wide import wide_plans
 
 MIXED, EVENLY, SINGLY = "mixed layouts", ", even sizes", ", one row"
 SINGLE = (1, 3, 5, 4, 7)  # an axis of one element has a stride that says nothing
@@ -42,7 +45,7 @@ CORNERS = (33, 65, 129, 257)
 LONG = 320
 LONG_LOOP = 144  # of a size that the golden code loops over
 THIN = (2, 1, 2, 1, 1)  # the sizes beside it
-LEADING = ((1,), (2, 2, 3), (2, 1, 3), (2, 0, 3), (0,), (2, 1, 1, 2), ())
+LEADING = ((1,), (2, 2, 3), (2, 1, 3), (2, 0, 3), (0,), (2, 1, 3, 2), ())
 ENLIVENING = 60  # other cases, where a case is dead
 WORK = 1 << 15  # of the tries for one case: a large one is taken as it is
 
@@ -88,6 +91,8 @@ def plans(op: str, line: int) -> tuple[Listed, ...]:
         *end_plans(op, line),
         *flag_plans(op, line),
         *value_plans(op),
+        *decisive_plans(op, line),
+        *wide_plans(op, line),
     )
 
 
@@ -197,7 +202,8 @@ def size_plans(op: str, line: int) -> Iterator[Listed]:
 def corner_plans(op: str, line: int) -> Iterator[Listed]:
     """Yield the largest power of two that a size may be, beside other sizes of every order: a kernel tiles by both.
 
-    Sizes that the golden code loops over are left out: kernels have programs for those, and no tiles.
+    Of sizes that the golden code loops over, for which kernels have programs and no tiles, only those of steps stand
+    beside it: a whole chunk, and a little more, with ordinary integers and with the chunk's last place alone.
     """
     for exponent in chunk_exponents(op):
         high = allowed(op, exponent)[1]
@@ -209,6 +215,16 @@ def corner_plans(op: str, line: int) -> Iterator[Listed]:
                 work = cost(op, others, line) + (cost(op, others, 0) << high)
                 make = with_sizes(op, dimension, sizes | {exponent: high}, 0)
                 yield Listed("sizes", (f"sizes {exponent}={high}, {dimension}={size}",), work, make)
+        for size in (1 << high, (1 << high) + THIN[0]) if TIME in dimensions(op) else ():
+            sizes = small(op, THIN) | {TIME: size, exponent: high}
+            work = cost(op, {name: sizes[name] for name in sizes if name != exponent}, line)
+            point = f"{exponent}={high}, {TIME}={size}"
+            yield Listed("sizes", (f"sizes {point}",), work, with_sizes(op, TIME, sizes, WORK // work))
+            yield Listed("far", (f"far {point}",), work, at_the_far_place(op, TIME, sizes, WORK // work))
+            for i, tensor in enumerate(find_op(op).inputs):
+                if axis_of(tensor, TIME) is not None:
+                    make = with_sizes(op, TIME, sizes, 0, (i, ABOVE))
+                    yield Listed("sizes", (f"sizes {point}, {tensor.name} near the high end",), work, make)
 
 
 def whole_plans(op: str, line: int) -> Iterator[Listed]:
@@ -241,11 +257,16 @@ def alternating(sizes: list[int]) -> list[int]:
     return [size for pair in zip(sizes, reversed(sizes), strict=True) for size in pair][: len(sizes)]
 
 
-def with_sizes(op: str, dimension: str, sizes: Mapping[str, int], most: int) -> Callable[[], Case | None]:
+def with_sizes(
+    op: str, dimension: str, sizes: Mapping[str, int], most: int, chosen: tuple[int, str] | None = None
+) -> Callable[[], Case | None]:
+    """Make the case of these sizes, for which ``most`` others are tried; one input may have a chosen pattern."""
+
     def make() -> Case | None:
         leading = (sizes[ROWS],) if ROWS in sizes else ()
         seed = number(op, dimension, sizes.get(dimension, 0))
-        case = reseeded(sized(base(op, ODD), sizes, leading, seed))
+        case = sized(base(op, ODD), sizes, leading, seed)
+        case = reseeded(with_pattern(case, *chosen) if chosen else case)
         if most and 0 not in sizes.values():
             case = enlivened(improved(case, kinds="alive", most=min(TRIED, most)), min(ENLIVENING, most))
             if not is_alive(case):

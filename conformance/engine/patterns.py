@@ -33,6 +33,14 @@ def ties(words, low, high):
     return np.clip(sign * (odd << t), low, high)
 
 
+def powers(words, low, high):
+    """Small odd multiples of every power of two, of both signs: their products are exact ties of long shifts too."""
+    t = _below(words, _bits(low, high) - 2)
+    odd = ((words >> np.uint64(6)) & np.uint64(3)).astype(np.int64) * 2 + 1
+    sign = 1 - 2 * ((words >> np.uint64(8)) & np.uint64(1)).astype(np.int64)
+    return np.clip(sign * (odd << t), low, high)
+
+
 def walking(words, low, high):
     """Powers of two of both signs and their neighbours: every edge of a bit length or a saturation."""
     t = _below(words, _bits(low, high))
@@ -59,6 +67,16 @@ def scaled(words, low, high):
     return np.clip(uniform(words, low, high) >> _below(first >> np.uint64(20), _bits(low, high)), low, high)
 
 
+def below(words, low, high):
+    """Integers of the lowest eighth of the range: none is greater than an empty place, which is often zero."""
+    return uniform(words, low, low + (high - low) // 8)
+
+
+def above(words, low, high):
+    """Integers of the highest eighth of the range."""
+    return uniform(words, high - (high - low) // 8, high)
+
+
 def last_along(axis):
     """Return the pattern of arrays that are zero but for the last place of an axis: a far value decides alone."""
 
@@ -73,6 +91,19 @@ def last_along(axis):
     return pattern
 
 
+def parted_along(axis):
+    """Return the pattern of arrays with the high end at the first five eighths of an axis, and the low end after."""
+
+    def pattern(words, low, high):
+        if words.ndim < -axis:
+            return highest(words, low, high)
+        size = words.shape[axis]
+        first = np.arange(size) < size - size * 3 // 8
+        return np.broadcast_to(np.where(first, high, low).reshape((-1,) + (1,) * (-1 - axis)), words.shape)
+
+    return pattern
+
+
 KEPT = 1 << 11  # arrays of random words, and the words of an array that is kept
 
 PATTERNS: dict[str, Callable] = {
@@ -80,7 +111,10 @@ PATTERNS: dict[str, Callable] = {
 }
 DRAWN = tuple(PATTERNS)
 LAST = {axis: f"last along {axis}" for axis in (-1, -2, -3, -4)}
-PATTERNS |= {name: last_along(axis) for axis, name in LAST.items()}
+PARTED = {axis: f"parted along {axis}" for axis in LAST}
+BELOW, ABOVE, POWERS = "below", "above", "powers"
+PATTERNS |= {name: last_along(axis) for axis, name in LAST.items()} | {BELOW: below, ABOVE: above, POWERS: powers}
+PATTERNS |= {name: parted_along(axis) for axis, name in PARTED.items()}
 
 
 def draw(pattern: str, seed: int, stream: int, shape: tuple[int, ...], low: int, high: int) -> np.ndarray:

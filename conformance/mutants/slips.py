@@ -4,7 +4,7 @@ from importlib import import_module
 
 from .slip import SLIPS, Slip
 
-for kind in ("layout", "memory", "size", "far", "number", "chunk", "unseen", "tiles", "vectors"):
+for kind in ("layout", "memory", "size", "far", "number", "chunk", "unseen", "tiles", "vectors", "hidden", "wide"):
     import_module(f"{__package__}.slips_{kind}")
 
 

@@ -6,13 +6,16 @@ from typing import Any
 
 import numpy as np
 
+from mamba_integer.spec.ops.optimizer import decay_share
+
 from .activation import FLAT
 from .gradient import GRADIENT_ENDS, REDUCED
-from .plan import LONG_FLAT, Extreme, Plan
+from .plan import LONG_FLAT, Extreme, Plan, beside_ties
 
 LARGEST_WEIGHT = 2**28
 MOMENTUM_ENDS = np.array([-(2**27) + 1, 0, 2**27 - 1], np.int32)
 LOWS = (-LARGEST_WEIGHT, -1, 0, -1000, 5, LARGEST_WEIGHT)
+MANY = 65_601
 STEPS = (0, 1, 2, 7, 1000, 2**31 - 2)
 
 
@@ -76,6 +79,19 @@ def lion_edges() -> Iterator[Extreme]:
     heaviest = np.array([LARGEST_WEIGHT, -LARGEST_WEIGHT, 0, 1], np.int32)
     purpose = "a share lost that is a tie, and the heaviest weights"
     yield Extreme([(heaviest, *still)], whole | {"lr": 15, "decay": 128, "g_down": 0}, purpose)
+    # More weights are clamped than 16 bits count, and all of each block.
+    clamped = np.full(MANY, LARGEST_WEIGHT, np.int32), np.full(MANY, -1, np.int32), np.full(MANY, -1)
+    yield Extreme([clamped], whole | {"lr": 1, "decay": 0, "g_down": 0}, "more clamped weights than 16 bits count")
+    for shift in range(1, 28):
+        parameters = whole | {"m_shift": -shift, "g_up": shift, "g_down": 0, "lr": 8192, "decay": 0}
+        most = MOMENTUM_ENDS[::2], np.array([1, -1])
+        yield Extreme(
+            [(np.zeros(2, np.int32), *most)], parameters, "momenta and gradients that gain bits at their ends"
+        )
+    rate = {"lr": 2**24 - 129, "decay": 2**16 - 1}  # of which an odd share is lost
+    heavy = beside_ties(32, LARGEST_WEIGHT, decay_share(**rate)).astype(np.int32)
+    resting = np.zeros(heavy.size, np.int32), np.zeros(heavy.size, np.int64)
+    yield Extreme([(heavy, *resting)], whole | rate | {"g_down": 0}, "losses beside ties, of more bits than a float64")
 
 
 def last_rate(random: Random, at: Any) -> int:
@@ -102,6 +118,13 @@ def rate_edges() -> Iterator[Extreme]:
     steps = np.array([9, 10, 11, 12, 2**31 - 2], np.int32)
     schedule = {"peak": 2**24, "last": 100, "warmup": 0, "total": 10}
     yield Extreme([(steps,)], schedule, "steps about the last one and far after it")
+    longest, peak = 2**31 - 3, 2**24 - 3
+    for warmup, run in ((longest, longest + 1), (0, longest)):
+        # Of so many steps, one is short of half a unit by half of what one step more would give, and one past it.
+        half = [(longest + beside) // 2 * pow(peak, -1, longest) % longest for beside in (-1, 1)]
+        steps = np.array([step - 1 if warmup else longest - step for step in half], np.int32)
+        schedule = {"peak": peak, "last": 0, "warmup": warmup, "total": run}
+        yield Extreme([(steps,)], schedule, "rates beside ties, of more bits than a float64")
 
 
 def error_edges() -> Iterator[Extreme]:

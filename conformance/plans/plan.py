@@ -13,6 +13,7 @@ LEADING = ((), (0,), (1,), (2,), (3,), (2, 3))
 BATCH_SIZES = (1, 2, 3, 0)
 # Beyond one program's share of an elementwise op, and of the rows and of the columns of one that works row by row.
 LONG_FLAT = ({"...": 70001},)
+BESIDE, MOST_BESIDE = 40, 16  # how far from a tie, and how many
 LONG_ROWS = ({"...": 3, "K": 4099}, {"...": 130, "K": 65})
 
 
@@ -33,6 +34,18 @@ def ties(shift: int, end: int, limit: int, factor: int = 1) -> np.ndarray:
             start = (quotient << shift) // size
             places |= {first, first + 1, *(start + (residue - start) % period for residue in residues)}
     return np.array(sorted(x if factor > 0 else -x for x in places if abs(x) <= limit))
+
+
+def beside_ties(shift: int, limit: int, factor: int) -> np.ndarray:
+    """Return the largest integers, up to ``limit``, whose products with an odd factor are at or just beside a tie.
+
+    Of products of 60 bits a float64 has 53: it takes for a tie what is beside one.
+    """
+    products = (1 << (shift - 1)) + np.arange(-BESIDE, BESIDE + 1)
+    inverse, period = pow(factor, -1, 1 << shift), 1 << shift
+    wrapped = [int(product) * inverse % period for product in products]
+    near = sorted((x - period * (2 * x > period) for x in wrapped), key=abs)
+    return np.array([x for x in near if abs(x) <= limit][-MOST_BESIDE:])
 
 
 @dataclass(frozen=True)

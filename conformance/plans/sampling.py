@@ -130,6 +130,9 @@ def sample_edges() -> Iterator[Extreme]:
     for top_k in (255, 256, 257, 1024, 4096):
         kept = {"seed": 0, "top_k": top_k, "top_p": 65536}
         yield Extreme([many], parameters | kept, "a number of tokens kept that a byte or a tile doesn't hold")
+    for top_p in (1, 2, 65535):
+        kept = {"seed": 0, "top_k": 65536, "top_p": top_p}
+        yield Extreme([(equal, *ends)], parameters | kept, "a share of one token more or less")
     yield Extreme(calls, parameters | {"seed": 0} | everything, "the least and the greatest word, and sums up to 2**32")
 
 

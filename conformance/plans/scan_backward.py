@@ -13,7 +13,7 @@ from mamba_integer.spec.contract import find_op
 from mamba_integer.spec.ops.scan import state_range
 from mamba_integer.spec.ops.scan_backward import LARGEST_SHIFT, adjoint_range, carried_range
 
-from .plan import BATCH_SIZES, Choice, Extreme, Plan
+from .plan import BATCH_SIZES, Choice, Extreme, Plan, beside_ties
 from .scan import (
     SELECTIVE_EDGES,
     SELECTIVE_LARGE,
@@ -175,6 +175,8 @@ LONG_LIMITS = {"dy": 20, "x": 30000, "mod": 16, "n": 15, "base": 15, "b": 127, "
 WIDE_FORMAT = {"k": 15, "n_max": 2**15 - 1, "s_v": 6, "s_h": 24, "convex": 0, "s_g": 6}
 WIDE_FORMAT |= {"s_w": 2, "s_n": 33, "s_x": 23, "s_b": 3, "s_c": 0}
 
+WIDE_PRODUCT, WIDE_STATE = WIDE_FORMAT | {"s_w": 31, "s_n": 0}, 2**29 - 3
+
 
 def wide_sums(op: str) -> Extreme:
     """Return a step whose sums of w and of dx are ties and their neighbours, some beyond what a float64 holds.
@@ -193,12 +195,25 @@ def wide_sums(op: str) -> Extreme:
         "mod": 0,
         "c": 0,
     }
+    return Extreme([one_step(op, sizes, values)], WIDE_FORMAT, "sums about ties that no float64 holds")
+
+
+def one_step(op: str, sizes: dict[str, int], values: dict[str, Any]) -> tuple[np.ndarray, ...]:
+    """Return the inputs of these values, of which rows of an array may have others; the rest are ones."""
     arrays = []
     for tensor in find_op(op).inputs:
         shape, value = [sizes[name] for name in tensor.shape.split()], np.asarray(values.get(tensor.name, 1))
         value = value.reshape(-1, *shape[1:]) if value.ndim else value
         arrays.append(np.broadcast_to(value, shape).astype(tensor.dtypes[0]))
-    return Extreme([tuple(arrays)], WIDE_FORMAT, "sums about ties that no float64 holds")
+    return tuple(arrays)
+
+
+def wide_products(op: str) -> Extreme:
+    """Return a step at which lam times the state before is at and beside ties, of more bits than a float64 has."""
+    lam = beside_ties(WIDE_PRODUCT["s_w"], 2**29, WIDE_STATE)
+    sizes = {"B": lam.size} | dict.fromkeys(("L", "N", "S", "D", "H", "P"), 1)
+    call = one_step(op, sizes, {"dh": lam, "h": WIDE_STATE, "dy": 0, "mod": 0})
+    return Extreme([call], WIDE_PRODUCT, "products beside ties, of more bits than a float64")
 
 
 def scan_edges(op: str, sizes: dict[str, int]) -> Iterator[Extreme]:
@@ -211,6 +226,7 @@ def scan_edges(op: str, sizes: dict[str, int]) -> Iterator[Extreme]:
     long = varied(op, dict.fromkeys(sizes, 1) | {"L": 67}, NO_SHIFTS, LONG_LIMITS)
     yield Extreme([long], NO_SHIFTS, "one channel over more steps than a tile has")
     yield wide_sums(op)
+    yield wide_products(op)
 
 
 def modulation_edges() -> Iterator[Extreme]:

@@ -1,0 +1,229 @@
+"""Listed cases of integers that decide what ordinary ones hide: of one sign, at an end, or equal to one another."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice, product
+
+from mamba_integer.spec.contract import Constant, Packed, Parameter, Tensor, find_op
+
+from .bases import EVEN, TRIED, Listed, base, beside, chosen_sizes, number, settled, with_pattern
+from .cases import Case
+from .costs import cost, loops
+from .dimensions import FAR, LEFT, ODD, ROWS, allowed, axis_of, dimensions, exponents, is_below, settings, small
+from .layouts import CONTIGUOUS, LAYOUTS
+from .pairs import ENDS, resolved
+from .patterns import ABOVE, BELOW, PARTED
+from .sensitivity import improved, in_domain, is_alive, levels, sized
+
+RAGGED = (77, 1031)  # of the sizes of one sign: neither is a multiple of any tile
+GROWN = (256, 512)  # terms, up to which a sum may have another type
+TERMS, STEPS = 1024, 144  # of a sum that grows; the second where the golden code loops
+ENDS_OF_RANGE = ("lowest", "highest", ABOVE)
+WORK, PLENTY = 1 << 15, 200_000  # of the tries for one case
+THIN = (2, 1, 1)
+TWO = (2, 3)  # leading dimensions of views
+
+
+def decisive_plans(op: str, line: int) -> Iterator[Listed]:
+    """Yield the cases of every kind."""
+    yield from one_sided_plans(op, line)
+    yield from growing_plans(op, line)
+    yield from parted_plans(op, line)
+    yield from repeated_plans(op, line)
+    yield from equal_plans(op)
+    yield from state_plans(op, line)
+
+
+def reduced(op: str) -> list[str]:
+    """Return the sizes over which an op may sum or compare: those that it bounds, and those that a result lacks."""
+    contract = find_op(op)
+    bounded = {*contract.sizes, *(parameter.name for parameter in contract.parameters)}
+    taken = [name for name in dimensions(op) if name not in exponents(op) and has(contract.inputs, name).count(True)]
+    return [name for name in taken if name in bounded or not all(has(contract.outputs, name))]
+
+
+def has(tensors: Sequence[Tensor], dimension: str) -> list[bool]:
+    """Return which tensors have a dimension."""
+    return [axis_of(tensor, dimension) is not None for tensor in tensors]
+
+
+def along(case: Case, dimension: str, pattern: str) -> Case:
+    """Return the case with a pattern for each input that has a dimension."""
+    pairs = zip(has(find_op(case.op).inputs, dimension), case.patterns, strict=True)
+    return replace(case, patterns=tuple(pattern if taken else other for taken, other in pairs))
+
+
+def tried(case: Case, work: int, fixed: tuple[str, ...] = ()) -> Case | None:
+    """Return the case with parameters at which results are alive, if a few tries find them; None outside the domain."""
+    most = min(TRIED, WORK // max(1, work))
+    case = improved(case, fixed=fixed, kinds="alive", most=most) if most or not in_domain(case) else case
+    return case if in_domain(case) else settled(case)
+
+
+def one_sided_plans(op: str, line: int) -> Iterator[Listed]:
+    """Yield sizes that leave a part of a tile empty, all integers near the low end: an empty place must not count."""
+    for dimension in reduced(op):
+        for wanted in RAGGED:
+            size = min(wanted, allowed(op, dimension)[1])
+            if loops(op).get(dimension) and size > LEFT[-1]:
+                continue
+            sizes = beside(op, dimension, size)
+            work = cost(op, sizes, line)
+            point = f"near the low end, {dimension}={size}"
+            yield Listed("values", (point,), work, one_sided(op, dimension, sizes, work))
+
+
+def one_sided(op: str, dimension: str, sizes: Mapping[str, int], work: int) -> Callable[[], Case | None]:
+    return lambda: tried(along(of_sizes(op, dimension, sizes), dimension, BELOW), work)
+
+
+def of_sizes(op: str, dimension: str, sizes: Mapping[str, int]) -> Case:
+    leading = (sizes[ROWS],) if ROWS in sizes else ()
+    return sized(base(op, ODD), sizes, leading, number(op, dimension, sizes[dimension]))
+
+
+def growing_plans(op: str, line: int) -> Iterator[Listed]:
+    """Yield sums whose terms are all at an end: of many terms, beside each parameter at its end, and of the most.
+
+    Of a size that the golden code loops over the parameters are left out: each step rounds its sum, so none grows.
+    """
+    for dimension in reduced(op):
+        looped, largest = loops(op).get(dimension), allowed(op, dimension)[1]
+        many = min(STEPS if looped else TERMS, largest)
+        grown = dict.fromkeys((*(size for size in GROWN if size < many), many, min(FAR[-1], largest), largest))
+        for size, turn in product(grown, range(turns(op, dimension))):
+            sizes = beside(op, dimension, size)
+            point = f"all high, {dimension}={size}" + f", other dtype {turn}" * (turn > 0)
+            yield Listed("values", (point,), cost(op, sizes, line), growing(op, dimension, sizes, line, turn))
+        sizes = beside(op, dimension, many)
+        for parameter in () if looped else settings(op):
+            point = f"all high, {dimension}={many}, {parameter.name} high"
+            make = growing(op, dimension, sizes, line, 0, parameter)
+            yield Listed("values", (point,), cost(op, sizes, line), make)
+
+
+def parted_plans(op: str, line: int) -> Iterator[Listed]:
+    """Yield sums of which a part is far greater than the whole, for each input that may turn their signs."""
+    inputs = find_op(op).inputs
+    for dimension in (name for name in reduced(op) if not loops(op).get(name)):
+        size = min(TERMS, allowed(op, dimension)[1])
+        sizes = beside(op, dimension, size)
+        work = cost(op, sizes, line)
+        for i, tensor in enumerate(inputs):
+            axis = axis_of(tensor, dimension)
+            if axis is not None and not isinstance(tensor, Constant):
+                point = f"{tensor.name} high, then low, {dimension}={size}"
+                yield Listed("values", (point,), work, parted(op, dimension, sizes, work, i, axis))
+
+
+def parted(
+    op: str, dimension: str, sizes: Mapping[str, int], work: int, argument: int, axis: int
+) -> Callable[[], Case | None]:
+    def make() -> Case | None:
+        case = along(of_sizes(op, dimension, sizes), dimension, "highest")
+        return tried(with_pattern(case, argument, PARTED[axis]), work)
+
+    return make
+
+
+def repeated_plans(op: str, line: int) -> Iterator[Listed]:
+    """Yield calls of one shape, with ordinary parameters and each other one: none may be kept from an earlier call."""
+    names = [name for name in dimensions(op) if not loops(op).get(name) and name not in exponents(op)]
+    for dimension in [name for name in names if allowed(op, name)[1] >= FAR[-1]][:1]:
+        sizes = beside(op, dimension, FAR[-1])
+        for turn in ("once", "twice"):
+            make = again(op, dimension, sizes, 0, None, turn)
+            yield Listed("values", (f"{turn}, {dimension}={FAR[-1]}",), cost(op, sizes, line), make)
+    for dimension in [name for name in names if allowed(op, name)[1] >= FAR[0]][: 1 if settings(op) else 0]:
+        sizes = beside(op, dimension, FAR[0])
+        work = cost(op, sizes, line)
+        yield Listed("values", (f"once, {dimension}={FAR[0]}",), work, again(op, dimension, sizes, work))
+        for parameter in settings(op):
+            point = f"again, {dimension}={FAR[0]}, another {parameter.name}"
+            yield Listed("values", (point,), work, again(op, dimension, sizes, work, parameter))
+
+
+def again(
+    op: str, dimension: str, sizes: Mapping[str, int], work: int, parameter: Parameter | None = None, turn: str = ""
+) -> Callable[[], Case | None]:
+    """Make a case of one seed for all parameters, of which the given one has another value, and of one for a turn."""
+
+    def make() -> Case | None:
+        case = of_sizes(op, dimension, sizes)
+        if parameter is None:
+            return settled(replace(case, seed=number(op, turn)) if turn else case)
+        values = [value for value in levels(parameter, case.at) if value != case.parameters[parameter.name]]
+        others = (replace(case, parameters={**case.parameters, parameter.name: value}) for value in values)
+        return next((other for other in islice(others, max(1, PLENTY // work)) if is_alive(other)), None)
+
+    return make
+
+
+def turns(op: str, dimension: str) -> int:
+    """Return how many dtypes an input that has a dimension may have."""
+    return max(len(t.dtypes) for t in find_op(op).inputs if axis_of(t, dimension) is not None)
+
+
+def growing(
+    op: str, dimension: str, sizes: Mapping[str, int], line: int, turn: int, parameter: Parameter | None = None
+) -> Callable[[], Case | None]:
+    """Make the case whose inputs along a dimension are all at their high ends, in the ``turn``-th of their dtypes."""
+
+    def make() -> Case | None:
+        case, work = along(of_sizes(op, dimension, sizes), dimension, "highest"), cost(op, sizes, line)
+        case = replace(case, seed=sum(turn << i for i in range(len(case.patterns))))
+        if parameter is None:
+            return tried(case, work)
+        parameters = resolved(case, {parameter.name: ENDS[1]})
+        return tried(replace(case, parameters=parameters), work, (parameter.name,)) if parameters else None
+
+    return make
+
+
+def equal_plans(op: str) -> Iterator[Listed]:
+    """Yield equal integers in every layout where a result is a place along an axis: the first of equals is meant."""
+    contract = find_op(op)
+    places = [name for name in dimensions(op) for t in contract.outputs if is_below(t, name)]
+    for dimension in places:
+        for i, tensor in enumerate(contract.inputs):
+            axes = len(tensor.dimensions) + (len(TWO) - 1) * (ROWS in tensor.dimensions)
+            for layout in LAYOUTS if axis_of(tensor, dimension) is not None else ():
+                fits = LAYOUTS[layout].repeats is None and LAYOUTS[layout].dimensions <= axes
+                if fits and layout != CONTIGUOUS:
+                    point = f"{tensor.name}: {layout}, equal values"
+                    yield Listed("layouts", (point,), 0, equals(op, dimension, i, layout))
+
+
+def equals(op: str, dimension: str, argument: int, layout: str) -> Callable[[], Case | None]:
+    def make() -> Case | None:
+        sizes = chosen_sizes(op, EVEN)
+        leading = TWO if ROWS in dimensions(op) else ()
+        case = along(sized(base(op, EVEN), sizes, leading, number(op, layout)), dimension, "small")
+        layouts = [layout if i == argument else CONTIGUOUS for i in range(len(case.patterns))]
+        return settled(replace(case, layouts=tuple(layouts)))
+
+    return make
+
+
+def state_plans(op: str, line: int) -> Iterator[Listed]:
+    """Yield each input alone at either end, beside either end of a chunk's size: counters and edges lie there."""
+    for exponent in sorted(exponents(op)):
+        for size in allowed(op, exponent):
+            sizes = small(op, THIN) | {exponent: size}
+            work = cost(op, sizes, line)
+            for i, tensor in enumerate(find_op(op).inputs):
+                if isinstance(tensor, Constant | Packed):
+                    continue
+                for pattern in ENDS_OF_RANGE:
+                    point = f"{tensor.name} {pattern}, {exponent}={size}"
+                    yield Listed("values", (point,), work, at_an_end(op, exponent, sizes, i, pattern))
+
+
+def at_an_end(
+    op: str, exponent: str, sizes: Mapping[str, int], argument: int, pattern: str
+) -> Callable[[], Case | None]:
+    def make() -> Case | None:
+        case = of_sizes(op, exponent, sizes)
+        return settled(with_pattern(case, argument, pattern))
+
+    return make
