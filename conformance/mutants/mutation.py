@@ -6,7 +6,6 @@ fails. One that ``survivors.json`` doesn't explain fails the run, and so does an
 """
 
 import json
-import random
 import sys
 import time
 from collections import Counter
@@ -70,7 +69,7 @@ def main(
         alive = {key_of(entry) for entry in json.loads(again.read_text()) if entry["status"] == "survived"}
         work = [(each, mutant) for each, mutant in work if mutant.key in alive]
     if sample:
-        work = random.Random(seed).sample(work, min(sample, len(work)))
+        work = sorted(work, key=lambda one: one[1].lot(seed))[:sample]
     if not work:
         sys.exit("mutation: no mutant was chosen; see --target, --match and --again")
     check_originals(work, jobs)
@@ -85,8 +84,8 @@ def main(
             print(f"{verdict.status}{', though explained' if listed else ''}: {verdict.mutant}", flush=True)
         if len(results) % SHOWN_EVERY == 0 or len(results) == len(work):
             print(f"{len(results)} of {len(work)}, {time.monotonic() - start:.0f} s: {summary(results)}", flush=True)
-    if report:
-        write_json(report, [as_entry(verdict) for verdict in results])
+            if report:  # now and not at the end alone: a run takes an hour, and one that is ended has judged these
+                write_json(report, [as_entry(verdict) for verdict in results])
     if unexplained:
         sys.exit(1)
 
