@@ -2,7 +2,8 @@
 
 ``python -m mamba_integer.conformance.mutants.mutation`` judges mutants of the golden ops and their contracts, the
 number system, the tables, the Numba twins and the suite's own comparison. A mutant survives if nothing that judges it
-fails. One that ``survivors.json`` doesn't explain fails the run, and so does an entry of that file that is killed.
+fails. One that ``survivors.json`` doesn't explain fails the run, and so does an entry of that file that is killed, or
+that the source doesn't have any more.
 """
 
 import json
@@ -47,6 +48,13 @@ def check_originals(work: Iterable[tuple[Target, Mutant]], jobs: int) -> None:
             sys.exit(f"mutation: {verdict.mutant.module} fails unchanged: {verdict.status} {verdict.reason}")
 
 
+def gone(chosen: Iterable[Target], reasons: Iterable[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Return the survivors that are listed for the targets' modules, but that the modules don't have any more."""
+    there = {mutant.key for each in chosen for mutant in each.every}
+    modules = {key[0] for key in there}
+    return [key for key in reasons if key[0] in modules and key not in there]
+
+
 def summary(results: list[Verdict]) -> str:
     counts = Counter(verdict.status for verdict in results)
     return ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
@@ -62,7 +70,7 @@ def main(
     survivors: Annotated[Path, typer.Option(help="The list of survivors that are explained.")] = SURVIVORS,
     report: Annotated[Path | None, typer.Option("--json", help="Write the verdicts to this file.")] = None,
 ) -> None:
-    """Judge mutants; exit with 1 if one survives that isn't explained, or an explained one doesn't survive."""
+    """Judge mutants; exit with 1 if one survives unexplained, or if one is explained that is killed or isn't there."""
     chosen = [TARGETS[name] for name in target or TARGETS]
     work = [(each, mutant) for each in chosen for mutant in each.mutants if match in str(mutant)]
     if again:
@@ -76,6 +84,12 @@ def main(
     reasons, start = explained(survivors), time.monotonic()
     results: list[Verdict] = []
     unexplained = 0
+    for module, function, before, after in gone(chosen, reasons):
+        unexplained += 1
+        print(
+            f"explained in {survivors.name}, but not in the module: {module} {function}: {before}  ->  {after}",
+            flush=True,
+        )
     for verdict in verdicts(work, jobs):
         results.append(verdict)
         survived, listed = verdict.status == "survived", verdict.mutant.key in reasons
