@@ -24,7 +24,7 @@ KERNEL_MUTANTS ?= 90
 
 mutation: $(READY)  ## what judges the specification, judged: kernels inside their arrays, every path taken, each mutant found
 	$(CHECKED) $(BIN)/mamba-integer conform --backend numba --jobs $(JOBS)
-	$(BIN)/python -m mamba_integer.conformance.paths
+	$(BIN)/python -m mamba_integer.conformance.paths --jobs $(JOBS)
 	$(BIN)/python -m mamba_integer.conformance.mutants.mutation --target integers --target golden --target contracts \
 		--target philox --target tables --target comparison --jobs $(JOBS) --json $(VENV)/mutation.json
 	$(BIN)/python -m mamba_integer.conformance.mutants.mutation --target numba --sample $(KERNEL_MUTANTS) \

@@ -9,7 +9,8 @@ for the listed cases and for sizes from all over the domain. It exits with 1 if 
 import contextlib
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import product
 from types import SimpleNamespace
 from typing import Annotated, Any
@@ -24,6 +25,7 @@ from .engine import replay
 from .engine.comparison import Failure
 from .engine.judge import variant_of, variants
 from .engine.listed import listed
+from .engine.workers import processes
 
 REPETITIONS = 3  # of the cases on all threads
 FAR = 1 << 16  # the largest size that is tried where the contract has no bound
@@ -160,8 +162,23 @@ def shown(launch: Launch) -> str:
     return f"{name}({', '.join(f'{key}={value}' for key, value in constants)})"
 
 
-def untaken_numba(ops: Iterable[str]) -> list[str]:
-    return [f"{kernel}, {version}" for (kernel, version), runs in numba_paths(ops).items() if not runs]
+def by_op(function: Callable[[list[str]], Any], ops: Iterable[str], jobs: int) -> list[Any]:
+    """Return what a function returns for each op alone; where jobs are several, processes share the ops."""
+    each = [[op] for op in ops]
+    if jobs == 1:
+        return list(map(function, each))
+    with processes(jobs) as pool:
+        return list(pool.map(function, each))
+
+
+def untaken_numba(ops: Iterable[str], jobs: int = 1) -> list[str]:
+    from mamba_integer.spec.compiled import threads
+
+    load("numba")  # the counters know a kernel once it is defined
+    total = Counter(dict.fromkeys(threads.RUNS, 0))
+    for counts in by_op(numba_paths, ops, jobs):
+        total.update(counts)
+    return [f"{kernel}, {version}" for (kernel, version), runs in total.items() if not runs]
 
 
 @contextlib.contextmanager
@@ -179,7 +196,7 @@ def targeting(architecture: int) -> Iterator[None]:
             names["architecture"] = function
 
 
-def untaken_triton(ops: Iterable[str]) -> list[str]:
+def untaken_launches(ops: Iterable[str]) -> set[str]:
     missing: set[str] = set()
     for op in ops:
         known: set[Launch] = set()
@@ -188,7 +205,11 @@ def untaken_triton(ops: Iterable[str]) -> list[str]:
                 possible = possible_launches(op) - known
                 missing |= {f"{op}: {shown(launch)}" for launch in possible and possible - listed_launches(op)}
             known |= possible
-    return sorted(missing)
+    return missing
+
+
+def untaken_triton(ops: Iterable[str], jobs: int = 1) -> list[str]:
+    return sorted(set().union(*by_op(untaken_launches, ops, jobs)))
 
 
 BACKENDS = {"numba": untaken_numba, "triton": untaken_triton}
@@ -197,12 +218,13 @@ BACKENDS = {"numba": untaken_numba, "triton": untaken_triton}
 def main(
     backend: Annotated[list[str] | None, typer.Option(help=f"Of these alone: {', '.join(BACKENDS)}.")] = None,
     op: Annotated[list[str] | None, typer.Option(help="Run these ops alone.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="How many processes share the ops.")] = 1,
 ) -> None:
     """Exit with 1 if a path of a backend is taken by no listed case, or a result is wrong."""
     wrong = 0
     for name in backend or BACKENDS:
         try:
-            untaken = BACKENDS[name](op or list(OPS))
+            untaken = BACKENDS[name](op or list(OPS), jobs)
         except Failure as failure:
             print(failure)
             sys.exit(1)

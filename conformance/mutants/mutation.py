@@ -2,11 +2,11 @@
 
 ``python -m mamba_integer.conformance.mutants.mutation`` judges mutants of the golden ops and their contracts, the
 number system, the tables, the Numba twins and the suite's own comparison. A mutant survives if nothing that judges it
-fails. One that ``survivors.json`` doesn't explain fails the run, and so does an entry of that file that is killed.
+fails. One that ``survivors.json`` doesn't explain fails the run, and so does an entry of that file that is killed, or
+that the source doesn't have any more.
 """
 
 import json
-import random
 import sys
 import time
 from collections import Counter
@@ -48,6 +48,13 @@ def check_originals(work: Iterable[tuple[Target, Mutant]], jobs: int) -> None:
             sys.exit(f"mutation: {verdict.mutant.module} fails unchanged: {verdict.status} {verdict.reason}")
 
 
+def gone(chosen: Iterable[Target], reasons: Iterable[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Return the survivors that are listed for the targets' modules, but that the modules don't have any more."""
+    there = {mutant.key for each in chosen for mutant in each.every}
+    modules = {key[0] for key in there}
+    return [key for key in reasons if key[0] in modules and key not in there]
+
+
 def summary(results: list[Verdict]) -> str:
     counts = Counter(verdict.status for verdict in results)
     return ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
@@ -63,20 +70,26 @@ def main(
     survivors: Annotated[Path, typer.Option(help="The list of survivors that are explained.")] = SURVIVORS,
     report: Annotated[Path | None, typer.Option("--json", help="Write the verdicts to this file.")] = None,
 ) -> None:
-    """Judge mutants; exit with 1 if one survives that isn't explained, or an explained one doesn't survive."""
+    """Judge mutants; exit with 1 if one survives unexplained, or if one is explained that is killed or isn't there."""
     chosen = [TARGETS[name] for name in target or TARGETS]
     work = [(each, mutant) for each in chosen for mutant in each.mutants if match in str(mutant)]
     if again:
         alive = {key_of(entry) for entry in json.loads(again.read_text()) if entry["status"] == "survived"}
         work = [(each, mutant) for each, mutant in work if mutant.key in alive]
     if sample:
-        work = random.Random(seed).sample(work, min(sample, len(work)))
+        work = sorted(work, key=lambda one: one[1].lot(seed))[:sample]
     if not work:
         sys.exit("mutation: no mutant was chosen; see --target, --match and --again")
     check_originals(work, jobs)
     reasons, start = explained(survivors), time.monotonic()
     results: list[Verdict] = []
     unexplained = 0
+    for module, function, before, after in gone(chosen, reasons):
+        unexplained += 1
+        print(
+            f"explained in {survivors.name}, but not in the module: {module} {function}: {before}  ->  {after}",
+            flush=True,
+        )
     for verdict in verdicts(work, jobs):
         results.append(verdict)
         survived, listed = verdict.status == "survived", verdict.mutant.key in reasons
@@ -85,8 +98,8 @@ def main(
             print(f"{verdict.status}{', though explained' if listed else ''}: {verdict.mutant}", flush=True)
         if len(results) % SHOWN_EVERY == 0 or len(results) == len(work):
             print(f"{len(results)} of {len(work)}, {time.monotonic() - start:.0f} s: {summary(results)}", flush=True)
-    if report:
-        write_json(report, [as_entry(verdict) for verdict in results])
+            if report:  # now and not at the end alone: a run takes an hour, and one that is ended has judged these
+                write_json(report, [as_entry(verdict) for verdict in results])
     if unexplained:
         sys.exit(1)
 

@@ -6,6 +6,7 @@ in milliseconds, and kernels that Numba compiles must be compiled again with no 
 
 import ast
 import functools
+import hashlib
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -73,6 +74,10 @@ class Mutant:
     @property
     def key(self) -> tuple[str, str, str, str]:
         return self.module, self.function, self.before, self.after
+
+    def lot(self, seed: int) -> bytes:
+        """Return the mutant's place in the order of a sample, which no change of another module moves."""
+        return hashlib.sha256("\0".join((str(seed), *self.key)).encode()).digest()
 
     def __str__(self) -> str:
         return f"{self.module}:{self.line} {self.function}: {self.before}  ->  {self.after}"

@@ -85,10 +85,14 @@ class Target:
         return tuple(name for name in BUILT_ON if not self.layer.startswith(name))
 
     @cached_property
-    def mutants(self) -> list[Mutant]:
+    def every(self) -> list[Mutant]:
+        """All mutants of the modules, those of the part that another target judges included."""
         chosen = [n for n in self.reach.modules if any(fnmatch.fnmatch(n, pattern) for pattern in self.modules)]
-        every = [mutant for name in sorted(chosen) for mutant in mutants(name, self.reach.sources[name])]
-        return [mutant for mutant in every if not self.part or (self.part == "computed") == self.is_computed(mutant)]
+        return [mutant for name in sorted(chosen) for mutant in mutants(name, self.reach.sources[name])]
+
+    @cached_property
+    def mutants(self) -> list[Mutant]:
+        return [m for m in self.every if not self.part or (self.part == "computed") == self.is_computed(m)]
 
     @cached_property
     def computed(self) -> set[str]:

@@ -100,6 +100,15 @@ def test_a_mutant_is_undone_after_it_is_compiled():
     assert results == [8, None, 8, 6] + [7] * (len(every) - 3)
 
 
+def test_a_sample_is_drawn_by_the_text_of_each_mutant():
+    """So a change of one module leaves the mutants of another in the sample, and another seed draws others."""
+    every = sorted(mutants("clamped", SOURCE), key=lambda mutant: mutant.lot(1))
+    changed = [mutant for mutant in mutants("clamped", SOURCE.replace("LIMIT = 7", "LIMIT = 5")) if mutant.line != 2]
+    changed.sort(key=lambda mutant: mutant.lot(1))
+    assert [mutant.key for mutant in changed] == [mutant.key for mutant in every if mutant.line != 2]
+    assert sorted(every, key=lambda mutant: mutant.lot(2)) != every != list(mutants("clamped", SOURCE))
+
+
 def test_a_sample_of_the_golden_code_is_killed_or_explained(judge):
     code, out = judge("--target", "golden", "--match", "ops.linear:", "--sample", 12, "--seed", 7)
     assert code == 0, out
@@ -122,10 +131,10 @@ def test_an_unexplained_survivor_and_a_stale_explanation_fail(judge, tmp_path: P
     survivors = [verdict for verdict in verdicts if verdict["status"] == "survived"]
     killed = [verdict for verdict in verdicts if verdict["status"] == "killed"]
     assert len(survivors) == 1 and len(killed) > 5
-    listed.write_text(json.dumps([*survivors, killed[0]]))
+    listed.write_text(json.dumps([*survivors, killed[0], killed[1] | {"before": "renamed = 1"}]))
     report.write_text(json.dumps([*survivors, killed[0] | {"status": "survived"}]))
     code, out = judge(*match, "--survivors", listed, "--again", report)
-    assert code == 1 and out.count("though explained") == 1
+    assert code == 1 and out.count("though explained") == 1 and out.count("not in the module") == 1
 
 
 ENDLESS = """

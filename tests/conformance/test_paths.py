@@ -42,6 +42,13 @@ def test_a_kernel_that_never_ran_is_reported():
     assert not any("._isqrt" in line for line in lines)
 
 
+def test_processes_that_share_the_ops_add_up_what_they_ran():
+    lines = paths.untaken_numba(["isqrt", "saturate"], jobs=2)
+    assert set(paths.untaken_numba(["isqrt"])) - set(lines) == {
+        f"{primitives.__name__}._saturate, {version}" for version in threads.VERSIONS
+    }
+
+
 def test_every_kernel_belongs_to_an_op_of_the_listed_cases():
     """The counters know all kernels, so that `make conformance` can ask for all of them."""
     assert len(threads.RUNS) == 2 * len({kernel for kernel, _ in threads.RUNS}) >= 112
