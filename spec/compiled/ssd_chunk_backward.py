@@ -348,7 +348,7 @@ def ssd_chunk_scan_backward(dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_
 
 
 def whole_chunks(sequence, chunk):
-    """Return a sequence (B, L, ...) with zeros up to whole chunks, in an array for which Numba compiles nothing anew."""
+    """Return a sequence (B, L, ...) with zeros up to whole chunks, in C order whatever the order was."""
     batch, length, *rest = sequence.shape
     whole = np.zeros((batch, -(-length // chunk) * chunk, *rest), sequence.dtype)
     whole[:, :length] = sequence
