@@ -14,7 +14,7 @@ conformance: $(READY)  ## every op: unbounded integers, Numba, Torch and Triton 
 	$(BIN)/mamba-integer conform --backend unbounded --backend numba --backend torch --backend triton --jobs $(JOBS)
 
 test: $(READY) check  ## our own tests, the suite's tests of itself included
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
 # Alone, since a kernel that was cached without these checks would be run without them.
 CHECKED := NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$(VENV)/checked MAMBA_INTEGER_PARALLEL_FROM=9223372036854775807

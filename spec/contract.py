@@ -173,7 +173,10 @@ class Op(Called[P, R]):
         return f"<op {self.name}({', '.join([*arguments, *(p.name for p in self.parameters)])})>"
 
     def check(self, arrays: Sequence[Any], parameters: Mapping[str, Any]) -> SimpleNamespace:
-        """Raise DomainError unless the call is in the domain; return its sizes and parameters."""
+        """Raise DomainError unless the call is in the domain; return its sizes and parameters.
+
+        Calls of one kind share what is returned: a caller that changes it changes a copy.
+        """
         kind = call_kind(arrays, parameters)
         at = self._accepted.get(kind)
         if at is None:

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from functools import cache
 from types import SimpleNamespace
 
+import numpy as np
+
 from mamba_integer.spec.contract import Packed, Parameter, Tensor, find_op
 from mamba_integer.spec.tensors import bound_text
 
@@ -76,14 +78,22 @@ def small(op: str, options: tuple[int, ...]) -> dict[str, int]:
 
 
 def vectors(op: str, size: int) -> dict[str, int]:
-    """Return sizes at which each last axis of an input is a multiple of ``size`` bytes or digits, where they may be."""
+    """Return sizes at which each last axis of an input is a multiple of ``size`` bytes or digits, where they may be.
+
+    An axis that is the only one of an input, and the rows of others, is as many bytes: as many digits would be rows.
+    """
+    inputs = find_op(op).inputs
+    leading = {names[0] for names in (tensor.shape.split() for tensor in inputs) if len(names) > 1}
     chosen: dict[str, int] = {}
-    for tensor in find_op(op).inputs:
+    for tensor in inputs:
         last = tensor.shape.split()[-1:]
         for name in set(units(" ".join(last))) - exponents(op) - {ROWS}:
-            digits = int(last[0].partition("/")[2] or 1)
             low, high = allowed(op, name)
-            chosen[name] = min(max(low, size * max(digits, chosen.get(name, 0) // size)), high)
+            if tensor.shape in leading:
+                elements = size // np.dtype(tensor.dtypes[0]).itemsize
+            else:
+                elements = size * int(last[0].partition("/")[2] or 1)
+            chosen[name] = min(max(low, elements, chosen.get(name, 0)), high)
     return chosen
 
 

@@ -7,6 +7,7 @@ be the golden result of the row that it repeats.
 
 import json
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property
 from random import Random
@@ -113,7 +114,7 @@ def most_times(few: FarCase, times: int) -> int:
 def times_allowed(few: FarCase, times: int) -> bool:
     """Return whether an op's intermediates fit their types where the rows of a call are repeated so often."""
     contract, rows = find_op(few.op), few.far
-    at = contract.check(few.arrays, few.parameters)
+    at = copy(contract.check(few.arrays, few.parameters))
     if rows == ROWS:
         at.leading = (times * FEW_ROWS,)
     else:

@@ -39,15 +39,15 @@ def results_of(case: Case, arrays: Sequence[np.ndarray]) -> Arrays:
     return tuple(map(np.asarray, results if isinstance(results, tuple) else (results,)))
 
 
-def alive(case: Case, results: Sequence[np.ndarray]) -> list[float]:
-    """Return which part of each result is neither zero nor an end of its range or dtype."""
-    parts = []
+def alive(case: Case, results: Sequence[np.ndarray]) -> Iterator[float]:
+    """Yield which part of each result is neither zero nor an end of its range or dtype."""
     for tensor, result in zip(find_op(case.op).outputs, results, strict=True):
         allowed, limit = tensor.range(case.at, str(result.dtype)), np.iinfo(result.dtype).max
-        ends = np.array([0, allowed.low, allowed.high, -limit, limit]).astype(np.int64)
-        ends = ends[:1] if allowed.high - allowed.low < FEW else ends  # of digits, each is an end
-        parts.append(1.0 if not result.size else float((~np.isin(result, ends)).mean()))
-    return parts
+        ends = {0} if allowed.high - allowed.low < FEW else {0, allowed.low, allowed.high, -limit, limit}
+        inside = np.ones(result.shape, bool)
+        for end in ends:  # of digits, each is an end
+            inside &= result != end
+        yield float(inside.mean()) if result.size else 1.0
 
 
 def redrawn(case: Case, argument: int) -> np.ndarray:
@@ -59,17 +59,14 @@ def redrawn(case: Case, argument: int) -> np.ndarray:
     return other.array(argument, tensor, str(array.dtype))
 
 
-def felt(case: Case, results: Sequence[np.ndarray]) -> list[float]:
-    """Return for each input which part of a result changes with it, of the result that changes most."""
-    parts = []
+def felt(case: Case, results: Sequence[np.ndarray]) -> Iterator[float]:
+    """Yield for each input which part of a result changes with it, of the result that changes most."""
     for i, tensor in enumerate(find_op(case.op).inputs):
         if isinstance(tensor, Constant) or not case.arrays[i].size:
-            parts.append(1.0)
+            yield 1.0
             continue
-        arrays = (*case.arrays[:i], redrawn(case, i), *case.arrays[i + 1 :])
-        changed = results_of(case, arrays)
-        parts.append(max(float((a != b).mean()) if a.size else 1.0 for a, b in zip(results, changed, strict=True)))
-    return parts
+        changed = results_of(case, (*case.arrays[:i], redrawn(case, i), *case.arrays[i + 1 :]))
+        yield max(float((a != b).mean()) if a.size else 1.0 for a, b in zip(results, changed, strict=True))
 
 
 def in_domain(case: Case) -> bool:
@@ -80,18 +77,24 @@ def in_domain(case: Case) -> bool:
     return True
 
 
-def score(case: Case, kinds: str = "alive felt") -> float:
+def score(case: Case, kinds: str = "alive felt", above: float = -1.0) -> float:
     """Return how sensitive a case is, below 0 where it is outside the domain and 1 where it is wholly so.
 
-    ``kinds`` says what counts: whether results are alive, whether inputs are felt, or both.
+    ``kinds`` says what counts: whether results are alive, whether inputs are felt, or both. Where the case can't be
+    more sensitive than ``above``, the rest of it is not worked out.
     """
     try:
         results = golden_results(case)
     except OUTSIDE:
         return -1.0
-    parts = [min(part / LIVELY, 1.0) for part in alive(case, results)] if "alive" in kinds else []
-    parts += [min(part / STRONG, 1.0) for part in felt(case, results)] if "felt" in kinds else []
-    return sum(parts) / len(parts)
+    contract, total = find_op(case.op), 0.0
+    wanted = [LIVELY] * len(contract.outputs) * ("alive" in kinds) + [STRONG] * len(contract.inputs) * ("felt" in kinds)
+    parts = chain(alive(case, results) if "alive" in kinds else (), felt(case, results) if "felt" in kinds else ())
+    for left, part, enough in zip(reversed(range(len(wanted))), parts, wanted, strict=True):
+        total += min(part / enough, 1.0)
+        if (total + left) / len(wanted) <= above:
+            break
+    return total / len(wanted)
 
 
 def reseeded(case: Case) -> Case:
@@ -165,7 +168,7 @@ def improved(case: Case, fixed: Iterable[str] = (), kinds: str = "alive felt", m
             if len(tried) == most:
                 return case
             tried.add(key)
-            reached = score(other, kinds)
+            reached = score(other, kinds, above=best)
             if reached > best:
                 case, best, progress = other, reached, True
                 break

@@ -1,6 +1,7 @@
 """``spec.ops.ssd_chunk`` on unbounded integers: one channel of one head at a time, position by position."""
 
 from fractions import Fraction
+from functools import cache
 from itertools import pairwise
 from math import floor
 
@@ -13,10 +14,16 @@ from .observe import see
 
 
 def power(z: int, bits: int) -> int:
-    """Return 2**(-z / 4096) in Q.bits, the polynomial by Horner's rule in rationals, each product floored."""
+    """Return 2**(-z / 4096) in Q.bits."""
+    return polynomial(z, bits, definition.POWER)
+
+
+@cache
+def polynomial(z: int, bits: int, coefficients: tuple[int, ...]) -> int:
+    """Return the same of any coefficients, by Horner's rule in rationals, each product floored."""
     whole, f = divmod(z, 4096)
     p = 0
-    for coefficient in reversed(definition.POWER):
+    for coefficient in reversed(coefficients):
         p = coefficient + floor(Fraction(p * f, 4096))
     return floor(Fraction(p * 2**bits, 2 ** (30 + min(whole, 32))) + Fraction(1, 2))
 

@@ -1,7 +1,7 @@
 """Plans of ``spec.ops.scan_backward``."""
 
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 from itertools import product
 from random import Random
 from types import SimpleNamespace
@@ -31,19 +31,27 @@ LENGTHS = (1, 2, 3, 5, 9, 0)
 SELECTIVE = {"B": BATCH_SIZES, "L": LENGTHS, "D": (1, 2, 5, 33, 0), "N": (1, 2, 4, 5)}
 SSD = {"B": BATCH_SIZES, "L": LENGTHS, "H": (1, 2, 3, 0), "P": (1, 2, 5, 11, 0), "S": (1, 2, 4, 5)}
 SHIFTS = tuple(range(LARGEST_SHIFT + 1))
+KEPT = 1 << 12  # choices of sizes and parameters whose shifts are known
 # What a shift is taken as until it is drawn: one with which the widths fit if they do with any.
 UNDRAWN = {"s_h": 0, "s_w": LARGEST_SHIFT, "s_n": 0, "s_x": 0, "s_b": 0, "s_c": 0}
 
 
-def fitting(op: str, name: str, at: Any) -> list[int]:
+def fitting(op: str, name: str, at: Any) -> tuple[int, ...]:
     """Return the values of a shift with which all widths fit."""
+    return fitting_beside(op, name, tuple(vars(at).items()))
+
+
+@lru_cache(KEPT)
+def fitting_beside(op: str, name: str, chosen: tuple[tuple[str, Any], ...]) -> tuple[int, ...]:
+    """Return them for sizes and parameters: every backend is judged on the same ones."""
+    at = SimpleNamespace(**dict(chosen))
     values, parameter = [], next(p for p in find_op(op).parameters if p.name == name)
     allowed = parameter.range(at)
     for value in range(allowed.low, allowed.high + 1):
         widths = find_op(op).widths(SimpleNamespace(**UNDRAWN | vars(at) | {name: value}))
         if all(width.fits for width in widths.values()):
             values.append(value)
-    return values
+    return tuple(values)
 
 
 def drawn(op: str, name: str) -> Choice:

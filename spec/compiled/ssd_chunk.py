@@ -258,6 +258,7 @@ def open_chunk(before, after, fill, rest):
 @implements(ops.ssd_chunk_scan)
 def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_y):
     length, chunk, states = x.shape[1], open_x.shape[1], b.shape[2]
+    fill, skip = np.array(fill), np.array(skip)  # Numba would compile all anew for a view, or one that is read-only
     stop = fill + length
     values, exponents = on_grid(open_x, x, fill, chunk), on_grid(open_d, d, fill, chunk)
     keys = on_grid(open_b, b, fill, chunk)
@@ -265,7 +266,7 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
     scores = score_products(score_panels(state_words(keys), chunk), queries, fill, stop, chunk)
     bits = weight_bits(states), sum_bits(states), carried_bits(states, s_h), s_h, s_y
     y, h, turned = np.empty(x.shape, np.int16), np.array(h, order="C"), np.ascontiguousarray(exponents.swapaxes(1, 2))
-    arrays = values, turned, time_words(keys), queries, scores, np.ascontiguousarray(skip)
+    arrays = values, turned, time_words(keys), queries, scores, skip
     _scan(y, h, *arrays, fill, stop, chunk, bits)
     rest = (stop % chunk).astype(np.int32)
     opened = (open_chunk(*pair, fill, rest) for pair in ((open_x, x), (open_d, d), (open_b, b)))

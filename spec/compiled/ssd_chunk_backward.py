@@ -352,23 +352,21 @@ def ssd_chunk_scan_backward(dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_
     scores = score_products(score_panels(words[0], chunk), words[2], *ends, chunk)
     bits = weight_bits(states), sum_bits(states), gradient_bits(states), carried_bits(states, s_h), s_h, s_g, s_x
     exponents = np.ascontiguousarray(d_grid.transpose(0, 2, 1), np.int32)
-    arrays = dy_grid, x_grid, exponents, c_grid, tuple(words), scores, np.ascontiguousarray(skip)
+    arrays = dy_grid, x_grid, exponents, c_grid, tuple(words), scores, np.array(skip)
     dx, dd, start = np.empty(x.shape, np.int32), np.empty(d.shape, np.int64), np.array(dh, order="C")
     db, dc = np.zeros(b.shape, np.int64), np.zeros(c.shape, np.int64)
-    _back(dx, dd, db, dc, start, *arrays, np.ascontiguousarray(h), chunk, bits)
+    _back(dx, dd, db, dc, start, *arrays, np.array(h, order="C"), chunk, bits)
     dd = shift_round_ln2(put(dd, s_d))
     dskip = _skip_sums(dy_grid, x_grid).sum(axis=0)
     return dx, dd, put(db, s_b), put(dc, s_c), dskip, start
 
 
 def whole_chunks(sequence, chunk):
-    """Return a sequence (B, L, ...) with zeros up to whole chunks."""
-    rest = -sequence.shape[1] % chunk
-    return (
-        np.pad(sequence, ((0, 0), (0, rest), *[(0, 0)] * (sequence.ndim - 2)))
-        if rest
-        else np.ascontiguousarray(sequence)
-    )
+    """Return a sequence (B, L, ...) with zeros up to whole chunks, in C order whatever the order was."""
+    batch, length, *rest = sequence.shape
+    whole = np.zeros((batch, -(-length // chunk) * chunk, *rest), sequence.dtype)
+    whole[:, :length] = sequence
+    return whole
 
 
 def shift_round_ln2(dd):

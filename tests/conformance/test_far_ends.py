@@ -70,6 +70,13 @@ def test_the_domain_decides_how_many_rows_there_are():
     assert not far_ends.times_allowed(case, 4 * case.elements)
 
 
+def test_a_trial_leaves_what_the_contract_knows_of_a_call():
+    """Calls of one kind share their sizes: a trial of many rows once made later calls of few rows fail."""
+    few = FarCase("isqrt", far_ends.ROWS, far_ends.FEW_ROWS, far_ends.ELEMENTS)
+    assert far_ends.times_allowed(few, 1000)
+    assert spec.isqrt.check(few.arrays, few.parameters).leading == (far_ends.FEW_ROWS,)
+
+
 def test_neither_the_trial_nor_the_far_call_leaves_the_domain(monkeypatch):
     """The trial of 2**24 elements measures a call's memory; the far call repeats the rows as often as was allowed."""
     calls = []

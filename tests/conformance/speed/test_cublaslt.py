@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-import triton.testing
 
+from mamba_integer.backends import load
 from mamba_integer.conformance.speed import cublaslt
 
 NOT_SUPPORTED = 15
@@ -41,7 +41,9 @@ def product(monkeypatch):
         monkeypatch.setattr(cublaslt, "library", lambda: Library(*statuses))
         return cublaslt.int8_product(4, 32, 16, "cpu")
 
-    monkeypatch.setattr(triton.testing, "do_bench", timed)
+    # Not imported with this module: Triton must know of its interpreter when it is first imported.
+    load("triton")
+    monkeypatch.setattr("triton.testing.do_bench", timed)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace(cuda_stream=0))
     return of
 
