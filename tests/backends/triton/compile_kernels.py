@@ -6,7 +6,8 @@ Triton's driver is replaced by one that only names its target, and each launch s
 compiled once for each choice of its tile: of several targets, separated by commas, for the first that launches it so.
 
 Generations of NVIDIA's GPUs differ for our kernels in their tensor cores and in the instructions that we name
-ourselves; so a kernel that uses neither is compiled for Hopper, and for AMD, alone.
+ourselves; so a kernel that uses neither is compiled for Hopper, and for AMD, alone. Later generations have each named
+instruction that an earlier one has: a launch of a kernel without tensor cores is compiled for the earliest.
 """
 
 import functools
@@ -42,7 +43,8 @@ TARGETS = {
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
 EVERY_KERNEL = ("sm_90", "gfx942")
-GENERATION_WORDS = "tl.dot(", "inline_asm"  # in the source of a kernel, or of a function that it calls
+DOT, INSTRUCTION = "tl.dot(", "inline_asm"  # in the source of a kernel, or of a function that it calls
+AMPERE = {"sm_80": "sm_80", "sm_89": "sm_80"}  # whose tensor cores are the same
 CASES = 1
 HASHES, STEPS, FUSED = "hashes", "steps", "fused"  # of transcripts, of decoding and of training, which are no ops
 ROWS, KINDS = (1, 40), ("PROJECTS", "AFTER")  # of a step: for few rows and for many, and what its kernels differ by
@@ -86,11 +88,14 @@ def called(function: JITFunction) -> set[JITFunction]:
 
 
 @functools.cache
+def has_tensor_cores(kernel: JITFunction) -> bool:
+    return isinstance(kernel, GluonJITFunction) or any(DOT in function.src for function in called(kernel))
+
+
+@functools.cache
 def differs_by_generation(kernel: JITFunction) -> bool:
     """Return whether a kernel uses tensor cores, or instructions of a generation that it names itself."""
-    if isinstance(kernel, GluonJITFunction):
-        return True
-    return any(word in function.src for function in called(kernel) for word in GENERATION_WORDS)
+    return has_tensor_cores(kernel) or any(INSTRUCTION in function.src for function in called(kernel))
 
 
 def compile_all(target: str, ops: list[str], compiled: dict[tuple, int]) -> dict[str, dict[str, dict]]:
@@ -104,7 +109,8 @@ def compile_all(target: str, ops: list[str], compiled: dict[tuple, int]) -> dict
     def only_compile(self, *args, grid, warmup, **options):
         name = self.fn.__name__
         kind = chosen(OPS[op], self, options) if op in OPS else tuple(options.get(name) for name in KINDS)
-        choice, differs = (name, kind), differs_by_generation(self)
+        generation = AMPERE.get(target, target) if has_tensor_cores(self) else ""
+        choice, differs = (name, kind, generation), differs_by_generation(self)
         if choice not in compiled and (differs or target in EVERY_KERNEL):
             kernel = run(self, *args, grid=grid, warmup=True, **options)
             assert kernel.asm["cubin" if target.startswith("sm") else "hsaco"]

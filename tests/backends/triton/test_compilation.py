@@ -24,22 +24,18 @@ GLUON_KERNELS = {
 }
 STAGED = {"staged_scan_kernel", "staged_walk_kernel"}
 GLUON = {"sm_80": STAGED, "sm_89": STAGED, "sm_90": set(GLUON_KERNELS), "sm_100": STAGED, "gfx942": set()}
-TWINS = {"sm_80": "sm_89"}  # of the same tensor cores and instructions: a launch that both have is compiled for one
-SHARES = {"sm_90": 3, "gfx942": 3}  # processes for the targets that every kernel is compiled for
+# Compiled in one process, which compiles a launch once where that says enough of several.
+TOGETHER = (("sm_80", "sm_89", "sm_100"), ("sm_90",), ("gfx942",))
+SHARES = 3  # processes for the ops; several families to each, which takes seconds to start
 
 
-# Several families to a process, which takes seconds to start.
-@pytest.mark.parametrize(
-    "target, share",
-    [(target, share) for target in SHARED if target not in TWINS.values() for share in range(SHARES.get(target, 1))],
-)
-def test_kernels_compile_without_a_gpu(target, share, run_process):
-    shares = SHARES.get(target, 1)
-    families = FAMILIES[share::shares]
+@pytest.mark.parametrize("share", range(SHARES))
+@pytest.mark.parametrize("targets", TOGETHER, ids=",".join)
+def test_kernels_compile_without_a_gpu(targets, share, run_process):
+    families = FAMILIES[share::SHARES]
     ops = [name for name, op in spec.OPS.items() if op.family in families]
-    ops += (["hashes", "fused"] if share == 0 else []) + (["steps"] if share == shares - 1 else [])
+    ops += (["hashes", "fused"] if share == 0 else []) + (["steps"] if share == SHARES - 1 else [])
     script = Path(__file__).with_name("compile_kernels.py")
-    targets = [target, TWINS[target]] if target in TWINS else [target]
     done = run_process([sys.executable, script, ",".join(targets), *ops], env=os.environ | {"TRITON_INTERPRET": "0"})
     assert done.code == 0, done.err[-3000:]
     constants = json.loads(done.out)["constants"]
