@@ -27,6 +27,8 @@ from .torch.arrays import from_numpy, to_numpy
 SILENCE = timedelta(minutes=10)
 PIECE = 1 << 22  # elements from which an exchange starts: about those of a layer
 INT32_END = 1 << 31
+NCCL_BLOCKS = "NCCL_MAX_CTAS"  # thread blocks of an exchange, which others of a pass then wait for
+FEW_BLOCKS = "4"  # enough for sums that travel while the pass goes on
 ALIGNMENT = 16  # bytes of the widest load: each array starts at a multiple
 
 
@@ -199,13 +201,16 @@ def launch(ranks: int, work: Callable[..., None], *arguments: Any) -> None:
         A rank died or raised: with the message of its own RankError, if it was one.
     """
     context = multiprocessing.get_context("spawn")
-    threads = max(1, cores() // ranks)
+    threads, blocks = max(1, cores() // ranks), os.environ.get(NCCL_BLOCKS, FEW_BLOCKS)
     failures = context.SimpleQueue()
     processes = [
         context.Process(target=_run_rank, args=(failures, work, rank, *arguments), daemon=True) for rank in range(ranks)
     ]
     try:
-        with _interrupts_ignored(), variables({"NUMBA_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}):
+        with (
+            _interrupts_ignored(),
+            variables({"NUMBA_NUM_THREADS": threads, "OMP_NUM_THREADS": threads, NCCL_BLOCKS: blocks}),
+        ):
             for process in processes:
                 process.start()
         running = processes
