@@ -19,7 +19,7 @@ test: $(READY) check  ## our own tests, the suite's tests of itself included
 # Alone, since a kernel that was cached without these checks would be run without them.
 CHECKED := NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$(VENV)/checked MAMBA_INTEGER_PARALLEL_FROM=9223372036854775807
 
-# Of over 5,000: a kernel is compiled anew for each, which takes seconds. All of them: make mutation KERNEL_MUTANTS=0
+# Of about 6,000: a kernel is compiled anew for each, which takes seconds. All of them: make mutation KERNEL_MUTANTS=0
 KERNEL_MUTANTS ?= 90
 
 mutation: $(READY)  ## what judges the specification, judged: kernels inside their arrays, every path taken, each mutant found
