@@ -87,7 +87,7 @@ def vectors(op: str, size: int) -> dict[str, int]:
     chosen: dict[str, int] = {}
     for tensor in inputs:
         last = tensor.shape.split()[-1:]
-        for name in set(units(" ".join(last))) - exponents(op) - {ROWS}:
+        for name in sorted(set(units(" ".join(last))) - exponents(op) - {ROWS}):
             low, high = allowed(op, name)
             if tensor.shape in leading:
                 elements = size // np.dtype(tensor.dtypes[0]).itemsize

@@ -115,7 +115,7 @@ def widened(op: str, dimension: str) -> list[tuple[int, dict[str, dict[str, int]
             return {name for name, width in find_op(op).widths(at).items() if not width.range.fits("int32")}
 
         try:
-            for name in wide(most) - wide(max(low, 1)):
+            for name in sorted(wide(most) - wide(max(low, 1))):
                 size = least(name, max(low, 1), most, wide)
                 largest[name] = max(largest.get(name, (0, {})), (size, parameters), key=itemgetter(0))
         except OUTSIDE:
