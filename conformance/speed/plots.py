@@ -23,10 +23,13 @@ def draw_roofline(
         for style, (name, peak) in zip(("--", ":"), peaks.items(), strict=False):
             operations = 2 * peak if "multiply" in name else peak
             roof.axhline(operations, color="black", linewidth=1, linestyle=style, label=name.replace("_", " "))
+        colours = {op: f"C{i}" for i, op in enumerate(dict.fromkeys(row["op"] for row in counted))}
         for row, intensity in zip(counted, intensities, strict=True):
-            roof.plot(intensity, row["operations"] / row["seconds"], "o", label=f"{row['workload']} ({row['bound']})")
+            speed = row["operations"] / row["seconds"]
+            roof.plot(intensity, speed, "o", color=colours[row["op"]], label=row["op"])
         roof.set(xscale="log", yscale="log", xlabel="operations per byte", ylabel="operations per second")
-        roof.legend(fontsize=6)
+        lines = {line.get_label(): line for line in roof.get_lines()}  # one per op
+        figure.legend(lines.values(), lines, loc="outside lower center", ncols=5, fontsize=7)
     roof.grid(alpha=0.3)
     names = [row["workload"] for row in rows]
     shares.barh(names, [100 * row["floor_seconds"] / row["seconds"] for row in rows])
@@ -38,21 +41,27 @@ def draw_roofline(
 
 
 def draw_growth(rows: list[dict[str, Any]], path: Path, title: str) -> None:
-    """Draw time over each size that grows while the others stay: one panel per size, one line per op and backend."""
+    """Draw time over each size that grows while the others stay: a line of panels per op, a panel per size."""
     from matplotlib.figure import Figure
 
     curves: dict[str, dict[str, list[tuple[int, float]]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         name, value = row["grows"]
-        curves[name][f"{row['op']}, {row['backend']}"].append((value, row["seconds"]))
-    figure = Figure(figsize=(4 * len(curves), 4), layout="constrained")
-    for axes, (name, lines) in zip(
-        figure.subplots(1, max(1, len(curves)), squeeze=False)[0], curves.items(), strict=False
-    ):
-        for label, points in lines.items():
-            axes.plot(*zip(*sorted(points), strict=True), marker="o", markersize=3, label=label)
-        axes.set(xscale="log", yscale="log", xlabel=name, ylabel="seconds")
-        axes.legend(fontsize=6)
-        axes.grid(alpha=0.3)
+        curves[f"{row['op']}, {row['backend']}"][name].append((value, 1e6 * row["seconds"]))
+    columns = max(map(len, curves.values()), default=1)
+    figure = Figure(figsize=(3.2 * columns, 2.6 * max(1, len(curves))), layout="constrained")
+    panels = figure.subplots(max(1, len(curves)), columns, squeeze=False)
+    for axes in panels.flat:
+        axes.axis("off")
+    for line, (op, sizes) in zip(panels, curves.items(), strict=False):
+        for axes, (name, points) in zip(line, sizes.items(), strict=False):
+            values, times = zip(*sorted(points), strict=True)
+            axes.axis("on")
+            axes.plot(values, times, marker="o")
+            axes.set(xlabel=name, ylabel="microseconds", ylim=(0, 1.1 * max(times)), title=op)
+            axes.set_xscale("log", base=2)
+            axes.set_xticks(values, [str(value) for value in values])
+            axes.title.set_fontsize(9)
+            axes.grid(alpha=0.3)
     figure.suptitle(title)
     figure.savefig(path)
