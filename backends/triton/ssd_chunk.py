@@ -36,7 +36,7 @@ from .ssd_chunk_factors import (
 )
 from .ssd_chunk_grid import FACTORS, ROWS, grid_kernel, positions_kernel
 from .ssd_chunk_limbs import both_joined, side_by_side
-from .ssd_chunk_starts import await_walks, starts_kernel
+from .ssd_chunk_starts import await_walks, chunk_starts_kernel
 
 LEAST_TILE = 32  # of an int8 product
 MOST_ENTRIES = 1 << 16  # of a chunk's b
@@ -98,7 +98,7 @@ def saturated(total, shift, WIDE: tl.constexpr):
 
 
 @triton.jit(do_not_specialize=[*SIZES, *POSITIONS, "s_h", "rounding", "shift", "unit"])
-def scan_kernel(
+def chunk_scan_kernel(
     y_pointer,
     end_pointer,
     starts_pointer,
@@ -281,7 +281,7 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
     ready = zeros((segments * blocks,), torch.int32, x.device) if segment else None
     if segment:
         launch(
-            starts_kernel,
+            chunk_starts_kernel,
             batch * heads * ceil_div(width, WALKED_CHANNELS),
             (starts, ready),
             (factors, h, fill, x_tiles, turned),
@@ -294,7 +294,7 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
             **tiles,
         )
     launch(
-        scan_kernel,
+        chunk_scan_kernel,
         segments * blocks,
         (y, end, starts, ready),
         (factors, skip, h, fill, mixed, x_tiles, turned, queries),

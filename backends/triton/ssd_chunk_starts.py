@@ -1,7 +1,7 @@
 """The chunked scan's states at the starts of segments of its chunks: a walk that computes no outputs.
 
-It runs beside the programs of `scan_kernel`, each of which waits for the first state of its segment. All walks have
-begun before any of those programs begins, so the walks end whatever waits for them.
+It runs beside the programs of `chunk_scan_kernel`, each of which waits for the first state of its segment. All walks
+have begun before any of those programs begins, so the walks end whatever waits for them.
 """
 
 # ruff: noqa: RUF005 -- Triton compiles no unpacking inside a tuple
@@ -59,7 +59,7 @@ def chunk_decays(factors_pointer, n, last, TILE: tl.constexpr, COUNT: tl.constex
 
 
 @triton.jit(do_not_specialize=[*SIZES, *POSITIONS])
-def starts_kernel(
+def chunk_starts_kernel(
     starts_pointer,
     ready_pointer,
     factors_pointer,
@@ -125,4 +125,4 @@ def starts_kernel(
             tl.atomic_add(ready_pointer + segment * all_heads * blocks, 1, sem="release")
 
 
-__all__ = ["await_walks", "starts_kernel"]
+__all__ = ["await_walks", "chunk_starts_kernel"]

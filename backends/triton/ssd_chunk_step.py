@@ -58,7 +58,7 @@ def output_sum(scores, before, inputs, column, weight, last, carried_bits):
 
 
 @triton.jit(do_not_specialize=["heads", "Q", "s_h", "shift", "unit", "weight_bits", "carried_bits", *POSITIONS])
-def step_kernel(
+def chunk_step_kernel(
     y_pointer,
     end_pointer,
     rest_x_pointer,
@@ -169,7 +169,7 @@ def launch_step(results, inputs, in_place, s_h, s_y):
     few = batch * heads * ceil_div(width, CHANNELS) < FEWEST_PROGRAMS
     channels = FEW_CHANNELS if few else CHANNELS
     launch(
-        step_kernel,
+        chunk_step_kernel,
         batch * max(heads, 1) * max(ceil_div(width, channels), 1),
         results,
         inputs,
