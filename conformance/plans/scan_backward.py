@@ -245,6 +245,15 @@ def modulation_edges() -> Iterator[Extreme]:
     yield Extreme([call], parameters, "ties of few bits, and decays about zero, about n_max and about 2**k")
 
 
+# Formats that kernels are made for, beside whole and partial tiles.
+OF_MODELS = {"k": 15, "convex": 1, "s_v": -8, "s_g": 2, "s_h": 8, "s_w": 15, "s_n": 16, "s_x": 10, "s_b": 11, "s_c": 13}
+SELECTIVE_WHOLE = tuple(
+    {"B": 1, "L": length, "D": channels, "N": states, **OF_MODELS}
+    for length in (8, 9)
+    for channels in (16, 32)
+    for states in (16, 17)
+)
+
 PLANS = {
     "decay_modulate_backward": Plan(
         SELECTIVE,
@@ -258,7 +267,7 @@ PLANS = {
         formats("selective_scan_backward"),
         extremes=selective_extremes,
         edges=lambda: scan_edges("selective_scan_backward", SELECTIVE_EDGES[0]),
-        large=SELECTIVE_LARGE,
+        large=(*SELECTIVE_LARGE, *SELECTIVE_WHOLE),
     ),
     "ssd_scan_backward": Plan(
         SSD,

@@ -194,7 +194,8 @@ def test_ranks_of_which_one_fails_all_end():
 
     def work(rank):
         member = ranks.Member(meeting, rank)
-        assert member.max(np.array([rank, -rank])).tolist() == [2, 0]
+        every, _ = member.sums().settle(np.array([rank, -rank]))
+        assert every.tolist() == [[0, 0], [1, -1], [2, -2]]
         if rank == 1:
             raise ValueError("no memory")
         return member.sum([np.array([rank])])
