@@ -219,8 +219,9 @@ def decode_table(*reports: dict[str, Any]) -> str:
             cells.append(f"{row['times_op_by_op']:.1f} x")
         head.append("| " + " | ".join(map(str, [*cells, *[""] * (8 - len(cells))])) + " |")
     report = reports[0]
+    origins = "; ".join(f"`{one['rows'][0]['config']}` {origin(one)}" for one in reports)
     note = (
-        f"{report['devices'][report['backend']]}, {origin(report)}. The first "
+        f"{report['devices'][report['backend']]}, {origins}. The first "
         f"{reports[0]['rows'][0]['equal_tokens']} tokens of each row were equal to those of the ordinary steps before "
         "anything was timed. Floor: the bytes of weights and states over the memory's bandwidth. Weights are seeded."
     )
