@@ -42,7 +42,7 @@ def origin(report: dict[str, Any]) -> str:
     return f"{report['date'][:10]}, commit {report['commit'][:10]}"
 
 
-# The last reports that passed, and Triton's newest one where it didn't.
+# The last reports of whole runs that passed.
 CONFORMANCE = ("triton", "torch")
 
 
