@@ -1,4 +1,4 @@
-"""What a step adds up: over its passes, and over the ranks."""
+"""The sums of a training step: gradients and losses, added over its passes and over the ranks."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What is listed for an op is the same in each process: a repeated case, a card and a coverpoint name it."""
+"""Each process lists the same cases of an op, because repeated cases, failure cards and coverpoints name them."""
 
 import os
 import subprocess

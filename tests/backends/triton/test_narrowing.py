@@ -1,4 +1,4 @@
-"""What ranks exchange: copies of many gradients in fewer bits, and an update that takes them as they are."""
+"""Gradients are copied to int32 for the exchange of ranks, and the update takes the int32 sums."""
 
 import numpy as np
 import pytest
