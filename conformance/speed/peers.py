@@ -150,5 +150,7 @@ def timed(peer: Peer, workload: Workload, device: str, seconds_of: Callable[[Cal
         call = peer.make(workload, device)
         call()
         return {"peer": peer.name, "seconds": seconds_of(call)}
+    except ModuleNotFoundError as error:
+        return {"peer": peer.name, "absent": f"{peer.package} is installed without {error.name}"}
     except (BackendError, RuntimeError, ImportError, OSError, AssertionError, TypeError, ValueError) as error:
         return {"peer": peer.name, "absent": f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"}

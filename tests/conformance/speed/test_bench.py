@@ -1,5 +1,6 @@
 """The command ``bench`` times what it has verified, beside the floor and the peers, and says which peers are absent."""
 
+import importlib
 import json
 from types import SimpleNamespace
 
@@ -87,6 +88,10 @@ def test_peaks_are_those_of_the_device():
 def test_absent_and_refusing_peers_are_named():
     absent = peers.Peer("nobody's kernel", "no_such_package", lambda workload, device: None)
     assert peers.timed(absent, SMALL, "cpu", lambda call: 1.0)["absent"] == "no_such_package isn't installed"
+    partial = peers.Peer("scan", "torch", lambda workload, device: importlib.import_module("no_such_kernels"))
+    assert (
+        peers.timed(partial, SMALL, "cpu", lambda call: 1.0)["absent"] == "torch is installed without no_such_kernels"
+    )
     refusing = peers.Peer("int8", "torch", lambda workload, device: [].index)
     assert peers.timed(refusing, SMALL, "cpu", lambda call: 1.0)["absent"].startswith("TypeError: ")
 
