@@ -38,8 +38,18 @@ class Case:
 
     @cached_property
     def _json(self) -> str:
+        return json.dumps(self.written, separators=(",", ":"))
+
+    @property
+    def written(self) -> dict[str, Any]:
         # Not by asdict, which copies all: a run writes each of its cases down.
-        return json.dumps({field.name: getattr(self, field.name) for field in fields(self)}, separators=(",", ":"))
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def from_fields(cls, written: Mapping[str, Any]) -> "Case":
+        """Return the case whose fields were read from JSON, which has no tuples."""
+        tuples = {name: tuple(written[name]) for name in ("leading", "patterns", "layouts") if name in written}
+        return cls(**{**written, **tuples})
 
     @cached_property
     def at(self) -> SimpleNamespace:
@@ -158,8 +168,7 @@ def parse_case(text: str) -> Case | ExtremeCase:
         written = json.loads(text)
         if "entry" in written:
             return ExtremeCase(**written)
-        tuples = {name: tuple(written[name]) for name in ("leading", "patterns", "layouts") if name in written}
-        case = Case(**written | tuples)
+        case = Case.from_fields(written)
     except (TypeError, KeyError, json.JSONDecodeError) as error:
         raise ValueError(f"not a case: {error}") from error
     if unknown := [p for p in case.patterns if p not in PATTERNS]:

@@ -27,6 +27,7 @@ from .bases import (
     settled,
     with_pattern,
 )
+from .case_cache import Listing
 from .cases import Case
 from .costs import cost, loops
 from .decisive import decisive_plans
@@ -55,14 +56,13 @@ def listed_cases(op: str, preset: Preset, share: int = 0, shares: int = 1) -> It
 
     Only those are made: a case may need a search for parameters at which it says something.
     """
-    chosen = (one for one in plans(op, preset.line) if one.cost <= preset.cost and (not preset.thin or thin(one)))
-    for listed in islice(chosen, share, None, shares):
-        yield listed, made(listed)
-
-
-@cache
-def made(listed: Listed) -> Case | None:
-    return listed.make()
+    listing = listing_of(op, preset.line)
+    chosen = (one for one in listing.plans if one.cost <= preset.cost and (not preset.thin or thin(one)))
+    try:
+        for listed in islice(chosen, share, None, shares):
+            yield listed, listed.make()
+    finally:
+        listing.save()
 
 
 KEPT = {"layouts": 48, "sizes": 4, "far": 4, "pairs": 6, "values": 12}  # one of so many
@@ -80,6 +80,11 @@ def thin(listed: Listed) -> bool:
 
 
 @cache
+def listing_of(op: str, line: int) -> Listing:
+    """Return what the suite lists for an op, with the cases that an earlier process has made."""
+    return Listing(op, line, plans)
+
+
 def plans(op: str, line: int) -> tuple[Listed, ...]:
     """Return all that the suite lists for an op, of any cost."""
     sizes = (*whole_plans(op, line), *size_plans(op, line), *corner_plans(op, line), *far_plans(op, line))
@@ -100,7 +105,7 @@ def plans(op: str, line: int) -> tuple[Listed, ...]:
 def points_of(op: str) -> tuple[str, ...]:
     """Return all that the cases of the full preset cover."""
     full = PRESETS["full"]
-    listed = (one for one in plans(op, full.line) if one.cost <= full.cost)
+    listed = (one for one in listing_of(op, full.line).plans if one.cost <= full.cost)
     return tuple(dict.fromkeys(point for one in listed for point in one.points))
 
 

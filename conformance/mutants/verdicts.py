@@ -34,6 +34,7 @@ from mamba_integer.spec.contract import OPS, Parameter, Tensor
 from mamba_integer.spec.pages import op_section
 
 from .. import oracle
+from ..engine import case_cache
 from ..engine.extents import extents_hash
 from ..engine.listed import listed
 from ..oracle.observe import recording
@@ -405,6 +406,7 @@ def serve(target: Target, mutant: Mutant, ops: Sequence[str], writing: int) -> N
         allow(INSTALLATION)
         warnings.simplefilter("ignore")
         np.seterr(divide="raise")
+        case_cache.FOLDER = None  # no other process may read cases that a mutant has made
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 1)
         os.dup2(nowhere, 2)
