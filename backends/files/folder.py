@@ -55,6 +55,10 @@ def load_model(path: Path) -> TextModel:
         A file can't be used, the tokenizer is not the one that the checkpoint was made with, or ``config.json`` differs
         from the checkpoint's config.
     """
+    if not path.exists():
+        raise CheckpointError(
+            f"{path}: no such folder or file; models that come with the package: {', '.join(TRAINED)}"
+        )
     file = path / MODEL_FILE if path.is_dir() else path
     if (path / CORPUS_FILE).exists() and not file.exists():
         raise CheckpointError(f"{path}: found an unfinished run, allowed one with {MODEL_FILE}; go on with --resume")

@@ -286,6 +286,7 @@ def test_usage_errors(finished, text, micro_file, cli, tmp_path):
         ([*base, "--config", micro_file, "--out", tmp_path / "x", "--rate", "fast"], "--rate"),
         ([*base, "--config", micro_file, "--out", tmp_path / "x", "--decay", "1"], "--decay: found '1'"),
         (["generate", "--model", unfinished, "--prompt", "a"], "found an unfinished run"),
+        (["finetune", tmp_path / "z", "--text", text, *QUICK, "--out", tmp_path / "y"], "the package: shakespeare"),
         (["init", tmp_path / "z", "--model", "nosuch"], "--model: found 'nosuch', allowed tiny"),
         (["train", "--text", empty, *QUICK, "--out", tmp_path / "y"], "no text"),
     ):
