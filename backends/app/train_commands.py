@@ -217,7 +217,7 @@ def read_config(name: str) -> ModelConfig:
 
 
 def own_fields(name: str, data: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of a config alone, of a file that may be the ``config.json`` beside a model."""
+    """Return the fields of a config, without those that the ``config.json`` beside a model adds."""
     if data.get("model_type") != MODEL_TYPE:
         return data
     if (version := data.get("spec_version")) != SPEC_VERSION:

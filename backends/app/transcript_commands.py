@@ -1,4 +1,4 @@
-"""The commands of whoever runs a model for others, and of the auditor: commit, open, audit."""
+"""The commands of a provider, who runs a model for others, and of an auditor: commit, open, audit."""
 
 import hashlib
 import json

@@ -157,9 +157,9 @@ def case_of(kind: type[Kind], written: Mapping[str, Any]) -> Kind:
     """
     known = fields(kind)  # type: ignore[arg-type]
     missing = [field.name for field in known if field.default is MISSING and field.name not in written]
-    for name, these in (("no", missing), ("an unknown", sorted(set(written) - {field.name for field in known}))):
-        if these:
-            raise ValueError(f"found {name} field {these[0]}, allowed the JSON that a failure prints")
+    for fault, names in (("no", missing), ("an unknown", sorted(set(written) - {field.name for field in known}))):
+        if names:
+            raise ValueError(f"found {fault} field {names[0]}, allowed the JSON that a failure prints")
     return kind(**written)
 
 
