@@ -33,7 +33,7 @@ ALIGNMENT = 16  # bytes of the widest load: each array starts at a multiple
 
 
 class RankError(BackendError):
-    """A rank that died or failed: names it and how it ended, or tells what it met."""
+    """A rank died or failed; the message names the rank and how it ended, or its error."""
 
 
 class Ranks:
@@ -193,7 +193,7 @@ def free_address() -> str:
 
 
 def launch(ranks: int, work: Callable[..., None], *arguments: Any) -> None:
-    """Run ``work(rank, *arguments)`` in one process a rank; end them all when one of them fails, or this process dies.
+    """Run ``work(rank, *arguments)`` in one process per rank; end them all when one fails or this process dies.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Tokens a second of whole training steps on one GPU: forward, backward, update.
+"""Tokens per second of whole training steps on one GPU: forward, backward, update.
 
 ``python -m benchmarks.training_speed --json FILE``. Integers on Triton; the same architecture in eager float32 Torch,
 whose scan is a loop over time (its blocks computed again for the gradient, or it would not fit the memory); and

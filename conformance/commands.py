@@ -77,7 +77,10 @@ def interrupted_by_sigterm() -> Iterator[None]:
 def conform_command(
     backend: Annotated[
         list[str] | None,
-        typer.Option(help="Backend: numba, torch, triton, unbounded or module:attribute. May be repeated."),
+        typer.Option(
+            help="Backend: numba, torch, triton, unbounded or module:attribute. May be repeated. Default: golden, the "
+            "specification's own code."
+        ),
     ] = None,
     command: Annotated[
         list[str] | None,

@@ -2,6 +2,7 @@
 
 import contextlib
 import contextvars
+import difflib
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -69,7 +70,8 @@ class UnknownOpError(LookupError):
     """A name that is no op of the specification."""
 
     def __init__(self, name: str):
-        super().__init__(f"unknown op {name!r}; the specification has: {', '.join(sorted(OPS))}")
+        near = ", ".join(difflib.get_close_matches(name, OPS))
+        super().__init__(f"unknown op {name!r}; {near and f'near it are {near}; '}`mamba-integer ops` lists all")
 
 
 @contextlib.contextmanager

@@ -10,7 +10,12 @@ LEADING_SIZE = "leading"
 
 
 class MissingValuesError(ValueError):
-    """Sizes or parameters that the numbers of an op's contract depend on, and that were not given."""
+    """Sizes or parameters that the numbers of an op's contract depend on, and that were not given: ``names``."""
+
+    def __init__(self, op: str, names: list[str]):
+        note = f"; {LEADING_SIZE} is the number of rows" if LEADING_SIZE in names else ""
+        super().__init__(f"{op}: no value for {', '.join(names)}{note}")
+        self.names = names
 
 
 class _Values:
@@ -112,9 +117,7 @@ def _accept(entry: Op, values: Mapping[str, int]) -> _Values:
 
 def _require(entry: Op, at: _Values) -> None:
     if at.missing:
-        missing = [name for name in symbols(entry) if name in at.missing]
-        note = f"; {LEADING_SIZE} is the number of rows" if LEADING_SIZE in at.missing else ""
-        raise MissingValuesError(f"{entry.name}: no value for {', '.join(missing)}{note}")
+        raise MissingValuesError(entry.name, [name for name in symbols(entry) if name in at.missing])
 
 
 def _tensor(tensor: Tensor, at: _Values | None) -> dict[str, Any]:

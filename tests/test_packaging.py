@@ -74,3 +74,10 @@ def test_an_editable_install_is_a_plain_path_entry():
     """Type checkers and editors follow a path entry; they don't follow an import hook."""
     for layer in LAYERS:
         assert (ROOT / ".ci/editable/mamba_integer" / layer).resolve() == ROOT / layer
+
+
+def test_no_file_of_code_is_long():
+    root = Path(__file__).parents[1]
+    folders = ("spec", "backends", "conformance", "benchmarks", "tests")
+    lengths = {path: path.read_text().count("\n") for folder in folders for path in (root / folder).rglob("*.py")}
+    assert len(lengths) > 400 and [str(path) for path, length in lengths.items() if length > 450] == []

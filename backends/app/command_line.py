@@ -36,7 +36,7 @@ ERRORS = (UsageError, UnknownOpError, BackendError, *train_commands.ERRORS, *tra
 def run() -> int:
     """Run the command that the process was started with; return its exit code."""
     try:
-        return app(standalone_mode=False) or 0
+        return app(prog_name="mamba-integer", standalone_mode=False) or 0
     except ERRORS as error:
         return complain(str(error))
     except (ModuleNotFoundError, BrokenPipeError):
@@ -51,5 +51,7 @@ def run() -> int:
         # Typer's own errors have this method, whichever version of click they come from.
         usage = getattr(error, "format_message", None)
         if usage:
-            return complain(f"{usage().rstrip('.')}; see mamba-integer --help")
+            message, context = usage().rstrip("."), getattr(error, "ctx", None)
+            command = context.command_path if context else "mamba-integer"
+            return complain(message and f"{message}; see {command} --help")  # without a message, help was shown
         return complain(f"internal error: {type(error).__name__}: {error}")

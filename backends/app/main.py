@@ -33,7 +33,7 @@ def main() -> None:
 
 
 def prepare_streams() -> None:
-    """Let every text be written: replaced where the encoding lacks a character, to nobody where a stream is closed."""
+    """Make stdout and stderr take any text: replace what the encoding lacks, drop what a closed stream would get."""
     for name in ("stdout", "stderr"):
         if (stream := getattr(sys, name)) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (lives as long as the process)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mamba_integer.spec.model import CONFIGS, find_config
+from mamba_integer.spec.model import CONFIGS
 from mamba_integer.spec.model.scoring import CHUNK, bits_per_byte, score, show
 
 from ..files.folder import MODEL_FILE, fresh_model, save_model
@@ -17,7 +17,7 @@ from ..files.tokenizer import BpeTokenizer, load_tokenizer, save_tokenizer
 from ..files.trace import diff_traces
 from . import inspection
 from .main import one_line
-from .opening import DEFAULT_MODEL, BackendName, InitSeed, Model, TokenizerFile, open_model
+from .opening import DEFAULT_MODEL, BackendName, InitSeed, Model, TokenizerFile, config_of, open_model
 from .terminal import EQUAL, MISMATCH, Device, Json, UsageError, console_for, progress_bar
 
 tokenizer_app = typer.Typer(help="Train byte-level BPE tokenizers.", no_args_is_help=True)
@@ -122,7 +122,7 @@ def init_command(
     """Write a fresh model with seeded weights: model.safetensors and tokenizer.json."""
     if (folder / MODEL_FILE).exists() and not force:
         raise UsageError(f"{folder} holds a model; --force replaces it")
-    made = fresh_model(find_config(model), seed, load_tokenizer(tokenizer) if tokenizer else None)
+    made = fresh_model(config_of("--model", model), seed, load_tokenizer(tokenizer) if tokenizer else None)
     digest = save_model(folder, made)
     if as_json:
         print(json.dumps({"folder": str(folder), "model": model, "seed": seed, "model_sha256": digest}))

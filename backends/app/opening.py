@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from mamba_integer.spec.contract import DomainError
-from mamba_integer.spec.model import CONFIGS, ConfigError, LanguageModel
+from mamba_integer.spec.model import CONFIGS, ConfigError, LanguageModel, ModelConfig
 from mamba_integer.spec.model.generation import GenerationError
 from mamba_integer.spec.model.scoring import ScoreError
 
@@ -96,3 +96,10 @@ def find_model(name: str, init_seed: int, tokenizer: Path | None) -> TextModel:
     if tokenizer:
         raise UsageError(f"--tokenizer: found {tokenizer}, allowed for a fresh model alone; a stored model has its own")
     return load_model(path)
+
+
+def config_of(option: str, name: str, note: str = "") -> ModelConfig:
+    """Return the config that an option names; the note ends the message of an error."""
+    if name not in CONFIGS:
+        raise UsageError(f"{option}: found {name!r}, allowed {', '.join(CONFIGS)} {note}".rstrip())
+    return CONFIGS[name]

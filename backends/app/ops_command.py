@@ -10,7 +10,7 @@ from rich.text import Text
 
 from mamba_integer import spec
 from mamba_integer.spec.contract import DomainError, find_op
-from mamba_integer.spec.describe import describe, size_text, symbols
+from mamba_integer.spec.describe import MissingValuesError, describe, size_text, symbols
 from mamba_integer.spec.pages import pages
 
 from ..files.atomic import write_atomically
@@ -45,6 +45,8 @@ def ops_command(
     console = console_for()
     for name, contract in contracts.items():
         _show(console, name, contract)
+        if op and at is None:
+            _show_widths(console, find_op(name))
 
 
 def attach(app: typer.Typer) -> None:
@@ -74,7 +76,7 @@ def _values(chosen: list[spec.Op], named: bool, settings: list[str]) -> dict[str
 
 def _show(console: Console, name: str, contract: dict[str, Any]) -> None:
     def line(kind: str, text: str) -> None:
-        console.print(f"  {kind:<12} {text}".rstrip(), markup=False, soft_wrap=True)
+        _line(console, kind, text)
 
     console.print(Text.assemble((name, "bold"), f"  ({contract['family']})"))
     line("", contract["summary"])
@@ -89,12 +91,35 @@ def _show(console: Console, name: str, contract: dict[str, Any]) -> None:
         line("size", size_text(size, allowed))
     for label, clause in contract["clauses"].items():
         line(label, clause)
-    for label, width in contract.get("intermediates", {}).items():
-        note = "" if width["attained"] else "  (a bound that is not attained)"
-        line("intermediate", f"{label} in [{width['low']}, {width['high']}], {width['dtype']}{note}")
+    for text in _widths(contract):
+        line("intermediate", text)
     for kind in ("step", "step_of", "inverse", "backward", "backward_of", "composed_of"):
         if contract[kind]:
             line(kind.replace("_", " "), ", ".join(contract[kind]))
+
+
+def _line(console: Console, kind: str, text: str) -> None:
+    console.print(f"  {kind:<12} {text}".rstrip(), markup=False, soft_wrap=True)
+
+
+def _widths(contract: dict[str, Any]) -> list[str]:
+    """Return a text for each intermediate whose width is known."""
+    return [
+        f"{label} in [{width['low']}, {width['high']}], {width['dtype']}"
+        + ("" if width["attained"] else "  (a bound that is not attained)")
+        for label, width in contract.get("intermediates", {}).items()
+    ]
+
+
+def _show_widths(console: Console, entry: spec.Op) -> None:
+    """Show the widths of an op of which they depend on nothing; of another, the options that show them."""
+    try:
+        for text in _widths(describe(entry, {})):
+            _line(console, "intermediate", text)
+    except MissingValuesError as error:
+        _line(
+            console, "widths", f"for the width of each intermediate, add --at NAME=INTEGER for {', '.join(error.names)}"
+        )
 
 
 def _range(argument: dict[str, Any]) -> str:

@@ -33,13 +33,13 @@ TrainText = Annotated[
 
 @contextmanager
 def corpus_of(text: list[Path], tokenizer: Tokenizer) -> Iterator[Corpus]:
-    """Yield the tokens of text files, which lie in a folder of their own for so long."""
+    """Yield the tokens of text files; a temporary folder holds them until the block ends."""
     with tempfile.TemporaryDirectory() as folder:
         yield prepare_corpus(text, tokenizer, Path(folder))
 
 
 def training_id(request: Train) -> str:
-    """Return the hash that stands for the fresh model of a training run and all that determines its steps."""
+    """Return the hash of a training run's fresh model and of all that determines its steps."""
     training = Training(request.config, request.options, request.tokenizer_sha256, request.corpus_sha256)
     return content_hash({}, training.header(0))
 

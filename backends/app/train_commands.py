@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mamba_integer.spec.model import CONFIGS, find_config
+from mamba_integer.spec.model import CONFIGS
 from mamba_integer.spec.model.config import ModelConfig
 from mamba_integer.spec.model.proof import ProofError
 from mamba_integer.spec.training import (
@@ -33,7 +33,7 @@ from ..files.training import TRAINING_FILE, Training, TrainingError, origin_mast
 from ..protocol import BackendError
 from . import opening
 from .loop import LOG_FILE, Habits, Step, train
-from .opening import BackendName, backend_name
+from .opening import BackendName, backend_name, config_of
 from .plots import plot_log
 from .terminal import Device, Json, UsageError, console_for, find_backend, progress_bar, say, warn
 
@@ -206,7 +206,7 @@ def decimal(option: str, text: str, unit: int, most: int) -> int:
 
 def read_config(name: str) -> ModelConfig:
     if not name.endswith(".json"):
-        return find_config(name)
+        return config_of("--config", name, "or a file that ends in .json")
     try:
         data = parse_json(Path(name).read_bytes())
     except (OSError, ValueError) as error:
@@ -217,7 +217,7 @@ def read_config(name: str) -> ModelConfig:
 
 
 def own_fields(name: str, data: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of a config alone, of a file that may be the ``config.json`` beside a model."""
+    """Return the fields of a config, without those that the ``config.json`` beside a model adds."""
     if data.get("model_type") != MODEL_TYPE:
         return data
     if (version := data.get("spec_version")) != SPEC_VERSION:

@@ -1,4 +1,4 @@
-"""The commands of whoever runs a model for others, and of the auditor: commit, open, audit."""
+"""The commands of a provider, who runs a model for others, and of an auditor: commit, open, audit."""
 
 import hashlib
 import json
@@ -11,7 +11,6 @@ from typing import Annotated, Any
 
 import typer
 
-from mamba_integer.spec.model import find_config
 from mamba_integer.spec.model.generation import LAST_STREAM, PREFILL, WHOLE, Options, inverse_temperature, share
 from mamba_integer.spec.model.scoring import CHUNK, show
 from mamba_integer.spec.training import Options as TrainingOptions
@@ -27,7 +26,7 @@ from ..transcripts.opening import opening_path, save_opening
 from ..transcripts.recorder import BY_OP, LEAVES
 from ..transcripts.request import Generate, Request, Score, Train
 from ..transcripts.run import Build, Replay, commit
-from .opening import DEFAULT_MODEL, BackendName, InitSeed, Model, TokenizerFile, backend_name, find_model
+from .opening import DEFAULT_MODEL, BackendName, InitSeed, Model, TokenizerFile, backend_name, config_of, find_model
 from .reading import TrainText, TranscriptFolder, build_reading, build_training, corpus_of, origin_of, training_id
 from .terminal import EQUAL, MISMATCH, Device, Json, UsageError, find_backend, progress_bar
 
@@ -78,11 +77,12 @@ def commit_command(
     if leaves not in LEAVES:
         raise UsageError(f"--leaves: found {leaves!r}, allowed {' or '.join(LEAVES)}")
     if train:
+        config = config_of("--model", model, "where --train is given")
         chosen = load_tokenizer(tokenizer) if tokenizer else ByteTokenizer()
         with corpus_of(train, chosen) as corpus:
             warmup = min(TrainingOptions.warmup, steps - 1)
             options = TrainingOptions(steps=steps, batch=batch, length=length, seed=seed, warmup=warmup)
-            training = Train(find_config(model), options, corpus.sha256, tokenizer_hash(chosen))
+            training = Train(config, options, corpus.sha256, tokenizer_hash(chosen))
             made = Header(training_id(training), training, leaves, every)
             run_and_write(out, made, build_training(training, corpus), chosen, backend, device, as_json)
         return

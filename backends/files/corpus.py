@@ -60,7 +60,7 @@ class Corpus:
         return np.stack([self.train[start : start + length + 1] for start in starts.tolist()]).astype(np.int32)
 
     def windows(self, length: int, most: int) -> np.ndarray:
-        """Return ``most`` windows of the validation text at most, evenly spaced: int32, shape (windows, length + 1)."""
+        """Return up to ``most`` windows of the validation text, evenly spaced: int32, shape (windows, length + 1)."""
         count = (len(self.validation) - 1) // length
         chosen = min(count, most)
         starts = [count * i // chosen * length for i in range(chosen)]

@@ -8,6 +8,7 @@ from mamba_integer.spec.model.initial import initial_parameters
 
 from .config_file import CONFIG_FILE, check_config, save_config
 from .container import CheckpointError
+from .corpus import CORPUS_FILE
 from .model import Checkpoint, load_checkpoint, save_checkpoint
 from .tokenizer import ByteTokenizer, Tokenizer, load_tokenizer, save_tokenizer, tokenizer_hash
 
@@ -54,7 +55,13 @@ def load_model(path: Path) -> TextModel:
         A file can't be used, the tokenizer is not the one that the checkpoint was made with, or ``config.json`` differs
         from the checkpoint's config.
     """
+    if not path.exists():
+        raise CheckpointError(
+            f"{path}: no such folder or file; models that come with the package: {', '.join(TRAINED)}"
+        )
     file = path / MODEL_FILE if path.is_dir() else path
+    if (path / CORPUS_FILE).exists() and not file.exists():
+        raise CheckpointError(f"{path}: found an unfinished run, allowed one with {MODEL_FILE}; go on with --resume")
     checkpoint = load_checkpoint(file)
     check_config(file.parent / CONFIG_FILE, checkpoint.config)
     tokenizer = load_tokenizer(file.parent / TOKENIZER_FILE)

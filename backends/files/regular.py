@@ -1,4 +1,4 @@
-"""Sizes of files from strangers, of which a pipe or a device among them would let a reader wait or read for ever."""
+"""Sizes of files from strangers: a pipe or a device is refused, since a reader could wait for it for ever."""
 
 import errno
 import stat

@@ -150,7 +150,9 @@ def load_training(path: Path, training: Training, run: Run) -> State:
     stored, step, arrays = read_training(path)
     for name, before, after in differences(stored, training):
         if name not in SCHEDULE:
-            raise TrainingError(f"{path}: a run with another {name}: it has {before}, asked for is {after}")
+            raise TrainingError(
+                f"{path}: a run with another {name}: found {after}, allowed {before}; other runs need another folder"
+            )
     check_schedule(path, stored.options, training.options, step)
     return state_of(run, step, arrays)
 

@@ -48,7 +48,7 @@ def power(z, bits):
 
 
 def exponent_sums(d):
-    """Return the sums of chunks, (..., Q): less the fraction that the last position which forgets had."""
+    """Return the running sums of exponents in chunks, (..., Q); one that forgets restarts the fraction at 0."""
     sums = d.cumsum(-1)
     order = torch.arange(1, d.shape[-1] + 1, device=d.device) << FRACTION_BITS
     forgot = torch.where(d == LARGEST_EXPONENT, order + (sums & (ONE - 1)), 0)

@@ -10,7 +10,7 @@ from .rotation import FORWARD, INVERSE, shears, turn
 
 
 def bit_reversed(z):
-    """Return rows of 2**m points with point i where the m bits of i, read backwards, say."""
+    """Return rows of 2**m points in bit-reversed order: point i where the m bits of i say, read backwards."""
     n = z.shape[-2]
     order = torch.zeros(1, dtype=torch.int64, device=z.device)
     while len(order) < n:

@@ -33,13 +33,13 @@ class Audit:
 
     @property
     def chance_of_one(self) -> Fraction:
-        """The probability of having found the only false stretch, wherever but at the start it lay."""
+        """The probability that an audit finds one false stretch, wherever it lies after the first."""
         others = self.stretches - 1
         return Fraction(self.drawn, others) if others else Fraction(1)
 
     @property
     def chance_of_tenth(self) -> Fraction:
-        """The least probability of having found one of many: where a tenth of the stretches was false."""
+        """The least probability that an audit finds a false stretch where a tenth of them are false."""
         return 1 - (1 - TENTH) ** self.drawn if self.drawn < self.stretches - 1 else Fraction(1)
 
 

@@ -119,7 +119,7 @@ class Writer:
 
 @dataclass(frozen=True)
 class Transcript:
-    """A transcript whose leaves lead to its root. That they are right is another matter."""
+    """A transcript whose leaves lead to its root. Whether they are right, an audit tells."""
 
     folder: Path
     header: Header
@@ -261,7 +261,7 @@ def _read_entries(path: Path, count: int) -> np.ndarray:
 
 
 def check_places(path: Path, entries: np.ndarray) -> None:
-    """Raise an error of its own for a leaf that stands twice, is missing, or stands at another's place."""
+    """Raise the named error of a leaf that stands twice, is missing, or is out of order."""
     places = np.stack([entries[name].astype(np.int64) for name in Place._fields], 1)
     wrong = first_gap(places)
     if wrong is None:

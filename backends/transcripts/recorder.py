@@ -96,7 +96,7 @@ class Recorder:
         self._take()
 
     def end(self, state: dict[str, Any] | None) -> None:
-        """End a call; ``state`` is all that the next call goes on from, where a snapshot is wanted."""
+        """End a call; ``state`` is what the next call continues from, where a snapshot is wanted."""
         self._close()
         self._label = RESULT
         self._take()

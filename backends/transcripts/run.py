@@ -81,7 +81,7 @@ class Difference:
 
 
 class Replay:
-    """A run that is repeated on a backend of the reader's own, from a state of a transcript."""
+    """A run that a reader repeats on any backend, from a state of a transcript."""
 
     def __init__(self, header: Header, backend: Backend, build: Build):
         self.header = header

@@ -1,4 +1,4 @@
-"""Real text through the chain of one block, op by op; a digest a stage, so that two parties find where they part."""
+"""Real text through the chain of one block, op by op; one digest per stage, so two parties find where they part."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

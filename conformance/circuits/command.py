@@ -10,8 +10,9 @@ import typer
 from mamba_integer.backends.app.terminal import Json, UsageError, console_for
 from mamba_integer.backends.files.atomic import write_atomically
 from mamba_integer.spec.contract import find_op
+from mamba_integer.spec.describe import LEADING_SIZE, symbols
 
-SIZE = "Size or parameter of the call, as name=value; rows are ...=value. May be repeated."
+SIZE = "Size or parameter of the call, as name=value; leading is the number of rows. May be repeated."
 
 
 def circuit_command(
@@ -41,8 +42,9 @@ def circuit_command(
 
     contract = find_op(op)
     usual = usual_case(op)
-    names = {*usual.sizes, *usual.parameters, *(["..."] if any("..." in t.shape for t in contract.inputs) else [])}
+    names = set(symbols(contract))
     sizes = dict(_assignment(text, names) for text in size or ())
+    rows = sizes.pop(LEADING_SIZE, usual.leading)
     inputs = {tensor.name for tensor in contract.inputs}
     for option, chosen in (("private", private), ("fixed", fixed)):
         if unknown := set(chosen or ()) - inputs:
@@ -52,17 +54,19 @@ def circuit_command(
     for option, path in (("r1cs", r1cs), ("wtns", wtns)):
         if path and not path.parent.is_dir():
             raise UsageError(f"--{option}: found no folder {path.parent}, allowed a file in a folder that exists")
-    drawn = draw_case(op, Random(seed), {**usual.sizes, **usual.parameters, "...": usual.leading} | sizes)
+    drawn = draw_case(op, Random(seed), {**usual.sizes, **usual.parameters, "...": rows} | sizes)
     patterns = ("uniform",) * len(drawn.patterns)
     case = Case(op, drawn.sizes, drawn.leading, drawn.parameters, patterns, drawn.seed)
     try:
         statement = lower(op, case.arrays, case.parameters, private or (), fixed or ())
     except CircuitError as error:
-        raise UsageError(f"circuit: {op} has no circuit for this call: {error}") from error
+        raise UsageError(
+            f"circuit: {op} has no circuit for this call: {str(error).removeprefix('circuit: ')}"
+        ) from error
     for path, encode in ((r1cs, r1cs_bytes), (wtns, wtns_bytes)):
         if path:
             write_atomically(path, encode(statement))
-    call = {**case.sizes, **({"...": list(case.leading)} if case.leading else {}), **case.parameters}
+    call = {**case.sizes, **({LEADING_SIZE: list(case.leading)} if case.leading else {}), **case.parameters}
     fields = {"op": op, "call": call, **statement.counts, "public": len(statement.public)}
     if as_json:
         print(json.dumps(fields))

@@ -102,14 +102,14 @@ def explain(failure: Failure, seconds: float = SECONDS) -> Explanation | None:
     got = answer(backend, vector) if failing is fails else ()
     if got is None:
         return None
-    found = Explanation(vector, got, side=side, intermediates=right_values(vector))
+    explanation = Explanation(vector, got, side=side, intermediates=right_values(vector))
     if failing is crashes:
-        found.failing, found.common = 1, crashing(backend, original, trail, deadline)
-        return found
-    search(found, backend, [vector, original, *others(vector.op)], deadline, trail, seconds)
-    if found.mistakes:
-        found.diverges = first_divergence(vector, found.mistakes[0], islice(others(vector.op), NAMING))
-    return found
+        explanation.failing, explanation.common = 1, crashing(backend, original, trail, deadline)
+        return explanation
+    search(explanation, backend, [vector, original, *others(vector.op)], deadline, trail, seconds)
+    if explanation.mistakes:
+        explanation.diverges = first_divergence(vector, explanation.mistakes[0], islice(others(vector.op), NAMING))
+    return explanation
 
 
 def crashing(backend: Backend, original: Vector, trail: Sequence[Vector], deadline: float) -> str:
@@ -163,7 +163,7 @@ def fails(backend: Backend, vector: Vector) -> bool:
 
 
 def search(
-    found: Explanation,
+    explanation: Explanation,
     backend: Backend,
     vectors: Iterable[Vector],
     deadline: float,
@@ -176,13 +176,13 @@ def search(
     call returns the right results there.
     A backend may have a second mistake that shows in some calls, so a mistake must explain most of the failing ones.
     """
-    op = find_op(found.vector.op)
+    op = find_op(explanation.vector.op)
     remaining: list[str] | None = None
     explained: Counter[str] = Counter()
     answers: list[Answer] = []
-    for given in answers_to(backend, vectors, deadline):
-        answers.append(given)
-        vector, got, wrong = given.vector, given.got, given.wrong
+    for reply in answers_to(backend, vectors, deadline):
+        answers.append(reply)
+        vector, got, wrong = reply.vector, reply.got, reply.wrong
         call = op, vector.arrays, vector.parameters
         if remaining == [] or not (wrong or remaining):
             continue
@@ -193,21 +193,21 @@ def search(
         elif not wrong:
             # A backend may make the mistake on one of its paths alone: then a call that passes tells nothing.
             remaining = [says for says in remaining if says not in shown] or remaining
-    failing = [each for each in answers if each.wrong]
-    passing = [each for each in answers if not each.wrong]
-    found.failing = len(failing)
-    never = set.intersection(*(without_blocks(op, each.vector.arrays) for each in failing)) if failing else set()
+    failing = [reply for reply in answers if reply.wrong]
+    passing = [reply for reply in answers if not reply.wrong]
+    explanation.failing = len(failing)
+    never = set.intersection(*(without_blocks(op, reply.vector.arrays) for reply in failing)) if failing else set()
     candidates = remaining or []
     counts = [(says, explained[says]) for says in candidates if says not in never or candidates[0] in never]
     if failing and not most(counts, len(failing)):
         counts = try_misreadings([*failing[:TRIED], *passing[:TRIED]], min(2 * seconds, MOST_SECONDS))
-        found.failing = min(found.failing, TRIED)
-    best = most(counts, found.failing)
-    found.mistakes, found.explained = [says for says, _ in best[:NAMED]], best[0][1] if best else 0
-    drawn = answers_to(backend, more(found.vector.op), time.monotonic() + SECONDS_FOR_MORE)
-    wrong_ones = [each.vector for each in (*failing, *(one for one in drawn if one.wrong))]
-    right_ones = [each.vector for each in (*passing, *(one for one in drawn if not one.wrong))]
-    found.common = in_common(wrong_ones[1:], right_ones, [found.vector, *trail])
+        explanation.failing = min(explanation.failing, TRIED)
+    best = most(counts, explanation.failing)
+    explanation.mistakes, explanation.explained = [says for says, _ in best[:NAMED]], best[0][1] if best else 0
+    drawn = answers_to(backend, more(explanation.vector.op), time.monotonic() + SECONDS_FOR_MORE)
+    wrong_ones = [reply.vector for reply in (*failing, *(reply for reply in drawn if reply.wrong))]
+    right_ones = [reply.vector for reply in (*passing, *(reply for reply in drawn if not reply.wrong))]
+    explanation.common = in_common(wrong_ones[1:], right_ones, [explanation.vector, *trail])
 
 
 def answers_to(backend: Backend, vectors: Iterable[Vector], deadline: float) -> Iterator[Answer]:

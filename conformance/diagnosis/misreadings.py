@@ -107,19 +107,21 @@ def compiled(tree: ast.FunctionDef, function: FunctionType, replacements: list[t
 
 def nodes_of(tree: ast.FunctionDef) -> list[tuple[ast.stmt, Place, Any]]:
     """Return the nodes that may be edited, each with its statement and its place."""
-    return [(own, place, mutator.place_of(*place)) for _, own, place in mutator.places(ast.Module([tree], []))]
+    return [
+        (statement, place, mutator.place_of(*place)) for _, statement, place in mutator.places(ast.Module([tree], []))
+    ]
 
 
 def of_nodes(variants: Callable[[Any, Names], Iterable[Any]]) -> Callable[[ast.FunctionDef, Names], Iterator[Edit]]:
     """Return edits of single nodes from what may stand in a node's place."""
 
     def edits(tree: ast.FunctionDef, names: Names) -> Iterator[Edit]:
-        for own, place, node in nodes_of(tree):
+        for statement, place, node in nodes_of(tree):
             for new in variants(node, names):
                 # A node that is already there stays at its place, by which its values are known.
                 before, after = text(node), text(new if hasattr(new, "lineno") else ast.copy_location(new, node))
                 if before != after:
-                    yield told(own, place, before, after, new), node.lineno, [(place, new)]
+                    yield told(statement, place, before, after, new), node.lineno, [(place, new)]
 
     return edits
 
@@ -226,9 +228,9 @@ def everywhere(tree: ast.FunctionDef, names: Names) -> Iterator[Edit]:
 def exchanged(tree: ast.FunctionDef, names: Names) -> Iterator[Edit]:
     """Yield pairs of expressions of one kind in a statement that are exchanged."""
     by_statement: dict[ast.stmt, list[tuple[Place, Any]]] = {}
-    for own, place, node in nodes_of(tree):
+    for statement, place, node in nodes_of(tree):
         if isinstance(node, ast.BinOp | ast.Call | ast.IfExp) or is_name(node, (*names.variables, *names.constants)):
-            by_statement.setdefault(own, []).append((place, node))
+            by_statement.setdefault(statement, []).append((place, node))
     for pairs in map(partial(combinations, r=2), by_statement.values()):
         for (place, node), (other_place, other) in pairs:
             before, after = text(node), text(other)

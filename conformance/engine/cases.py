@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from functools import cache, cached_property
 from random import Random
 from types import MappingProxyType, SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from ..plans.plan import Extreme
 from .layouts import CONTIGUOUS, LAYOUTS
 from .patterns import DRAWN, PATTERNS, draw
 
+Kind = TypeVar("Kind")
 # Drawn layouts keep the integers that were drawn, so not those of stride 0.
 SEEN = (CONTIGUOUS, *(name for name, layout in LAYOUTS.items() if layout.repeats is None and name != CONTIGUOUS))
 
@@ -49,7 +50,7 @@ class Case:
     def from_fields(cls, written: Mapping[str, Any]) -> "Case":
         """Return the case whose fields were read from JSON, which has no tuples."""
         tuples = {name: tuple(written[name]) for name in ("leading", "patterns", "layouts") if name in written}
-        return cls(**{**written, **tuples})
+        return case_of(cls, {**written, **tuples})
 
     @cached_property
     def at(self) -> SimpleNamespace:
@@ -156,6 +157,22 @@ def draw_sharing(op: str, shared: Collection[str], sets: int, seed: int, random:
     return case
 
 
+def case_of(kind: type[Kind], written: Mapping[str, Any]) -> Kind:
+    """Return the case of one kind that has the fields of a JSON object.
+
+    Raises
+    ------
+    ValueError
+        A field is missing or unknown.
+    """
+    known = fields(kind)  # type: ignore[arg-type]
+    missing = [field.name for field in known if field.default is MISSING and field.name not in written]
+    for fault, names in (("no", missing), ("an unknown", sorted(set(written) - {field.name for field in known}))):
+        if names:
+            raise ValueError(f"found {fault} field {names[0]}, allowed the JSON that a failure prints")
+    return kind(**written)
+
+
 def parse_case(text: str) -> Case | ExtremeCase:
     """Parse what ``to_json`` of either kind wrote.
 
@@ -167,7 +184,7 @@ def parse_case(text: str) -> Case | ExtremeCase:
     try:
         written = json.loads(text)
         if "entry" in written:
-            return ExtremeCase(**written)
+            return case_of(ExtremeCase, written)
         case = Case.from_fields(written)
     except (TypeError, KeyError, json.JSONDecodeError) as error:
         raise ValueError(f"not a case: {error}") from error

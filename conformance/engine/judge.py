@@ -27,7 +27,7 @@ from .relations import RELATIONS, draw_relation
 
 SHARE_BITS = 16  # of a seed, that number the shares
 CASES_A_RELATION_CASE = 6
-CASES_A_SET = 8  # that share the parameters for which a backend compiles an op anew
+CASES_PER_SET = 8  # that share the parameters for which a backend compiles an op anew
 # Groups of the same few sizes, and so of the same programs: variants run them in the full preset alone, and once.
 ONE_SCHEDULE = ("layouts", "pairs")
 AGAIN = 3  # cases that run again after all: a result that a backend remembers has been overwritten since
@@ -247,7 +247,7 @@ def _conform(judge: Judge, op: str, preset: str, run_seed: int, exhaustive: bool
 def _draw(judge: Judge, op: str, examples: int, own_seed: int) -> None:
     backend, make = judge.backend, partial(draw_case, op)
     if hasattr(backend.ops, "compiled_for") and (shared := backend.ops.compiled_for(op)):
-        make = partial(draw_sharing, op, shared, -(-examples // CASES_A_SET), own_seed)
+        make = partial(draw_sharing, op, shared, -(-examples // CASES_PER_SET), own_seed)
     judge.draw("drawn", examples, own_seed, make)
     for name, relation in RELATIONS.items():
         needed = relation.needs(op)

@@ -7,7 +7,7 @@ from mamba_integer.spec import DomainError
 from mamba_integer.spec.contract import find_op
 
 from .calls import Caller, as_caller, check_case
-from .cases import Case, parse_case
+from .cases import Case, case_of, parse_case
 from .comparison import AnyCase
 from .exhaustive import GROUPS, ExhaustiveCase
 from .far_ends import FarCase
@@ -35,7 +35,9 @@ def parse(text: str, op: str) -> AnyCase:
             find_op(op).check(case.arrays, case.parameters)
     except CaseError:
         raise
-    except (DomainError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError) as error:
+    except (DomainError, ValueError) as error:
+        raise CaseError(f"bad case: {error}") from error
+    except (LookupError, TypeError, AttributeError, ArithmeticError, MemoryError) as error:
         raise CaseError(f"bad case: {type(error).__name__}: {error}") from error
     return case
 
@@ -50,13 +52,13 @@ def _parse(text: str) -> AnyCase:
         inner = parse_case(json.dumps(fields["case"]))
         if fields["relation"] not in RELATIONS or not isinstance(inner, Case):
             raise CaseError(f"bad case: relations are {', '.join(RELATIONS)}")
-        return RelationCase(**fields | {"case": inner, "place": tuple(fields["place"])})
+        return case_of(RelationCase, fields | {"case": inner, "place": tuple(fields["place"])})
     if "exhaustive" in fields:
         if fields["exhaustive"] not in GROUPS:
             raise CaseError(f"bad case: exhaustive groups are {', '.join(GROUPS)}")
-        return ExhaustiveCase(**fields)
+        return case_of(ExhaustiveCase, fields)
     if "far" in fields:
-        return FarCase(**fields)
+        return case_of(FarCase, fields)
     return parse_case(text)
 
 

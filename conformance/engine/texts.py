@@ -15,7 +15,7 @@ from ..report import Text
 from .journal import alarm
 from .workers import processes, workers
 
-CASES_A_CHAIN = 10  # the time limits of so many cases are that of a chain of ops
+CASES_PER_CHAIN = 10  # the time limits of so many cases are that of a chain of ops
 
 Chain = Callable[[Sequence[Backend]], list[Text]]
 
@@ -70,7 +70,7 @@ def run_chains(
     if jobs == 0:
         return {name: chain(backends) for name, chain in chains.items()}
     texts: dict[str, dict[int, list[Text]]] = defaultdict(dict)
-    waiting = [Lane(backend, list(chains.items()), jobs, CASES_A_CHAIN * timeout) for backend in backends]
+    waiting = [Lane(backend, list(chains.items()), jobs, CASES_PER_CHAIN * timeout) for backend in backends]
     running: dict[Future, Lane] = {}
     try:
         while waiting or running:

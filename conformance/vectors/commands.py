@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from ..engine.vector import Vector
 
 app = typer.Typer(
-    help="Export and check vectors: calls with all their integers, for machines beyond the suite's reach."
+    help="Export and check vectors: calls with all their integers, for machines beyond the suite's reach.",
+    no_args_is_help=True,
 )
 Folder = Annotated[Path, typer.Argument(help="The folder of the vectors.")]
 KINDS = ("jsonl", "npy", "hex", "c-header")

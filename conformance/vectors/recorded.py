@@ -41,8 +41,8 @@ def explain_answers(answers: Sequence[Answer]) -> Explanation | None:
     vector = first.vector
     calls = {key(a.vector.op, a.vector.arrays, a.vector.parameters): a.got for a in answers}
     ordered = {id(answer.vector): answer.vector for answer in (first, *wrong, *answers)}.values()
-    found = Explanation(vector, first.got, intermediates=right_values(vector))
-    search(found, Recorded("answers", None, answers=calls), ordered, time.monotonic() + SECONDS)
-    if found.mistakes:
-        found.diverges = first_divergence(vector, found.mistakes[0], islice(others(vector.op), NAMING))
-    return found
+    explanation = Explanation(vector, first.got, intermediates=right_values(vector))
+    search(explanation, Recorded("answers", None, answers=calls), ordered, time.monotonic() + SECONDS)
+    if explanation.mistakes:
+        explanation.diverges = first_divergence(vector, explanation.mistakes[0], islice(others(vector.op), NAMING))
+    return explanation

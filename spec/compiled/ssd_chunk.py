@@ -27,7 +27,7 @@ from ..ops.ssd_chunk import (
 from .integers import bit_length, saturate, shift_round
 from .products import LANES, ROWS, multiply_pairs, pair_columns, pair_rows, word_of
 from .recurrence import shift
-from .threads import spread
+from .threads import compiled, spread
 
 C0, C1, C2, C3, C4, C5, C6 = POWER
 
@@ -273,7 +273,7 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
     return y, h, *opened, rest
 
 
-@njit
+@compiled
 def _grow(rows, new, fill):
     """Put a position after the first ``fill`` of each row (B, Q, ...), and zeros after it."""
     for row in range(len(rows)):
@@ -281,7 +281,7 @@ def _grow(rows, new, fill):
         rows[row, fill[row] + 1 :] = 0
 
 
-@njit
+@compiled
 def _last_scores(scores, b, c, fill):
     """Fill the scores of each row's last position with all up to it: b is (B, Q, S), c (B, S)."""
     for row in range(len(scores)):
@@ -349,7 +349,7 @@ def ssd_chunk_scan_step(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_
     queries, fill = np.ascontiguousarray(c), np.ascontiguousarray(fill)
     for rows, new in zip(opened, (x, d, b), strict=True):
         _grow(rows, np.ascontiguousarray(new), fill)
-    scores = np.zeros((len(x), up_to(chunk, LANES)), np.int32)
+    scores = np.zeros((len(x), -(-chunk // LANES) * LANES), np.int32)
     _last_scores(scores, opened[2], queries, fill)
     bits = weight_bits(states), sum_bits(states), carried_bits(states, s_h), s_h, s_y
     y, end = np.empty(x.shape, np.int16), np.empty(h.shape, np.int32)

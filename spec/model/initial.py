@@ -14,7 +14,7 @@ from .formats import FORMATS, Format, Formats, parameter_formats
 # High word of the streams, so that the initialiser's words are no other consumer's under the same seed.
 INITIAL_DOMAIN = 2
 
-DIGITS_A_WORD = 20
+DIGITS_PER_WORD = 20
 # The decays of a fresh model: exp(-(n + 1) dt) with dt = (1 + j/16) / 2**e, j in [0, 15]. A head has n = 0 alone, so
 # its steps are longer.
 STEP_SIXTEENTHS = 16
@@ -55,10 +55,10 @@ def below(words: np.ndarray, count: int) -> np.ndarray:
 
 
 def ternary_digits(seed: int, stream: int, count: int) -> np.ndarray:
-    """Return ``count`` int8 digits in {-1, 0, 1}: the base-3 digits, lowest first, of an integer below 3**20 a word."""
-    rest = below(random_words(seed, stream, -(-count // DIGITS_A_WORD)), 3**DIGITS_A_WORD)
-    digits = np.empty((len(rest), DIGITS_A_WORD), np.int8)
-    for i in range(DIGITS_A_WORD):
+    """Return ``count`` int8 digits in {-1, 0, 1}: the base-3 digits, lowest first, of one integer per word."""
+    rest = below(random_words(seed, stream, -(-count // DIGITS_PER_WORD)), 3**DIGITS_PER_WORD)
+    digits = np.empty((len(rest), DIGITS_PER_WORD), np.int8)
+    for i in range(DIGITS_PER_WORD):
         rest, digits[:, i] = rest // 3, rest % 3 - 1
     return digits.reshape(-1)[:count]
 

@@ -55,7 +55,7 @@ EXACT = "transform and inverse undo each other wherever both results lie in the 
 
 
 def bit_reversed(z):
-    """Return rows of 2**m points with point i where the m bits of i, read backwards, say."""
+    """Return rows of 2**m points in bit-reversed order: point i where the m bits of i say, read backwards."""
     *leading, n, _ = z.shape
     m = n.bit_length() - 1
     bits = z.reshape(*leading, *[2] * m, 2)

@@ -81,12 +81,34 @@ def test_a_module_that_is_no_package_is_a_backend(monkeypatch, tmp_path):
         ("compare", "--op", "isqrt", "--backends", "golden,numba", "--case", '{"relation":"x","case":{},"place":[]}'),
         ("compare", "--op", "isqrt", "--backends", "golden,numba", "--case", '{"op":"isqrt","exhaustive":"x"}'),
         ("ops", "--op", "sqrt"),
+        ("circuit", "sqrt"),
+        ("vectors", "export", "/no/such/folder", "--op", "sqrt"),
     ],
 )
 def test_usage_error_is_one_line_and_code_2(arguments, cli):
     code, out, err = cli(*arguments)
     assert code == 2 and not out
     assert err.startswith("mamba-integer: ") and err.count("\n") == 1 and "internal" not in err
+
+
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [
+        ('{"op":"isqrt"}', "found no field sizes"),
+        ('{"op":"isqrt","entry":0}', "found no field call"),
+        ('{"op":"isqrt","entry":0,"call":0,"seed":1}', "found an unknown field seed"),
+        ('{"op":"isqrt","exhaustive":"every"}', "exhaustive groups are"),
+        ('{"op":"isqrt","far":1,"x":2}', "found an unknown field x"),
+    ],
+)
+def test_a_case_that_is_none_names_the_field(case, message, cli):
+    _, _, err = cli("compare", "--op", "isqrt", "--backends", "golden,numba", "--case", case)
+    assert err.startswith("mamba-integer: bad case: ") and message in err and "__init__" not in err
+
+
+def test_an_unknown_op_is_answered_with_the_nearest(cli):
+    _, _, err = cli("compare", "--op", "sqareplus", "--backends", "golden,numba")
+    assert "unknown op 'sqareplus'; near it are squareplus, squareplus_backward; `mamba-integer ops` lists all" in err
 
 
 def test_partial_backend_is_no_pass(cli, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 from mamba_integer.backends.app import opening
 from mamba_integer.backends.app.extras import EXTRAS
-from mamba_integer.backends.app.terminal import console_for
+from mamba_integer.backends.app.terminal import Compilation, console_for
 from mamba_integer.backends.files.folder import TextModel, fresh_model, save_model
 from mamba_integer.backends.files.model import Checkpoint
 from mamba_integer.spec.model import CONFIGS
@@ -125,6 +125,26 @@ def test_a_run_of_a_name_with_brackets(bracketed, cli, tmp_path):
 def test_messages_are_one_line_that_a_terminal_only_shows(cli, tmp_path):
     done = cli("generate", "--model", "tiny\n\x1b[2J\u202e", "--prompt", "a")
     assert done.code == 2 and done.err.startswith("mamba-integer: --model tiny \\x1b[2J\\u202e: no such path")
+
+
+@pytest.mark.parametrize("command", [(), ("vectors",), ("tokenizer",)])
+def test_a_group_without_a_command_shows_its_help_alone(command, cli):
+    done = cli(*command)
+    assert done.code == 2 and "Commands" in done.out + done.err and "mamba-integer: " not in done.err
+
+
+def test_a_usage_error_names_the_help_of_its_command(cli):
+    assert cli("generate", "--foo").err.endswith("see mamba-integer generate --help\n")
+    assert cli("vectors", "export").err.endswith("see mamba-integer vectors export --help\n")
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_person_who_waits_for_kernels_is_told_once(terminal, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    note = Compilation()
+    for _ in range(2):
+        note.on_start(None)
+    assert capsys.readouterr().err.count("compiling kernels") == terminal
 
 
 def test_consoles_show_text_as_it_is(capsys):

@@ -64,6 +64,14 @@ def test_errors_are_one_line(run, arguments, message):
     assert message in err and err.count("\n") == 1 and "internal" not in err
 
 
+def test_widths_of_a_named_op_are_shown_or_told_how_to_get(run):
+    _, out, _ = run("--op", "isqrt")
+    assert "intermediate r in [0, 46340], int32" in out
+    _, out, _ = run("--op", "ternary_linear")
+    assert "for the width of each intermediate, add --at NAME=INTEGER for K, num, shift" in out
+    assert "--at" not in run()[1]
+
+
 def test_pages_are_written(run, tmp_path):
     assert run("--pages", str(tmp_path))[0] == 0
     written = {str(path.relative_to(tmp_path)): path.read_text() for path in tmp_path.rglob("*.md")}

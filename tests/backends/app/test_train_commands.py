@@ -15,6 +15,7 @@ from mamba_integer.backends import processors
 from mamba_integer.backends.app import train_commands as train_cli
 from mamba_integer.backends.app.terminal import UsageError
 from mamba_integer.backends.files.config_file import CONFIG_FILE, config_fields
+from mamba_integer.backends.files.corpus import CORPUS_FILE
 from mamba_integer.backends.files.folder import TRAINED
 from mamba_integer.spec.model import ModelConfig, find_config
 
@@ -273,14 +274,20 @@ def test_usage_errors(finished, text, micro_file, cli, tmp_path):
     base = ["train", "--text", text, *QUICK]
     empty = tmp_path / "empty.txt"
     empty.write_text("")
+    unfinished = tmp_path / "unfinished"
+    unfinished.mkdir()
+    shutil.copy(out / CORPUS_FILE, unfinished)
     for arguments, message in (
         ([*base, "--config", micro_file, "--out", out], "--resume goes on"),
-        ([*base, "--config", micro_file, "--out", out, "--resume", "--seed", 2], "option seed"),
-        ([*base, "--config", "nosuch", "--out", tmp_path / "x"], "nosuch"),
+        ([*base, "--config", micro_file, "--out", out, "--resume", "--seed", 2], "allowed 1; other runs need another"),
+        ([*base, "--config", "nosuch", "--out", tmp_path / "x"], "--config: found 'nosuch', allowed tiny"),
         ([*base, "--config", micro_file, "--out", tmp_path / "x", "--ranks", 4], "--ranks"),
         ([*base, "--config", micro_file, "--out", tmp_path / "x", "--ranks", 2, "--device", "cuda:1"], "--device"),
         ([*base, "--config", micro_file, "--out", tmp_path / "x", "--rate", "fast"], "--rate"),
         ([*base, "--config", micro_file, "--out", tmp_path / "x", "--decay", "1"], "--decay: found '1'"),
+        (["generate", "--model", unfinished, "--prompt", "a"], "found an unfinished run"),
+        (["finetune", tmp_path / "z", "--text", text, *QUICK, "--out", tmp_path / "y"], "the package: shakespeare"),
+        (["init", tmp_path / "z", "--model", "nosuch"], "--model: found 'nosuch', allowed tiny"),
         (["train", "--text", empty, *QUICK, "--out", tmp_path / "y"], "no text"),
     ):
         done = cli(*arguments)

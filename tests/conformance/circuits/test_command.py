@@ -33,7 +33,7 @@ def test_a_private_input_adds_constraints(run_cli):
     ("arguments", "message"),
     [
         (("argmax",), "argmax has no circuit for this call"),
-        (("squareplus", "--size", "g=1"), "--size: found 'g=1', allowed name=integer, with one of ..., f, offset"),
+        (("squareplus", "--size", "g=1"), "--size: found 'g=1', allowed name=integer, with one of f, leading, offset"),
         (("squareplus", "--size", "f=99"), "found 99, allowed [0, 14]"),
         (("squareplus", "--private", "y"), "--private: found 'y', allowed x"),
         (("squareplus", "--private", "x", "--fixed", "x"), "--fixed: found 'x', which is private"),

@@ -1,15 +1,20 @@
 """Compiled kernels load or say why not, and survive Python threads, forks and folders that can't be written."""
 
+import importlib
 import os
+import pkgutil
 import subprocess
 import sys
 import warnings
 from collections import Counter
+from types import FunctionType
 
 import numpy as np
 import pytest
 from numba.core import caching
+from numba.core.dispatcher import Dispatcher
 
+from mamba_integer.spec import compiled
 from mamba_integer.spec.compiled import threads
 
 SECONDS = 120
@@ -119,3 +124,14 @@ def test_threads_wake_for_so_many_elements_of_a_kernel(lightness, monkeypatch):
     with threads.spreading_from(0):
         kernel(np.ones(0, np.int32))
     assert [threads.RUNS[version] for version in versions] == [1, 2]
+
+
+@pytest.mark.parametrize("name", [module.name for module in pkgutil.iter_modules(compiled.__path__)])
+def test_what_python_calls_is_kept_on_disk(name):
+    module = importlib.import_module(f"{compiled.__name__}.{name}")
+    functions = [getattr(value, "kernel", value) for value in vars(module).values() if isinstance(value, FunctionType)]
+    called = {
+        word for function in functions if function.__globals__ is vars(module) for word in function.__code__.co_names
+    }
+    kernels = {word: vars(module)[word] for word in called if isinstance(vars(module).get(word), Dispatcher)}
+    assert [word for word, kernel in kernels.items() if isinstance(kernel._cache, caching.NullCache)] == []
