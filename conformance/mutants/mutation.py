@@ -51,6 +51,8 @@ def as_entry(verdict: Verdict) -> dict[str, Any]:
 def check_originals(work: Iterable[Work], memory: Memory, jobs: int, in_time: Callable[[Any], bool]) -> None:
     """End the program unless each module survives as it is."""
     unknown = [one for one in originals(work) if memory.verdict(*one) is None]
+    if unknown:
+        print(f"first {len(unknown)} modules are judged as they are", flush=True)
     for verdict in verdicts(takewhile(in_time, unknown), jobs):
         if verdict.status != "survived":
             sys.exit(f"mutation: {verdict.mutant.module} fails unchanged: {verdict.status} {verdict.reason}")

@@ -47,6 +47,8 @@ SPEC, COMPILED = "mamba_integer.spec", "mamba_integer.spec.compiled"
 ENGINE = "mamba_integer.conformance.engine"
 COMPARISON = f"{ENGINE}.comparison"
 BUILT_ON = f"{SPEC}.model", f"{SPEC}.training", COMPILED
+# The checked kernels go with this process; the listed cases, which it makes without a mutant, stay for the next.
+case_cache.FOLDER = case_cache.SOURCES[0] / "compiled" / "__pycache__"
 atexit.register(shutil.rmtree, CHECKED_KERNELS, ignore_errors=True)
 TESTS = Path(__file__).resolve().parents[2] / "tests"
 LARGEST_MEMORY = 8 << 30
