@@ -29,13 +29,11 @@ CROWDED = 136  # rows whose programs are more than the processors of a GPU
 # Formats that kernels are made for, those of models.
 OF_MODELS = {"k": 15, "n_max": 32767, "convex": 1, "s_v": -8, "s_h": 8, "s_y": 15}
 BEYOND_32_BITS = {"k": 8, "n_max": 200, "convex": 0, "s_v": 0, "s_h": 0, "s_y": 0}
+TILES = tuple({"D": channels, "N": states} for channels in (16, 32) for states in (16, 17))
+SELECTIVE_OF_MODELS = tuple({"B": 1, "L": 2, **tile, **OF_MODELS} for tile in TILES)
 SELECTIVE_CROWDED = (
-    *({"B": CROWDED, "L": 2, "D": channels, "N": 17, **OF_MODELS} for channels in (16, 32)),
-    *(
-        {"B": CROWDED, "L": 1, "D": channels, "N": states, **BEYOND_32_BITS}
-        for channels in (16, 32)
-        for states in (16, 17)
-    ),
+    *({"B": CROWDED, "L": 2, **tile, **OF_MODELS} for tile in TILES),
+    *({"B": CROWDED, "L": 1, **tile, **BEYOND_32_BITS} for tile in TILES),
 )
 SSD_LARGE = (
     {"B": 1, "L": 35, "H": 1, "P": 3, "S": 18},
@@ -263,7 +261,7 @@ PLANS = {
         FORMATS,
         extremes=with_time(step_extremes, (0, 1, 3, 4)),
         edges=edges_of("selective_scan", SELECTIVE_EDGES),
-        large=SELECTIVE_LARGE,
+        large=(*SELECTIVE_LARGE, *SELECTIVE_OF_MODELS),
         crowded=SELECTIVE_CROWDED,
     ),
     "selective_scan_step": Plan(
