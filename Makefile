@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: conformance test bench check clean speedrun mutation
+.PHONY: conformance test bench check clean speedrun mutation mutation-bounds mutation-paths
 
 conformance: $(READY)  ## every op: unbounded integers, Numba, Torch and Triton against the golden specification
 	$(BIN)/mamba-integer conform --backend unbounded --backend numba --backend torch --backend triton --jobs $(JOBS)
@@ -19,16 +19,27 @@ test: $(READY) check  ## our own tests, the suite's tests of itself included
 # Alone, since a kernel that was cached without these checks would be run without them.
 CHECKED := NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$(VENV)/checked MAMBA_INTEGER_PARALLEL_FROM=9223372036854775807
 
-# Of about 6,000: a kernel is compiled anew for each, which takes seconds. All of them: make mutation KERNEL_MUTANTS=0
-KERNEL_MUTANTS ?= 90
+# A sample of about 6,800 mutants, and of the 6,000 of kernels, which are compiled anew for each: 0 is all of them. No
+# mutant is started after so many minutes, 0 is no limit. Verdicts are remembered until what decides them changes, so that
+# the next call goes on: make mutation MUTANTS=0 KERNEL_MUTANTS=0 MINUTES=0 ends after a day, or after several calls.
+MUTANTS ?= 600
+KERNEL_MUTANTS ?= 200
+MINUTES ?= 15
+MUTATION := $(BIN)/python -m mamba_integer.conformance.mutants.mutation --jobs $(JOBS) --minutes $(MINUTES) \
+	--remember $(VENV)/mutants.jsonl
+# The parts of it that can be left out: make mutation CHECKS=
+CHECKS ?= bounds paths
 
-mutation: $(READY)  ## what judges the specification, judged: kernels inside their arrays, every path taken, each mutant found
-	$(CHECKED) $(BIN)/mamba-integer conform --backend numba --jobs $(JOBS)
+mutation: $(READY) $(CHECKS:%=mutation-%)  ## what judges the specification, judged: kernels inside their arrays, every path taken, each mutant found
+	$(MUTATION) --sample $(MUTANTS) --json $(VENV)/mutation.json --target integers --target golden --target contracts \
+		--target philox --target tables --target comparison
+	$(MUTATION) --sample $(KERNEL_MUTANTS) --json $(VENV)/mutation-numba.json --target numba
+
+mutation-bounds: $(READY)  # with time to compile each kernel with its checks, on a machine that may be busy
+	$(CHECKED) $(BIN)/mamba-integer conform --backend numba --jobs $(JOBS) --timeout 900
+
+mutation-paths: $(READY)
 	$(BIN)/python -m mamba_integer.conformance.paths --jobs $(JOBS)
-	$(BIN)/python -m mamba_integer.conformance.mutants.mutation --target integers --target golden --target contracts \
-		--target philox --target tables --target comparison --jobs $(JOBS) --json $(VENV)/mutation.json
-	$(BIN)/python -m mamba_integer.conformance.mutants.mutation --target numba --sample $(KERNEL_MUTANTS) \
-		--jobs $(JOBS) --json $(VENV)/mutation-numba.json
 
 speedrun: $(READY)  ## train a small model on Shakespeare with integers alone, on this CPU, then let it write
 	$(BIN)/mamba-integer train --config tiny --text benchmarks/data/shakespeare.txt.gz --steps 2000 --batch 8 \

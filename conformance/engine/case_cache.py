@@ -25,7 +25,12 @@ from .bases import Listed
 from .cases import Case
 
 CONFORMANCE = Path(__file__).resolve().parents[1]
-SOURCES = (Path(spec.__file__).parent, CONFORMANCE / "engine", CONFORMANCE / "plans", CONFORMANCE / "presets.py")
+SOURCES = (
+    Path(spec.__file__).resolve().parent,
+    CONFORMANCE / "engine",
+    CONFORMANCE / "plans",
+    CONFORMANCE / "presets.py",
+)
 GOLDEN = {name: contract.golden for name, contract in OPS.items()}
 
 _cached = getattr(_stream_words, "stats", None)

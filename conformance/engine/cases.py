@@ -130,9 +130,10 @@ def extreme_cases(op: str, most: int | None = None) -> Iterator[ExtremeCase]:
         yield ExtremeCase(op, entry, call)
 
 
-def large_cases(op: str, seed: int) -> Iterator[Case]:
+def large_cases(op: str, seed: int, crowded: bool = True) -> Iterator[Case]:
     """Yield one case of ordinary values for each of the large sizes that the op's plan lists."""
-    for i, sizes in enumerate(PLANS[op].large):
+    plan = PLANS[op]
+    for i, sizes in enumerate((*plan.large, *(plan.crowded if crowded else ()))):
         case = draw_case(op, Random(f"{seed} {i}"), sizes)
         yield replace(case, patterns=("uniform",) * len(case.patterns), layouts=())
 

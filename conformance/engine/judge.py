@@ -217,7 +217,7 @@ def _conform(judge: Judge, op: str, preset: str, run_seed: int, exhaustive: bool
     judge.result.points = Counter(dict.fromkeys(points_of(op), 0))
     for case in part(extreme_cases(op, numbers.extremes)):
         judge.check_list("extremes", case)
-    for large in part(large_cases(op, run_seed)):
+    for large in part(large_cases(op, run_seed, not numbers.thin)):
         for _ in range(1 if backend.device == "cpu" else LARGE_RUNS):
             judge.check_list("large", large)
         if not numbers.thin:

@@ -3,14 +3,17 @@
 ``python -m mamba_integer.conformance.mutants.mutation`` judges mutants of the golden ops and their contracts, the
 number system, the tables, the Numba twins and the suite's own comparison. A mutant survives if nothing that judges it
 fails. One that ``survivors.json`` doesn't explain fails the run, and so does an entry of that file that is killed, or
-that the source doesn't have any more.
+that the source doesn't have any more; kernels have mutants of a few kinds that may survive (``kinds``). With
+``--remember`` a run goes on where the last one ended.
 """
 
 import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,12 +21,16 @@ import typer
 
 from mamba_integer.backends.files.atomic import write_json
 
+from .kinds import kind_of
+from .memory import Memory
 from .mutator import Mutant
 from .verdicts import TARGETS, Target, Verdict, originals, verdicts
 
 SURVIVORS = Path(__file__).with_name("survivors.json")
 FIELDS = "module", "function", "before", "after"
-SHOWN_EVERY = 100
+SHOWN_EVERY = 20  # seconds
+
+Work = tuple[Target, Mutant]
 
 
 def explained(path: Path) -> dict[tuple[str, ...], str]:
@@ -41,11 +48,15 @@ def as_entry(verdict: Verdict) -> dict[str, Any]:
     return entry | {"line": verdict.mutant.line, "status": verdict.status, "reason": verdict.reason}
 
 
-def check_originals(work: Iterable[tuple[Target, Mutant]], jobs: int) -> None:
+def check_originals(work: Iterable[Work], memory: Memory, jobs: int, in_time: Callable[[Any], bool]) -> None:
     """End the program unless each module survives as it is."""
-    for verdict in verdicts(originals(work), jobs):
+    unknown = [one for one in originals(work) if memory.verdict(*one) is None]
+    if unknown:
+        print(f"first {len(unknown)} modules are judged as they are", flush=True)
+    for verdict in verdicts(takewhile(in_time, unknown), jobs):
         if verdict.status != "survived":
             sys.exit(f"mutation: {verdict.mutant.module} fails unchanged: {verdict.status} {verdict.reason}")
+        memory.add(verdict)
 
 
 def gone(chosen: Iterable[Target], reasons: Iterable[tuple[str, ...]]) -> list[tuple[str, ...]]:
@@ -55,9 +66,40 @@ def gone(chosen: Iterable[Target], reasons: Iterable[tuple[str, ...]]) -> list[t
     return [key for key in reasons if key[0] in modules and key not in there]
 
 
-def summary(results: list[Verdict]) -> str:
-    counts = Counter(verdict.status for verdict in results)
-    return ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+@dataclass
+class Run:
+    """The verdicts of a run, and how many of them ``reasons``, the explained survivors, contradict."""
+
+    reasons: Mapping[tuple[str, ...], str]
+    chosen: int
+    report: Path | None
+    start: float = field(default_factory=time.monotonic)
+    shown: float = 0
+    results: list[Verdict] = field(default_factory=list)
+    wrong: int = 0
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.start
+
+    def complain(self, text: str) -> None:
+        self.wrong += 1
+        print(text, flush=True)
+
+    def add(self, verdict: Verdict) -> None:
+        self.results.append(verdict)
+        survived, listed = verdict.status == "survived", verdict.mutant.key in self.reasons
+        if survived != listed and not (survived and kind_of(verdict.mutant)):
+            self.complain(f"{verdict.status}{', though explained' if listed else ''}: {verdict.mutant}")
+
+    def show(self) -> None:
+        """Say how far the run is, and write its report: one that is ended later has judged so many."""
+        counts = Counter(verdict.status for verdict in self.results)
+        said = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+        print(f"{len(self.results)} of {self.chosen}, {self.seconds:.0f} s: {said}", flush=True)
+        self.shown = self.seconds
+        if self.report:
+            write_json(self.report, [as_entry(verdict) for verdict in self.results])
 
 
 def main(
@@ -67,6 +109,10 @@ def main(
     sample: Annotated[int, typer.Option(min=0, help="Judge so many, drawn by the seed; 0 is all.")] = 0,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     jobs: Annotated[int, typer.Option(min=1, help="How many mutants are judged at a time.")] = 1,
+    minutes: Annotated[float, typer.Option(min=0, help="Start no mutant after so many minutes; 0 is no limit.")] = 0,
+    remember: Annotated[
+        Path | None, typer.Option(help="Read earlier verdicts from this file, and add new ones.")
+    ] = None,
     survivors: Annotated[Path, typer.Option(help="The list of survivors that are explained.")] = SURVIVORS,
     report: Annotated[Path | None, typer.Option("--json", help="Write the verdicts to this file.")] = None,
 ) -> None:
@@ -80,27 +126,34 @@ def main(
         work = sorted(work, key=lambda one: one[1].lot(seed))[:sample]
     if not work:
         sys.exit("mutation: no mutant was chosen; see --target, --match and --again")
-    check_originals(work, jobs)
-    reasons, start = explained(survivors), time.monotonic()
-    results: list[Verdict] = []
-    unexplained = 0
-    for module, function, before, after in gone(chosen, reasons):
-        unexplained += 1
-        print(
-            f"explained in {survivors.name}, but not in the module: {module} {function}: {before}  ->  {after}",
-            flush=True,
+    run, memory = Run(explained(survivors), len(work), report), Memory(remember)
+    for key in gone(chosen, run.reasons):
+        run.complain(
+            f"explained in {survivors.name}, but not in the module: {' '.join(key[:2])}: {'  ->  '.join(key[2:])}"
         )
-    for verdict in verdicts(work, jobs):
-        results.append(verdict)
-        survived, listed = verdict.status == "survived", verdict.mutant.key in reasons
-        if survived != listed:
-            unexplained += 1
-            print(f"{verdict.status}{', though explained' if listed else ''}: {verdict.mutant}", flush=True)
-        if len(results) % SHOWN_EVERY == 0 or len(results) == len(work):
-            print(f"{len(results)} of {len(work)}, {time.monotonic() - start:.0f} s: {summary(results)}", flush=True)
-            if report:  # now and not at the end alone: a run takes an hour, and one that is ended has judged these
-                write_json(report, [as_entry(verdict) for verdict in results])
-    if unexplained:
+    remembered = {id(one): verdict for one in work if (verdict := memory.verdict(*one))}
+    for verdict in remembered.values():
+        run.add(verdict)
+    waiting = [one for one in work if id(one) not in remembered]
+    if remembered:
+        print(f"{len(remembered)} of {len(work)} were judged by an earlier run", flush=True)
+
+    def in_time(_: Work) -> bool:
+        return not minutes or run.seconds < 60 * minutes
+
+    check_originals(waiting, memory, jobs, in_time)
+    for verdict in verdicts(takewhile(in_time, waiting), jobs):
+        memory.add(verdict)
+        run.add(verdict)
+        if run.seconds - run.shown > SHOWN_EVERY:
+            run.show()
+    run.show()
+    if left := len(work) - len(run.results):
+        print(
+            f"the time is up: {left} of {len(work)} are left, which the same command judges if it remembers the others"
+        )
+    if run.wrong:
+        print(f"{run.wrong} verdicts or explanations are wrong: kill each such mutant, or list it in {survivors}")
         sys.exit(1)
 
 

@@ -47,6 +47,8 @@ SPEC, COMPILED = "mamba_integer.spec", "mamba_integer.spec.compiled"
 ENGINE = "mamba_integer.conformance.engine"
 COMPARISON = f"{ENGINE}.comparison"
 BUILT_ON = f"{SPEC}.model", f"{SPEC}.training", COMPILED
+# The checked kernels go with this process; the listed cases, which it makes without a mutant, stay for the next.
+case_cache.FOLDER = case_cache.SOURCES[0] / "compiled" / "__pycache__"
 atexit.register(shutil.rmtree, CHECKED_KERNELS, ignore_errors=True)
 TESTS = Path(__file__).resolve().parents[2] / "tests"
 LARGEST_MEMORY = 8 << 30
@@ -54,6 +56,7 @@ PATIENCE = 20  # how many times as long as its processor time a mutant may take 
 INSTALLATION = 10  # seconds of a processor's time
 SLOWER = 20  # how many times as long as the original a mutant may take for a call
 UNCHANGED = "(unchanged)"
+ENDLESS, LATE = "no end within its time on a processor", "no end on a machine that may have been busy"
 ALONE = "_alone"  # at the end of the name of a kernel's version for one thread
 USED_BY_TESTS = "pytest", "mpmath", "hypothesis"
 PYTEST = ("-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist")
@@ -138,6 +141,7 @@ def originals(work: Iterable[tuple[Target, Mutant]]) -> Iterator[tuple[Target, M
 class Verdict:
     """``killed`` by a difference, ``crashed`` or out of time (killed as well), or ``survived``."""
 
+    target: Target
     mutant: Mutant
     status: str
     reason: str = ""
@@ -341,6 +345,7 @@ class Trial:
     """A process that judges a mutant."""
 
     process: int
+    target: Target
     mutant: Mutant
     deadline: float
 
@@ -371,8 +376,8 @@ def verdicts(work: Iterable[tuple[Target, Mutant]], jobs: int) -> Iterator[Verdi
                 trial = trials.pop(reading)
                 os.close(reading)
                 if trial.end() or reading in late:
-                    status = "timeout"
-                yield Verdict(trial.mutant, status or "crashed", reason)
+                    status, reason = "timeout", LATE if reading in late else ENDLESS
+                yield Verdict(trial.target, trial.mutant, status or "crashed", reason)
     finally:
         for trial in trials.values():
             trial.end()
@@ -392,7 +397,7 @@ def start(target: Target, mutant: Mutant) -> tuple[int, Trial]:
     if process == 0:
         serve(target, mutant, ops, writing)
     os.close(writing)
-    return reading, Trial(process, mutant, time.monotonic() + PATIENCE * (target.seconds + seconds))
+    return reading, Trial(process, target, mutant, time.monotonic() + PATIENCE * (target.seconds + seconds))
 
 
 def serve(target: Target, mutant: Mutant, ops: Sequence[str], writing: int) -> None:

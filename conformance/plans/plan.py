@@ -72,7 +72,9 @@ class Plan:
 
     Part of every run are ``extremes``, the vectors that attain the op's stated bounds; ``edges``, those at which a
     clause turns: ties, saturation by one, sums beyond what a float or int32 holds; and ``large``, sizes as a model has
-    them, at each of which one case of ordinary values is drawn. There "..." is the number of rows.
+    them, at each of which one case of ordinary values is drawn. There "..." is the number of rows. ``crowded`` are
+    large sizes whose rows are more than the processors of a GPU: they choose a launch there, and only cost time where
+    programs are interpreted one by one.
     """
 
     sizes: Mapping[str, Sequence[int]] = field(default_factory=dict)
@@ -81,3 +83,4 @@ class Plan:
     extremes: Callable[[], Iterable[Extreme]] = tuple
     edges: Callable[[], Iterable[Extreme]] = tuple
     large: Sequence[Mapping[str, int]] = ()
+    crowded: Sequence[Mapping[str, int]] = ()

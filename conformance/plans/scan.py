@@ -25,10 +25,16 @@ SELECTIVE_LARGE = (
     {"B": 1, "L": 2, "D": 130, "N": 17},
     {"B": 1, "L": 3, "D": 9, "N": 33},
 )
-MANY = 136  # rows whose programs are more than the processors of a GPU
+CROWDED = 136  # rows whose programs are more than the processors of a GPU
 # Formats that kernels are made for, those of models.
-OF_MODELS = {"k": 15, "convex": 1, "s_v": -8, "s_h": 8, "s_y": 15}
-SELECTIVE_MANY = tuple({"B": MANY, "L": 2, "D": channels, "N": 17, **OF_MODELS} for channels in (16, 32))
+OF_MODELS = {"k": 15, "n_max": 32767, "convex": 1, "s_v": -8, "s_h": 8, "s_y": 15}
+BEYOND_32_BITS = {"k": 8, "n_max": 200, "convex": 0, "s_v": 0, "s_h": 0, "s_y": 0}
+TILES = tuple({"D": channels, "N": states} for channels in (16, 32) for states in (16, 17))
+SELECTIVE_OF_MODELS = tuple({"B": 1, "L": 2, **tile, **OF_MODELS} for tile in TILES)
+SELECTIVE_CROWDED = (
+    *({"B": CROWDED, "L": 2, **tile, **OF_MODELS} for tile in TILES),
+    *({"B": CROWDED, "L": 1, **tile, **BEYOND_32_BITS} for tile in TILES),
+)
 SSD_LARGE = (
     {"B": 1, "L": 35, "H": 1, "P": 3, "S": 18},
     {"B": 1, "L": 2, "H": 4, "P": 66, "S": 5},
@@ -214,8 +220,7 @@ def sums(op: str, sizes: dict[str, int]) -> Iterator[Extreme]:
         yield Extreme(calls, parameters, "numbers of states about those of one program")
     if "L" in sizes:
         far = wide | {"s_y": 0}
-        shapes = [{"B": 1, "L": 9}, *([{"B": MANY, "L": 1}] if "D" in sizes else [])]
-        calls = [varied(op, sizes | shape | tile, far, limits) for shape in shapes for tile in tiles_of(sizes)]
+        calls = [varied(op, sizes | {"B": 1, "L": 9} | tile, far, limits) for tile in tiles_of(sizes)]
         yield Extreme(calls, far, "whole tiles of channels, whose results are far beyond 32 bits")
 
 
@@ -256,7 +261,8 @@ PLANS = {
         FORMATS,
         extremes=with_time(step_extremes, (0, 1, 3, 4)),
         edges=edges_of("selective_scan", SELECTIVE_EDGES),
-        large=(*SELECTIVE_LARGE, *SELECTIVE_MANY),
+        large=(*SELECTIVE_LARGE, *SELECTIVE_OF_MODELS),
+        crowded=SELECTIVE_CROWDED,
     ),
     "selective_scan_step": Plan(
         without_time(SELECTIVE),

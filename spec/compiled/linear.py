@@ -136,13 +136,13 @@ def _few_rows(q, row_sums, exponents, w, num, shift):
         last, block = np.zeros((ROWS, read), np.uint8), np.empty(ROWS, np.int32)
         for first in range(task * TASK, min((task + 1) * TASK, count), ROWS):
             size = min(ROWS, count - first)
-            rows = w[first : first + ROWS]
+            rows, start = w, first
             if first > inside:
-                last[:size, :bytes_] = rows
-                rows = last
+                last[:size, :bytes_] = w[first : first + ROWS]
+                rows, start = last, 0
             for i in range(q.shape[0]):
                 # A code with its high bit turned is its digit plus 2: unsigned, as one operand of a product has to be.
-                sum_digits(block, rows, q[i])
+                sum_digits(block, rows, start, q[i])
                 for n in range(size):
                     y[i, first + n] = scale(np.int64(block[n]) - 2 * row_sums[i], exponents[i], num, shift)
     return y

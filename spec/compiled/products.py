@@ -60,6 +60,18 @@ def add_of_bytes(context):
     return add_bytes_at_once if has_byte_instruction(context) else add_bytes
 
 
+def require(context, builder, *spans) -> None:
+    """Raise where a span (first, count, size) leaves its array, in code that is compiled with NUMBA_BOUNDSCHECK.
+
+    Numba checks what it indexes itself; a function that is handed pointers it can't.
+    """
+    for first, count, size in spans if context.enable_boundscheck else ():
+        before = builder.icmp_signed("<", first, SIZE(0))
+        past = builder.icmp_signed(">", builder.add(first, count), size)
+        with cgutils.if_unlikely(builder, builder.or_(before, past)):
+            context.call_conv.return_user_exc(builder, IndexError, ("an array ends before the product does",))
+
+
 POINTER = BYTE.as_pointer()
 SIGNATURE = ir.FunctionType(ir.VoidType(), [POINTER, POINTER, SIZE, SIZE, POINTER, SIZE, SIZE])
 
@@ -100,7 +112,10 @@ def emit_block(choose):
             function.linkage = "linkonce_odr"
             function.attributes.add("noinline")
             define_block(function, add)
-        depth, _ = cgutils.unpack_tuple(builder, panel.shape)
+        depth, lanes = cgutils.unpack_tuple(builder, panel.shape)
+        count, words = cgutils.unpack_tuple(builder, rows.shape)
+        spans = ((SIZE(ROWS), count), (depth, words), (SIZE(LANES), lanes), (SIZE(ROWS * LANES), block.nitems))
+        require(context, builder, *((SIZE(0), *span) for span in spans))
         panel_step, _ = cgutils.unpack_tuple(builder, panel.strides)
         steps = cgutils.unpack_tuple(builder, rows.strides)
         to, row, start = (builder.bitcast(array.data, POINTER) for array in (block, rows, panel))
@@ -153,17 +168,18 @@ def define_digits(function, add) -> None:
 
 
 @intrinsic
-def sum_digits(typingctx, block, rows, values):
+def sum_digits(typingctx, block, codes, first, values):
     """Fill a block (ROWS) with the sums of values (4, depth), int8, times two more than the digits of rows of codes.
 
-    Plane i of the values meets bits 2i of the bytes; depth is a multiple of 4 * LANES, to which each row must be read.
+    The rows are those from ``first`` on. Plane i of the values meets bits 2i of the bytes; depth is a multiple of
+    4 * LANES, to which each row is read: past its end in the rows that follow, which lie next to it.
     """
 
     def emit(context, builder, signature, arguments):
-        totals, codes, planes = (
-            context.make_array(kind)(context, builder, value)
-            for kind, value in zip(signature.args, arguments, strict=True)
+        totals, matrix, planes = (
+            context.make_array(signature.args[i])(context, builder, arguments[i]) for i in (0, 1, 3)
         )
+        start = context.cast(builder, arguments[2], signature.args[2], types.int64)
         add = add_of_bytes(context)
         kind = ir.FunctionType(ir.VoidType(), [POINTER, POINTER, SIZE, POINTER, SIZE, SIZE])
         function = cgutils.get_or_insert_function(builder.module, kind, f"mamba_integer.digits.{add.__name__}")
@@ -171,13 +187,17 @@ def sum_digits(typingctx, block, rows, values):
             function.linkage = "linkonce_odr"
             function.attributes.add("noinline")
             define_digits(function, add)
-        _, depth = cgutils.unpack_tuple(builder, planes.shape)
-        row_step, plane_step = (cgutils.unpack_tuple(builder, a.strides)[0] for a in (codes, planes))
-        to, row, start = (builder.bitcast(array.data, POINTER) for array in (totals, codes, planes))
-        builder.call(function, [to, row, row_step, start, plane_step, builder.udiv(depth, SIZE(4 * LANES))])
+        count, depth = cgutils.unpack_tuple(builder, planes.shape)
+        row_step, plane_step = (cgutils.unpack_tuple(builder, a.strides)[0] for a in (matrix, planes))
+        at, read = builder.mul(start, row_step), builder.add(builder.mul(row_step, SIZE(ROWS - 1)), depth)
+        whole = ((SIZE(ROWS), totals.nitems), (SIZE(PLANES), count))
+        require(context, builder, (at, read, matrix.nitems), *((SIZE(0), *span) for span in whole))
+        to, row, plane = (builder.bitcast(array.data, POINTER) for array in (totals, matrix, planes))
+        arguments = [to, builder.gep(row, [at]), row_step, plane, plane_step, builder.udiv(depth, SIZE(4 * LANES))]
+        builder.call(function, arguments)
         return context.get_dummy_value()
 
-    return types.void(block, rows, values), emit
+    return types.void(block, codes, first, values), emit
 
 
 @intrinsic
@@ -194,6 +214,10 @@ def round_lanes(typingctx, y, row, column, block, line, excess, factor, half, sh
         factor, half, shift = (
             builder.shuffle_vector(builder.insert_element(none, number, WORD(0)), none, zeros) for number in scale
         )
+        (count, columns), (lines, lanes) = (cgutils.unpack_tuple(builder, array.shape) for array in (target, sums))
+        one, width, start = SIZE(1), SIZE(LANES), SIZE(0)
+        require(context, builder, (row, one, count), (column, width, columns), (line, one, lines))
+        require(context, builder, (start, width, lanes), (start, width, less.nitems))
         data = builder.bitcast(sums.data, SUMS.as_pointer())
         total = builder.load(builder.gep(data, [line]), align=4)
         total = builder.sub(total, builder.load(builder.bitcast(less.data, SUMS.as_pointer()), align=4))

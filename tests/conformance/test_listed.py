@@ -142,11 +142,11 @@ def test_a_case_of_another_golden_op_is_not_kept(folder: Path, monkeypatch):
 
 def imported(module: str) -> set[str]:
     """Return the modules of the project that a module's source names in its imports."""
-    found = find_spec(module)
-    assert found and found.origin
-    package = module if found.submodule_search_locations else module.rpartition(".")[0]
+    place = find_spec(module)
+    assert place and place.origin
+    package = module if place.submodule_search_locations else module.rpartition(".")[0]
     names = set()
-    for node in ast.walk(ast.parse(Path(found.origin).read_text())):
+    for node in ast.walk(ast.parse(Path(place.origin).read_text())):
         if isinstance(node, ast.ImportFrom):
             base = resolve_name("." * node.level + (node.module or ""), package)
             names |= {base, *(f"{base}.{alias.name}" for alias in node.names)}

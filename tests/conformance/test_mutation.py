@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mamba_integer.conformance.mutants import kinds
 from mamba_integer.conformance.mutants.mutator import mutants
 
 MUTATION = "mamba_integer.conformance.mutants.mutation"
@@ -112,7 +113,7 @@ def test_a_sample_is_drawn_by_the_text_of_each_mutant():
 def test_a_sample_of_the_golden_code_is_killed_or_explained(judge):
     code, out = judge("--target", "golden", "--match", "ops.linear:", "--sample", 12, "--seed", 7)
     assert code == 0, out
-    assert out.startswith("12 of 12")
+    assert "\n12 of 12" in out
 
 
 def test_a_write_past_the_end_of_a_result_is_seen(judge):
@@ -135,6 +136,77 @@ def test_an_unexplained_survivor_and_a_stale_explanation_fail(judge, tmp_path: P
     report.write_text(json.dumps([*survivors, killed[0] | {"status": "survived"}]))
     code, out = judge(*match, "--survivors", listed, "--again", report)
     assert code == 1 and out.count("though explained") == 1 and out.count("not in the module") == 1
+
+
+def test_a_run_goes_on_where_the_last_one_ended(judge, tmp_path: Path):
+    file = tmp_path / "verdicts.jsonl"
+    three = ["--target", "golden", "--match", "ops.linear:", "--sample", 3, "--remember", file]
+    code, out = judge(*three, "--minutes", 1e-6)
+    assert code == 0 and "3 of 3 are left" in out and not file.exists()
+    code, first = judge(*three)
+    assert code == 0 and "\n3 of 3" in first and "earlier" not in first
+    code, again = judge(*three)
+    assert code == 0 and "3 of 3 were judged by an earlier run" in again
+    assert again.split("s: ")[1] == first.split("s: ")[1]
+    *lines, one, other = file.read_text().splitlines()
+    assert len(lines) == 2  # of the module as it is, and of the first mutant
+    file.write_text("\n".join([*lines, one[:-9], other.replace('"content": "', '"content": "of another source ')]))
+    code, out = judge(*three)
+    assert code == 0 and "1 of 3 were judged by an earlier run" in out and out.splitlines()[-1].startswith("3 of 3")
+
+
+DECIDING = """
+from pathlib import Path
+from mamba_integer.conformance.mutants import memory
+from mamba_integer.conformance.mutants.verdicts import COMPILED, TARGETS
+target, module = TARGETS["numba"], COMPILED + ".rotation"
+files = {"/".join(path.parts[-2:]) for path in memory.sources(target, module)}
+used = {"compiled/rotation.py", "compiled/transform.py", "compiled/threads.py", "ops/scan.py", "engine/cases.py"}
+print(files >= used, "compiled/scan.py" in files)
+hashes = {memory.deciding(target, module), memory.deciding(target, COMPILED + ".scan")}
+source = Path("rule.py")
+memory.JUDGES = (source,)
+for text in ("LIMIT = 7", "LIMIT = 8"):
+    source.write_text(text)
+    memory.deciding.cache_clear()
+    hashes.add(memory.deciding(target, module))
+print(len(hashes))
+"""
+
+
+def test_a_verdict_is_forgotten_when_what_decides_it_changes(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = run("-c", DECIDING)
+    assert done.stdout.split() == ["True", "False", "4"], done.stdout + done.stderr
+
+
+KERNEL = """
+@njit
+def scaled(x, n):
+    return np.int32(x * np.uint64(n))
+@partial(spread, lightness=8)
+def each(x):
+    return x
+@implements(ops.scale)
+def scale(x, *, n):
+    y = each(np.ascontiguousarray(x).reshape(-1))
+    return np.int32(y.reshape(-1, 1))
+"""
+
+
+def test_a_kernel_may_have_mutants_of_some_kinds():
+    every = list(mutants("mamba_integer.spec.compiled.scaling", KERNEL))
+    reasons = {mutant.after: kinds.kind_of(mutant) for mutant in every}
+    assert {after: reason for after, reason in reasons.items() if reason} == {
+        "return x * np.uint64(n)": kinds.CAST,
+        "@partial(spread, lightness=9) each(x)": kinds.LIGHTNESS,
+        "@partial(spread, lightness=7) each(x)": kinds.LIGHTNESS,
+        "y = each(x.reshape(-1))": kinds.STRIDES,
+        "y = each(np.ascontiguousarray(x).reshape(-2))": kinds.UNKNOWN,
+        "return np.int32(y.reshape(-2, 1))": kinds.UNKNOWN,
+    }
+    assert "return np.int32(x * n)" in reasons and "return y.reshape(-1, 1)" in reasons
+    assert not any(map(kinds.kind_of, mutants("mamba_integer.spec.ops.scaling", KERNEL)))
 
 
 ENDLESS = """
