@@ -36,8 +36,8 @@ def load_state(path: Path, checkpoint_sha256: str) -> State:
     header = read_header(path, STATE_FORMAT, STATE_FIELDS)
     if header["checkpoint_sha256"] != checkpoint_sha256:
         raise CheckpointError(
-            f"{path}: found a state of model {header['checkpoint_sha256'][:16]}, allowed {checkpoint_sha256[:16]}, this "
-            "model; open the one that wrote the state"
+            f"{path}: found a state of model {header['checkpoint_sha256'][:16]}, allowed {checkpoint_sha256[:16]}, "
+            "this model; open the one that wrote the state"
         )
     arrays = load_arrays(path, LARGEST_STATE)
     try:
