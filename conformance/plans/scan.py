@@ -28,7 +28,12 @@ SELECTIVE_LARGE = (
 MANY = 136  # rows whose programs are more than the processors of a GPU
 # Formats that kernels are made for, those of models.
 OF_MODELS = {"k": 15, "convex": 1, "s_v": -8, "s_h": 8, "s_y": 15}
-SELECTIVE_MANY = tuple({"B": MANY, "L": 2, "D": channels, "N": 17, **OF_MODELS} for channels in (16, 32))
+SELECTIVE_OF_MODELS = tuple(
+    {"B": batch, "L": 2, "D": channels, "N": states, **OF_MODELS}
+    for batch in (1, MANY)
+    for channels in (16, 32)
+    for states in (16, 17)
+)
 SSD_LARGE = (
     {"B": 1, "L": 35, "H": 1, "P": 3, "S": 18},
     {"B": 1, "L": 2, "H": 4, "P": 66, "S": 5},
@@ -256,7 +261,7 @@ PLANS = {
         FORMATS,
         extremes=with_time(step_extremes, (0, 1, 3, 4)),
         edges=edges_of("selective_scan", SELECTIVE_EDGES),
-        large=(*SELECTIVE_LARGE, *SELECTIVE_MANY),
+        large=(*SELECTIVE_LARGE, *SELECTIVE_OF_MODELS),
     ),
     "selective_scan_step": Plan(
         without_time(SELECTIVE),
