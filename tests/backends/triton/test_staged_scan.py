@@ -15,6 +15,7 @@ import mamba_integer.backends.triton as triton_backend
 from mamba_integer import spec
 from mamba_integer.backends.triton import gluon_names, scan_backward, staged_scan
 from mamba_integer.conformance.engine.cases import draw_case
+from mamba_integer.spec.ops.scan import state_range
 from mamba_integer.spec.ops.scan_backward import LEAST_LAM
 
 from . import gluon_emulator
@@ -136,6 +137,17 @@ def test_the_staged_walk_back_gives_the_same_integers(channels, states, length, 
 @pytest.mark.parametrize("shape, width", [((1, 16384, 1536), 16), ((8, 16384, 1536), 32), ((1, 512, 1536), 32)])
 def test_a_long_sequence_of_few_channels_takes_more_programs(shape, width):
     assert staged_scan.width_of(torch.empty(shape, device="meta"), 16) == width
+
+
+def test_states_of_a_convex_scan_are_less_than_their_bias(staged):
+    bias = triton_backend.staged_steps.BIAS
+    for s_v in range(-8, 23):
+        states = state_range(SimpleNamespace(k=15, n_max=(1 << 15) - 1, s_v=s_v, convex=1))
+        assert -bias < states.low and states.high < bias
+
+
+def test_the_low_half_of_most_states_fits_beside_the_largest_skip():
+    assert staged_scan.MOST_STATES * 127 * 65535 + 32767**2 < 1 << 31
 
 
 @pytest.mark.parametrize("k", range(1, 16))
