@@ -1,35 +1,25 @@
-"""Sums over the states of the staged scan, on tensor cores, in Gluon: products of states' bytes with a matrix of c."""
+"""Sums over the states of the staged scan, on tensor cores, in Gluon: products of states' bytes with a matrix of c.
+
+States are 2**31 more than they are, so that no byte has a sign; what that adds is taken off at the end.
+"""
 
 from .gluon_names import HAS_GLUON, gl, gluon
 
 if HAS_GLUON:
-    # Of a lane's states h and their c: the products of h's bytes, as unsigned and as signed ones, with the matrix of c.
+    # Of a lane's states and their c: the products of the states' bytes with the matrix of c, added to others.
     PRODUCTS = gl.constexpr(
-        "{ .reg .b32 zero, first, second; mov.b32 zero, 0; mul.lo.s32 first, $12, $16; mul.lo.s32 second, $13, $16;"
+        "{ .reg .b32 first, second; prmt.b32 first, $8, 0, $12; prmt.b32 second, $9, 0, $12;"
         " mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32"
-        " {$0, $1, $2, $3}, {$8, $10, $9, $11}, {first, second}, {zero, zero, zero, zero};"
-        " mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32"
-        " {$4, $5, $6, $7}, {$8, $10, $9, $11}, {first, second}, {zero, zero, zero, zero}; }"
+        " {$0, $1, $2, $3}, {$4, $6, $5, $7}, {first, second}, {$16, $17, $18, $19}; }"
     )
-    # The same, added to such products.
-    ADDED_PRODUCTS = gl.constexpr(
-        "{ .reg .b32 first, second; mul.lo.s32 first, $12, $16; mul.lo.s32 second, $13, $16;"
-        " mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32"
-        " {$0, $1, $2, $3}, {$8, $10, $9, $11}, {first, second}, {$20, $21, $22, $23};"
-        " mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32"
-        " {$4, $5, $6, $7}, {$8, $10, $9, $11}, {first, second}, {$24, $25, $26, $27}; }"
-    )
-    # The same, added to such products of the step before; then a lane's two columns as one sum, 2**8 times the second.
+    # The same; then a lane's two columns as one sum, 2**8 times the second.
     PAIRED_PRODUCTS = gl.constexpr(
-        "{ .reg .b32 zero, first, second, top, u0, u1, u2, u3, s0, s1, s2, s3; mov.b32 zero, 0;"
-        " mul.lo.s32 first, $8, $12; mul.lo.s32 second, $9, $12;"
+        "{ .reg .b32 first, second, top, d0, d1, d2, d3;"
+        " prmt.b32 first, $8, 0, $12; prmt.b32 second, $9, 0, $12;"
         " mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32"
-        " {u0, u1, u2, u3}, {$4, $6, $5, $7}, {first, second}, {$16, $17, $18, $19};"
-        " mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32"
-        " {s0, s1, s2, s3}, {$4, $6, $5, $7}, {first, second}, {$20, $21, $22, $23};"
-        " prmt.b32 top, u1, s1, $24; shl.b32 top, top, 8; add.s32 $0, u0, top;"
-        " prmt.b32 top, u3, s3, $24; shl.b32 top, top, 8; add.s32 $2, u2, top;"
-        " mov.b32 $1, zero; mov.b32 $3, zero; }"
+        " {d0, d1, d2, d3}, {$4, $6, $5, $7}, {first, second}, {$16, $17, $18, $19};"
+        " shl.b32 top, d1, 8; add.s32 $0, d0, top; shl.b32 top, d3, 8; add.s32 $2, d2, top;"
+        " mov.b32 $1, 0; mov.b32 $3, 0; }"
     )
 
     @gluon.jit
@@ -46,45 +36,32 @@ if HAS_GLUON:
         return h, next_h, gl.convert_layout(c, slices), gl.convert_layout(next_c, slices)
 
     @gluon.jit
-    def added_products(h, c, selector, unsigned, signed):
-        """Return the products of two states per lane, as unsigned bytes and as signed ones, added to others."""
-        c, _ = gl.broadcast(c[None, :], h)
-        selector, _ = gl.broadcast(selector[:, None], h)
-        constraints: gl.constexpr = "=&r,=&r,=&r,=&r,=&r,=&r,=&r,=&r" + ",r" * 20
-        arguments = [h, c, selector, unsigned, signed]
-        return gl.inline_asm_elementwise(
-            ADDED_PRODUCTS, constraints, arguments, (gl.int32, gl.int32), is_pure=True, pack=4
-        )
-
-    @gluon.jit
-    def products(h, c, selector, tile: gl.constexpr, WIDE: gl.constexpr):
-        """Return the products of a first step of two, as unsigned bytes and as signed ones."""
+    def products(h, c, selector, added, tile: gl.constexpr, WIDE: gl.constexpr):
+        """Return the products of a first step of two, added to others."""
         if WIDE:
             h, next_h, c, next_c = product_tiles(h, c, tile)
-            unsigned, signed = products(h, c, selector, tile, False)
-            return added_products(next_h, next_c, selector, unsigned, signed)
+            added = products(h, c, selector, added, tile, False)
+            return products(next_h, next_c, selector, added, tile, False)
         else:
             c, _ = gl.broadcast(c[None, :], h)
             selector, _ = gl.broadcast(selector[:, None], h)
-            constraints: gl.constexpr = "=&r,=&r,=&r,=&r,=&r,=&r,=&r,=&r" + ",r" * 12
-            return gl.inline_asm_elementwise(
-                PRODUCTS, constraints, [h, c, selector], (gl.int32, gl.int32), is_pure=True, pack=4
-            )
+            constraints: gl.constexpr = "=&r,=&r,=&r,=&r" + ",r" * 16
+            arguments = [h, c, selector, added]
+            return gl.inline_asm_elementwise(PRODUCTS, constraints, arguments, gl.int32, is_pure=True, pack=4)
 
     @gluon.jit
-    def paired_products(h, c, selector, unsigned, signed, top, tile: gl.constexpr, WIDE: gl.constexpr):
+    def paired_products(h, c, selector, added, tile: gl.constexpr, WIDE: gl.constexpr):
         """Return what two steps sum up to, [CHANNELS, lanes]: of four lanes' states the sums of low halves and of high
         halves of the first step, and those of the second."""
         if WIDE:
             h, next_h, c, next_c = product_tiles(h, c, tile)
-            unsigned, signed = added_products(h, c, selector, unsigned, signed)
-            return paired_products(next_h, next_c, selector, unsigned, signed, top, tile, False)
+            added = products(h, c, selector, added, tile, False)
+            return paired_products(next_h, next_c, selector, added, tile, False)
         else:
             c, _ = gl.broadcast(c[None, :], h)
             selector, _ = gl.broadcast(selector[:, None], h)
-            top, _ = gl.broadcast(top[None, :], h)
-            constraints: gl.constexpr = "=&r,=&r,=&r,=&r" + ",r" * 24
-            arguments = [h, c, selector, unsigned, signed, top]
+            constraints: gl.constexpr = "=&r,=&r,=&r,=&r" + ",r" * 16
+            arguments = [h, c, selector, added]
             sums = gl.inline_asm_elementwise(PAIRED_PRODUCTS, constraints, arguments, gl.int32, is_pure=True, pack=4)
             sums, _ = gl.split(gl.reshape(sums, [h.shape[0], h.shape[1] // 2, 2]))
             return sums

@@ -14,20 +14,18 @@ from mamba_integer.spec.ops.scan import sum_dtypes
 
 from .gluon_names import AMPERE, HAS_GLUON, architecture, barrier, gl, gluon, processors, reinterpret
 from .launch import aligned, launch, with_columns
+from .staged_outputs import WHOLE_BYTES, is_near
 from .staged_steps import known_k
 
 CHANNELS = 16  # of a program; their number must be a multiple
 STATES_OF_WARP = 8  # two per lane
-MOST_STATES = 128  # whose sums of half-words fit int32
+MOST_STATES = 128  # whose sums of half-words fit int32, and x skip beside them
 LEAST_STATES = 16  # bytes, a wide load
 FEW_STATES = 32  # of which a program has twice as many channels
 LONG = 4096  # steps of a sequence whose programs have fewer channels if processors are left
 STEPS = 32  # of a block, half as many where the sums of many states would fill registers and shared memory
 PART = 8  # steps of a block that are unrolled
 SEVERAL_STATES = 64  # whose sums leave room for blocks of all steps, in parts
-# Bits by which x times a scaled b is shifted down to v: known to the kernel, while b's scale is not.
-SHIFTS = (10, 20, 22)
-WHOLE_BYTES = (0, 8, 16)  # that a state loses before c meets it: the products leave them out
 
 
 def suits(x, states: int) -> bool:
@@ -50,26 +48,28 @@ def scan(x, mod, base, b, c, skip, h, *, k, n_max, s_v, s_h, s_y, convex):
 
 
 def starts_of(x, mod, base, b, h, formats, kept):
-    """Return the states before each ``kept`` steps: of a padded mixture b, [batch, blocks, channels, states]."""
+    """Return the states before each ``kept`` steps, [batch, blocks, channels, room for states]."""
     batch, length, channels = x.shape
-    starts = torch.empty((batch, triton.cdiv(length, kept), channels, b.shape[-1]), dtype=torch.int32, device=x.device)
+    starts = torch.empty(
+        (batch, triton.cdiv(length, kept), channels, room_of(h.shape[-1])), dtype=torch.int32, device=x.device
+    )
     run(None, starts, x, mod, base, b, None, None, h, formats | {"s_h": 0, "s_y": 0, "FAR": False}, kept)
     return starts
 
 
+def room_of(states: int) -> int:
+    """Return how many states a kernel has room for."""
+    return max(LEAST_STATES, triton.next_power_of_2(states))
+
+
 def padded(mixture):
-    """Return b or c with zeros up to a power of two of states."""
-    return aligned(with_columns(mixture, max(LEAST_STATES, triton.next_power_of_2(mixture.shape[-1]))))
+    """Return b or c with zeros up to a whole number of words."""
+    return aligned(with_columns(mixture, 4))
 
 
 def words_of(*arrays):
     """Return the int32 words of arrays of int16 and int8."""
     return [aligned(array).view(torch.int32) for array in arrays]
-
-
-def shift_of(s_v: int) -> int:
-    """Return the shift that makes v of x times b scaled by the rest; 0 where b is scaled up or not at all."""
-    return next(shift for shift in SHIFTS if shift >= s_v) if s_v > 0 else 0
 
 
 def channels_of(channels: int, states: int, few: int) -> int:
@@ -90,80 +90,60 @@ def states_of_warp(states: int) -> int:
     return STATES_OF_WARP if states <= LEAST_STATES else 2 * STATES_OF_WARP
 
 
-def parts_of(states: int, outputs: bool, crowded: bool, down: int) -> tuple[int, int, bool]:
-    """Return the steps of a block, how many of them are unrolled, and whether the kernel may know k.
+def parts_of(states: int, outputs: bool, crowded: bool) -> tuple[int, int]:
+    """Return the steps of a block and how many of them are unrolled.
 
-    A kernel that knows k spends one instruction less per state where v isn't shifted. A block in parts takes fewer
-    registers. Both lengthen the wait for a step, so they pay where a processor has several programs to fill it.
+    A block in parts takes fewer registers, but a warp waits longer for a step: that pays for lanes of many states where
+    a processor has several programs to fill the wait.
     """
     if not outputs:
-        return STEPS, PART, True
-    if LEAST_STATES < states <= SEVERAL_STATES and crowded:
-        return STEPS, 2 * PART, True
-    if states <= LEAST_STATES and crowded and not down:
-        return STEPS, PART, True
-    steps = STEPS if states <= LEAST_STATES else STEPS // 2
-    return steps, steps, False
+        return STEPS, PART
+    if states <= LEAST_STATES:
+        return STEPS, STEPS
+    return (STEPS, PART) if states <= SEVERAL_STATES and crowded else (STEPS // 2, STEPS // 2)
 
 
 def run(y, end, x, mod, base, b, c, skip, h, formats, kept=1):
     batch, length, channels = x.shape
-    states = b.shape[-1]
-    down = shift_of(formats["s_v"])
-    kind = {"DOWN": down, "COARSER": formats["s_h"] not in WHOLE_BYTES, "OUTPUTS": y is not None}
+    states = room_of(h.shape[-1])
+    kind = {"FLOAT": formats["s_v"] > 0, "COARSER": formats["s_h"] not in WHOLE_BYTES, "OUTPUTS": y is not None}
     width = width_of(x, states)
     programs = channels // width * batch
-    steps, part, known = parts_of(states, y is not None, programs > processors(x.device), down)
+    steps, part = parts_of(states, y is not None, programs > processors(x.device))
     tile = {"CHANNELS": width, "STATES": states, "STEPS": steps, "PART": part, "STATES_OF_WARP": states_of_warp(states)}
-    tile |= {"KEPT": kept, "K": known_k(formats["k"]) if known else 0}
+    tile |= {"KEPT": kept, "K": known_k(formats["k"])}
+    kind["NEAR"] = y is not None and is_near(formats["s_h"], formats["s_y"])
     warps = states // states_of_warp(states) * (width // CHANNELS)
     results = (end if y is None else y, end)
     words = words_of(x, mod, b, b if c is None else c)
     inputs = (*words[:2], base, *words[2:], base if skip is None else skip, h)
-    sizes = (length, channels, h.shape[-1])
+    sizes = (length, channels, h.shape[-1], b.shape[-1] // 4)
     launch(staged_scan_kernel, programs, results, inputs, *sizes, **formats, **kind, **tile, num_warps=warps)
 
 
 if HAS_GLUON:
+    from .staged_outputs import column_selectors, excess_of, put_excess, put_outputs, read_of
     from .staged_products import paired_products, products
     from .staged_steps import (
+        BIAS,
         joined,
         load_steps,
         pairs_of,
         put_activations,
-        scaled_bytes,
+        scaled_inputs,
         state_of,
+        step_formats,
         unsigned_bytes,
     )
 
-    # x skip + half + 2**16 high + low, over 2**shift, saturated.
-    ROUNDED = gl.constexpr(
-        "{ .reg .s64 sum; .reg .b32 word, above;"
-        " mov.b64 {word, above}, $3; mad.lo.cc.s32 word, $1, $2, word; madc.hi.s32 above, $1, $2, above;"
-        " mad.lo.cc.s32 word, $4, 65536, word; madc.hi.s32 above, $4, 65536, above;"
-        " mad.lo.cc.s32 word, $5, 1, word; madc.hi.s32 above, $5, 1, above; mov.b64 sum, {word, above};"
-        " shr.s64 sum, sum, $6; cvt.u32.u64 word, sum; min.s32 word, word, 32767; max.s32 $0, word, -32767; }"
-    )
-    # The same of a result beyond 32 bits: it is saturated to them first, whose comparisons are cheaper.
-    FAR_ROUNDED = gl.constexpr(
-        "{ .reg .s64 sum; .reg .b32 word, above, sign; .reg .pred fits;"
-        " mov.b64 {word, above}, $3; mad.lo.cc.s32 word, $1, $2, word; madc.hi.s32 above, $1, $2, above;"
-        " mad.lo.cc.s32 word, $4, 65536, word; madc.hi.s32 above, $4, 65536, above;"
-        " mad.lo.cc.s32 word, $5, 1, word; madc.hi.s32 above, $5, 1, above; mov.b64 sum, {word, above};"
-        " shr.s64 sum, sum, $6; mov.b64 {word, above}, sum;"
-        " shr.s32 sign, word, 31; setp.eq.s32 fits, sign, above;"
-        " shr.s32 sign, above, 31; xor.b32 sign, sign, 0x7fffffff; selp.b32 word, word, sign, fits;"
-        " min.s32 word, word, 32767; max.s32 $0, word, -32767; }"
-    )
-
     @gluon.jit
-    def put_mixtures(rows, b, c, spare, OUTPUTS: gl.constexpr):
+    def put_mixtures(rows, b, c, s_v, OUTPUTS: gl.constexpr, FLOAT: gl.constexpr):
         """Store a scaled b beside its c, as a byte without sign, of words of four states into shared memory."""
+        scaled = scaled_inputs(b, s_v, FLOAT).to(gl.int32, bitcast=True)
         if OUTPUTS:
-            both = gl.join(scaled_bytes(b, spare), unsigned_bytes(c))
-            rows.store(gl.reshape(both, [b.shape[0], 8 * b.shape[1]]))
+            rows.store(gl.reshape(gl.join(scaled, unsigned_bytes(c)), [b.shape[0], 8 * b.shape[1]]))
         else:
-            rows.store(gl.reshape(scaled_bytes(b, spare), [b.shape[0], 4 * b.shape[1]]))
+            rows.store(gl.reshape(scaled, [b.shape[0], 4 * b.shape[1]]))
 
     @gluon.jit
     def mixtures_of(rows, u, loaded: gl.constexpr, layout: gl.constexpr, OUTPUTS: gl.constexpr):
@@ -175,12 +155,33 @@ if HAS_GLUON:
             return b, b
 
     @gluon.jit
+    def inputs_of(
+        activations,
+        mixtures,
+        u,
+        paired_lanes: gl.constexpr,
+        lanes: gl.constexpr,
+        paired_slices: gl.constexpr,
+        slices: gl.constexpr,
+        OUTPUTS: gl.constexpr,
+        FLOAT: gl.constexpr,
+    ):
+        """Return a step's x, modulation, b and c."""
+        x, mod = pairs_of(activations, u, paired_lanes, lanes)
+        b, c = mixtures_of(mixtures, u, paired_slices, slices, OUTPUTS)
+        if FLOAT:
+            return x.to(gl.float32, bitcast=True), mod, b.to(gl.float32, bitcast=True), c
+        else:
+            return x, mod, b, c
+
+    @gluon.jit
     def load_inputs(
         pointers,
         t,
         length,
         first,
         channels,
+        words,
         wide: gl.constexpr,
         narrow: gl.constexpr,
         STEPS: gl.constexpr,
@@ -190,44 +191,11 @@ if HAS_GLUON:
     ):
         x = load_steps(pointers[0], t, length, first, channels, wide, STEPS, CHANNELS // 2)
         mod = load_steps(pointers[1], t, length, first, channels, wide, STEPS, CHANNELS // 2)
-        b = load_steps(pointers[2], t, length, 0, STATES // 4, narrow, STEPS, STATES // 4)
-        c = load_steps(pointers[3], t, length, 0, STATES // 4, narrow, STEPS, STATES // 4) if OUTPUTS else b
+        b = load_steps(pointers[2], t, length, 0, words, narrow, STEPS, STATES // 4)
+        c = load_steps(pointers[3], t, length, 0, words, narrow, STEPS, STATES // 4) if OUTPUTS else b
         return x, mod, b, c
 
-    @gluon.jit
-    def put_outputs(
-        y_pointer,
-        skip_pointer,
-        sums,
-        x_rows,
-        t,
-        length,
-        first,
-        channels,
-        s_y,
-        dropped,
-        FAR: gl.constexpr,
-        STEPS: gl.constexpr,
-    ):
-        """Round a block's outputs, of sums over some states [STEPS / 2, states, 2 steps, 2 halves, CHANNELS]."""
-        low, high = gl.split(gl.permute(gl.sum(sums, axis=1), (0, 1, 3, 2)))
-        CHANNELS: gl.constexpr = low.shape[2]
-        low, high = gl.reshape(low, [STEPS, CHANNELS]), gl.reshape(high, [STEPS, CHANNELS])
-        layout: gl.constexpr = low.type.layout
-        x = x_rows.load(layout).to(gl.int32)
-        step = t + gl.arange(0, STEPS, gl.SliceLayout(1, layout))
-        channel = first + gl.arange(0, CHANNELS, gl.SliceLayout(0, layout))
-        # The sum is 2**dropped times too large, and is far from overflow.
-        skip = gl.load(skip_pointer + channel).to(gl.int32) << dropped
-        shift = s_y + dropped
-        half = (gl.full([], 1, gl.int64) << shift.to(gl.int64)) >> 1
-        arguments = [x, skip[None, :], half, high, low, shift]
-        rule: gl.constexpr = FAR_ROUNDED if FAR else ROUNDED
-        y = gl.inline_asm_elementwise(rule, "=r,r,r,l,r,r,r", arguments, dtype=gl.int32, is_pure=True, pack=1)
-        target = y_pointer + step[:, None] * channels + channel[None, :]
-        gl.store(target, y.to(gl.int16), mask=(step < length)[:, None])
-
-    @gluon.jit(do_not_specialize=["length", "states", "n_max", "k", "s_v", "s_h", "s_y"])
+    @gluon.jit(do_not_specialize=["length", "states", "words", "n_max", "k", "s_v", "s_h", "s_y"])
     def staged_scan_kernel(
         y_pointer,
         end_pointer,
@@ -241,13 +209,13 @@ if HAS_GLUON:
         length,
         channels,
         states,
+        words,
         n_max,
         k,
         s_v,
         s_h,
         s_y,
         CONVEX: gl.constexpr,
-        DOWN: gl.constexpr,
         COARSER: gl.constexpr,
         OUTPUTS: gl.constexpr,
         FAR: gl.constexpr,
@@ -258,6 +226,8 @@ if HAS_GLUON:
         KEPT: gl.constexpr,
         K: gl.constexpr,
         PART: gl.constexpr,
+        NEAR: gl.constexpr,
+        FLOAT: gl.constexpr,
     ):
         """Scan; with outputs keep y and the last states, without them the states before each KEPT steps."""
         ACROSS: gl.constexpr = STATES // STATES_OF_WARP
@@ -288,6 +258,7 @@ if HAS_GLUON:
         x_rows = reinterpret(x_words, gl.int16, [STEPS, CHANNELS], rows)
         activations = reinterpret(activation_rows, gl.int32, [STEPS, 2 * CHANNELS], row)
         mixtures = reinterpret(mixture_rows, gl.int32, [STEPS, MIXED * STATES], row)
+        excess_rows = gl.allocate_shared_memory(gl.int32, [2 if COARSER else 1, STEPS], row)
         PAIRS: gl.constexpr = STEPS // 2
         SUMS: gl.constexpr = STATES // HELD
         PARTS: gl.constexpr = STEPS // PART
@@ -300,6 +271,9 @@ if HAS_GLUON:
         whole_sums: gl.constexpr = gl.BlockedLayout(
             [SUMS, WIDTH], [32 * WIDTH // CHANNELS, CHANNELS // WIDTH], [WARPS, 1], [1, 0]
         )
+        outputs: gl.constexpr = gl.BlockedLayout(
+            [2, WIDTH], [32 * WIDTH // CHANNELS, CHANNELS // WIDTH], [WARPS, 1], [1, 0]
+        )
 
         blocks = gl.cdiv(channels, CHANNELS)
         first = gl.program_id(0) % blocks * CHANNELS
@@ -307,8 +281,8 @@ if HAS_GLUON:
         pointers = (
             x_pointer + batch * length * (channels // 2),
             mod_pointer + batch * length * (channels // 2),
-            b_pointer + batch * length * (STATES // 4),
-            c_pointer + batch * length * (STATES // 4),
+            b_pointer + batch * length * words,
+            c_pointer + batch * length * words,
         )
         lane = gl.arange(0, CHANNELS, lanes)
         channel = first + lane
@@ -318,38 +292,58 @@ if HAS_GLUON:
         entry = channel.to(gl.int64)[:, None] * states + state[None, :]
         h = gl.load(h_pointer + place, mask=inside, other=0)
         base = gl.load(base_pointer + entry, mask=inside, other=0).to(gl.int32)
-        formats = (n_max, k)
-        spare = 24 - (DOWN - s_v)  # which b, as the highest byte of a word, is shifted down
-
-        # A lane's column of the products: where it has c, one byte or the other of a word's half, among four zeros. Low
-        # bytes that h loses have none.
-        row_of_lane = gl.arange(0, CHANNELS, gl.SliceLayout(1, product_tile)) // 2
-        byte = row_of_lane % 4
+        BIASED: gl.constexpr = CONVEX and OUTPUTS
+        if BIASED:
+            h += BIAS
+        formats = step_formats(n_max, k, s_v, BIASED)
         dropped = s_h * 0 if COARSER else s_h
-        place_of_byte = gl.where(byte * 8 >= dropped, 1 << (8 * byte), 0)
-        even, odd = gl.where(row_of_lane % 8 < 4, place_of_byte, 0), gl.where(row_of_lane % 8 < 4, 0, place_of_byte)
-        column_of_lane = gl.arange(0, 2 * SUMS, gl.SliceLayout(0, product_tile)) // 2
-        top = gl.where(column_of_lane % 2 == 1, 0x7654, 0x3210)  # the highest byte is the signed one
+        excess = excess_of(s_h, s_y, COARSER, BIASED, NEAR)
+        even, odd = column_selectors(dropped, CHANNELS, product_tile)
         WIDE: gl.constexpr = HELD == 4
 
         kept_place = (batch * gl.cdiv(length, KEPT) * channels + channel)[:, None] * STATES + state[None, :]
         kept_pointer = end_pointer + (place if OUTPUTS else kept_place)
         y_pointer += batch * length * channels
         x_ahead, mod_ahead, b_ahead, c_ahead = load_inputs(
-            pointers, 0, length, first // 2, channels // 2, wide, narrow, STEPS, CHANNELS, STATES, OUTPUTS
+            pointers,
+            0,
+            length,
+            first // 2,
+            channels // 2,
+            words,
+            wide,
+            narrow,
+            STEPS,
+            CHANNELS,
+            STATES,
+            OUTPUTS,
         )
+        skip = gl.load(skip_pointer + first + gl.arange(0, CHANNELS, gl.SliceLayout(0, outputs))).to(gl.int32)
         for t in range(0, length, STEPS):
             barrier()  # every lane has read the block before
             if OUTPUTS:
                 x_words.store(x_ahead)
-            put_activations(activation_rows, x_ahead, mod_ahead)
-            put_mixtures(mixture_rows, b_ahead, c_ahead, spare, OUTPUTS)
+            put_activations(activation_rows, x_ahead, mod_ahead, FLOAT)
+            put_mixtures(mixture_rows, b_ahead, c_ahead, s_v, OUTPUTS, FLOAT)
+            if OUTPUTS:
+                put_excess(excess_rows, c_ahead, excess, COARSER)
             x_ahead, mod_ahead, b_ahead, c_ahead = load_inputs(
-                pointers, t + STEPS, length, first // 2, channels // 2, wide, narrow, STEPS, CHANNELS, STATES, OUTPUTS
+                pointers,
+                t + STEPS,
+                length,
+                first // 2,
+                channels // 2,
+                words,
+                wide,
+                narrow,
+                STEPS,
+                CHANNELS,
+                STATES,
+                OUTPUTS,
             )
             barrier()
             count = gl.minimum(STEPS, length - t)
-            unsigned, signed = (gl.zeros([CHANNELS, 2 * SUMS], gl.int32, product_tile),) * 2
+            zeros = gl.zeros([CHANNELS, 2 * SUMS], gl.int32, product_tile)
             if count == STEPS:
                 for part in range(PARTS):
                     sums = ()
@@ -358,40 +352,40 @@ if HAS_GLUON:
                         if not OUTPUTS and v % KEPT == 0:
                             gl.store(kept_pointer, h)
                             kept_pointer += channels * STATES
-                        x, mod = pairs_of(activations, u, paired_lanes, lanes)
-                        b, c = mixtures_of(mixtures, u, paired_slices, slices, OUTPUTS)
-                        h, _ = state_of(h, base, x, mod, b, formats, CONVEX, DOWN, K)
+                        x, mod, b, c = inputs_of(
+                            activations, mixtures, u, paired_lanes, lanes, paired_slices, slices, OUTPUTS, FLOAT
+                        )
+                        h, _ = state_of(h, base, x, mod, b, formats, CONVEX, FLOAT, BIASED, K)
                         if OUTPUTS:
-                            read = h >> s_h if COARSER else h
+                            read = read_of(h, s_h, COARSER, BIASED)
                             if v % 2 == 0:
-                                unsigned, signed = products(read, c, even, product_tile, WIDE)
+                                first_sums = products(read, c, even, zeros, product_tile, WIDE)
                             else:
-                                both = paired_products(read, c, odd, unsigned, signed, top, product_tile, WIDE)
-                                sums = sums + (both,)  # noqa: RUF005
+                                sums = sums + (paired_products(read, c, odd, first_sums, product_tile, WIDE),)  # noqa: RUF005
                     if OUTPUTS:
                         every_sum.index(part).store(gl.reshape(joined(sums), [CHANNELS, SUMS, PART // 2]))
             else:
+                first_sums = zeros
                 for u in range(count):
                     if not OUTPUTS:
                         gl.store(kept_pointer + u // KEPT * channels * STATES, h, mask=u % KEPT == 0)
-                    x, mod = pairs_of(activations, u, paired_lanes, lanes)
-                    b, c = mixtures_of(mixtures, u, paired_slices, slices, OUTPUTS)
-                    h, _ = state_of(h, base, x, mod, b, formats, CONVEX, DOWN, K)
+                    x, mod, b, c = inputs_of(
+                        activations, mixtures, u, paired_lanes, lanes, paired_slices, slices, OUTPUTS, FLOAT
+                    )
+                    h, _ = state_of(h, base, x, mod, b, formats, CONVEX, FLOAT, BIASED, K)
                     if OUTPUTS:
-                        read = h >> s_h if COARSER else h
+                        read = read_of(h, s_h, COARSER, BIASED)
                         second = u % 2
                         selector = gl.where(second == 1, odd, even)
-                        sums = paired_products(
-                            read, c, selector, unsigned * second, signed * second, top, product_tile, WIDE
-                        )
+                        sums = paired_products(read, c, selector, first_sums * second, product_tile, WIDE)
                         pair_sums.index(u // 2).store(sums)
-                        unsigned, signed = products(read, c, even, product_tile, WIDE)
+                        first_sums = products(read, c, even, zeros, product_tile, WIDE)
             if OUTPUTS:
                 barrier()
                 sums = gl.reshape(sum_rows.load(whole_sums), [PAIRS, SUMS // 4, 2, 2, CHANNELS])
                 put_outputs(
                     y_pointer,
-                    skip_pointer,
+                    skip,
                     sums,
                     x_rows,
                     t,
@@ -400,11 +394,15 @@ if HAS_GLUON:
                     channels,
                     s_y,
                     dropped,
+                    excess_rows,
                     FAR,
+                    NEAR,
+                    COARSER,
                     STEPS,
+                    outputs,
                 )
         if OUTPUTS:
-            gl.store(kept_pointer, h, mask=inside)
+            gl.store(kept_pointer, h - BIAS if BIASED else h, mask=inside)
 
 
 __all__ = ["scan", "suits"]

@@ -12,7 +12,7 @@ from . import staged_scan
 from .gluon_names import HAS_GLUON, barrier, gl, gluon, reinterpret
 from .instructions import has_little_room
 from .launch import launch
-from .staged_scan import CHANNELS, STATES_OF_WARP, channels_of, shift_of, starts_of, words_of
+from .staged_scan import CHANNELS, STATES_OF_WARP, channels_of, starts_of, words_of
 from .staged_steps import known_k
 
 STEPS = 8  # per block
@@ -33,7 +33,7 @@ def walk_back(dy, x, mod, base, b, c, skip, h, dh, formats, backward):
     states = h.shape[-1]
     b, c = staged_scan.padded(b), staged_scan.padded(c)
     starts = starts_of(x, mod, base, b, h, formats, STEPS)
-    width = b.shape[-1]
+    width = staged_scan.room_of(states)
 
     def sums(*shape):
         return torch.zeros(shape, dtype=torch.int64, device=x.device)
@@ -44,9 +44,9 @@ def walk_back(dy, x, mod, base, b, c, skip, h, dh, formats, backward):
     results = (dx, dmod, dbase, db, dc, dskip, end)
     words = words_of(dy, x, mod, b, c)
     inputs = (starts, *words[:3], base, *words[3:], skip, dh)
-    sizes = (length, channels, states)
+    sizes = (length, channels, states, b.shape[-1] // 4)
     columns = channels_of(channels, width, FEW_STATES)
-    tile = {"CHANNELS": columns, "STATES": width, "STEPS": STEPS, "DOWN": shift_of(formats["s_v"])}
+    tile = {"CHANNELS": columns, "STATES": width, "STEPS": STEPS, "FLOAT": formats["s_v"] > 0}
     tile |= {"COARSER": backward["s_h"] > 0, "WHOLE": length % STEPS == 0, "K": known_k(formats["k"])}
     programs = channels // columns * batch
     warps = width // STATES_OF_WARP * (columns // CHANNELS)
@@ -58,17 +58,18 @@ def walk_back(dy, x, mod, base, b, c, skip, h, dh, formats, backward):
 if HAS_GLUON:
     from .staged_gradient import products, scaled, shared_out, wide_scaled
     from .staged_steps import (
+        INTEGERS,
+        INTEGERS_BITS,
         clamped_sum,
         load_steps,
+        power_of_two,
         scaled_bytes,
+        scaled_inputs,
         state_of,
+        step_formats,
         unsigned_bytes,
     )
     from .staged_sums import channel_sums, four_sums, rounded_word, store_steps, store_tiles
-
-    # 1.5 * 2**23: added to a number of at most 2**22, it leaves the nearest integer, ties to even, in the lowest bits.
-    INTEGERS = gl.constexpr(12582912.0)
-    INTEGERS_BITS = gl.constexpr(0x4B400000)
 
     @gluon.jit
     def through_memory(rows, values):
@@ -98,6 +99,7 @@ if HAS_GLUON:
         length,
         first,
         channels,
+        words,
         wide: gl.constexpr,
         narrow: gl.constexpr,
         STEPS: gl.constexpr,
@@ -108,13 +110,13 @@ if HAS_GLUON:
         x = load_steps(pointers[0], t, length, first // 2, channels // 2, wide, STEPS, CHANNELS // 2)
         mod = load_steps(pointers[1], t, length, first // 2, channels // 2, wide, STEPS, CHANNELS // 2)
         dy = load_steps(pointers[2], t, length, first // 2, channels // 2, wide, STEPS, CHANNELS // 2)
-        b = load_steps(pointers[3], t, length, 0, STATES // 4, narrow, STEPS, STATES // 4)
-        c = load_steps(pointers[4], t, length, 0, STATES // 4, narrow, STEPS, STATES // 4)
+        b = load_steps(pointers[3], t, length, 0, words, narrow, STEPS, STATES // 4)
+        c = load_steps(pointers[4], t, length, 0, words, narrow, STEPS, STATES // 4)
         return x, mod, dy, b, c
 
     FORMATS = ["n_max", "k", "s_v", "s_h", "s_g", "s_w", "s_n", "s_x", "fine", "coarse"]
 
-    @gluon.jit(do_not_specialize=["length", "states", *FORMATS])
+    @gluon.jit(do_not_specialize=["length", "states", "words", *FORMATS])
     def staged_walk_kernel(
         dx_pointer,
         dmod_pointer,
@@ -135,6 +137,7 @@ if HAS_GLUON:
         length,
         channels,
         states,
+        words,
         n_max,
         k,
         s_v,
@@ -146,13 +149,13 @@ if HAS_GLUON:
         fine,
         coarse,
         CONVEX: gl.constexpr,
-        DOWN: gl.constexpr,
         COARSER: gl.constexpr,
         WHOLE: gl.constexpr,
         CHANNELS: gl.constexpr,
         STATES: gl.constexpr,
         STEPS: gl.constexpr,
         K: gl.constexpr,
+        FLOAT: gl.constexpr,
     ):
         ACROSS: gl.constexpr = STATES // 8
         DOWN_WARPS: gl.constexpr = CHANNELS // 16
@@ -172,13 +175,15 @@ if HAS_GLUON:
         mod_rows = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS], rows)
         dy_rows = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS], rows)
         float_dy_rows = gl.allocate_shared_memory(gl.float32, [STEPS, CHANNELS], rows)
-        b_rows = gl.allocate_shared_memory(gl.int32, [STEPS, STATES], rows)
+        input_type: gl.constexpr = gl.float32 if FLOAT else gl.int32
+        input_rows = gl.allocate_shared_memory(gl.float32, [STEPS, CHANNELS], rows) if FLOAT else x_rows
+        b_rows = gl.allocate_shared_memory(input_type, [STEPS, STATES], rows)
         byte_rows = gl.allocate_shared_memory(gl.int32, [STEPS, STATES], rows)
         float_c_rows = gl.allocate_shared_memory(gl.float32, [STEPS, STATES], rows)
-        x_steps = reinterpret(x_rows, gl.int32, [STEPS, CHANNELS], row)
+        x_steps = reinterpret(input_rows, input_type, [STEPS, CHANNELS], row)
         mod_steps = reinterpret(mod_rows, gl.int32, [STEPS, CHANNELS], row)
         dy_steps = reinterpret(float_dy_rows, gl.float32, [STEPS, CHANNELS], row)
-        b_steps = reinterpret(b_rows, gl.int32, [STEPS, STATES], row)
+        b_steps = reinterpret(b_rows, input_type, [STEPS, STATES], row)
         byte_steps = reinterpret(byte_rows, gl.int32, [STEPS, STATES], row)
         c_steps = reinterpret(float_c_rows, gl.float32, [STEPS, STATES], row)
         # Channels lie side by side, those of states in different banks.
@@ -222,19 +227,19 @@ if HAS_GLUON:
         skip_sums, next_skip_sums = (gl.zeros([STEPS, CHANNELS // 2], gl.int64, wide),) * 2
         row_place = batch * length * channels
         mixture_place = batch * length * STATES
+        word_place = batch * length * words
         pointers = (
             x_pointer + row_place // 2,
             mod_pointer + row_place // 2,
             dy_pointer + row_place // 2,
-            b_pointer + mixture_place // 4,
-            c_pointer + mixture_place // 4,
+            b_pointer + word_place,
+            c_pointer + word_place,
         )
         blocks = gl.cdiv(length, STEPS)
         kept = (batch * blocks * channels + channel)[:, None] * STATES + state[None, :]
         kept_size = channels.to(gl.int64) * STATES
-        formats = (n_max, k)
-        spare = 24 - (DOWN - s_v)
-        c_scale = ((127 - s_g) << 23).to(gl.float32, bitcast=True)
+        formats = step_formats(n_max, k, s_v, False)
+        c_scale = power_of_two(-s_g)
         identity = 1 << k
 
         # A lane's column of the products: the byte of b that it has, and its ones for the words of w.
@@ -254,7 +259,7 @@ if HAS_GLUON:
 
         t = (blocks - 1) * STEPS
         x_ahead, mod_ahead, dy_ahead, b_ahead, c_ahead = load_block(
-            pointers, t, length, first, channels, wide, narrow, STEPS, CHANNELS, STATES
+            pointers, t, length, first, channels, words, wide, narrow, STEPS, CHANNELS, STATES
         )
         start = gl.load(starts_pointer + kept + (blocks - 1) * kept_size)
         for j in range(blocks):
@@ -264,25 +269,27 @@ if HAS_GLUON:
             barrier()  # every lane has read the block before
             x, next_x, dy, next_dy = x_ahead << 16 >> 16, x_ahead >> 16, dy_ahead << 16 >> 16, dy_ahead >> 16
             put_words(x_rows, x, next_x)
+            if FLOAT:
+                put_words(input_rows, x.to(gl.float32), next_x.to(gl.float32))
             put_words(mod_rows, mod_ahead << 16 >> 16, mod_ahead >> 16)
             put_words(dy_rows, dy, next_dy)
             put_words(float_dy_rows, dy.to(gl.float32), next_dy.to(gl.float32))
             skip_sums += (x * dy).to(gl.int64)
             next_skip_sums += (next_x * next_dy).to(gl.int64)
-            put_bytes(b_rows, scaled_bytes(b_ahead, spare))
+            put_bytes(b_rows, scaled_inputs(b_ahead, s_v, FLOAT))
             put_bytes(byte_rows, unsigned_bytes(b_ahead))
             put_bytes(float_c_rows, scaled_bytes(c_ahead, 24).to(gl.float32) * c_scale)
             earlier = gl.maximum(block - 1, 0)
             ahead = earlier * STEPS
             x_ahead, mod_ahead, dy_ahead, b_ahead, c_ahead = load_block(
-                pointers, ahead, length, first, channels, wide, narrow, STEPS, CHANNELS, STATES
+                pointers, ahead, length, first, channels, words, wide, narrow, STEPS, CHANNELS, STATES
             )
             start = gl.load(starts_pointer + kept + earlier * kept_size)
             barrier()
             before, read = (), ()
             for u in gl.static_range(STEPS):
                 x, mod, b = x_steps.index(u).load(lanes), mod_steps.index(u).load(lanes), b_steps.index(u).load(slices)
-                h, decaying = state_of(h, base, x, mod, b, formats, CONVEX, DOWN, K)
+                h, decaying = state_of(h, base, x, mod, b, formats, CONVEX, FLOAT, False, K)
                 before = before + (decaying,)  # noqa: RUF005
                 read = read + (h >> s_h if COARSER else h,)  # noqa: RUF005
             store_tiles(h_cube, read)

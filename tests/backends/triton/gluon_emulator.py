@@ -131,7 +131,19 @@ def permute_bytes(a, b, selector):
     return int32(word)
 
 
+def dot_bytes(a, b, c):
+    return int32(np.sum(bytes_of(a).view(np.int8).astype(np.int64) * bytes_of(b).view(np.int8), axis=-1) + c)
+
+
+def packed_halves(high, low):
+    high, low = (np.clip(int32(a), -(1 << 15), (1 << 15) - 1).astype(np.int64) & 0xFFFF for a in (high, low))
+    return int32(high << 16 | low)
+
+
 INSTRUCTIONS = {
+    "dp4a.s32.s32": dot_bytes,
+    "cvt.pack.sat.s16.s32": packed_halves,
+    "mad.lo.s32": lambda a, b, c: int32(int32(a).astype(np.int64) * int32(b) + int32(c)),
     "mov.b32": int32,
     "prmt.b32": permute_bytes,
     "shl.b32": lambda a, b: int32(a.astype(np.int64) << b),
@@ -201,7 +213,8 @@ def run_ptx(code, registers, shape):
 
 def inline_assembly(code, constraints, arguments, dtype, is_pure, pack):
     dtypes = dtype if isinstance(dtype, tuple) else (dtype,)
-    arguments, count = np.broadcast_arrays(*arguments), len(dtypes) * pack
+    halves = dtype is np.int16  # two of them are a register
+    arguments, count = np.broadcast_arrays(*arguments), 1 if halves else len(dtypes) * pack
     assert constraints.count("=") == count and constraints.count(",") + 1 == count + pack * len(arguments)
     shape: tuple[int, ...] = arguments[0].shape
     places: list[Any] = [()]
@@ -210,6 +223,8 @@ def inline_assembly(code, constraints, arguments, dtype, is_pure, pack):
         row_warp, column_warp = np.divmod(np.arange(rows // 16 * (columns // 8)), columns // 8)
         lane_row, lane_column = 16 * row_warp[:, None] + 2 * GROUP, 8 * column_warp[:, None] + 2 * MEMBER
         places = [(lane_row + i, lane_column + j) for i in range(2) for j in range(2)]
+    if halves:
+        places = [(slice(None), slice(j, None, 2)) for j in range(2)]
     registers = {
         f"${count + pack * i + j}": np.asarray(argument)[place]
         for i, argument in enumerate(arguments)
@@ -219,7 +234,7 @@ def inline_assembly(code, constraints, arguments, dtype, is_pure, pack):
     results = [tensor(np.zeros(shape, kind)) for kind in dtypes]
     for i, result in enumerate(results):
         for j, place in enumerate(places):
-            result[place] = registers[f"${pack * i + j}"]
+            result[place] = registers["$0"] << (16 - 16 * j) >> 16 if halves else registers[f"${pack * i + j}"]
     return tuple(results) if isinstance(dtype, tuple) else results[0]
 
 
@@ -251,7 +266,7 @@ def jit(function=None, **options):
 PROGRAM = [0]
 gluon = SimpleNamespace(jit=jit)
 gl = SimpleNamespace(
-    **{name: getattr(np, name) for name in ("int8", "int16", "int32", "int64", "float32")},
+    **{name: getattr(np, name) for name in ("int8", "int16", "int32", "uint32", "int64", "float32")},
     constexpr=lambda value: value,
     BlockedLayout=lambda *arguments: None,
     SliceLayout=lambda *arguments: None,

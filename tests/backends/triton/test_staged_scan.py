@@ -15,12 +15,21 @@ import mamba_integer.backends.triton as triton_backend
 from mamba_integer import spec
 from mamba_integer.backends.triton import gluon_names, scan_backward, staged_scan
 from mamba_integer.conformance.engine.cases import draw_case
+from mamba_integer.spec.ops.scan import state_range
 from mamba_integer.spec.ops.scan_backward import LEAST_LAM
 
 from . import gluon_emulator
 
 NAMES = {"gl", "gluon", "reinterpret"}
-MODULES = ("staged_steps", "staged_sums", "staged_products", "staged_gradient", "staged_scan", "staged_walk")
+MODULES = (
+    "staged_steps",
+    "staged_sums",
+    "staged_products",
+    "staged_outputs",
+    "staged_gradient",
+    "staged_scan",
+    "staged_walk",
+)
 SIZES = [(16, 16, 21), (16, 3, 9), (32, 16, 35), (48, 64, 16), (32, 32, 1)]
 
 
@@ -58,12 +67,39 @@ def test_the_staged_scan_gives_the_same_integers(channels, states, length, seed,
 @pytest.mark.parametrize("s_v, states, length", [(-8, 16, 41), (-8, 3, 64), (3, 64, 40), (3, 32, 64)])
 @pytest.mark.parametrize("convex", (0, 1))
 def test_processors_with_several_programs(s_v, states, length, convex, staged, monkeypatch):
-    """Such programs run a block in parts and know k."""
+    """Such programs run a block in parts if a lane has many states."""
     monkeypatch.setattr(staged[0], "processors", lambda device: 1)
     format_ = {"k": 15, "n_max": 1 << 14, "s_v": s_v, "convex": convex}
     case = draw_case("selective_scan", Random(convex), {"B": 2, "L": length, "D": 16, "N": states} | format_)
     results = staged[0].scan(*map(torch.tensor, case.arrays), **case.parameters)
     for result, wanted in zip(results, spec.selective_scan(*case.arrays, **case.parameters), strict=True):
+        assert np.array_equal(result.numpy(), wanted)
+
+
+@pytest.mark.parametrize("convex", (0, 1))
+@pytest.mark.parametrize("s_h, s_y", [(0, 16), (0, 17), (8, 8), (8, 9), (16, 0), (16, 1), (3, 17), (20, 16), (20, 17)])
+def test_outputs_of_which_rounding_drops_the_low_half_or_less(s_h, s_y, convex, staged):
+    chosen = {"B": 1, "L": 9, "D": 16, "N": 8, "s_v": convex, "s_h": s_h, "s_y": s_y, "k": 9, "n_max": 400}
+    case = draw_case("selective_scan", Random(s_h + s_y), chosen | {"convex": convex})
+    results = staged[0].scan(*map(torch.tensor, case.arrays), **case.parameters)
+    for result, wanted in zip(results, spec.selective_scan(*case.arrays, **case.parameters), strict=True):
+        assert np.array_equal(result.numpy(), wanted)
+
+
+@pytest.mark.parametrize("s_v", (1, 3, 14, 21))
+@pytest.mark.parametrize("k, convex", [(15, 0), (15, 1), (9, 0), (9, 1)])
+def test_inputs_halfway_between_two_integers_are_rounded_up(s_v, k, convex, staged):
+    """Of both signs, and beside them the largest; the state is the input where nothing is kept."""
+    unit = 1 << max(s_v - 7, 0)
+    odd = min(3 * unit, 32767)
+    x = np.resize(np.array([unit, -unit, odd, -odd, 32767, -32767, unit + 1, 1 - unit], np.int16), (1, 8, 16))
+    x[:, 4:] = np.roll(x[:, 4:], 1, axis=-1)
+    b = np.resize(np.array([1 << min(s_v - 1, 6), -(1 << min(s_v - 1, 6)), 127, -127], np.int8), (1, 8, 4))
+    none = np.zeros((1, 8, 16), np.int16), np.zeros((16, 4), np.int16)
+    arrays = x, *none, b, b, np.zeros(16, np.int16), np.zeros((1, 16, 4), np.int32)
+    format_ = {"k": k, "n_max": 0, "s_v": s_v, "s_h": 0, "s_y": 0, "convex": convex}
+    results = staged[0].scan(*map(torch.tensor, arrays), **format_)
+    for result, wanted in zip(results, spec.selective_scan(*arrays, **format_), strict=True):
         assert np.array_equal(result.numpy(), wanted)
 
 
@@ -101,6 +137,17 @@ def test_the_staged_walk_back_gives_the_same_integers(channels, states, length, 
 @pytest.mark.parametrize("shape, width", [((1, 16384, 1536), 16), ((8, 16384, 1536), 32), ((1, 512, 1536), 32)])
 def test_a_long_sequence_of_few_channels_takes_more_programs(shape, width):
     assert staged_scan.width_of(torch.empty(shape, device="meta"), 16) == width
+
+
+def test_states_of_a_convex_scan_are_less_than_their_bias(staged):
+    bias = triton_backend.staged_steps.BIAS
+    for s_v in range(-8, 23):
+        states = state_range(SimpleNamespace(k=15, n_max=(1 << 15) - 1, s_v=s_v, convex=1))
+        assert -bias < states.low and states.high < bias
+
+
+def test_the_low_half_of_most_states_fits_beside_the_largest_skip():
+    assert staged_scan.MOST_STATES * 127 * 65535 + 32767**2 < 1 << 31
 
 
 @pytest.mark.parametrize("k", range(1, 16))
