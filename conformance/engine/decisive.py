@@ -1,6 +1,7 @@
 """Listed cases of integers that decide what ordinary ones hide: of one sign, at an end, or equal to one another."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from itertools import islice, product
 
@@ -12,7 +13,7 @@ from .costs import cost, loops
 from .dimensions import FAR, LEFT, ODD, ROWS, allowed, axis_of, dimensions, exponents, is_below, settings, small
 from .layouts import CONTIGUOUS, LAYOUTS
 from .pairs import ENDS, resolved
-from .patterns import ABOVE, BELOW, PARTED
+from .patterns import ABOVE, BELOW, PARTED, ZERO
 from .sensitivity import improved, in_domain, is_alive, levels, sized
 
 RAGGED = (77, 1031)  # of the sizes of one sign: neither is a multiple of any tile
@@ -32,6 +33,7 @@ def decisive_plans(op: str, line: int) -> Iterator[Listed]:
     yield from repeated_plans(op, line)
     yield from equal_plans(op)
     yield from state_plans(op, line)
+    yield from zero_plans(op)
 
 
 def reduced(op: str) -> list[str]:
@@ -225,5 +227,28 @@ def at_an_end(
     def make() -> Case | None:
         case = of_sizes(op, exponent, sizes)
         return settled(with_pattern(case, argument, pattern))
+
+    return make
+
+
+def zero_plans(op: str) -> Iterator[Listed]:
+    """Yield each input alone all zero, which a shortcut may leave out; parameters in the middle of their ranges too."""
+    for i, tensor in enumerate(find_op(op).inputs):
+        if not isinstance(tensor, Constant):
+            for kind, options, middle in (("", ODD, False), (", even sizes", EVEN, False), (", middle", ODD, True)):
+                yield Listed("values", (f"{tensor.name} all zero{kind}",), 0, all_zero(op, options, i, middle))
+
+
+def all_zero(op: str, options: tuple[int, ...], argument: int, middle: bool) -> Callable[[], Case | None]:
+    def make() -> Case | None:
+        case = base(op, options)
+        if middle:
+            at = copy(case.at)
+            for parameter in settings(op):
+                allowed = parameter.range(at)
+                setattr(at, parameter.name, (allowed.low + allowed.high) // 2)
+            chosen = {parameter.name: getattr(at, parameter.name) for parameter in settings(op)}
+            case = replace(case, parameters={**case.parameters, **chosen})
+        return settled(with_pattern(case, argument, ZERO))
 
     return make
