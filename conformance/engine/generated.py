@@ -31,7 +31,7 @@ from .cases import Case
 from .costs import cost, loops
 from .decisive import decisive_plans
 from .dimensions import LEFT, ODD, ROWS, allowed, axis_of, dimensions, exponents, small, turning
-from .ends import end_plans, flag_plans, pair_plans, value_plans
+from .ends import end_plans, flag_plans, pair_plans, value_plans, word_plans
 from .layouts import CONTIGUOUS, LAYOUTS
 from .patterns import ABOVE, LAST
 from .sensitivity import enlivened, improved, is_alive, reseeded, sized
@@ -47,7 +47,7 @@ LONG = 320
 LONG_LOOP = 144  # of a size that the golden code loops over
 THIN = (2, 1, 2, 1, 1)  # the sizes beside it
 LEADING = ((1,), (2, 2, 3), (2, 1, 3), (2, 0, 3), (0,), (2, 1, 3, 2), ())
-ENLIVENING = 60  # other cases, where a case is dead
+ENLIVENING, ENLIVENED = 60, 12  # other cases, where a case is dead; the second where its view may be the reason
 WORK = 1 << 15  # of the tries for one case: a large one is taken as it is
 
 
@@ -92,6 +92,7 @@ def plans(op: str, line: int) -> tuple[Listed, ...]:
         *end_plans(op, line),
         *flag_plans(op, line),
         *value_plans(op),
+        *word_plans(op),
         *decisive_plans(op, line),
         *wide_plans(op, line),
     )
@@ -136,7 +137,9 @@ def layout_plans(op: str) -> Iterator[Listed]:
                 return None
             fits = [LAYOUTS[layout].fits(array) for layout, array in zip(seen.layouts, seen.arrays, strict=True)]
             layouts = [layout if fit else CONTIGUOUS for layout, fit in zip(seen.layouts, fits, strict=True)]
-            return reseeded(replace(seen, layouts=tuple(layouts))) if set(layouts) != {CONTIGUOUS} else None
+            if set(layouts) == {CONTIGUOUS}:
+                return None
+            return enlivened(reseeded(replace(seen, layouts=tuple(layouts))), ENLIVENED)
 
         return make
 

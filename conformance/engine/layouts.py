@@ -4,7 +4,7 @@ A layout stores the integers in a buffer with a margin of canaries where it has 
 that buffer gives them back: the buffer is what the backend's ``from_numpy`` is given, the view is what its op is given.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -169,6 +169,16 @@ def place(backend: Backend, array: np.ndarray, layout: str) -> Placed:
     buffer = LAYOUTS[layout].store(array)
     loaded = backend.load(buffer.copy())
     return Placed(buffer, loaded, LAYOUTS[layout].see(loaded, array.shape))
+
+
+def place_all(backend: Backend, arrays: Sequence[np.ndarray], layouts: Sequence[str]) -> list[Placed]:
+    """Return the arguments of a call: equal ones in one layout are one array, as where a tensor is added to itself."""
+    placed: list[Placed] = []
+    for i, (array, layout) in enumerate(zip(arrays, layouts, strict=True)):
+        alike = (j for j in range(i) if layouts[j] == layout and arrays[j].dtype == array.dtype)
+        same = next((j for j in alike if np.array_equal(arrays[j], array)), None)
+        placed.append(place(backend, array, layout) if same is None else placed[same])
+    return placed
 
 
 _known: dict[tuple[int, str, str], tuple[Any, bool]] = {}

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from mamba_integer.spec.contract import OPS
+from mamba_integer.spec.philox import rounding_words
 
 from .slip import Array, addressed, pitches, slip, steps
 from .slips_layout import CONV, SSD, columns, rows
@@ -157,4 +158,35 @@ slip(
     gives={"m": lambda m, c: c.m},
     values={"g": lambda c: np.zeros(c.leading, np.int64)},
     at={"leading": (9,), "lr": 9, "m_shift": 0, "g_up": 0, "g_down": 0, "low": -99, "high": 99, "decay": 0},
+)
+
+# --- shifts by the width of a word ---
+
+
+def upper_half_of_the_word(op: str, arrays: tuple[Array, ...], parameters: Any) -> Any:
+    """Round by a shift of 16 with the upper half of each random word, which needs no mask."""
+    x, e = arrays
+    if parameters["shift"] != 16:
+        return OPS[op].golden(*arrays, **parameters)
+    where = {name: parameters[name] for name in ("seed", "step", "stream", "first")}
+    words = rounding_words(e.size, x.shape[-1], **where).astype(np.int64).reshape(x.shape)
+    limit = (1 << (parameters["bits"] - 1)) - 1
+    rounded = ((x.astype(np.int64) << e.astype(np.int64)[..., None]) + (words >> 16)) >> 16
+    return rounded.clip(-limit, limit).astype(np.int8 if parameters["bits"] <= 8 else np.int16)
+
+
+slip(
+    "noise_from_the_upper_half",
+    "stochastic_round_rows",
+    "a shift of 16 takes the upper half of each random word",
+    runs=upper_half_of_the_word,
+    at={"leading": (3,), "K": 40, "shift": 16, "bits": 16, "seed": 1, "step": 1, "stream": 1, "first": 0},
+)
+slip(
+    "upper_half_of_the_product",
+    "residual_add",
+    "a shift of 16 takes the upper half of the product, unrounded",
+    when=lambda c: c.shift == 16,
+    gives={"y": lambda y, c: (c.r + ((c.x.astype(np.int64) * c.num) >> 16)).clip(1 - 2**23, 2**23 - 1)},
+    at={"leading": (9,), "num": 32767, "shift": 16},
 )
