@@ -23,6 +23,7 @@ TILES = (16, 32, 64)
 VALUES = ("small", "ties", "extremes")
 QUARTERS = (1, 3)
 WIDTHS, SHORT = (8, 16, 24, 32), 64  # of bytes and words, for parameters below the last
+PLENTY_OF_TIES = 96  # rows, of which some meet a tie of each shift
 
 
 def pair_plans(op: str) -> Iterator[Listed]:
@@ -139,22 +140,19 @@ def value_plans(op: str) -> Iterator[Listed]:
 
 
 def word_plans(op: str) -> Iterator[Listed]:
-    """Yield each parameter of a short range at the widths of bytes and words: a shift by one needs no shift.
-
-    The integers are ordinary, with other parameters at which results are alive, and powers, which meet ties.
-    """
+    """Yield each parameter of a short range at the widths of bytes and words: a shift by one needs no shift."""
     for parameter in settings(op):
         limits = parameter.range(base(op, ODD).at)
         for value in (value for value in WIDTHS if limits.low < value < limits.high < SHORT):
-            for powers in (False, True):
-                point = f"{parameter.name}={value}" + ", values that are powers" * powers
-                yield Listed("values", (point,), 0, at_a_width(op, parameter, value, powers))
+            point = f"{parameter.name}={value}, values that are powers"
+            yield Listed("values", (point,), 0, at_a_width(op, parameter, value))
 
 
-def at_a_width(op: str, parameter: Parameter, value: int, powers: bool) -> Callable[[], Case | None]:
+def at_a_width(op: str, parameter: Parameter, value: int) -> Callable[[], Case | None]:
     def make() -> Case | None:
-        case = finest(op) if powers else base(op, ODD)
-        case = replace(case, parameters={**case.parameters, parameter.name: value}, seed=number(op, value))
+        case = finest(op)
+        case = sized(case, case.sizes, (PLENTY_OF_TIES,) if case.leading else (), number(op, value))
+        case = replace(case, parameters={**case.parameters, parameter.name: value})
         case = improved(case, fixed=(parameter.name,), kinds="alive", most=TRIED)
         return case if in_domain(case) else None
 

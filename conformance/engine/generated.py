@@ -32,7 +32,7 @@ from .costs import cost, loops
 from .decisive import decisive_plans
 from .dimensions import LEFT, ODD, ROWS, allowed, axis_of, dimensions, exponents, small, turning
 from .ends import end_plans, flag_plans, pair_plans, value_plans, word_plans
-from .layouts import CONTIGUOUS, LAYOUTS
+from .layouts import CONTIGUOUS, EXPANDED, LAYOUTS
 from .patterns import ABOVE, LAST
 from .sensitivity import enlivened, improved, is_alive, reseeded, sized
 from .wide import wide_plans
@@ -166,7 +166,7 @@ def layout_plans(op: str) -> Iterator[Listed]:
                 yield Listed("layouts", (f"{MIXED} {shift}{kind}",), 0, one(options, mixed))
         for i, tensor in enumerate(inputs):
             for name in names:
-                if has(i, name):
+                if has(i, name) and not (kind and name == EXPANDED):
                     for turn, other in enumerate(("", *(", other dtype",) * (len(tensor.dtypes) - 1))):
                         point = f"{tensor.name}: {name}{kind}{other}"
                         yield Listed("layouts", (point + f" {turn}" * (turn > 1),), 0, one(options, {i: name}, turn))

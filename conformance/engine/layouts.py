@@ -14,7 +14,7 @@ from mamba_integer.backends import Backend
 
 CANARY = 85  # fits every dtype, and no op has it by chance in a whole margin
 GUARD = 64  # elements, so that a contiguous argument keeps the alignment of its storage
-CONTIGUOUS = "contiguous"
+CONTIGUOUS, EXPANDED = "contiguous", "one element repeated"
 
 Store = Callable[[np.ndarray], np.ndarray]
 See = Callable[[Any, tuple[int, ...]], Any]
@@ -146,7 +146,7 @@ LAYOUTS: dict[str, Layout] = {
     "one row repeated": repeated(slice(0, 1), 1),
     "one column repeated": repeated(slice(-1, None), 2),
     "all at once": combined(),
-    "one element repeated": repeated(slice(None), 2),
+    EXPANDED: repeated(slice(None), 2),
 }
 
 
