@@ -30,6 +30,7 @@ SAYS = {
     "rows backwards": "has a negative stride along its rows",
     "one row repeated": "repeats one row with a stride of 0",
     "one column repeated": "repeats one column with a stride of 0",
+    "one element repeated": "repeats one element with strides of 0",
     "all at once": "is strided along every axis",
 }
 

@@ -14,7 +14,7 @@ from mamba_integer.spec.contract import find_op
 
 from .comparison import AnyCase, Failure, compare, crashes_as_failures, in_form
 from .golden import golden_results
-from .layouts import CANARY, CONTIGUOUS, Placed, place
+from .layouts import CANARY, CONTIGUOUS, Placed, place_all
 
 HELD = 6  # calls whose results are looked at again after each later call
 HELD_BYTES = 1 << 26
@@ -47,7 +47,7 @@ class Caller:
         backend, layouts = self.backend, getattr(case, "layouts", ())
         chosen = layouts or (CONTIGUOUS,) * len(case.arrays)
         with crashes_as_failures(backend, case):
-            placed = [place(backend, array, layout) for array, layout in zip(case.arrays, chosen, strict=True)]
+            placed = place_all(backend, case.arrays, chosen)
             results = backend.call(case.op, [argument.view for argument in placed], case.parameters)
             returned = Returned(results, self._copies(results))
             after = [np.asarray(backend.store(argument.loaded)) for argument in placed]
@@ -76,6 +76,8 @@ class Caller:
         """Overwrite the inputs, look at all results that are held, and overwrite those that no longer are."""
         overwrite(argument.loaded for argument in placed)
         self._look(case, returned, "a result shares memory with an input")
+        if any(map(is_expanded, returned.results)):
+            raise Failure(self.backend, case, "memory", "a result is an expanded view: it isn't fresh and the caller's")
         for earlier in self.held:
             self._look(case, earlier, "the call changed the result of an earlier call")
         self.held.append(returned)
@@ -99,6 +101,13 @@ def overwrite(arrays: Any) -> None:
     for array in arrays:
         with contextlib.suppress(Exception):  # arrays that can't be written to can't be changed by others either
             array[...] = OVERWRITTEN
+
+
+def is_expanded(result: Any) -> bool:
+    """Tell whether elements of an array share memory, as its strides say: NumPy's and Torch's arrays have them."""
+    strides = getattr(result, "stride", getattr(result, "strides", ()))
+    pairs = list(zip(strides() if callable(strides) else strides, getattr(result, "shape", ()), strict=False))
+    return all(size > 0 for _, size in pairs) and any(stride == 0 and size > 1 for stride, size in pairs)
 
 
 def size(returned: Returned) -> int:

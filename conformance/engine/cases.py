@@ -14,7 +14,7 @@ from mamba_integer.spec.contract import Constant, DomainError, Packed, Tensor, f
 
 from ..plans import PLANS
 from ..plans.plan import Extreme
-from .layouts import CONTIGUOUS, LAYOUTS
+from .layouts import CONTIGUOUS, LAYOUTS, first_along
 from .patterns import DRAWN, PATTERNS, draw
 
 Kind = TypeVar("Kind")
@@ -197,11 +197,11 @@ def parse_case(text: str) -> Case | ExtremeCase:
 
 
 def with_equal_rows(array: np.ndarray, layout: str) -> np.ndarray:
-    """Return an array that a layout of stride 0 allows: its first row, or column, in the place of each."""
-    axis = LAYOUTS[layout].repeats
-    if axis is None or array.ndim < LAYOUTS[layout].dimensions or not array.size:
+    """Return an array that a layout of stride 0 allows: its first row, column or element, in the place of each."""
+    axes = LAYOUTS[layout].repeats
+    if axes is None or array.ndim < LAYOUTS[layout].dimensions or not array.size:
         return array
-    return np.repeat(array.take([0], axis), array.shape[axis], axis)
+    return np.broadcast_to(first_along(array, axes), array.shape).copy()
 
 
 def draw_case(op: str, random: Random, chosen: Mapping[str, Any] = MappingProxyType({})) -> Case:

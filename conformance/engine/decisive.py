@@ -1,18 +1,21 @@
 """Listed cases of integers that decide what ordinary ones hide: of one sign, at an end, or equal to one another."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
-from itertools import islice, product
+from itertools import combinations, islice, product
+
+import numpy as np
 
 from mamba_integer.spec.contract import Constant, Packed, Parameter, Tensor, find_op
 
-from .bases import EVEN, TRIED, Listed, base, beside, chosen_sizes, number, settled, with_pattern
+from .bases import DTYPES, EVEN, TRIED, Listed, base, beside, chosen_sizes, number, settled, with_pattern
 from .cases import Case
 from .costs import cost, loops
 from .dimensions import FAR, LEFT, ODD, ROWS, allowed, axis_of, dimensions, exponents, is_below, settings, small
 from .layouts import CONTIGUOUS, LAYOUTS
 from .pairs import ENDS, resolved
-from .patterns import ABOVE, BELOW, PARTED
+from .patterns import ABOVE, ALIKE, BELOW, PARTED, ZERO
 from .sensitivity import improved, in_domain, is_alive, levels, sized
 
 RAGGED = (77, 1031)  # of the sizes of one sign: neither is a multiple of any tile
@@ -32,6 +35,8 @@ def decisive_plans(op: str, line: int) -> Iterator[Listed]:
     yield from repeated_plans(op, line)
     yield from equal_plans(op)
     yield from state_plans(op, line)
+    yield from zero_plans(op)
+    yield from alike_plans(op)
 
 
 def reduced(op: str) -> list[str]:
@@ -225,5 +230,46 @@ def at_an_end(
     def make() -> Case | None:
         case = of_sizes(op, exponent, sizes)
         return settled(with_pattern(case, argument, pattern))
+
+    return make
+
+
+def zero_plans(op: str) -> Iterator[Listed]:
+    """Yield each input alone all zero, which a shortcut may leave out; parameters in the middle of their ranges too."""
+    for i, tensor in enumerate(find_op(op).inputs):
+        if not isinstance(tensor, Constant):
+            for kind, middle in (("", False), (", middle", True)) if settings(op) else (("", False),):
+                yield Listed("values", (f"{tensor.name} all zero{kind}",), 0, all_zero(op, i, middle))
+
+
+def all_zero(op: str, argument: int, middle: bool) -> Callable[[], Case | None]:
+    def make() -> Case | None:
+        case = base(op, ODD)
+        if middle:
+            at = copy(case.at)
+            for parameter in settings(op):
+                allowed = parameter.range(at)
+                setattr(at, parameter.name, (allowed.low + allowed.high) // 2)
+            chosen = {parameter.name: getattr(at, parameter.name) for parameter in settings(op)}
+            case = replace(case, parameters={**case.parameters, **chosen})
+        return settled(with_pattern(case, argument, ZERO))
+
+    return make
+
+
+def alike_plans(op: str) -> Iterator[Listed]:
+    """Yield each two inputs that may be one array as one, which `place_all` then hands over once."""
+    inputs = find_op(op).inputs
+    for (i, one), (j, other) in combinations(enumerate(inputs), 2):
+        if (one.shape, one.dtypes) == (other.shape, other.dtypes) and not isinstance(one, Constant | Packed):
+            yield Listed("values", (f"{one.name} and {other.name} are one array",), 0, as_one(op, i, j))
+
+
+def as_one(op: str, one: int, other: int) -> Callable[[], Case | None]:
+    def make() -> Case | None:
+        case = base(op, ODD)
+        case = replace(case, seed=case.seed & ~DTYPES)  # the same dtype for both
+        case = settled(with_pattern(with_pattern(case, one, ALIKE), other, ALIKE))
+        return case if case and np.array_equal(case.arrays[one], case.arrays[other]) else None  # of one range
 
     return make

@@ -22,6 +22,8 @@ TILES = (16, 32, 64)
 # Values at which an edge is likely to be met, where a parameter at its end may have edges of its own.
 VALUES = ("small", "ties", "extremes")
 QUARTERS = (1, 3)
+WIDTHS, SHORT = (8, 16, 24, 32), 64  # of bytes and words, for parameters below the last
+PLENTY_OF_TIES = 96  # rows, of which some meet a tie of each shift
 
 
 def pair_plans(op: str) -> Iterator[Listed]:
@@ -135,6 +137,26 @@ def value_plans(op: str) -> Iterator[Listed]:
     for parameter, quarter in product(settings(op), QUARTERS):
         point = f"{parameter.name} {quarter}/4, values that are powers"
         yield Listed("values", (point,), 0, with_powers(op, parameter, quarter))
+
+
+def word_plans(op: str) -> Iterator[Listed]:
+    """Yield each parameter of a short range at the widths of bytes and words: a shift by one needs no shift."""
+    for parameter in settings(op):
+        limits = parameter.range(base(op, ODD).at)
+        for value in (value for value in WIDTHS if limits.low < value < limits.high < SHORT):
+            point = f"{parameter.name}={value}, values that are powers"
+            yield Listed("values", (point,), 0, at_a_width(op, parameter, value))
+
+
+def at_a_width(op: str, parameter: Parameter, value: int) -> Callable[[], Case | None]:
+    def make() -> Case | None:
+        case = finest(op)
+        case = sized(case, case.sizes, (PLENTY_OF_TIES,) if case.leading else (), number(op, value))
+        case = replace(case, parameters={**case.parameters, parameter.name: value})
+        case = improved(case, fixed=(parameter.name,), kinds="alive", most=TRIED)
+        return case if in_domain(case) else None
+
+    return make
 
 
 def with_powers(op: str, parameter: Parameter, quarter: int) -> Callable[[], Case | None]:

@@ -32,13 +32,14 @@ from .cases import Case
 from .costs import cost, loops
 from .decisive import decisive_plans
 from .dimensions import LEFT, ODD, ROWS, allowed, axis_of, dimensions, exponents, small, turning
-from .ends import end_plans, flag_plans, pair_plans, value_plans
-from .layouts import CONTIGUOUS, LAYOUTS
+from .ends import end_plans, flag_plans, pair_plans, value_plans, word_plans
+from .layouts import CONTIGUOUS, EXPANDED, LAYOUTS
 from .patterns import ABOVE, LAST
 from .sensitivity import enlivened, improved, is_alive, reseeded, sized
 from .wide import wide_plans
 
 MIXED, EVENLY, SINGLY = "mixed layouts", ", even sizes", ", one row"
+STRIDE = 4  # of mixed layouts, from one argument to the next: it has no factor in common with their number
 SINGLE = (1, 3, 5, 4, 7)  # an axis of one element has a stride that says nothing
 # Leading dimensions of views: a kernel may see rows only where there is one.
 TWO: dict[tuple[int, ...], tuple[int, ...]] = {ODD: (2, 3), EVEN: (VECTOR,), SINGLE: (1, 3)}
@@ -47,7 +48,7 @@ LONG = 320
 LONG_LOOP = 144  # of a size that the golden code loops over
 THIN = (2, 1, 2, 1, 1)  # the sizes beside it
 LEADING = ((1,), (2, 2, 3), (2, 1, 3), (2, 0, 3), (0,), (2, 1, 3, 2), ())
-ENLIVENING = 60  # other cases, where a case is dead
+ENLIVENING, ENLIVENED = 60, 12  # other cases, where a case is dead; the second where its view may be the reason
 WORK = 1 << 15  # of the tries for one case: a large one is taken as it is
 
 
@@ -99,6 +100,7 @@ def plans(op: str, line: int) -> tuple[Listed, ...]:
         *end_plans(op, line),
         *flag_plans(op, line),
         *value_plans(op),
+        *word_plans(op),
         *decisive_plans(op, line),
         *wide_plans(op, line),
     )
@@ -143,7 +145,9 @@ def layout_plans(op: str) -> Iterator[Listed]:
                 return None
             fits = [LAYOUTS[layout].fits(array) for layout, array in zip(seen.layouts, seen.arrays, strict=True)]
             layouts = [layout if fit else CONTIGUOUS for layout, fit in zip(seen.layouts, fits, strict=True)]
-            return reseeded(replace(seen, layouts=tuple(layouts))) if set(layouts) != {CONTIGUOUS} else None
+            if set(layouts) == {CONTIGUOUS}:
+                return None
+            return enlivened(reseeded(replace(seen, layouts=tuple(layouts))), ENLIVENED)
 
         return make
 
@@ -164,13 +168,13 @@ def layout_plans(op: str) -> Iterator[Listed]:
         if options == SINGLE:
             return
         for shift in range(len(names)):
-            mixed = {i: names[(i * 5 + shift) % len(names)] for i in range(len(inputs))}
+            mixed = {i: names[(i * STRIDE + shift) % len(names)] for i in range(len(inputs))}
             mixed = {i: name for i, name in mixed.items() if has(i, name)}
             if mixed:
                 yield Listed("layouts", (f"{MIXED} {shift}{kind}",), 0, one(options, mixed))
         for i, tensor in enumerate(inputs):
             for name in names:
-                if has(i, name):
+                if has(i, name) and not (kind and name == EXPANDED):
                     for turn, other in enumerate(("", *(", other dtype",) * (len(tensor.dtypes) - 1))):
                         point = f"{tensor.name}: {name}{kind}{other}"
                         yield Listed("layouts", (point + f" {turn}" * (turn > 1),), 0, one(options, {i: name}, turn))

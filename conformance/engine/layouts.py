@@ -4,7 +4,7 @@ A layout stores the integers in a buffer with a margin of canaries where it has 
 that buffer gives them back: the buffer is what the backend's ``from_numpy`` is given, the view is what its op is given.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from mamba_integer.backends import Backend
 
 CANARY = 85  # fits every dtype, and no op has it by chance in a whole margin
 GUARD = 64  # elements, so that a contiguous argument keeps the alignment of its storage
-CONTIGUOUS = "contiguous"
+CONTIGUOUS, EXPANDED = "contiguous", "one element repeated"
 
 Store = Callable[[np.ndarray], np.ndarray]
 See = Callable[[Any, tuple[int, ...]], Any]
@@ -24,19 +24,19 @@ See = Callable[[Any, tuple[int, ...]], Any]
 class Layout:
     """A way to store arrays of at least ``dimensions`` dimensions; ``see`` undoes ``store``.
 
-    ``repeats`` is the axis along which all elements are one and the same, which only arrays with equal rows allow.
+    ``repeats`` are the axes along which all elements are one and the same, which only arrays with equal rows allow.
     """
 
     store: Store
     see: See
     dimensions: int = 1
-    repeats: int | None = None
+    repeats: slice | None = None
 
     def fits(self, array: np.ndarray) -> bool:
         return array.ndim >= self.dimensions and array.size > 0 and self.repeated(array)
 
     def repeated(self, array: np.ndarray) -> bool:
-        return self.repeats is None or bool((array == array.take([0], self.repeats)).all())
+        return self.repeats is None or bool((array == first_along(array, self.repeats)).all())
 
 
 def margin(before: int, after: int) -> Layout:
@@ -95,14 +95,21 @@ def turned(see: See, dimensions: int) -> Layout:
     return Layout(lambda array: see(array, array.shape).copy(), see, dimensions)
 
 
-def repeated(axis: int, dimensions: int) -> Layout:
-    """Return the layout of one element, row or column that stands for all along an axis: its stride is 0."""
+def first_along(array: np.ndarray, axes: slice) -> np.ndarray:
+    """Return the first element, row or column of an array along some of its axes, whose sizes are then 1."""
+    for axis in range(array.ndim)[axes]:
+        array = array.take([0], axis)
+    return array
+
+
+def repeated(axes: slice, dimensions: int) -> Layout:
+    """Return the layout of one element, row or column that stands for all along its axes: their strides are 0."""
 
     def see(loaded: Any, shape: tuple[int, ...]) -> Any:
         expand = getattr(loaded, "expand", None)
         return expand(shape) if expand else np.broadcast_to(loaded, shape)
 
-    return Layout(lambda array: array.take([0], axis), see, dimensions, axis)
+    return Layout(lambda array: first_along(array, axes), see, dimensions, axes)
 
 
 def combined() -> Layout:
@@ -136,9 +143,10 @@ LAYOUTS: dict[str, Layout] = {
     "axes reversed": turned(reversed_axes, 3),
     "columns backwards": backwards(-1, 1),
     "rows backwards": backwards(0, 2),
-    "one row repeated": repeated(0, 1),
-    "one column repeated": repeated(-1, 2),
+    "one row repeated": repeated(slice(0, 1), 1),
+    "one column repeated": repeated(slice(-1, None), 2),
     "all at once": combined(),
+    EXPANDED: repeated(slice(None), 2),
 }
 
 
@@ -161,6 +169,16 @@ def place(backend: Backend, array: np.ndarray, layout: str) -> Placed:
     buffer = LAYOUTS[layout].store(array)
     loaded = backend.load(buffer.copy())
     return Placed(buffer, loaded, LAYOUTS[layout].see(loaded, array.shape))
+
+
+def place_all(backend: Backend, arrays: Sequence[np.ndarray], layouts: Sequence[str]) -> list[Placed]:
+    """Return the arguments of a call: equal ones in one layout are one array, as where a tensor is added to itself."""
+    placed: list[Placed] = []
+    for i, (array, layout) in enumerate(zip(arrays, layouts, strict=True)):
+        alike = (j for j in range(i) if layouts[j] == layout and arrays[j].dtype == array.dtype)
+        same = next((j for j in alike if np.array_equal(arrays[j], array)), None)
+        placed.append(place(backend, array, layout) if same is None else placed[same])
+    return placed
 
 
 _known: dict[tuple[int, str, str], tuple[Any, bool]] = {}

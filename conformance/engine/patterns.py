@@ -72,6 +72,16 @@ def below(words, low, high):
     return uniform(words, low, low + (high - low) // 8)
 
 
+def zero(words, low, high):
+    """Zeros, or what is nearest to them: a shortcut for an array without any content takes them for one."""
+    return np.full(words.shape, np.clip(0, low, high))
+
+
+def alike(words, low, high):
+    """Integers that depend on the shape alone, so that arrays of one shape and range are equal."""
+    return uniform(random_words(0, 0, words.size).reshape(words.shape), low, high)
+
+
 def above(words, low, high):
     """Integers of the highest eighth of the range."""
     return uniform(words, high - (high - low) // 8, high)
@@ -112,8 +122,9 @@ PATTERNS: dict[str, Callable] = {
 DRAWN = tuple(PATTERNS)
 LAST = {axis: f"last along {axis}" for axis in (-1, -2, -3, -4)}
 PARTED = {axis: f"parted along {axis}" for axis in LAST}
-BELOW, ABOVE, POWERS = "below", "above", "powers"
-PATTERNS |= {name: last_along(axis) for axis, name in LAST.items()} | {BELOW: below, ABOVE: above, POWERS: powers}
+BELOW, ABOVE, POWERS, ZERO, ALIKE = "below", "above", "powers", "zero", "alike"
+PATTERNS |= {name: last_along(axis) for axis, name in LAST.items()}
+PATTERNS |= {BELOW: below, ABOVE: above, POWERS: powers, ZERO: zero, ALIKE: alike}
 PATTERNS |= {name: parted_along(axis) for axis, name in PARTED.items()}
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, permutations, product
 from operator import itemgetter
 from types import SimpleNamespace
 
@@ -13,12 +13,14 @@ from .cases import Case
 from .costs import cost, loops
 from .dimensions import FAR, ODD, ROWS, allowed, axis_of, dimensions, exponents, is_below, settings
 from .layouts import CONTIGUOUS, LAYOUTS
+from .patterns import ABOVE
 from .sensitivity import OUTSIDE, in_domain, levels, reseeded, sized
 
 # The views of long axes that programs pass around; a kernel for long ones may take them for contiguous.
 VIEWS = ("columns of a wider array", "last axes swapped", "rows of a longer array", "axes reversed")
 LONG_VIEW, LONG_STEPS, LONG_ROWS = 1032, 72, (34, 40)  # whole vectors of 8, past one tile
 NUMBERED = (1032, (1 << 15) + 257)  # places, of which the last may not fit a number of 16 bits
+KEYED = ((13_120, 163_800), (16_390, 262_200))  # sizes whose product is past 2**31, and past 2**32
 PAST = 72  # whole vectors of 8, past a tile of 64
 WIDEST = 1 << 12  # of a size that is looked at for the place where a sum leaves int32
 
@@ -29,6 +31,7 @@ def wide_plans(op: str, line: int) -> Iterator[Listed]:
     yield from pair_of_tiles_plans(op, line)
     yield from width_plans(op, line)
     yield from place_plans(op, line)
+    yield from key_plans(op, line)
 
 
 def view_plans(op: str, line: int) -> Iterator[Listed]:
@@ -173,3 +176,23 @@ def last_place(op: str, dimension: str, sizes: Mapping[str, int], argument: int)
         return settled(with_pattern(case, argument, "highest"))
 
     return make
+
+
+def key_plans(op: str, line: int) -> Iterator[Listed]:
+    """Yield two sizes that no array has both of, their product past 32 bits: a key made of both numbers is wider.
+
+    The numbers that one of them bounds are near its end. The arrays are small beside the product, so their elements are
+    the cost.
+    """
+    contract = find_op(op)
+    tensors = (*contract.inputs, *contract.outputs)
+    for (few, many), i in product(permutations(dimensions(op), 2), range(len(contract.inputs))):
+        together = any(axis_of(tensor, few) is not None and axis_of(tensor, many) is not None for tensor in tensors)
+        if together or not is_below(contract.inputs[i], many):
+            continue
+        for factors in KEYED:
+            sizes = dict.fromkeys(dimensions(op), 1) | dict(zip((few, many), factors, strict=True))
+            if all(sizes[name] <= allowed(op, name)[1] for name in sizes):
+                work = sum(factors) + loops(op).get(few, 0) * sizes[few] * line
+                point = f"{contract.inputs[i].name} near the high end, {few}={sizes[few]}, {many}={sizes[many]}"
+                yield Listed("values", (point,), work, of_sizes(op, sizes, (i, ABOVE)))

@@ -246,7 +246,8 @@ def modulation_edges() -> Iterator[Extreme]:
 
 
 # Formats that kernels are made for, beside whole and partial tiles.
-OF_MODELS = {"k": 15, "convex": 1, "s_v": -8, "s_g": 2, "s_h": 8, "s_w": 15, "s_n": 16, "s_x": 10, "s_b": 11, "s_c": 13}
+OF_MODELS = {"k": 15, "n_max": 2**15 - 2**5, "convex": 1, "s_v": -8, "s_g": 2, "s_h": 8, "s_w": 15, "s_n": 16}
+OF_MODELS |= {"s_x": 10, "s_b": 11, "s_c": 13}
 SELECTIVE_WHOLE = tuple(
     {"B": 1, "L": length, "D": channels, "N": states, **OF_MODELS}
     for length in (8, 9)

@@ -5,6 +5,9 @@ import pytest
 
 from mamba_integer import spec
 from mamba_integer.backends import Backend, load
+from mamba_integer.conformance.engine.calls import Caller, check_case
+from mamba_integer.conformance.engine.comparison import Failure
+from mamba_integer.conformance.engine.listed import listed
 from mamba_integer.conformance.engine.run import conform
 from mamba_integer.conformance.mutants import forward as broken
 
@@ -37,10 +40,16 @@ def beside(x, *, s):
     return spec.shift_round.golden(x, s=s)
 
 
+def expanded(logits, *, f, q):
+    p = spec.softmax_pow2.golden(logits, f=f, q=q)
+    return np.broadcast_to(p.dtype.type(1 << q), p.shape) if p.shape[-1] == 1 else p
+
+
 BUGS = {
     "the call changed the result of an earlier call": ("isqrt", into_one_buffer),
     "a result shares memory with an input": ("saturate", input_where_nothing_changes),
     "wrote beside its input x": ("shift_round", beside),
+    "a result is an expanded view": ("softmax_pow2", expanded),
 }
 
 
@@ -55,6 +64,26 @@ def test_a_result_that_is_remembered_and_returned_again_is_a_failure():
     backend = Backend("wrong", broken.Golden(bit_length=remembered()))
     (failure,) = conform(backend, ["bit_length"], preset="smoke").failures
     assert failure.kind in ("memory", "value")
+
+
+def doubled_in_16_bits(a, b):
+    return a << 1 if np.shares_memory(a, b) else spec.saturating_add.golden(a, b)
+
+
+def missed_by(op, wrong):
+    """Return whether what is listed for an op finds no failure of a backend."""
+    caller = Caller(Backend("wrong", broken.Golden(**{op: wrong})))
+    try:
+        for case in listed(op):
+            check_case(caller, case)
+    except Failure:
+        return False
+    return True
+
+
+def test_one_array_that_is_two_inputs_is_a_case():
+    assert missed_by("saturating_add", spec.saturating_add.golden)
+    assert not missed_by("saturating_add", doubled_in_16_bits)
 
 
 def test_a_partial_backend_is_held_to_it_as_well():

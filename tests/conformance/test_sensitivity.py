@@ -33,10 +33,12 @@ def test_a_tenth_of_each_result_is_alive_and_each_input_is_felt(op):
 STILL = {
     "embedding_backward": {"size V=": "a row of the table that no id names has no gradient"},
     "softmax_pow2": {"size V=": "of many tokens few have more than the last place of a probability"},
-    "bitshift_norm": {"mixed layouts 12": "the elements of a row are equal"},
-    "norm_quantize": {"mixed layouts 12": "the elements of a row are equal"},
-    "bitshift_norm_backward": {"mixed layouts 12": "the elements of a row are equal"},
-    "argmax": {"mixed layouts 12": "the elements of a row are equal"},
+    "bitshift_norm": dict.fromkeys(("mixed layouts 12", "mixed layouts 14"), "the elements of a row are equal"),
+    "norm_quantize": dict.fromkeys(("mixed layouts 12", "mixed layouts 14"), "the elements of a row are equal"),
+    "bitshift_norm_backward": dict.fromkeys(
+        ("mixed layouts 12", "mixed layouts 14"), "the elements of a row are equal"
+    ),
+    "argmax": dict.fromkeys(("mixed layouts 12", "mixed layouts 14"), "the elements of a row are equal"),
     "lion_update": {"leading (1,)": "one vote is an end", "leading ()": "one vote is an end"},
 }
 
