@@ -53,7 +53,8 @@ def check_originals(work: Iterable[Work], memory: Memory, jobs: int, in_time: Ca
     unknown = [one for one in originals(work) if memory.verdict(*one) is None]
     if unknown:
         print(f"first {len(unknown)} modules are judged as they are", flush=True)
-    for verdict in verdicts(takewhile(in_time, unknown), jobs):
+    for count, verdict in enumerate(verdicts(takewhile(in_time, unknown), jobs), 1):
+        print(f"{count} of {len(unknown)}: {verdict.mutant.module} as it is: {verdict.status}", flush=True)
         if verdict.status != "survived":
             sys.exit(f"mutation: {verdict.mutant.module} fails unchanged: {verdict.status} {verdict.reason}")
         memory.add(verdict)
@@ -149,9 +150,7 @@ def main(
             run.show()
     run.show()
     if left := len(work) - len(run.results):
-        print(
-            f"the time is up: {left} of {len(work)} are left, which the same command judges if it remembers the others"
-        )
+        print(f"the time is up: {left} of {len(work)} are left; the same command with --remember goes on with them")
     if run.wrong:
         print(f"{run.wrong} verdicts or explanations are wrong: kill each such mutant, or list it in {survivors}")
         sys.exit(1)
