@@ -10,6 +10,7 @@ import torch
 from mamba_integer.backends.triton import hopper_product, hopper_requant, hopper_weight, linear_backward, staged_scan
 from mamba_integer.backends.triton.planes import PLANE, dealt
 from mamba_integer.backends.triton.ternary_product import scale_of
+from mamba_integer.backends.triton.turned_values import turned_values
 from mamba_integer.spec import ops
 from mamba_integer.spec.ops.linear import EXPONENT, ternary_linear_widths
 
@@ -86,14 +87,17 @@ def test_turned_digits_are_packed_along_their_new_rows(rows, depth, in_planes):
     assert np.array_equal(sums.numpy(), digits.sum(0))
 
 
-@pytest.mark.parametrize("rows, columns", [(1, 1), (130, 70), (300, 64)])
+@pytest.mark.parametrize("rows, columns", [(1, 1), (130, 70), (300, 64), (256, 133)])
 def test_rows_are_dealt_as_pairs_that_lie_eight_apart(rows, columns):
     x = np.random.default_rng(0).integers(-127, 128, (rows, columns)).astype(np.int8)
-    turned, sums = linear_backward.turn(torch.tensor(x), 1, with_sums=True, is_dealt=True)
-    padded = np.zeros((-(-rows // 128) * 128, columns), np.int8)
+    depth, cleared = -(-rows // 128) * 128, 2 * columns
+    dw = torch.ones((5, columns), dtype=torch.int64)
+    turned, sums = turned_values(torch.tensor(x), depth, dw, cleared)
+    assert dw.sum(1).tolist() == [0, 0, *[columns] * 3]
+    padded = np.zeros((depth, columns), np.int8)
     padded[:rows] = x
     pairs = padded.reshape(-1, 2, 4, 2, columns)  # [.., which eight, which pair of them, which of the pair]
-    assert np.array_equal(turned[0].numpy(), pairs.transpose(0, 2, 1, 3, 4).reshape(-1, columns).T)
+    assert np.array_equal(turned.numpy(), pairs.transpose(0, 2, 1, 3, 4).reshape(-1, columns).T)
     assert np.array_equal(sums.numpy(), x.sum(0, dtype=np.int64))
 
 
