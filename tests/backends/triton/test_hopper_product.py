@@ -52,10 +52,24 @@ def test_dealt_digits_lie_in_planes(rows, depth):
         assert np.array_equal((codes.astype(np.int8) ^ 2) - 2, padded.reshape(rows, -1, 4, PLANE)[:, :, i])
 
 
-def test_tiles_are_as_large_as_leaves_enough_to_do():
-    assert hopper_product.tile_of(4096, 8192, 132)[:2] == (128, 128)
-    assert hopper_product.tile_of(8192, 768, 132)[:2] == (128, 64)
-    assert hopper_product.tile_of(1, 1, 132)[:2] == (64, 64)
+def kind(rows, depth, columns):
+    tiles = hopper_product.tiles_for(rows * depth * columns)
+    return hopper_product.tile_of(rows, columns, 132, tiles)[:4]
+
+
+def test_tiles_keep_all_multiprocessors_busy():
+    assert kind(4096, 4096, 8192) == (128, 128, 4, 2)
+    assert kind(8192, 768, 1536) == (128, 128, 4, 1)
+    assert kind(2048, 768, 3072) == (128, 64, 5, 1)
+    assert kind(8192, 3072, 768) == (128, 64, 6, 2)
+    assert kind(128, 512, 4096) == kind(1, 1, 1) == (64, 64, 6, 1)
+
+
+def test_tiles_of_one_group_leave_room_for_another_program():
+    for tile in hopper_product.TILES:
+        shared = tile.stages * (tile.rows * 128 + tile.groups * tile.columns * 32)
+        shared += 2 * tile.groups * tile.rows * tile.columns + 2048  # results, barriers and what the device keeps
+        assert shared * (3 - tile.groups) <= 228 * 1024
 
 
 @pytest.mark.parametrize("width", [5, 16])
