@@ -19,7 +19,6 @@ from .gluon_names import (
 )
 from .hopper_product import (
     GROUPED,
-    GROUPS,
     PACKED,
     SWIZZLED,
     new_stages,
@@ -33,6 +32,7 @@ from .hopper_product import (
 from .instructions import limb_bytes
 from .launch import aligned, ceil_div, launch
 
+GROUPS = 2  # of warps that multiply
 ROWS, COLUMNS, STAGES = 64, 128, 4
 SLICE = 32  # rows that are taken apart at a time
 
@@ -153,7 +153,7 @@ if HAS_GLUON:
             shift = gl.load(shift)
             raised = gl.where(shift > 0, 0, 1)  # above the exponent 0 of every row in two limbs
             factor, shift = factor << raised, shift + raised
-        stages = new_stages(w, 2 * ROWS, COLUMNS, STAGES)
+        stages = new_stages(w, 2 * ROWS, COLUMNS, STAGES, 2)
         q_stages, w_stages, full, empty = stages
         results = gl.allocate_shared_memory(gl.int16, [2, ROWS, COLUMNS], y_tiles.layout)
         raw = gl.allocate_shared_memory(gl.int16, [2 * STAGES, ROWS, 2 * PACKED], x.layout)

@@ -2,13 +2,14 @@
 
 One warp copies tiles of the rows and of the packed weights into shared memory, as far ahead as there are stages. Two
 groups of four warps each take half of a tile's columns: a group unpacks its weights into registers, which the tensor
-cores take as their operand, while the other group's products run. It leaves its results in shared memory, from where
-they are stored while the next tile is multiplied. A program goes from tile to tile, so that the next
-tile's copies don't wait for a tile's rounding. `hopper_requant` has the version whose results are quantised,
-`hopper_limbs` that of rows of 16 bits.
+cores take as their operand, while the other group's products run. Or there is one group, and two programs share a
+multiprocessor. A group leaves its results in shared memory, from where they are stored while the next tile is
+multiplied. A program goes from tile to tile, so that the next tile's copies don't wait for a tile's rounding.
+`hopper_requant` has the version whose results are quantised, `hopper_limbs` that of rows of 16 bits.
 """
 
 import contextlib
+from typing import NamedTuple
 
 from .gluon_names import (
     HAS_GLUON,
@@ -33,7 +34,7 @@ from .planes import dealt
 
 WORDS = 8  # int16 of which a row must have a multiple, so that its tiles can be copied
 ROW_BYTES = 16  # of which a row's length must be a multiple, so that its tiles can be copied
-GROUPS = 2  # of warps that multiply
+HALF_THE_REGISTERS = 128  # of a multiprocessor: as many for each thread of eight warps
 SWIZZLED = 128  # bytes: as many digits of a row as a step multiplies
 PACKED = gl.constexpr(SWIZZLED // 4) if HAS_GLUON else SWIZZLED // 4
 # Multiply-adds from which dealing the weights' digits costs less than it saves: a plane's digits need no reordering.
@@ -46,29 +47,61 @@ def suits(depth: int) -> bool:
     return architecture() // 10 == HOPPER // 10 and depth % ROW_BYTES == 0
 
 
-# Rows and columns of a tile, the latter of one group, stages, and the fewest tiles per multiprocessor to take it for:
-# measured at 4096 x 4096 x 8192, 2048 x 768 x 3072, 8192 x 3072 x 768 and 8192 x 768 x 1536.
-TILES = ((128, 128, 4, 2.5), (128, 64, 6, 1), (64, 64, 8, 0))
+class Tile(NamedTuple):
+    """A tile, how long a round of programs takes for one each, and how much longer the first round takes.
+
+    With one group of warps, two programs share a multiprocessor: one multiplies while the other rounds and stores.
+    """
+
+    rows: int
+    columns: int  # of a group
+    stages: int
+    groups: int
+    round: float
+    start: float = 0.0
+
+    def number(self, count, width):
+        """Return how many tiles there are."""
+        return ceil_div(count, self.rows) * ceil_div(width, self.groups * self.columns)
+
+    def programs(self, processors):
+        """Return how many programs run at once."""
+        return processors * (3 - self.groups)
 
 
-def tile_of(count, width, programs):
-    """Return the rows, columns and stages of the largest tile of which the device has enough to do."""
-    return next(
-        (rows, columns, stages)
-        for rows, columns, stages, fewest in TILES
-        if ceil_div(count, rows) * ceil_div(width, GROUPS * columns) >= fewest * programs
-    )
+# Measured on an H200 with 96 to 16384 rows, a depth of 128 to 4096 and 768 to 8192 columns.
+TILES = (
+    Tile(128, 128, 4, groups=2, round=2.0, start=0.3),
+    Tile(128, 128, 4, groups=1, round=2.05),
+    Tile(128, 64, 6, groups=2, round=1.1, start=0.15),
+    Tile(128, 64, 5, groups=1, round=1.1),
+    Tile(64, 64, 8, groups=2, round=0.75, start=0.15),
+    Tile(64, 64, 6, groups=1, round=0.75),
+)
 
 
-def product(y, q, e, w, factor, shift, form, tile=()):
+def tile_of(count, width, processors, tiles):
+    """Return the tile of which the device takes all that there are in the shortest time."""
+    rounds = lambda tile: ceil_div(tile.number(count, width), tile.programs(processors))  # noqa: E731
+    return min(tiles, key=lambda tile: tile.start + tile.round * rounds(tile))
+
+
+def tiles_for(multiply_adds):
+    """Return the tiles for a product: two programs' small tiles of dealt weights are slower."""
+    return tuple(tile for tile in TILES if tile.groups == 2 or tile.columns == 128 or multiply_adds < MOST_UNDEALT)
+
+
+def product(y, q, e, w, factor, shift, form):
     """Put int8 rows q times packed ternary weights w, scaled, into y."""
     count, depth, width = e.numel(), q.shape[-1], w.shape[0]
-    rows, columns, stages = tile or tile_of(count, width, processors(y.device))
-    tiles = ceil_div(count, rows) * ceil_div(width, GROUPS * columns)
+    tile = tile_of(count, width, processors(y.device), tiles_for(count * depth * width))
+    rows, columns = tile.rows, tile.columns
+    tiles = tile.number(count, width)
     sizes = (count, width, ceil_div(depth, SWIZZLED), tiles, GROUPED)
     w, is_dealt = weights_of(w, depth, count)
-    shape = {"DEALT": is_dealt, "FORM": form, "ROWS": rows, "COLUMNS": columns, "STAGES": stages, "num_warps": 4}
-    programs = min(tiles, processors(y.device))
+    shape = {"DEALT": is_dealt, "FORM": form, "ROWS": rows, "COLUMNS": columns, "STAGES": tile.stages, "num_warps": 4}
+    shape |= {"GROUPS": tile.groups} | ({"maxnreg": HALF_THE_REGISTERS} if tile.groups == 1 else {})
+    programs = min(tiles, tile.programs(processors(y.device)))
     with whole_words(y, width) as results:
         strided = (*described(aligned(q).view(count, -1), w, rows, columns), result_tiles(results, rows, columns))
         launch(product_kernel, programs, (), (e,), *sizes, factor, shift, strided=strided, **shape)
@@ -190,21 +223,21 @@ if HAS_GLUON:
         return (group * grouped + inside_group % height) * ROWS, (inside_group // height) * COLUMNS
 
     @gluon.jit
-    def copy_tiles(q, w, stages, sizes, ROWS: gl.constexpr, COLUMNS: gl.constexpr):
+    def copy_tiles(q, w, stages, sizes, ROWS: gl.constexpr, COLUMNS: gl.constexpr, GROUPS: gl.constexpr):
         """Copy the rows and the weights of every step of this program's tiles, as soon as a stage is free."""
         q_stages, w_stages, full, empty = stages
         _, _, steps, tiles, _ = sizes
         STAGES: gl.constexpr = full.shape[0]
         count = 0
         for tile in range(gl.program_id(0), tiles, gl.num_programs(0)):
-            m, n = tile_at(tile, sizes, ROWS, 2 * COLUMNS)
+            m, n = tile_at(tile, sizes, ROWS, GROUPS * COLUMNS)
             for step in range(steps):
                 stage = count % STAGES
                 mbarrier.wait(empty.index(stage), ((count // STAGES) & 1) ^ 1)
-                mbarrier.expect(full.index(stage), (ROWS * 4 + 2 * COLUMNS) * PACKED)
+                mbarrier.expect(full.index(stage), (ROWS * 4 + GROUPS * COLUMNS) * PACKED)
                 copy_tile(q, [m, step * 4 * PACKED], full.index(stage), q_stages.index(stage))
-                for half in gl.static_range(2):
-                    into = w_stages.index(2 * stage + half)
+                for half in gl.static_range(GROUPS):
+                    into = w_stages.index(GROUPS * stage + half)
                     copy_tile(w, [n + half * COLUMNS, step * PACKED], full.index(stage), into)
                 count += 1
 
@@ -212,9 +245,10 @@ if HAS_GLUON:
     def tile_sums(
         stages, steps, tile, HALF: gl.constexpr, WIDTH: gl.constexpr, DEALT: gl.constexpr, COLUMNS: gl.constexpr
     ):
-        """Return the sums of half of a tile's columns."""
+        """Return the sums of a group's columns of a tile."""
         q_stages, w_stages, full, empty = stages
         STAGES: gl.constexpr = full.shape[0]
+        GROUPS: gl.constexpr = w_stages.shape[0] // STAGES
         products: gl.constexpr = products_layout(WIDTH)
         operand: gl.constexpr = gl.DotOperandLayout(0, products, 4)
         warps: gl.constexpr = [[16, 0], [32, 0]]
@@ -226,7 +260,7 @@ if HAS_GLUON:
         for count in range(first, first + steps):
             stage = count % STAGES
             mbarrier.wait(full.index(stage), (count // STAGES) & 1)
-            bytes_of_stage = w_stages.index(2 * stage + HALF)
+            bytes_of_stage = w_stages.index(GROUPS * stage + HALF)
             if DEALT:
                 digits = digits_of_planes(bytes_of_stage.load(operand), operand)
             else:
@@ -280,25 +314,26 @@ if HAS_GLUON:
         FORM: gl.constexpr,
         ROWS: gl.constexpr,
         COLUMNS: gl.constexpr,
+        GROUPS: gl.constexpr,
     ):
-        """Multiply, scale and store half of the columns of this program's tiles."""
+        """Multiply, scale and store a group's columns of this program's tiles."""
         for tile in range(gl.program_id(0), sizes[3], gl.num_programs(0)):
-            m, n = tile_at(tile, sizes, ROWS, 2 * COLUMNS)
+            m, n = tile_at(tile, sizes, ROWS, GROUPS * COLUMNS)
             y = results_of(e_pointer, stages, sizes, scale, m, tile, HALF, DEALT, FORM, ROWS, COLUMNS)
             put_results(outputs, y, m, n + HALF * COLUMNS, HALF)
         puts_done(0)
 
     @gluon.jit
-    def new_stages(w, WIDTH: gl.constexpr, COLUMNS: gl.constexpr, STAGES: gl.constexpr):
+    def new_stages(w, WIDTH: gl.constexpr, COLUMNS: gl.constexpr, STAGES: gl.constexpr, GROUPS: gl.constexpr):
         """Return shared memory of the stages, and the barriers that say which of them are full and which are empty."""
         rows: gl.constexpr = gl.NVMMASharedLayout(4 * PACKED, 8, 2)
         q_stages = gl.allocate_shared_memory(gl.int8, [STAGES, WIDTH, 4 * PACKED], rows)
-        w_stages = gl.allocate_shared_memory(gl.uint8, [2 * STAGES, COLUMNS, PACKED], w.layout)
+        w_stages = gl.allocate_shared_memory(gl.uint8, [GROUPS * STAGES, COLUMNS, PACKED], w.layout)
         full = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
         empty = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
         for stage in gl.static_range(STAGES):
             mbarrier.init(full.index(stage), count=1)
-            mbarrier.init(empty.index(stage), count=2)
+            mbarrier.init(empty.index(stage), count=GROUPS)
         return q_stages, w_stages, full, empty
 
     @gluon.jit(do_not_specialize=["factor", "shift"])
@@ -319,21 +354,32 @@ if HAS_GLUON:
         ROWS: gl.constexpr,
         COLUMNS: gl.constexpr,
         STAGES: gl.constexpr,
+        GROUPS: gl.constexpr,
     ):
-        stages = new_stages(w, ROWS, COLUMNS, STAGES)
-        results = gl.allocate_shared_memory(gl.int16, [2, ROWS, COLUMNS], y_tiles.layout)
+        stages = new_stages(w, ROWS, COLUMNS, STAGES, GROUPS)
+        results = gl.allocate_shared_memory(gl.int16, [GROUPS, ROWS, COLUMNS], y_tiles.layout)
         fence_async_shared()
         outputs = (y_tiles, results)
         sizes, scale = (rows, columns, steps, tiles, grouped), (factor, shift)
-        gl.warp_specialize(
-            [
-                (multiply_tiles, (outputs, e_pointer, stages, sizes, scale, 0, DEALT, FORM, ROWS, COLUMNS)),
-                (multiply_tiles, (outputs, e_pointer, stages, sizes, scale, 1, DEALT, FORM, ROWS, COLUMNS)),
-                (copy_tiles, (q, w, stages, sizes, ROWS, COLUMNS)),
-            ],
-            [4, 1],
-            [232, 24],  # registers of a thread of the second group and of the copying warp
-        )
+        if GROUPS == 2:
+            gl.warp_specialize(
+                [
+                    (multiply_tiles, (outputs, e_pointer, stages, sizes, scale, 0, DEALT, FORM, ROWS, COLUMNS, GROUPS)),
+                    (multiply_tiles, (outputs, e_pointer, stages, sizes, scale, 1, DEALT, FORM, ROWS, COLUMNS, GROUPS)),
+                    (copy_tiles, (q, w, stages, sizes, ROWS, COLUMNS, GROUPS)),
+                ],
+                [4, 1],
+                [232, 24],  # registers of a thread of the second group and of the copying warp
+            )
+        else:
+            gl.warp_specialize(
+                [
+                    (multiply_tiles, (outputs, e_pointer, stages, sizes, scale, 0, DEALT, FORM, ROWS, COLUMNS, GROUPS)),
+                    (copy_tiles, (q, w, stages, sizes, ROWS, COLUMNS, GROUPS)),
+                ],
+                [1],
+                [24],
+            )
 
 
 __all__ = ["product", "suits"]

@@ -10,10 +10,10 @@ run at once, since they are launched as a cooperative grid.
 
 import torch
 
+from . import hopper_product
 from .gluon_names import HAS_GLUON, barrier, fence_async_shared, gl, gluon, mbarrier, processors
 from .hopper_product import (
     GROUPED,
-    GROUPS,
     SWIZZLED,
     copy_tiles,
     described,
@@ -25,20 +25,24 @@ from .hopper_product import (
 )
 from .launch import aligned, ceil_div, launch
 
+GROUPS = 2  # of warps that multiply
+TILES = tuple(tile for tile in hopper_product.TILES if tile.groups == GROUPS)
 FEWEST_STEPS = 32  # of a tile: with fewer, a separate kernel quantises as fast
+FEWEST_ROWS = 129
 SLICE = 32  # rows that are quantised at a time
 
 
 def suits(count: int, depth: int, width: int, device) -> bool:
     """Return whether programs of a device have all tiles of a row at once, and tiles that take longer than rounding."""
-    _, columns, _ = tile_of(count, width, processors(device))
-    return ceil_div(depth, SWIZZLED) >= FEWEST_STEPS and 0 < ceil_div(width, GROUPS * columns) <= processors(device)
+    columns = GROUPS * tile_of(count, width, processors(device), TILES).columns
+    enough = count >= FEWEST_ROWS and ceil_div(depth, SWIZZLED) >= FEWEST_STEPS
+    return enough and 0 < ceil_div(width, columns) <= processors(device)
 
 
 def quantised_product(r, s, q, e, w, factor, shift, form):
     """Put int8 rows q times packed ternary weights w, scaled, then quantised by rows, into r and exponents s."""
     count, depth, width = e.numel(), q.shape[-1], w.shape[0]
-    rows, columns, stages = tile_of(count, width, processors(r.device))
+    rows, columns, stages, *_ = tile_of(count, width, processors(r.device), TILES)
     down, across = ceil_div(count, rows), ceil_div(width, GROUPS * columns)
     grouped, programs = shared_out(down, across, min(down * across, processors(r.device)))
     sizes = (count, width, ceil_div(depth, SWIZZLED), down * across, grouped)
@@ -165,7 +169,7 @@ if HAS_GLUON:
         STAGES: gl.constexpr,
         SLICE: gl.constexpr,
     ):
-        stages = new_stages(w, ROWS, COLUMNS, STAGES)
+        stages = new_stages(w, ROWS, COLUMNS, STAGES, 2)
         results = gl.allocate_shared_memory(gl.int16, [2, ROWS, COLUMNS], gl.NVMMASharedLayout(128, 16, 2))
         full = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
         empty = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
@@ -179,7 +183,7 @@ if HAS_GLUON:
                 (keep_tiles, (e_pointer, stages, kept, sizes, scale, 0, DEALT, FORM, ROWS, COLUMNS)),
                 (keep_tiles, (e_pointer, stages, kept, sizes, scale, 1, DEALT, FORM, ROWS, COLUMNS)),
                 (quantise_tiles, (r_pointer, s_pointer, progress_pointer, kept, sizes, ROWS, COLUMNS, SLICE)),
-                (copy_tiles, (q, w, stages, sizes, ROWS, COLUMNS)),
+                (copy_tiles, (q, w, stages, sizes, ROWS, COLUMNS, 2)),
             ],
             [4, 4, 1],
             [208, 64, 24],  # registers of a thread of the second and third group and of the copying warp

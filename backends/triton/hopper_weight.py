@@ -1,14 +1,17 @@
 """The gradient of weights on Hopper, in Gluon: int16 errors are turned and taken apart on their way into registers.
 
 ``errors.T @ values`` sums along rows. One warp copies tiles of the errors as they lie, and of the values, which were
-turned before. Two groups of four warps take half of a tile's columns of errors each: a load of shared memory that
-transposes brings pairs of errors, one below the other, and their high and low bytes are the limbs ``256 high + low +
-128`` in the registers from which the tensor cores take them. The values' rows come in the order of those pairs, as
-`linear_backward.dealt_row` has it.
+turned before (`turned_values`). Two groups of four warps take half of a tile's columns of errors each: a load of shared
+memory that transposes brings pairs of errors, one below the other, and their high and low bytes are the limbs
+``256 high + low + 128`` in the registers from which the tensor cores take them. The values' rows come in the order of
+those pairs.
 
-Some programs, the lanes, have tiles side by side and take the same errors at the same time. Each takes an equal share
-of the steps along the depth of all tiles of its lane; tiles that several programs share are added in memory.
+A team of programs, its lanes, has tiles side by side and takes the same errors at the same time: a round of the work.
+Each team has as many whole rounds as the others. What is left over comes first: each team takes an equal share of its
+steps along the depth, and the programs' parts of a tile are added in memory. Whole tiles are stored at the end.
 """
+
+import torch
 
 from .gluon_names import (
     HAS_GLUON,
@@ -27,6 +30,7 @@ from .gluon_names import (
 from .hopper_product import WORDS
 from .instructions import limb_bytes
 from .launch import aligned, ceil_div, launch
+from .turned_values import turned_values
 
 HALF, GROUPS = 64, 2  # columns of errors of a group, and groups
 DEPTH = 128  # rows of a step
@@ -47,21 +51,27 @@ def lanes_of(down: int, across: int, most: int) -> tuple[int, int]:
     return lanes, most // lanes
 
 
-def product_of_errors(dw, errors, values, sums):
-    """Add errors [rows, columns], int16 and turned, times the turned and dealt values to zeros dw [columns, width]."""
-    columns, width = dw.shape
+def product_of_errors(errors, q):
+    """Return errors [rows, columns], int16 and turned, times int8 rows q [rows, width]: int64 [columns, width]."""
+    (rows, columns), width = errors.shape, q.shape[-1]
     down, across = ceil_div(columns, GROUPS * HALF), ceil_div(width, WIDTH)
-    steps = values.shape[-1] // DEPTH
-    lanes, teams = lanes_of(down, across, processors(dw.device))
+    steps = ceil_div(rows, DEPTH)
+    lanes, teams = lanes_of(down, across, processors(q.device))
     rounds = down * ceil_div(across, lanes)
-    share = ceil_div(rounds * steps, teams)
-    sizes = (columns, width, steps, rounds * steps, share, lanes, down)
+    whole = rounds // teams if steps <= MOST_STEPS else 0
+    shared = rounds - whole * teams
+    share = ceil_div(shared * steps, teams)
+    dw = torch.empty((columns, width), dtype=torch.int64, device=q.device)
+    # The first rounds' tiles lie side by side, so whole rows of tiles are cleared.
+    values, sums = turned_values(q, steps * DEPTH, dw, min(shared * GROUPS * HALF, columns) * width)
+    sizes = (columns, width, steps, shared * steps, share, whole, lanes, down)
     strided = (
         TensorDescriptor.from_tensor(aligned(errors), [DEPTH, HALF], gl.NVMMASharedLayout(128, 16, 2)),
         TensorDescriptor.from_tensor(values, [WIDTH, DEPTH], gl.NVMMASharedLayout(DEPTH, 8, 2)),
     )
     shape = {"WIDTH": WIDTH, "DEPTH": DEPTH, "STAGES": STAGES, "MOST_STEPS": MOST_STEPS}
     launch(errors_kernel, lanes * teams, (dw,), (sums,), *sizes, strided=strided, **shape, num_warps=4)
+    return dw
 
 
 if HAS_GLUON:
@@ -69,18 +79,22 @@ if HAS_GLUON:
     LIMBS = gl.constexpr(limb_bytes())
 
     @gluon.jit
-    def place_of(unit, sizes, WIDTH: gl.constexpr):
-        """Return the first column of errors, the first of values, and the step of a unit of this program's work."""
-        _, _, steps, _, _, lanes, down = sizes
-        round = unit // steps
-        return round % down * TILE, (round // down * lanes + gl.program_id(0) % lanes) * WIDTH, unit % steps
+    def work_of(sizes):
+        """Return how many units this program has of shared tiles, how many in all, and the first of each kind."""
+        _, _, steps, units, share, whole, lanes, _ = sizes
+        team = gl.program_id(0) // lanes
+        first = team * share
+        shared = gl.maximum(gl.minimum(share, units - first), 0)
+        return shared, shared + whole * steps, first, units + team * whole * steps
 
     @gluon.jit
-    def units_of(sizes):
-        """Return the first unit of this program's work and the one after the last."""
-        _, _, _, units, share, lanes, _ = sizes
-        first = gl.program_id(0) // lanes * share
-        return first, gl.minimum(first + share, units)
+    def place_of(count, sizes, WIDTH: gl.constexpr):
+        """Return the first column of errors, the first of values, and the step of a unit of this program's work."""
+        _, _, steps, _, _, _, lanes, down = sizes
+        shared, _, first, first_whole = work_of(sizes)
+        unit = gl.where(count < shared, first + count, first_whole + count - shared)
+        round = unit // steps
+        return round % down * TILE, (round // down * lanes + gl.program_id(0) % lanes) * WIDTH, unit % steps
 
     @gluon.jit
     def copy_units(errors, values, stages, sizes):
@@ -89,11 +103,11 @@ if HAS_GLUON:
         STAGES: gl.constexpr = full.shape[0]
         DEPTH: gl.constexpr = error_stages.shape[1]
         WIDTH: gl.constexpr = value_stages.shape[1]
-        first, last = units_of(sizes)
-        for unit in range(first, last):
-            m, n, step = place_of(unit, sizes, WIDTH)
-            stage = (unit - first) % STAGES
-            mbarrier.wait(empty.index(stage), (((unit - first) // STAGES) & 1) ^ 1)
+        _, units, _, _ = work_of(sizes)
+        for count in range(units):
+            m, n, step = place_of(count, sizes, WIDTH)
+            stage = count % STAGES
+            mbarrier.wait(empty.index(stage), ((count // STAGES) & 1) ^ 1)
             mbarrier.expect(full.index(stage), (2 * TILE + WIDTH) * DEPTH)
             for half in gl.static_range(2):
                 into = error_stages.index(2 * stage + half)
@@ -116,24 +130,27 @@ if HAS_GLUON:
         return gl.convert_layout(gl.reshape(split, [columns, rows]), operand, assert_trivial=True)
 
     @gluon.jit
-    def add_tile(dw_pointer, high, low, sums_pointer, whole, m, n, sizes):
-        """Add the sums of a tile's limbs to the gradient, a part after the other."""
+    def add_tile(dw_pointer, high, low, sums_pointer, starts, ends, m, n, sizes):
+        """Put the sums of a tile's limbs into the gradient, a part after the other, or add those of a part of it."""
         if high.shape[1] > 32:
             half: gl.constexpr = high.shape[1] // 2
             shape: gl.constexpr = [high.shape[0], 2, half]
             left, right = gl.split(gl.permute(gl.reshape(high, shape), (0, 2, 1)))
             low_left, low_right = gl.split(gl.permute(gl.reshape(low, shape), (0, 2, 1)))
-            add_tile(dw_pointer, left, low_left, sums_pointer, whole, m, n, sizes)
-            add_tile(dw_pointer, right, low_right, sums_pointer, whole, m, n + half, sizes)
+            add_tile(dw_pointer, left, low_left, sums_pointer, starts, ends, m, n, sizes)
+            add_tile(dw_pointer, right, low_right, sums_pointer, starts, ends, m, n + half, sizes)
         else:
             columns, width = sizes[0], sizes[1]
             row = m + gl.arange(0, high.shape[0], gl.SliceLayout(1, high.type.layout))
             column = n + gl.arange(0, high.shape[1], gl.SliceLayout(0, high.type.layout))
-            sums = gl.load(sums_pointer + column, mask=(column < width) & whole, other=0)
+            sums = gl.load(sums_pointer + column, mask=(column < width) & starts, other=0)
             total = high.to(gl.int64) * 256 + low.to(gl.int64) + 128 * sums[None, :]
             inside = (row < columns)[:, None] & (column < width)[None, :]
             place = row.to(gl.int64)[:, None] * width + column[None, :]
-            gl.atomic_add(dw_pointer + place, total, mask=inside, sem="relaxed")
+            if starts & ends:
+                gl.store(dw_pointer + place, total, mask=inside)
+            else:
+                gl.atomic_add(dw_pointer + place, total, mask=inside, sem="relaxed")
 
     @gluon.jit
     def add_errors(dw_pointer, sums_pointer, stages, sizes, SIDE: gl.constexpr, MOST_STEPS: gl.constexpr):
@@ -148,15 +165,17 @@ if HAS_GLUON:
         bases: gl.constexpr = [[0, 1], [0, 8], [8, 0], [0, 16], [0, 32], [0, 64]]
         lanes: gl.constexpr = [[0, 2], [0, 4], [1, 0], [2, 0], [4, 0]]
         pairs: gl.constexpr = gl.DistributedLinearLayout(bases, lanes, [[16, 0], [32, 0]], [], [HALF, DEPTH])
-        first, last = units_of(sizes)
-        start = first
-        while start < last:
+        shared, units, _, _ = work_of(sizes)
+        steps = sizes[2]
+        start = 0
+        while start < units:
             m, n, step = place_of(start, sizes, WIDTH)
-            end = gl.minimum(gl.minimum(start - step + sizes[2], last), start + MOST_STEPS)
+            end = gl.minimum(start - step + steps, start + MOST_STEPS)
+            end = gl.minimum(end, gl.where(start < shared, shared, units))
             high, low = gl.zeros([HALF, WIDTH], gl.int32, layout), gl.zeros([HALF, WIDTH], gl.int32, layout)
-            for unit in range(start, end):
-                stage = (unit - first) % STAGES
-                mbarrier.wait(full.index(stage), ((unit - first) // STAGES) & 1)
+            for count in range(start, end):
+                stage = count % STAGES
+                mbarrier.wait(full.index(stage), (count // STAGES) & 1)
                 errors = error_stages.index(2 * stage + SIDE).permute((1, 0)).load(pairs)
                 high_limb, low_limb = limbs_of(errors, operand)
                 values = value_stages.index(stage).permute((1, 0))
@@ -164,7 +183,8 @@ if HAS_GLUON:
                 low = warpgroup_mma(low_limb, values, low, is_async=True)
                 high, low = warpgroup_mma_wait(num_outstanding=0, deps=(high, low))
                 mbarrier.arrive(empty.index(stage), count=1)
-            add_tile(dw_pointer, high, low, sums_pointer, step == 0, m + SIDE * HALF, n, sizes)
+            ends = step + end - start == steps
+            add_tile(dw_pointer, high, low, sums_pointer, step == 0, ends, m + SIDE * HALF, n, sizes)
             start = end
 
     @gluon.jit
@@ -178,6 +198,7 @@ if HAS_GLUON:
         steps,
         units,
         share,
+        whole,
         lanes,
         down,
         WIDTH: gl.constexpr,
@@ -194,7 +215,7 @@ if HAS_GLUON:
             mbarrier.init(empty.index(stage), count=2)
         fence_async_shared()
         stages = (error_stages, value_stages, full, empty)
-        sizes = (columns, width, steps, units, share, lanes, down)
+        sizes = (columns, width, steps, units, share, whole, lanes, down)
         gl.warp_specialize(
             [
                 (add_errors, (dw_pointer, sums_pointer, stages, sizes, 0, MOST_STEPS)),

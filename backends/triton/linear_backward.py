@@ -207,11 +207,7 @@ def in_registers(rows: int, columns: int, bits: int) -> bool:
 
 def product_of_rows(errors, q):
     """Return the gradient of weights: errors [rows, columns], turned, times the rows q of the layer."""
-    rows, columns = errors.shape
-    values, sums = turn(q.reshape(rows, -1), 1, with_sums=True, is_dealt=True)
-    dw = torch.zeros((columns, values.shape[1]), dtype=torch.int64, device=q.device)
-    hopper_weight.product_of_errors(dw, errors.to(torch.int16), values[0], sums)
-    return dw
+    return hopper_weight.product_of_errors(errors.to(torch.int16), q.reshape(len(errors), -1))
 
 
 def rounded_weight_gradient(dy, q, e, *, shift, bits, seed, step, stream, first):
@@ -275,18 +271,15 @@ def parts_of(tiles: int, steps: int, programs: int) -> int:
     return min(range(1, min(MOST_PARTS, steps) + 1), key=lambda parts: (cost(tiles, parts, steps, programs), parts))
 
 
-def turn(x, limbs, with_sums=False, is_dealt=False):
-    """Return x transposed, as int8 limbs, its rows padded with zeros, and the sum of each column of x if wanted.
-
-    Rows that are dealt come in the order in which `hopper_weight` has limbs.
-    """
+def turn(x, limbs, with_sums=False):
+    """Return x transposed, as int8 limbs, its rows padded with zeros, and the sum of each column of x if wanted."""
     rows, columns = x.shape
     depth = triton.cdiv(rows, DEPTH) * DEPTH
     turned = torch.empty((limbs, columns, depth), dtype=torch.int8, device=x.device)
     sums = zeros((columns if with_sums else 1,), torch.int64, x.device)
     programs = depth // DEPTH * triton.cdiv(columns, TURNED_COLUMNS)
     sizes = (columns * depth, rows, columns, depth)
-    options = {"LIMBS": limbs, "SUMS": with_sums, "DEALT": is_dealt, "ROWS": DEPTH, "COLUMNS": TURNED_COLUMNS}
+    options = {"LIMBS": limbs, "SUMS": with_sums, "ROWS": DEPTH, "COLUMNS": TURNED_COLUMNS}
     launch(turn_limbs_kernel, programs, (turned, sums), (x,), *sizes, **options)
     return turned, sums
 
@@ -348,12 +341,6 @@ def turn_rounded_kernel(
 
 
 @triton.jit
-def dealt_row(m):
-    """Return the row that comes at place m: of sixteen, two pairs that are 8 apart follow each other."""
-    return (m & -16) + ((m & 2) << 2) + ((m & 12) >> 1) + (m & 1)
-
-
-@triton.jit
 def turn_limbs_kernel(
     turned_pointer,
     sums_pointer,
@@ -364,16 +351,14 @@ def turn_limbs_kernel(
     depth,
     LIMBS: tl.constexpr,
     SUMS: tl.constexpr,
-    DEALT: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
     program, blocks = tl.program_id(0), depth // ROWS
     m = (program % blocks).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     n = (program // blocks).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
-    row = dealt_row(m) if DEALT else m
-    inside = (row[:, None] < rows) & (n[None, :] < columns)
-    x = tl.load(x_pointer + row[:, None] * columns + n[None, :], mask=inside, other=0).to(tl.int32)
+    inside = (m[:, None] < rows) & (n[None, :] < columns)
+    x = tl.load(x_pointer + m[:, None] * columns + n[None, :], mask=inside, other=0).to(tl.int32)
     put_turned(turned_pointer, x, m, n, limb_size, columns, depth, LIMBS)
     if SUMS:
         tl.atomic_add(sums_pointer + n, tl.sum(x, 0).to(tl.int64), mask=n < columns, sem="relaxed")

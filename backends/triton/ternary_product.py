@@ -39,6 +39,7 @@ TILES = (
     (128, {"ROWS": 64, "COLUMNS": 128, "BYTES": 64, "num_warps": 4, "num_stages": 4}),
 )
 PLANES_TILE = {"ROWS": 128, "COLUMNS": 128, "BYTES": PLANE, "num_warps": 4, "num_stages": 4}
+FEWEST_ON_HOPPER = 65  # rows
 FEWER_STAGES = {"num_stages": 2}  # where a program has 64 KiB of shared memory
 FLOAT_UNITS: bool | None = None  # whether bfloat16 multiplies where it is exact; None: where the device prefers it
 WITHOUT_INT8 = ((10, 3),)  # compute capabilities whose int8 units are a small part of their bfloat16 units
@@ -107,7 +108,7 @@ def fitting_tiles(rows: int) -> list[dict[str, int]]:
 def on_hopper(q, rows: int) -> bool:
     """Return whether Hopper's own kernels multiply that many rows."""
     depth = q.shape[-1]
-    return not fitting_tiles(rows) and not float_units(q.device, depth) and hopper_product.suits(depth)
+    return rows >= FEWEST_ON_HOPPER and not float_units(q.device, depth) and hopper_product.suits(depth)
 
 
 def scale_of(widths, num, shift, **sizes):

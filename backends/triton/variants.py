@@ -23,8 +23,8 @@ SCANS = "selective_scan", "ssd_scan"
 PRODUCTS = "ternary_linear", "ternary_linear_requant", "ternary_linear_backward"
 BACKWARD = "ternary_linear_backward", "ternary_linear_backward_weight"
 MANY_ROWS: dict[ModuleType, dict[str, Any]] = {
-    ternary_product: {"TILES": ()},
-    hopper_requant: {"FEWEST_STEPS": 0},
+    ternary_product: {"TILES": (), "FEWEST_ON_HOPPER": 1},
+    hopper_requant: {"FEWEST_STEPS": 0, "FEWEST_ROWS": 1},
 }
 
 
@@ -43,7 +43,14 @@ VARIANTS: dict[str, tuple[tuple[str, ...], dict[ModuleType, dict[str, Any]]]] = 
     ),
     "many heads per program": (("ssd_chunk_scan",), {ssd_chunk: {"FEWEST_PROGRAMS": 0}}),
     "tiles of many rows": (PRODUCTS, MANY_ROWS),
-    "dealt weights": (("ternary_linear",), {**MANY_ROWS, hopper_product: {"MOST_UNDEALT": 0, "processors": two}}),
+    "dealt weights": (
+        ("ternary_linear",),
+        {**MANY_ROWS, hopper_product: {"MOST_UNDEALT": 0, "processors": two, "TILES": hopper_product.TILES[:1]}},
+    ),
+    "large tiles of one group": (
+        ("ternary_linear",),
+        {**MANY_ROWS, hopper_product: {"processors": two, "TILES": hopper_product.TILES[1:2]}},
+    ),
     "float units": (PRODUCTS, {ternary_product: {"FLOAT_UNITS": True}}),
     "two programs": (
         (*BACKWARD, "bitshift_norm_backward"),

@@ -10,6 +10,7 @@ import torch
 from mamba_integer.backends.triton import hopper_product, hopper_requant, hopper_weight, linear_backward, staged_scan
 from mamba_integer.backends.triton.planes import PLANE, dealt
 from mamba_integer.backends.triton.ternary_product import scale_of
+from mamba_integer.backends.triton.turned_values import turned_values
 from mamba_integer.spec import ops
 from mamba_integer.spec.ops.linear import EXPONENT, ternary_linear_widths
 
@@ -51,10 +52,24 @@ def test_dealt_digits_lie_in_planes(rows, depth):
         assert np.array_equal((codes.astype(np.int8) ^ 2) - 2, padded.reshape(rows, -1, 4, PLANE)[:, :, i])
 
 
-def test_tiles_are_as_large_as_leaves_enough_to_do():
-    assert hopper_product.tile_of(4096, 8192, 132)[:2] == (128, 128)
-    assert hopper_product.tile_of(8192, 768, 132)[:2] == (128, 64)
-    assert hopper_product.tile_of(1, 1, 132)[:2] == (64, 64)
+def kind(rows, depth, columns):
+    tiles = hopper_product.tiles_for(rows * depth * columns)
+    return hopper_product.tile_of(rows, columns, 132, tiles)[:4]
+
+
+def test_tiles_keep_all_multiprocessors_busy():
+    assert kind(4096, 4096, 8192) == (128, 128, 4, 2)
+    assert kind(8192, 768, 1536) == (128, 128, 4, 1)
+    assert kind(2048, 768, 3072) == (128, 64, 5, 1)
+    assert kind(8192, 3072, 768) == (128, 64, 6, 2)
+    assert kind(128, 512, 4096) == kind(1, 1, 1) == (64, 64, 6, 1)
+
+
+def test_tiles_of_one_group_leave_room_for_another_program():
+    for tile in hopper_product.TILES:
+        shared = tile.stages * (tile.rows * 128 + tile.groups * tile.columns * 32)
+        shared += 2 * tile.groups * tile.rows * tile.columns + 2048  # results, barriers and what the device keeps
+        assert shared * (3 - tile.groups) <= 228 * 1024
 
 
 @pytest.mark.parametrize("width", [5, 16])
@@ -86,14 +101,17 @@ def test_turned_digits_are_packed_along_their_new_rows(rows, depth, in_planes):
     assert np.array_equal(sums.numpy(), digits.sum(0))
 
 
-@pytest.mark.parametrize("rows, columns", [(1, 1), (130, 70), (300, 64)])
+@pytest.mark.parametrize("rows, columns", [(1, 1), (130, 70), (300, 64), (256, 133)])
 def test_rows_are_dealt_as_pairs_that_lie_eight_apart(rows, columns):
     x = np.random.default_rng(0).integers(-127, 128, (rows, columns)).astype(np.int8)
-    turned, sums = linear_backward.turn(torch.tensor(x), 1, with_sums=True, is_dealt=True)
-    padded = np.zeros((-(-rows // 128) * 128, columns), np.int8)
+    depth, cleared = -(-rows // 128) * 128, 2 * columns
+    dw = torch.ones((5, columns), dtype=torch.int64)
+    turned, sums = turned_values(torch.tensor(x), depth, dw, cleared)
+    assert dw.sum(1).tolist() == [0, 0, *[columns] * 3]
+    padded = np.zeros((depth, columns), np.int8)
     padded[:rows] = x
     pairs = padded.reshape(-1, 2, 4, 2, columns)  # [.., which eight, which pair of them, which of the pair]
-    assert np.array_equal(turned[0].numpy(), pairs.transpose(0, 2, 1, 3, 4).reshape(-1, columns).T)
+    assert np.array_equal(turned.numpy(), pairs.transpose(0, 2, 1, 3, 4).reshape(-1, columns).T)
     assert np.array_equal(sums.numpy(), x.sum(0, dtype=np.int64))
 
 
