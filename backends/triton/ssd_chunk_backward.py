@@ -42,7 +42,8 @@ from .ssd_chunk_boundaries import (
     walks_kernel,
 )
 from .ssd_chunk_factors import DECAY_BITS, DECAY_HALF, lags, plus_product, row_exponent
-from .ssd_chunk_grid import mix
+from .ssd_chunk_grid import mixed_words
+from .ssd_chunk_halves import byte_halves, limb_halves, limb_product, product_of_halves, word_halves
 from .ssd_chunk_heads import keys_kernel, queries_kernel
 from .ssd_chunk_limbs import (
     aligned,
@@ -52,7 +53,6 @@ from .ssd_chunk_limbs import (
     joined,
     limb_exponent,
     limb_tiles,
-    limbs,
     plus_rescaled,
     product_of_limbs,
     put,
@@ -187,12 +187,9 @@ def chunk_kernel(
     k = tl.load(chunks_pointer + SLOPE_SHIFT * chunk_plane) + s_g
     skip = tl.load(skip_pointer + head).to(tl.int32) << gradient_bits
     scores = tl.dot(queries, tl.trans(keys), out_dtype=tl.int32)
-    e, mixed = mix(tl.where(q[:, None] >= q[None, :], scores, 0), whole, column, gain)
-    # The transpose is computed anew, for turning it would read memory byte by byte in each turn of the loop.
-    scores = tl.dot(keys, tl.trans(queries), out_dtype=tl.int32)
-    lag = tl.minimum((whole[None, :] - column[:, None]).to(tl.uint32), 31).to(tl.int32)
-    back = (tl.where(q[:, None] <= q[None, :], scores, 0) * gain[:, None]) >> lag
-    back = ((back + ((tl.zeros_like(e) + 1) << (e - 1))[None, :]) >> e[None, :]).to(tl.int8)
+    e, mixed = mixed_words(tl.where(q[:, None] >= q[None, :], scores, 0), whole, column, gain)
+    mixed = word_halves(mixed)
+    back = tl.trans(mixed)
     r = limb_exponent(tl.max((tl.load(planes_pointer + LARGEST * plane) * down).to(tl.int64) << e, 0))
 
     leaving, arriving = tl.zeros([TILE], tl.int64), tl.zeros([TILE], tl.int64)
@@ -209,8 +206,9 @@ def chunk_kernel(
 
         # Inside the chunk: errors, aligned along time, through the forward factors and back.
         errors = aligned(dy * down[:, None], (-e + r)[:, None])
-        arriving += tl.sum(tl.dot(mixed, x, out_dtype=tl.int32).to(tl.int64) * errors, 1)
-        through = product_of_limbs(back, *limbs(errors))
+        arrived = product_of_halves(mixed, byte_halves(x), TILE, CHANNELS)
+        arriving += tl.sum(arrived.to(tl.int64) * errors, 1)
+        through = limb_product(back, *limb_halves(errors), TILE, CHANNELS)
         leaving += tl.sum(through.to(tl.int64) * wide_x, 1)
 
         # From the state before the chunk, and through the one after: the weights of a chunk that isn't whole are 0.
@@ -364,7 +362,7 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
         keys_kernel,
         programs,
         (db,),
-        (x, slopes, slope_high, slope_low, turned_queries, planes, scalars),
+        (x, slopes, slope_high, slope_low, queries, planes, scalars),
         *(*sizes, *strides, s_g, s_b, bits),
         **shape,
     )

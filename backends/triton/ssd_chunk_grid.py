@@ -29,12 +29,19 @@ ROWS = tl.constexpr(FACTORS)
 
 
 @triton.jit
-def mix(scores, whole, column, weight):
-    """Return the row exponents and the int8 factors of a chunk, of scores that are 0 above the diagonal."""
+def mixed_words(scores, whole, column, weight):
+    """Return the row exponents and the factors of a chunk, in int32, of scores that are 0 above the diagonal."""
     mixed = (scores * weight[None, :]) >> lags(whole, column)
     e = row_exponent(tl.max(tl.abs(mixed), 1))
     half = (tl.zeros_like(e) + 1) << (e - 1)
-    return e, ((mixed + half[:, None]) >> e[:, None]).to(tl.int8)
+    return e, (mixed + half[:, None]) >> e[:, None]
+
+
+@triton.jit
+def mix(scores, whole, column, weight):
+    """Return the row exponents and the int8 factors of a chunk, of scores that are 0 above the diagonal."""
+    e, mixed = mixed_words(scores, whole, column, weight)
+    return e, mixed.to(tl.int8)
 
 
 @triton.jit

@@ -1,0 +1,103 @@
+"""Exact integer products of numbers of one byte in half precision, whose operands may lie in either order.
+
+A tensor core takes bytes with the summed axis contiguous alone, so a turned tile of int8 is moved byte by byte. Halves
+have no such rule. A half holds every byte, a product of two has 15 bits, and a sum of at most 2**22 in magnitude is
+exact in float32; it starts at 3 * 2**22, so that its bits are those of that number plus the sum.
+"""
+
+import triton
+import triton.language as tl
+
+from .instructions import has_ptx
+from .ssd_chunk_limbs import limbs
+
+START = tl.constexpr(float(3 << 22))
+START_BITS = tl.constexpr(0x4B400000)
+# A byte with its sign bit turned over and 0x64 above it is the half of 1152 plus the signed byte.
+BYTES = tl.constexpr(
+    "{ .reg .b32 t, offset, tops; mov.b32 offset, 0xe480e480; mov.b32 tops, 0x64646464; xor.b32 t, $2, 0x80808080;"
+    " prmt.b32 $0, t, tops, 0x4140; prmt.b32 $1, t, tops, 0x4342;"
+    " add.f16x2 $0, $0, offset; add.f16x2 $1, $1, offset; }"
+)
+LOW_BYTES = tl.constexpr(
+    "{ .reg .b32 t, offset; mov.b32 offset, 0xe480e480; prmt.b32 t, $1, $2, 0x4400;"
+    " and.b32 t, t, 0x00ff00ff; xor.b32 t, t, 0x64806480; add.f16x2 $0, t, offset; }"
+)
+LIMBS = tl.constexpr(
+    "{ .reg .b32 t, u, v, offset; mov.b32 offset, 0xe480e480; prmt.b32 t, $2, $3, 0x4400;"
+    " and.b32 t, t, 0x00ff00ff; xor.b32 t, t, 0x64806480; add.f16x2 $1, t, offset;"
+    " add.s32 u, $2, 128; add.s32 v, $3, 128; prmt.b32 t, u, v, 0x5511;"
+    " and.b32 t, t, 0x00ff00ff; xor.b32 t, t, 0x64806480; add.f16x2 $0, t, offset; }"
+)
+# The high byte rounded down, and one more where the low one, as a signed byte, is below 0.
+SHORT_LIMBS = tl.constexpr(
+    "{ .reg .b32 t, u, offset; mov.b32 offset, 0xe480e480; and.b32 t, $2, 0x00ff00ff; xor.b32 t, t, 0x64806480;"
+    " add.f16x2 $1, t, offset; shr.u32 t, $2, 8; and.b32 t, t, 0x00ff00ff; xor.b32 t, t, 0x64806480;"
+    " add.f16x2 t, t, offset; mov.b32 offset, 0xe400e400; shr.u32 u, $2, 7; and.b32 u, u, 0x00010001;"
+    " or.b32 u, u, 0x64006400; add.f16x2 u, u, offset; add.f16x2 $0, t, u; }"
+)
+
+
+@triton.jit
+def byte_halves(x):
+    """Return int8 as halves."""
+    if has_ptx():
+        return tl.inline_asm_elementwise(BYTES, "=r,=r,r", [x], dtype=tl.float16, is_pure=True, pack=4)
+    else:
+        return x.to(tl.float16)
+
+
+@triton.jit
+def word_halves(x):
+    """Return int32 numbers of one signed byte as halves."""
+    if has_ptx():
+        return tl.inline_asm_elementwise(LOW_BYTES, "=r,r,r", [x], dtype=tl.float16, is_pure=True, pack=2)
+    else:
+        return x.to(tl.float16)
+
+
+@triton.jit
+def limb_halves(number):
+    """Return the high and the low limb of int32 numbers of two limbs as halves."""
+    if has_ptx():
+        dtypes: tl.constexpr = (tl.float16, tl.float16)
+        return tl.inline_asm_elementwise(LIMBS, "=r,=r,r,r", [number], dtype=dtypes, is_pure=True, pack=2)
+    else:
+        high, low = limbs(number)
+        return high.to(tl.float16), low.to(tl.float16)
+
+
+@triton.jit
+def short_halves(number):
+    """Return the high and the low limb of any int16 as halves: the high one may be 128."""
+    if has_ptx():
+        dtypes: tl.constexpr = (tl.float16, tl.float16)
+        return tl.inline_asm_elementwise(SHORT_LIMBS, "=r,=r,r", [number], dtype=dtypes, is_pure=True, pack=2)
+    else:
+        wide = number.to(tl.int32)
+        return ((wide + 128) >> 8).to(tl.float16), wide.to(tl.int8).to(tl.float16)
+
+
+@triton.jit
+def started(ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """Return what the sums of a product start from."""
+    return tl.full([ROWS, COLUMNS], START, tl.float32)
+
+
+@triton.jit
+def whole(sums):
+    """Return as int32 the sums that were added to `started`."""
+    return sums.to(tl.int32, bitcast=True) - START_BITS
+
+
+@triton.jit
+def product_of_halves(rows, columns, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """Return the int32 product of halves that hold bytes, of at most 128 terms."""
+    return whole(tl.dot(rows, columns, started(ROWS, COLUMNS)))
+
+
+@triton.jit
+def limb_product(rows, high, low, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """Return the int32 product of halves that hold bytes and of the numbers of two limbs."""
+    product = product_of_halves(rows, high, ROWS, COLUMNS) << 8
+    return product + product_of_halves(rows, low, ROWS, COLUMNS)
