@@ -37,6 +37,7 @@ from .ssd_chunk_boundaries import (
     SLOPE_SHIFT,
     WEIGHT,
     WHOLE,
+    bytes_of_states,
     layout_kernel,
     powers_kernel,
     walks_kernel,
@@ -75,6 +76,11 @@ ENERGY_BITS = tl.constexpr(backward.ENERGY_BITS)
 STATE_BITS = tl.constexpr(definition.STATE_BITS)
 GATED_LIMIT = tl.constexpr((1 << (backward.GATED_BITS - 1)) - 1)
 LN2 = tl.constexpr(backward.LN2)
+
+
+@triton.jit
+def both_added(a, b, c, d):
+    return a + c, b + d
 
 
 @triton.jit
@@ -143,8 +149,8 @@ def chunk_kernel(
     chunks_pointer,
     seen_pointer,
     slope_pointer,
-    keys_pointer,
-    queries_pointer,
+    b_pointer,
+    c_pointer,
     length,
     heads,
     width,
@@ -175,8 +181,8 @@ def chunk_kernel(
     time = n * Q + q
     there = (q < Q) & (time < length)
     of_head = (row * length + time) * heads + head
-    tile = (row * chunks + n) * TILE * STATES + q[:, None] * STATES + s[None, :]
-    keys, queries = tl.load(keys_pointer + tile), tl.load(queries_pointer + tile)
+    keys = bytes_of_states(b_pointer, row * length + time, there, s, states)
+    queries = bytes_of_states(c_pointer, row * length + time, there, s, states)
     planes_pointer += at * TILE + q
     chunks_pointer += at
     seen_pointer += at * width * states
@@ -205,10 +211,10 @@ def chunk_kernel(
         wide_x = factor(x)
 
         # Inside the chunk: errors, aligned along time, through the forward factors and back.
-        errors = aligned(dy * down[:, None], (-e + r)[:, None])
-        arrived = product_of_halves(mixed, byte_halves(x), TILE, CHANNELS)
+        errors = aligned(dy, down[:, None], (-e + r)[:, None])
+        arrived = product_of_halves(mixed, byte_halves(x))
         arriving += tl.sum(arrived.to(tl.int64) * errors, 1)
-        through = limb_product(back, *limb_halves(errors), TILE, CHANNELS)
+        through = limb_product(back, *limb_halves(errors))
         leaving += tl.sum(through.to(tl.int64) * wide_x, 1)
 
         # From the state before the chunk, and through the one after: the weights of a chunk that isn't whole are 0.
@@ -238,7 +244,8 @@ def chunk_kernel(
     past = rescale(past, -k + (-s_h + (STATE_BITS + DECAY_BITS + ENERGY_BITS)))
     inner = -r + weight_bits + (14 + ENERGY_BITS)
     flow, stream = leaving - arriving, stored - carried
-    crossing = rescale(tl.cumsum(flow, 0) - flow, inner) + tl.cumsum(stream, 0) - stream
+    flowed, streamed = tl.associative_scan((flow, stream), 0, both_added)
+    crossing = rescale(flowed - flow, inner) + streamed - stream
     crossing += past + tl.sum(carried, 0)
     gated = tl.minimum(tl.maximum(rescale(leaving, inner) + stored, -GATED_LIMIT), GATED_LIMIT)
     dd = ((gated * tl.load(planes_pointer + RATIO * plane) + DECAY_HALF) >> DECAY_BITS) - crossing
@@ -286,7 +293,7 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
     channels, block = max(triton.next_power_of_2(width), LEAST_TILE), min(padded, SHARED_STATES)
     count = batch * heads * chunks
     planes, scalars = empty(PLANES, count * tile), empty(CHUNK_PLANES, count)
-    keys, turned_keys, queries, turned_queries = empty(4, batch * chunks, tile * padded, dtype=torch.int8)
+    turned_queries = empty(batch * chunks, tile * padded, dtype=torch.int8)
     limbs_size = ceil_div(count * width * states, ALIGNMENT_BYTES) * ALIGNMENT_BYTES
     seen_high, seen_low, slope_high, slope_low = empty(4, limbs_size, dtype=torch.int8)
     slopes = empty(count, tile * tile, dtype=torch.int8)
@@ -308,8 +315,8 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
     launch(
         layout_kernel,
         batch * chunks,
-        (keys, turned_keys, queries, turned_queries),
-        (b, c),
+        (turned_queries,),
+        (c,),
         *(length, chunks, states, chunk),
         STATES=padded,
         **grid,
@@ -320,7 +327,7 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
         walks_kernel,
         walks + walks * ceil_div(width, walked),
         (seen_high, seen_low, slope_high, slope_low, start),
-        (x, dy, turned_keys, turned_queries, planes, scalars, h, dh),
+        (x, dy, b, c, planes, scalars, h, dh),
         *(*sizes, *strides, s_h, s_g, walks),
         HALVES=s_h == 16,
         FEW=walked,
@@ -343,7 +350,7 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
         chunk_kernel,
         count,
         (dx, dd),
-        (dy, x, skip, planes, scalars, seen_high, slope_high, keys, queries),
+        (dy, x, skip, planes, scalars, seen_high, slope_high, b, c),
         *(*sizes, *strides, limbs_size, s_g, s_x, s_d, s_h),
         definition.weight_bits(states),
         definition.sum_bits(states) - definition.DECAY_BITS + backward.ENERGY_BITS,
@@ -356,21 +363,22 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
         **at_most(CHUNK_REGISTERS if warps == 4 else None),
         **grid,
     )
-    shape = dict(PADDED=padded, CHANNELS=channels, STATES=block, num_warps=warps, **grid)
+    shape = dict(CHANNELS=channels, STATES=block, num_warps=warps, **grid)
     programs = batch * chunks * ceil_div(states, block)
     launch(
         keys_kernel,
         programs,
         (db,),
-        (x, slopes, slope_high, slope_low, queries, planes, scalars),
+        (x, slopes, slope_high, slope_low, turned_queries, planes, scalars),
         *(*sizes, *strides, s_g, s_b, bits),
+        PADDED=padded,
         **shape,
     )
     launch(
         queries_kernel,
         programs,
         (dc,),
-        (dy, slopes, seen_high, seen_low, turned_keys, planes),
+        (dy, slopes, seen_high, seen_low, b, planes),
         *(*sizes, strides[0], chunk, s_c, definition.sum_bits(states) - bits),
         **shape,
     )

@@ -2,7 +2,7 @@
 
 A tensor core takes bytes with the summed axis contiguous alone, so a turned tile of int8 is moved byte by byte. Halves
 have no such rule. A half holds every byte, a product of two has 15 bits, and a sum of at most 2**22 in magnitude is
-exact in float32; it starts at 3 * 2**22, so that its bits are those of that number plus the sum.
+exact in float32.
 """
 
 import triton
@@ -11,7 +11,9 @@ import triton.language as tl
 from .instructions import has_ptx
 from .ssd_chunk_limbs import limbs
 
-START = tl.constexpr(float(3 << 22))
+# With 3 * 2**22 added, a number's bits are those of that sum plus the number: a conversion takes four times as long. It
+# is no addition for Triton, which would let the product's sums start there; the assembler drops such a product.
+WITH_START = tl.constexpr("{ .reg .f32 t; mov.b32 t, $1; add.rn.f32 t, t, 0f4B400000; mov.b32 $0, t; }")
 START_BITS = tl.constexpr(0x4B400000)
 # A byte with its sign bit turned over and 0x64 above it is the half of 1152 plus the signed byte.
 BYTES = tl.constexpr(
@@ -79,25 +81,30 @@ def short_halves(number):
 
 
 @triton.jit
-def started(ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """Return what the sums of a product start from."""
-    return tl.full([ROWS, COLUMNS], START, tl.float32)
-
-
-@triton.jit
 def whole(sums):
-    """Return as int32 the sums that were added to `started`."""
-    return sums.to(tl.int32, bitcast=True) - START_BITS
+    """Return as int32 the float32 sums of products, of at most 2**22 in magnitude."""
+    if has_ptx():
+        bits = tl.inline_asm_elementwise(WITH_START, "=r,r", [sums], dtype=tl.int32, is_pure=True, pack=1)
+        return bits - START_BITS
+    else:
+        return sums.to(tl.int32)
 
 
 @triton.jit
-def product_of_halves(rows, columns, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+def product_of_halves(rows, columns):
     """Return the int32 product of halves that hold bytes, of at most 128 terms."""
-    return whole(tl.dot(rows, columns, started(ROWS, COLUMNS)))
+    return whole(tl.dot(rows, columns))
 
 
 @triton.jit
-def limb_product(rows, high, low, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+def limb_product(rows, high, low):
     """Return the int32 product of halves that hold bytes and of the numbers of two limbs."""
-    product = product_of_halves(rows, high, ROWS, COLUMNS) << 8
-    return product + product_of_halves(rows, low, ROWS, COLUMNS)
+    product = product_of_halves(rows, high) << 8
+    return product + product_of_halves(rows, low)
+
+
+@triton.jit
+def turned_limb_product(high, low, columns):
+    """Return the int32 product of the turned numbers of two limbs and of halves that hold bytes."""
+    product = product_of_halves(tl.trans(high), columns) << 8
+    return product + product_of_halves(tl.trans(low), columns)

@@ -4,10 +4,10 @@ import triton
 import triton.language as tl
 
 from . import integers
-from .ssd_chunk_boundaries import CARRIED, DOWN, FREE, QUERY_SHIFT, SLOPE_EXPONENT, SLOPE_SHIFT, WEIGHT
+from .ssd_chunk_boundaries import CARRIED, DOWN, FREE, QUERY_SHIFT, SLOPE_EXPONENT, SLOPE_SHIFT, WEIGHT, bytes_of_states
 from .ssd_chunk_factors import DECAY_BITS, plus_product
-from .ssd_chunk_halves import byte_halves, limb_halves, limb_product, product_of_halves, short_halves, started, whole
-from .ssd_chunk_limbs import aligned, plus_rescaled, put, rescale_product
+from .ssd_chunk_halves import byte_halves, limb_product, product_of_halves, short_halves, whole
+from .ssd_chunk_limbs import aligned, limbs, plus_rescaled, product_of_limbs, put, rescale_product
 
 
 @triton.jit(do_not_specialize=[*FREE, "s_g", "s_b", "gradient_bits"])
@@ -17,7 +17,7 @@ def keys_kernel(
     slopes_pointer,
     slope_high_pointer,
     slope_low_pointer,
-    queries_pointer,
+    turned_queries_pointer,
     planes_pointer,
     chunks_pointer,
     length,
@@ -44,8 +44,8 @@ def keys_kernel(
     q, s, p = tl.arange(0, TILE), block * STATES + tl.arange(0, STATES), tl.arange(0, CHANNELS)
     time = n * Q + q
     there, channel, known = (q < Q) & (time < length), p < width, (s < states)[None, :]
-    queries = tl.load(queries_pointer + (row * chunks + n) * TILE * PADDED + q[:, None] * PADDED + s[None, :])
-    queries = queries.to(tl.int32)
+    turned = tl.load(turned_queries_pointer + (row * chunks + n) * TILE * PADDED + s[:, None] * TILE + q[None, :])
+    turned = turned.to(tl.int32)
     total = tl.zeros([TILE, STATES], tl.int64)
     for head in range(0, heads):
         at = (row * heads + head) * chunks + n
@@ -60,10 +60,10 @@ def keys_kernel(
             tl.load(planes_pointer + SLOPE_EXPONENT * plane + at * TILE + q),
         )
         cut = tl.load(chunks_pointer + QUERY_SHIFT * chunk_plane + at)
-        high, low = limb_halves(aligned(queries * down[:, None], (-e + cut)[:, None]))
-        part = limb_product(tl.trans(byte_halves(slopes)), high, low, TILE, STATES)
+        high, low = limbs(aligned(turned, down[None, :], (-e + cut)[None, :]))
+        part = product_of_limbs(tl.trans(slopes), tl.trans(high), tl.trans(low))
         total = plus_rescaled(total, part, -cut + 17)
-        part = limb_product(byte_halves(x), byte_halves(slope_high), byte_halves(slope_low), TILE, STATES)
+        part = limb_product(byte_halves(x), byte_halves(slope_high), byte_halves(slope_low))
         weight = tl.load(planes_pointer + WEIGHT * plane + at * TILE + q)
         k = tl.load(chunks_pointer + SLOPE_SHIFT * chunk_plane + at) + s_g
         total += rescale_product(part, weight[:, None], -k + 2 * DECAY_BITS - gradient_bits)
@@ -79,7 +79,7 @@ def queries_kernel(
     slopes_pointer,
     seen_high_pointer,
     seen_low_pointer,
-    turned_keys_pointer,
+    b_pointer,
     planes_pointer,
     length,
     heads,
@@ -90,7 +90,6 @@ def queries_kernel(
     Q,
     s_c,
     factor_bits,
-    PADDED: tl.constexpr,
     TILE: tl.constexpr,
     CHANNELS: tl.constexpr,
     STATES: tl.constexpr,
@@ -103,7 +102,7 @@ def queries_kernel(
     q, s, p = tl.arange(0, TILE), block * STATES + tl.arange(0, STATES), tl.arange(0, CHANNELS)
     time = n * Q + q
     there, channel, known = (q < Q) & (time < length), p < width, (s < states)[None, :]
-    turned = tl.load(turned_keys_pointer + (row * chunks + n) * TILE * PADDED + s[:, None] * TILE + q[None, :])
+    keys = bytes_of_states(b_pointer, row * length + time, there, s, states)
     total = tl.zeros([TILE, STATES], tl.int64)
     for head in range(0, heads):
         at = (row * heads + head) * chunks + n
@@ -115,15 +114,15 @@ def queries_kernel(
         seen_low = byte_halves(tl.load(seen_low_pointer + place, mask=channel[:, None] & known, other=0))
         of_position = planes_pointer + at * TILE + q
         down, e = tl.load(of_position + DOWN * plane), tl.load(of_position + SLOPE_EXPONENT * plane)
-        part = tl.dot(slopes, tl.trans(turned), out_dtype=tl.int32)
+        part = tl.dot(slopes, keys, out_dtype=tl.int32)
         # Of a left shift, which is at most by 23, the product of bytes has room for 8.
         up = tl.maximum(e - 17, 0)
         first_up = tl.minimum(up, 8)
         part = part << first_up[:, None]
         total += rescale_product(part, down[:, None], (-e + 17 + first_up)[:, None])
-        part = product_of_halves(high, seen_high, TILE, STATES) << 8
-        part += whole(tl.dot(low, seen_high, tl.dot(high, seen_low, started(TILE, STATES))))
-        last = product_of_halves(low, seen_low, TILE, STATES)
+        part = product_of_halves(high, seen_high) << 8
+        part += whole(tl.dot(low, seen_high, tl.dot(high, seen_low)))
+        last = product_of_halves(low, seen_low)
         # The factor has at most 17 bits and room for 8 more, so the two parts aren't joined before.
         carried = tl.load(of_position + CARRIED * plane)[:, None]
         zero, bits = tl.zeros_like(part), factor_bits.to(tl.int64)

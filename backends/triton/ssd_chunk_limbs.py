@@ -83,11 +83,14 @@ def bytes_of(dy):
 
 
 @triton.jit
-def aligned(product, s):
-    """Return int32 products, below 2**31, over 2**s, rounded, s of either sign: the result has two limbs."""
+def aligned(x, weight, s):
+    """Return int32 x times its weights over 2**s, rounded, s of either sign: the result has two limbs.
+
+    A left shift is the weights'; what it takes from their upper end is lost from the product of 0 alone.
+    """
     down = tl.minimum(tl.maximum(s, 0), 31)
     half = (((tl.zeros_like(s) + 1).to(tl.uint32) << down.to(tl.uint32)) >> 1).to(tl.int32)
-    return ((product << tl.maximum(-s, 0)) + half) >> down
+    return (x * (weight << tl.maximum(-s, 0)) + half) >> down
 
 
 @triton.jit
