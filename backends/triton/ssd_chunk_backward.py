@@ -42,7 +42,7 @@ from .ssd_chunk_boundaries import (
     powers_kernel,
     walks_kernel,
 )
-from .ssd_chunk_factors import DECAY_BITS, DECAY_HALF, lags, plus_product, row_exponent
+from .ssd_chunk_factors import DECAY_BITS, DECAY_HALF, bit_length_of, lags, plus_product, row_exponent
 from .ssd_chunk_grid import mixed_words
 from .ssd_chunk_halves import byte_halves, limb_halves, limb_product, product_of_halves, word_halves
 from .ssd_chunk_heads import keys_kernel, queries_kernel
@@ -59,6 +59,7 @@ from .ssd_chunk_limbs import (
     put,
     rescale,
     rescale_product,
+    row_sums,
 )
 
 WALKED_CHANNELS, FEW_WALKED = 64, 32  # of a program that walks forwards; few where its state would fill registers
@@ -118,23 +119,22 @@ def scores_kernel(
     time = n * Q + q
     inside = ((q < Q) & (time < length))[:, None] & (p < width)[None, :]
     across = ((row * length + time)[:, None] * heads + head) * width + p[None, :]
-    dy = tl.load(dy_pointer + across, mask=inside, other=0).to(tl.int32)
+    dy = tl.load(dy_pointer + across, mask=inside, other=0)
     x = tl.load(x_pointer + across, mask=inside, other=0)
     planes_pointer += at * TILE + q
     whole, column = tl.load(planes_pointer + WHOLE * plane), tl.load(planes_pointer + COLUMN * plane)
     gain, down = tl.load(planes_pointer + GAIN * plane), tl.load(planes_pointer + DOWN * plane)
-    wide_x = x.to(tl.int32)
-    passed = tl.sum(tl.sum(dy * wide_x, 1).to(tl.int64), 0)
-    tl.atomic_add(dskip_pointer + head, passed, sem="relaxed")
     high, low = bytes_of(dy)
     turned = tl.trans(x)
     products = joined(tl.dot(high, turned, out_dtype=tl.int32), tl.dot(low, turned, out_dtype=tl.int32))
-    products += (tl.sum(wide_x, 1) * 128)[None, :]
+    products += (row_sums(x) * 128)[None, :]
+    passed = tl.sum(tl.where(q[:, None] == q[None, :], products, 0), 1)
+    tl.atomic_add(dskip_pointer + head, tl.sum(passed.to(tl.int64), 0), sem="relaxed")
     e, slopes = mix_wide(tl.where(q[:, None] >= q[None, :], products, 0), whole, column, gain)
     tl.store(slopes_pointer + at * TILE * TILE + q[:, None] * TILE + q[None, :], slopes)
     tl.store(planes_pointer + SLOPE_EXPONENT * plane, e)
     largest = tl.max(down.to(tl.int64) << e, 0)
-    cut = tl.maximum(integers.bit_length(largest) - 8, 0).to(tl.int32)
+    cut = tl.maximum(bit_length_of(largest) - 8, 0).to(tl.int32)
     tl.store(chunks_pointer + QUERY_SHIFT * chunk_plane + at, cut)
 
 

@@ -7,8 +7,8 @@ import triton
 import triton.language as tl
 
 from . import integers
-from .instructions import has_ptx
-from .ssd_chunk_factors import LARGEST_TWO_LIMBS, plus_product
+from .instructions import has_ptx, limb_bytes
+from .ssd_chunk_factors import LARGEST_TWO_LIMBS, bit_length_of, plus_product
 
 LARGEST_WORD = tl.constexpr((1 << 31) - 1)
 # The sum of four products of numbers of two limbs, which is the first of four results; the others are 0.
@@ -16,6 +16,9 @@ LIMBS_PRODUCT = tl.constexpr(
     "{ .reg .s32 t, u; .reg .s64 w; mov.b32 t, 0; mov.b32 u, 0; dp4a.s32.s32 t, $4, $6, t; shl.b32 t, t, 8;"
     " dp4a.s32.s32 t, $4, $7, t; dp4a.s32.s32 t, $5, $6, t; dp4a.s32.s32 u, $5, $7, u;"
     " cvt.s64.s32 w, u; mul.wide.s32 $0, t, 256; add.s64 $0, $0, w; mov.b64 $1, 0; mov.b64 $2, 0; mov.b64 $3, 0; }"
+)
+BYTES_SUM = tl.constexpr(
+    "{ mov.b32 $1, 0; mov.b32 $2, 0; mov.b32 $3, 0; dp4a.s32.s32 $0, $4, 0x01010101, $1; }"
 )
 LIMBS_CONSTRAINTS = tl.constexpr("=l,=l,=l,=l,r,r,r,r")
 
@@ -60,7 +63,7 @@ def word(x):
 def limb_exponent(largest):
     """Return the least e >= 0 with which a magnitude is rounded to two limbs."""
     largest = largest.to(tl.int64)
-    e = tl.maximum(integers.bit_length(largest) - 15, 0)
+    e = tl.maximum(bit_length_of(largest) - 15, 0)
     return (e + (rescale(largest, e) > LARGEST_TWO_LIMBS).to(e.dtype)).to(tl.int32)
 
 
@@ -78,8 +81,23 @@ def joined(high, low):
 @triton.jit
 def bytes_of(dy):
     """Return the high byte of int16 errors, and the low one less 128."""
-    wide = dy.to(tl.int32)
-    return (wide >> 8).to(tl.int8), ((wide & 255) - 128).to(tl.int8)
+    if has_ptx():
+        code: tl.constexpr = limb_bytes()
+        dtypes: tl.constexpr = (tl.int8, tl.int8)
+        return tl.inline_asm_elementwise(code, "=r,=r,r,r", [dy], dtype=dtypes, is_pure=True, pack=4)
+    else:
+        wide = dy.to(tl.int32)
+        return (wide >> 8).to(tl.int8), ((wide & 255) - 128).to(tl.int8)
+
+
+@triton.jit
+def row_sums(x):
+    """Return the int32 sums of int8 rows."""
+    if has_ptx():
+        x = tl.inline_asm_elementwise(BYTES_SUM, "=r,=r,=r,=r,r", [x], dtype=tl.int32, is_pure=True, pack=4)
+    else:
+        x = x.to(tl.int32)
+    return tl.sum(x, 1)
 
 
 @triton.jit
