@@ -170,7 +170,8 @@ def chunk_scan_kernel(
     else:
         start, stop = 0, last
         state = tl.load(h_pointer + place, mask=known, other=0)
-    factors = factors_pointer + start * (ROWS * TILE)
+    # Of a segment after the last chunk, nobody has written the factors.
+    factors = factors_pointer + tl.maximum(tl.minimum(start, last - 1), 0) * (ROWS * TILE)
     inner, carried = tl.load(factors + q), tl.load(factors + TILE + q)
     kept, r = tl.load(factors + 3 * TILE), tl.load(factors + 3 * TILE + 1)
     for n in range(start, stop):

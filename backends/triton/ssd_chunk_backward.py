@@ -31,7 +31,9 @@ from .ssd_chunk_boundaries import (
     KEPT,
     LARGEST,
     PLANES,
+    QUERY_CUT,
     QUERY_SHIFT,
+    QUERY_WEIGHT,
     RATIO,
     SLOPE_EXPONENT,
     SLOPE_SHIFT,
@@ -48,6 +50,7 @@ from .ssd_chunk_halves import byte_halves, limb_halves, limb_product, product_of
 from .ssd_chunk_heads import keys_kernel, queries_kernel
 from .ssd_chunk_limbs import (
     aligned,
+    alignment,
     bytes_of,
     factor,
     inner_product,
@@ -67,7 +70,9 @@ MOST_WALKED = 1 << 12  # numbers of a state, for the many
 FACTORS_WARPS, WALKS_WARPS = 2, 4
 CHUNK_CHANNELS = 32  # at once, of a program for a chunk and head
 MOST_STAGED = 64  # states whose limbs it loads ahead
+WALKS_REGISTERS = 168  # of the threads of both walks
 CHUNK_REGISTERS = 168  # of its threads: three programs then share a processor
+SHARED_WARPS, SHARED_REGISTERS = None, None
 SHARED_STATES = 64  # of a program that adds up heads
 MOST_TILE_OF_FOUR_WARPS = 64
 MOST_TILE, MOST_STATES, MOST_CHANNELS = 128, 256, 128  # for which a processor has room
@@ -135,7 +140,10 @@ def scores_kernel(
     tl.store(planes_pointer + SLOPE_EXPONENT * plane, e)
     largest = tl.max(down.to(tl.int64) << e, 0)
     cut = tl.maximum(bit_length_of(largest) - 8, 0).to(tl.int32)
-    tl.store(chunks_pointer + QUERY_SHIFT * chunk_plane + at, cut)
+    tl.store(chunks_pointer + QUERY_CUT * chunk_plane + at, cut)
+    weight, shift = alignment(down, -e + cut)
+    tl.store(planes_pointer + QUERY_WEIGHT * plane, weight)
+    tl.store(planes_pointer + QUERY_SHIFT * plane, shift)
 
 
 @triton.jit(do_not_specialize=[*FREE, *SHIFTS])
@@ -197,6 +205,7 @@ def chunk_kernel(
     mixed = word_halves(mixed)
     back = tl.trans(mixed)
     r = limb_exponent(tl.max((tl.load(planes_pointer + LARGEST * plane) * down).to(tl.int64) << e, 0))
+    error_weight, shift = alignment(down, -e + r)
 
     leaving, arriving = tl.zeros([TILE], tl.int64), tl.zeros([TILE], tl.int64)
     stored, carried = tl.zeros([TILE], tl.int64), tl.zeros([TILE], tl.int64)
@@ -211,7 +220,7 @@ def chunk_kernel(
         wide_x = factor(x)
 
         # Inside the chunk: errors, aligned along time, through the forward factors and back.
-        errors = aligned(dy, down[:, None], (-e + r)[:, None])
+        errors = aligned(dy, error_weight[:, None], shift[:, None])
         arrived = product_of_halves(mixed, byte_halves(x))
         arriving += tl.sum(arrived.to(tl.int64) * errors, 1)
         through = limb_product(back, *limb_halves(errors))
@@ -334,6 +343,7 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
         CHANNELS=channels,
         STATES=padded,
         num_warps=WALKS_WARPS,
+        **at_most(WALKS_REGISTERS),
         **grid,
     )
     launch(
@@ -363,7 +373,7 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
         **at_most(CHUNK_REGISTERS if warps == 4 else None),
         **grid,
     )
-    shape = dict(CHANNELS=channels, STATES=block, num_warps=warps, **grid)
+    shape = dict(CHANNELS=channels, STATES=block, num_warps=SHARED_WARPS or warps, **at_most(SHARED_REGISTERS), **grid)
     programs = batch * chunks * ceil_div(states, block)
     launch(
         keys_kernel,

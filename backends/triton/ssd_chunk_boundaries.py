@@ -31,9 +31,10 @@ from .ssd_chunk_limbs import LARGEST_WORD, limb_exponent, limbs, plus_rescaled, 
 
 POWER_ONE = tl.constexpr(1 << definition.POWER_BITS)
 # Planes of integers for each position and head, and of integers for each chunk and head.
-WHOLE, COLUMN, GAIN, DOWN, CARRIED, WEIGHT, DECAY, RATIO, LARGEST, SLOPE_EXPONENT = (tl.constexpr(i) for i in range(10))
-PLANES = 10
-KEPT, INPUT_SHIFT, ERROR_SHIFT, SLOPE_SHIFT, QUERY_SHIFT = (tl.constexpr(i) for i in range(5))
+WHOLE, COLUMN, GAIN, DOWN, CARRIED, WEIGHT, DECAY, RATIO, LARGEST = (tl.constexpr(i) for i in range(9))
+SLOPE_EXPONENT, QUERY_WEIGHT, QUERY_SHIFT = (tl.constexpr(i) for i in range(9, 12))
+PLANES = 12
+KEPT, INPUT_SHIFT, ERROR_SHIFT, SLOPE_SHIFT, QUERY_CUT = (tl.constexpr(i) for i in range(5))
 CHUNK_PLANES = 5
 MOST_TWICE = tl.constexpr(1 << 13)  # numbers of a state, for two ways to add to it
 FREE = *SIZES, "chunk_plane", "d_pointer", "skip_pointer"

@@ -4,7 +4,18 @@ import triton
 import triton.language as tl
 
 from . import integers
-from .ssd_chunk_boundaries import CARRIED, DOWN, FREE, QUERY_SHIFT, SLOPE_EXPONENT, SLOPE_SHIFT, WEIGHT, bytes_of_states
+from .ssd_chunk_boundaries import (
+    CARRIED,
+    DOWN,
+    FREE,
+    QUERY_CUT,
+    QUERY_SHIFT,
+    QUERY_WEIGHT,
+    SLOPE_EXPONENT,
+    SLOPE_SHIFT,
+    WEIGHT,
+    bytes_of_states,
+)
 from .ssd_chunk_factors import DECAY_BITS, plus_product
 from .ssd_chunk_halves import byte_halves, limb_product, product_of_halves, short_halves, whole
 from .ssd_chunk_limbs import aligned, limbs, plus_rescaled, product_of_limbs, put, rescale_product
@@ -55,16 +66,14 @@ def keys_kernel(
         place = at * width * states + p[:, None] * states + s[None, :]
         slope_high = tl.load(slope_high_pointer + place, mask=channel[:, None] & known, other=0)
         slope_low = tl.load(slope_low_pointer + place, mask=channel[:, None] & known, other=0)
-        down, e = (
-            tl.load(planes_pointer + DOWN * plane + at * TILE + q),
-            tl.load(planes_pointer + SLOPE_EXPONENT * plane + at * TILE + q),
-        )
-        cut = tl.load(chunks_pointer + QUERY_SHIFT * chunk_plane + at)
-        high, low = limbs(aligned(turned, down[None, :], (-e + cut)[None, :]))
+        of_position = planes_pointer + at * TILE + q
+        query_weight, shift = tl.load(of_position + QUERY_WEIGHT * plane), tl.load(of_position + QUERY_SHIFT * plane)
+        cut = tl.load(chunks_pointer + QUERY_CUT * chunk_plane + at)
+        high, low = limbs(aligned(turned, query_weight[None, :], shift[None, :]))
         part = product_of_limbs(tl.trans(slopes), tl.trans(high), tl.trans(low))
         total = plus_rescaled(total, part, -cut + 17)
         part = limb_product(byte_halves(x), byte_halves(slope_high), byte_halves(slope_low))
-        weight = tl.load(planes_pointer + WEIGHT * plane + at * TILE + q)
+        weight = tl.load(of_position + WEIGHT * plane)
         k = tl.load(chunks_pointer + SLOPE_SHIFT * chunk_plane + at) + s_g
         total += rescale_product(part, weight[:, None], -k + 2 * DECAY_BITS - gradient_bits)
     tl.store(

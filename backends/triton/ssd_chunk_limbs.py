@@ -17,9 +17,7 @@ LIMBS_PRODUCT = tl.constexpr(
     " dp4a.s32.s32 t, $4, $7, t; dp4a.s32.s32 t, $5, $6, t; dp4a.s32.s32 u, $5, $7, u;"
     " cvt.s64.s32 w, u; mul.wide.s32 $0, t, 256; add.s64 $0, $0, w; mov.b64 $1, 0; mov.b64 $2, 0; mov.b64 $3, 0; }"
 )
-BYTES_SUM = tl.constexpr(
-    "{ mov.b32 $1, 0; mov.b32 $2, 0; mov.b32 $3, 0; dp4a.s32.s32 $0, $4, 0x01010101, $1; }"
-)
+BYTES_SUM = tl.constexpr("{ mov.b32 $1, 0; mov.b32 $2, 0; mov.b32 $3, 0; dp4a.s32.s32 $0, $4, 0x01010101, $1; }")
 LIMBS_CONSTRAINTS = tl.constexpr("=l,=l,=l,=l,r,r,r,r")
 
 
@@ -101,14 +99,19 @@ def row_sums(x):
 
 
 @triton.jit
-def aligned(x, weight, s):
-    """Return int32 x times its weights over 2**s, rounded, s of either sign: the result has two limbs.
+def alignment(weight, s):
+    """Return the weights and the shift with which products are taken over 2**s, s of either sign.
 
-    A left shift is the weights'; what it takes from their upper end is lost from the product of 0 alone.
+    A left shift is the weights'. What leaves their upper end is lost from products with 0 alone.
     """
-    down = tl.minimum(tl.maximum(s, 0), 31)
-    half = (((tl.zeros_like(s) + 1).to(tl.uint32) << down.to(tl.uint32)) >> 1).to(tl.int32)
-    return (x * (weight << tl.maximum(-s, 0)) + half) >> down
+    return weight << tl.maximum(-s, 0), tl.minimum(tl.maximum(s, 0), 31)
+
+
+@triton.jit
+def aligned(x, weight, shift):
+    """Return int32 x times its `alignment`, rounded: a number of two limbs."""
+    half = (((tl.zeros_like(shift) + 1).to(tl.uint32) << shift.to(tl.uint32)) >> 1).to(tl.int32)
+    return (x * weight + half) >> shift
 
 
 @triton.jit
