@@ -47,7 +47,7 @@ from .ssd_chunk_boundaries import (
 from .ssd_chunk_factors import DECAY_BITS, DECAY_HALF, bit_length_of, lags, plus_product, row_exponent
 from .ssd_chunk_grid import mixed_words
 from .ssd_chunk_halves import byte_halves, limb_halves, limb_product, product_of_halves, word_halves
-from .ssd_chunk_heads import keys_kernel, queries_kernel
+from .ssd_chunk_heads import heads_kernel
 from .ssd_chunk_limbs import (
     aligned,
     alignment,
@@ -373,24 +373,19 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
         **at_most(CHUNK_REGISTERS if warps == 4 else None),
         **grid,
     )
-    shape = dict(CHANNELS=channels, STATES=block, num_warps=SHARED_WARPS or warps, **at_most(SHARED_REGISTERS), **grid)
     programs = batch * chunks * ceil_div(states, block)
     launch(
-        keys_kernel,
-        programs,
-        (db,),
-        (x, slopes, slope_high, slope_low, turned_queries, planes, scalars),
-        *(*sizes, *strides, s_g, s_b, bits),
+        heads_kernel,
+        2 * programs,
+        (db, dc),
+        (x, dy, slopes, slope_high, slope_low, seen_high, seen_low, turned_queries, b, planes, scalars),
+        *(*sizes, *strides, s_g, s_b, s_c, bits, definition.sum_bits(states) - bits, programs),
         PADDED=padded,
-        **shape,
-    )
-    launch(
-        queries_kernel,
-        programs,
-        (dc,),
-        (dy, slopes, seen_high, seen_low, b, planes),
-        *(*sizes, strides[0], chunk, s_c, definition.sum_bits(states) - bits),
-        **shape,
+        CHANNELS=channels,
+        STATES=block,
+        num_warps=SHARED_WARPS or warps,
+        **at_most(SHARED_REGISTERS),
+        **grid,
     )
     return dx, dd, db, dc, dskip, start
 

@@ -21,8 +21,9 @@ from .ssd_chunk_halves import byte_halves, limb_product, product_of_halves, shor
 from .ssd_chunk_limbs import aligned, limbs, plus_rescaled, product_of_limbs, put, rescale_product
 
 
-@triton.jit(do_not_specialize=[*FREE, "s_g", "s_b", "gradient_bits"])
-def keys_kernel(
+@triton.jit
+def add_up_keys(
+    program,
     db_pointer,
     x_pointer,
     slopes_pointer,
@@ -49,7 +50,7 @@ def keys_kernel(
 ):
     """Add up the heads' parts of a chunk's db for some states."""
     s_b = integers.scalar(s_b)
-    program, plane = tl.program_id(0).to(tl.int64), tl.cast(plane, tl.int64)
+    program, plane = program.to(tl.int64), tl.cast(plane, tl.int64)
     blocks = tl.cdiv(states, STATES)
     block, n, row = program % blocks, program // blocks % chunks, program // blocks // chunks
     q, s, p = tl.arange(0, TILE), block * STATES + tl.arange(0, STATES), tl.arange(0, CHANNELS)
@@ -81,8 +82,9 @@ def keys_kernel(
     )
 
 
-@triton.jit(do_not_specialize=[*FREE, "s_c", "factor_bits"])
-def queries_kernel(
+@triton.jit
+def add_up_queries(
+    program,
     dc_pointer,
     dy_pointer,
     slopes_pointer,
@@ -105,7 +107,7 @@ def queries_kernel(
 ):
     """Add up the heads' parts of a chunk's dc for some states."""
     s_c = integers.scalar(s_c)
-    program, plane = tl.program_id(0).to(tl.int64), tl.cast(plane, tl.int64)
+    program, plane = program.to(tl.int64), tl.cast(plane, tl.int64)
     blocks = tl.cdiv(states, STATES)
     block, n, row = program % blocks, program // blocks % chunks, program // blocks // chunks
     q, s, p = tl.arange(0, TILE), block * STATES + tl.arange(0, STATES), tl.arange(0, CHANNELS)
@@ -141,3 +143,91 @@ def queries_kernel(
     tl.store(
         dc_pointer + (row * length + time)[:, None] * states + s[None, :], put(total, s_c), mask=there[:, None] & known
     )
+
+
+@triton.jit(do_not_specialize=[*FREE, "s_g", "s_b", "s_c", "gradient_bits", "factor_bits", "programs"])
+def heads_kernel(
+    db_pointer,
+    dc_pointer,
+    x_pointer,
+    dy_pointer,
+    slopes_pointer,
+    slope_high_pointer,
+    slope_low_pointer,
+    seen_high_pointer,
+    seen_low_pointer,
+    turned_queries_pointer,
+    b_pointer,
+    planes_pointer,
+    chunks_pointer,
+    length,
+    heads,
+    width,
+    states,
+    chunks,
+    plane,
+    chunk_plane,
+    Q,
+    s_g,
+    s_b,
+    s_c,
+    gradient_bits,
+    factor_bits,
+    programs,
+    PADDED: tl.constexpr,
+    TILE: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    STATES: tl.constexpr,
+):
+    """Add up the heads' parts of db or of dc: programs of both together fill a device better than each alone."""
+    program = tl.program_id(0)
+    if program < programs:
+        add_up_keys(
+            program,
+            db_pointer,
+            x_pointer,
+            slopes_pointer,
+            slope_high_pointer,
+            slope_low_pointer,
+            turned_queries_pointer,
+            planes_pointer,
+            chunks_pointer,
+            length,
+            heads,
+            width,
+            states,
+            chunks,
+            plane,
+            chunk_plane,
+            Q,
+            s_g,
+            s_b,
+            gradient_bits,
+            PADDED,
+            TILE,
+            CHANNELS,
+            STATES,
+        )
+    else:
+        add_up_queries(
+            program - programs,
+            dc_pointer,
+            dy_pointer,
+            slopes_pointer,
+            seen_high_pointer,
+            seen_low_pointer,
+            b_pointer,
+            planes_pointer,
+            length,
+            heads,
+            width,
+            states,
+            chunks,
+            plane,
+            Q,
+            s_c,
+            factor_bits,
+            TILE,
+            CHANNELS,
+            STATES,
+        )
