@@ -1,8 +1,8 @@
 """Triton version of ``spec.ops.ssd_chunk_backward``.
 
-After the walks of `ssd_chunk_boundaries` one kernel computes the gradients of scores, and another dx and dd, a program
-for each chunk and head; then a program for each chunk adds up what the heads give to db and dc. Errors of 16 bits are
-two limbs of which the low one has 128 taken off, since a signed one would not fit.
+Beside the walks of `ssd_chunk_boundaries` a kernel computes the gradients of scores, a program for each chunk and head.
+Then two kernels run side by side: a program for each chunk adds up what the heads give to db and dc, and one for each
+chunk and head computes dx and dd. Each pair shares its processors, for neither of the two needs the other.
 """
 
 import torch
@@ -19,6 +19,7 @@ from . import integers
 from .gradient import saturate_backward
 from .launch import ALIGNMENT_BYTES, ceil_div, launch, zeros
 from .launch import aligned as aligned_array
+from .overlap import early, end_after_kernel_in_front
 from .room import at_most, torch_where_too_large
 from .ssd_chunk import LEAST_TILE
 from .ssd_chunk_boundaries import (
@@ -144,6 +145,7 @@ def scores_kernel(
     weight, shift = alignment(down, -e + cut)
     tl.store(planes_pointer + QUERY_WEIGHT * plane, weight)
     tl.store(planes_pointer + QUERY_SHIFT * plane, shift)
+    end_after_kernel_in_front()
 
 
 @triton.jit(do_not_specialize=[*FREE, *SHIFTS])
@@ -260,6 +262,7 @@ def chunk_kernel(
     dd = ((gated * tl.load(planes_pointer + RATIO * plane) + DECAY_HALF) >> DECAY_BITS) - crossing
     dd = ((put(dd, integers.scalar(s_d)).to(tl.int64) * LN2 + DECAY_HALF) >> DECAY_BITS).to(tl.int32)
     tl.store(dd_pointer + of_head, dd, mask=there)
+    end_after_kernel_in_front()
 
 
 def fits(dy, x, d, b, c, skip, h, dh, *, q, **parameters):
@@ -354,6 +357,21 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
         *(length, heads, width, chunks, *strides),
         CHANNELS=channels,
         num_warps=warps,
+        **early(),
+        **grid,
+    )
+    programs = batch * chunks * ceil_div(states, block)
+    launch(
+        heads_kernel,
+        2 * programs,
+        (db, dc),
+        (x, dy, slopes, slope_high, slope_low, seen_high, seen_low, turned_queries, b, planes, scalars),
+        *(*sizes, *strides, s_g, s_b, s_c, bits, definition.sum_bits(states) - bits, programs),
+        PADDED=padded,
+        CHANNELS=channels,
+        STATES=block,
+        num_warps=SHARED_WARPS or warps,
+        **at_most(SHARED_REGISTERS),
         **grid,
     )
     launch(
@@ -370,21 +388,8 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
         STATES=padded,
         num_warps=warps,
         num_stages=2 if padded <= MOST_STAGED else 1,
+        **early(),
         **at_most(CHUNK_REGISTERS if warps == 4 else None),
-        **grid,
-    )
-    programs = batch * chunks * ceil_div(states, block)
-    launch(
-        heads_kernel,
-        2 * programs,
-        (db, dc),
-        (x, dy, slopes, slope_high, slope_low, seen_high, seen_low, turned_queries, b, planes, scalars),
-        *(*sizes, *strides, s_g, s_b, s_c, bits, definition.sum_bits(states) - bits, programs),
-        PADDED=padded,
-        CHANNELS=channels,
-        STATES=block,
-        num_warps=SHARED_WARPS or warps,
-        **at_most(SHARED_REGISTERS),
         **grid,
     )
     return dx, dd, db, dc, dskip, start

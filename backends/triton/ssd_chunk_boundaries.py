@@ -9,6 +9,7 @@ import triton.language as tl
 
 from mamba_integer.spec.ops import ssd_chunk as definition
 
+from .overlap import start_next
 from .ssd_chunk import seen_limbs
 from .ssd_chunk_factors import (
     DECAY_BITS,
@@ -279,6 +280,7 @@ def walks_kernel(
     STATES: tl.constexpr,
 ):
     """Walk a row's head backwards, or some of its channels forwards: neither walk fills a device, both run at once."""
+    start_next()
     program = tl.program_id(0)
     if program < walks:
         walk_backwards(

@@ -4,6 +4,7 @@ import triton
 import triton.language as tl
 
 from . import integers
+from .overlap import start_next
 from .ssd_chunk_boundaries import (
     CARRIED,
     DOWN,
@@ -180,6 +181,7 @@ def heads_kernel(
     STATES: tl.constexpr,
 ):
     """Add up the heads' parts of db or of dc: programs of both together fill a device better than each alone."""
+    start_next()
     program = tl.program_id(0)
     if program < programs:
         add_up_keys(
