@@ -53,6 +53,7 @@ STAGES, MOST_STAGED = 3, 1 << 13  # and the tiles of which three programs then s
 SATURATED_HALVES = tl.constexpr(
     "{ .reg .b32 t, least; mov.b32 least, 0x80018001; cvt.pack.sat.s16.s32 t, $2, $1; max.s16x2 $0, t, least; }"
 )
+SPLIT, TURN_REGISTERS = True, 32
 REGISTERS, GRID_REGISTERS = 168, 128  # of a thread: three and four programs of four warps then share a processor
 
 
@@ -251,17 +252,23 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
     sizes = length, heads, width, states, chunks, chunk
     bits, tiles = definition.sum_bits(states), dict(TILE=tile, STATES=padded)
     factoring = batch * chunks * ceil_div(heads, FACTORS_HEADS)
-    launch(
-        positions_kernel,
-        factoring + batch * chunks * ceil_div(heads * (width + missing) // 4, INPUT_WORDS),
-        (factors, rest_d, inputs, rest_words),
-        (d, open_d, x_words, open_words, fill),
-        *(length, heads, (width + missing) // 4, chunks, chunk),
-        *(definition.weight_bits(states), definition.carried_bits(states, s_h), factoring),
-        TILE=tile,
-        HEADS=FACTORS_HEADS,
-        BLOCK=INPUT_WORDS,
-    )
+    turning = batch * chunks * ceil_div(heads * (width + missing) // 4, INPUT_WORDS)
+
+    def lay_out(programs, factoring, **options):
+        launch(
+            positions_kernel,
+            programs,
+            (factors, rest_d, inputs, rest_words),
+            (d, open_d, x_words, open_words, fill),
+            *(length, heads, (width + missing) // 4, chunks, chunk),
+            *(definition.weight_bits(states), definition.carried_bits(states, s_h), factoring),
+            TILE=tile,
+            HEADS=FACTORS_HEADS,
+            BLOCK=INPUT_WORDS,
+            **options,
+        )
+
+    lay_out(factoring if SPLIT else factoring + turning, factoring)
     group = MANY_HEADS if batch * chunks * ceil_div(heads, MANY_HEADS) >= FEWEST_PROGRAMS else FEW_HEADS
     launch(
         grid_kernel,
@@ -274,6 +281,8 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
         **at_most(GRID_REGISTERS),
         **tiles,
     )
+    if SPLIT:
+        lay_out(turning, 0, **early(), **at_most(TURN_REGISTERS))
     x_tiles, blocks = inputs.view(torch.int8), batch * heads * ceil_div(width, CHANNELS)
     # Few and long rows are cut into segments, whose outputs follow walks that only keep the segments' first states.
     segment = 0 if blocks >= FEWEST_WALKS or chunks <= FEW_CHUNKS else SEGMENT

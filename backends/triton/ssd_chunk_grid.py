@@ -8,6 +8,7 @@ the order in which one thread of a tensor core holds its part, so that a thread 
 import triton
 import triton.language as tl
 
+from .overlap import end_after_kernel_in_front, start_next
 from .ssd_chunk_factors import (
     LARGEST_ROW_EXPONENT,
     POSITIONS,
@@ -196,6 +197,7 @@ def positions_kernel(
         chunk_factors(program, *of_factors, *chunk, chunks, Q, weight_bits, carried_bits, TILE, HEADS)
     else:
         turned_inputs(program - factoring, *of_inputs, *chunk, words, chunks, Q, TILE, BLOCK)
+        end_after_kernel_in_front()
 
 
 @triton.jit
@@ -236,6 +238,7 @@ def grid_kernel(
     STATES: tl.constexpr,
 ):
     """Lay b and c of a chunk out, and compute its factors inside for a few heads."""
+    start_next()
     program = tl.program_id(0)
     groups = tl.maximum(tl.cdiv(heads, GROUP), 1)
     group, n, row = program % groups, program // groups % chunks, (program // groups // chunks).to(tl.int64)
