@@ -27,16 +27,17 @@ LOW_BYTES = tl.constexpr(
 )
 LIMBS = tl.constexpr(
     "{ .reg .b32 t, u, v, offset; mov.b32 offset, 0xe480e480; prmt.b32 t, $2, $3, 0x4400;"
-    " and.b32 t, t, 0x00ff00ff; xor.b32 t, t, 0x64806480; add.f16x2 $1, t, offset;"
-    " add.s32 u, $2, 128; add.s32 v, $3, 128; prmt.b32 t, u, v, 0x5511;"
-    " and.b32 t, t, 0x00ff00ff; xor.b32 t, t, 0x64806480; add.f16x2 $0, t, offset; }"
+    " and.b32 t, t, 0x00ff00ff; xor.b32 t, t, 0x64806480;"
+    " add.s32 u, $2, 128; add.s32 v, $3, 128; prmt.b32 u, u, v, 0x5511;"
+    " and.b32 u, u, 0x00ff00ff; xor.b32 u, u, 0x64806480; add.f16x2 $0, u, offset; add.f16x2 $1, t, offset; }"
 )
 # The high byte rounded down, and one more where the low one, as a signed byte, is below 0.
 SHORT_LIMBS = tl.constexpr(
-    "{ .reg .b32 t, u, offset; mov.b32 offset, 0xe480e480; and.b32 t, $2, 0x00ff00ff; xor.b32 t, t, 0x64806480;"
-    " add.f16x2 $1, t, offset; shr.u32 t, $2, 8; and.b32 t, t, 0x00ff00ff; xor.b32 t, t, 0x64806480;"
-    " add.f16x2 t, t, offset; mov.b32 offset, 0xe400e400; shr.u32 u, $2, 7; and.b32 u, u, 0x00010001;"
-    " or.b32 u, u, 0x64006400; add.f16x2 u, u, offset; add.f16x2 $0, t, u; }"
+    "{ .reg .b32 t, u, v, offset, carry; mov.b32 offset, 0xe480e480; mov.b32 carry, 0xe400e400;"
+    " and.b32 t, $2, 0x00ff00ff; xor.b32 t, t, 0x64806480;"
+    " shr.u32 u, $2, 8; and.b32 u, u, 0x00ff00ff; xor.b32 u, u, 0x64806480; add.f16x2 u, u, offset;"
+    " shr.u32 v, $2, 7; and.b32 v, v, 0x00010001; or.b32 v, v, 0x64006400; add.f16x2 v, v, carry;"
+    " add.f16x2 $0, u, v; add.f16x2 $1, t, offset; }"
 )
 
 
@@ -62,8 +63,9 @@ def word_halves(x):
 def limb_halves(number):
     """Return the high and the low limb of int32 numbers of two limbs as halves."""
     if has_ptx():
-        dtypes: tl.constexpr = (tl.float16, tl.float16)
-        return tl.inline_asm_elementwise(LIMBS, "=r,=r,r,r", [number], dtype=dtypes, is_pure=True, pack=2)
+        return tl.inline_asm_elementwise(
+            LIMBS, "=r,=r,r,r", [number], dtype=(tl.float16, tl.float16), is_pure=True, pack=2
+        )
     else:
         high, low = limbs(number)
         return high.to(tl.float16), low.to(tl.float16)
@@ -73,8 +75,9 @@ def limb_halves(number):
 def short_halves(number):
     """Return the high and the low limb of any int16 as halves: the high one may be 128."""
     if has_ptx():
-        dtypes: tl.constexpr = (tl.float16, tl.float16)
-        return tl.inline_asm_elementwise(SHORT_LIMBS, "=r,=r,r", [number], dtype=dtypes, is_pure=True, pack=2)
+        return tl.inline_asm_elementwise(
+            SHORT_LIMBS, "=r,=r,r", [number], dtype=(tl.float16, tl.float16), is_pure=True, pack=2
+        )
     else:
         wide = number.to(tl.int32)
         return ((wide + 128) >> 8).to(tl.float16), wide.to(tl.int8).to(tl.float16)

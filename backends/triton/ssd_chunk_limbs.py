@@ -81,8 +81,7 @@ def bytes_of(dy):
     """Return the high byte of int16 errors, and the low one less 128."""
     if has_ptx():
         code: tl.constexpr = limb_bytes()
-        dtypes: tl.constexpr = (tl.int8, tl.int8)
-        return tl.inline_asm_elementwise(code, "=r,=r,r,r", [dy], dtype=dtypes, is_pure=True, pack=4)
+        return tl.inline_asm_elementwise(code, "=r,=r,r,r", [dy], dtype=(tl.int8, tl.int8), is_pure=True, pack=4)
     else:
         wide = dy.to(tl.int32)
         return (wide >> 8).to(tl.int8), ((wide & 255) - 128).to(tl.int8)
