@@ -53,8 +53,7 @@ STAGES, MOST_STAGED = 3, 1 << 13  # and the tiles of which three programs then s
 SATURATED_HALVES = tl.constexpr(
     "{ .reg .b32 t, least; mov.b32 least, 0x80018001; cvt.pack.sat.s16.s32 t, $2, $1; max.s16x2 $0, t, least; }"
 )
-SPLIT, TURN_REGISTERS = True, 32
-REGISTERS, GRID_REGISTERS = 168, 128  # of a thread: three and four programs of four warps then share a processor
+REGISTERS, GRID_REGISTERS = 168, 96  # of a thread: three and five programs of four warps then share a processor
 
 
 @triton.jit
@@ -268,8 +267,10 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
             **options,
         )
 
-    lay_out(factoring if SPLIT else factoring + turning, factoring)
-    group = MANY_HEADS if batch * chunks * ceil_div(heads, MANY_HEADS) >= FEWEST_PROGRAMS else FEW_HEADS
+    many = batch * chunks * ceil_div(heads, MANY_HEADS) >= FEWEST_PROGRAMS
+    group = MANY_HEADS if many else FEW_HEADS
+    # Much of x is turned beside the factors inside, which wait for instructions where it waits for memory.
+    lay_out(factoring if many else factoring + turning, factoring)
     launch(
         grid_kernel,
         batch * chunks * max(ceil_div(heads, group), 1),
@@ -281,8 +282,8 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
         **at_most(GRID_REGISTERS),
         **tiles,
     )
-    if SPLIT:
-        lay_out(turning, 0, **early(), **at_most(TURN_REGISTERS))
+    if many:
+        lay_out(turning, 0, **early())
     x_tiles, blocks = inputs.view(torch.int8), batch * heads * ceil_div(width, CHANNELS)
     # Few and long rows are cut into segments, whose outputs follow walks that only keep the segments' first states.
     segment = 0 if blocks >= FEWEST_WALKS or chunks <= FEW_CHUNKS else SEGMENT

@@ -63,7 +63,6 @@ from .ssd_chunk_limbs import (
     put,
     rescale,
     rescale_product,
-    row_sums,
 )
 
 WALKED_CHANNELS, FEW_WALKED = 64, 32  # of a program that walks forwards; few where its state would fill registers
@@ -71,9 +70,7 @@ MOST_WALKED = 1 << 12  # numbers of a state, for the many
 FACTORS_WARPS, WALKS_WARPS = 2, 4
 CHUNK_CHANNELS = 32  # at once, of a program for a chunk and head
 MOST_STAGED = 64  # states whose limbs it loads ahead
-WALKS_REGISTERS = 168  # of the threads of both walks
 CHUNK_REGISTERS = 168  # of its threads: three programs then share a processor
-SHARED_WARPS, SHARED_REGISTERS = None, None
 SHARED_STATES = 64  # of a program that adds up heads
 MOST_TILE_OF_FOUR_WARPS = 64
 MOST_TILE, MOST_STATES, MOST_CHANNELS = 128, 256, 128  # for which a processor has room
@@ -133,7 +130,7 @@ def scores_kernel(
     high, low = bytes_of(dy)
     turned = tl.trans(x)
     products = joined(tl.dot(high, turned, out_dtype=tl.int32), tl.dot(low, turned, out_dtype=tl.int32))
-    products += (row_sums(x) * 128)[None, :]
+    products += (tl.sum(x.to(tl.int32), 1) * 128)[None, :]
     passed = tl.sum(tl.where(q[:, None] == q[None, :], products, 0), 1)
     tl.atomic_add(dskip_pointer + head, tl.sum(passed.to(tl.int64), 0), sem="relaxed")
     e, slopes = mix_wide(tl.where(q[:, None] >= q[None, :], products, 0), whole, column, gain)
@@ -305,7 +302,7 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
     channels, block = max(triton.next_power_of_2(width), LEAST_TILE), min(padded, SHARED_STATES)
     count = batch * heads * chunks
     planes, scalars = empty(PLANES, count * tile), empty(CHUNK_PLANES, count)
-    turned_queries = empty(batch * chunks, tile * padded, dtype=torch.int8)
+    turned_keys, turned_queries = empty(2, batch * chunks, tile * padded, dtype=torch.int8)
     limbs_size = ceil_div(count * width * states, ALIGNMENT_BYTES) * ALIGNMENT_BYTES
     seen_high, seen_low, slope_high, slope_low = empty(4, limbs_size, dtype=torch.int8)
     slopes = empty(count, tile * tile, dtype=torch.int8)
@@ -327,8 +324,8 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
     launch(
         layout_kernel,
         batch * chunks,
-        (turned_queries,),
-        (c,),
+        (turned_keys, turned_queries),
+        (b, c),
         *(length, chunks, states, chunk),
         STATES=padded,
         **grid,
@@ -339,14 +336,13 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
         walks_kernel,
         walks + walks * ceil_div(width, walked),
         (seen_high, seen_low, slope_high, slope_low, start),
-        (x, dy, b, c, planes, scalars, h, dh),
+        (x, dy, turned_keys, turned_queries, planes, scalars, h, dh),
         *(*sizes, *strides, s_h, s_g, walks),
         HALVES=s_h == 16,
         FEW=walked,
         CHANNELS=channels,
         STATES=padded,
         num_warps=WALKS_WARPS,
-        **at_most(WALKS_REGISTERS),
         **grid,
     )
     launch(
@@ -370,8 +366,7 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
         PADDED=padded,
         CHANNELS=channels,
         STATES=block,
-        num_warps=SHARED_WARPS or warps,
-        **at_most(SHARED_REGISTERS),
+        num_warps=warps,
         **grid,
     )
     launch(

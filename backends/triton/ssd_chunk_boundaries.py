@@ -26,8 +26,8 @@ from .ssd_chunk_factors import (
     power,
     round_by,
     rounded_power,
+    weighed_limbs,
 )
-from .ssd_chunk_halves import byte_halves, limb_halves, turned_limb_product
 from .ssd_chunk_limbs import LARGEST_WORD, limb_exponent, limbs, plus_rescaled, word
 
 POWER_ONE = tl.constexpr(1 << definition.POWER_BITS)
@@ -109,7 +109,9 @@ def bytes_of_states(pointer, position, there, s, states):
 
 @triton.jit(do_not_specialize=FREE)
 def layout_kernel(
+    turned_keys_pointer,
     turned_queries_pointer,
+    b_pointer,
     c_pointer,
     length,
     chunks,
@@ -118,13 +120,15 @@ def layout_kernel(
     TILE: tl.constexpr,
     STATES: tl.constexpr,
 ):
-    """Lay a chunk's c out on the grid, (state, time)."""
+    """Lay a chunk's b and c out on the grid, (state, time)."""
     program = tl.program_id(0).to(tl.int64)
     n, row = program % chunks, program // chunks
     q, s = tl.arange(0, TILE), tl.arange(0, STATES)
     time = n * Q + q
-    c = bytes_of_states(c_pointer, row * length + time, (q < Q) & (time < length), s, states)
-    tl.store(turned_queries_pointer + program * TILE * STATES + s[:, None] * TILE + q[None, :], tl.trans(c))
+    position, there = row * length + time, (q < Q) & (time < length)
+    turned = program * TILE * STATES + s[:, None] * TILE + q[None, :]
+    tl.store(turned_keys_pointer + turned, tl.trans(bytes_of_states(b_pointer, position, there, s, states)))
+    tl.store(turned_queries_pointer + turned, tl.trans(bytes_of_states(c_pointer, position, there, s, states)))
 
 
 @triton.jit
@@ -133,7 +137,7 @@ def walk_forwards(
     high_pointer,
     low_pointer,
     x_pointer,
-    b_pointer,
+    turned_keys_pointer,
     planes_pointer,
     chunks_pointer,
     h_pointer,
@@ -166,15 +170,16 @@ def walk_forwards(
         time = n * Q + q
         inside = ((q < Q) & (time < length))[:, None] & channel[None, :]
         x = tl.load(x_pointer + ((row * length + time)[:, None] * heads + head) * width + p[None, :], inside, other=0)
-        keys = bytes_of_states(b_pointer, row * length + time, (q < Q) & (time < length), s, states)
+        turned = tl.load(turned_keys_pointer + (row * chunks + n) * TILE * STATES + s[:, None] * TILE + q[None, :])
         weight = tl.load(planes_pointer + WEIGHT * plane + at * TILE + q)
         kept = tl.load(chunks_pointer + KEPT * chunk_plane + at)
         r = tl.load(chunks_pointer + INPUT_SHIFT * chunk_plane + at)
         high, low = seen_limbs(state, s_h, HALVES)
         tl.store(high_pointer + at * width * states + place, high, mask=known)
         tl.store(low_pointer + at * width * states + place, low, mask=known)
-        weighed = (x.to(tl.int32) * weight[:, None] + ((1 << r) >> 1)) >> r
-        added = turned_limb_product(*limb_halves(weighed), byte_halves(keys))
+        high, low = weighed_limbs(x, weight[:, None], r)
+        added = tl.dot(tl.trans(high), tl.trans(turned), out_dtype=tl.int32) << 8
+        added = tl.dot(tl.trans(low), tl.trans(turned), added, out_dtype=tl.int32)
         state = next_state(state, added, r, kept, DECAY_HALF)
 
 
@@ -185,7 +190,7 @@ def walk_backwards(
     low_pointer,
     start_pointer,
     dy_pointer,
-    c_pointer,
+    turned_queries_pointer,
     planes_pointer,
     chunks_pointer,
     dh_pointer,
@@ -217,12 +222,13 @@ def walk_backwards(
         time = n * Q + q
         inside = ((q < Q) & (time < length))[:, None] & channel[None, :]
         dy = tl.load(dy_pointer + ((row * length + time)[:, None] * heads + head) * width + p[None, :], inside, other=0)
-        queries = bytes_of_states(c_pointer, row * length + time, (q < Q) & (time < length), s, states)
+        turned = tl.load(turned_queries_pointer + (row * chunks + n) * TILE * STATES + s[:, None] * TILE + q[None, :])
         decay = tl.load(planes_pointer + DECAY * plane + at * TILE + q)
         kept = tl.load(chunks_pointer + KEPT * chunk_plane + at)
         w = tl.load(chunks_pointer + ERROR_SHIFT * chunk_plane + at)
-        errors = (dy.to(tl.int32) * decay[:, None] + ((1 << w) >> 1)) >> w
-        added = turned_limb_product(*limb_halves(errors), byte_halves(queries))
+        high, low = limbs((dy.to(tl.int32) * decay[:, None] + ((1 << w) >> 1)) >> w)
+        added = tl.dot(tl.trans(high), tl.trans(turned), out_dtype=tl.int32) << 8
+        added = tl.dot(tl.trans(low), tl.trans(turned), added, out_dtype=tl.int32)
         # Rounded in two shifts, for the half may not fit.
         k = limb_exponent(tl.max(tl.max(tl.abs(lam), 1), 0))
         up = tl.minimum(k, 1)
@@ -256,8 +262,8 @@ def walks_kernel(
     start_pointer,
     x_pointer,
     dy_pointer,
-    b_pointer,
-    c_pointer,
+    turned_keys_pointer,
+    turned_queries_pointer,
     planes_pointer,
     chunks_pointer,
     h_pointer,
@@ -289,7 +295,7 @@ def walks_kernel(
             slope_low_pointer,
             start_pointer,
             dy_pointer,
-            c_pointer,
+            turned_queries_pointer,
             planes_pointer,
             chunks_pointer,
             dh_pointer,
@@ -312,7 +318,7 @@ def walks_kernel(
             seen_high_pointer,
             seen_low_pointer,
             x_pointer,
-            b_pointer,
+            turned_keys_pointer,
             planes_pointer,
             chunks_pointer,
             h_pointer,

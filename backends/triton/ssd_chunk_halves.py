@@ -104,10 +104,3 @@ def limb_product(rows, high, low):
     """Return the int32 product of halves that hold bytes and of the numbers of two limbs."""
     product = product_of_halves(rows, high) << 8
     return product + product_of_halves(rows, low)
-
-
-@triton.jit
-def turned_limb_product(high, low, columns):
-    """Return the int32 product of the turned numbers of two limbs and of halves that hold bytes."""
-    product = product_of_halves(tl.trans(high), columns) << 8
-    return product + product_of_halves(tl.trans(low), columns)

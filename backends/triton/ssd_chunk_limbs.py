@@ -17,7 +17,6 @@ LIMBS_PRODUCT = tl.constexpr(
     " dp4a.s32.s32 t, $4, $7, t; dp4a.s32.s32 t, $5, $6, t; dp4a.s32.s32 u, $5, $7, u;"
     " cvt.s64.s32 w, u; mul.wide.s32 $0, t, 256; add.s64 $0, $0, w; mov.b64 $1, 0; mov.b64 $2, 0; mov.b64 $3, 0; }"
 )
-BYTES_SUM = tl.constexpr("{ mov.b32 $1, 0; mov.b32 $2, 0; mov.b32 $3, 0; dp4a.s32.s32 $0, $4, 0x01010101, $1; }")
 LIMBS_CONSTRAINTS = tl.constexpr("=l,=l,=l,=l,r,r,r,r")
 
 
@@ -85,16 +84,6 @@ def bytes_of(dy):
     else:
         wide = dy.to(tl.int32)
         return (wide >> 8).to(tl.int8), ((wide & 255) - 128).to(tl.int8)
-
-
-@triton.jit
-def row_sums(x):
-    """Return the int32 sums of int8 rows."""
-    if has_ptx():
-        x = tl.inline_asm_elementwise(BYTES_SUM, "=r,=r,=r,=r,r", [x], dtype=tl.int32, is_pure=True, pack=4)
-    else:
-        x = x.to(tl.int32)
-    return tl.sum(x, 1)
 
 
 @triton.jit
