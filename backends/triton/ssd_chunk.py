@@ -53,7 +53,8 @@ STAGES, MOST_STAGED = 3, 1 << 13  # and the tiles of which three programs then s
 SATURATED_HALVES = tl.constexpr(
     "{ .reg .b32 t, least; mov.b32 least, 0x80018001; cvt.pack.sat.s16.s32 t, $2, $1; max.s16x2 $0, t, least; }"
 )
-REGISTERS, GRID_REGISTERS = 168, 96  # of a thread: three and five programs of four warps then share a processor
+REGISTERS = 168  # of a thread: three programs of four warps then share a processor
+GRID_REGISTERS, LARGE_GRID_REGISTERS = 96, 128  # the few leave room for programs that turn x; large tiles need more
 
 
 @triton.jit
@@ -279,7 +280,7 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
         *(length, heads, states, chunks, chunk),
         GROUP=group,
         num_warps=max(tile // 16, 4),
-        **at_most(GRID_REGISTERS),
+        **at_most(GRID_REGISTERS if tile * padded <= MOST_STAGED else LARGE_GRID_REGISTERS),
         **tiles,
     )
     if many:
