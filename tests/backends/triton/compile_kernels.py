@@ -3,7 +3,8 @@
 Run as ``TRITON_INTERPRET=0 python compile_kernels.py TARGETS OP...``, with ``hashes`` as the op of transcripts,
 ``steps`` as that of decoding and ``fused`` as that of what training and prefill fuse.
 Triton's driver is replaced by one that only names its target, and each launch stops after compilation. A kernel is
-compiled once for each choice of its tile: of several targets, separated by commas, for the first that launches it so.
+compiled once for each choice of its tile: of several targets, separated by commas, for the first that launches it so;
+for Hopper and for AMD always.
 
 Generations of NVIDIA's GPUs differ for our kernels in their tensor cores and in the instructions that we name
 ourselves; so a kernel that uses neither is compiled for Hopper, and for AMD, alone. Later generations have each named
@@ -109,7 +110,7 @@ def compile_all(target: str, ops: list[str], compiled: dict[tuple, int]) -> dict
     def only_compile(self, *args, grid, warmup, **options):
         name = self.fn.__name__
         kind = chosen(OPS[op], self, options) if op in OPS else tuple(options.get(name) for name in KINDS)
-        generation = AMPERE.get(target, target) if has_tensor_cores(self) else ""
+        generation = AMPERE.get(target, target) if has_tensor_cores(self) or target in EVERY_KERNEL else ""
         choice, differs = (name, kind, generation), differs_by_generation(self)
         if choice not in compiled and (differs or target in EVERY_KERNEL):
             kernel = run(self, *args, grid=grid, warmup=True, **options)
