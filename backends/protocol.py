@@ -17,9 +17,10 @@ given a dict of int64 arrays with a parameter of each tuple, and returns lists o
 the counts of clipped in pieces to be joined. It may implement a subset of the ops.
 
 Inputs may be views of any layout: slices of any axis, transposed axes, negative strides (NumPy alone has them), strides
-of 0, a start anywhere in a larger array. An op that reads memory by its address must look at the strides or copy first.
-An op never writes to its inputs. A result is fresh memory and the caller's: it is no input, no view of an input, and
-nothing that a later call writes to. Results of one call don't overlap.
+of 0, a start anywhere in a larger array. Two inputs may be one array. An op that reads memory by its address must look
+at the strides or copy first. An op never writes to its inputs. A result is fresh memory and the caller's: it is no
+input, no view of an input, no view with strides of 0, and nothing that a later call writes to. Results of one call
+don't overlap.
 
 ``from_numpy`` copies, takes views of any layout, and returns what has ``shape`` and can be sliced as NumPy arrays can.
 

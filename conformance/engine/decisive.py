@@ -269,7 +269,7 @@ def as_one(op: str, one: int, other: int) -> Callable[[], Case | None]:
     def make() -> Case | None:
         case = base(op, ODD)
         case = replace(case, seed=case.seed & ~DTYPES)  # the same dtype for both
-        case = settled(with_pattern(with_pattern(case, one, ALIKE), other, ALIKE))
-        return case if case and np.array_equal(case.arrays[one], case.arrays[other]) else None  # of one range
+        alike = settled(with_pattern(with_pattern(case, one, ALIKE), other, ALIKE))
+        return alike if alike and np.array_equal(alike.arrays[one], alike.arrays[other]) else None  # of one range
 
     return make
