@@ -8,7 +8,7 @@ from .activation import squareplus_of
 from .instructions import has_little_room, ternary_digits
 from .norm import row_launch
 from .overlap import early, fetch, start_next, wait_for_inputs
-from .step_norm import normalised, quantised
+from .step_norm import normalised, plane_place, quantised
 from .ternary_product import scale_sum, tile_of
 
 PLAIN, CONVOLVED, ADDED = 0, 1, 2  # what follows a product
@@ -20,15 +20,6 @@ FETCHED_BYTES = 16  # of which what is asked for is a multiple, and its address
 # Measured on an H200 with 64 rows of ``base``: half as many bytes took 11 % longer per step.
 TILE = {"COLUMNS": 16, "BYTES": 128, "num_warps": 4, "num_stages": 3}
 LITTLE_ROOM = {"BYTES": 64, "num_stages": 4}  # where a program has less shared memory
-
-
-@triton.jit
-def plane_place(column, pitch):
-    """Return where an element of a quantised row lies: beside those that the same digit of a byte multiplies.
-
-    A thread loads elements that are far apart for it: stored to planes, neighbours would cross threads first.
-    """
-    return column % 4 * (pitch // 4) + column // 4
 
 
 @triton.jit
@@ -58,18 +49,6 @@ def norm_kernel(
     wait_for_inputs()
     x = tl.load(tl.max_contiguous(x_pointer + row * D + column, 1), mask=column < D, other=0)
     e, q = quantised(normalised(x, gamma, D, b, s))
-    tl.store(q_pointer + row * pitch + plane_place(column, pitch), q.to(tl.int8), mask=column < pitch)
-    tl.store(e_pointer + row, e)
-
-
-@triton.jit
-def quantise_kernel(q_pointer, e_pointer, x_pointer, x_pitch, pitch, D: tl.constexpr, BLOCK: tl.constexpr):
-    """Quantise a row, in planes; zeros follow up to ``pitch`` elements."""
-    start_next()
-    row, column = tl.program_id(0), tl.arange(0, BLOCK)
-    wait_for_inputs()
-    x = tl.load(tl.max_contiguous(x_pointer + row * x_pitch + column, 1), mask=column < D, other=0)
-    e, q = quantised(x.to(tl.int32))
     tl.store(q_pointer + row * pitch + plane_place(column, pitch), q.to(tl.int8), mask=column < pitch)
     tl.store(e_pointer + row, e)
 
