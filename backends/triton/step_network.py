@@ -69,6 +69,9 @@ class FusedStep:
         self.weights = {**network.weights, **{name: weight_words(w) for name, w in packed.items()}}
         self.chunked_blocks = [block for block in network.blocks if not isinstance(block, Mamba1Block)]
         self.seen, self.factors = self.kept(network.blocks[0].config) if self.chunked_blocks else ((), ())
+        width = self.weights["embedding"].shape[1]
+        self.embedding = {"width": width, "BLOCK": triton.next_power_of_2(width)}
+        self.r = torch.zeros((self.rows, width), dtype=torch.int32, device=buffers.token.device)
         self.arrived = torch.zeros(self.rows, dtype=torch.int32, device=buffers.token.device)
         arrays = [[*self.chunk_state(block), seen] for block, seen in zip(self.chunked_blocks, self.seen, strict=True)]
         addresses = [[array.data_ptr() for array in layer] for layer in arrays]
@@ -89,23 +92,21 @@ class FusedStep:
         if self.chunked_blocks:
             self.factor(self.chunked_blocks[0])
 
+        results, inputs, table = (self.r,), (self.buffers.token, self.weights["embedding"]), self.embedding
+        launch(embed_kernel, self.rows, results, inputs, **table)
+
     def logits(self):
-        table = self.weights["embedding"]
-        width = table.shape[1]
-        r = torch.empty((self.rows, width), dtype=torch.int32, device=table.device)
-        block = triton.next_power_of_2(width)
-        launch(embed_kernel, self.rows, (r,), (self.buffers.token, table), width, BLOCK=block, **early())
         for block in self.network.blocks:
-            self.run(block, r)
+            self.run(block, self.r)
         if self.chunked_blocks:
             self.close(self.chunked_blocks[0])
-        return self.head(r)
+        return self.head(self.r)
 
     def advance(self, chosen):
-        buffers = self.buffers
-        results = buffers.token, buffers.tokens, buffers.position, buffers.count
-        block = triton.next_power_of_2(self.rows)
-        launch(advance_kernel, 1, results, (chosen,), self.rows, BLOCK=block, **early())
+        buffers, rows = self.buffers, triton.next_power_of_2(self.rows)
+        results = self.r, buffers.token, buffers.tokens, buffers.position, buffers.count
+        inputs, constants = (chosen, self.weights["embedding"]), {**self.embedding, "ROWS": rows, **early()}
+        launch(advance_kernel, 1 + self.rows, results, inputs, self.rows, **constants)
 
     def empty(self, columns):
         return torch.empty((self.rows, columns), dtype=torch.int16, device=self.buffers.token.device)
@@ -365,32 +366,49 @@ def addition(block):
 
 
 @triton.jit
-def embed_kernel(r_pointer, token_pointer, table_pointer, width, BLOCK: tl.constexpr):
+def embed(r_pointer, row, token, table_pointer, width: tl.constexpr, BLOCK: tl.constexpr):
     """Start a row's residual stream with its token's row of the table."""
-    start_next()
-    row, column = tl.program_id(0).to(tl.int64), tl.arange(0, BLOCK)
-    wait_for_inputs()
-    token = tl.load(token_pointer + row).to(tl.int64)
-    entry = tl.load(table_pointer + token * width + column, mask=column < width, other=0)
-    tl.store(r_pointer + row * width + column, entry.to(tl.int32), mask=column < width)
+    column = tl.arange(0, BLOCK)
+    entry = tl.load(table_pointer + token.to(tl.int64) * width + column, mask=column < width, other=0)
+    tl.store(r_pointer + row.to(tl.int64) * width + column, entry.to(tl.int32), mask=column < width)
+
+
+@triton.jit
+def embed_kernel(r_pointer, token_pointer, table_pointer, width: tl.constexpr, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    embed(r_pointer, row, tl.load(token_pointer + row), table_pointer, width, BLOCK)
 
 
 @triton.jit
 def advance_kernel(
-    token_pointer, tokens_pointer, position_pointer, count_pointer, chosen_pointer, rows, BLOCK: tl.constexpr
+    r_pointer,
+    token_pointer,
+    tokens_pointer,
+    position_pointer,
+    count_pointer,
+    chosen_pointer,
+    table_pointer,
+    rows,
+    width: tl.constexpr,
+    BLOCK: tl.constexpr,
+    ROWS: tl.constexpr,
 ):
-    """Keep the chosen tokens of a step, and count it."""
+    """Keep the chosen tokens of a step, and count it, in the first program; start a row's next step in each other."""
     start_next()
     wait_for_inputs()
-    row = tl.arange(0, BLOCK)
-    inside = row < rows
-    chosen, count = tl.load(chosen_pointer + row, mask=inside, other=0), tl.load(count_pointer)
-    position = tl.load(position_pointer + row, mask=inside, other=0)
-    tl.debug_barrier()  # what is written in place, every thread has read
-    tl.store(token_pointer + row, chosen, mask=inside)
-    tl.store(tokens_pointer + count * rows + row, chosen, mask=inside)
-    tl.store(position_pointer + row, position + 1, mask=inside)
-    tl.store(count_pointer, count + 1)
+    program = tl.program_id(0)
+    if program:
+        embed(r_pointer, program - 1, tl.load(chosen_pointer + program - 1), table_pointer, width, BLOCK)
+    else:
+        row = tl.arange(0, ROWS)
+        inside = row < rows
+        chosen, count = tl.load(chosen_pointer + row, mask=inside, other=0), tl.load(count_pointer)
+        position = tl.load(position_pointer + row, mask=inside, other=0)
+        tl.debug_barrier()  # what is written in place, every thread has read
+        tl.store(token_pointer + row, chosen, mask=inside)
+        tl.store(tokens_pointer + count * rows + row, chosen, mask=inside)
+        tl.store(position_pointer + row, position + 1, mask=inside)
+        tl.store(count_pointer, count + 1)
 
 
 def fused_step(network: Network, config: ModelConfig, buffers: Buffers) -> FusedStep | None:
