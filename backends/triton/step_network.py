@@ -45,6 +45,7 @@ from .step_wide import (
 from .ternary_product import DIGITS_A_WORD
 
 FEW_ROWS = 8  # for which a product's program takes one row
+PROJECTING_ROWS = 8  # for which one program projects all of a row's x
 MOST_STATES = 256  # of a program
 MOST_PROJECTED = 1 << 15  # words of weights that a program of a scan holds
 # Channels of a program of the chunked scan, and with how many programs. At 64 rows, 32 took 5 % longer per step (H200).
@@ -224,7 +225,7 @@ class FusedStep:
         factors, seen = [array[layer] for array in self.factors], words(self.seen[layer])
         projection, most = self.projection(block), triton.next_power_of_2(heads)
         projected_words = (most + 2 * tile["STATES"]) * projection["X_WORDS"]
-        projects = self.rows <= FEW_ROWS and projected_words <= MOST_PROJECTED
+        projects = self.rows <= PROJECTING_ROWS and projected_words <= MOST_PROJECTED
         source = self.weight(block, "x_proj") if projects else self.projected(block, xz)
         launch(
             mixture_kernel,
