@@ -22,8 +22,8 @@ from .ssd_chunk_factors import (
     rounded_power,
     row_exponent,
 )
-from .step_norm import quantise_last, quantised
-from .step_products import loaded, planes_of, sums_of_planes, weights_of
+from .step_norm import arrives_last, quantise_last, quantised
+from .step_products import columns_of, loaded, planes_of, product, sums_of_planes, weights_of
 from .step_scans import requantised
 from .step_states import appended_factors
 from .ternary_product import scale_sum
@@ -193,6 +193,61 @@ def mixture_kernel(
 
 
 @triton.jit
+def mixing_kernel(
+    projected_pointer,
+    c_pointer,
+    scores_pointer,
+    open_b_pointer,
+    arrived_pointer,
+    xz_pointer,
+    w_pointer,
+    lam_pointer,
+    gam_pointer,
+    quadrant_pointer,
+    position_pointer,
+    count_pointer,
+    batch,
+    heads: tl.constexpr,
+    states: tl.constexpr,
+    mixture_shift: tl.constexpr,
+    rotation_bits: tl.constexpr,
+    ROTATES: tl.constexpr,
+    Q: tl.constexpr,
+    TILE: tl.constexpr,
+    STATES: tl.constexpr,
+    columns: tl.constexpr,
+    words: tl.constexpr,
+    DEPTH: tl.constexpr,
+    num: tl.constexpr,
+    shift: tl.constexpr,
+    WORDS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    """Project x; the last program of a row turns and requantises b and c, and scores the row's open chunk."""
+    start_next()
+    row, column = columns_of(columns, COLUMNS)
+    row, q, state = row.to(tl.int64), tl.arange(0, TILE), tl.arange(0, STATES)
+    w = weights_of(w_pointer, column, column < columns, words, WORDS)
+    known, fill = state < states, tl.load(position_pointer + row) % Q
+    keys_place = open_b_pointer + (row * Q + q)[:, None] * states + state[None, :]
+    keys = tl.load(keys_place, mask=(q < fill)[:, None] & known[None, :], other=0)
+    at = tl.load(count_pointer) * batch + row if ROTATES else row
+    turns = coefficients((lam_pointer, gam_pointer, quadrant_pointer), at, states, STATES, ROTATES)
+    wait_for_inputs()
+    e, digits = quantised(loaded(xz_pointer + row * 2 * DEPTH, DEPTH, WORDS))
+    y = scale_sum(product(digits, w, WORDS), e, num, shift, (1 << shift) >> 1)
+    tl.store(projected_pointer + row * columns + column, y, mask=column < columns)
+    if arrives_last(arrived_pointer + row, (columns + COLUMNS - 1) // COLUMNS):
+        mixed, is_mixed = mixture_columns(heads, states, STATES)
+        values = tl.load(projected_pointer + row * columns + mixed, mask=is_mixed, other=0).to(tl.int32)
+        b, c = mixtures_of(values, turns, rotation_bits, mixture_shift, ROTATES, STATES)
+        scores = tl.where(q == fill, tl.sum(b * c), tl.sum(keys.to(tl.int32) * c[None, :], 1))
+        tl.store(open_b_pointer + (row * Q + fill) * states + state, b.to(tl.int8), mask=known)
+        tl.store(c_pointer + row * STATES + state, c.to(tl.int8))
+        tl.store(scores_pointer + row * TILE + q, scores)
+
+
+@triton.jit
 def head_of_chunk_kernel(
     y_pointer,
     open_x_pointer,
@@ -213,6 +268,7 @@ def head_of_chunk_kernel(
     skip_pointer,
     position_pointer,
     pitch,
+    modulation_pitch,
     heads: tl.constexpr,
     width: tl.constexpr,
     n_max: tl.constexpr,
@@ -259,7 +315,7 @@ def head_of_chunk_kernel(
     c = tl.load(c_pointer + row * (STATES // 4) + four)
     scores = tl.load(scores_pointer + row * TILE + q, mask=past, other=0)
     score = tl.load(scores_pointer + row * TILE + fill)
-    new_d = modulate(base, tl.load(modulation_pointer + one), n_max)
+    new_d = modulate(base, tl.load(modulation_pointer + row * modulation_pitch + head).to(tl.int32), n_max)
     x_place = xz_pointer + (2 * row * heads + head) * width + p
     x = requantised(tl.load(x_place, mask=channel, other=0), input_shift)
     z = tl.load(x_place + heads * width, mask=channel, other=0).to(tl.int32)

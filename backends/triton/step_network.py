@@ -19,7 +19,7 @@ from mamba_integer.spec.model.config import ModelConfig
 from .launch import elementwise, launch, table, words
 from .overlap import early, start_next, wait_for_inputs
 from .ssd_chunk import LEAST_TILE
-from .step_chunk import head_of_chunk_kernel, mixture_kernel
+from .step_chunk import head_of_chunk_kernel, mixing_kernel, mixture_kernel
 from .step_products import (
     WARPS,
     enter_kernel,
@@ -45,6 +45,7 @@ from .step_wide import (
 from .ternary_product import DIGITS_A_WORD
 
 FEW_ROWS = 8  # for which a product's program takes one row
+MIXES = True
 PROJECTING_ROWS = 8  # for which one program projects all of a row's x
 MOST_STATES = 256  # of a program
 MOST_PROJECTED = 1 << 15  # words of weights that a program of a scan holds
@@ -220,30 +221,38 @@ class FusedStep:
         position, count, device = self.buffers.position, self.buffers.count, xz.device
         c = torch.empty((self.rows, tile["STATES"]), dtype=torch.int8, device=device)
         scores = torch.empty((self.rows, tile["TILE"]), dtype=torch.int32, device=device)
-        modulation = torch.empty((self.rows, heads), dtype=torch.int32, device=device)
         layer = self.chunked_blocks.index(block)
         factors, seen = [array[layer] for array in self.factors], words(self.seen[layer])
-        projection, most = self.projection(block), triton.next_power_of_2(heads)
-        projected_words = (most + 2 * tile["STATES"]) * projection["X_WORDS"]
-        projects = self.rows <= PROJECTING_ROWS and projected_words <= MOST_PROJECTED
-        source = self.weight(block, "x_proj") if projects else self.projected(block, xz)
-        launch(
-            mixture_kernel,
-            self.rows,
-            (c, scores, modulation, open_b),
-            (xz, source, *rotation, position, count),
-            self.rows,
-            heads=heads,
-            states=states,
-            x_words=source.shape[1],
-            **projection,
-            **turning,
-            **tile,
-            HEADS=most,
-            PROJECTS=projects,
-            num_warps=MIXTURE_WARPS,
-            **early(),
-        )
+        if MIXES:
+            w = self.weight(block, "x_proj")
+            modulation = self.empty(w.shape[0])
+            results = modulation, c, scores, open_b, self.arrived
+            inputs, constants = (xz, w, *rotation, position, count), {**block.scales["x_proj"], **turning, **tile}
+            sizes = {"heads": heads, "states": states}
+            self.launch(mixing_kernel, results, inputs, w, config.d_inner, self.rows, **sizes, **constants)
+        else:
+            modulation = torch.empty((self.rows, heads), dtype=torch.int32, device=device)
+            projection, most = self.projection(block), triton.next_power_of_2(heads)
+            projected_words = (most + 2 * tile["STATES"]) * projection["X_WORDS"]
+            projects = self.rows <= PROJECTING_ROWS and projected_words <= MOST_PROJECTED
+            source = self.weight(block, "x_proj") if projects else self.projected(block, xz)
+            launch(
+                mixture_kernel,
+                self.rows,
+                (c, scores, modulation, open_b),
+                (xz, source, *rotation, position, count),
+                self.rows,
+                heads=heads,
+                states=states,
+                x_words=source.shape[1],
+                **projection,
+                **turning,
+                **tile,
+                HEADS=most,
+                PROJECTS=projects,
+                num_warps=MIXTURE_WARPS,
+                **early(),
+            )
         channels = next(
             size
             for size, least in CHANNELS
@@ -257,6 +266,7 @@ class FusedStep:
             (y, open_x, open_d, *factors, *arrays, self.arrived),
             (seen, xz, words(c), scores, modulation, self.weight(block, "decay"), self.weight(block, "skip"), position),
             pitch,
+            modulation.shape[1],
             heads=heads,
             width=width,
             **self.output(block),
