@@ -25,7 +25,7 @@ from .ssd_chunk_factors import (
 from .step_norm import arrives_last, quantise_last, quantised
 from .step_products import columns_of, loaded, planes_of, product, sums_of_planes, weights_of
 from .step_scans import requantised
-from .step_states import appended_factors
+from .step_states import appended_factors, move_on
 from .ternary_product import scale_sum
 
 SIDE_BY_SIDE = tl.constexpr(8)  # words of states that a few threads of a program have, each a load's width
@@ -259,7 +259,9 @@ def head_of_chunk_kernel(
     q_pointer,
     e_pointer,
     arrived_pointer,
+    h_pointer,
     seen_pointer,
+    open_b_pointer,
     xz_pointer,
     c_pointer,
     scores_pointer,
@@ -271,8 +273,10 @@ def head_of_chunk_kernel(
     modulation_pitch,
     heads: tl.constexpr,
     width: tl.constexpr,
+    states: tl.constexpr,
     n_max: tl.constexpr,
     input_shift: tl.constexpr,
+    s_h: tl.constexpr,
     s_y: tl.constexpr,
     f: tl.constexpr,
     WEIGHT_BITS: tl.constexpr,
@@ -283,11 +287,12 @@ def head_of_chunk_kernel(
     STATES: tl.constexpr,
     CHANNELS: tl.constexpr,
     BLOCK: tl.constexpr,
+    CLOSES: tl.constexpr,
 ):
     """Modulate the decay, give the output of `ssd_chunk_scan` from the scores, gate.
 
     With a BLOCK, a row is quantised when it is whole. The state comes as the outputs see it, two states per word, and c
-    as words of four.
+    as words of four. With CLOSES, the state moves on after a chunk's last position.
     """
     start_next()
     program, blocks = tl.program_id(0), (width + CHANNELS - 1) // CHANNELS
@@ -335,3 +340,13 @@ def head_of_chunk_kernel(
         quantise_last(
             q_pointer, e_pointer, arrived_pointer, y_pointer, row, heads * blocks, pitch, heads * width, BLOCK
         )
+    if CLOSES:  # noqa: SIM102 - else there is no code for it
+        if fill == Q - 1:
+            key = tl.arange(0, STATES)
+            keys_place = open_b_pointer + slot[:, None] * states + key[None, :]
+            keys = tl.load(keys_place, mask=(q < Q)[:, None] & (key < states)[None, :], other=0)
+            d = tl.load(open_d_pointer + slot * heads + head, mask=past, other=0) + tl.where(q == fill, new_d, 0)
+            whole = tl.where((q == fill)[:, None], x[None, :], inputs)
+            tl.debug_barrier()  # every thread has read the view of the state
+            view_pointer = seen_pointer.to(tl.pointer_type(tl.int16))
+            move_on(h_pointer, view_pointer, one * width + p, channel, d, whole, keys, states, s_h, TILE, STATES)

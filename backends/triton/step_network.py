@@ -46,6 +46,7 @@ from .ternary_product import DIGITS_A_WORD
 
 FEW_ROWS = 8  # for which a product's program takes one row
 MIXES = True
+CLOSES = True
 PROJECTING_ROWS = 8  # for which one program projects all of a row's x
 MOST_STATES = 256  # of a program
 MOST_PROJECTED = 1 << 15  # words of weights that a program of a scan holds
@@ -100,9 +101,13 @@ class FusedStep:
     def logits(self):
         for block in self.network.blocks:
             self.run(block, self.r)
-        if self.chunked_blocks:
+        if self.chunked_blocks and not self.closes():
             self.close(self.chunked_blocks[0])
         return self.head(self.r)
+
+    def closes(self):
+        """Return whether heads move their states on: for many rows they have no registers for it."""
+        return CLOSES and self.rows <= FEW_ROWS
 
     def advance(self, chosen):
         buffers, rows = self.buffers, triton.next_power_of_2(self.rows)
@@ -193,7 +198,7 @@ class FusedStep:
         """Return the constants of the output of a chunked scan."""
         f = block.formats
         constants = {"n_max": f.chunk_decay["n_max"], "input_shift": f.chunk_input["shift"], "f": f.activation}
-        return constants | {"s_y": f.chunk_scan["s_y"]} | chunk_bits(block.config.mamba2_d_state, f.chunk_scan["s_h"])
+        return constants | f.chunk_scan | chunk_bits(block.config.mamba2_d_state, f.chunk_scan["s_h"])
 
     def factor(self, block):
         """Make the factors of all layers' open chunks."""
@@ -217,7 +222,7 @@ class FusedStep:
         """Step a chunked scan but for its state: what a row's heads share first, which for few rows projects x too."""
         config, (rotation, turning), tile = block.config, self.turning(block), chunk_tile(block.config)
         heads, width, states = config.nheads, config.headdim, config.mamba2_d_state
-        open_x, open_d, open_b, _ = self.chunk_state(block)
+        open_x, open_d, open_b, h = self.chunk_state(block)
         position, count, device = self.buffers.position, self.buffers.count, xz.device
         c = torch.empty((self.rows, tile["STATES"]), dtype=torch.int8, device=device)
         scores = torch.empty((self.rows, tile["TILE"]), dtype=torch.int32, device=device)
@@ -260,19 +265,22 @@ class FusedStep:
             or size == CHANNELS[-1][0]
         )
         arrays, pitch, row = quantised
+        decay, skip = self.weight(block, "decay"), self.weight(block, "skip")
         launch(
             head_of_chunk_kernel,
             self.rows * heads * triton.cdiv(width, channels),
-            (y, open_x, open_d, *factors, *arrays, self.arrived),
-            (seen, xz, words(c), scores, modulation, self.weight(block, "decay"), self.weight(block, "skip"), position),
+            (y, open_x, open_d, *factors, *arrays, self.arrived, h, seen),
+            (open_b, xz, words(c), scores, modulation, decay, skip, position),
             pitch,
             modulation.shape[1],
             heads=heads,
             width=width,
+            states=states,
             **self.output(block),
             **tile,
             CHANNELS=channels,
             BLOCK=row,
+            CLOSES=self.closes(),
             num_warps=HEAD_WARPS,
             **early(),
         )

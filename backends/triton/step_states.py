@@ -87,6 +87,32 @@ def seen_kernel(seen_pointer, h_pointer, size, states, s_h: tl.constexpr, STATES
 
 
 @triton.jit
+def move_on(
+    h_pointer,
+    seen_pointer,
+    lane,
+    channel,
+    d,
+    inputs,
+    keys,
+    states,
+    s_h: tl.constexpr,
+    TILE: tl.constexpr,
+    STATES: tl.constexpr,
+):
+    """Move the state of some channels of a head on by a whole chunk, and the outputs' view of it."""
+    q, state = tl.arange(0, TILE), tl.arange(0, STATES)
+    inside = channel[:, None] & (state < states)[None, :]
+    h = tl.load(h_pointer + lane[:, None] * states + state[None, :], mask=inside, other=0)
+    weights, r, kept = input_weights(exponent_sums(d, q), d, True)
+    high, low = weighed_limbs(inputs, weights[:, None], r)
+    h = next_state(h, added_state(high, low, keys), r, kept, DECAY_HALF)
+    tl.debug_barrier()  # what is written in place, every thread has read
+    tl.store(h_pointer + lane[:, None] * states + state[None, :], h, mask=inside)
+    tl.store(seen_pointer + lane[:, None] * STATES + state[None, :], seen_state(h, s_h).to(tl.int16), mask=inside)
+
+
+@triton.jit
 def close_kernel(
     layers_pointer,
     position_pointer,
@@ -132,15 +158,7 @@ def close_kernel(
                 keys_place = open_b_pointer + slot[:, None] * states + state[None, :]
                 keys = tl.load(keys_place, mask=inside[:, None] & known[None, :], other=0)
                 lane = (row * heads + head) * width + p
-                place = h_pointer + lane[:, None] * states + state[None, :]
-                h = tl.load(place, mask=channel[:, None] & known[None, :], other=0)
-                weights, r, kept = input_weights(exponent_sums(d, q), d, True)
-                high, low = weighed_limbs(inputs, weights[:, None], r)
-                h = next_state(h, added_state(high, low, keys), r, kept, DECAY_HALF)
-                tl.debug_barrier()  # what is written in place, every thread has read
-                tl.store(place, h, mask=channel[:, None] & known[None, :])
-                seen_place = seen_pointer + lane[:, None] * STATES + state[None, :]
-                tl.store(seen_place, seen_state(h, s_h).to(tl.int16), mask=channel[:, None] & known[None, :])
+                move_on(h_pointer, seen_pointer, lane, channel, d, inputs, keys, states, s_h, TILE, STATES)
 
 
 def chunk_bits(states: int, s_h: int) -> dict[str, int]:
