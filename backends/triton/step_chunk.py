@@ -1,8 +1,8 @@
 """A step of the chunked scan with the ops around it, but for its state, which moves on at the end of a step.
 
-A program per row makes all that its heads share, and a program per head does the rest. They load what they can before
-they wait, because no kernel in front of them writes it. Scans whose programs each projected x for themselves took a
-fifth longer per step of ``base`` at one row: 246 us beside 206 (H200).
+The programs that project a row's x make all that its heads share: the last of them does. A program per head does the
+rest. They load what they can before they wait, because no kernel in front of them writes it. Scans whose programs each
+projected x for themselves took a fifth longer per step of ``base`` at one row: 246 us beside 206 (H200).
 """
 
 import triton
@@ -23,7 +23,7 @@ from .ssd_chunk_factors import (
     row_exponent,
 )
 from .step_norm import arrives_last, quantise_last, quantised
-from .step_products import columns_of, loaded, planes_of, product, sums_of_planes, weights_of
+from .step_products import columns_of, loaded, product, weights_of
 from .step_scans import requantised
 from .step_states import appended_factors, move_on
 from .ternary_product import scale_sum
@@ -108,92 +108,7 @@ def gated_output(
 
 
 @triton.jit
-def part(pointer, column, known, words, WORDS: tl.constexpr, PROJECTS: tl.constexpr):
-    """Return the weights of some columns of the projection of x, or, where it is there already, the columns."""
-    if PROJECTS:
-        return weights_of(pointer, column, known, words, WORDS)
-    else:
-        return column
-
-
-@triton.jit
-def projection(pointer, row, part, known, num: tl.constexpr, shift: tl.constexpr, PROJECTS: tl.constexpr):
-    """Return some columns of the projection of a row of x, which comes as its exponent and planes."""
-    if PROJECTS:
-        return scale_sum(sums_of_planes(row[1], part), row[0], num, shift, (1 << shift) >> 1).to(tl.int32)
-    else:
-        return tl.load(pointer + part, mask=known, other=0).to(tl.int32)
-
-
-@triton.jit
-def row_of(x_pointer, DEPTH: tl.constexpr, WORDS: tl.constexpr, PROJECTS: tl.constexpr):
-    """Return the exponent and the planes of a row of x."""
-    if PROJECTS:
-        e, q = quantised(loaded(x_pointer, DEPTH, WORDS))
-        return e, planes_of(q, WORDS)
-    else:
-        return ()
-
-
-@triton.jit
 def mixture_kernel(
-    c_pointer,
-    scores_pointer,
-    modulation_pointer,
-    open_b_pointer,
-    xz_pointer,
-    projected_pointer,
-    lam_pointer,
-    gam_pointer,
-    quadrant_pointer,
-    position_pointer,
-    count_pointer,
-    batch,
-    heads: tl.constexpr,
-    states: tl.constexpr,
-    x_words: tl.constexpr,
-    x_num: tl.constexpr,
-    x_shift: tl.constexpr,
-    mixture_shift: tl.constexpr,
-    rotation_bits: tl.constexpr,
-    ROTATES: tl.constexpr,
-    Q: tl.constexpr,
-    TILE: tl.constexpr,
-    STATES: tl.constexpr,
-    HEADS: tl.constexpr,
-    X_DEPTH: tl.constexpr,
-    X_WORDS: tl.constexpr,
-    PROJECTS: tl.constexpr,
-):
-    """Project x, turn and requantise b and c, and score a row's open chunk: all that its heads share.
-
-    ``projected_pointer`` is the projection of x, or with PROJECTS the weights that project it.
-    """
-    start_next()
-    row, q, state, head = tl.program_id(0).to(tl.int64), tl.arange(0, TILE), tl.arange(0, STATES), tl.arange(0, HEADS)
-    known, fill = state < states, tl.load(position_pointer + row) % Q
-    keys_place = open_b_pointer + (row * Q + q)[:, None] * states + state[None, :]
-    keys = tl.load(keys_place, mask=(q < fill)[:, None] & known[None, :], other=0)
-    at = tl.load(count_pointer) * batch + row if ROTATES else row
-    turns = coefficients((lam_pointer, gam_pointer, quadrant_pointer), at, states, STATES, ROTATES)
-    mixed, is_mixed = mixture_columns(heads, states, STATES)
-    mixed_part = part(projected_pointer, mixed, is_mixed, x_words, X_WORDS, PROJECTS)
-    head_part = part(projected_pointer, head, head < heads, x_words, X_WORDS, PROJECTS)
-    wait_for_inputs()
-    inputs = row_of(xz_pointer + row * 2 * X_DEPTH, X_DEPTH, X_WORDS, PROJECTS)
-    projected_pointer += row * (heads + 2 * states)
-    values = projection(projected_pointer, inputs, mixed_part, is_mixed, x_num, x_shift, PROJECTS)
-    b, c = mixtures_of(values, turns, rotation_bits, mixture_shift, ROTATES, STATES)
-    modulation = projection(projected_pointer, inputs, head_part, head < heads, x_num, x_shift, PROJECTS)
-    scores = tl.where(q == fill, tl.sum(b * c), tl.sum(keys.to(tl.int32) * c[None, :], 1))
-    tl.store(open_b_pointer + (row * Q + fill) * states + state, b.to(tl.int8), mask=known)
-    tl.store(c_pointer + row * STATES + state, c.to(tl.int8))
-    tl.store(scores_pointer + row * TILE + q, scores)
-    tl.store(modulation_pointer + row * heads + head, modulation, mask=head < heads)
-
-
-@triton.jit
-def mixing_kernel(
     projected_pointer,
     c_pointer,
     scores_pointer,
@@ -265,12 +180,11 @@ def head_of_chunk_kernel(
     xz_pointer,
     c_pointer,
     scores_pointer,
-    modulation_pointer,
+    projected_pointer,
     base_pointer,
     skip_pointer,
     position_pointer,
     pitch,
-    modulation_pitch,
     heads: tl.constexpr,
     width: tl.constexpr,
     states: tl.constexpr,
@@ -320,7 +234,7 @@ def head_of_chunk_kernel(
     c = tl.load(c_pointer + row * (STATES // 4) + four)
     scores = tl.load(scores_pointer + row * TILE + q, mask=past, other=0)
     score = tl.load(scores_pointer + row * TILE + fill)
-    new_d = modulate(base, tl.load(modulation_pointer + row * modulation_pitch + head).to(tl.int32), n_max)
+    new_d = modulate(base, tl.load(projected_pointer + row * (heads + 2 * states) + head).to(tl.int32), n_max)
     x_place = xz_pointer + (2 * row * heads + head) * width + p
     x = requantised(tl.load(x_place, mask=channel, other=0), input_shift)
     z = tl.load(x_place + heads * width, mask=channel, other=0).to(tl.int32)

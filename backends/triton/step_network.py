@@ -19,7 +19,7 @@ from mamba_integer.spec.model.config import ModelConfig
 from .launch import elementwise, launch, table, words
 from .overlap import early, start_next, wait_for_inputs
 from .ssd_chunk import LEAST_TILE
-from .step_chunk import head_of_chunk_kernel, mixing_kernel, mixture_kernel
+from .step_chunk import head_of_chunk_kernel, mixture_kernel
 from .step_products import (
     WARPS,
     enter_kernel,
@@ -28,7 +28,6 @@ from .step_products import (
     product_launch,
     project_kernel,
     weight_words,
-    word_tile,
 )
 from .step_scans import selective_kernel
 from .step_states import chunk_bits, close_kernel, factors_kernel, seen_kernel
@@ -42,17 +41,12 @@ from .step_wide import (
     wide_kernel,
     wide_launch,
 )
-from .ternary_product import DIGITS_A_WORD
 
 FEW_ROWS = 8  # for which a product's program takes one row
-MIXES = True
-CLOSES = True
-PROJECTING_ROWS = 8  # for which one program projects all of a row's x
 MOST_STATES = 256  # of a program
-MOST_PROJECTED = 1 << 15  # words of weights that a program of a scan holds
 # Channels of a program of the chunked scan, and with how many programs. At 64 rows, 32 took 5 % longer per step (H200).
 CHANNELS = (64, 1024), (32, 256), (16, 0)
-HEAD_WARPS, FACTOR_WARPS, MIXTURE_WARPS = 2, 4, 8
+HEAD_WARPS, FACTOR_WARPS = 2, 4
 MOST_ELEMENTS = 1 << 12  # of the state in its registers
 FACTORS = 1 << 11  # of open chunks that a program makes
 CLOSED_CHANNELS = 32  # of what a program moves on at once
@@ -107,7 +101,7 @@ class FusedStep:
 
     def closes(self):
         """Return whether heads move their states on: for many rows they have no registers for it."""
-        return CLOSES and self.rows <= FEW_ROWS
+        return self.rows <= FEW_ROWS
 
     def advance(self, chosen):
         buffers, rows = self.buffers, triton.next_power_of_2(self.rows)
@@ -136,12 +130,6 @@ class FusedStep:
     def quantised_output(self, block):
         """Return room for the quantised output of a block's scan, the elements of a row, and its tile."""
         return (None, None), 0, 0
-
-    def projection(self, block):
-        """Return the constants of the projection of x."""
-        words = word_tile(triton.cdiv(block.config.d_inner, DIGITS_A_WORD))
-        scale = {f"x_{name}": value for name, value in block.scales["x_proj"].items()}
-        return {"X_DEPTH": block.config.d_inner, "X_WORDS": words, **scale}
 
     def enter(self, block, r):
         """Return x after the convolution and squareplus, and z."""
@@ -228,36 +216,12 @@ class FusedStep:
         scores = torch.empty((self.rows, tile["TILE"]), dtype=torch.int32, device=device)
         layer = self.chunked_blocks.index(block)
         factors, seen = [array[layer] for array in self.factors], words(self.seen[layer])
-        if MIXES:
-            w = self.weight(block, "x_proj")
-            modulation = self.empty(w.shape[0])
-            results = modulation, c, scores, open_b, self.arrived
-            inputs, constants = (xz, w, *rotation, position, count), {**block.scales["x_proj"], **turning, **tile}
-            sizes = {"heads": heads, "states": states}
-            self.launch(mixing_kernel, results, inputs, w, config.d_inner, self.rows, **sizes, **constants)
-        else:
-            modulation = torch.empty((self.rows, heads), dtype=torch.int32, device=device)
-            projection, most = self.projection(block), triton.next_power_of_2(heads)
-            projected_words = (most + 2 * tile["STATES"]) * projection["X_WORDS"]
-            projects = self.rows <= PROJECTING_ROWS and projected_words <= MOST_PROJECTED
-            source = self.weight(block, "x_proj") if projects else self.projected(block, xz)
-            launch(
-                mixture_kernel,
-                self.rows,
-                (c, scores, modulation, open_b),
-                (xz, source, *rotation, position, count),
-                self.rows,
-                heads=heads,
-                states=states,
-                x_words=source.shape[1],
-                **projection,
-                **turning,
-                **tile,
-                HEADS=most,
-                PROJECTS=projects,
-                num_warps=MIXTURE_WARPS,
-                **early(),
-            )
+        w = self.weight(block, "x_proj")
+        projected = self.empty(w.shape[0])
+        results = projected, c, scores, open_b, self.arrived
+        inputs, constants = (xz, w, *rotation, position, count), {**block.scales["x_proj"], **turning, **tile}
+        sizes = {"heads": heads, "states": states}
+        self.launch(mixture_kernel, results, inputs, w, config.d_inner, self.rows, **sizes, **constants)
         channels = next(
             size
             for size, least in CHANNELS
@@ -270,9 +234,8 @@ class FusedStep:
             head_of_chunk_kernel,
             self.rows * heads * triton.cdiv(width, channels),
             (y, open_x, open_d, *factors, *arrays, self.arrived, h, seen),
-            (open_b, xz, words(c), scores, modulation, decay, skip, position),
+            (open_b, xz, words(c), scores, projected, decay, skip, position),
             pitch,
-            modulation.shape[1],
             heads=heads,
             width=width,
             states=states,
