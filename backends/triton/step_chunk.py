@@ -1,4 +1,4 @@
-"""A step of the chunked scan with the ops around it, but for its state, which moves on at the end of a step.
+"""A step of the chunked scan with the ops around it; for many rows a kernel of its own moves the state on.
 
 The programs that project a row's x make all that its heads share: the last of them does. A program per head does the
 rest. They load what they can before they wait, because no kernel in front of them writes it. Scans whose programs each

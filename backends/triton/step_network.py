@@ -82,6 +82,7 @@ class FusedStep:
         return seen, [torch.zeros((*heads, tile["TILE"]), dtype=torch.int32, device=device) for _ in range(4)]
 
     def prepare(self):
+        """Make the outputs' view of the states, the factors of open chunks and the residual stream's start."""
         for block, seen in zip(self.chunked_blocks, self.seen, strict=True):
             states, tile = block.config.mamba2_d_state, chunk_tile(block.config)["STATES"]
             s_h = block.formats.chunk_scan["s_h"]
@@ -207,7 +208,7 @@ class FusedStep:
         )
 
     def chunked(self, block, y, quantised, xz):
-        """Step a chunked scan but for its state: what a row's heads share first, which for few rows projects x too."""
+        """Step a chunked scan: what a row's heads share first, and then each head."""
         config, (rotation, turning), tile = block.config, self.turning(block), chunk_tile(block.config)
         heads, width, states = config.nheads, config.headdim, config.mamba2_d_state
         open_x, open_d, open_b, h = self.chunk_state(block)
