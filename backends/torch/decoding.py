@@ -70,6 +70,9 @@ def in_one_memory(arrays: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, dic
 class Step(Protocol):
     """The two parts of a step on buffers, around the choice of the token."""
 
+    def prepare(self) -> None:
+        """Make what the step keeps beside a text that was put into the buffers."""
+
     def logits(self) -> torch.Tensor:
         """Read the tokens, leave the new state in the buffers, and return the logits."""
 
@@ -82,6 +85,9 @@ class ComposedStep:
 
     def __init__(self, network: Network, chunk_size: int, buffers: Buffers):
         self.network, self.chunk_size, self.buffers = network, chunk_size, buffers
+
+    def prepare(self) -> None:
+        """Keep nothing."""
 
     def logits(self) -> torch.Tensor:
         buffers = self.buffers
@@ -211,6 +217,7 @@ class Decoder:
     def restore(self, saved: Copy) -> None:
         for piece, copy in zip(self.buffers.memory.split(PIECE), saved, strict=True):
             piece.copy_(copy)
+        self.parts.prepare()
 
     def begin(self, session: Session, stream: int) -> None:
         """Put a text into the buffers; row i draws from ``stream + i``."""
@@ -220,6 +227,7 @@ class Decoder:
         text = session.last, np.array(session.state.positions, np.int32), rows
         for name, values in zip(ROWS, text, strict=True):
             getattr(self.buffers, name).copy_(torch.from_numpy(values))
+        self.parts.prepare()
 
     def state_after(self, saved: Copy, positions: np.ndarray, steps: int) -> State:
         """Return the state that a text has so many steps after a copy; the buffers are as before."""

@@ -166,6 +166,16 @@ def dot_high_halves(a, b, word, i: tl.constexpr, added):
 
 
 @triton.jit
+def dot_halves(pair, word, i: tl.constexpr, added):
+    """Return two int16 of a word times int8 ``2 i`` and ``2 i + 1`` of another, plus ``added``."""
+    if has_ptx():
+        code: tl.constexpr = "dp2a.hi.s32.s32 $0, $1, $2, $3;" if i else "dp2a.lo.s32.s32 $0, $1, $2, $3;"
+        return tl.inline_asm_elementwise(code, "=r,r,r,r", [pair, word, added], dtype=tl.int32, is_pure=True, pack=1)
+    else:
+        return ((pair << 16) >> 16) * byte(word, 2 * i) + (pair >> 16) * byte(word, 2 * i + 1) + added
+
+
+@triton.jit
 def dot_bytes(a, b, added):
     """Return the sum of four unsigned bytes of a times four int8 of b, plus ``added``."""
     if has_ptx():

@@ -16,16 +16,10 @@ from mamba_integer.spec.integers import RESIDUAL_BITS
 from mamba_integer.spec.model.blocks import Mamba1Block, Network
 from mamba_integer.spec.model.config import ModelConfig
 
-from .launch import launch, table
+from .launch import elementwise, launch, table, words
 from .overlap import early, start_next, wait_for_inputs
 from .ssd_chunk import LEAST_TILE
-from .step_chunk import (
-    chunk_bits,
-    close_kernel,
-    factors_kernel,
-    head_of_chunk_kernel,
-    mixture_kernel,
-)
+from .step_chunk import head_of_chunk_kernel, mixture_kernel
 from .step_products import (
     WARPS,
     enter_kernel,
@@ -34,31 +28,29 @@ from .step_products import (
     product_launch,
     project_kernel,
     weight_words,
-    word_tile,
 )
 from .step_scans import selective_kernel
+from .step_states import chunk_bits, close_kernel, factors_kernel, seen_kernel
 from .step_wide import (
     ADDED,
     CONVOLVED,
     PLAIN,
     can_be_fetched,
     norm_kernel,
-    quantise_kernel,
     row_block,
     wide_kernel,
     wide_launch,
 )
-from .ternary_product import DIGITS_A_WORD
 
 FEW_ROWS = 8  # for which a product's program takes one row
 MOST_STATES = 256  # of a program
-MOST_PROJECTED = 1 << 15  # words of weights that a program of a scan holds
 # Channels of a program of the chunked scan, and with how many programs. At 64 rows, 32 took 5 % longer per step (H200).
 CHANNELS = (64, 1024), (32, 256), (16, 0)
-HEAD_WARPS, FACTOR_WARPS, MIXTURE_WARPS = 2, 4, 8
+HEAD_WARPS, FACTOR_WARPS = 2, 4
 MOST_ELEMENTS = 1 << 12  # of the state in its registers
 FACTORS = 1 << 11  # of open chunks that a program makes
-CLOSED_CHANNELS = 32  # of a program that moves the state on
+CLOSED_CHANNELS = 32  # of what a program moves on at once
+CLOSING = 256  # programs that move the states on: that they mostly have nothing to do takes little time
 COLUMNS = (128, 64, 32, 16, 8, 4)  # of a program of the selective scan
 MOST_AHEAD = 1 << 25  # bytes of a layer's state that are asked for before its scan
 PROGRAMS = 256  # of a scan, from which on a program takes more
@@ -73,29 +65,50 @@ class FusedStep:
         packed = {name: w for name, w in network.weights.items() if w.dtype == torch.uint8}
         self.weights = {**network.weights, **{name: weight_words(w) for name, w in packed.items()}}
         self.chunked_blocks = [block for block in network.blocks if not isinstance(block, Mamba1Block)]
-        arrays = [[array.data_ptr() for array in self.chunk_state(block)] for block in self.chunked_blocks]
-        self.addresses = table(arrays, buffers.token.device)
-        self.factors = self.factors_of(network.blocks[0].config) if self.chunked_blocks else ()
+        self.seen, self.factors = self.kept(network.blocks[0].config) if self.chunked_blocks else ((), ())
+        width = self.weights["embedding"].shape[1]
+        self.embedding = {"width": width, "BLOCK": triton.next_power_of_2(width)}
+        self.r = torch.zeros((self.rows, width), dtype=torch.int32, device=buffers.token.device)
+        self.arrived = torch.zeros(self.rows, dtype=torch.int32, device=buffers.token.device)
+        arrays = [[*self.chunk_state(block), seen] for block, seen in zip(self.chunked_blocks, self.seen, strict=True)]
+        addresses = [[array.data_ptr() for array in layer] for layer in arrays]
+        self.addresses = table(addresses, buffers.token.device)
+
+    def kept(self, config):
+        """Return room for what is kept beside the states: their view, and columns, weights, sums, what they forget."""
+        layers, device, tile = len(self.chunked_blocks), self.buffers.token.device, chunk_tile(config)
+        lanes, heads = (layers, self.rows, config.d_inner), (layers, self.rows, config.nheads)
+        seen = torch.zeros((*lanes, tile["STATES"]), dtype=torch.int16, device=device)
+        return seen, [torch.zeros((*heads, tile["TILE"]), dtype=torch.int32, device=device) for _ in range(4)]
+
+    def prepare(self):
+        """Make the outputs' view of the states, the factors of open chunks and the residual stream's start."""
+        for block, seen in zip(self.chunked_blocks, self.seen, strict=True):
+            states, tile = block.config.mamba2_d_state, chunk_tile(block.config)["STATES"]
+            s_h = block.formats.chunk_scan["s_h"]
+            elementwise(seen_kernel, seen, self.chunk_state(block)[-1], integers=(states,), s_h=s_h, STATES=tile)
+        if self.chunked_blocks:
+            self.factor(self.chunked_blocks[0])
+
+        results, inputs, table = (self.r,), (self.buffers.token, self.weights["embedding"]), self.embedding
+        launch(embed_kernel, self.rows, results, inputs, **table)
 
     def logits(self):
-        table = self.weights["embedding"]
-        width = table.shape[1]
-        r = torch.empty((self.rows, width), dtype=torch.int32, device=table.device)
-        block = triton.next_power_of_2(width)
-        if self.factors:
-            self.factor(self.chunked_blocks[0])
-        launch(embed_kernel, self.rows, (r,), (self.buffers.token, table), width, BLOCK=block, **early())
         for block in self.network.blocks:
-            self.run(block, r)
-        if self.chunked_blocks:
-            self.close(self.chunked_blocks[0].config)
-        return self.head(r)
+            self.run(block, self.r)
+        if self.chunked_blocks and not self.closes():
+            self.close(self.chunked_blocks[0])
+        return self.head(self.r)
+
+    def closes(self):
+        """Return whether heads move their states on: for many rows they have no registers for it."""
+        return self.rows <= FEW_ROWS
 
     def advance(self, chosen):
-        buffers = self.buffers
-        results = buffers.token, buffers.tokens, buffers.position, buffers.count
-        block = triton.next_power_of_2(self.rows)
-        launch(advance_kernel, 1, results, (chosen,), self.rows, BLOCK=block, **early())
+        buffers, rows = self.buffers, triton.next_power_of_2(self.rows)
+        results = self.r, buffers.token, buffers.tokens, buffers.position, buffers.count
+        inputs, constants = (chosen, self.weights["embedding"]), {**self.embedding, "ROWS": rows, **early()}
+        launch(advance_kernel, 1 + self.rows, results, inputs, self.rows, **constants)
 
     def empty(self, columns):
         return torch.empty((self.rows, columns), dtype=torch.int16, device=self.buffers.token.device)
@@ -110,16 +123,14 @@ class FusedStep:
 
     def run(self, block, r):
         """Run a block: its residual stream and its state move on in place, but for the state of a chunked scan."""
-        xz, y = self.enter(block, r), self.empty(block.config.d_inner)
+        xz, y, quantised = self.enter(block, r), self.empty(block.config.d_inner), self.quantised_output(block)
         step = self.selective if isinstance(block, Mamba1Block) else self.chunked
-        step(block, y, xz)
-        self.leave(block, r, y)
+        step(block, y, quantised, xz)
+        self.leave(block, r, y, quantised)
 
-    def projection(self, block):
-        """Return the constants of the projection of x."""
-        words = word_tile(triton.cdiv(block.config.d_inner, DIGITS_A_WORD))
-        scale = {f"x_{name}": value for name, value in block.scales["x_proj"].items()}
-        return {"X_DEPTH": block.config.d_inner, "X_WORDS": words, **scale}
+    def quantised_output(self, block):
+        """Return room for the quantised output of a block's scan, the elements of a row, and its tile."""
+        return (None, None), 0, 0
 
     def enter(self, block, r):
         """Return x after the convolution and squareplus, and z."""
@@ -136,7 +147,7 @@ class FusedStep:
         self.launch(project_kernel, (projected,), (xz, w), w, inner, 2 * inner, **block.scales["x_proj"])
         return projected
 
-    def leave(self, block, r, y):
+    def leave(self, block, r, y, quantised):
         """Add the projection of y to the residual stream."""
         w = self.weight(block, "out_proj")
         self.launch(leave_kernel, (r,), (y, w), w, y.shape[1], **block.scales["out_proj"], **addition(block))
@@ -148,17 +159,19 @@ class FusedStep:
         self.launch(head_kernel, (logits,), arrays, w, r.shape[1], **constants)
         return logits
 
-    def selective(self, block, y, xz):
+    def selective(self, block, y, quantised, xz):
         f, config, states = block.formats, block.config, block.config.mamba1_d_state
         w, decay, skip = (self.weights[f"{block.label}.{name}"] for name in ("dt_proj", "decay", "skip"))
         constants = {**block.scales["dt_proj"], **f.scan, "mixture_shift": f.requantize["shift"], "f": f.activation}
         constants |= {"STATES": triton.next_power_of_2(states), "states": states}
-        results, inputs = (y, self.state[f"{block.label}.scan"]), (xz, self.projected(block, xz), w, decay, skip)
+        arrays, pitch, row = quantised
+        results = y, self.state[f"{block.label}.scan"], *arrays, self.arrived
+        inputs = xz, self.projected(block, xz), w, decay, skip
         _, tile = product_launch(self.rows, w.shape[0], config.dt_rank)
         columns = most_that_fill(COLUMNS, self.rows, w.shape[0])
         tile |= {"channels": tile.pop("columns"), "COLUMNS": columns}
         programs = self.rows * triton.cdiv(w.shape[0], columns)
-        launch(selective_kernel, programs, results, inputs, **tile, **constants)
+        launch(selective_kernel, programs, results, inputs, pitch, **tile, **constants, BLOCK=row)
 
     def chunk_state(self, block):
         """Return the open x, exponents and b of a chunked scan, and its state."""
@@ -176,14 +189,8 @@ class FusedStep:
         constants = {"n_max": f.chunk_decay["n_max"], "input_shift": f.chunk_input["shift"], "f": f.activation}
         return constants | f.chunk_scan | chunk_bits(block.config.mamba2_d_state, f.chunk_scan["s_h"])
 
-    def factors_of(self, config):
-        """Return room for the factors of all layers' open chunks: columns, weights, sums, and what they forget."""
-        heads = len(self.chunked_blocks), self.rows, config.nheads
-        shapes = [(*heads, chunk_tile(config)["TILE"])] * 2 + [heads] * 2
-        return [torch.empty(shape, dtype=torch.int32, device=self.buffers.token.device) for shape in shapes]
-
     def factor(self, block):
-        """Make the factors of all layers' open chunks, which nothing changes before the heads read them."""
+        """Make the factors of all layers' open chunks."""
         tile, heads = chunk_tile(block.config), block.config.nheads
         together = min(triton.next_power_of_2(heads), FACTORS // tile["TILE"])
         launch(
@@ -198,70 +205,68 @@ class FusedStep:
             TILE=tile["TILE"],
             HEADS=together,
             num_warps=FACTOR_WARPS,
-            **early(),
         )
 
-    def chunked(self, block, y, xz):
-        """Step a chunked scan but for its state: what a row's heads share first, which for few rows projects x too."""
+    def chunked(self, block, y, quantised, xz):
+        """Step a chunked scan: what a row's heads share first, and then each head."""
         config, (rotation, turning), tile = block.config, self.turning(block), chunk_tile(block.config)
         heads, width, states = config.nheads, config.headdim, config.mamba2_d_state
-        sizes = {"heads": heads, "width": width, "states": states}
         open_x, open_d, open_b, h = self.chunk_state(block)
         position, count, device = self.buffers.position, self.buffers.count, xz.device
-        c = torch.empty((self.rows, states), dtype=torch.int8, device=device)
+        c = torch.empty((self.rows, tile["STATES"]), dtype=torch.int8, device=device)
         scores = torch.empty((self.rows, tile["TILE"]), dtype=torch.int32, device=device)
-        modulation = torch.empty((self.rows, heads), dtype=torch.int32, device=device)
-        factors = [array[self.chunked_blocks.index(block)] for array in self.factors]
-        projection, most = self.projection(block), triton.next_power_of_2(heads)
-        words = (most + 2 * tile["STATES"]) * projection["X_WORDS"]
-        projects = self.rows <= FEW_ROWS and words <= MOST_PROJECTED
-        source = self.weight(block, "x_proj") if projects else self.projected(block, xz)
-        launch(
-            mixture_kernel,
-            self.rows,
-            (c, scores, modulation, open_b),
-            (xz, source, *rotation, position, count),
-            self.rows,
-            **{name: sizes[name] for name in ("heads", "states")},
-            x_words=source.shape[1],
-            **projection,
-            **turning,
-            **tile,
-            HEADS=most,
-            PROJECTS=projects,
-            num_warps=MIXTURE_WARPS,
-            **early(),
-        )
+        layer = self.chunked_blocks.index(block)
+        factors, seen = [array[layer] for array in self.factors], words(self.seen[layer])
+        w = self.weight(block, "x_proj")
+        projected = self.empty(w.shape[0])
+        results = projected, c, scores, open_b, self.arrived
+        inputs, constants = (xz, w, *rotation, position, count), {**block.scales["x_proj"], **turning, **tile}
+        sizes = {"heads": heads, "states": states}
+        self.launch(mixture_kernel, results, inputs, w, config.d_inner, self.rows, **sizes, **constants)
         channels = next(
             size
             for size, least in CHANNELS
             if (size * tile["STATES"] <= MOST_ELEMENTS and self.rows * heads * triton.cdiv(width, size) >= least)
             or size == CHANNELS[-1][0]
         )
+        arrays, pitch, row = quantised
+        decay, skip = self.weight(block, "decay"), self.weight(block, "skip")
         launch(
             head_of_chunk_kernel,
             self.rows * heads * triton.cdiv(width, channels),
-            (y, open_x, open_d),
-            (h, xz, c, scores, modulation, *factors, self.weight(block, "decay"), self.weight(block, "skip"), position),
-            **sizes,
+            (y, open_x, open_d, *factors, *arrays, self.arrived, h, seen),
+            (open_b, xz, words(c), scores, projected, decay, skip, position),
+            pitch,
+            heads=heads,
+            width=width,
+            states=states,
             **self.output(block),
             **tile,
             CHANNELS=channels,
+            BLOCK=row,
+            CLOSES=self.closes(),
             num_warps=HEAD_WARPS,
             **early(),
         )
 
-    def close(self, config):
+    def close(self, block):
         """Move the states of all chunked scans on where a chunk ends."""
-        heads, width = config.nheads, config.headdim
+        config = block.config
+        items = self.rows * config.nheads * triton.cdiv(config.headdim, CLOSED_CHANNELS)
         launch(
             close_kernel,
-            self.rows * heads * triton.cdiv(width, CLOSED_CHANNELS),
+            min(items, CLOSING),
             (self.addresses,),
             (self.buffers.position,),
-            *(len(self.chunked_blocks), heads, width, config.mamba2_d_state),
+            len(self.chunked_blocks),
+            rows=self.rows,
+            heads=config.nheads,
+            width=config.headdim,
+            states=config.mamba2_d_state,
+            s_h=block.formats.chunk_scan["s_h"],
             **chunk_tile(config),
             CHANNELS=CLOSED_CHANNELS,
+            ROWS=triton.next_power_of_2(self.rows),
             num_warps=WARPS,
             **early(),
         )
@@ -275,37 +280,44 @@ class WideStep(FusedStep):
         programs, constants = wide_launch(self.rows, w, after, **constants)
         launch(wide_kernel, programs, results, (q, e, w, *taps), **constants)
 
-    def quantised(self, kernel, inputs, pitches, width, w, after=(), **constants):
-        """Return the int8 and the exponents of rows of a width, as long as the rows of weights w are."""
+    def quantised(self, w):
+        """Return room for the int8 and the exponents of rows that weights w multiply, and the elements per row."""
         pitch = 4 * w.shape[1]
         q = torch.empty((self.rows, pitch), dtype=torch.int8, device=w.device)
-        e = torch.empty(self.rows, dtype=torch.int32, device=w.device)
-        launch(
-            kernel, self.rows, (q, e), inputs, *pitches, pitch, *after, D=width, **constants, **row_block(width, pitch)
-        )
-        return q, e
+        return (q, torch.empty(self.rows, dtype=torch.int32, device=w.device)), pitch
+
+    def quantised_output(self, block):
+        arrays, pitch = self.quantised(self.network.weights[f"{block.label}.out_proj"])
+        return arrays, pitch, triton.next_power_of_2(pitch)
 
     def normalised(self, r, gamma, w, ahead=None):
         """Norm and quantise r; a state that the cache has room for is read ahead."""
+        (results, pitch), width = self.quantised(w), r.shape[1]
         size = 0 if ahead is None else ahead[0].nbytes
         fits = ahead is not None and ahead.nbytes <= MOST_AHEAD and can_be_fetched(ahead)
-        inputs, constants = (r, gamma, ahead if fits else None), self.network.formats.norm
-        return self.quantised(norm_kernel, inputs, (), r.shape[1], w, (size,), AHEAD=fits, **constants)
+        inputs, constants = (r, gamma, ahead if fits else None), self.network.formats.norm | row_block(width, pitch)
+        launch(norm_kernel, self.rows, results, inputs, pitch, size, D=width, AHEAD=fits, **constants)
+        return results
+
+    def ahead(self, block):
+        """Return the state that a block's scan reads."""
+        if isinstance(block, Mamba1Block):
+            return self.state[f"{block.label}.scan"]
+        return words(self.seen[self.chunked_blocks.index(block)]).view(self.rows, -1)
 
     def enter(self, block, r):
         name = f"{block.label}.in_proj"
         w, norm = self.network.weights[name], self.weight(block, "norm")
-        q, e = self.normalised(r, norm, w, self.state[f"{block.label}.scan"])
+        q, e = self.normalised(r, norm, w, self.ahead(block))
         xz = self.empty(w.shape[0])
         taps = self.weight(block, "conv_weight"), self.weight(block, "conv_bias")
         results, constants = (xz, self.state[f"{block.label}.conv"]), block.scales["in_proj"] | convolution(block)
         self.multiply(name, results, q, e, CONVOLVED, taps, **constants)
         return xz
 
-    def leave(self, block, r, y):
-        name, inner = f"{block.label}.out_proj", y.shape[1]
-        q, e = self.quantised(quantise_kernel, (y,), (inner,), inner, self.network.weights[name])
-        self.multiply(name, (r, None), q, e, ADDED, **block.scales["out_proj"], **addition(block))
+    def leave(self, block, r, y, quantised):
+        constants = block.scales["out_proj"] | addition(block)
+        self.multiply(f"{block.label}.out_proj", (r, None), *quantised[0], ADDED, **constants)
 
     def head(self, r):
         w, norm = self.network.weights["head"], self.weights["norm"]
@@ -337,32 +349,49 @@ def addition(block):
 
 
 @triton.jit
-def embed_kernel(r_pointer, token_pointer, table_pointer, width, BLOCK: tl.constexpr):
+def embed(r_pointer, row, token, table_pointer, width: tl.constexpr, BLOCK: tl.constexpr):
     """Start a row's residual stream with its token's row of the table."""
-    start_next()
-    row, column = tl.program_id(0).to(tl.int64), tl.arange(0, BLOCK)
-    wait_for_inputs()
-    token = tl.load(token_pointer + row).to(tl.int64)
-    entry = tl.load(table_pointer + token * width + column, mask=column < width, other=0)
-    tl.store(r_pointer + row * width + column, entry.to(tl.int32), mask=column < width)
+    column = tl.arange(0, BLOCK)
+    entry = tl.load(table_pointer + token.to(tl.int64) * width + column, mask=column < width, other=0)
+    tl.store(r_pointer + row.to(tl.int64) * width + column, entry.to(tl.int32), mask=column < width)
+
+
+@triton.jit
+def embed_kernel(r_pointer, token_pointer, table_pointer, width: tl.constexpr, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    embed(r_pointer, row, tl.load(token_pointer + row), table_pointer, width, BLOCK)
 
 
 @triton.jit
 def advance_kernel(
-    token_pointer, tokens_pointer, position_pointer, count_pointer, chosen_pointer, rows, BLOCK: tl.constexpr
+    r_pointer,
+    token_pointer,
+    tokens_pointer,
+    position_pointer,
+    count_pointer,
+    chosen_pointer,
+    table_pointer,
+    rows,
+    width: tl.constexpr,
+    BLOCK: tl.constexpr,
+    ROWS: tl.constexpr,
 ):
-    """Keep the chosen tokens of a step, and count it."""
+    """Keep the chosen tokens of a step, and count it, in the first program; start a row's next step in each other."""
     start_next()
     wait_for_inputs()
-    row = tl.arange(0, BLOCK)
-    inside = row < rows
-    chosen, count = tl.load(chosen_pointer + row, mask=inside, other=0), tl.load(count_pointer)
-    position = tl.load(position_pointer + row, mask=inside, other=0)
-    tl.debug_barrier()  # what is written in place, every thread has read
-    tl.store(token_pointer + row, chosen, mask=inside)
-    tl.store(tokens_pointer + count * rows + row, chosen, mask=inside)
-    tl.store(position_pointer + row, position + 1, mask=inside)
-    tl.store(count_pointer, count + 1)
+    program = tl.program_id(0)
+    if program:
+        embed(r_pointer, program - 1, tl.load(chosen_pointer + program - 1), table_pointer, width, BLOCK)
+    else:
+        row = tl.arange(0, ROWS)
+        inside = row < rows
+        chosen, count = tl.load(chosen_pointer + row, mask=inside, other=0), tl.load(count_pointer)
+        position = tl.load(position_pointer + row, mask=inside, other=0)
+        tl.debug_barrier()  # what is written in place, every thread has read
+        tl.store(token_pointer + row, chosen, mask=inside)
+        tl.store(tokens_pointer + count * rows + row, chosen, mask=inside)
+        tl.store(position_pointer + row, position + 1, mask=inside)
+        tl.store(count_pointer, count + 1)
 
 
 def fused_step(network: Network, config: ModelConfig, buffers: Buffers) -> FusedStep | None:

@@ -8,27 +8,18 @@ from .activation import squareplus_of
 from .instructions import has_little_room, ternary_digits
 from .norm import row_launch
 from .overlap import early, fetch, start_next, wait_for_inputs
-from .step_norm import normalised, quantised
+from .step_norm import normalised, plane_place, quantised
 from .ternary_product import scale_sum, tile_of
 
 PLAIN, CONVOLVED, ADDED = 0, 1, 2  # what follows a product
 CONVOLUTION, ADDITION = tl.constexpr(CONVOLVED), tl.constexpr(ADDED)
 PROGRAMS = 96  # that keep most processors busy
-ROWS = (64, 32, 16)  # of a tile
+TILES = (16, 64), (16, 32), (16, 16)  # columns and rows of a program: the first tile with enough programs is taken
 ROW_WARPS = 8
 FETCHED_BYTES = 16  # of which what is asked for is a multiple, and its address
 # Measured on an H200 with 64 rows of ``base``: half as many bytes took 11 % longer per step.
-TILE = {"COLUMNS": 16, "BYTES": 128, "num_warps": 4, "num_stages": 3}
+TILE = {"BYTES": 128, "num_warps": 4, "num_stages": 3}
 LITTLE_ROOM = {"BYTES": 64, "num_stages": 4}  # where a program has less shared memory
-
-
-@triton.jit
-def plane_place(column, pitch):
-    """Return where an element of a quantised row lies: beside those that the same digit of a byte multiplies.
-
-    A thread loads elements that are far apart for it: stored to planes, neighbours would cross threads first.
-    """
-    return column % 4 * (pitch // 4) + column // 4
 
 
 @triton.jit
@@ -58,18 +49,6 @@ def norm_kernel(
     wait_for_inputs()
     x = tl.load(tl.max_contiguous(x_pointer + row * D + column, 1), mask=column < D, other=0)
     e, q = quantised(normalised(x, gamma, D, b, s))
-    tl.store(q_pointer + row * pitch + plane_place(column, pitch), q.to(tl.int8), mask=column < pitch)
-    tl.store(e_pointer + row, e)
-
-
-@triton.jit
-def quantise_kernel(q_pointer, e_pointer, x_pointer, x_pitch, pitch, D: tl.constexpr, BLOCK: tl.constexpr):
-    """Quantise a row, in planes; zeros follow up to ``pitch`` elements."""
-    start_next()
-    row, column = tl.program_id(0), tl.arange(0, BLOCK)
-    wait_for_inputs()
-    x = tl.load(tl.max_contiguous(x_pointer + row * x_pitch + column, 1), mask=column < D, other=0)
-    e, q = quantised(x.to(tl.int32))
     tl.store(q_pointer + row * pitch + plane_place(column, pitch), q.to(tl.int8), mask=column < pitch)
     tl.store(e_pointer + row, e)
 
@@ -154,12 +133,13 @@ def wide_kernel(
 def wide_launch(rows: int, w, after: int, **constants):
     """Return the number of programs of a product and its constants, its sizes among them."""
     sizes = {"rows": rows, "columns": w.shape[0], "bytes_a_row": w.shape[1]}
-    columns = triton.cdiv(w.shape[0], TILE["COLUMNS"])
-    size = next((size for size in ROWS if columns * triton.cdiv(rows, size) >= PROGRAMS), ROWS[-1])
+    counts = [triton.cdiv(w.shape[0], n) * triton.cdiv(rows, m) for n, m in TILES]
+    best = next((i for i, count in enumerate(counts) if count >= PROGRAMS), -1)
     unused = dict.fromkeys(("s_conv", "f", "offset", "gate_num", "gate_shift", "bits"), 0)
-    tile = TILE | (LITTLE_ROOM if has_little_room() else {}) | {"ROWS": size}
+    tile = TILE | (LITTLE_ROOM if has_little_room() else {})
+    tile |= dict(zip(("COLUMNS", "ROWS"), TILES[best], strict=True))
     constants = {**sizes, **unused, **constants, **tile, "AFTER": after, "FETCHES": can_be_fetched(w), **early()}
-    return columns * triton.cdiv(rows, size), constants
+    return counts[best], constants
 
 
 def can_be_fetched(array) -> bool:

@@ -48,7 +48,7 @@ DOT, INSTRUCTION = "tl.dot(", "inline_asm"  # in the source of a kernel, or of a
 AMPERE = {"sm_80": "sm_80", "sm_89": "sm_80"}  # whose tensor cores are the same
 CASES = 1
 HASHES, STEPS, FUSED = "hashes", "steps", "fused"  # of transcripts, of decoding and of training, which are no ops
-ROWS, KINDS = (1, 40), ("PROJECTS", "AFTER")  # of a step: for few rows and for many, and what its kernels differ by
+ROWS, KINDS = (1, 40), ("BLOCK", "AFTER")  # of a step: for few rows and for many, and what its kernels differ by
 # Sizes whose rows can be copied in pieces, as the kernels in Gluon need.
 ALIGNED = {
     "ternary_linear": {"...": (200,), "K": 64, "N": 40},
@@ -154,6 +154,7 @@ def run_steps(backend) -> None:
     model = LanguageModel(CONFIGS["tiny"], initial_parameters(CONFIGS["tiny"], seed=0), backend)
     for rows in ROWS:
         parts = Decoder(model, rows, Options(1, greedy=True)).parts
+        parts.prepare()
         parts.advance(parts.logits()[:, 0].to(torch.int32))
 
 

@@ -12,12 +12,12 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 from mamba_integer import backends
-from mamba_integer.backends.torch.decoding import Decoder
+from mamba_integer.backends.torch.decoding import Decoder, blocks_of_steps
 from mamba_integer.backends.triton import step_network, step_products, step_wide
 from mamba_integer.spec.contract import trusted_values
 from mamba_integer.spec.model import LanguageModel, ModelConfig, State, initial_parameters
 from mamba_integer.spec.model.config import KINDS, MAMBA1, MAMBA2
-from mamba_integer.spec.model.generation import Options, Session
+from mamba_integer.spec.model.generation import Options, Session, steps
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SIZES = dict(d_model=20, d_inner=36, mamba1_d_state=3, mamba2_d_state=6, nheads=2, headdim=18, dt_rank=5)
@@ -117,6 +117,20 @@ def large_tiles(monkeypatch):
 def test_a_step_is_that_of_the_golden_ops(name, monkeypatch):
     case = CASES[name]
     assert case.differences(case.model(), monkeypatch) == []
+
+
+@pytest.mark.parametrize("few", [FEW, WIDE], ids=["few rows", "many rows"])
+def test_what_a_step_keeps_is_right_in_the_next(few, monkeypatch):
+    monkeypatch.setattr(step_network, "FEW_ROWS", few)
+    case = Case(few, config_of((MAMBA2,)), (2, 0), seed=13)
+    options, model = Options(5, greedy=True), case.model()  # over the end of a chunk of each row
+    start = Session(model.state_from_numpy(case.state), case.last)
+    texts = list(blocks_of_steps(model, start, options, block=3))
+    right = list(steps(case.golden, Session(case.state, case.last), options))
+    assert [text.last.tolist() for text in texts] == [text.last.tolist() for text in right]
+    for i in (4, 1):  # the later first: an earlier state is computed again from what was kept of it
+        after = model.state_to_numpy(texts[i].state)
+        assert [name for name, array in right[i].state.arrays.items() if unlike(after.arrays[name], array)] == []
 
 
 def test_the_programs_of_a_product_share_its_columns(monkeypatch):
