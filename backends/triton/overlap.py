@@ -1,7 +1,8 @@
 """Kernels that start before the kernel in front of them ends (programmatic dependent launch, from sm_90 on).
 
-Such a kernel lets its successor start at once, loads what no kernel of the step writes, and then waits. The wait ends
-when all kernels in front have ended, so that everything behind it is as if nothing overlapped.
+Such a kernel loads what no kernel of the step writes, and then waits. The wait ends when all kernels in front have
+ended, so that everything behind it is as if nothing overlapped. A kernel lets its successor start at once, or after its
+own wait.
 """
 
 import triton
@@ -38,6 +39,17 @@ def wait_for_inputs():
     """Wait until the kernels in front have written what they write."""
     if overlaps():
         tl.extra.cuda.gdc_wait()
+
+
+@triton.jit
+def wait_and_start_next():
+    """Wait as ``wait_for_inputs`` does, then let the next kernel start.
+
+    In a chain of short kernels each would else wait beside several others, on multiprocessors that those in front need.
+    """
+    if overlaps():
+        tl.extra.cuda.gdc_wait()
+        tl.extra.cuda.gdc_launch_dependents()
 
 
 FETCH = tl.constexpr(

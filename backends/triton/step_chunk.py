@@ -11,7 +11,7 @@ import triton.language as tl
 from . import integers
 from .activation import silu_gated
 from .instructions import dot_halves
-from .overlap import start_next, wait_for_inputs
+from .overlap import wait_and_start_next
 from .recurrence import modulate
 from .rotation import turn
 from .ssd_chunk_factors import (
@@ -139,7 +139,6 @@ def mixture_kernel(
     COLUMNS: tl.constexpr,
 ):
     """Project x; the last program of a row turns and requantises b and c, and scores the row's open chunk."""
-    start_next()
     row, column = columns_of(columns, COLUMNS)
     row, q, state = row.to(tl.int64), tl.arange(0, TILE), tl.arange(0, STATES)
     w = weights_of(w_pointer, column, column < columns, words, WORDS)
@@ -148,7 +147,7 @@ def mixture_kernel(
     keys = tl.load(keys_place, mask=(q < fill)[:, None] & known[None, :], other=0)
     at = tl.load(count_pointer) * batch + row if ROTATES else row
     turns = coefficients((lam_pointer, gam_pointer, quadrant_pointer), at, states, STATES, ROTATES)
-    wait_for_inputs()
+    wait_and_start_next()
     e, digits = quantised(loaded(xz_pointer + row * 2 * DEPTH, DEPTH, WORDS))
     y = scale_sum(product(digits, w, WORDS), e, num, shift, (1 << shift) >> 1)
     tl.store(projected_pointer + row * columns + column, y, mask=column < columns)
@@ -208,7 +207,6 @@ def head_of_chunk_kernel(
     With a BLOCK, a row is quantised when it is whole. The state comes as the outputs see it, two states per word, and c
     as words of four. With CLOSES, the state moves on after a chunk's last position.
     """
-    start_next()
     program, blocks = tl.program_id(0), (width + CHANNELS - 1) // CHANNELS
     block, head, row = program % blocks, program // blocks % heads, (program // blocks // heads).to(tl.int64)
     q, p, four = tl.arange(0, TILE), block * CHANNELS + tl.arange(0, CHANNELS), tl.arange(0, STATES // 4)
@@ -230,7 +228,7 @@ def head_of_chunk_kernel(
     past_total = tl.load(totals_pointer + before_here, mask=fill > 0, other=0)
     past_forgot = tl.load(forgot_pointer + before_here, mask=fill > 0, other=0)
 
-    wait_for_inputs()
+    wait_and_start_next()
     c = tl.load(c_pointer + row * (STATES // 4) + four)
     scores = tl.load(scores_pointer + row * TILE + q, mask=past, other=0)
     score = tl.load(scores_pointer + row * TILE + fill)

@@ -17,7 +17,7 @@ from mamba_integer.spec.model.blocks import Mamba1Block, Network
 from mamba_integer.spec.model.config import ModelConfig
 
 from .launch import elementwise, launch, table, words
-from .overlap import early, start_next, wait_for_inputs
+from .overlap import early, wait_and_start_next
 from .ssd_chunk import LEAST_TILE
 from .step_chunk import head_of_chunk_kernel, mixture_kernel
 from .step_products import (
@@ -377,8 +377,7 @@ def advance_kernel(
     ROWS: tl.constexpr,
 ):
     """Keep the chosen tokens of a step, and count it, in the first program; start a row's next step in each other."""
-    start_next()
-    wait_for_inputs()
+    wait_and_start_next()
     program = tl.program_id(0)
     if program:
         embed(r_pointer, program - 1, tl.load(chosen_pointer + program - 1), table_pointer, width, BLOCK)

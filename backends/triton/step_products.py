@@ -12,7 +12,7 @@ from . import integers
 from .activation import squareplus_of
 from .instructions import dot_bytes
 from .launch import with_columns
-from .overlap import early, start_next, wait_for_inputs
+from .overlap import early, wait_and_start_next
 from .step_norm import normalised, quantised
 from .ternary_product import DIGITS_A_WORD, scale_sum
 
@@ -123,7 +123,6 @@ def enter_kernel(
     COLUMNS: tl.constexpr,
 ):
     """Norm, quantise, project to x and z; convolve x with the state, which moves on in place, and squareplus."""
-    start_next()
     row, column = columns_of(columns, COLUMNS)
     channels = columns // 2
     convolved = column < channels
@@ -135,7 +134,7 @@ def enter_kernel(
     w3 = tl.load(taps + 3, mask=convolved, other=0).to(tl.int32)
     bias = tl.load(bias_pointer + column, mask=convolved, other=0)
     gamma = loaded(gamma_pointer, DEPTH, WORDS)
-    wait_for_inputs()
+    wait_and_start_next()
     x0 = tl.load(past, mask=convolved, other=0)
     x1 = tl.load(past + channels, mask=convolved, other=0)
     x2 = tl.load(past + 2 * channels, mask=convolved, other=0)
@@ -167,10 +166,9 @@ def head_kernel(
     COLUMNS: tl.constexpr,
 ):
     """Norm, quantise and project."""
-    start_next()
     row, column = columns_of(columns, COLUMNS)
     w, gamma = weights_of(w_pointer, column, column < columns, words, WORDS), loaded(gamma_pointer, DEPTH, WORDS)
-    wait_for_inputs()
+    wait_and_start_next()
     e, q = quantised(normalised(loaded(r_pointer + row * DEPTH, DEPTH, WORDS), gamma, DEPTH, b, s))
     y = scale_sum(product(q, w, WORDS), e, num, shift, (1 << shift) >> 1)
     tl.store(y_pointer + row * columns + column, y, mask=column < columns)
@@ -191,10 +189,9 @@ def project_kernel(
     COLUMNS: tl.constexpr,
 ):
     """Quantise and project rows that are ``pitch`` elements apart."""
-    start_next()
     row, column = columns_of(columns, COLUMNS)
     w = weights_of(w_pointer, column, column < columns, words, WORDS)
-    wait_for_inputs()
+    wait_and_start_next()
     e, q = quantised(loaded(x_pointer + row * pitch, DEPTH, WORDS))
     y = scale_sum(product(q, w, WORDS), e, num, shift, (1 << shift) >> 1)
     tl.store(y_pointer + row * columns + column, y, mask=column < columns)
@@ -217,10 +214,9 @@ def leave_kernel(
     COLUMNS: tl.constexpr,
 ):
     """Quantise and project, and add to the residual stream in place."""
-    start_next()
     row, column = columns_of(columns, COLUMNS)
     w = weights_of(w_pointer, column, column < columns, words, WORDS)
-    wait_for_inputs()
+    wait_and_start_next()
     place, inside = r_pointer + row * columns + column, column < columns
     r = tl.load(place, mask=inside, other=0)
     e, q = quantised(loaded(x_pointer + row * DEPTH, DEPTH, WORDS))

@@ -8,7 +8,7 @@ import triton.language as tl
 
 from . import integers
 from .activation import silu_gated
-from .overlap import start_next, wait_for_inputs
+from .overlap import wait_and_start_next
 from .recurrence import advance, input_of, modulate
 from .step_norm import quantise_last, quantised
 from .step_products import columns_of, product, weights_of
@@ -56,7 +56,6 @@ def selective_kernel(
 
     With a BLOCK, a row is quantised when it is whole.
     """
-    start_next()
     row, channel = columns_of(channels, COLUMNS)
     state, known = tl.arange(0, STATES), channel < channels
     inside = known[:, None] & (state < states)[None, :]
@@ -67,7 +66,7 @@ def selective_kernel(
     h = tl.load(place, mask=inside, other=0)
     low_place = tl.arange(0, 16 * WORDS)
     is_low, is_state = low_place < DEPTH, state < states
-    wait_for_inputs()
+    wait_and_start_next()
     x_row = xz_pointer + row * 2 * channels
     x = tl.load(x_row + channel, mask=known, other=0).to(tl.int32)
     z = tl.load(x_row + channels + channel, mask=known, other=0).to(tl.int32)

@@ -9,7 +9,7 @@ import triton.language as tl
 
 from mamba_integer.spec.ops import ssd_chunk as definition
 
-from .overlap import start_next, wait_for_inputs
+from .overlap import wait_and_start_next
 from .ssd_chunk_factors import (
     DECAY_HALF,
     ONE,
@@ -132,14 +132,13 @@ def close_kernel(
 
     ``layers_pointer`` has the addresses of each layer's open x, exponents and b, its state and the outputs' view of it.
     """
-    start_next()
     blocks: tl.constexpr = (width + CHANNELS - 1) // CHANNELS
     every = tl.arange(0, ROWS)
     closing = tl.load(position_pointer + every, mask=every < rows, other=0) % Q == Q - 1
     closes = tl.max(closing.to(tl.int32), 0)
     q, state = tl.arange(0, TILE), tl.arange(0, STATES)
     inside, known = q < Q, state < states
-    wait_for_inputs()
+    wait_and_start_next()
     for item in range(tl.program_id(0), rows * heads * blocks * closes, tl.num_programs(0)):
         p = item % blocks * CHANNELS + tl.arange(0, CHANNELS)
         head, row = item // blocks % heads, tl.full([], item // blocks // heads, tl.int64)

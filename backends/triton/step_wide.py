@@ -7,7 +7,7 @@ from . import integers
 from .activation import squareplus_of
 from .instructions import has_little_room, ternary_digits
 from .norm import row_launch
-from .overlap import early, fetch, start_next, wait_for_inputs
+from .overlap import early, fetch, wait_and_start_next
 from .step_norm import normalised, plane_place, quantised
 from .ternary_product import scale_sum, tile_of
 
@@ -41,12 +41,11 @@ def norm_kernel(
 
     With AHEAD, as many bytes of the state per row are asked for, which the scan will read.
     """
-    start_next()
     if AHEAD:
         fetch(ahead_pointer + tl.program_id(0).to(tl.int64) * (ahead // 4), ahead)
     row, column = tl.program_id(0), tl.arange(0, BLOCK)
     gamma = tl.load(tl.max_contiguous(gamma_pointer + column, 1), mask=column < D, other=0)
-    wait_for_inputs()
+    wait_and_start_next()
     x = tl.load(tl.max_contiguous(x_pointer + row * D + column, 1), mask=column < D, other=0)
     e, q = quantised(normalised(x, gamma, D, b, s))
     tl.store(q_pointer + row * pitch + plane_place(column, pitch), q.to(tl.int8), mask=column < pitch)
@@ -80,7 +79,6 @@ def wide_kernel(
     FETCHES: tl.constexpr,
 ):
     """Multiply a tile of rows, which lie in a plane for each digit of the weights' bytes; do what follows."""
-    start_next()
     m, n = tile_of(tl.program_id(0), rows, columns, ROWS, COLUMNS)
     first = tl.min(n, 0)
     if FETCHES:
@@ -103,7 +101,7 @@ def wide_kernel(
         x0 = tl.load(past, mask=convolved, other=0)
         x1 = tl.load(past + channels, mask=convolved, other=0)
         x2 = tl.load(past + 2 * channels, mask=convolved, other=0)
-    wait_for_inputs()
+    wait_and_start_next()
     e = tl.load(e_pointer + m, mask=m < rows, other=0)
     if AFTER == ADDITION:
         r = tl.load(y_pointer + place, mask=inside, other=0)
