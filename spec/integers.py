@@ -48,11 +48,10 @@ def saturate(x, bits):
 
 def bit_length(x):
     """Return the smallest b with ``abs(x) < 2**b``, for ``abs(x) < 2**63``."""
-    rest, length = np.abs(x), np.zeros_like(x)
-    for half in (32, 16, 8, 4, 2, 1):
-        step = (rest >> half > 0) * half
-        rest, length = rest >> step, length + step
-    return length + rest  # rest is 0 or 1
+    length = np.zeros_like(x)
+    for b in range(63):
+        length = length + (np.abs(x) >= (1 << b))
+    return length
 
 
 def floor_div(a, b):
