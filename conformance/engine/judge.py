@@ -26,7 +26,7 @@ from .purposes import purpose_of
 from .relations import RELATIONS, draw_relation
 
 SHARE_BITS = 16  # of a seed, that number the shares
-CASES_A_RELATION_CASE = 6
+CASES_PER_RELATION_CASE = 6
 CASES_PER_SET = 8  # that share the parameters for which a backend compiles an op anew
 # Groups of the same few sizes, and so of the same programs: variants run them in the full preset alone, and once.
 ONE_SCHEDULE = ("layouts", "pairs")
@@ -252,7 +252,7 @@ def _draw(judge: Judge, op: str, examples: int, own_seed: int) -> None:
     for name, relation in RELATIONS.items():
         needed = relation.needs(op)
         if needed is not None and all(backend.has(other) for other in needed):
-            few = -(-examples // CASES_A_RELATION_CASE)
+            few = -(-examples // CASES_PER_RELATION_CASE)
             judge.draw(name, few, own_seed, partial(draw_relation, name, make))
 
 

@@ -28,11 +28,12 @@ SELECTIVE_LARGE = (
 CROWDED = 136  # rows whose programs are more than the processors of a GPU
 # Formats that kernels are made for, those of models.
 OF_MODELS = {"k": 15, "n_max": 32767, "convex": 1, "s_v": -8, "s_h": 8, "s_y": 15}
+COARSE = OF_MODELS | {"s_v": 2}  # inputs are rounded
 BEYOND_32_BITS = {"k": 8, "n_max": 200, "convex": 0, "s_v": 0, "s_h": 0, "s_y": 0}
 TILES = tuple({"D": channels, "N": states} for channels in (16, 32) for states in (16, 17))
-SELECTIVE_OF_MODELS = tuple({"B": 1, "L": 2, **tile, **OF_MODELS} for tile in TILES)
+SELECTIVE_OF_MODELS = tuple({"B": 1, "L": 2, **tile, **known} for known in (OF_MODELS, COARSE) for tile in TILES)
 SELECTIVE_CROWDED = (
-    *({"B": CROWDED, "L": 2, **tile, **OF_MODELS} for tile in TILES),
+    *({"B": CROWDED, "L": 2, **tile, **known} for known in (OF_MODELS, COARSE) for tile in TILES),
     *({"B": CROWDED, "L": 1, **tile, **BEYOND_32_BITS} for tile in TILES),
 )
 SSD_LARGE = (
