@@ -52,6 +52,16 @@ def wait_and_start_next():
         tl.extra.cuda.gdc_launch_dependents()
 
 
+@triton.jit
+def end_after_kernel_in_front():
+    """Let a kernel that started early, and needs nothing from the one in front, end after it: its last program waits.
+
+    What is launched next then finds both kernels' results.
+    """
+    if tl.program_id(0) == tl.num_programs(0) - 1:
+        wait_for_inputs()
+
+
 FETCH = tl.constexpr(
     "{ .reg .pred first; .reg .b32 t; mov.u32 t, %tid.x; setp.eq.u32 first, t, 0;"
     " @first cp.async.bulk.prefetch.L2.global [$1], $2; mov.u32 $0, 0; }"

@@ -53,7 +53,8 @@ STAGES, MOST_STAGED = 3, 1 << 13  # and the tiles of which three programs then s
 SATURATED_HALVES = tl.constexpr(
     "{ .reg .b32 t, least; mov.b32 least, 0x80018001; cvt.pack.sat.s16.s32 t, $2, $1; max.s16x2 $0, t, least; }"
 )
-REGISTERS, GRID_REGISTERS = 168, 128  # of a thread: three and four programs of four warps then share a processor
+REGISTERS = 168  # of a thread: three programs of four warps then share a processor
+GRID_REGISTERS, LARGE_GRID_REGISTERS = 96, 128  # the few leave room for programs that turn x; large tiles need more
 
 
 @triton.jit
@@ -170,7 +171,8 @@ def chunk_scan_kernel(
     else:
         start, stop = 0, last
         state = tl.load(h_pointer + place, mask=known, other=0)
-    factors = factors_pointer + start * (ROWS * TILE)
+    # Of a segment after the last chunk, nobody has written the factors.
+    factors = factors_pointer + tl.maximum(tl.minimum(start, last - 1), 0) * (ROWS * TILE)
     inner, carried = tl.load(factors + q), tl.load(factors + TILE + q)
     kept, r = tl.load(factors + 3 * TILE), tl.load(factors + 3 * TILE + 1)
     for n in range(start, stop):
@@ -250,18 +252,26 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
     sizes = length, heads, width, states, chunks, chunk
     bits, tiles = definition.sum_bits(states), dict(TILE=tile, STATES=padded)
     factoring = batch * chunks * ceil_div(heads, FACTORS_HEADS)
-    launch(
-        positions_kernel,
-        factoring + batch * chunks * ceil_div(heads * (width + missing) // 4, INPUT_WORDS),
-        (factors, rest_d, inputs, rest_words),
-        (d, open_d, x_words, open_words, fill),
-        *(length, heads, (width + missing) // 4, chunks, chunk),
-        *(definition.weight_bits(states), definition.carried_bits(states, s_h), factoring),
-        TILE=tile,
-        HEADS=FACTORS_HEADS,
-        BLOCK=INPUT_WORDS,
-    )
-    group = MANY_HEADS if batch * chunks * ceil_div(heads, MANY_HEADS) >= FEWEST_PROGRAMS else FEW_HEADS
+    turning = batch * chunks * ceil_div(heads * (width + missing) // 4, INPUT_WORDS)
+
+    def lay_out(programs, factoring, **options):
+        launch(
+            positions_kernel,
+            programs,
+            (factors, rest_d, inputs, rest_words),
+            (d, open_d, x_words, open_words, fill),
+            *(length, heads, (width + missing) // 4, chunks, chunk),
+            *(definition.weight_bits(states), definition.carried_bits(states, s_h), factoring),
+            TILE=tile,
+            HEADS=FACTORS_HEADS,
+            BLOCK=INPUT_WORDS,
+            **options,
+        )
+
+    many = batch * chunks * ceil_div(heads, MANY_HEADS) >= FEWEST_PROGRAMS
+    group = MANY_HEADS if many else FEW_HEADS
+    # Much of x is turned beside the factors inside, which wait for instructions where it waits for memory.
+    lay_out(factoring if many else factoring + turning, factoring)
     launch(
         grid_kernel,
         batch * chunks * max(ceil_div(heads, group), 1),
@@ -270,9 +280,11 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
         *(length, heads, states, chunks, chunk),
         GROUP=group,
         num_warps=max(tile // 16, 4),
-        **at_most(GRID_REGISTERS),
+        **at_most(GRID_REGISTERS if tile * padded <= MOST_STAGED else LARGE_GRID_REGISTERS),
         **tiles,
     )
+    if many:
+        lay_out(turning, 0, **early())
     x_tiles, blocks = inputs.view(torch.int8), batch * heads * ceil_div(width, CHANNELS)
     # Few and long rows are cut into segments, whose outputs follow walks that only keep the segments' first states.
     segment = 0 if blocks >= FEWEST_WALKS or chunks <= FEW_CHUNKS else SEGMENT

@@ -1,8 +1,8 @@
 """Triton version of ``spec.ops.ssd_chunk_backward``.
 
-After the walks of `ssd_chunk_boundaries` one kernel computes the gradients of scores, and another dx and dd, a program
-for each chunk and head; then a program for each chunk adds up what the heads give to db and dc. Errors of 16 bits are
-two limbs of which the low one has 128 taken off, since a signed one would not fit.
+Beside the walks of `ssd_chunk_boundaries` a kernel computes the gradients of scores, a program for each chunk and head.
+Then two kernels run side by side: a program for each chunk adds up what the heads give to db and dc, and one for each
+chunk and head computes dx and dd. Each pair shares its processors, for neither of the two needs the other.
 """
 
 import torch
@@ -19,6 +19,7 @@ from . import integers
 from .gradient import saturate_backward
 from .launch import ALIGNMENT_BYTES, ceil_div, launch, zeros
 from .launch import aligned as aligned_array
+from .overlap import early, end_after_kernel_in_front
 from .room import at_most, torch_where_too_large
 from .ssd_chunk import LEAST_TILE
 from .ssd_chunk_boundaries import (
@@ -31,28 +32,32 @@ from .ssd_chunk_boundaries import (
     KEPT,
     LARGEST,
     PLANES,
+    QUERY_CUT,
     QUERY_SHIFT,
+    QUERY_WEIGHT,
     RATIO,
     SLOPE_EXPONENT,
     SLOPE_SHIFT,
     WEIGHT,
     WHOLE,
+    bytes_of_states,
     layout_kernel,
     powers_kernel,
     walks_kernel,
 )
-from .ssd_chunk_factors import DECAY_BITS, DECAY_HALF, lags, plus_product, row_exponent
-from .ssd_chunk_grid import mix
-from .ssd_chunk_heads import keys_kernel, queries_kernel
+from .ssd_chunk_factors import DECAY_BITS, DECAY_HALF, bit_length_of, lags, plus_product, row_exponent
+from .ssd_chunk_grid import mixed_words
+from .ssd_chunk_halves import byte_halves, limb_halves, limb_product, product_of_halves, word_halves
+from .ssd_chunk_heads import heads_kernel
 from .ssd_chunk_limbs import (
     aligned,
+    alignment,
     bytes_of,
     factor,
     inner_product,
     joined,
     limb_exponent,
     limb_tiles,
-    limbs,
     plus_rescaled,
     product_of_limbs,
     put,
@@ -75,6 +80,11 @@ ENERGY_BITS = tl.constexpr(backward.ENERGY_BITS)
 STATE_BITS = tl.constexpr(definition.STATE_BITS)
 GATED_LIMIT = tl.constexpr((1 << (backward.GATED_BITS - 1)) - 1)
 LN2 = tl.constexpr(backward.LN2)
+
+
+@triton.jit
+def both_added(a, b, c, d):
+    return a + c, b + d
 
 
 @triton.jit
@@ -112,24 +122,27 @@ def scores_kernel(
     time = n * Q + q
     inside = ((q < Q) & (time < length))[:, None] & (p < width)[None, :]
     across = ((row * length + time)[:, None] * heads + head) * width + p[None, :]
-    dy = tl.load(dy_pointer + across, mask=inside, other=0).to(tl.int32)
+    dy = tl.load(dy_pointer + across, mask=inside, other=0)
     x = tl.load(x_pointer + across, mask=inside, other=0)
     planes_pointer += at * TILE + q
     whole, column = tl.load(planes_pointer + WHOLE * plane), tl.load(planes_pointer + COLUMN * plane)
     gain, down = tl.load(planes_pointer + GAIN * plane), tl.load(planes_pointer + DOWN * plane)
-    wide_x = x.to(tl.int32)
-    passed = tl.sum(tl.sum(dy * wide_x, 1).to(tl.int64), 0)
-    tl.atomic_add(dskip_pointer + head, passed, sem="relaxed")
     high, low = bytes_of(dy)
     turned = tl.trans(x)
     products = joined(tl.dot(high, turned, out_dtype=tl.int32), tl.dot(low, turned, out_dtype=tl.int32))
-    products += (tl.sum(wide_x, 1) * 128)[None, :]
+    products += (tl.sum(x.to(tl.int32), 1) * 128)[None, :]
+    passed = tl.sum(tl.where(q[:, None] == q[None, :], products, 0), 1)
+    tl.atomic_add(dskip_pointer + head, tl.sum(passed.to(tl.int64), 0), sem="relaxed")
     e, slopes = mix_wide(tl.where(q[:, None] >= q[None, :], products, 0), whole, column, gain)
     tl.store(slopes_pointer + at * TILE * TILE + q[:, None] * TILE + q[None, :], slopes)
     tl.store(planes_pointer + SLOPE_EXPONENT * plane, e)
     largest = tl.max(down.to(tl.int64) << e, 0)
-    cut = tl.maximum(integers.bit_length(largest) - 8, 0).to(tl.int32)
-    tl.store(chunks_pointer + QUERY_SHIFT * chunk_plane + at, cut)
+    cut = tl.maximum(bit_length_of(largest) - 8, 0).to(tl.int32)
+    tl.store(chunks_pointer + QUERY_CUT * chunk_plane + at, cut)
+    weight, shift = alignment(down, -e + cut)
+    tl.store(planes_pointer + QUERY_WEIGHT * plane, weight)
+    tl.store(planes_pointer + QUERY_SHIFT * plane, shift)
+    end_after_kernel_in_front()
 
 
 @triton.jit(do_not_specialize=[*FREE, *SHIFTS])
@@ -143,8 +156,8 @@ def chunk_kernel(
     chunks_pointer,
     seen_pointer,
     slope_pointer,
-    keys_pointer,
-    queries_pointer,
+    b_pointer,
+    c_pointer,
     length,
     heads,
     width,
@@ -175,8 +188,8 @@ def chunk_kernel(
     time = n * Q + q
     there = (q < Q) & (time < length)
     of_head = (row * length + time) * heads + head
-    tile = (row * chunks + n) * TILE * STATES + q[:, None] * STATES + s[None, :]
-    keys, queries = tl.load(keys_pointer + tile), tl.load(queries_pointer + tile)
+    keys = bytes_of_states(b_pointer, row * length + time, there, s, states)
+    queries = bytes_of_states(c_pointer, row * length + time, there, s, states)
     planes_pointer += at * TILE + q
     chunks_pointer += at
     seen_pointer += at * width * states
@@ -187,13 +200,11 @@ def chunk_kernel(
     k = tl.load(chunks_pointer + SLOPE_SHIFT * chunk_plane) + s_g
     skip = tl.load(skip_pointer + head).to(tl.int32) << gradient_bits
     scores = tl.dot(queries, tl.trans(keys), out_dtype=tl.int32)
-    e, mixed = mix(tl.where(q[:, None] >= q[None, :], scores, 0), whole, column, gain)
-    # The transpose is computed anew, for turning it would read memory byte by byte in each turn of the loop.
-    scores = tl.dot(keys, tl.trans(queries), out_dtype=tl.int32)
-    lag = tl.minimum((whole[None, :] - column[:, None]).to(tl.uint32), 31).to(tl.int32)
-    back = (tl.where(q[:, None] <= q[None, :], scores, 0) * gain[:, None]) >> lag
-    back = ((back + ((tl.zeros_like(e) + 1) << (e - 1))[None, :]) >> e[None, :]).to(tl.int8)
+    e, mixed = mixed_words(tl.where(q[:, None] >= q[None, :], scores, 0), whole, column, gain)
+    mixed = word_halves(mixed)
+    back = tl.trans(mixed)
     r = limb_exponent(tl.max((tl.load(planes_pointer + LARGEST * plane) * down).to(tl.int64) << e, 0))
+    error_weight, shift = alignment(down, -e + r)
 
     leaving, arriving = tl.zeros([TILE], tl.int64), tl.zeros([TILE], tl.int64)
     stored, carried = tl.zeros([TILE], tl.int64), tl.zeros([TILE], tl.int64)
@@ -208,9 +219,10 @@ def chunk_kernel(
         wide_x = factor(x)
 
         # Inside the chunk: errors, aligned along time, through the forward factors and back.
-        errors = aligned(dy * down[:, None], (-e + r)[:, None])
-        arriving += tl.sum(tl.dot(mixed, x, out_dtype=tl.int32).to(tl.int64) * errors, 1)
-        through = product_of_limbs(back, *limbs(errors))
+        errors = aligned(dy, error_weight[:, None], shift[:, None])
+        arrived = product_of_halves(mixed, byte_halves(x))
+        arriving += tl.sum(arrived.to(tl.int64) * errors, 1)
+        through = limb_product(back, *limb_halves(errors))
         leaving += tl.sum(through.to(tl.int64) * wide_x, 1)
 
         # From the state before the chunk, and through the one after: the weights of a chunk that isn't whole are 0.
@@ -240,12 +252,14 @@ def chunk_kernel(
     past = rescale(past, -k + (-s_h + (STATE_BITS + DECAY_BITS + ENERGY_BITS)))
     inner = -r + weight_bits + (14 + ENERGY_BITS)
     flow, stream = leaving - arriving, stored - carried
-    crossing = rescale(tl.cumsum(flow, 0) - flow, inner) + tl.cumsum(stream, 0) - stream
+    flowed, streamed = tl.associative_scan((flow, stream), 0, both_added)
+    crossing = rescale(flowed - flow, inner) + streamed - stream
     crossing += past + tl.sum(carried, 0)
     gated = tl.minimum(tl.maximum(rescale(leaving, inner) + stored, -GATED_LIMIT), GATED_LIMIT)
     dd = ((gated * tl.load(planes_pointer + RATIO * plane) + DECAY_HALF) >> DECAY_BITS) - crossing
     dd = ((put(dd, integers.scalar(s_d)).to(tl.int64) * LN2 + DECAY_HALF) >> DECAY_BITS).to(tl.int32)
     tl.store(dd_pointer + of_head, dd, mask=there)
+    end_after_kernel_in_front()
 
 
 def fits(dy, x, d, b, c, skip, h, dh, *, q, **parameters):
@@ -288,7 +302,7 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
     channels, block = max(triton.next_power_of_2(width), LEAST_TILE), min(padded, SHARED_STATES)
     count = batch * heads * chunks
     planes, scalars = empty(PLANES, count * tile), empty(CHUNK_PLANES, count)
-    keys, turned_keys, queries, turned_queries = empty(4, batch * chunks, tile * padded, dtype=torch.int8)
+    turned_keys, turned_queries = empty(2, batch * chunks, tile * padded, dtype=torch.int8)
     limbs_size = ceil_div(count * width * states, ALIGNMENT_BYTES) * ALIGNMENT_BYTES
     seen_high, seen_low, slope_high, slope_low = empty(4, limbs_size, dtype=torch.int8)
     slopes = empty(count, tile * tile, dtype=torch.int8)
@@ -310,7 +324,7 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
     launch(
         layout_kernel,
         batch * chunks,
-        (keys, turned_keys, queries, turned_queries),
+        (turned_keys, turned_queries),
         (b, c),
         *(length, chunks, states, chunk),
         STATES=padded,
@@ -339,13 +353,27 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
         *(length, heads, width, chunks, *strides),
         CHANNELS=channels,
         num_warps=warps,
+        **early(),
+        **grid,
+    )
+    programs = batch * chunks * ceil_div(states, block)
+    launch(
+        heads_kernel,
+        2 * programs,
+        (db, dc),
+        (x, dy, slopes, slope_high, slope_low, seen_high, seen_low, turned_queries, b, planes, scalars),
+        *(*sizes, *strides, s_g, s_b, s_c, bits, definition.sum_bits(states) - bits, programs),
+        PADDED=padded,
+        CHANNELS=channels,
+        STATES=block,
+        num_warps=warps,
         **grid,
     )
     launch(
         chunk_kernel,
         count,
         (dx, dd),
-        (dy, x, skip, planes, scalars, seen_high, slope_high, keys, queries),
+        (dy, x, skip, planes, scalars, seen_high, slope_high, b, c),
         *(*sizes, *strides, limbs_size, s_g, s_x, s_d, s_h),
         definition.weight_bits(states),
         definition.sum_bits(states) - definition.DECAY_BITS + backward.ENERGY_BITS,
@@ -355,26 +383,9 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
         STATES=padded,
         num_warps=warps,
         num_stages=2 if padded <= MOST_STAGED else 1,
+        **early(),
         **at_most(CHUNK_REGISTERS if warps == 4 else None),
         **grid,
-    )
-    shape = dict(PADDED=padded, CHANNELS=channels, STATES=block, num_warps=warps, **grid)
-    programs = batch * chunks * ceil_div(states, block)
-    launch(
-        keys_kernel,
-        programs,
-        (db,),
-        (x, slopes, slope_high, slope_low, turned_queries, planes, scalars),
-        *(*sizes, *strides, s_g, s_b, bits),
-        **shape,
-    )
-    launch(
-        queries_kernel,
-        programs,
-        (dc,),
-        (dy, slopes, seen_high, seen_low, turned_keys, planes),
-        *(*sizes, strides[0], chunk, s_c, definition.sum_bits(states) - bits),
-        **shape,
     )
     return dx, dd, db, dc, dskip, start
 

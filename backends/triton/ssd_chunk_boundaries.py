@@ -9,6 +9,7 @@ import triton.language as tl
 
 from mamba_integer.spec.ops import ssd_chunk as definition
 
+from .overlap import start_next
 from .ssd_chunk import seen_limbs
 from .ssd_chunk_factors import (
     DECAY_BITS,
@@ -31,9 +32,10 @@ from .ssd_chunk_limbs import LARGEST_WORD, limb_exponent, limbs, plus_rescaled, 
 
 POWER_ONE = tl.constexpr(1 << definition.POWER_BITS)
 # Planes of integers for each position and head, and of integers for each chunk and head.
-WHOLE, COLUMN, GAIN, DOWN, CARRIED, WEIGHT, DECAY, RATIO, LARGEST, SLOPE_EXPONENT = (tl.constexpr(i) for i in range(10))
-PLANES = 10
-KEPT, INPUT_SHIFT, ERROR_SHIFT, SLOPE_SHIFT, QUERY_SHIFT = (tl.constexpr(i) for i in range(5))
+WHOLE, COLUMN, GAIN, DOWN, CARRIED, WEIGHT, DECAY, RATIO, LARGEST = (tl.constexpr(i) for i in range(9))
+SLOPE_EXPONENT, QUERY_WEIGHT, QUERY_SHIFT = (tl.constexpr(i) for i in range(9, 12))
+PLANES = 12
+KEPT, INPUT_SHIFT, ERROR_SHIFT, SLOPE_SHIFT, QUERY_CUT = (tl.constexpr(i) for i in range(5))
 CHUNK_PLANES = 5
 MOST_TWICE = tl.constexpr(1 << 13)  # numbers of a state, for two ways to add to it
 FREE = *SIZES, "chunk_plane", "d_pointer", "skip_pointer"
@@ -98,11 +100,16 @@ def powers_kernel(
     tl.store(chunks_pointer + ERROR_SHIFT * chunk_plane, limb_exponent(tl.max(largest * decay, 0)))
 
 
+@triton.jit
+def bytes_of_states(pointer, position, there, s, states):
+    """Return b or c of some positions: zeros where ``there`` is false."""
+    mask = there[:, None] & (s < states)[None, :]
+    return tl.load(pointer + position[:, None] * states + s[None, :], mask=mask, other=0)
+
+
 @triton.jit(do_not_specialize=FREE)
 def layout_kernel(
-    keys_pointer,
     turned_keys_pointer,
-    queries_pointer,
     turned_queries_pointer,
     b_pointer,
     c_pointer,
@@ -113,21 +120,15 @@ def layout_kernel(
     TILE: tl.constexpr,
     STATES: tl.constexpr,
 ):
-    """Lay a chunk's b and c out on the grid, (time, state) and (state, time)."""
+    """Lay a chunk's b and c out on the grid, (state, time)."""
     program = tl.program_id(0).to(tl.int64)
     n, row = program % chunks, program // chunks
     q, s = tl.arange(0, TILE), tl.arange(0, STATES)
     time = n * Q + q
-    inside = ((q < Q) & (time < length))[:, None] & (s < states)[None, :]
-    place = (row * length + time)[:, None] * states + s[None, :]
-    b = tl.load(b_pointer + place, mask=inside, other=0)
-    c = tl.load(c_pointer + place, mask=inside, other=0)
-    tile = program * TILE * STATES
-    straight, turned = tile + q[:, None] * STATES + s[None, :], tile + s[:, None] * TILE + q[None, :]
-    tl.store(keys_pointer + straight, b)
-    tl.store(queries_pointer + straight, c)
-    tl.store(turned_keys_pointer + turned, tl.trans(b))
-    tl.store(turned_queries_pointer + turned, tl.trans(c))
+    position, there = row * length + time, (q < Q) & (time < length)
+    turned = program * TILE * STATES + s[:, None] * TILE + q[None, :]
+    tl.store(turned_keys_pointer + turned, tl.trans(bytes_of_states(b_pointer, position, there, s, states)))
+    tl.store(turned_queries_pointer + turned, tl.trans(bytes_of_states(c_pointer, position, there, s, states)))
 
 
 @triton.jit
@@ -285,6 +286,7 @@ def walks_kernel(
     STATES: tl.constexpr,
 ):
     """Walk a row's head backwards, or some of its channels forwards: neither walk fills a device, both run at once."""
+    start_next()
     program = tl.program_id(0)
     if program < walks:
         walk_backwards(

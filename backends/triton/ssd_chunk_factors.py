@@ -34,7 +34,7 @@ def round_by(x, s):
 def row_exponent(largest):
     """Return the least e >= 1 with which a row's largest magnitude is rounded to at most 127."""
     e = tl.maximum(bit_length_of(largest) - 7, 1)
-    return e + (round_by(largest, e) > 127).to(e.dtype)
+    return e + (round_by(largest, e.to(largest.dtype)) > 127).to(e.dtype)
 
 
 @triton.jit
@@ -43,6 +43,9 @@ def bit_length_of(x):
     if has_ptx() and x.dtype.primitive_bitwidth == 32:
         zeros = tl.inline_asm_elementwise("clz.b32 $0, $1;", "=r,r", [x], dtype=tl.int32, is_pure=True, pack=1)
         return 32 - zeros
+    elif has_ptx():
+        zeros = tl.inline_asm_elementwise("clz.b64 $0, $1;", "=r,l", [x], dtype=tl.int32, is_pure=True, pack=1)
+        return 64 - zeros
     else:
         return integers.bit_length(x)
 

@@ -8,6 +8,7 @@ the order in which one thread of a tensor core holds its part, so that a thread 
 import triton
 import triton.language as tl
 
+from .overlap import end_after_kernel_in_front, start_next
 from .ssd_chunk_factors import (
     LARGEST_ROW_EXPONENT,
     POSITIONS,
@@ -29,12 +30,19 @@ ROWS = tl.constexpr(FACTORS)
 
 
 @triton.jit
-def mix(scores, whole, column, weight):
-    """Return the row exponents and the int8 factors of a chunk, of scores that are 0 above the diagonal."""
+def mixed_words(scores, whole, column, weight):
+    """Return the row exponents and the factors of a chunk, in int32, of scores that are 0 above the diagonal."""
     mixed = (scores * weight[None, :]) >> lags(whole, column)
     e = row_exponent(tl.max(tl.abs(mixed), 1))
     half = (tl.zeros_like(e) + 1) << (e - 1)
-    return e, ((mixed + half[:, None]) >> e[:, None]).to(tl.int8)
+    return e, (mixed + half[:, None]) >> e[:, None]
+
+
+@triton.jit
+def mix(scores, whole, column, weight):
+    """Return the row exponents and the int8 factors of a chunk, of scores that are 0 above the diagonal."""
+    e, mixed = mixed_words(scores, whole, column, weight)
+    return e, mixed.to(tl.int8)
 
 
 @triton.jit
@@ -189,6 +197,7 @@ def positions_kernel(
         chunk_factors(program, *of_factors, *chunk, chunks, Q, weight_bits, carried_bits, TILE, HEADS)
     else:
         turned_inputs(program - factoring, *of_inputs, *chunk, words, chunks, Q, TILE, BLOCK)
+        end_after_kernel_in_front()
 
 
 @triton.jit
@@ -229,6 +238,7 @@ def grid_kernel(
     STATES: tl.constexpr,
 ):
     """Lay b and c of a chunk out, and compute its factors inside for a few heads."""
+    start_next()
     program = tl.program_id(0)
     groups = tl.maximum(tl.cdiv(heads, GROUP), 1)
     group, n, row = program % groups, program // groups % chunks, (program // groups // chunks).to(tl.int64)

@@ -7,8 +7,8 @@ import triton
 import triton.language as tl
 
 from . import integers
-from .instructions import has_ptx
-from .ssd_chunk_factors import LARGEST_TWO_LIMBS, plus_product
+from .instructions import has_ptx, limb_bytes
+from .ssd_chunk_factors import LARGEST_TWO_LIMBS, bit_length_of, plus_product
 
 LARGEST_WORD = tl.constexpr((1 << 31) - 1)
 # The sum of four products of numbers of two limbs, which is the first of four results; the others are 0.
@@ -60,7 +60,7 @@ def word(x):
 def limb_exponent(largest):
     """Return the least e >= 0 with which a magnitude is rounded to two limbs."""
     largest = largest.to(tl.int64)
-    e = tl.maximum(integers.bit_length(largest) - 15, 0)
+    e = tl.maximum(bit_length_of(largest) - 15, 0)
     return (e + (rescale(largest, e) > LARGEST_TWO_LIMBS).to(e.dtype)).to(tl.int32)
 
 
@@ -78,16 +78,28 @@ def joined(high, low):
 @triton.jit
 def bytes_of(dy):
     """Return the high byte of int16 errors, and the low one less 128."""
-    wide = dy.to(tl.int32)
-    return (wide >> 8).to(tl.int8), ((wide & 255) - 128).to(tl.int8)
+    if has_ptx():
+        code: tl.constexpr = limb_bytes()
+        return tl.inline_asm_elementwise(code, "=r,=r,r,r", [dy], dtype=(tl.int8, tl.int8), is_pure=True, pack=4)
+    else:
+        wide = dy.to(tl.int32)
+        return (wide >> 8).to(tl.int8), ((wide & 255) - 128).to(tl.int8)
 
 
 @triton.jit
-def aligned(product, s):
-    """Return int32 products, below 2**31, over 2**s, rounded, s of either sign: the result has two limbs."""
-    down = tl.minimum(tl.maximum(s, 0), 31)
-    half = (((tl.zeros_like(s) + 1).to(tl.uint32) << down.to(tl.uint32)) >> 1).to(tl.int32)
-    return ((product << tl.maximum(-s, 0)) + half) >> down
+def alignment(weight, s):
+    """Return the weights and the shift with which products are taken over 2**s, s of either sign.
+
+    A left shift is the weights'. What leaves their upper end is lost from products with 0 alone.
+    """
+    return weight << tl.maximum(-s, 0), tl.minimum(tl.maximum(s, 0), 31)
+
+
+@triton.jit
+def aligned(x, weight, shift):
+    """Return int32 x times its `alignment`, rounded: a number of two limbs."""
+    half = (((tl.zeros_like(shift) + 1).to(tl.uint32) << shift.to(tl.uint32)) >> 1).to(tl.int32)
+    return (x * weight + half) >> shift
 
 
 @triton.jit
