@@ -99,7 +99,7 @@ def byte_digits():
 @triton.constexpr_function
 def limb_bytes():
     """Return the instructions that make limbs of four int16: their high bytes, and their low bytes less 128."""
-    return "{ .reg .b32 low; prmt.b32 $0, $2, $3, 0x7531; prmt.b32 low, $2, $3, 0x6420; xor.b32 $1, low, 0x80808080; }"
+    return "{ .reg .b32 low; prmt.b32 low, $2, $3, 0x6420; prmt.b32 $0, $2, $3, 0x7531; xor.b32 $1, low, 0x80808080; }"
 
 
 @triton.jit
