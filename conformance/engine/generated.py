@@ -7,7 +7,7 @@ decide alone at the far place of an axis, and leading dimensions of every kind; 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
-from itertools import islice, permutations, product
+from itertools import combinations, islice, permutations, product
 from zlib import crc32
 
 from mamba_integer.spec.contract import TIME, Constant, Packed, find_op
@@ -216,17 +216,26 @@ def corner_plans(op: str, line: int) -> Iterator[Listed]:
 
     Of sizes that the golden code loops over, for which kernels have programs and no tiles, only those of steps stand
     beside it: a whole chunk, and a little more, with ordinary integers and with the chunk's last place alone.
+
+    A kernel may have no room for the largest power: half of it stands beside two ragged sizes, and a little more steps.
     """
     for exponent in chunk_exponents(op):
         high = allowed(op, exponent)[1]
-        tiled = [name for name in dimensions(op) if name != ROWS and name not in exponents(op)]
-        for dimension, size in product((name for name in tiled if not loops(op).get(name)), CORNERS):
+        several = [name for name in dimensions(op) if name != ROWS and name not in exponents(op)]
+        tiled = [name for name in several if not loops(op).get(name)]
+        for dimension, size in product(tiled, CORNERS):
             if size <= allowed(op, dimension)[1]:
                 sizes = dict.fromkeys(dimensions(op), 1) | {dimension: size}
                 others = {name: sizes[name] for name in sizes if name != exponent}
                 work = cost(op, others, line) + (cost(op, others, 0) << high)
                 make = with_sizes(op, dimension, sizes | {exponent: high}, 0)
                 yield Listed("sizes", (f"sizes {exponent}={high}, {dimension}={size}",), work, make)
+        for short, long in combinations(tiled, 2):
+            half = {name: (1 << (high - 1)) + THIN[0] if name == TIME else 1 for name in dimensions(op)}
+            sizes = half | {short: CORNERS[0], long: CORNERS[1], exponent: high - 1}
+            work = cost(op, {name: sizes[name] for name in sizes if name != exponent}, line)
+            point = f"sizes {exponent}={high - 1}, {short}={CORNERS[0]}, {long}={CORNERS[1]}"
+            yield Listed("sizes", (point,), work, with_sizes(op, f"{short} {long}", sizes, 0))
         for size in (1 << high, (1 << high) + THIN[0]) if TIME in dimensions(op) else ():
             sizes = small(op, THIN) | {TIME: size, exponent: high}
             work = cost(op, {name: sizes[name] for name in sizes if name != exponent}, line)
