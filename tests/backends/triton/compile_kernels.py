@@ -19,6 +19,7 @@ from types import ModuleType
 
 import torch
 import triton
+from inline_assembly import calls_of
 from triton.backends.compiler import GPUTarget
 from triton.experimental.gluon._runtime import GluonJITFunction
 from triton.runtime.driver import driver
@@ -99,10 +100,13 @@ def differs_by_generation(kernel: JITFunction) -> bool:
     return has_tensor_cores(kernel) or any(INSTRUCTION in function.src for function in called(kernel))
 
 
-def compile_all(target: str, ops: list[str], compiled: dict[tuple, int]) -> dict[str, dict[str, dict]]:
+def compile_all(
+    target: str, ops: list[str], compiled: dict[tuple, int], assembly: set[tuple[str, str]]
+) -> dict[str, dict[str, dict]]:
     """Return, by op and kernel, the most shared memory that it takes and whether it differs by generation.
 
-    A launch that is among those ``compiled`` isn't compiled again.
+    A launch that is among those ``compiled`` isn't compiled again. Code and constraints of the PTX that kernels name
+    themselves are added to ``assembly``.
     """
     launched: dict[str, dict[str, dict]] = {op: {} for op in ops}
     run = JITFunction.run
@@ -116,6 +120,7 @@ def compile_all(target: str, ops: list[str], compiled: dict[tuple, int]) -> dict
             kernel = run(self, *args, grid=grid, warmup=True, **options)
             assert kernel.asm["cubin" if target.startswith("sm") else "hsaco"]
             compiled[choice] = kernel.metadata.shared
+            assembly.update(calls_of(kernel.asm["ttgir"]))
         kept = launched[op].setdefault(name, {"shared": 0, "differs": differs})
         kept["shared"] = max(kept["shared"], compiled.get(choice, 0))
 
@@ -183,5 +188,7 @@ if __name__ == "__main__":
     with trusted_values():
         constants = {op: sorted(compiled_for(op)) for op in sys.argv[2:] if op in OPS}
         compiled: dict[tuple, int] = {}
-        kernels = {target: compile_all(target, sys.argv[2:], compiled) for target in sys.argv[1].split(",")}
-        print(json.dumps({"triton": triton.__version__, "kernels": kernels, "constants": constants}))
+        assembly: set[tuple[str, str]] = set()
+        kernels = {target: compile_all(target, sys.argv[2:], compiled, assembly) for target in sys.argv[1].split(",")}
+        found = {"kernels": kernels, "constants": constants, "assembly": sorted(assembly)}
+        print(json.dumps({"triton": triton.__version__} | found))

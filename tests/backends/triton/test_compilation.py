@@ -9,6 +9,8 @@ import pytest
 
 from mamba_integer import spec
 
+from .inline_assembly import early_results
+
 FAMILIES = sorted({op.family for op in spec.OPS.values()})
 # Bytes of shared memory that a program may have.
 SHARED = {"sm_80": 166_912, "sm_89": 101_376, "sm_90": 232_448, "sm_100": 232_448, "gfx942": 65_536}
@@ -37,6 +39,8 @@ def test_kernels_compile_without_a_gpu(share, run_process):
     assert done.code == 0, done.err[-3000:]
     constants = json.loads(done.out)["constants"]
     assert constants.get("saturate", ["bits"]) == ["bits"] and constants.get("saturating_add", []) == []
+    assembly = json.loads(done.out)["assembly"]
+    assert assembly and not [call for call in assembly if list(early_results(*call))]
     for one in SHARED:
         kernels = json.loads(done.out)["kernels"][one]
         assert set(kernels) == set(ops)
@@ -53,6 +57,20 @@ def test_kernels_compile_without_a_gpu(share, run_process):
             spec.OPS[op].family for op in ops if op in spec.OPS and any(k["differs"] for k in kernels[op].values())
         }
         assert set(families) & TENSOR_FAMILIES <= differing and "residual" not in differing
+
+
+@pytest.mark.parametrize(
+    "code, constraints, results",
+    [
+        ("max.s16x2 $0, $2, $4; min.s16x2 $1, $3, $5;", "=r,=r,r,r,r,r", [0]),
+        ("max.s16x2 $0, $2, $4; min.s16x2 $1, $3, $5;", "=&r,=r,r,r,r,r", []),
+        ("{ .reg .b32 t; add.s32 t, $2, $3; mov.b32 $0, t; mov.b32 $1, t; }", "=r,=r,r,r", []),
+        ("{ mul.lo.s32 $0, $1, $1; add.s32 $0, $0, $1; }", "=r,r", [0]),
+        ("mov.b32 $0, {$1, $2};", "=r,h,h", []),
+    ],
+)
+def test_a_result_that_may_take_the_register_of_an_input_is_found(code, constraints, results):
+    assert list(early_results(code, constraints)) == results
 
 
 def test_triton_imported_too_early_is_named(run_process):
