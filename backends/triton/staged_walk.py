@@ -16,6 +16,7 @@ from .staged_scan import CHANNELS, STATES_OF_WARP, channels_of, starts_of, words
 from .staged_steps import known_k
 
 STEPS = 8  # per block
+PART = 4  # of them, whose results wait in registers
 REGISTERS = 168  # of a lane, so that a scheduler has three warps
 FEW_STATES = 16  # of which a program has twice as many channels
 MOST_STATES, MOST_STATES_OF_LITTLE_ROOM = 64, 32  # whose block fits shared memory
@@ -46,7 +47,7 @@ def walk_back(dy, x, mod, base, b, c, skip, h, dh, formats, backward):
     inputs = (starts, *words[:3], base, *words[3:], skip, dh)
     sizes = (length, channels, states, b.shape[-1] // 4)
     columns = channels_of(channels, width, FEW_STATES)
-    tile = {"CHANNELS": columns, "STATES": width, "STEPS": STEPS, "FLOAT": formats["s_v"] > 0}
+    tile = {"CHANNELS": columns, "STATES": width, "STEPS": STEPS, "PART": PART, "FLOAT": formats["s_v"] > 0}
     tile |= {"COARSER": backward["s_h"] > 0, "WHOLE": length % STEPS == 0, "K": known_k(formats["k"])}
     programs = channels // columns * batch
     warps = width // STATES_OF_WARP * (columns // CHANNELS)
@@ -156,6 +157,7 @@ if HAS_GLUON:
         CHANNELS: gl.constexpr,
         STATES: gl.constexpr,
         STEPS: gl.constexpr,
+        PART: gl.constexpr,
         K: gl.constexpr,
         FLOAT: gl.constexpr,
     ):
@@ -163,6 +165,7 @@ if HAS_GLUON:
         DOWN_WARPS: gl.constexpr = CHANNELS // 16
         WARPS: gl.constexpr = ACROSS * DOWN_WARPS
         HALF: gl.constexpr = STATES // 2
+        PARTS: gl.constexpr = STEPS // PART
         tile: gl.constexpr = gl.BlockedLayout([2, 2], [8, 4], [DOWN_WARPS, ACROSS], [1, 0])
         lanes: gl.constexpr = gl.SliceLayout(1, tile)
         slices: gl.constexpr = gl.SliceLayout(0, tile)
@@ -190,13 +193,14 @@ if HAS_GLUON:
         # Channels lie side by side, those of states in different banks.
         cubes: gl.constexpr = gl.SwizzledSharedLayout(4, 32 // CHANNELS, CHANNELS // 4, [1, 2, 0])
         h_cube = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS, STATES], cubes)
-        dv_cube = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS, STATES], cubes)
-        dv_steps = reinterpret(dv_cube, gl.int32, [STEPS, CHANNELS, STATES], rows)
+        dv_parts = gl.allocate_shared_memory(gl.int32, [PARTS, PART, CHANNELS, STATES], cubes)
+        dv_cube = reinterpret(dv_parts, gl.int32, [STEPS, CHANNELS, STATES], cubes)
+        dv_steps = reinterpret(dv_parts, gl.int32, [STEPS, CHANNELS, STATES], rows)
         # Channels lie side by side, those of half a warp's lanes in different banks.
         turned: gl.constexpr = gl.SwizzledSharedLayout(8, 32 // CHANNELS, CHANNELS // 8, [0, 1, 2])
         sums_rows: gl.constexpr = gl.SwizzledSharedLayout(8, 32 // CHANNELS, CHANNELS // 8, [1, 0])
-        through_sums = gl.allocate_shared_memory(gl.int32, [CHANNELS, HALF, STEPS], turned)
-        moved_sums = gl.allocate_shared_memory(gl.int32, [CHANNELS, HALF, STEPS], turned)
+        through_sums = gl.allocate_shared_memory(gl.int32, [PARTS, CHANNELS, HALF, PART], turned)
+        moved_sums = gl.allocate_shared_memory(gl.int32, [PARTS, CHANNELS, HALF, PART], turned)
         through_rows = reinterpret(through_sums, gl.int32, [STEPS * HALF, CHANNELS], sums_rows)
         moved_rows = reinterpret(moved_sums, gl.int32, [STEPS * HALF, CHANNELS], sums_rows)
         WIDTH: gl.constexpr = max(min(STEPS * CHANNELS // (32 * WARPS), 4), 1)
@@ -296,29 +300,30 @@ if HAS_GLUON:
                 before = before + (decaying,)  # noqa: RUF005
                 read = read + (h >> s_h if COARSER else h,)  # noqa: RUF005
             store_tiles(h_cube, read)
-            through, moved, errors = (), (), ()
-            for u in gl.static_range(STEPS - 1, -1, -1):
-                dy, mod = pairs_of(error_steps, u, paired_lanes, lanes)
-                b_byte, c = pairs_of(mixtures, u, paired_slices, slices)
-                dy, c = dy.to(gl.float32, bitcast=True), c.to(gl.float32, bitcast=True)
-                n = clamped_sum(base, mod[:, None], n_max)
-                if not WHOLE:
-                    # A step after the last leaves lam as it is: its decay is one, which no base without modulation is.
-                    n = gl.where(t + u < length, n, identity)
-                added = (dy[:, None] * c[None, :] + INTEGERS).to(gl.int32, bitcast=True) - INTEGERS_BITS
-                now = lam + added
-                w = wide_scaled(now, gl.where(base + mod[:, None] == n, before[u], 0), s_w, rounding)
-                if CONVEX:
-                    lam, dv = shared_out(now, n, k, half, K)
-                else:
-                    lam, dv = scaled(now, n, k, half), now
-                decay_sums += w
-                errors = (dv,) + errors  # noqa: RUF005
-                sums = products(dv, w, b_byte, matrices)
-                through, moved = (sums[0],) + through, (sums[1],) + moved  # noqa: RUF005
-            store_tiles(dv_cube, errors)
-            store_steps(through_sums, through)
-            store_steps(moved_sums, moved)
+            for part in gl.static_range(PARTS - 1, -1, -1):
+                through, moved, errors = (), (), ()
+                for v in gl.static_range(PART - 1, -1, -1):
+                    dy, mod = pairs_of(error_steps, part * PART + v, paired_lanes, lanes)
+                    b_byte, c = pairs_of(mixtures, part * PART + v, paired_slices, slices)
+                    dy, c = dy.to(gl.float32, bitcast=True), c.to(gl.float32, bitcast=True)
+                    n = clamped_sum(base, mod[:, None], n_max)
+                    if not WHOLE:
+                        # A step after the last leaves lam as it is: its decay is one, as of no base without modulation.
+                        n = gl.where(t + part * PART + v < length, n, identity)
+                    added = (dy[:, None] * c[None, :] + INTEGERS).to(gl.int32, bitcast=True) - INTEGERS_BITS
+                    now = lam + added
+                    w = wide_scaled(now, gl.where(base + mod[:, None] == n, before[part * PART + v], 0), s_w, rounding)
+                    if CONVEX:
+                        lam, dv = shared_out(now, n, k, half, K)
+                    else:
+                        lam, dv = scaled(now, n, k, half), now
+                    decay_sums += w
+                    errors = (dv,) + errors  # noqa: RUF005
+                    sums = products(dv, w, b_byte, matrices)
+                    through, moved = (sums[0],) + through, (sums[1],) + moved  # noqa: RUF005
+                store_tiles(dv_parts.index(part), errors)
+                store_steps(through_sums.index(part), through)
+                store_steps(moved_sums.index(part), moved)
             barrier()
 
             low, high, _, _ = four_sums(through_rows, whole_sums, STEPS, HALF)
