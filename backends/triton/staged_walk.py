@@ -16,6 +16,7 @@ from .staged_scan import CHANNELS, STATES_OF_WARP, channels_of, starts_of, words
 from .staged_steps import known_k
 
 STEPS = 8  # per block
+PART = 4  # of them, whose results wait in registers
 REGISTERS = 168  # of a lane, so that a scheduler has three warps
 FEW_STATES = 16  # of which a program has twice as many channels
 MOST_STATES, MOST_STATES_OF_LITTLE_ROOM = 64, 32  # whose block fits shared memory
@@ -46,7 +47,7 @@ def walk_back(dy, x, mod, base, b, c, skip, h, dh, formats, backward):
     inputs = (starts, *words[:3], base, *words[3:], skip, dh)
     sizes = (length, channels, states, b.shape[-1] // 4)
     columns = channels_of(channels, width, FEW_STATES)
-    tile = {"CHANNELS": columns, "STATES": width, "STEPS": STEPS, "FLOAT": formats["s_v"] > 0}
+    tile = {"CHANNELS": columns, "STATES": width, "STEPS": STEPS, "PART": PART, "FLOAT": formats["s_v"] > 0}
     tile |= {"COARSER": backward["s_h"] > 0, "WHOLE": length % STEPS == 0, "K": known_k(formats["k"])}
     programs = channels // columns * batch
     warps = width // STATES_OF_WARP * (columns // CHANNELS)
@@ -62,7 +63,9 @@ if HAS_GLUON:
         INTEGERS_BITS,
         clamped_sum,
         load_steps,
+        pairs_of,
         power_of_two,
+        put_activations,
         scaled_bytes,
         scaled_inputs,
         state_of,
@@ -84,13 +87,13 @@ if HAS_GLUON:
 
     @gluon.jit
     def put_bytes(rows, numbers):
-        """Store numbers of the bytes of words, [STEPS, words, 2, 2], into shared memory."""
-        rows.store(gl.reshape(numbers, [numbers.shape[0], 4 * numbers.shape[1]]))
+        """Store numbers of the bytes of words, [STEPS, words, 2, 2], or two of each, into shared memory."""
+        rows.store(gl.reshape(numbers, [numbers.shape[0], rows.shape[1]]))
 
     @gluon.jit
     def put_words(rows, even, odd):
         """Store arrays of the even and of the odd columns into shared memory."""
-        rows.store(gl.reshape(gl.join(even, odd), [even.shape[0], 2 * even.shape[1]]))
+        rows.store(gl.reshape(gl.join(even, odd), [even.shape[0], rows.shape[1]]))
 
     @gluon.jit
     def load_block(
@@ -154,6 +157,7 @@ if HAS_GLUON:
         CHANNELS: gl.constexpr,
         STATES: gl.constexpr,
         STEPS: gl.constexpr,
+        PART: gl.constexpr,
         K: gl.constexpr,
         FLOAT: gl.constexpr,
     ):
@@ -161,9 +165,12 @@ if HAS_GLUON:
         DOWN_WARPS: gl.constexpr = CHANNELS // 16
         WARPS: gl.constexpr = ACROSS * DOWN_WARPS
         HALF: gl.constexpr = STATES // 2
+        PARTS: gl.constexpr = STEPS // PART
         tile: gl.constexpr = gl.BlockedLayout([2, 2], [8, 4], [DOWN_WARPS, ACROSS], [1, 0])
         lanes: gl.constexpr = gl.SliceLayout(1, tile)
         slices: gl.constexpr = gl.SliceLayout(0, tile)
+        paired_lanes: gl.constexpr = gl.SliceLayout(1, gl.BlockedLayout([4, 2], [8, 4], [DOWN_WARPS, ACROSS], [1, 0]))
+        paired_slices: gl.constexpr = gl.SliceLayout(0, gl.BlockedLayout([2, 4], [8, 4], [DOWN_WARPS, ACROSS], [1, 0]))
         PIECE: gl.constexpr = max(min(STEPS * CHANNELS // (64 * WARPS), 2), 1)
         wide: gl.constexpr = gl.BlockedLayout(
             [1, PIECE], [64 * PIECE // CHANNELS, CHANNELS // 2 // PIECE], [WARPS, 1], [1, 0]
@@ -172,30 +179,28 @@ if HAS_GLUON:
         rows: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [1, 0])
         row: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [0])
         x_rows = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS], rows)
-        mod_rows = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS], rows)
         dy_rows = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS], rows)
-        float_dy_rows = gl.allocate_shared_memory(gl.float32, [STEPS, CHANNELS], rows)
         input_type: gl.constexpr = gl.float32 if FLOAT else gl.int32
-        input_rows = gl.allocate_shared_memory(gl.float32, [STEPS, CHANNELS], rows) if FLOAT else x_rows
+        # Of each channel what a step reads, side by side: x and mod; and dy, a float, and mod on the way back.
+        activation_rows = gl.allocate_shared_memory(gl.int32, [STEPS, 2 * CHANNELS], rows)
+        error_rows = gl.allocate_shared_memory(gl.int32, [STEPS, 2 * CHANNELS], rows)
         b_rows = gl.allocate_shared_memory(input_type, [STEPS, STATES], rows)
-        byte_rows = gl.allocate_shared_memory(gl.int32, [STEPS, STATES], rows)
-        float_c_rows = gl.allocate_shared_memory(gl.float32, [STEPS, STATES], rows)
-        x_steps = reinterpret(input_rows, input_type, [STEPS, CHANNELS], row)
-        mod_steps = reinterpret(mod_rows, gl.int32, [STEPS, CHANNELS], row)
-        dy_steps = reinterpret(float_dy_rows, gl.float32, [STEPS, CHANNELS], row)
+        mixture_rows = gl.allocate_shared_memory(gl.int32, [STEPS, 2 * STATES], rows)  # c, a float, beside bytes of b
+        activations = reinterpret(activation_rows, gl.int32, [STEPS, 2 * CHANNELS], row)
+        error_steps = reinterpret(error_rows, gl.int32, [STEPS, 2 * CHANNELS], row)
         b_steps = reinterpret(b_rows, input_type, [STEPS, STATES], row)
-        byte_steps = reinterpret(byte_rows, gl.int32, [STEPS, STATES], row)
-        c_steps = reinterpret(float_c_rows, gl.float32, [STEPS, STATES], row)
+        mixtures = reinterpret(mixture_rows, gl.int32, [STEPS, 2 * STATES], row)
         # Channels lie side by side, those of states in different banks.
         cubes: gl.constexpr = gl.SwizzledSharedLayout(4, 32 // CHANNELS, CHANNELS // 4, [1, 2, 0])
         h_cube = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS, STATES], cubes)
-        dv_cube = gl.allocate_shared_memory(gl.int32, [STEPS, CHANNELS, STATES], cubes)
-        dv_steps = reinterpret(dv_cube, gl.int32, [STEPS, CHANNELS, STATES], rows)
+        dv_parts = gl.allocate_shared_memory(gl.int32, [PARTS, PART, CHANNELS, STATES], cubes)
+        dv_cube = reinterpret(dv_parts, gl.int32, [STEPS, CHANNELS, STATES], cubes)
+        dv_steps = reinterpret(dv_parts, gl.int32, [STEPS, CHANNELS, STATES], rows)
         # Channels lie side by side, those of half a warp's lanes in different banks.
         turned: gl.constexpr = gl.SwizzledSharedLayout(8, 32 // CHANNELS, CHANNELS // 8, [0, 1, 2])
         sums_rows: gl.constexpr = gl.SwizzledSharedLayout(8, 32 // CHANNELS, CHANNELS // 8, [1, 0])
-        through_sums = gl.allocate_shared_memory(gl.int32, [CHANNELS, HALF, STEPS], turned)
-        moved_sums = gl.allocate_shared_memory(gl.int32, [CHANNELS, HALF, STEPS], turned)
+        through_sums = gl.allocate_shared_memory(gl.int32, [PARTS, CHANNELS, HALF, PART], turned)
+        moved_sums = gl.allocate_shared_memory(gl.int32, [PARTS, CHANNELS, HALF, PART], turned)
         through_rows = reinterpret(through_sums, gl.int32, [STEPS * HALF, CHANNELS], sums_rows)
         moved_rows = reinterpret(moved_sums, gl.int32, [STEPS * HALF, CHANNELS], sums_rows)
         WIDTH: gl.constexpr = max(min(STEPS * CHANNELS // (32 * WARPS), 4), 1)
@@ -257,6 +262,9 @@ if HAS_GLUON:
         half = (gl.full([], 1, gl.int64) << k.to(gl.int64)) >> 1
         w_bias = bias >> s_w.to(gl.int64)
 
+        skip_row = gl.allocate_shared_memory(gl.int32, [CHANNELS], row)
+        skip_row.store(gl.load(skip_pointer + channel).to(gl.int32))
+
         t = (blocks - 1) * STEPS
         x_ahead, mod_ahead, dy_ahead, b_ahead, c_ahead = load_block(
             pointers, t, length, first, channels, words, wide, narrow, STEPS, CHANNELS, STATES
@@ -269,16 +277,14 @@ if HAS_GLUON:
             barrier()  # every lane has read the block before
             x, next_x, dy, next_dy = x_ahead << 16 >> 16, x_ahead >> 16, dy_ahead << 16 >> 16, dy_ahead >> 16
             put_words(x_rows, x, next_x)
-            if FLOAT:
-                put_words(input_rows, x.to(gl.float32), next_x.to(gl.float32))
-            put_words(mod_rows, mod_ahead << 16 >> 16, mod_ahead >> 16)
+            put_activations(activation_rows, x_ahead, mod_ahead, FLOAT)
             put_words(dy_rows, dy, next_dy)
-            put_words(float_dy_rows, dy.to(gl.float32), next_dy.to(gl.float32))
+            put_activations(error_rows, dy_ahead, mod_ahead, True)
             skip_sums += (x * dy).to(gl.int64)
             next_skip_sums += (next_x * next_dy).to(gl.int64)
             put_bytes(b_rows, scaled_inputs(b_ahead, s_v, FLOAT))
-            put_bytes(byte_rows, unsigned_bytes(b_ahead))
-            put_bytes(float_c_rows, scaled_bytes(c_ahead, 24).to(gl.float32) * c_scale)
+            c = (scaled_bytes(c_ahead, 24).to(gl.float32) * c_scale).to(gl.int32, bitcast=True)
+            put_bytes(mixture_rows, gl.join(unsigned_bytes(b_ahead), c))
             earlier = gl.maximum(block - 1, 0)
             ahead = earlier * STEPS
             x_ahead, mod_ahead, dy_ahead, b_ahead, c_ahead = load_block(
@@ -288,40 +294,43 @@ if HAS_GLUON:
             barrier()
             before, read = (), ()
             for u in gl.static_range(STEPS):
-                x, mod, b = x_steps.index(u).load(lanes), mod_steps.index(u).load(lanes), b_steps.index(u).load(slices)
+                x, mod = pairs_of(activations, u, paired_lanes, lanes)
+                x, b = x.to(input_type, bitcast=True), b_steps.index(u).load(slices)
                 h, decaying = state_of(h, base, x, mod, b, formats, CONVEX, FLOAT, False, K)
                 before = before + (decaying,)  # noqa: RUF005
                 read = read + (h >> s_h if COARSER else h,)  # noqa: RUF005
             store_tiles(h_cube, read)
-            through, moved, errors = (), (), ()
-            for u in gl.static_range(STEPS - 1, -1, -1):
-                mod, b_byte = mod_steps.index(u).load(lanes), byte_steps.index(u).load(slices)
-                dy, c = dy_steps.index(u).load(lanes), c_steps.index(u).load(slices)
-                n = clamped_sum(base, mod[:, None], n_max)
-                if not WHOLE:
-                    # A step after the last leaves lam as it is: its decay is one, which no base without modulation is.
-                    n = gl.where(t + u < length, n, identity)
-                added = (dy[:, None] * c[None, :] + INTEGERS).to(gl.int32, bitcast=True) - INTEGERS_BITS
-                now = lam + added
-                w = wide_scaled(now, gl.where(base + mod[:, None] == n, before[u], 0), s_w, rounding)
-                if CONVEX:
-                    lam, dv = shared_out(now, n, k, half, K)
-                else:
-                    lam, dv = scaled(now, n, k, half), now
-                decay_sums += w
-                errors = (dv,) + errors  # noqa: RUF005
-                sums = products(dv, w, b_byte, matrices)
-                through, moved = (sums[0],) + through, (sums[1],) + moved  # noqa: RUF005
-            store_tiles(dv_cube, errors)
-            store_steps(through_sums, through)
-            store_steps(moved_sums, moved)
+            for part in gl.static_range(PARTS - 1, -1, -1):
+                through, moved, errors = (), (), ()
+                for v in gl.static_range(PART - 1, -1, -1):
+                    dy, mod = pairs_of(error_steps, part * PART + v, paired_lanes, lanes)
+                    b_byte, c = pairs_of(mixtures, part * PART + v, paired_slices, slices)
+                    dy, c = dy.to(gl.float32, bitcast=True), c.to(gl.float32, bitcast=True)
+                    n = clamped_sum(base, mod[:, None], n_max)
+                    if not WHOLE:
+                        # A step after the last leaves lam as it is: its decay is one, as of no base without modulation.
+                        n = gl.where(t + part * PART + v < length, n, identity)
+                    added = (dy[:, None] * c[None, :] + INTEGERS).to(gl.int32, bitcast=True) - INTEGERS_BITS
+                    now = lam + added
+                    w = wide_scaled(now, gl.where(base + mod[:, None] == n, before[part * PART + v], 0), s_w, rounding)
+                    if CONVEX:
+                        lam, dv = shared_out(now, n, k, half, K)
+                    else:
+                        lam, dv = scaled(now, n, k, half), now
+                    decay_sums += w
+                    errors = (dv,) + errors  # noqa: RUF005
+                    sums = products(dv, w, b_byte, matrices)
+                    through, moved = (sums[0],) + through, (sums[1],) + moved  # noqa: RUF005
+                store_tiles(dv_parts.index(part), errors)
+                store_steps(through_sums.index(part), through)
+                store_steps(moved_sums.index(part), moved)
             barrier()
 
             low, high, _, _ = four_sums(through_rows, whole_sums, STEPS, HALF)
             outputs: gl.constexpr = low.type.layout
             step = t + gl.arange(0, STEPS, gl.SliceLayout(1, outputs))
             column = first + gl.arange(0, CHANNELS, gl.SliceLayout(0, outputs))
-            skip = gl.load(skip_pointer + column).to(gl.int32)
+            skip = skip_row.load(gl.SliceLayout(0, outputs))
             past = (dy_rows.load(outputs) * skip[None, :]).to(gl.int64)
             through_state = high.to(gl.int64) * 65536 + low
             if CONVEX:  # dv has the other sign
