@@ -8,17 +8,19 @@ from mamba_integer.spec import ops
 from mamba_integer.spec.contract import implements
 from mamba_integer.spec.ops import norm as golden
 
-from . import integers
+from . import halves, integers
+from .instructions import plus_product
 from .launch import launch
 
 MEAN_SQUARE_BITS = tl.constexpr(golden.MEAN_SQUARE_BITS)
 ELEMENTS_A_WARP = 2048
 MOST_WARPS = 16
+FEWEST_ELEMENTS = 4  # that one instruction takes
 
 
 def row_launch(D):
     """Return the tile and the number of warps for rows of D elements."""
-    block = triton.next_power_of_2(D)
+    block = max(triton.next_power_of_2(D), FEWEST_ELEMENTS)
     return {"BLOCK": block, "num_warps": min(max(block // ELEMENTS_A_WARP, 1), MOST_WARPS)}
 
 
@@ -67,15 +69,16 @@ def scaled_row(x, mask, D: tl.constexpr, b: tl.constexpr):
 
 @triton.jit
 def normalised_row(x_pointer, gamma_pointer, D: tl.constexpr, b: tl.constexpr, s: tl.constexpr, BLOCK: tl.constexpr):
-    """Return one row of `bitshift_norm` as int32, zero past its end."""
+    """Return one row of `bitshift_norm` as int16, zero past its end."""
     column = tl.arange(0, BLOCK)
     mask = column < D
     x = tl.load(x_pointer + column, mask=mask, other=0)
     gamma = tl.load(gamma_pointer + column, mask=mask, other=0)
     scaled, k, _ = scaled_row(x, mask, D, b)
     # The widths prove that the rounded product fits int32, so that the saturation needs no wide comparison.
-    rounded = integers.shift_round(scaled.to(tl.int64) * gamma, k + b + s).to(tl.int32)
-    return integers.saturate(rounded, 16)
+    places = k + b + s
+    half = (tl.full((), 1, tl.int64) << places) >> 1
+    return halves.saturated((plus_product(half, scaled, gamma.to(tl.int32)) >> places).to(tl.int32))
 
 
 @implements(ops.bitshift_norm)
@@ -93,7 +96,7 @@ def bitshift_norm_kernel(
     start = tl.program_id(0).to(tl.int64) * D
     column = tl.arange(0, BLOCK)
     y = normalised_row(x_pointer + start, gamma_pointer, D, b, s, BLOCK)
-    tl.store(y_pointer + start + column, y.to(tl.int16), mask=column < D)
+    tl.store(y_pointer + start + column, y, mask=column < D)
 
 
 @implements(ops.norm_quantize)
@@ -119,9 +122,8 @@ def norm_quantize_kernel(
     row = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, BLOCK)
     y = normalised_row(x_pointer + row * D, gamma_pointer, D, b, s, BLOCK)
-    e = tl.maximum(integers.bit_length(tl.max(tl.abs(y))) - 7, 0)
-    q = integers.saturate(integers.shift_round(y, e), 8)
-    tl.store(q_pointer + row * D + column, q.to(tl.int8), mask=column < D)
+    e = tl.maximum(integers.bit_length(halves.largest(y)) - 7, 0)
+    tl.store(q_pointer + row * D + column, halves.quantised(y, e), mask=column < D)
     tl.store(e_pointer + row, e)
 
 
