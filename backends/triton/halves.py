@@ -15,6 +15,7 @@ SATURATED = tl.constexpr(
 )
 WORD = tl.constexpr("mov.b32 $0, {$1, $2};")
 ENDS = tl.constexpr("max.s16x2 $0, $2, $4; min.s16x2 $1, $3, $5;")
+ENDS_CONSTRAINTS = tl.constexpr("=r,=r,r,r,r,r")
 # Four int16 between the limits -127 * 2**e and 127 * 2**e: with half of 2**e they still fit, for e up to 8, and the
 # eight bits from bit e of either half of a word are the rounded number, whatever the other half is.
 QUANTISED = tl.constexpr(
@@ -37,9 +38,7 @@ def saturated(x):
 def further_ends(most, least, other_most, other_least):
     """Return the larger halves of two words and the smaller halves of two others."""
     arguments = [most, least, other_most, other_least]
-    return tl.inline_asm_elementwise(
-        ENDS, "=r,=r,r,r,r,r", arguments, dtype=(tl.int32, tl.int32), is_pure=True, pack=1
-    )
+    return tl.inline_asm_elementwise(ENDS, ENDS_CONSTRAINTS, arguments, (tl.int32, tl.int32), is_pure=True, pack=1)
 
 
 @triton.jit

@@ -11,9 +11,11 @@ from mamba_integer.spec.ops import norm as golden
 from . import halves, integers
 from .instructions import plus_product
 from .launch import launch
+from .room import at_most
 
 MEAN_SQUARE_BITS = tl.constexpr(golden.MEAN_SQUARE_BITS)
-ELEMENTS_A_WARP = 2048
+ELEMENTS_A_WARP = 1024
+REGISTERS = 64  # of a thread: 32 warps then share a processor
 MOST_WARPS = 16
 FEWEST_ELEMENTS = 4  # that one instruction takes
 
@@ -21,7 +23,7 @@ FEWEST_ELEMENTS = 4  # that one instruction takes
 def row_launch(D):
     """Return the tile and the number of warps for rows of D elements."""
     block = max(triton.next_power_of_2(D), FEWEST_ELEMENTS)
-    return {"BLOCK": block, "num_warps": min(max(block // ELEMENTS_A_WARP, 1), MOST_WARPS)}
+    return {"BLOCK": block, "num_warps": min(max(block // ELEMENTS_A_WARP, 1), MOST_WARPS)} | at_most(REGISTERS)
 
 
 @triton.jit
