@@ -14,7 +14,7 @@ SATURATED = tl.constexpr(
     "{ .reg .b32 t, least; mov.b32 least, 0x80018001; cvt.pack.sat.s16.s32 t, $2, $1; max.s16x2 $0, t, least; }"
 )
 WORD = tl.constexpr("mov.b32 $0, {$1, $2};")
-ENDS = tl.constexpr("max.s16x2 $0, $2, $4; min.s16x2 $1, $3, $5;")
+ENDS = tl.constexpr("{ max.s16x2 $0, $2, $4; min.s16x2 $1, $3, $5; }")
 ENDS_CONSTRAINTS = tl.constexpr("=&r,=r,r,r,r,r")  # the first is written before the last inputs are read
 # Four int16 between the limits -127 * 2**e and 127 * 2**e: with half of 2**e they still fit, for e up to 8, and the
 # eight bits from bit e of either half of a word are the rounded number, whatever the other half is.

@@ -135,16 +135,6 @@ def clamped_sum(a, b, highest):
 
 
 @triton.jit
-def plus_product(total, a, b):
-    """Return int64 total plus the product of int32 a and b: one instruction, which LLVM makes several of."""
-    if has_ptx():
-        code: tl.constexpr = "mad.wide.s32 $0, $2, $3, $1;"
-        return tl.inline_asm_elementwise(code, "=l,l,r,r", [total, a, b], dtype=tl.int64, is_pure=True, pack=1)
-    else:
-        return a.to(tl.int64) * b + total
-
-
-@triton.jit
 def times_byte(x, word, i: tl.constexpr, added):
     """Return x times int8 ``i`` of a word, plus ``added``; x, an int16 in int32, is one of two in the instruction."""
     if has_ptx():

@@ -9,7 +9,6 @@ from mamba_integer.spec.contract import implements
 from mamba_integer.spec.ops import norm as golden
 
 from . import halves, integers
-from .instructions import plus_product
 from .launch import launch
 from .room import at_most
 
@@ -23,7 +22,7 @@ FEWEST_ELEMENTS = 4  # that one instruction takes
 def row_launch(D):
     """Return the tile and the number of warps for rows of D elements."""
     block = max(triton.next_power_of_2(D), FEWEST_ELEMENTS)
-    return {"BLOCK": block, "num_warps": min(max(block // ELEMENTS_A_WARP, 1), MOST_WARPS)} | at_most(REGISTERS)
+    return {"BLOCK": block, "num_warps": min(max(block // ELEMENTS_A_WARP, 1), MOST_WARPS)}
 
 
 @triton.jit
@@ -63,7 +62,8 @@ def row_scale(centred, D: tl.constexpr, b: tl.constexpr):
 @triton.jit
 def scaled_row(x, mask, D: tl.constexpr, b: tl.constexpr):
     """Return c * m of one row as int32, zero where masked, and k and m."""
-    mean = integers.floor_div(tl.sum(x.to(tl.int64)), D).to(tl.int32)
+    fours = tl.sum(tl.reshape(x, [x.shape[0] // 4, 4]), 1)  # of 24 bits each: they fit int32
+    mean = integers.floor_div(tl.sum(fours.to(tl.int64)), D).to(tl.int32)
     centred = tl.where(mask, x - mean, 0)
     k, m = row_scale(centred, D, b)
     return centred * m, k, m
@@ -78,16 +78,15 @@ def normalised_row(x_pointer, gamma_pointer, D: tl.constexpr, b: tl.constexpr, s
     gamma = tl.load(gamma_pointer + column, mask=mask, other=0)
     scaled, k, _ = scaled_row(x, mask, D, b)
     # The widths prove that the rounded product fits int32, so that the saturation needs no wide comparison.
-    places = k + b + s
-    half = (tl.full((), 1, tl.int64) << places) >> 1
-    return halves.saturated((plus_product(half, scaled, gamma.to(tl.int32)) >> places).to(tl.int32))
+    rounded = integers.shift_round(scaled.to(tl.int64) * gamma, k + b + s).to(tl.int32)
+    return halves.saturated(rounded)
 
 
 @implements(ops.bitshift_norm)
 def bitshift_norm(x, gamma, *, b, s):
     D = x.shape[-1]
     y = torch.empty(x.shape, dtype=torch.int16, device=x.device)
-    launch(bitshift_norm_kernel, x.numel() // D, (y,), (x, gamma), D=D, b=b, s=s, **row_launch(D))
+    launch(bitshift_norm_kernel, x.numel() // D, (y,), (x, gamma), D=D, b=b, s=s, **row_launch(D), **at_most(REGISTERS))
     return y
 
 
@@ -106,7 +105,7 @@ def norm_quantize(x, gamma, *, b, s):
     D = x.shape[-1]
     q = torch.empty(x.shape, dtype=torch.int8, device=x.device)
     e = torch.empty(x.shape[:-1], dtype=torch.int32, device=x.device)
-    launch(norm_quantize_kernel, e.numel(), (q, e), (x, gamma), D=D, b=b, s=s, **row_launch(D))
+    launch(norm_quantize_kernel, e.numel(), (q, e), (x, gamma), D=D, b=b, s=s, **row_launch(D), **at_most(REGISTERS))
     return q, e
 
 

@@ -6,7 +6,7 @@ import triton.language as tl
 from mamba_integer.spec.ops import ssd_chunk as definition
 
 from . import integers
-from .instructions import has_ptx, plus_product
+from .instructions import has_ptx
 
 DECAY_BITS = tl.constexpr(definition.DECAY_BITS)
 DECAY_ONE = tl.constexpr(1 << definition.DECAY_BITS)
@@ -164,6 +164,16 @@ def weighed_limbs(x, weights, r):
     """Return the high and the low limb of x times its weights over 2**r, rounded: both straight from the product."""
     product = x.to(tl.int32) * weights + ((1 << r) >> 1)
     return ((product + (128 << r)) >> (r + 8)).to(tl.int8), (product >> r).to(tl.int8)
+
+
+@triton.jit
+def plus_product(total, a, b):
+    """Return int64 total plus the product of int32 a and b: one instruction, which LLVM makes several of."""
+    if has_ptx():
+        code: tl.constexpr = "mad.wide.s32 $0, $2, $3, $1;"
+        return tl.inline_asm_elementwise(code, "=l,l,r,r", [total, a, b], dtype=tl.int64, is_pure=True, pack=1)
+    else:
+        return a.to(tl.int64) * b + total
 
 
 @triton.jit
