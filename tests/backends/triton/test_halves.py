@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from gluon_emulator import int32, run_ptx
 
 from mamba_integer.backends.triton import halves
+
+from .gluon_emulator import int32, run_ptx
 
 LARGEST = (1 << 15) - 1
 
