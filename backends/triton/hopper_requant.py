@@ -12,6 +12,7 @@ import torch
 
 from . import hopper_product
 from .gluon_names import HAS_GLUON, barrier, fence_async_shared, gl, gluon, mbarrier, processors
+from .halves import ENDS, ENDS_CONSTRAINTS, QUANTISED, QUANTISED_CONSTRAINTS, WORD
 from .hopper_product import (
     GROUPED,
     SWIZZLED,
@@ -90,6 +91,24 @@ if HAS_GLUON:
             mbarrier.arrive(full.index(HALF), count=1)
 
     @gluon.jit
+    def further_ends(most, least, other_most, other_least):
+        """Return the larger halves of two words and the smaller halves of two others."""
+        arguments = [most, least, other_most, other_least]
+        return gl.inline_asm_elementwise(ENDS, ENDS_CONSTRAINTS, arguments, (gl.int32, gl.int32), is_pure=True, pack=1)
+
+    @gluon.jit
+    def ends_of(y):
+        """Return the larger and the smaller halves of each word of a tile of int16: at first, the same words."""
+        even, odd = gl.split(gl.reshape(y, [y.shape[0], y.shape[1] // 2, 2]))
+        word = gl.inline_asm_elementwise(WORD, "=r,h,h", [even, odd], gl.int32, is_pure=True, pack=1)
+        return word, word
+
+    @gluon.jit
+    def larger_half(word):
+        """Return the larger magnitude of a word's halves."""
+        return gl.maximum(gl.abs((word << 16) >> 16), gl.abs(word >> 16))
+
+    @gluon.jit
     def exponent_of(largest):
         """Return the exponent by which results up to ``largest`` fit int8, at least 0."""
         e = gl.zeros_like(largest)
@@ -120,10 +139,12 @@ if HAS_GLUON:
                 mbarrier.wait(full.index(half), turn & 1)
             row = m + gl.arange(0, SLICE, gl.SliceLayout(1, layout))
             for first in gl.static_range(0, ROWS, SLICE):
-                largest = gl.zeros([SLICE], gl.int32, gl.SliceLayout(1, layout))
-                for half in gl.static_range(2):
-                    y = results.index(half).slice(first, SLICE).load(layout).to(gl.int32)
-                    largest = gl.maximum(largest, gl.max(gl.maximum(y, -y), 1))
+                most, least = ends_of(results.index(0).slice(first, SLICE).load(layout))
+                other_most, other_least = ends_of(results.index(1).slice(first, SLICE).load(layout))
+                most, least = further_ends(most, least, other_most, other_least)
+                most, least = gl.reduce((most, least), 1, further_ends)
+                largest = gl.maximum(larger_half(most), larger_half(least))
+                largest = gl.convert_layout(largest, gl.SliceLayout(1, layout))
                 gl.atomic_max(progress_pointer + first + row, largest, mask=first + row < rows, sem="relaxed")
             barrier()
             counted = progress_pointer + rows + m // ROWS
@@ -136,10 +157,14 @@ if HAS_GLUON:
                 largest = gl.load(progress_pointer + first + row, mask=known, other=0, cache_modifier=".cg")
                 s = exponent_of(largest)
                 gl.store(s_pointer + first + row, s, mask=known & (n == 0))
-                half_unit = (((s * 0 + 1) << s) >> 1)[:, None]
+                e = s[:, None]
+                limit = 127 << e
+                most, least, unit = limit * 0x10001, (-limit & 0xFFFF) * 0x10001, (((e * 0 + 1) << e) >> 1) * 0x10001
                 for half in gl.static_range(2):
-                    y = results.index(half).slice(first, SLICE).load(layout).to(gl.int32)
-                    r = gl.minimum(gl.maximum((y + half_unit) >> s[:, None], -127), 127).to(gl.int8)
+                    arguments = [results.index(half).slice(first, SLICE).load(layout), most, least, unit, e]
+                    r = gl.inline_asm_elementwise(
+                        QUANTISED, QUANTISED_CONSTRAINTS, arguments, gl.int8, is_pure=True, pack=4
+                    )
                     column = n + half * COLUMNS + gl.arange(0, COLUMNS, gl.SliceLayout(0, layout))
                     place = (first + row).to(gl.int64)[:, None] * columns + column[None, :]
                     gl.store(r_pointer + place, r, mask=known[:, None] & (column < columns)[None, :])
@@ -186,7 +211,7 @@ if HAS_GLUON:
                 (copy_tiles, (q, w, stages, sizes, ROWS, COLUMNS, 2)),
             ],
             [4, 4, 1],
-            [208, 64, 24],  # registers of a thread of the second and third group and of the copying warp
+            [208, 72, 24],  # registers of a thread of the second and third group and of the copying warp
         )
 
 

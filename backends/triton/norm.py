@@ -8,17 +8,20 @@ from mamba_integer.spec import ops
 from mamba_integer.spec.contract import implements
 from mamba_integer.spec.ops import norm as golden
 
-from . import integers
+from . import halves, integers
 from .launch import launch
+from .room import at_most
 
 MEAN_SQUARE_BITS = tl.constexpr(golden.MEAN_SQUARE_BITS)
-ELEMENTS_A_WARP = 2048
+ELEMENTS_A_WARP = 1024
+REGISTERS = 64  # of a thread: 32 warps then share a processor
 MOST_WARPS = 16
+FEWEST_ELEMENTS = 4  # that one instruction takes
 
 
 def row_launch(D):
     """Return the tile and the number of warps for rows of D elements."""
-    block = triton.next_power_of_2(D)
+    block = max(triton.next_power_of_2(D), FEWEST_ELEMENTS)
     return {"BLOCK": block, "num_warps": min(max(block // ELEMENTS_A_WARP, 1), MOST_WARPS)}
 
 
@@ -59,7 +62,8 @@ def row_scale(centred, D: tl.constexpr, b: tl.constexpr):
 @triton.jit
 def scaled_row(x, mask, D: tl.constexpr, b: tl.constexpr):
     """Return c * m of one row as int32, zero where masked, and k and m."""
-    mean = integers.floor_div(tl.sum(x.to(tl.int64)), D).to(tl.int32)
+    fours = tl.sum(tl.reshape(x, [x.shape[0] // 4, 4]), 1)  # of 24 bits each: they fit int32
+    mean = integers.floor_div(tl.sum(fours.to(tl.int64)), D).to(tl.int32)
     centred = tl.where(mask, x - mean, 0)
     k, m = row_scale(centred, D, b)
     return centred * m, k, m
@@ -67,7 +71,7 @@ def scaled_row(x, mask, D: tl.constexpr, b: tl.constexpr):
 
 @triton.jit
 def normalised_row(x_pointer, gamma_pointer, D: tl.constexpr, b: tl.constexpr, s: tl.constexpr, BLOCK: tl.constexpr):
-    """Return one row of `bitshift_norm` as int32, zero past its end."""
+    """Return one row of `bitshift_norm` as int16, zero past its end."""
     column = tl.arange(0, BLOCK)
     mask = column < D
     x = tl.load(x_pointer + column, mask=mask, other=0)
@@ -75,14 +79,14 @@ def normalised_row(x_pointer, gamma_pointer, D: tl.constexpr, b: tl.constexpr, s
     scaled, k, _ = scaled_row(x, mask, D, b)
     # The widths prove that the rounded product fits int32, so that the saturation needs no wide comparison.
     rounded = integers.shift_round(scaled.to(tl.int64) * gamma, k + b + s).to(tl.int32)
-    return integers.saturate(rounded, 16)
+    return halves.saturated(rounded)
 
 
 @implements(ops.bitshift_norm)
 def bitshift_norm(x, gamma, *, b, s):
     D = x.shape[-1]
     y = torch.empty(x.shape, dtype=torch.int16, device=x.device)
-    launch(bitshift_norm_kernel, x.numel() // D, (y,), (x, gamma), D=D, b=b, s=s, **row_launch(D))
+    launch(bitshift_norm_kernel, x.numel() // D, (y,), (x, gamma), D=D, b=b, s=s, **row_launch(D), **at_most(REGISTERS))
     return y
 
 
@@ -93,7 +97,7 @@ def bitshift_norm_kernel(
     start = tl.program_id(0).to(tl.int64) * D
     column = tl.arange(0, BLOCK)
     y = normalised_row(x_pointer + start, gamma_pointer, D, b, s, BLOCK)
-    tl.store(y_pointer + start + column, y.to(tl.int16), mask=column < D)
+    tl.store(y_pointer + start + column, y, mask=column < D)
 
 
 @implements(ops.norm_quantize)
@@ -101,7 +105,7 @@ def norm_quantize(x, gamma, *, b, s):
     D = x.shape[-1]
     q = torch.empty(x.shape, dtype=torch.int8, device=x.device)
     e = torch.empty(x.shape[:-1], dtype=torch.int32, device=x.device)
-    launch(norm_quantize_kernel, e.numel(), (q, e), (x, gamma), D=D, b=b, s=s, **row_launch(D))
+    launch(norm_quantize_kernel, e.numel(), (q, e), (x, gamma), D=D, b=b, s=s, **row_launch(D), **at_most(REGISTERS))
     return q, e
 
 
@@ -119,9 +123,8 @@ def norm_quantize_kernel(
     row = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, BLOCK)
     y = normalised_row(x_pointer + row * D, gamma_pointer, D, b, s, BLOCK)
-    e = tl.maximum(integers.bit_length(tl.max(tl.abs(y))) - 7, 0)
-    q = integers.saturate(integers.shift_round(y, e), 8)
-    tl.store(q_pointer + row * D + column, q.to(tl.int8), mask=column < D)
+    e = tl.maximum(integers.bit_length(halves.largest(y)) - 7, 0)
+    tl.store(q_pointer + row * D + column, halves.quantised(y, e), mask=column < D)
     tl.store(e_pointer + row, e)
 
 

@@ -19,8 +19,7 @@ from mamba_integer.spec import ops
 from mamba_integer.spec.contract import implements
 from mamba_integer.spec.ops import ssd_chunk as definition
 
-from . import integers
-from .instructions import compares_halves
+from . import halves, integers
 from .launch import aligned, ceil_div, launch, words, zeros
 from .overlap import early, wait_for_inputs
 from .room import at_most, torch_where_too_large
@@ -49,10 +48,6 @@ FEWEST_WALKS, FEW_CHUNKS = 128, 16
 SEGMENT, STEP = 8, 4  # chunks of a segment, and of one turn of a walk alone: powers of two
 WALKED_CHANNELS, FEW_STAGES = 8, 2  # of a program that walks alone, and the turns whose chunks it loads at once
 STAGES, MOST_STAGED = 3, 1 << 13  # and the tiles of which three programs then share a processor
-# Both halves at once: saturated as the instruction does, and then to the least of ours.
-SATURATED_HALVES = tl.constexpr(
-    "{ .reg .b32 t, least; mov.b32 least, 0x80018001; cvt.pack.sat.s16.s32 t, $2, $1; max.s16x2 $0, t, least; }"
-)
 REGISTERS = 168  # of a thread: three programs of four warps then share a processor
 GRID_REGISTERS, LARGE_GRID_REGISTERS = 96, 128  # the few leave room for programs that turn x; large tiles need more
 
@@ -91,9 +86,8 @@ def from_time_order(inputs, TILE: tl.constexpr, CHANNELS: tl.constexpr):
 @triton.jit
 def saturated(total, shift, WIDE: tl.constexpr):
     """Return int64 sums over 2**shift, rounded down and saturated to int16."""
-    if compares_halves() and tl.int32 == WIDE:
-        narrow = (total >> shift).to(tl.int32)
-        return tl.inline_asm_elementwise(SATURATED_HALVES, "=r,r,r", [narrow], dtype=tl.int16, is_pure=True, pack=2)
+    if tl.int32 == WIDE:
+        return halves.saturated((total >> shift).to(tl.int32))
     else:
         return integers.saturate((total >> shift).to(WIDE), 16).to(tl.int16)
 

@@ -140,7 +140,21 @@ def packed_halves(high, low):
     return int32(high << 16 | low)
 
 
+def by_halves(rule):
+    """Return an instruction that takes two int16 of each word by themselves."""
+
+    def instruction(a, b):
+        a, b = (np.ascontiguousarray(int32(word)).view(np.int16) for word in (a, b))
+        return rule(a, b).view(np.int32)
+
+    return instruction
+
+
 INSTRUCTIONS = {
+    "max.s16x2": by_halves(np.maximum),
+    "min.s16x2": by_halves(np.minimum),
+    "add.s16x2": by_halves(np.add),
+    "shr.u32": lambda a, b: int32((int32(a).astype(np.int64) & 0xFFFFFFFF) >> b),
     "dp4a.s32.s32": dot_bytes,
     "cvt.pack.sat.s16.s32": packed_halves,
     "mad.lo.s32": lambda a, b, c: int32(int32(a).astype(np.int64) * int32(b) + int32(c)),
