@@ -79,6 +79,12 @@ def plane_digits(i):
 
 
 @triton.constexpr_function
+def upper_digits(i):
+    """Return the instructions that leave digit ``i`` of four bytes alone, and highest."""
+    return f"{{ .reg .b32 t; shl.b32 t, $1, {6 - 2 * i}; and.b32 $0, t, 0xc0c0c0c0; }}"
+
+
+@triton.constexpr_function
 def byte_digits():
     """Return the instructions that make int8 of the digits of each of a word's bytes, one result per byte.
 
@@ -224,3 +230,13 @@ def ternary_digits(packed, i: tl.constexpr):
         return tl.inline_asm_elementwise(code, "=r,r", [packed], dtype=tl.int8, is_pure=True, pack=4)
     else:
         return ((((packed.to(tl.int32) >> (2 * i)) & 3) ^ 2) - 2).to(tl.int8)
+
+
+@triton.jit
+def raised_digits(packed, i: tl.constexpr):
+    """Return 64 times digit ``i`` of each byte, in int8: a digit is its own two's complement of two bits."""
+    if has_ptx():
+        code: tl.constexpr = upper_digits(i)
+        return tl.inline_asm_elementwise(code, "=r,r", [packed], dtype=tl.int8, is_pure=True, pack=4)
+    else:
+        return ((packed.to(tl.int32) << (6 - 2 * i)) & 0xC0).to(tl.int8)
