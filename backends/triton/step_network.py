@@ -16,6 +16,7 @@ from mamba_integer.spec.integers import RESIDUAL_BITS
 from mamba_integer.spec.model.blocks import Mamba1Block, Network
 from mamba_integer.spec.model.config import ModelConfig
 
+from .instructions import at_most
 from .launch import elementwise, launch, table, words
 from .overlap import early, wait_and_start_next
 from .ssd_chunk import LEAST_TILE
@@ -49,13 +50,14 @@ MOST_STATES = 256  # of a program
 # Channels of a program of the chunked scan, and with how many programs. At 64 rows, 32 took 5 % longer per step (H200).
 CHANNELS = (64, 1024), (32, 256), (16, 0)
 HEAD_WARPS, FACTOR_WARPS = 2, 4
+HEAD_REGISTERS = 80  # of a thread: then all programs of 64 rows of ``base`` run at once
 MOST_ELEMENTS = 1 << 12  # of the state in its registers
 FACTORS = 1 << 11  # of open chunks that a program makes
 CLOSED_CHANNELS = 32  # of what a program moves on at once
 CLOSING = 256  # programs that move the states on: that they mostly have nothing to do takes little time
-COLUMNS = (128, 64, 32, 16, 8, 4)  # of a program of the selective scan
+# Channels of a program of the selective scan, its warps, and with how many programs. Those of many rows run at once.
+COLUMNS = (128, 2, 512), (64, 4, 256), (32, 4, 256), (16, 4, 256), (8, 4, 256), (4, 4, 0)
 MOST_AHEAD = 1 << 25  # bytes of a layer's state that are asked for before its scan
-PROGRAMS = 256  # of a scan, from which on a program takes more
 
 
 class FusedStep:
@@ -166,8 +168,8 @@ class FusedStep:
         results = y, self.state[f"{block.label}.scan"]
         inputs = xz, self.projected(block, xz), w, decay, skip
         _, tile = product_launch(self.rows, w.shape[0], config.dt_rank)
-        columns = most_that_fill(COLUMNS, self.rows, w.shape[0])
-        tile |= {"channels": tile.pop("columns"), "COLUMNS": columns}
+        columns, warps = most_that_fill(COLUMNS, self.rows, w.shape[0])
+        tile |= {"channels": tile.pop("columns"), "COLUMNS": columns, "num_warps": warps}
         programs = self.rows * triton.cdiv(w.shape[0], columns)
         launch(selective_kernel, programs, results, inputs, **tile, **constants)
         return y
@@ -252,6 +254,7 @@ class FusedStep:
             CHANNELS=channels,
             CLOSES=self.closes(),
             num_warps=HEAD_WARPS,
+            **at_most(HEAD_REGISTERS),
             **early(),
         )
         return y
@@ -343,8 +346,8 @@ class WideStep(FusedStep):
 
 
 def most_that_fill(sizes, rows, columns):
-    """Return the first of some sizes of a program's columns with which there are enough programs, or the last."""
-    return next((size for size in sizes if rows * triton.cdiv(columns, size) >= PROGRAMS), sizes[-1])
+    """Return the first of some sizes of a program's columns with which there are enough programs, and its warps."""
+    return next((size, warps) for size, warps, least in sizes if rows * triton.cdiv(columns, size) >= least)
 
 
 def chunk_tile(config):
