@@ -1,4 +1,4 @@
-"""A step of the chunked scan with the ops around it; for many rows a kernel of its own moves the state on.
+"""A step of the chunked scan with the ops around it; a kernel of its own moves all states on where a chunk ends.
 
 The programs that project a row's x make all that its heads share: the last of them does. A program per head does the
 rest. They load what they can before they wait, because no kernel in front of them writes it. Scans whose programs each
@@ -25,7 +25,7 @@ from .ssd_chunk_factors import (
 from .step_norm import arrives_last, quantised
 from .step_products import columns_of, loaded, product, weights_of
 from .step_scans import requantised
-from .step_states import appended_factors, move_on
+from .step_states import appended_factors
 from .ternary_product import scale_sum
 
 SIDE_BY_SIDE = tl.constexpr(8)  # words of states that a few threads of a program have, each a load's width
@@ -242,9 +242,7 @@ def head_of_chunk_kernel(
     weights_pointer,
     totals_pointer,
     forgot_pointer,
-    h_pointer,
     seen_pointer,
-    open_b_pointer,
     xz_pointer,
     c_pointer,
     scores_pointer,
@@ -257,7 +255,6 @@ def head_of_chunk_kernel(
     states: tl.constexpr,
     n_max: tl.constexpr,
     input_shift: tl.constexpr,
-    s_h: tl.constexpr,
     s_y: tl.constexpr,
     f: tl.constexpr,
     WEIGHT_BITS: tl.constexpr,
@@ -267,12 +264,10 @@ def head_of_chunk_kernel(
     TILE: tl.constexpr,
     STATES: tl.constexpr,
     CHANNELS: tl.constexpr,
-    CLOSES: tl.constexpr,
 ):
     """Modulate the decay, give the output of `ssd_chunk_scan` from the scores, gate.
 
-    The state comes as the outputs see it, two states per word, and c as words of four. With CLOSES, the state moves on
-    after a chunk's last position.
+    The state comes as the outputs see it, two states per word, and c as words of four.
     """
     program, blocks = tl.program_id(0), (width + CHANNELS - 1) // CHANNELS
     block, head, row = program % blocks, program // blocks % heads, (program // blocks // heads).to(tl.int64)
@@ -315,13 +310,3 @@ def head_of_chunk_kernel(
     before = tl.sum(dot_halves(high, c, 1, dot_halves(low, c, 0, tl.zeros_like(low))), 1)
     y = gated_output(inputs, x, z, scores, score, before, factors, new, last, skip, s_y, f, CARRIED_BITS, SUM_BITS)
     tl.store(y_pointer + one * width + p, y, mask=channel)
-    if CLOSES:  # noqa: SIM102 - else there is no code for it
-        if fill == Q - 1:
-            key = tl.arange(0, STATES)
-            keys_place = open_b_pointer + slot[:, None] * states + key[None, :]
-            keys = tl.load(keys_place, mask=(q < Q)[:, None] & (key < states)[None, :], other=0)
-            d = tl.load(open_d_pointer + slot * heads + head, mask=past, other=0) + tl.where(q == fill, new_d, 0)
-            whole = tl.where((q == fill)[:, None], x[None, :], inputs)
-            tl.debug_barrier()  # every thread has read the view of the state
-            view_pointer = seen_pointer.to(tl.pointer_type(tl.int16))
-            move_on(h_pointer, view_pointer, one * width + p, channel, d, whole, keys, states, s_h, TILE, STATES)

@@ -100,13 +100,9 @@ class FusedStep:
     def logits(self):
         for block in self.network.blocks:
             self.run(block, self.r)
-        if self.chunked_blocks and not self.closes():
+        if self.chunked_blocks:
             self.close(self.chunked_blocks[0])
         return self.head(self.r)
-
-    def closes(self):
-        """Return whether heads move their states on: for many rows they have no registers for it."""
-        return self.rows <= FEW_ROWS
 
     def advance(self, chosen):
         buffers, rows = self.buffers, triton.next_power_of_2(self.rows)
@@ -188,7 +184,7 @@ class FusedStep:
         """Return the constants of the output of a chunked scan."""
         f = block.formats
         constants = {"n_max": f.chunk_decay["n_max"], "input_shift": f.chunk_input["shift"], "f": f.activation}
-        return constants | f.chunk_scan | chunk_bits(block.config.mamba2_d_state, f.chunk_scan["s_h"])
+        return constants | {"s_y": f.chunk_scan["s_y"]} | chunk_bits(block.config.mamba2_d_state, f.chunk_scan["s_h"])
 
     def factor(self, block):
         """Make the factors of all layers' open chunks."""
@@ -230,7 +226,7 @@ class FusedStep:
         """Return the output of a step of a chunked scan: what a row's heads share comes first, and then each head."""
         config, tile, layer = block.config, chunk_tile(block.config), self.chunked_blocks.index(block)
         heads, width, states = config.nheads, config.headdim, config.mamba2_d_state
-        open_x, open_d, open_b, h = self.chunk_state(block)
+        open_x, open_d = self.chunk_state(block)[:2]
         factors, seen = [array[layer] for array in self.factors], words(self.seen[layer])
         projected, c, scores = self.mixed(block, xz)
         channels = next(
@@ -244,15 +240,14 @@ class FusedStep:
         launch(
             head_of_chunk_kernel,
             self.rows * heads * triton.cdiv(width, channels),
-            (y, open_x, open_d, *factors, h, seen),
-            (open_b, xz, words(c), scores, projected, decay, skip, self.buffers.position),
+            (y, open_x, open_d, *factors),
+            (seen, xz, words(c), scores, projected, decay, skip, self.buffers.position),
             heads=heads,
             width=width,
             states=states,
             **self.output(block),
             **tile,
             CHANNELS=channels,
-            CLOSES=self.closes(),
             num_warps=HEAD_WARPS,
             **at_most(HEAD_REGISTERS),
             **early(),
