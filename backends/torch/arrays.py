@@ -19,3 +19,14 @@ def to_numpy(tensor: torch.Tensor) -> np.ndarray:
 
 def concatenate(arrays: list[torch.Tensor], axis: int) -> torch.Tensor:
     return torch.cat(arrays, axis)
+
+
+def copy_all(targets: list[torch.Tensor], sources: list[torch.Tensor]) -> None:
+    """Copy each array: one launch for many arrays of a type."""
+    kinds: dict[torch.dtype, tuple[list[torch.Tensor], list[torch.Tensor]]] = {}
+    for target, source in zip(targets, sources, strict=True):
+        of_kind = kinds.setdefault(target.dtype, ([], []))
+        of_kind[0].append(target)
+        of_kind[1].append(source)
+    for of_kind in kinds.values():
+        torch._foreach_copy_(*of_kind)

@@ -1,9 +1,9 @@
 """Decoding without the host: a step of the network, the choice of the token and the advance of the position, replayed.
 
-A step reads and writes buffers that stay where they are, so that on a CUDA device it is captured once as a graph.
-The host launches a block of steps, and while they run it reads the tokens of the block before, and nothing else. A
-state leaves the buffers only when somebody asks for it; it is then computed again from the copy that was made before
-its block, which is exact because a step depends on the buffers alone.
+A step reads and writes buffers that stay where they are, so that on a CUDA device it is captured once as a graph, and
+several steps as another. The host launches a block of steps, and while they run it reads the tokens of those before,
+and nothing else. A state leaves the buffers only when somebody asks for it; it is then computed again from the text as
+it was before its block, which is exact because a step depends on the buffers alone.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -25,7 +25,10 @@ from mamba_integer.spec.model.generation import LateSession, Options, Session, c
 from mamba_integer.spec.model.language_model import LanguageModel, rotations
 from mamba_integer.spec.model.state import State
 
+from .arrays import copy_all
+
 BLOCK = 64
+SEVERAL = 8  # steps of a graph: from graph to graph a device takes longer than from kernel to kernel
 ROWS = "token", "position", "stream"  # of each row of a text
 WARM_UP = 2  # steps before a capture, in which kernels are compiled and loaded
 MOST_IDLE = 4  # decoders that wait for a text with the same batch and options
@@ -126,7 +129,8 @@ class Decoder:
         self.options, self.block = options, block
         self.device = device_of(model)
         self.chunked = [f"layers.{i}" for i, kind in enumerate(model.config.kinds) if kind == MAMBA2]
-        rotation = self.rotation_of_block(np.zeros(batch, np.int64)) if model.rotates else None
+        self.pairs = model.config.mamba2_d_state // 2
+        rotation = self.turns_of_block(batch) if model.rotates else None
         count, tokens = self.zeros(1, dtype=torch.int64), self.zeros(block, batch)
         rows = {name: self.zeros(batch) for name in ROWS}
         memory, views = in_one_memory({**model.new_state(batch).arrays, **rows})
@@ -135,10 +139,17 @@ class Decoder:
         fused = getattr(model.ops, "fused_step", lambda *_: None)
         arguments = model.network, model.config, self.buffers
         self.parts: Step = fused(*arguments) or ComposedStep(model.network, model.config.chunk_size, self.buffers)
-        self.replay = self.captured() if self.device.type == "cuda" else self.step
+        sizes = [size for size in (SEVERAL, 1) if size <= block]
+        once = self.captured if self.device.type == "cuda" else self.in_turn
+        self.graphs = [(size, once(size)) for size in sizes]
 
     def zeros(self, *shape: int, dtype: torch.dtype = torch.int32) -> torch.Tensor:
         return torch.zeros(shape, dtype=dtype, device=self.device)
+
+    def turns_of_block(self, batch: int) -> Turns:
+        """Return room for the coefficients of a block's positions."""
+        lam, gam = (self.zeros(self.block, batch, self.pairs) for _ in range(2))
+        return lam, gam, self.zeros(self.block, batch, self.pairs, dtype=torch.int8)
 
     def step(self) -> None:
         """Read the token of each row, choose the next, and leave it and the new state in the buffers."""
@@ -149,8 +160,17 @@ class Decoder:
             position = buffers.position if self.options.greedy else buffers.position + 1
             self.parts.advance(choose(self.ops, self.formats, logits, buffers.stream, position, self.options))
 
-    def captured(self) -> Callable[[], None]:
-        """Return what replays a step as a CUDA graph."""
+    def in_turn(self, steps: int) -> Callable[[], None]:
+        """Return what makes so many steps, one after the other."""
+
+        def run() -> None:
+            for _ in range(steps):
+                self.step()
+
+        return run
+
+    def captured(self, steps: int) -> Callable[[], None]:
+        """Return what replays so many steps as one CUDA graph."""
         side = torch.cuda.Stream(self.device)
         with torch.cuda.device(self.device):
             side.wait_stream(torch.cuda.current_stream())
@@ -161,23 +181,21 @@ class Decoder:
             torch.cuda.current_stream().wait_stream(side)
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
-                self.step()
+                self.in_turn(steps)()
         return graph.replay
 
-    def rotation_of_block(self, positions: np.ndarray) -> Turns:
-        """Return the coefficients of the positions of a block's steps, each (block, B, pairs).
+    def start_block(self, positions: np.ndarray, steps: int) -> None:
+        """Make ready for a block of at most so many steps of rows at these positions.
 
-        The host makes those of each position once, and the device spreads them: for 64 rows the host took as long as
-        the steps (H200).
+        The host makes the coefficients of each position once, and the device spreads them: for 64 rows the host took as
+        long as the steps (H200).
         """
-        steps = positions + np.arange(self.block)[:, None]
-        distinct, place = np.unique(steps, return_inverse=True)
-        pairs, places = self.config.mamba2_d_state // 2, self.load(place.reshape(-1))
-        lam, gam, quadrant = (
-            self.load(array).index_select(0, places).view(*steps.shape, pairs)
-            for array in rotations(distinct, pairs, self.formats.rotation)
-        )
-        return lam, gam, quadrant
+        self.buffers.count.zero_()
+        if self.buffers.rotation:
+            distinct, place = np.unique(positions + np.arange(steps)[:, None], return_inverse=True)
+            places, coefficients = self.load(place.reshape(-1)), rotations(distinct, self.pairs, self.formats.rotation)
+            for table, array in zip(self.buffers.rotation, coefficients, strict=True):
+                torch.index_select(self.load(array), 0, places, out=table[:steps].view(-1, self.pairs))
 
     def load(self, array: np.ndarray) -> torch.Tensor:
         tensor = torch.from_numpy(array)
@@ -185,15 +203,14 @@ class Decoder:
             return tensor.to(self.device)
         return tensor.pin_memory().to(self.device, non_blocking=True)  # else the host waits for the steps in front
 
-    def run(self, positions: np.ndarray, steps: int) -> Callable[[], np.ndarray]:
-        """Start at most ``block`` steps of rows at these positions; return what waits for their tokens, (steps, B)."""
-        if self.buffers.rotation:
-            for table, coefficients in zip(self.buffers.rotation, self.rotation_of_block(positions), strict=True):
-                table.copy_(coefficients)
-        self.buffers.count.zero_()
-        for _ in range(steps):
-            self.replay()
-        return self.reading(self.buffers.tokens[:steps])
+    def run(self, first: int, steps: int) -> Callable[[], np.ndarray]:
+        """Start the next steps of a block, after so many first ones; return what waits for their tokens, (steps, B)."""
+        left = steps
+        for size, replay in self.graphs:
+            for _ in range(left // size):
+                replay()
+            left %= size
+        return self.reading(self.buffers.tokens[first : first + steps])
 
     def reading(self, tokens: torch.Tensor) -> Callable[[], np.ndarray]:
         """Start to copy tokens to the host; return what waits for them."""
@@ -221,19 +238,18 @@ class Decoder:
 
     def begin(self, session: Session, stream: int) -> None:
         """Put a text into the buffers; row i draws from ``stream + i``."""
-        rows = np.arange(session.state.batch, dtype=np.int32) + np.int32(stream)
-        for name, array in self.buffers.state.items():
-            array.copy_(session.state.arrays[name])
-        text = session.last, np.array(session.state.positions, np.int32), rows
-        for name, values in zip(ROWS, text, strict=True):
-            getattr(self.buffers, name).copy_(torch.from_numpy(values))
+        buffers, positions = self.buffers, np.array(session.state.positions, np.int32)
+        rows = np.stack([session.last, positions, np.arange(len(positions), dtype=np.int32) + np.int32(stream)])
+        arrays = [session.state.arrays[name] for name in buffers.state]
+        copy_all([*buffers.state.values(), *(getattr(buffers, n) for n in ROWS)], [*arrays, *self.load(rows)])
         self.parts.prepare()
 
-    def state_after(self, saved: Copy, positions: np.ndarray, steps: int) -> State:
-        """Return the state that a text has so many steps after a copy; the buffers are as before."""
+    def state_after(self, restore: Callable[[], None], positions: np.ndarray, steps: int) -> State:
+        """Return the state that a text has so many steps after it was restored; the buffers are as before."""
         present = self.save()
-        self.restore(saved)
-        self.run(positions, steps)
+        restore()
+        self.start_block(positions, steps)
+        self.run(0, steps)
         arrays = {name: array.clone() for name, array in self.buffers.state.items()}
         fill = self.buffers.position % self.config.chunk_size
         self.restore(present)
@@ -243,23 +259,31 @@ class Decoder:
         return State(arrays, tuple((positions + steps).tolist()))
 
     def write(self, session: Session, max_tokens: int, stream: int) -> Iterator[Session]:
-        """Yield the session after each step; the first is a block of its own, so that nobody waits for its token."""
+        """Yield the session after each step, when all steps of its block are started.
+
+        The first step of all is read alone, so that nobody waits for a block of them.
+        """
         positions = np.array(session.state.positions, np.int64)
         self.begin(session, stream)
+        restore: Callable[[], None] = partial(self.begin, session, stream)
         written: Iterator[Session] = iter(())
-        steps, left = min(1, max_tokens), max_tokens  # the first token alone, so that nobody waits for a block of them
-        while left:
-            saved = self.save()
-            tokens = self.run(positions, steps)
-            yield from written  # while the device is at the next block
-            written = self.sessions(tokens, saved, positions)
-            positions, left = positions + steps, left - steps
-            steps = min(self.block, left)
+        for start in range(0, max_tokens, self.block):
+            steps, before = min(self.block, max_tokens - start), positions + start
+            if start:
+                restore = partial(self.restore, self.save())
+            self.start_block(before, steps)
+            parts = [(0, steps)] if start or steps == 1 else [(0, 1), (1, steps - 1)]
+            for first, count in parts:
+                tokens = self.run(first, count)
+                yield from written  # while the device is at the next steps
+                written = self.sessions(tokens, restore, before, first)
         yield from written
 
-    def sessions(self, tokens: Callable[[], np.ndarray], saved: Copy, positions: np.ndarray) -> Iterator[Session]:
-        for i, last in enumerate(tokens()):
-            yield LateSession(last, partial(self.state_after, saved, positions, i + 1))
+    def sessions(
+        self, tokens: Callable[[], np.ndarray], restore: Callable[[], None], positions: np.ndarray, first: int
+    ) -> Iterator[Session]:
+        for steps, last in enumerate(tokens(), first + 1):
+            yield LateSession(last, partial(self.state_after, restore, positions, steps))
 
 
 class Decoders:

@@ -23,6 +23,11 @@ def has_little_room() -> bool:
     return name == "hip" or (name == "cuda" and driver.active.get_current_target().arch in LITTLE_ROOM)
 
 
+def at_most(registers: int) -> dict[str, int]:
+    """Return the option of a launch that bounds the registers of a thread, on targets that have it."""
+    return {"maxnreg": registers} if target_name() == "cuda" else {}
+
+
 def generation() -> int:
     """Return ten times the compute capability of an NVIDIA target, 0 of any other."""
     return driver.active.get_current_target().arch if target_name() == "cuda" else 0
@@ -76,6 +81,12 @@ def plane_digits(i):
         f"{{ .reg .b32 t, code, upper; shr.b32 t, $1, {2 * i}; and.b32 code, t, 0x03030303;"
         " and.b32 upper, t, 0x02020202; mad.lo.u32 $0, upper, 126, code; }"
     )
+
+
+@triton.constexpr_function
+def upper_digits(i):
+    """Return the instructions that leave digit ``i`` of four bytes alone, and highest."""
+    return f"{{ .reg .b32 t; shl.b32 t, $1, {6 - 2 * i}; and.b32 $0, t, 0xc0c0c0c0; }}"
 
 
 @triton.constexpr_function
@@ -224,3 +235,13 @@ def ternary_digits(packed, i: tl.constexpr):
         return tl.inline_asm_elementwise(code, "=r,r", [packed], dtype=tl.int8, is_pure=True, pack=4)
     else:
         return ((((packed.to(tl.int32) >> (2 * i)) & 3) ^ 2) - 2).to(tl.int8)
+
+
+@triton.jit
+def raised_digits(packed, i: tl.constexpr):
+    """Return 64 times digit ``i`` of each byte, in int8: a digit is its own two's complement of two bits."""
+    if has_ptx():
+        code: tl.constexpr = upper_digits(i)
+        return tl.inline_asm_elementwise(code, "=r,r", [packed], dtype=tl.int8, is_pure=True, pack=4)
+    else:
+        return ((packed.to(tl.int32) << (6 - 2 * i)) & 0xC0).to(tl.int8)

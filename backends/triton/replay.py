@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from mamba_integer.backends.torch.arrays import copy_all
+
 from .launch import Zeros, replayable, table
 
 PITCH = 4  # of int32 integers in memory: each starts where the widest load may
@@ -106,17 +108,6 @@ class Replay:
             finally:
                 graph.capture_end()
         return [*parts, (graph, result)]
-
-
-def copy_all(targets: list[torch.Tensor], sources: list[torch.Tensor]) -> None:
-    """Copy each array: one launch for many arrays of a type."""
-    kinds: dict[torch.dtype, tuple[list[torch.Tensor], list[torch.Tensor]]] = {}
-    for target, source in zip(targets, sources, strict=True):
-        of_kind = kinds.setdefault(target.dtype, ([], []))
-        of_kind[0].append(target)
-        of_kind[1].append(source)
-    for of_kind in kinds.values():
-        torch._foreach_copy_(*of_kind)
 
 
 def copies(arrays: Arrays) -> dict[str, torch.Tensor]:

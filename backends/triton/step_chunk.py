@@ -1,8 +1,9 @@
-"""A step of the chunked scan with the ops around it; for many rows a kernel of its own moves the state on.
+"""A step of the chunked scan with the ops around it; a kernel of its own moves all states on where a chunk ends.
 
-The programs that project a row's x make all that its heads share: the last of them does. A program per head does the
-rest. They load what they can before they wait, because no kernel in front of them writes it. Scans whose programs each
-projected x for themselves took a fifth longer per step of ``base`` at one row: 246 us beside 206 (H200).
+For few rows, the last of the programs that project a row's x makes all that its heads share; for many rows a kernel
+does. A program per head does the rest. They load what they can before they wait, because no kernel in front of them
+writes it. Scans whose programs each projected x for themselves took a fifth longer per step of ``base`` at one row:
+246 us beside 206 (H200).
 """
 
 import triton
@@ -22,10 +23,10 @@ from .ssd_chunk_factors import (
     rounded_power,
     row_exponent,
 )
-from .step_norm import arrives_last, quantise_last, quantised
+from .step_norm import arrives_last, quantised
 from .step_products import columns_of, loaded, product, weights_of
 from .step_scans import requantised
-from .step_states import appended_factors, move_on
+from .step_states import appended_factors
 from .ternary_product import scale_sum
 
 SIDE_BY_SIDE = tl.constexpr(8)  # words of states that a few threads of a program have, each a load's width
@@ -108,6 +109,85 @@ def gated_output(
 
 
 @triton.jit
+def open_chunk(
+    open_b_pointer,
+    turns_pointers,
+    positions,
+    row,
+    batch,
+    states: tl.constexpr,
+    ROTATES: tl.constexpr,
+    Q: tl.constexpr,
+    TILE: tl.constexpr,
+    STATES: tl.constexpr,
+):
+    """Return how full a row's open chunk is, its keys, and the coefficients of the row's position."""
+    q, state, fill = tl.arange(0, TILE), tl.arange(0, STATES), tl.load(positions[0] + row) % Q
+    keys_place = open_b_pointer + (row * Q + q)[:, None] * states + state[None, :]
+    keys = tl.load(keys_place, mask=(q < fill)[:, None] & (state < states)[None, :], other=0)
+    at = tl.load(positions[1]) * batch + row if ROTATES else row
+    return fill, keys, coefficients(turns_pointers, at, states, STATES, ROTATES)
+
+
+@triton.jit
+def mix(
+    results,
+    projected_pointer,
+    row,
+    chunk,
+    heads: tl.constexpr,
+    states: tl.constexpr,
+    shifts: tl.constexpr,
+    ROTATES: tl.constexpr,
+    Q: tl.constexpr,
+    TILE: tl.constexpr,
+    STATES: tl.constexpr,
+):
+    """Turn and requantise b and c of a row, whose projection is there, and score its open chunk."""
+    c_pointer, scores_pointer, open_b_pointer = results
+    fill, keys, turns = chunk
+    q, state = tl.arange(0, TILE), tl.arange(0, STATES)
+    mixed, is_mixed = mixture_columns(heads, states, STATES)
+    values = tl.load(projected_pointer + row * (heads + 2 * states) + mixed, mask=is_mixed, other=0).to(tl.int32)
+    b, c = mixtures_of(values, turns, shifts[1], shifts[0], ROTATES, STATES)
+    scores = tl.where(q == fill, tl.sum(b * c), tl.sum(keys.to(tl.int32) * c[None, :], 1))
+    tl.store(open_b_pointer + (row * Q + fill) * states + state, b.to(tl.int8), mask=state < states)
+    tl.store(c_pointer + row * STATES + state, c.to(tl.int8))
+    tl.store(scores_pointer + row * TILE + q, scores)
+
+
+@triton.jit
+def mix_kernel(
+    c_pointer,
+    scores_pointer,
+    open_b_pointer,
+    projected_pointer,
+    lam_pointer,
+    gam_pointer,
+    quadrant_pointer,
+    position_pointer,
+    count_pointer,
+    batch,
+    heads: tl.constexpr,
+    states: tl.constexpr,
+    mixture_shift: tl.constexpr,
+    rotation_bits: tl.constexpr,
+    ROTATES: tl.constexpr,
+    Q: tl.constexpr,
+    TILE: tl.constexpr,
+    STATES: tl.constexpr,
+):
+    """Turn and requantise b and c of a row, and score its open chunk."""
+    row, turns_pointers = tl.program_id(0).to(tl.int64), (lam_pointer, gam_pointer, quadrant_pointer)
+    positions = position_pointer, count_pointer
+    chunk = open_chunk(open_b_pointer, turns_pointers, positions, row, batch, states, ROTATES, Q, TILE, STATES)
+    wait_and_start_next()
+    results = c_pointer, scores_pointer, open_b_pointer
+    shifts: tl.constexpr = (mixture_shift, rotation_bits)
+    mix(results, projected_pointer, row, chunk, heads, states, shifts, ROTATES, Q, TILE, STATES)
+
+
+@triton.jit
 def mixture_kernel(
     projected_pointer,
     c_pointer,
@@ -140,25 +220,18 @@ def mixture_kernel(
 ):
     """Project x; the last program of a row turns and requantises b and c, and scores the row's open chunk."""
     row, column = columns_of(columns, COLUMNS)
-    row, q, state = row.to(tl.int64), tl.arange(0, TILE), tl.arange(0, STATES)
+    row, turns_pointers = row.to(tl.int64), (lam_pointer, gam_pointer, quadrant_pointer)
     w = weights_of(w_pointer, column, column < columns, words, WORDS)
-    known, fill = state < states, tl.load(position_pointer + row) % Q
-    keys_place = open_b_pointer + (row * Q + q)[:, None] * states + state[None, :]
-    keys = tl.load(keys_place, mask=(q < fill)[:, None] & known[None, :], other=0)
-    at = tl.load(count_pointer) * batch + row if ROTATES else row
-    turns = coefficients((lam_pointer, gam_pointer, quadrant_pointer), at, states, STATES, ROTATES)
+    positions = position_pointer, count_pointer
+    chunk = open_chunk(open_b_pointer, turns_pointers, positions, row, batch, states, ROTATES, Q, TILE, STATES)
     wait_and_start_next()
     e, digits = quantised(loaded(xz_pointer + row * 2 * DEPTH, DEPTH, WORDS))
     y = scale_sum(product(digits, w, WORDS), e, num, shift, (1 << shift) >> 1)
     tl.store(projected_pointer + row * columns + column, y, mask=column < columns)
     if arrives_last(arrived_pointer + row, (columns + COLUMNS - 1) // COLUMNS):
-        mixed, is_mixed = mixture_columns(heads, states, STATES)
-        values = tl.load(projected_pointer + row * columns + mixed, mask=is_mixed, other=0).to(tl.int32)
-        b, c = mixtures_of(values, turns, rotation_bits, mixture_shift, ROTATES, STATES)
-        scores = tl.where(q == fill, tl.sum(b * c), tl.sum(keys.to(tl.int32) * c[None, :], 1))
-        tl.store(open_b_pointer + (row * Q + fill) * states + state, b.to(tl.int8), mask=known)
-        tl.store(c_pointer + row * STATES + state, c.to(tl.int8))
-        tl.store(scores_pointer + row * TILE + q, scores)
+        results = c_pointer, scores_pointer, open_b_pointer
+        shifts: tl.constexpr = (mixture_shift, rotation_bits)
+        mix(results, projected_pointer, row, chunk, heads, states, shifts, ROTATES, Q, TILE, STATES)
 
 
 @triton.jit
@@ -170,12 +243,7 @@ def head_of_chunk_kernel(
     weights_pointer,
     totals_pointer,
     forgot_pointer,
-    q_pointer,
-    e_pointer,
-    arrived_pointer,
-    h_pointer,
     seen_pointer,
-    open_b_pointer,
     xz_pointer,
     c_pointer,
     scores_pointer,
@@ -183,13 +251,11 @@ def head_of_chunk_kernel(
     base_pointer,
     skip_pointer,
     position_pointer,
-    pitch,
     heads: tl.constexpr,
     width: tl.constexpr,
     states: tl.constexpr,
     n_max: tl.constexpr,
     input_shift: tl.constexpr,
-    s_h: tl.constexpr,
     s_y: tl.constexpr,
     f: tl.constexpr,
     WEIGHT_BITS: tl.constexpr,
@@ -199,13 +265,10 @@ def head_of_chunk_kernel(
     TILE: tl.constexpr,
     STATES: tl.constexpr,
     CHANNELS: tl.constexpr,
-    BLOCK: tl.constexpr,
-    CLOSES: tl.constexpr,
 ):
     """Modulate the decay, give the output of `ssd_chunk_scan` from the scores, gate.
 
-    With a BLOCK, a row is quantised when it is whole. The state comes as the outputs see it, two states per word, and c
-    as words of four. With CLOSES, the state moves on after a chunk's last position.
+    The state comes as the outputs see it, two states per word, and c as words of four.
     """
     program, blocks = tl.program_id(0), (width + CHANNELS - 1) // CHANNELS
     block, head, row = program % blocks, program // blocks % heads, (program // blocks // heads).to(tl.int64)
@@ -248,17 +311,3 @@ def head_of_chunk_kernel(
     before = tl.sum(dot_halves(high, c, 1, dot_halves(low, c, 0, tl.zeros_like(low))), 1)
     y = gated_output(inputs, x, z, scores, score, before, factors, new, last, skip, s_y, f, CARRIED_BITS, SUM_BITS)
     tl.store(y_pointer + one * width + p, y, mask=channel)
-    if BLOCK:
-        quantise_last(
-            q_pointer, e_pointer, arrived_pointer, y_pointer, row, heads * blocks, pitch, heads * width, BLOCK
-        )
-    if CLOSES:  # noqa: SIM102 - else there is no code for it
-        if fill == Q - 1:
-            key = tl.arange(0, STATES)
-            keys_place = open_b_pointer + slot[:, None] * states + key[None, :]
-            keys = tl.load(keys_place, mask=(q < Q)[:, None] & (key < states)[None, :], other=0)
-            d = tl.load(open_d_pointer + slot * heads + head, mask=past, other=0) + tl.where(q == fill, new_d, 0)
-            whole = tl.where((q == fill)[:, None], x[None, :], inputs)
-            tl.debug_barrier()  # every thread has read the view of the state
-            view_pointer = seen_pointer.to(tl.pointer_type(tl.int16))
-            move_on(h_pointer, view_pointer, one * width + p, channel, d, whole, keys, states, s_h, TILE, STATES)

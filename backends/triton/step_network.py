@@ -16,10 +16,11 @@ from mamba_integer.spec.integers import RESIDUAL_BITS
 from mamba_integer.spec.model.blocks import Mamba1Block, Network
 from mamba_integer.spec.model.config import ModelConfig
 
+from .instructions import at_most
 from .launch import elementwise, launch, table, words
 from .overlap import early, wait_and_start_next
 from .ssd_chunk import LEAST_TILE
-from .step_chunk import head_of_chunk_kernel, mixture_kernel
+from .step_chunk import head_of_chunk_kernel, mix_kernel, mixture_kernel
 from .step_products import (
     WARPS,
     enter_kernel,
@@ -37,23 +38,26 @@ from .step_wide import (
     PLAIN,
     can_be_fetched,
     norm_kernel,
+    quantised_pitch,
     row_block,
     wide_kernel,
     wide_launch,
 )
 
 FEW_ROWS = 8  # for which a product's program takes one row
+DEEPEST = 1 << 14  # of a row that a program for many rows multiplies: 64 times its sums are below 2**31
 MOST_STATES = 256  # of a program
 # Channels of a program of the chunked scan, and with how many programs. At 64 rows, 32 took 5 % longer per step (H200).
 CHANNELS = (64, 1024), (32, 256), (16, 0)
 HEAD_WARPS, FACTOR_WARPS = 2, 4
+HEAD_REGISTERS = 80  # of a thread: then all programs of 64 rows of ``base`` run at once
 MOST_ELEMENTS = 1 << 12  # of the state in its registers
 FACTORS = 1 << 11  # of open chunks that a program makes
 CLOSED_CHANNELS = 32  # of what a program moves on at once
 CLOSING = 256  # programs that move the states on: that they mostly have nothing to do takes little time
-COLUMNS = (128, 64, 32, 16, 8, 4)  # of a program of the selective scan
+# Channels of a program of the selective scan, its warps, and with how many programs. Those of many rows run at once.
+COLUMNS = (128, 2, 512), (64, 4, 256), (32, 4, 256), (16, 4, 256), (8, 4, 256), (4, 4, 0)
 MOST_AHEAD = 1 << 25  # bytes of a layer's state that are asked for before its scan
-PROGRAMS = 256  # of a scan, from which on a program takes more
 
 
 class FusedStep:
@@ -96,13 +100,9 @@ class FusedStep:
     def logits(self):
         for block in self.network.blocks:
             self.run(block, self.r)
-        if self.chunked_blocks and not self.closes():
+        if self.chunked_blocks:
             self.close(self.chunked_blocks[0])
         return self.head(self.r)
-
-    def closes(self):
-        """Return whether heads move their states on: for many rows they have no registers for it."""
-        return self.rows <= FEW_ROWS
 
     def advance(self, chosen):
         buffers, rows = self.buffers, triton.next_power_of_2(self.rows)
@@ -123,14 +123,9 @@ class FusedStep:
 
     def run(self, block, r):
         """Run a block: its residual stream and its state move on in place, but for the state of a chunked scan."""
-        xz, y, quantised = self.enter(block, r), self.empty(block.config.d_inner), self.quantised_output(block)
+        xz = self.enter(block, r)
         step = self.selective if isinstance(block, Mamba1Block) else self.chunked
-        step(block, y, quantised, xz)
-        self.leave(block, r, y, quantised)
-
-    def quantised_output(self, block):
-        """Return room for the quantised output of a block's scan, the elements of a row, and its tile."""
-        return (None, None), 0, 0
+        self.leave(block, r, step(block, xz))
 
     def enter(self, block, r):
         """Return x after the convolution and squareplus, and z."""
@@ -147,7 +142,7 @@ class FusedStep:
         self.launch(project_kernel, (projected,), (xz, w), w, inner, 2 * inner, **block.scales["x_proj"])
         return projected
 
-    def leave(self, block, r, y, quantised):
+    def leave(self, block, r, y):
         """Add the projection of y to the residual stream."""
         w = self.weight(block, "out_proj")
         self.launch(leave_kernel, (r,), (y, w), w, y.shape[1], **block.scales["out_proj"], **addition(block))
@@ -159,19 +154,21 @@ class FusedStep:
         self.launch(head_kernel, (logits,), arrays, w, r.shape[1], **constants)
         return logits
 
-    def selective(self, block, y, quantised, xz):
+    def selective(self, block, xz):
+        """Return the output of a step of a selective scan."""
         f, config, states = block.formats, block.config, block.config.mamba1_d_state
         w, decay, skip = (self.weights[f"{block.label}.{name}"] for name in ("dt_proj", "decay", "skip"))
         constants = {**block.scales["dt_proj"], **f.scan, "mixture_shift": f.requantize["shift"], "f": f.activation}
         constants |= {"STATES": triton.next_power_of_2(states), "states": states}
-        arrays, pitch, row = quantised
-        results = y, self.state[f"{block.label}.scan"], *arrays, self.arrived
+        y = self.empty(config.d_inner)
+        results = y, self.state[f"{block.label}.scan"]
         inputs = xz, self.projected(block, xz), w, decay, skip
         _, tile = product_launch(self.rows, w.shape[0], config.dt_rank)
-        columns = most_that_fill(COLUMNS, self.rows, w.shape[0])
-        tile |= {"channels": tile.pop("columns"), "COLUMNS": columns}
+        columns, warps = most_that_fill(COLUMNS, self.rows, w.shape[0])
+        tile |= {"channels": tile.pop("columns"), "COLUMNS": columns, "num_warps": warps}
         programs = self.rows * triton.cdiv(w.shape[0], columns)
-        launch(selective_kernel, programs, results, inputs, pitch, **tile, **constants, BLOCK=row)
+        launch(selective_kernel, programs, results, inputs, **tile, **constants)
+        return y
 
     def chunk_state(self, block):
         """Return the open x, exponents and b of a chunked scan, and its state."""
@@ -187,7 +184,7 @@ class FusedStep:
         """Return the constants of the output of a chunked scan."""
         f = block.formats
         constants = {"n_max": f.chunk_decay["n_max"], "input_shift": f.chunk_input["shift"], "f": f.activation}
-        return constants | f.chunk_scan | chunk_bits(block.config.mamba2_d_state, f.chunk_scan["s_h"])
+        return constants | {"s_y": f.chunk_scan["s_y"]} | chunk_bits(block.config.mamba2_d_state, f.chunk_scan["s_h"])
 
     def factor(self, block):
         """Make the factors of all layers' open chunks."""
@@ -207,47 +204,55 @@ class FusedStep:
             num_warps=FACTOR_WARPS,
         )
 
-    def chunked(self, block, y, quantised, xz):
-        """Step a chunked scan: what a row's heads share first, and then each head."""
+    def mixed(self, block, xz):
+        """Return the projection of x, and of each row c and the scores of its open chunk."""
+        w, (c, scores, open_b, positions, constants) = self.weight(block, "x_proj"), self.mixture(block)
+        projected = self.empty(w.shape[0])
+        results, inputs = (projected, c, scores, open_b, self.arrived), (xz, w, *positions)
+        constants |= block.scales["x_proj"]
+        self.launch(mixture_kernel, results, inputs, w, block.config.d_inner, self.rows, **constants)
+        return projected, c, scores
+
+    def mixture(self, block):
+        """Return room for each row's c and scores, the open b, what positions decide, and constants."""
         config, (rotation, turning), tile = block.config, self.turning(block), chunk_tile(block.config)
-        heads, width, states = config.nheads, config.headdim, config.mamba2_d_state
-        open_x, open_d, open_b, h = self.chunk_state(block)
-        position, count, device = self.buffers.position, self.buffers.count, xz.device
+        buffers, device = self.buffers, self.r.device
         c = torch.empty((self.rows, tile["STATES"]), dtype=torch.int8, device=device)
         scores = torch.empty((self.rows, tile["TILE"]), dtype=torch.int32, device=device)
-        layer = self.chunked_blocks.index(block)
+        constants = {"heads": config.nheads, "states": config.mamba2_d_state, **turning, **tile}
+        return c, scores, self.chunk_state(block)[2], (*rotation, buffers.position, buffers.count), constants
+
+    def chunked(self, block, xz):
+        """Return the output of a step of a chunked scan: what a row's heads share comes first, and then each head."""
+        config, tile, layer = block.config, chunk_tile(block.config), self.chunked_blocks.index(block)
+        heads, width, states = config.nheads, config.headdim, config.mamba2_d_state
+        open_x, open_d = self.chunk_state(block)[:2]
         factors, seen = [array[layer] for array in self.factors], words(self.seen[layer])
-        w = self.weight(block, "x_proj")
-        projected = self.empty(w.shape[0])
-        results = projected, c, scores, open_b, self.arrived
-        inputs, constants = (xz, w, *rotation, position, count), {**block.scales["x_proj"], **turning, **tile}
-        sizes = {"heads": heads, "states": states}
-        self.launch(mixture_kernel, results, inputs, w, config.d_inner, self.rows, **sizes, **constants)
+        projected, c, scores = self.mixed(block, xz)
         channels = next(
             size
             for size, least in CHANNELS
             if (size * tile["STATES"] <= MOST_ELEMENTS and self.rows * heads * triton.cdiv(width, size) >= least)
             or size == CHANNELS[-1][0]
         )
-        arrays, pitch, row = quantised
+        y = self.empty(config.d_inner)
         decay, skip = self.weight(block, "decay"), self.weight(block, "skip")
         launch(
             head_of_chunk_kernel,
             self.rows * heads * triton.cdiv(width, channels),
-            (y, open_x, open_d, *factors, *arrays, self.arrived, h, seen),
-            (open_b, xz, words(c), scores, projected, decay, skip, position),
-            pitch,
+            (y, open_x, open_d, *factors),
+            (seen, xz, words(c), scores, projected, decay, skip, self.buffers.position),
             heads=heads,
             width=width,
             states=states,
             **self.output(block),
             **tile,
             CHANNELS=channels,
-            BLOCK=row,
-            CLOSES=self.closes(),
             num_warps=HEAD_WARPS,
+            **at_most(HEAD_REGISTERS),
             **early(),
         )
+        return y
 
     def close(self, block):
         """Move the states of all chunked scans on where a chunk ends."""
@@ -275,29 +280,22 @@ class FusedStep:
 class WideStep(FusedStep):
     """The kernels of one step for many rows."""
 
-    def multiply(self, name, results, q, e, after, taps=(None, None), **constants):
+    def multiply(self, name, results, x, e, after, taps=(None, None), depth=0, **constants):
+        """Multiply rows by weights: of int8 with exponents e, or the first ``depth`` of each, which are quantised."""
         w = self.network.weights[name]
-        programs, constants = wide_launch(self.rows, w, after, **constants)
-        launch(wide_kernel, programs, results, (q, e, w, *taps), **constants)
-
-    def quantised(self, w):
-        """Return room for the int8 and the exponents of rows that weights w multiply, and the elements per row."""
-        pitch = 4 * w.shape[1]
-        q = torch.empty((self.rows, pitch), dtype=torch.int8, device=w.device)
-        return (q, torch.empty(self.rows, dtype=torch.int32, device=w.device)), pitch
-
-    def quantised_output(self, block):
-        arrays, pitch = self.quantised(self.network.weights[f"{block.label}.out_proj"])
-        return arrays, pitch, triton.next_power_of_2(pitch)
+        programs, constants = wide_launch(self.rows, w, after, depth, **constants)
+        launch(wide_kernel, programs, results, (x, e, w, *taps), x.shape[1], **constants)
 
     def normalised(self, r, gamma, w, ahead=None):
         """Norm and quantise r; a state that the cache has room for is read ahead."""
-        (results, pitch), width = self.quantised(w), r.shape[1]
+        width, pitch = r.shape[1], quantised_pitch(w)
+        q = torch.empty((self.rows, pitch), dtype=torch.int8, device=w.device)
+        e = torch.empty(self.rows, dtype=torch.int32, device=w.device)
         size = 0 if ahead is None else ahead[0].nbytes
         fits = ahead is not None and ahead.nbytes <= MOST_AHEAD and can_be_fetched(ahead)
-        inputs, constants = (r, gamma, ahead if fits else None), self.network.formats.norm | row_block(width, pitch)
-        launch(norm_kernel, self.rows, results, inputs, pitch, size, D=width, AHEAD=fits, **constants)
-        return results
+        inputs, constants = (r, gamma, ahead if fits else None), self.network.formats.norm | row_block(width, w)
+        launch(norm_kernel, self.rows, (q, e), inputs, pitch, size, D=width, AHEAD=fits, **constants)
+        return q, e
 
     def ahead(self, block):
         """Return the state that a block's scan reads."""
@@ -315,9 +313,24 @@ class WideStep(FusedStep):
         self.multiply(name, results, q, e, CONVOLVED, taps, **constants)
         return xz
 
-    def leave(self, block, r, y, quantised):
-        constants = block.scales["out_proj"] | addition(block)
-        self.multiply(f"{block.label}.out_proj", (r, None), *quantised[0], ADDED, **constants)
+    def project(self, block, name, results, x, after, **constants):
+        """Quantise and project the first of the elements of rows, as many as the scan has channels."""
+        constants |= block.scales[name] | {"depth": block.config.d_inner}
+        self.multiply(f"{block.label}.{name}", results, x, None, after, **constants)
+
+    def projected(self, block, xz):
+        projected = self.empty(self.weight(block, "x_proj").shape[0])
+        self.project(block, "x_proj", (projected, None), xz, PLAIN)
+        return projected
+
+    def mixed(self, block, xz):
+        projected, (c, scores, open_b, positions, constants) = self.projected(block, xz), self.mixture(block)
+        inputs, results = (projected, *positions), (c, scores, open_b)
+        launch(mix_kernel, self.rows, results, inputs, self.rows, **constants, num_warps=WARPS, **early())
+        return projected, c, scores
+
+    def leave(self, block, r, y):
+        self.project(block, "out_proj", (r, None), y, ADDED, **addition(block))
 
     def head(self, r):
         w, norm = self.network.weights["head"], self.weights["norm"]
@@ -328,8 +341,8 @@ class WideStep(FusedStep):
 
 
 def most_that_fill(sizes, rows, columns):
-    """Return the first of some sizes of a program's columns with which there are enough programs, or the last."""
-    return next((size for size in sizes if rows * triton.cdiv(columns, size) >= PROGRAMS), sizes[-1])
+    """Return the first of some sizes of a program's columns with which there are enough programs, and its warps."""
+    return next((size, warps) for size, warps, least in sizes if rows * triton.cdiv(columns, size) >= least)
 
 
 def chunk_tile(config):
@@ -397,4 +410,5 @@ def fused_step(network: Network, config: ModelConfig, buffers: Buffers) -> Fused
     """Return the kernels of one step, or None where a program can't hold so many states."""
     if max(config.mamba1_d_state, config.mamba2_d_state) > MOST_STATES:
         return None
-    return (FusedStep if len(buffers.token) <= FEW_ROWS else WideStep)(network, buffers)
+    few = len(buffers.token) <= FEW_ROWS or max(config.d_model, config.d_inner) > DEEPEST
+    return (FusedStep if few else WideStep)(network, buffers)

@@ -15,9 +15,15 @@ HALF_MEAN_SQUARE_BITS = tl.constexpr(golden.MEAN_SQUARE_BITS // 2)
 
 
 @triton.jit
+def exponent_of(largest):
+    """Return the exponent of a row by the largest of its magnitudes."""
+    return tl.maximum(integers.bit_length(largest) - 7, 0)
+
+
+@triton.jit
 def quantised(y):
     """Return a row's exponent and its int8, still in int32."""
-    e = tl.maximum(integers.bit_length(tl.max(tl.abs(y))) - 7, 0)
+    e = exponent_of(tl.max(tl.abs(y)))
     return e, integers.saturate(integers.shift_round(y, e), 8)
 
 
@@ -69,15 +75,6 @@ def normalised(x, gamma, D: tl.constexpr, b: tl.constexpr, s: tl.constexpr):
 
 
 @triton.jit
-def plane_place(column, pitch):
-    """Return where an element of a quantised row lies: beside those that the same digit of a byte multiplies.
-
-    A thread loads elements that are far apart for it: stored to planes, neighbours would cross threads first.
-    """
-    return column % 4 * (pitch // 4) + column // 4
-
-
-@triton.jit
 def arrives_last(arrived_pointer, parts):
     """Return whether a program is the last of its parts: it sees what all of them stored, and counts from 0 again.
 
@@ -87,16 +84,3 @@ def arrives_last(arrived_pointer, parts):
     last = tl.atomic_add(arrived_pointer, 1, sem="acq_rel", scope="gpu") == parts - 1
     tl.store(arrived_pointer, 0, mask=last)
     return last
-
-
-@triton.jit
-def quantise_last(
-    q_pointer, e_pointer, arrived_pointer, y_pointer, row, parts, pitch, D: tl.constexpr, BLOCK: tl.constexpr
-):
-    """Quantise a row, in planes, as the last program that has stored its part of it; zeros follow up to ``pitch``."""
-    if arrives_last(arrived_pointer + row, parts):
-        column = tl.arange(0, BLOCK)
-        y = tl.load(tl.max_contiguous(y_pointer + row * D + column, 1), mask=column < D, other=0)
-        e, q = quantised(y.to(tl.int32))
-        tl.store(q_pointer + row * pitch + plane_place(column, pitch), q.to(tl.int8), mask=column < pitch)
-        tl.store(e_pointer + row, e)

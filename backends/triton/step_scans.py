@@ -10,7 +10,7 @@ from . import integers
 from .activation import silu_gated
 from .overlap import wait_and_start_next
 from .recurrence import advance, input_of, modulate
-from .step_norm import quantise_last, quantised
+from .step_norm import quantised
 from .step_products import columns_of, product, weights_of
 from .ternary_product import scale_sum
 
@@ -24,15 +24,11 @@ def requantised(x, shift: tl.constexpr):
 def selective_kernel(
     y_pointer,
     h_pointer,
-    q_pointer,
-    e_pointer,
-    arrived_pointer,
     xz_pointer,
     projected_pointer,
     w_pointer,
     base_pointer,
     skip_pointer,
-    pitch,
     channels: tl.constexpr,
     words: tl.constexpr,
     states: tl.constexpr,
@@ -50,12 +46,8 @@ def selective_kernel(
     STATES: tl.constexpr,
     WORDS: tl.constexpr,
     COLUMNS: tl.constexpr,
-    BLOCK: tl.constexpr,
 ):
-    """Quantise and project the modulation, requantise b and c, step `selective_scan`, gate.
-
-    With a BLOCK, a row is quantised when it is whole.
-    """
+    """Quantise and project the modulation, requantise b and c, step `selective_scan`, gate."""
     row, channel = columns_of(channels, COLUMNS)
     state, known = tl.arange(0, STATES), channel < channels
     inside = known[:, None] & (state < states)[None, :]
@@ -84,6 +76,3 @@ def selective_kernel(
     tl.debug_barrier()  # what is written in place, every thread has read
     tl.store(place, h, mask=inside)
     tl.store(y_pointer + row * channels + channel, silu_gated(y, z, f).to(tl.int16), mask=known)
-    if BLOCK:
-        parts: tl.constexpr = (channels + COLUMNS - 1) // COLUMNS
-        quantise_last(q_pointer, e_pointer, arrived_pointer, y_pointer, row, parts, pitch, channels, BLOCK)

@@ -1,25 +1,41 @@
-"""The products of a step for many rows: rows are quantised once, and multiplied on the tensor cores."""
+"""The products of a step for many rows, on the tensor cores.
+
+A program loads its columns' weights, which no kernel writes, before it waits, as far as registers hold them. A norm is
+made once per row, by a kernel of its own; rows of other products are quantised by each program that multiplies them,
+which takes less time than to wait for another kernel that does it once.
+"""
+# ruff: noqa: RUF005 -- Triton compiles no unpacking inside a tuple
 
 import triton
 import triton.language as tl
 
 from . import integers
 from .activation import squareplus_of
-from .instructions import has_little_room, ternary_digits
+from .instructions import raised_digits
 from .norm import row_launch
 from .overlap import early, fetch, wait_and_start_next
-from .step_norm import normalised, plane_place, quantised
-from .ternary_product import scale_sum, tile_of
+from .step_norm import exponent_of, normalised, quantised
+from .ternary_product import scale_sum, side_by_side, tile_of
 
 PLAIN, CONVOLVED, ADDED = 0, 1, 2  # what follows a product
 CONVOLUTION, ADDITION = tl.constexpr(CONVOLVED), tl.constexpr(ADDED)
-PROGRAMS = 96  # that keep most processors busy
-TILES = (16, 64), (16, 32), (16, 16)  # columns and rows of a program: the first tile with enough programs is taken
-ROW_WARPS = 8
+PROGRAMS = 90  # that keep most processors busy
+COLUMNS, ROWS = 64, (16, 8)  # of a program: as many rows as leave enough programs, or the fewest
+BYTES = 128, 64  # of a column's weights that are multiplied at once: the most that divide them, or the fewest
+LOADED_EARLY = tl.constexpr(384)  # bytes of a column's weights
+RAISED_BITS = tl.constexpr(6)
+WARPS, ROW_WARPS = 4, 8
 FETCHED_BYTES = 16  # of which what is asked for is a multiple, and its address
-# Measured on an H200 with 64 rows of ``base``: half as many bytes took 11 % longer per step.
-TILE = {"BYTES": 128, "num_warps": 4, "num_stages": 3}
-LITTLE_ROOM = {"BYTES": 64, "num_stages": 4}  # where a program has less shared memory
+
+
+@triton.jit
+def element_place(column, BYTES: tl.constexpr):
+    """Return where an element of a quantised row lies: in its block, beside those that a byte's same digit multiplies.
+
+    A thread loads elements that are far apart for it: stored so, neighbours would cross threads first.
+    """
+    inside = column % (4 * BYTES)
+    return column - inside + inside % 4 * BYTES + inside // 4
 
 
 @triton.jit
@@ -35,9 +51,10 @@ def norm_kernel(
     b: tl.constexpr,
     s: tl.constexpr,
     AHEAD: tl.constexpr,
+    BYTES: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Norm and quantise a row, in planes; zeros follow up to ``pitch`` elements.
+    """Norm and quantise a row, as `element_place` says; zeros follow up to ``pitch`` elements.
 
     With AHEAD, as many bytes of the state per row are asked for, which the scan will read.
     """
@@ -48,19 +65,41 @@ def norm_kernel(
     wait_and_start_next()
     x = tl.load(tl.max_contiguous(x_pointer + row * D + column, 1), mask=column < D, other=0)
     e, q = quantised(normalised(x, gamma, D, b, s))
-    tl.store(q_pointer + row * pitch + plane_place(column, pitch), q.to(tl.int8), mask=column < pitch)
+    tl.store(q_pointer + row * pitch + element_place(column, BYTES), q.to(tl.int8), mask=column < pitch)
     tl.store(e_pointer + row, e)
+
+
+@triton.jit
+def weights_of(w_tile, block, bytes_a_row: tl.constexpr, BYTES: tl.constexpr):
+    """Return a block of the weights of some columns, zeros beyond a row's end."""
+    start, j = block * BYTES, tl.arange(0, BYTES)
+    return tl.load(w_tile + start + j[None, :], mask=(start + j < bytes_a_row)[None, :], other=0)
+
+
+@triton.jit
+def values_of(x_tile, known, block, DEPTH: tl.constexpr, BYTES: tl.constexpr):
+    """Return a block of some rows, zeros beyond a row's end."""
+    k = block * 4 * BYTES + tl.arange(0, 4 * BYTES)
+    return tl.load(x_tile[:, None] + k[None, :], mask=known[:, None] & (k < DEPTH)[None, :], other=0)
+
+
+@triton.jit
+def raised(byte):
+    """Return [N, K] bytes as 64 times their [N, 4 K] digits: first digit 0 of all of them, last digit 3."""
+    low = side_by_side(raised_digits(byte, 0), raised_digits(byte, 1))
+    return side_by_side(low, side_by_side(raised_digits(byte, 2), raised_digits(byte, 3)))
 
 
 @triton.jit
 def wide_kernel(
     y_pointer,
     state_pointer,
-    q_pointer,
+    x_pointer,
     e_pointer,
     w_pointer,
     taps_pointer,
     bias_pointer,
+    pitch,
     rows: tl.constexpr,
     columns: tl.constexpr,
     bytes_a_row: tl.constexpr,
@@ -73,21 +112,24 @@ def wide_kernel(
     gate_num: tl.constexpr,
     gate_shift: tl.constexpr,
     bits: tl.constexpr,
+    DEPTH: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     BYTES: tl.constexpr,
-    FETCHES: tl.constexpr,
+    BLOCKS: tl.constexpr,
 ):
-    """Multiply a tile of rows, which lie in a plane for each digit of the weights' bytes; do what follows."""
+    """Multiply a tile of rows, which are ``pitch`` elements apart; do what follows.
+
+    With a DEPTH, so many of a row's int16 are quantised; else rows are int8, as `element_place` says.
+    """
     m, n = tile_of(tl.program_id(0), rows, columns, ROWS, COLUMNS)
-    first = tl.min(n, 0)
-    if FETCHES:
-        fetch(w_pointer + first * bytes_a_row, tl.minimum(COLUMNS, columns - first).to(tl.int32) * bytes_a_row)
-    j = tl.arange(0, BYTES)
-    q_tile = q_pointer + tl.minimum(m, rows - 1)[:, None] * 4 * bytes_a_row + j[None, :]
-    w_tile = w_pointer + tl.minimum(n, columns - 1)[:, None] * bytes_a_row + j[None, :]
-    place, inside = m[None, :] * columns + n[:, None], (m < rows)[None, :] & (n < columns)[:, None]
-    accumulator = tl.zeros([COLUMNS, ROWS], tl.int32)
+    known_rows = m < rows
+    w_tile, x_tile = w_pointer + tl.minimum(n, columns - 1)[:, None] * bytes_a_row, x_pointer + m * pitch
+    weights = ()
+    for block in tl.static_range(BLOCKS):
+        if block * BYTES < LOADED_EARLY:
+            weights = weights + (weights_of(w_tile, block, bytes_a_row, BYTES),)
+    place, inside = m[None, :] * columns + n[:, None], known_rows[None, :] & (n < columns)[:, None]
     if AFTER == CONVOLUTION:
         channels = columns // 2
         known = n < channels
@@ -102,19 +144,27 @@ def wide_kernel(
         x1 = tl.load(past + channels, mask=convolved, other=0)
         x2 = tl.load(past + 2 * channels, mask=convolved, other=0)
     wait_and_start_next()
-    e = tl.load(e_pointer + m, mask=m < rows, other=0)
     if AFTER == ADDITION:
         r = tl.load(y_pointer + place, mask=inside, other=0)
-    for start in range(0, bytes_a_row, BYTES):
-        known_bytes = (start + j < bytes_a_row)[None, :]
-        byte = tl.load(w_tile + start, mask=known_bytes, other=0)
-        for i in tl.static_range(4):
-            q = tl.load(q_tile + (i * bytes_a_row + start), mask=known_bytes, other=0)
-            accumulator = tl.dot(ternary_digits(byte, i), tl.trans(q), accumulator, out_dtype=tl.int32)
-    y = scale_sum(accumulator, e[None, :], num, shift, (1 << shift) >> 1)
+    if DEPTH:
+        largest = tl.zeros([ROWS, 4 * BYTES], tl.int32)
+        for block in tl.static_range(BLOCKS):
+            largest = tl.maximum(largest, tl.abs(values_of(x_tile, known_rows, block, DEPTH, BYTES).to(tl.int32)))
+        e = exponent_of(tl.max(largest, 1))
+    else:
+        e = tl.load(e_pointer + m, mask=known_rows, other=0)
+    accumulator = tl.zeros([COLUMNS, ROWS], tl.int32)
+    for block in tl.static_range(BLOCKS):
+        byte = weights[block] if block * BYTES < LOADED_EARLY else weights_of(w_tile, block, bytes_a_row, BYTES)
+        q = values_of(x_tile, known_rows, block, DEPTH if DEPTH else BLOCKS * 4 * BYTES, BYTES)
+        if DEPTH:
+            q = integers.saturate(integers.shift_round(q.to(tl.int32), e[:, None]), 8).to(tl.int8)
+            q = tl.reshape(tl.permute(tl.reshape(q, [ROWS, BYTES, 4]), (0, 2, 1)), [ROWS, 4 * BYTES])
+        accumulator = tl.dot(raised(byte), tl.trans(q), accumulator, out_dtype=tl.int32)
+    y = scale_sum(accumulator >> RAISED_BITS, e[None, :], num, shift, (1 << shift) >> 1)
     tl.debug_barrier()  # what is written in place, every thread has read
     if AFTER == CONVOLUTION:  # noqa: SIM102 - a kernel without a convolution has no channels
-        if first < channels:
+        if tl.min(n, 0) < channels:
             total = bias[:, None] + w0[:, None] * x0 + w1[:, None] * x1 + w2[:, None] * x2 + w3[:, None] * y
             tl.store(past, x1, mask=convolved)
             tl.store(past + channels, x2, mask=convolved)
@@ -128,16 +178,27 @@ def wide_kernel(
         tl.store(y_pointer + place, y, mask=inside)
 
 
-def wide_launch(rows: int, w, after: int, **constants):
-    """Return the number of programs of a product and its constants, its sizes among them."""
-    sizes = {"rows": rows, "columns": w.shape[0], "bytes_a_row": w.shape[1]}
-    counts = [triton.cdiv(w.shape[0], n) * triton.cdiv(rows, m) for n, m in TILES]
+def wide_launch(rows: int, w, after: int, depth: int = 0, **constants):
+    """Return the number of programs of a product and its constants; with a depth, rows are quantised."""
+    counts = [triton.cdiv(w.shape[0], COLUMNS) * triton.cdiv(rows, size) for size in ROWS]
     best = next((i for i, count in enumerate(counts) if count >= PROGRAMS), -1)
     unused = dict.fromkeys(("s_conv", "f", "offset", "gate_num", "gate_shift", "bits"), 0)
-    tile = TILE | (LITTLE_ROOM if has_little_room() else {})
-    tile |= dict(zip(("COLUMNS", "ROWS"), TILES[best], strict=True))
-    constants = {**sizes, **unused, **constants, **tile, "AFTER": after, "FETCHES": can_be_fetched(w), **early()}
-    return counts[best], constants
+    sizes = {"rows": rows, "columns": w.shape[0], "bytes_a_row": w.shape[1], "DEPTH": depth}
+    tile = {"ROWS": ROWS[best], "COLUMNS": COLUMNS, **block_of(w)}
+    constants = {**sizes, **unused, **constants, **tile, "AFTER": after, "num_warps": WARPS}
+    return counts[best], constants | early()
+
+
+def block_of(w) -> dict[str, int]:
+    """Return how many bytes of a column's weights are multiplied at once, and how often."""
+    size = next((size for size in BYTES if w.shape[1] % size == 0), BYTES[-1])
+    return {"BYTES": size, "BLOCKS": triton.cdiv(w.shape[1], size)}
+
+
+def quantised_pitch(w) -> int:
+    """Return how many elements apart quantised rows lie that weights w multiply."""
+    block = block_of(w)
+    return 4 * block["BYTES"] * block["BLOCKS"]
 
 
 def can_be_fetched(array) -> bool:
@@ -145,6 +206,7 @@ def can_be_fetched(array) -> bool:
     return array[0].nbytes % FETCHED_BYTES == 0 and array.data_ptr() % FETCHED_BYTES == 0
 
 
-def row_block(width: int, pitch: int):
-    """Return the tile and the number of warps for rows of ``width`` elements that are stored as ``pitch``."""
-    return row_launch(max(width, pitch)) | {"num_warps": ROW_WARPS} | early()
+def row_block(width: int, w):
+    """Return the number of warps and the tile for rows of ``width`` elements that weights w multiply."""
+    tile = row_launch(max(width, quantised_pitch(w))) | {"BYTES": block_of(w)["BYTES"]}
+    return tile | {"num_warps": ROW_WARPS} | early()

@@ -49,7 +49,8 @@ DOT, INSTRUCTION = "tl.dot(", "inline_asm"  # in the source of a kernel, or of a
 AMPERE = {"sm_80": "sm_80", "sm_89": "sm_80"}  # whose tensor cores are the same
 CASES = 1
 HASHES, STEPS, FUSED = "hashes", "steps", "fused"  # of transcripts, of decoding and of training, which are no ops
-ROWS, KINDS = (1, 40), ("BLOCK", "AFTER")  # of a step: for few rows and for many, and what its kernels differ by
+# Rows of a step, for which its kernels are those of few rows or of many, and what launches of a kernel differ by.
+ROWS, KINDS = (1, 40), ("AFTER", "DEPTH")
 # Sizes whose rows can be copied in pieces, as the kernels in Gluon need.
 ALIGNED = {
     "ternary_linear": {"...": (200,), "K": 64, "N": 40},

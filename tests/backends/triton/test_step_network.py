@@ -70,11 +70,7 @@ class Case:
         decoder = Decoder(model, len(self.positions), Options(1, greedy=True), block=1)
         assert isinstance(decoder.parts, step_network.WideStep) == (self.few == WIDE)
         decoder.begin(Session(model.state_from_numpy(self.state), self.last), stream=0)
-        if decoder.buffers.rotation:
-            coefficients = decoder.rotation_of_block(np.array(self.positions))
-            for table, turns in zip(decoder.buffers.rotation, coefficients, strict=True):
-                table.copy_(turns)
-        decoder.buffers.count.zero_()
+        decoder.start_block(np.array(self.positions), 1)
         with trusted_values():
             logits = model.to_numpy(decoder.parts.logits())
         right, after = self.golden.step(self.last, self.state)

@@ -11,7 +11,7 @@ from mamba_integer.backends.triton.launch import launch
 from mamba_integer.spec import ops
 from mamba_integer.spec.integers import RESIDUAL_BITS
 
-SIZES = st.tuples(st.sampled_from([1, 2, 18]), st.sampled_from([4, 36, 128, 260]), st.integers(1, 40))
+SIZES = st.tuples(st.sampled_from([1, 2, 18]), st.sampled_from([4, 36, 512, 1700]), st.integers(1, 40))
 EDGE = st.booleans()
 FEW = 2  # rows that the kernels for few rows are tried with
 RESIDUAL = (1 << (RESIDUAL_BITS - 1)) - 1
@@ -43,14 +43,18 @@ def assert_equal(result, want):
     assert np.array_equal(got, want)
 
 
-def in_planes(q):
-    """Return quantised rows as the product for many rows reads them: a plane for each digit of a byte of weights."""
-    return q.reshape(len(q), -1, 4).swapaxes(1, 2).reshape(q.shape)
+def in_blocks(q, w):
+    """Return quantised rows as the product for many rows reads them: in blocks, a plane for each digit of a byte."""
+    size = step_wide.block_of(w)["BYTES"]
+    padded = torch.nn.functional.pad(q, (0, step_wide.quantised_pitch(w) - q.shape[1]))
+    return padded.view(len(q), -1, size, 4).swapaxes(2, 3).reshape(padded.shape)
 
 
-def multiply_wide(results, q, e, w, after, taps=(None, None), **constants):
-    programs, constants = step_wide.wide_launch(len(e), w, after, **constants)
-    launch(step_wide.wide_kernel, programs, results, (in_planes(q), e, w, *taps), **constants)
+def multiply_wide(results, x, e, w, after, taps=(None, None), depth=0, **constants):
+    """Multiply quantised rows, or with a depth so many of each row's elements."""
+    programs, constants = step_wide.wide_launch(len(x), w, after, depth, **constants)
+    x = x if depth else in_blocks(x, w)
+    launch(step_wide.wide_kernel, programs, results, (x, e, w, *taps), x.shape[1], **constants)
 
 
 def multiply_narrow(kernel, results, inputs, w, rows, depth, *integers, **constants):
@@ -120,6 +124,8 @@ def test_project(draw):
         wide, narrow = (torch.empty(want.shape, dtype=torch.int16, device=w.device) for _ in range(2))
         multiply_wide((wide, None), *inputs.on_device(*quantised), w, step_wide.PLAIN, **scale)
         assert_equal(wide, want)
+        multiply_wide((wide, None), x, None, w, step_wide.PLAIN, depth=depth, **scale)
+        assert_equal(wide, want)
         if rows > FEW:
             return
         multiply_narrow(step_products.project_kernel, (narrow,), (x, w), w, rows, depth, 2 * depth, **scale)
@@ -140,9 +146,9 @@ def test_leave(draw):
         w, (q, e) = inputs.weights(columns, depth), ops.quantize_rows(x)
         want = ops.residual_add(r, ops.ternary_linear(q, e, w, **scale), **gate)
         constants = {**scale, "gate_num": gate["num"], "gate_shift": gate["shift"], "bits": RESIDUAL_BITS}
-        q, e, x, w = inputs.on_device(q, e, x, w)
+        x, w = inputs.on_device(x, w)
         wide, narrow = inputs.on_device(r, r)
-        multiply_wide((wide, None), q, e, w, step_wide.ADDED, **constants)
+        multiply_wide((wide, None), x, None, w, step_wide.ADDED, depth=depth, **constants)
         assert_equal(wide, want)
         if rows > FEW:
             return
