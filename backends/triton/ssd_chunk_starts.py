@@ -108,9 +108,10 @@ def chunk_starts_kernel(
     for n in range(0, tl.minimum(last, (chunks - 1) // SEGMENT * SEGMENT), STEP):
         keys, weighed = (), ()
         for i in tl.static_range(STEP):
-            inputs = tl.load(inputs_pointer + (n + i) * tile_of_inputs, mask=channel[:, None], other=0)
-            weights = tl.load(factors_pointer + (n + i) * (ROWS * TILE) + 2 * TILE + q)
-            keys = keys + (tl.load(turned_pointer + (n + i) * (TILE * STATES)),)
+            chunk = tl.minimum(n + i, last - 1)  # nothing is stored of chunks after the last
+            inputs = tl.load(inputs_pointer + chunk * tile_of_inputs, mask=channel[:, None], other=0)
+            weights = tl.load(factors_pointer + chunk * (ROWS * TILE) + 2 * TILE + q)
+            keys = keys + (tl.load(turned_pointer + chunk * (TILE * STATES)),)
             weighed = weighed + (side_by_side(*shifted_limbs(inputs, weights[None, :]), CHANNELS, TILE),)
         # Those of the chunks that follow come a turn ahead.
         next_kept, next_r = chunk_decays(factors_pointer, n + STEP, last, TILE, STEP)

@@ -12,7 +12,7 @@ from .calls import Caller
 from .comparison import Failure
 from .journal import alarm
 from .judge import variant_of
-from .workers import processes
+from .workers import as_they_end, processes
 
 GROWTH = 4
 TRIES = 8  # at leaving out cases that aren't needed
@@ -69,7 +69,7 @@ def fails(failure: Failure, cases: Sequence[str], timeout: float, pool: ProcessP
     arguments = failure.backend, failure.case.op, cases, failure.variant, timeout
     with contextlib.nullcontext(pool) if pool else processes(1) as chosen:
         try:
-            return chosen.submit(_fails, *arguments).result()
+            return next(as_they_end([chosen.submit(_fails, *arguments)])).result()
         except BrokenProcessPool:
             return True
 

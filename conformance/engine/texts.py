@@ -3,7 +3,7 @@
 import signal
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from mamba_integer.backends import Backend
 from ..presets import TIMEOUT
 from ..report import Text
 from .journal import alarm
-from .workers import processes, workers
+from .workers import as_they_end, processes, workers
 
 CASES_PER_CHAIN = 10  # the time limits of so many cases are that of a chain of ops
 
@@ -77,12 +77,12 @@ def run_chains(
             while waiting and len(running) < jobs:
                 lane = waiting.pop()  # the last one named is most often the slowest
                 running[lane.start()] = lane
-            for done in wait(running, return_when=FIRST_COMPLETED).done:
-                lane = running.pop(done)
-                name, results = lane.finish(done)
-                texts[name][backends.index(lane.backend)] = results
-                if lane.chains:
-                    running[lane.start()] = lane
+            done = next(as_they_end(running))
+            lane = running.pop(done)
+            name, results = lane.finish(done)
+            texts[name][backends.index(lane.backend)] = results
+            if lane.chains:
+                running[lane.start()] = lane
     finally:
         for lane in running.values():
             lane.close()

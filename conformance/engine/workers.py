@@ -6,10 +6,12 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
 
 from mamba_integer.backends import Backend, BackendError
 from mamba_integer.backends.processors import cores, variables
@@ -34,7 +36,7 @@ def run_in_processes(tasks: list[Task], jobs: int, timeout: float, finish: Finis
                 for i, task in enumerate(tasks):
                     running[pool.submit(run_and_note, Path(folder), i, task, timeout)] = i
             left = dict(enumerate(tasks))
-            for done in as_completed(running):
+            for done in as_they_end(running):
                 with contextlib.suppress(BrokenProcessPool):
                     results = done.result()
                     task = left.pop(running[done])
@@ -94,26 +96,75 @@ def processes(jobs: int, sharing: int = 0) -> Iterator[ProcessPoolExecutor]:
         "OPENBLAS_NUM_THREADS": threads,
         "OMP_WAIT_POLICY": "PASSIVE",  # a thread that spins between small kernels takes a processor from others
     }
-    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _serve)
+    pool = None
     try:
-        # Workers start one a call, and as deaf to Ctrl-C as we are; each hears again when it knows what to do then.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        with variables(settings):
-            for _ in range(jobs):
-                pool.submit(int)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        with held(signal.SIGINT), held(signal.SIGTERM), variables(settings):
+            pool = Pool(jobs, multiprocessing.get_context("spawn"), _serve)
+            # Workers are as deaf to Ctrl-C as we are when they start; each hears again when it knows what to do then.
+            heard = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                while len(workers(pool)) < jobs:  # a call starts one, unless one has nothing to do
+                    pool.submit(int)
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, heard)
         yield pool
     finally:
-        running = workers(pool)
-        pool.shutdown(wait=False, cancel_futures=True)
-        for worker in running:
-            worker.terminate()
-        for worker in running:
-            worker.join(SECONDS_TO_END)
-            worker.kill()
-            # The pool's own thread may have been the one to hear of the end, and be about to note the exit code.
-            while worker.exitcode is None:
-                worker.join(0.01)
+        if pool:
+            with held(signal.SIGINT), held(signal.SIGTERM):
+                end(pool)
+
+
+@contextlib.contextmanager
+def held(number: int) -> Iterator[None]:
+    """Hold a signal back until the block has ended, if this thread is the one that Python's handlers interrupt.
+
+    They may do so between any two steps of it, whatever it blocks, since the system gives a signal to another thread
+    then. Inside a pool that would leave a lock taken that should be free, or free that should be taken.
+    """
+    handler = signal.getsignal(number)
+    if not callable(handler) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[Any] = []
+    try:
+        signal.signal(number, lambda *_: came.append(_))
+        yield
+    finally:
+        signal.signal(number, handler)
+        if came:
+            handler(*came[0])
+
+
+class Pool(ProcessPoolExecutor):
+    """One that can be interrupted between two calls, never inside one."""
+
+    def submit(self, *call: Any, **options: Any) -> Future:
+        with held(signal.SIGINT), held(signal.SIGTERM):
+            return super().submit(*call, **options)
+
+
+def as_they_end(futures: Iterable[Future]) -> Iterator[Future]:
+    """Yield futures as they end; an interrupt comes while this waits for one, where no lock is taken."""
+    waiting, ended = list(futures), SimpleQueue[Future]()
+    with held(signal.SIGINT), held(signal.SIGTERM):
+        for future in waiting:
+            future.add_done_callback(ended.put)
+    for _ in waiting:
+        yield ended.get()
+
+
+def end(pool: ProcessPoolExecutor) -> None:
+    """End a pool's processes, whatever they do."""
+    running = workers(pool)
+    pool.shutdown(wait=False, cancel_futures=True)
+    for worker in running:
+        worker.terminate()
+    for worker in running:
+        worker.join(SECONDS_TO_END)
+        worker.kill()
+        # The pool's own thread may have been the one to hear of the end, and be about to note the exit code.
+        while worker.exitcode is None:
+            worker.join(0.01)
 
 
 def workers(pool: ProcessPoolExecutor) -> list[multiprocessing.Process]:

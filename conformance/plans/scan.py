@@ -26,14 +26,17 @@ SELECTIVE_LARGE = (
     {"B": 1, "L": 3, "D": 9, "N": 33},
 )
 CROWDED = 136  # rows whose programs are more than the processors of a GPU
-# Formats that kernels are made for, those of models.
-OF_MODELS = {"k": 15, "n_max": 32767, "convex": 1, "s_v": -8, "s_h": 8, "s_y": 15}
-COARSE = OF_MODELS | {"s_v": 2}  # inputs are rounded
+# Formats that kernels are made for, those of models: states lose whole bytes or not, inputs are exact or rounded.
+OF_MODELS = tuple(
+    {"k": 15, "n_max": 32767, "convex": 1, "s_v": s_v, "s_h": s_h, "s_y": s_y}
+    for s_h, s_y in ((8, 15), (7, 17))
+    for s_v in (-8, 2)
+)
 BEYOND_32_BITS = {"k": 8, "n_max": 200, "convex": 0, "s_v": 0, "s_h": 0, "s_y": 0}
 TILES = tuple({"D": channels, "N": states} for channels in (16, 32) for states in (16, 17))
-SELECTIVE_OF_MODELS = tuple({"B": 1, "L": 2, **tile, **known} for known in (OF_MODELS, COARSE) for tile in TILES)
+SELECTIVE_OF_MODELS = tuple({"B": 1, "L": 2, **tile, **known} for known in OF_MODELS for tile in TILES)
 SELECTIVE_CROWDED = (
-    *({"B": CROWDED, "L": 2, **tile, **known} for known in (OF_MODELS, COARSE) for tile in TILES),
+    *({"B": CROWDED, "L": 2, **tile, **known} for known in OF_MODELS for tile in TILES),
     *({"B": CROWDED, "L": 1, **tile, **BEYOND_32_BITS} for tile in TILES),
 )
 SSD_LARGE = (
@@ -42,6 +45,10 @@ SSD_LARGE = (
     {"B": 1, "L": 2, "H": 1, "P": 2, "S": 130},
     {"B": 1, "L": 3, "H": 1, "P": 9, "S": 33},
 )
+# States that lose nothing, so many that lanes share a channel's, and that programs share them.
+SHARED_STATES = (33, 65, 513)
+SELECTIVE_SHARED = tuple({"B": 1, "L": 2, "D": 1, "N": states, "s_h": 0} for states in SHARED_STATES)
+SSD_SHARED = tuple({"B": 1, "L": 2, "H": 1, "P": 1, "S": states, "s_h": 0} for states in SHARED_STATES)
 SLOWEST: dict[str, Choice] = {"k": (15, 8, *range(1, 16)), "n_max": lambda random, at: random.choice(slowest(at.k))}
 
 
@@ -262,7 +269,7 @@ PLANS = {
         FORMATS,
         extremes=with_time(step_extremes, (0, 1, 3, 4)),
         edges=edges_of("selective_scan", SELECTIVE_EDGES),
-        large=(*SELECTIVE_LARGE, *SELECTIVE_OF_MODELS),
+        large=(*SELECTIVE_LARGE, *SELECTIVE_OF_MODELS, *SELECTIVE_SHARED),
         crowded=SELECTIVE_CROWDED,
     ),
     "selective_scan_step": Plan(
@@ -277,7 +284,7 @@ PLANS = {
         FORMATS,
         extremes=with_time(ssd_step_extremes, (0, 1, 2, 3)),
         edges=edges_of("ssd_scan", SSD_EDGES),
-        large=SSD_LARGE,
+        large=(*SSD_LARGE, *SSD_SHARED),
     ),
     "ssd_scan_step": Plan(
         without_time(SSD),

@@ -249,10 +249,10 @@ def modulation_edges() -> Iterator[Extreme]:
 OF_MODELS = {"k": 15, "n_max": 2**15 - 2**5, "convex": 1, "s_v": -8, "s_g": 2, "s_h": 8, "s_w": 15, "s_n": 16}
 OF_MODELS |= {"s_x": 10, "s_b": 11, "s_c": 13}
 COARSE = OF_MODELS | {"s_v": 2}  # inputs are rounded
-ADDITIVE = {"k": 8, "n_max": 200, "convex": 0, "s_v": 0}
+ADDITIVE = tuple({"k": 8, "n_max": 200, "convex": 0, "s_v": 0, "s_h": s_h} for s_h in (8, 0))  # 0: states lose nothing
 SELECTIVE_WHOLE = tuple(
     {"B": 1, "L": length, "D": channels, "N": states, **known}
-    for known in (OF_MODELS, COARSE, ADDITIVE)
+    for known in (OF_MODELS, COARSE, *ADDITIVE)
     for length in (8, 9)
     for channels in (16, 32)
     for states in (16, 17)

@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -184,6 +185,26 @@ def test_a_stopped_run_takes_its_processes_with_it(number, code, start_cli, tmp_
         for worker in workers:
             with pytest.raises(ProcessLookupError):
                 os.kill(worker, 0)
+
+
+@pytest.mark.parametrize("seconds", [0, 0.1, 0.5])
+def test_a_run_that_is_interrupted_as_its_processes_start_says_so(seconds, start_cli, tmp_path):
+    environment, path = stranger(tmp_path, HANGING), tmp_path / "report.json"
+    arguments = ["conform", "--backend", "stranger", "--op", "isqrt", "--jobs", "3", "--report", path]
+    with start_cli(*arguments, env=environment) as process:
+        while not workers_of(process):
+            assert process.poll() is None
+            time.sleep(0.01)
+        time.sleep(seconds)
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = process.communicate()
+        assert process.returncode == 130 and not err.strip(), err
+        assert json.loads(path.read_text())["interrupted"] and not workers_of(process)
+
+
+def workers_of(process) -> list[str]:
+    listed = subprocess.run(["pgrep", "-g", str(process.pid), "-f", "spawn_main"], capture_output=True, text=True)
+    return listed.stdout.split()
 
 
 CRASHING = """

@@ -29,6 +29,43 @@ import numpy as np
 """
 
 
+# Starts pools, and has another thread hear Ctrl-C at one step of each start: any, and those that wait with a lock.
+STARTS = """
+import json, os, signal, sys, threading, time
+from collections import Counter
+from mamba_integer.conformance.engine import workers
+signal.signal(signal.SIGINT, signal.default_int_handler)
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+def start(moment=None):
+    steps = []
+    def interrupt(frame, event, argument):
+        steps.append(frame.f_code.co_name)
+        if len(steps) == moment:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.001)
+    sys.setprofile(interrupt)
+    try:
+        with workers.processes(2) as pool:
+            pool.submit(int)
+    finally:
+        sys.setprofile(None)
+    return steps
+start()
+steps = start()
+waits = [i for i, name in enumerate(steps, 1) if name in ("wait", "_release_save", "_acquire_restore")]
+seen = Counter()
+for moment in sorted({*waits, *range(1, len(steps) - 100, len(steps) // 60)}):
+    try:
+        start(moment)
+        seen["nothing"] += 1
+    except BaseException as error:
+        seen[type(error).__name__] += 1
+    whole = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    seen["a signal stays held"] += not whole or signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+print(json.dumps(+seen))
+"""
+
+
 def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess:
     (folder / "stateful.py").write_text(SOURCE)
     path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
@@ -47,6 +84,13 @@ def test_a_hang_ends_and_a_card_repeats_the_calls_that_a_failure_needs(tmp_path)
     assert failure["kind"] == "value" and failure["cases_before"] >= 1
     again = run(*shlex.split(failure["repeat"])[1:], "--json", folder=tmp_path)
     assert again.returncode == 1 and json.loads(again.stdout)["failure"]["kind"] == "value"
+
+
+def test_an_interrupt_at_any_step_of_a_start_is_nothing_else(run_process):
+    done = run_process([sys.executable, "-c", STARTS], seconds=120)
+    seen = done.json()
+    # A thread that has started already isn't waited for: then a start has fewer steps, and some moments never come.
+    assert set(seen) <= {"KeyboardInterrupt", "nothing"} and seen["KeyboardInterrupt"] > 50 and not done.err, done
 
 
 def test_a_sequence_of_cases_is_parsed_whole():
