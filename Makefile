@@ -16,7 +16,8 @@ conformance: $(READY)  ## every op: unbounded integers, Numba, Torch and Triton 
 test: $(READY) check  ## our own tests, the suite's tests of itself included
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
-# Alone, since a kernel that was cached without these checks would be run without them.
+# Alone, since a kernel that was cached without these checks would be run without them. What compares a failing case
+# again needs these variables as well. A parallel version passes over such an error: it is the serial one's source.
 CHECKED := NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$(VENV)/checked MAMBA_INTEGER_PARALLEL_FROM=9223372036854775807
 
 # A sample of about 6,800 mutants, and of the 6,000 of kernels, which are compiled anew for each: 0 is all of them. No

@@ -151,6 +151,8 @@ def main(
     run.show()
     if left := len(work) - len(run.results):
         print(f"the time is up: {left} of {len(work)} are left; the same command with --remember goes on with them")
+    if not run.results:
+        sys.exit("mutation: no mutant was judged; see --minutes")
     if run.wrong:
         print(f"{run.wrong} verdicts or explanations are wrong: kill each such mutant, or list it in {survivors}")
         sys.exit(1)

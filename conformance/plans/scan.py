@@ -45,10 +45,22 @@ SSD_LARGE = (
     {"B": 1, "L": 2, "H": 1, "P": 2, "S": 130},
     {"B": 1, "L": 3, "H": 1, "P": 9, "S": 33},
 )
-# States that lose nothing, so many that lanes share a channel's, and that programs share them.
-SHARED_STATES = (33, 65, 513)
-SELECTIVE_SHARED = tuple({"B": 1, "L": 2, "D": 1, "N": states, "s_h": 0} for states in SHARED_STATES)
-SSD_SHARED = tuple({"B": 1, "L": 2, "H": 1, "P": 1, "S": states, "s_h": 0} for states in SHARED_STATES)
+# Each tile of the kernel for all targets, of states that lanes and programs share, beside either sign of the shifts.
+TILED = tuple(
+    {"B": 1, "L": 2, "D": 1, "N": states, "k": 15, "convex": 1, "s_v": s_v, "s_h": s_h, "s_y": 0}
+    for states in (3, 5, 9, 17, 33, 65, 130, 300, 513)
+    for s_v, s_h in product((-8, 1), (0, 7))
+)
+# So many channels that lanes share no states.
+TILED_CROWDED = tuple(sizes | {"L": 1, "D": 12288} for sizes in TILED if sizes["N"] == 9)
+
+
+def of_heads(sizes: dict[str, int]) -> dict[str, int]:
+    """Return the sizes of channels and states as those of one head."""
+    renamed = {"D": "P", "N": "S"}
+    return {"H": 1} | {renamed.get(name, name): size for name, size in sizes.items()}
+
+
 SLOWEST: dict[str, Choice] = {"k": (15, 8, *range(1, 16)), "n_max": lambda random, at: random.choice(slowest(at.k))}
 
 
@@ -269,8 +281,8 @@ PLANS = {
         FORMATS,
         extremes=with_time(step_extremes, (0, 1, 3, 4)),
         edges=edges_of("selective_scan", SELECTIVE_EDGES),
-        large=(*SELECTIVE_LARGE, *SELECTIVE_OF_MODELS, *SELECTIVE_SHARED),
-        crowded=SELECTIVE_CROWDED,
+        large=(*SELECTIVE_LARGE, *SELECTIVE_OF_MODELS, *TILED),
+        crowded=(*SELECTIVE_CROWDED, *TILED_CROWDED),
     ),
     "selective_scan_step": Plan(
         without_time(SELECTIVE),
@@ -284,7 +296,8 @@ PLANS = {
         FORMATS,
         extremes=with_time(ssd_step_extremes, (0, 1, 2, 3)),
         edges=edges_of("ssd_scan", SSD_EDGES),
-        large=(*SSD_LARGE, *SSD_SHARED),
+        large=(*SSD_LARGE, *map(of_heads, TILED)),
+        crowded=tuple(map(of_heads, TILED_CROWDED)),
     ),
     "ssd_scan_step": Plan(
         without_time(SSD),

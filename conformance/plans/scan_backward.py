@@ -22,6 +22,7 @@ from .scan import (
     SSD_EDGES,
     SSD_LARGE,
     input_shift,
+    of_heads,
     slowest,
     tiles_of,
     varied,
@@ -257,6 +258,13 @@ SELECTIVE_WHOLE = tuple(
     for channels in (16, 32)
     for states in (16, 17)
 )
+# Fewer and more steps and states than a program of the kernel for all targets has.
+TILED = tuple(
+    {"B": 1, "L": length, "D": 1, "N": states, **known}
+    for known in (OF_MODELS, COARSE)
+    for length in (3, 5)
+    for states in (4, 5)
+)
 
 PLANS = {
     "decay_modulate_backward": Plan(
@@ -271,13 +279,13 @@ PLANS = {
         formats("selective_scan_backward"),
         extremes=selective_extremes,
         edges=lambda: scan_edges("selective_scan_backward", SELECTIVE_EDGES[0]),
-        large=(*SELECTIVE_LARGE, *SELECTIVE_WHOLE),
+        large=(*SELECTIVE_LARGE, *SELECTIVE_WHOLE, *TILED),
     ),
     "ssd_scan_backward": Plan(
         SSD,
         formats("ssd_scan_backward"),
         extremes=ssd_extremes,
         edges=lambda: scan_edges("ssd_scan_backward", SSD_EDGES[0]),
-        large=SSD_LARGE,
+        large=(*SSD_LARGE, *map(of_heads, TILED)),
     ),
 }

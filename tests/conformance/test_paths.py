@@ -12,12 +12,12 @@ from mamba_integer.spec.compiled import primitives, threads
 
 @pytest.mark.parametrize("op", spec.OPS)
 def test_listed_cases_take_every_launch_of_triton(op):
-    assert not paths.untaken_triton([op])
+    assert not paths.untaken(paths.triton_launches([op]))
 
 
 def test_a_tile_that_no_case_takes_is_reported(monkeypatch):
     monkeypatch.setattr(paths, "listed", lambda op: [])
-    assert "argmax: argmax_kernel(BLOCK=4096, num_warps=8)" in paths.untaken_triton(["argmax"])
+    assert "argmax: argmax_kernel(BLOCK=4096, num_warps=8)" in paths.untaken(paths.triton_launches(["argmax"]))
 
 
 def test_what_is_launched_is_taken_down_and_not_run():
@@ -37,14 +37,14 @@ def test_both_versions_of_a_kernel_run_and_are_counted():
 
 
 def test_a_kernel_that_never_ran_is_reported():
-    lines = paths.untaken_numba(["isqrt"])
+    lines = paths.untaken(paths.numba_runs(["isqrt"]))
     assert f"{primitives.__name__}._saturate, serial" in lines
     assert not any("._isqrt" in line for line in lines)
 
 
 def test_processes_that_share_the_ops_add_up_what_they_ran():
-    lines = paths.untaken_numba(["isqrt", "saturate"], jobs=2)
-    assert set(paths.untaken_numba(["isqrt"])) - set(lines) == {
+    lines = paths.untaken(paths.numba_runs(["isqrt", "saturate"], jobs=2))
+    assert set(paths.untaken(paths.numba_runs(["isqrt"]))) - set(lines) == {
         f"{primitives.__name__}._saturate, {version}" for version in threads.VERSIONS
     }
 
