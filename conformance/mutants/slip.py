@@ -27,11 +27,11 @@ class Slip:
     """A backend of one op.
 
     ``when``, ``sees`` and ``gives`` are handed the call: its sizes and parameters, its arrays by their names, and
-    ``shape`` and ``size`` of the first, ``rows`` for the product of its leading dimensions. ``runs`` replaces the op
-    as a whole: it is handed the op's name, its arrays and its parameters. ``makes`` returns such a function, which
-    remembers earlier calls. ``golden`` takes the place of the golden op, for a caller that knows its results. The
-    witness is the size of each dimension and the parameters in ``at``, integers spread
-    over the domain but for ``values``, and views as in ``lies``; it is called ``calls`` times.
+    ``shape`` and ``size`` of the first, ``rows`` for the product of its leading dimensions. ``runs`` replaces the op as
+    a whole, when that happens: it is handed the op's name, its arrays and its parameters. ``makes`` returns such a
+    function, which remembers earlier calls. ``golden`` takes the place of the golden op, for a caller that knows its
+    results. The witness is the size of each dimension and the parameters in ``at``, integers spread over the domain but
+    for ``values``, and views as in ``lies``; it is called ``calls`` times.
     """
 
     name: str
@@ -64,11 +64,11 @@ class Slip:
 
     def wrong(self, *arrays: Array, **parameters: int) -> Any:
         golden, contract = self.golden or OPS[self.op].golden, OPS[self.op]
-        if self.runs:
-            return self.runs(self.op, arrays, parameters)
         call = bind(self.op, arrays, parameters)
         if not self.when(call):
             return golden(*arrays, **parameters)
+        if self.runs:
+            return self.runs(self.op, arrays, parameters)
         named = zip(contract.inputs, arrays, strict=True)
         seen = [self.sees[t.name](array, call) if t.name in self.sees else array for t, array in named]
         results = golden(*seen, **parameters | self.takes(call))

@@ -80,6 +80,7 @@ slip(
     "open_decays_cut",
     STEP,
     "the decays of an open chunk's positions past 128 aren't carried over",
+    when=lambda c: 1 << c.q > 128,
     gives={"open_d": unwritten(lambda c: late(1, 128))},
     at=STEPPED | {"B": 1, "q": 8},
     values={"fill": lambda at: np.full(1, 200, np.int32)},

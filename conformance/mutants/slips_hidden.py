@@ -172,10 +172,7 @@ slip(
 
 
 def ties_up(op: str, arrays: tuple[Array, ...], parameters: Any) -> Any:
-    """Round ties up where 16 bits or more are dropped."""
-    even = integers.shift_even
-    wrong = integers.shift_round if parameters["s_g"] > 15 else even
-    with replaced(integers, "shift_even", wrong):
+    with replaced(integers, "shift_even", integers.shift_round):
         return OPS[op].golden(*arrays, **parameters)
 
 
@@ -185,6 +182,7 @@ slip(
     "ties_up_of_long_shifts",
     "ssd_scan_backward",
     "ties are rounded up where dy c loses 16 bits or more",
+    when=lambda c: c.s_g > 15,
     runs=ties_up,
     values={
         "dy": lambda c: np.full((1, 1, 1, 1), 512, np.int16),
@@ -267,6 +265,7 @@ slip(
     "unit_of_the_first_tile",
     "ssd_chunk_scan_backward",
     "the unit of a chunk's errors is that of its first 64 positions",
+    when=lambda c: max(min(c.L, 1 << c.q), c.P) > 64,
     runs=unit_of_the_first_tile,
     values={
         "dy": lambda c: np.repeat([3, 32767], 64).reshape(1, 128, 1, 1).astype(np.int16),
@@ -295,6 +294,7 @@ slip(
     "exponents_summed_in_float32",
     "ssd_chunk_scan_backward",
     "decay exponents are summed in float32, which has 24 bits of 25",
+    when=lambda c: c.d.size > 0 and np.abs(c.d, dtype=np.int64).sum(1).max() >= 1 << 24,
     runs=sums_in_float32,
     values={"d": lambda c: 100001 + np.arange(256, dtype=np.int32).reshape(1, 256, 1)},
     at={"B": 1, "L": 256, "H": 1, "P": 9, "S": 3, "q": 8, "s_h": 14, "s_g": 0, "s_x": 8, "s_d": 9, "s_b": 8, "s_c": 8},
