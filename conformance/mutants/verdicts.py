@@ -124,8 +124,11 @@ TARGETS = {
     "contracts": Target((f"{SPEC}.ops.*",), SPEC, f"{SPEC}.ops", part="promised"),
     "philox": Target((f"{SPEC}.philox",), SPEC, f"{SPEC}.ops", ("spec/test_philox.py",), seconds=20),
     "tables": Target((f"{SPEC}.tables.*",), SPEC, tests=("spec/test_tables.py",), seconds=8),
-    # Beside the ops, the words of test data, which no op draws.
-    "numba": Target((f"{COMPILED}.*",), COMPILED, COMPILED, ("spec/test_philox.py",), seconds=60),
+    # Beside the ops, the words of test data, which no op draws, and products as processors compute them that lack an
+    # instruction of this one.
+    "numba": Target(
+        (f"{COMPILED}.*",), COMPILED, COMPILED, ("spec/test_philox.py", "spec/compiled/test_products.py"), seconds=60
+    ),
     "comparison": Target((COMPARISON,), ENGINE, tests=("conformance/test_comparison.py",), seconds=60),
 }
 

@@ -75,6 +75,14 @@ def limbs() -> Iterator[Extreme]:
     yield Extreme([call], formats(), "gradients of a state that round just past two limbs")
 
 
+def past() -> Iterator[Extreme]:
+    """States whose product with their gradient lies at a tie of its rounding, and one below: nothing else is there."""
+    sizes = {"B": 1, "L": Q, "H": 4, "P": 1, "S": 1, "q": 2}
+    h, dh = np.array([5461, 4096, 4096, 3277]) << 16, np.array([3, 4, -4, -5])
+    call = filled(OP, sizes, h=h[:, None, None], dh=dh[:, None, None])
+    yield Extreme([call], formats(16, 15), "ties of what states pass on, and one below each")
+
+
 def edges() -> Iterator[Extreme]:
     """Small and wide errors with slow and fast decays, over whole chunks and a shorter last one; single positions."""
     sizes = {"B": 1, "L": 2 * Q + 3, "H": 2, "P": 3, "S": 3, "q": 2}
@@ -114,6 +122,7 @@ def edges() -> Iterator[Extreme]:
     yield from far_back()
     yield from gated()
     yield from limbs()
+    yield from past()
 
 
 PLANS = {OP: Plan(SIZES, FORMATS, extremes=extremes, edges=edges, large=LARGE)}
