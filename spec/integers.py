@@ -48,9 +48,9 @@ def saturate(x, bits):
 
 def bit_length(x):
     """Return the smallest b with ``abs(x) < 2**b``, for ``abs(x) < 2**63``."""
-    length = np.zeros_like(x)
+    size, length = np.abs(x), np.zeros_like(x)
     for b in range(63):
-        length = length + (np.abs(x) >= (1 << b))
+        length = length + (size >= (1 << b))
     return length
 
 

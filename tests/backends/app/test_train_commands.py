@@ -28,7 +28,7 @@ SIZES = {
     "headdim": 8,
     "dt_rank": 2,
 }
-QUICK = ["--steps", "8", "--batch", "3", "--length", "16", "--save-every", "3", "--validate-every", "4"]
+QUICK = ["--steps", "8", "--batch", "4", "--length", "16", "--save-every", "3", "--validate-every", "4"]
 
 
 def test_the_config_beside_a_model_is_a_config(tmp_path):
@@ -67,12 +67,12 @@ def test_train_command(finished):
     assert names >= {"training.safetensors", "model.safetensors", "tokenizer.json", "log.jsonl", "loss.png"}
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
-def test_ranks_change_nothing(ranks, finished, text, micro_file, run_cli, tmp_path):
+def test_ranks_change_nothing(finished, text, micro_file, run_cli, tmp_path):
+    """Three ranks share four sequences, so that one of them has two."""
     _, alone = finished
     arguments = ["--config", micro_file, "--text", text, *QUICK, "--seed", 1, "--out", tmp_path / "run", "--json"]
-    done = run_cli("train", *arguments, "--ranks", ranks, "--backend", "torch", "--device", "cpu").json()
-    assert done["checkpoint_sha256"] == alone["checkpoint_sha256"] and done["ranks"] == ranks
+    done = run_cli("train", *arguments, "--ranks", 3, "--backend", "torch", "--device", "cpu").json()
+    assert done["checkpoint_sha256"] == alone["checkpoint_sha256"] and done["ranks"] == 3
     assert done["bits_per_byte"] == alone["bits_per_byte"]
 
 
@@ -281,7 +281,7 @@ def test_usage_errors(finished, text, micro_file, cli, tmp_path):
         ([*base, "--config", micro_file, "--out", out], "--resume goes on"),
         ([*base, "--config", micro_file, "--out", out, "--resume", "--seed", 2], "allowed 1; other runs need another"),
         ([*base, "--config", "nosuch", "--out", tmp_path / "x"], "--config: found 'nosuch', allowed tiny"),
-        ([*base, "--config", micro_file, "--out", tmp_path / "x", "--ranks", 4], "--ranks"),
+        ([*base, "--config", micro_file, "--out", tmp_path / "x", "--ranks", 5], "--ranks"),
         ([*base, "--config", micro_file, "--out", tmp_path / "x", "--ranks", 2, "--device", "cuda:1"], "--device"),
         ([*base, "--config", micro_file, "--out", tmp_path / "x", "--rate", "fast"], "--rate"),
         ([*base, "--config", micro_file, "--out", tmp_path / "x", "--decay", "1"], "--decay: found '1'"),
