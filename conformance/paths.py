@@ -33,7 +33,7 @@ COARSE = (1, 16, 20, 640)  # 640 is whole tiles and whole swizzled rows
 PLAIN, HOPPER = 0, 90  # targets: one without kernels of its own, and the one that has the most
 # Constants of a kernel that follow from a parameter or are a size: each value is no path of its own.
 NO_CHOICE = {"WIDTH", "up", "down", "fine", "coarse", "limit", "Q"}
-NO_CHOICE |= {"DEPTH", "PADDED", "CARRIED_SHIFT", "WEIGHT_BITS", "CARRIED_BITS", "SUM_BITS", "GRADIENT_BITS", "HALVES"}
+NO_CHOICE |= {"DEPTH", "PADDED", "CARRIED_SHIFT", "WEIGHT_BITS", "CARRIED_BITS", "SUM_BITS", "GRADIENT_BITS"}
 
 TRITON = "mamba_integer.backends.triton"
 

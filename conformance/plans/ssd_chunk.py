@@ -41,6 +41,13 @@ LARGE = (
     {"B": 1, "L": 9, "H": 1, "P": 66, "S": 131, "q": 3},
     {"B": 1, "L": 300, "H": 1, "P": 2, "S": 3, "q": 8},
 )
+# Each tile of chunks and of states, and rows of many chunks: with states that are cut to two bytes, and not; with short
+# sums, and long ones.
+TILED = tuple(
+    {"B": 1, "L": length, "H": 1, "P": 2, "S": states, "q": q, "s_h": s_h, "s_y": s_y}
+    for length, states, q in ((33, 3, 5), (33, 33, 5), (33, 65, 5), (33, 257, 5), (129, 3, 7), (257, 3, 8), (69, 3, 2))
+    for s_h, s_y in ((16, 24), (12, 0))
+)
 
 
 def without_time(sizes: Mapping[str, Any]) -> dict[str, Any]:
@@ -236,7 +243,7 @@ PLANS = {
         FORMATS,
         extremes=partial(extremes, op),
         edges=partial(edges, op),
-        large=LARGE if timed(op) else tuple(map(without_time, LARGE)),
+        large=(*LARGE, *TILED) if timed(op) else tuple(map(without_time, LARGE)),
     )
     for op in ("ssd_chunk_scan", "ssd_chunk_scan_step")
 }
