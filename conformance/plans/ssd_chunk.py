@@ -46,7 +46,7 @@ LARGE = (
 TILED = tuple(
     {"B": 1, "L": length, "H": 1, "P": 2, "S": states, "q": q, "s_h": s_h, "s_y": s_y}
     for length, states, q in ((33, 3, 5), (33, 33, 5), (33, 65, 5), (33, 257, 5), (129, 3, 7), (257, 3, 8), (69, 3, 2))
-    for s_h, s_y in ((16, 24), (12, 0))
+    for s_h, s_y in ((16, 10), (12, 0))
 )
 
 
