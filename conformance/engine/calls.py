@@ -1,8 +1,10 @@
 """Calls of a backend's ops, and what they do to memory: a result is fresh, an input stays as it was, margins too."""
 
 import contextlib
+import sys
+import warnings
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,7 +50,8 @@ class Caller:
         chosen = layouts or (CONTIGUOUS,) * len(case.arrays)
         with crashes_as_failures(backend, case):
             placed = place_all(backend, case.arrays, chosen)
-            results = backend.call(case.op, [argument.view for argument in placed], case.parameters)
+            with filled_memory():
+                results = backend.call(case.op, [argument.view for argument in placed], case.parameters)
             returned = Returned(results, self._copies(results))
             after = [np.asarray(backend.store(argument.loaded)) for argument in placed]
         self._check_inputs(case, placed, after)
@@ -94,6 +97,24 @@ class Caller:
         for now, then in zip(self._copies(returned.results), returned.copies, strict=True):
             if isinstance(then, np.ndarray) and not np.array_equal(now, then):
                 raise Failure(self.backend, case, "memory", f"{says}: it isn't fresh and the caller's")
+
+
+@contextlib.contextmanager
+def filled_memory() -> Iterator[None]:
+    """Have PyTorch, where it is loaded, fill fresh memory with large integers: fresh zeros hide what nobody wrote."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    mode = torch.get_deterministic_debug_mode()
+    with warnings.catch_warnings():
+        # PyTorch fills memory where it is asked for deterministic ops, and warns of ops that have no such form.
+        warnings.filterwarnings("ignore", message=".*deterministic")
+        torch.set_deterministic_debug_mode("warn")
+        try:
+            yield
+        finally:
+            torch.set_deterministic_debug_mode(mode)
 
 
 def overwrite(arrays: Any) -> None:

@@ -1,7 +1,10 @@
 """Ops return fresh results that belong to the caller; they change neither inputs nor the memory beside them."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 
 from mamba_integer import spec
 from mamba_integer.backends import Backend, load
@@ -64,6 +67,21 @@ def test_a_result_that_is_remembered_and_returned_again_is_a_failure():
     backend = Backend("wrong", broken.Golden(bit_length=remembered()))
     (failure,) = conform(backend, ["bit_length"], preset="smoke").failures
     assert failure.kind in ("memory", "value")
+
+
+def test_memory_that_nobody_wrote_is_not_zero():
+    torch_ops = load("torch", "cpu").ops
+
+    def zeros_not_written(v):
+        root = torch_ops.isqrt(v)
+        result = torch.empty_like(root)
+        result[root != 0] = root[root != 0]
+        return result
+
+    backend = Backend("wrong", SimpleNamespace(**vars(torch_ops) | {"isqrt": zeros_not_written}))
+    (failure,) = conform(backend, ["isqrt"], preset="smoke").failures
+    assert failure.kind == "value" and "got 2147483647, want 0" in failure.message
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def doubled_in_16_bits(a, b):
