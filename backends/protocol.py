@@ -124,7 +124,10 @@ def load(name: str | None = None, device: str | None = None) -> Backend:
     chosen = device or getattr(ops, "default_device", lambda: "cpu")()
     backend = Backend(name, ops, chosen)
     if not backend.names:
-        raise BackendError(f"backend {name} has no op of the specification; it is a {type(ops).__name__}")
+        raise BackendError(
+            f"backend {name} has no op of the specification; it is a {type(ops).__name__}, and has no attribute that "
+            "`mamba-integer ops` lists"
+        )
     if not declared and isinstance(ops, ModuleType) and not any(_signed(op, ops) for op in backend.names):
         raise BackendError(
             f"module {name} is no backend: it has functions called {', '.join(backend.names)}, but none takes what the "

@@ -29,6 +29,7 @@ from mamba_integer.backends.app.terminal import (
     UsageError,
     backends_on_stderr,
     console_for,
+    counted,
     find_backend,
     progress_bar,
     warn,
@@ -252,10 +253,10 @@ def compare_command(
                 console.print(f"where {name} differs (# all, + some, · none):", style="bold", markup=False)
                 console.print("\n".join(lines), markup=False)
         elif compared:
-            amount = f"{len(chosen)} cases, {compared:,} integers"
+            amount = f"{counted(len(chosen), 'case')}, {counted(compared, 'integer')}"
             console.print(f"equal: {op} on {', '.join(names)}: {amount}", style="green")
         else:
-            console.print(f"FAILED: {op}: nothing was compared in {len(chosen)} cases", style="bold red")
+            console.print(f"FAILED: {op}: nothing was compared in {counted(len(chosen), 'case')}", style="bold red")
     raise typer.Exit(EQUAL if compared and not failure else MISMATCH)
 
 

@@ -12,6 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text as Line
 
+from mamba_integer.backends.app.terminal import counted
 from mamba_integer.spec.contract import find_op
 
 from .citations import clauses_broken
@@ -169,7 +170,8 @@ def verdict(report: Report) -> Line:
     """Return the last line of a run."""
     total = report.to_dict()["total"]
     counts = ", ".join(f"{count} {status}" for status, count in sorted(total["statuses"].items()))
-    amount = f"{total['cases']:,} cases, {total['integers']:,} integers compared without tolerance: {counts}"
+    amount = f"{counted(total['cases'], 'case')}, {counted(total['integers'], 'integer')}"
+    amount += f" compared without tolerance: {counts}"
     if not report.compared and "failed" not in report.statuses:
         return Line(f"FAILED: nothing was compared ({counts})", style="bold red")
     if not report.passed:
@@ -208,6 +210,10 @@ def show_report(console: Console, report: Report) -> None:
         console.print(text_table([text for text in texts if text.source == source]))
     console.print(coverpoints(report))
     console.print(verdict(report))
+    if any(result.status == "missing" for result in report.results):
+        console.print(
+            Line("missing: the backend has no op of that name; --implemented checks only the ops that it has")
+        )
 
 
 def _cell(result: Result) -> Line:

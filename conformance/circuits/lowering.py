@@ -109,7 +109,9 @@ class CircuitOps:
             except CircuitError:
                 raise
             except UNSUPPORTED as error:
-                raise CircuitError(f"{name}: its golden code has a call that has no constraints: {error}") from error
+                raise CircuitError(
+                    f"{name}: its golden code has a call without constraints; NumPy says {str(error)!r}"
+                ) from error
             proved = contract.widths(at)
             outputs = []
             whole = results if isinstance(results, tuple) else (results,)

@@ -150,7 +150,10 @@ def bitwise_and(x: Number, mask: Number) -> Number:
         return x & mask if isinstance(mask, int) else bitwise_and(mask, x)
     if not isinstance(mask, int):
         if not (is_bit(x) and is_bit(mask)):
-            raise CircuitError("circuit: found the bits of two values combined, allowed a mask that is known")
+            raise CircuitError(
+                "circuit: found a bitwise operation on two integers that both depend on inputs, allowed a constant as "
+                "one"
+            )
         return multiply(x, mask)
     if mask < 0:
         return subtract(x, bitwise_and(x, ~mask))
