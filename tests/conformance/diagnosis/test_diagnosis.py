@@ -152,6 +152,7 @@ def test_what_failing_calls_have_in_common():
     narrow = [vector(n) for n in (3, 7, 11, 5, 9)]
     assert in_common(wide, narrow) == "only rows % 4 == 0"
     assert in_common(wide, narrow, [vector(13)]) == "", "a smaller call refutes it"
+    assert in_common([vector(n) for n in (1, 2, 3, 5, 6)], [vector(0)] * 5) == "only rows > 0"
     shifted = [vector(n, s=s) for n, s in ((1, 8), (2, 9), (2, 12), (1, 9), (3, 11))]
     assert in_common(shifted, [vector(1, s=3), *(vector(2, s=s) for s in (7, 1, 2, 4))]) == "only shift >= 8"
     types = [vector(n, dtype="int16") for n in range(1, 6)]
