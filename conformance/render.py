@@ -31,7 +31,7 @@ MOST_INTERMEDIATES = 16
 
 
 def failure_card(failure: Failure, explanation: Explanation | None = None) -> Panel:
-    """Return a panel that shows a failure's clauses, inputs and difference, and what explains it."""
+    """Return a panel that shows a failure's clauses, inputs, difference and explanation."""
     contract, case = find_op(failure.case.op), failure.case
     rows = Table.grid(padding=(0, 2))
     for label, clause in contract.clauses.items():
@@ -61,7 +61,7 @@ def failure_card(failure: Failure, explanation: Explanation | None = None) -> Pa
 
 
 def explained(explanation: Explanation) -> Iterator[tuple[str, str]]:
-    """Yield what an explanation tells, as labels and texts."""
+    """Yield the lines of an explanation, as labels and texts."""
     vector = explanation.vector
     yield "", ""
     if explanation.side:
@@ -182,7 +182,7 @@ def verdict(report: Report) -> Line:
 
 
 def coverpoints(report: Report) -> Line:
-    """Return the line that says how much of what the preset lists was run."""
+    """Return the line that gives the share of the listed coverpoints that was run."""
     total = report.to_dict()["total"]
     points, missed = total["coverpoints"], total["coverpoints_missed"]
     percent = 100 * (points - missed) // points if points else 0

@@ -60,12 +60,12 @@ def op_row(case: Case) -> dict[str, Any]:
 
 
 def reason_of(error: Exception, op: str) -> str:
-    """Return why an op has no circuit, without the names that the reader has before them."""
+    """Return the reason for which an op has no circuit, without the op's name."""
     return str(error).removeprefix("circuit: ").removeprefix(f"{op}: ")
 
 
 def encrypted(case: Case, statement: Statement) -> dict[str, int]:
-    """Return the cost of a call under fully homomorphic encryption, in units of no library."""
+    """Return the cost of a call under fully homomorphic encryption, in units that no library defines."""
     contract, circuit = find_op(case.op), statement.circuit
     widths = contract.widths(contract.check(case.arrays, case.parameters))
     return {

@@ -108,7 +108,7 @@ def cuts(vector: Vector) -> Iterator[Vector]:
 
 
 def axes_of(tensor: Tensor, dimensions: int) -> list[str]:
-    """Return what each axis of a tensor is called; leading ones have numbers."""
+    """Return the names of a tensor's axes; leading ones have numbers."""
     names = tensor.shape.split()
     leading = dimensions - (len(names) - 1) if "..." in names else 0
     return [f"...{i}" for i in range(leading)] + [name for name in names if name != "..."]
