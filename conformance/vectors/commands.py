@@ -1,4 +1,4 @@
-"""The commands for vectors in files: export, check, freeze."""
+"""The commands for vectors in files: export, check, freeze, reproduce, promote."""
 
 import json
 from pathlib import Path
@@ -112,6 +112,7 @@ def check_command(
 def freeze_command(
     anew: Annotated[bool, typer.Option("--anew", help="Let frozen results change under the same version.")] = False,
     verify_only: Annotated[bool, typer.Option("--verify", help="Compare the frozen core and change nothing.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Make the frozen core of this checkout anew: keep what is frozen, add vectors of new ops, write the manifest."""
     from ..engine.vector import VectorError
@@ -122,9 +123,10 @@ def freeze_command(
     except VectorError as error:
         raise UsageError(str(error)) from error
     size = sum(path.stat().st_size for path in core.CORE.iterdir())
-    root = manifest["root"][:16]
-    ops = counted(len(manifest["vectors"]), "op")
-    print(f"{counted(manifest['count'], 'vector')} of {ops}, {size:,} bytes, root {root}")
+    count, ops = manifest["count"], len(manifest["vectors"])
+    fields = {"vectors": count, "ops": ops, "bytes": size, "root": manifest["root"]}
+    line = f"{counted(count, 'vector')} of {counted(ops, 'op')}, {size:,} bytes, root {manifest['root'][:16]}"
+    print(json.dumps(fields) if as_json else line)
 
 
 Given = Annotated[str, typer.Option("--case", help="The case as JSON, as a failure card prints it.")]
@@ -159,7 +161,7 @@ def reproduce_command(
 
 
 @app.command("promote", epilog="Example: mamba-integer vectors promote --case '{...}'")
-def promote_command(case: Given) -> None:
+def promote_command(case: Given, as_json: Json = False) -> None:
     """Add one case to the frozen core of this checkout, so that it is compared for ever."""
     from . import core
 
@@ -167,4 +169,6 @@ def promote_command(case: Given) -> None:
     if len(vector.line) > core.LONGEST_VECTOR:
         raise UsageError(f"--case: its vector has {len(vector.line)} bytes, {core.LONGEST_VECTOR} at most")
     new = core.promote(vector)
-    print(f"{vector.op} {vector.sha256} {'is now' if new else 'was already'} in {core.CORE}")
+    fields = {"op": vector.op, "sha256": vector.sha256, "new": new, "core": str(core.CORE)}
+    line = f"{vector.op} {vector.sha256} {'is now' if new else 'was already'} in {core.CORE}"
+    print(json.dumps(fields) if as_json else line)

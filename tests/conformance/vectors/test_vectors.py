@@ -314,3 +314,18 @@ def test_a_case_without_an_op_says_what_is_allowed(case, monkeypatch, capsys):
     for verb in ("reproduce", "promote"):
         code, _, err = command(monkeypatch, capsys, verb, "--case", case)
         assert code == 2 and "found no field op, allowed the JSON of one case" in err
+
+
+def test_the_commands_of_the_core_answer_in_json(monkeypatch, capsys):
+    code, out, _ = command(monkeypatch, capsys, "freeze", "--verify", "--json")
+    fields = json.loads(out)
+    assert code == 0 and fields["ops"] == len(spec.OPS) and fields["vectors"] >= core.FLOOR
+    monkeypatch.setattr(core, "promote", lambda vector: True)
+    vector = Vector("isqrt", (np.array([123456], np.int32),), {})
+    code, out, _ = command(monkeypatch, capsys, "promote", "--case", vector.to_json(), "--json")
+    assert code == 0 and json.loads(out) == {
+        "op": "isqrt",
+        "sha256": vector.sha256,
+        "new": True,
+        "core": str(core.CORE),
+    }
