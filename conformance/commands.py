@@ -113,7 +113,7 @@ def conform_command(
     """Run the conformance suite: drawn cases, bounds, relations, real text, a whole model, training steps.
 
     Exit code 0: every selected op ran on every backend, and every integer was equal. Exit code 1: an integer differs, a
-    backend lacks an op (select ops with --op), or nothing was compared. Exit code 2: a usage error.
+    backend lacks a selected op (--op and --implemented select), or nothing was compared. Exit code 2: a usage error.
     """
     from .chains import model, training
     from .chains import text as real_text
