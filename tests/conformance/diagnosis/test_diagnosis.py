@@ -131,6 +131,9 @@ def test_shrinking_cuts_to_what_fails():
     rows = np.arange(60, dtype=np.int16).reshape(3, 20)
     small = shrink(Vector("quantize_rows", (rows,), {}), lambda v: (v.arrays[0] >= 17).any(), LONG)
     assert small.arrays[0].tolist() == [[17]]
+    even = Vector("bit_length", (np.array([3, -16777214], np.int32),), {})
+    small = shrink(even, lambda v: any(x < 0 and x % 2 == 0 for x in v.arrays[0]), LONG)
+    assert small.arrays[0].tolist() == [-2]
     packed = spec.OPS["pack_ternary"].golden(np.ones((5, 9), np.int8))
     linear = Vector("ternary_linear", (np.ones((2, 9), np.int8), np.zeros(2, np.int32), packed), {"num": 3, "shift": 9})
     small = shrink(linear, lambda v: v.arrays[0].shape[-1] > 4 and v.parameters["num"] > 1, LONG)
