@@ -1,41 +1,56 @@
 """The protocol of backends, and the search for one by name.
 
-A backend is any object (a module, a class instance, a namespace) whose attributes bear the ops' names. Each takes the
-op's arrays by position and its parameters by keyword and returns an array or a tuple of arrays, as the golden op does.
-It sees NumPy arrays, unless it also has ``from_numpy(array, device)`` and ``to_numpy(array)``, and, to train,
-``concatenate(arrays, axis)``; it may have ``largest_magnitudes(arrays)``, which joins `largest_magnitude` of each,
-``narrow_gate_gradients(dy, x, z, f, x_shift, z_shift)``, which is `silu_gate_backward` with its results in 16 bits,
-``narrow_chunk_gradients``, likewise `ssd_chunk_scan_backward` with dx after `saturate_backward`,
-``narrow_conv_gradients(dy, x, w, bias, state, dz, f, offset, s, shift)``, which is `squareplus_backward` at the
-convolution's result, `causal_conv1d_backward` and `round_to_int16`, joined with dz,
-``rounded_weight_gradient(dy, q, e, ...)``, which is `stochastic_round_rows` and `ternary_linear_backward_weight` and
-returns also the largest magnitude in between,
-``replayed(function)``, which returns what computes ``function(arrays, integers, take)`` again and again, for arrays of
-one shape, its results and the parts of them that it hands to ``take`` valid until the next call, and
-``lion_updates(arrays)``, which returns what runs `lion_update` on these tuples of arrays, gradients int64 or int32,
-given a dict of int64 arrays with a parameter of each tuple, and returns lists of the masters and of the momenta, and
-the counts of clipped in pieces to be joined. It may implement a subset of the ops.
+A backend is any object (a module, a class instance, a namespace) whose attributes bear the ops' names. It may have a
+subset of the ops. Each takes the op's arrays by position and its parameters by keyword, and returns an array, or a
+tuple of arrays where the op has several results: as the golden op does.
+
+Arrays. A backend gets NumPy arrays, unless it has ``from_numpy(array, device)`` and ``to_numpy(array)``.
+``from_numpy`` copies, takes views of any layout, and returns an object that has ``shape`` and can be sliced as a NumPy
+array. ``default_device()`` chooses where no device is named. ``conformance/examples/triton`` is a whole backend with
+these three functions.
 
 Inputs may be views of any layout: slices of any axis, transposed axes, negative strides (NumPy alone has them), strides
 of 0, a start anywhere in a larger array. Two inputs may be one array. An op that reads memory by its address must look
-at the strides or copy first. An op never writes to its inputs. A result is fresh memory and the caller's: it is no
-input, no view of an input, no view with strides of 0, and nothing that a later call writes to. Results of one call
-don't overlap.
+at the strides or copy first. An op never writes to its inputs.
 
-``from_numpy`` copies, takes views of any layout, and returns what has ``shape`` and can be sliced as NumPy arrays can.
+Results are fresh memory and the caller's: a result is no input, no view of an input, no view with strides of 0, and
+nothing that a later call writes to. Results of one call don't overlap.
 
-For a model a backend may have ``activated_conv(x, w, bias, state, s, f, offset)``, which is `causal_conv1d` with its
-result after `squareplus`, for where nobody observes what is in between. It may have
-``decode(model, session, options)``, which returns what `generate` yields, computed faster, or None, and
-``repeated(function)``, which returns what computes ``function(arrays, *constants)``, arrays by name from arrays by
-name, faster for shapes and constants seen before.
+The rest is optional, and changes no integer.
 
-For the suite a backend may also have ``variants(op)``, the names of an op's paths that it doesn't take by itself at
-small sizes, with ``variant(name)``, a context in which it takes them; ``interpreted``, about how many elements a case
-may have where it runs a program at a time; and ``compiled_for(op)``, the names of the parameters for whose every value
-it compiles the op anew: drawn cases then share a few values of these.
+For models:
 
-Names come from the entry-point group ``mamba_integer.backends``; ``module`` and ``module:attribute`` work without one,
+- ``activated_conv(x, w, bias, state, s, f, offset)`` is `causal_conv1d` with its result after `squareplus`. It is
+  called where nobody observes the result in between.
+- ``decode(model, session, options)`` returns what `generate` yields, computed faster, or None.
+- ``repeated(function)`` returns a function that computes ``function(arrays, *constants)``, from arrays by name to
+  arrays by name, faster for shapes and constants that it has seen before.
+
+For training:
+
+- ``concatenate(arrays, axis)`` is needed where arrays aren't NumPy's.
+- ``largest_magnitudes(arrays)`` joins `largest_magnitude` of each array.
+- ``narrow_gate_gradients(dy, x, z, f, x_shift, z_shift)`` is `silu_gate_backward` with its results in 16 bits.
+- ``narrow_chunk_gradients`` is `ssd_chunk_scan_backward` likewise, with dx after `saturate_backward`.
+- ``narrow_conv_gradients(dy, x, w, bias, state, dz, f, offset, s, shift)`` is `squareplus_backward` at the
+  convolution's result, then `causal_conv1d_backward` and `round_to_int16`, joined with dz.
+- ``rounded_weight_gradient(dy, q, e, ...)`` is `stochastic_round_rows`, then `ternary_linear_backward_weight`; it also
+  returns the largest magnitude in between.
+- ``replayed(function)`` returns a function that computes ``function(arrays, integers, take)`` again and again, for
+  arrays of one shape. Its results, and the parts of them that it hands to ``take``, are valid until the next call.
+- ``lion_updates(arrays)`` returns a function that runs `lion_update` on these tuples of arrays, whose gradients are
+  int64 or int32. It is given a dict of int64 arrays with a parameter of each tuple. It returns lists of the masters and
+  of the momenta, and the counts of clipped masters in pieces to be joined.
+
+For the suite:
+
+- ``variants(op)`` names the paths of an op that the backend doesn't take by itself at small sizes;
+  ``variant(name)`` is a context in which it takes them.
+- ``interpreted`` is about how many elements a case may have, where a backend runs one program at a time.
+- ``compiled_for(op)`` names the parameters for whose every value the backend compiles the op anew: drawn cases then
+  share a few values of these.
+
+Names come from the entry-point group ``mamba_integer.backends``. ``module`` and ``module:attribute`` work without one,
 and ``command:./mine`` starts a program that speaks JSON lines, in any language (see ``conformance/PROTOCOL.md``).
 A name alone proves nothing: many libraries have an ``argmax``. So a module that is no entry point counts as a backend
 only if one of its functions bears an op's name and also names the op's parameters or, where it has none, its arrays.
@@ -124,7 +139,10 @@ def load(name: str | None = None, device: str | None = None) -> Backend:
     chosen = device or getattr(ops, "default_device", lambda: "cpu")()
     backend = Backend(name, ops, chosen)
     if not backend.names:
-        raise BackendError(f"backend {name} has no op of the specification; it is a {type(ops).__name__}")
+        raise BackendError(
+            f"backend {name} has no op of the specification; it is a {type(ops).__name__}, and has no attribute that "
+            "`mamba-integer ops` lists"
+        )
     if not declared and isinstance(ops, ModuleType) and not any(_signed(op, ops) for op in backend.names):
         raise BackendError(
             f"module {name} is no backend: it has functions called {', '.join(backend.names)}, but none takes what the "

@@ -262,7 +262,7 @@ CITATIONS: dict[str, dict[str, str]] = {
 
 @dataclass(frozen=True)
 class Parts(Container):
-    """The descriptions that have one of some texts in them."""
+    """The descriptions that contain one of several texts."""
 
     texts: Sequence[str]
 
@@ -271,7 +271,7 @@ class Parts(Container):
 
 
 def missing(op: str, root: Path) -> Iterator[str]:
-    """Yield what an op's citations lack; tests are looked for below ``root``."""
+    """Yield a text for each clause of an op without evidence; tests are looked for below ``root``."""
     cited, clauses = CITATIONS.get(op, {}), OPS[op].clauses
     yield from (f"{op} {label}: no evidence" for label in clauses if label not in cited)
     yield from (f"{op} {label}: no such clause" for label in cited if label not in clauses)
@@ -298,7 +298,7 @@ def clauses_broken(op: str, mistakes: Sequence[str]) -> list[str]:
 
 
 def unshown(op: str, texts: list[str]) -> list[str]:
-    """Return those of some mistakes that no listed vector of an op shows."""
+    """Return the mistakes that no listed vector of an op shows."""
     for case in extreme_cases(op):
         vector = as_vector(case)
         if texts and sum(array.size for array in vector.arrays) <= SMALL:

@@ -29,6 +29,7 @@ from mamba_integer.backends.app.terminal import (
     UsageError,
     backends_on_stderr,
     console_for,
+    counted,
     find_backend,
     progress_bar,
     warn,
@@ -112,7 +113,7 @@ def conform_command(
     """Run the conformance suite: drawn cases, bounds, relations, real text, a whole model, training steps.
 
     Exit code 0: every selected op ran on every backend, and every integer was equal. Exit code 1: an integer differs, a
-    backend lacks an op (select ops with --op), or nothing was compared. Exit code 2: a usage error.
+    backend lacks a selected op (--op and --implemented select), or nothing was compared. Exit code 2: a usage error.
     """
     from .chains import model, training
     from .chains import text as real_text
@@ -252,10 +253,10 @@ def compare_command(
                 console.print(f"where {name} differs (# all, + some, · none):", style="bold", markup=False)
                 console.print("\n".join(lines), markup=False)
         elif compared:
-            amount = f"{len(chosen)} cases, {compared:,} integers"
+            amount = f"{counted(len(chosen), 'case')}, {counted(compared, 'integer')}"
             console.print(f"equal: {op} on {', '.join(names)}: {amount}", style="green")
         else:
-            console.print(f"FAILED: {op}: nothing was compared in {len(chosen)} cases", style="bold red")
+            console.print(f"FAILED: {op}: nothing was compared in {counted(len(chosen), 'case')}", style="bold red")
     raise typer.Exit(EQUAL if compared and not failure else MISMATCH)
 
 

@@ -1,4 +1,4 @@
-"""Which paths of our own backends the listed cases take: each that a call may take must be run by one of them.
+"""Paths of our own backends: each path that a call may take must be run by a listed case.
 
 ``python -m mamba_integer.conformance.paths`` runs the Numba backend twice, each kernel on one thread and on all of
 them, and compares the results every time, the second way more than once: a race shows in few runs. Of the Triton
@@ -41,7 +41,7 @@ Launch = tuple[str, tuple[tuple[str, Any], ...]]
 
 
 def numba_paths(ops: Iterable[str], repetitions: int = REPETITIONS) -> dict[tuple[str, str], int]:
-    """Run the listed cases of ops on one thread, and then on all; return how often each version of each kernel ran.
+    """Run the listed cases of ops on one thread, and then on all; count the runs of each version of each kernel.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def numba_paths(ops: Iterable[str], repetitions: int = REPETITIONS) -> dict[tupl
 
 @contextlib.contextmanager
 def launches(op: str) -> Iterator[set[Launch]]:
-    """Take down what would be launched inside the block, and launch nothing."""
+    """Record the launches inside the block, and launch nothing."""
     from triton.runtime.jit import KernelInterface
 
     taken: set[Launch] = set()
@@ -82,7 +82,7 @@ def launches(op: str) -> Iterator[set[Launch]]:
 
 
 def chosen(contract: Op, kernel: Any, options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-    """Return the constants of a launch that neither a parameter nor a size of the op is."""
+    """Return the constants of a launch that are neither a parameter nor a size of the op."""
     arguments = set(kernel.arg_names)
     constants = {name for name, kind in kernel.fn.__annotations__.items() if "constexpr" in str(kind)}
     known = {p.name for p in contract.parameters} | {name for t in contract.inputs for name in names_of(t.shape)}
@@ -95,7 +95,7 @@ def names_of(shape: str) -> list[str]:
 
 
 def listed_launches(op: str) -> set[Launch]:
-    """Return how kernels are launched for the listed cases of an op."""
+    """Return the launches of kernels for the listed cases of an op."""
     backend = load("triton")
     with launches(op) as taken, trusted_values():
         for name in ("", *variants(backend, op)):
@@ -107,7 +107,7 @@ def listed_launches(op: str) -> set[Launch]:
 
 
 def possible_launches(op: str) -> set[Launch]:
-    """Return how kernels are launched for sizes and parameters from all over the domain, on arrays without memory."""
+    """Return the launches of kernels for sizes and parameters from all over the domain, on arrays without memory."""
     import torch
 
     contract, backend = OPS[op], load("triton")
@@ -163,7 +163,7 @@ def shown(launch: Launch) -> str:
 
 
 def by_op(function: Callable[[list[str]], Any], ops: Iterable[str], jobs: int) -> list[Any]:
-    """Return what a function returns for each op alone; where jobs are several, processes share the ops."""
+    """Return a function's results for each op alone; where jobs are several, processes share the ops."""
     each = [[op] for op in ops]
     if jobs == 1:
         return list(map(function, each))
@@ -172,7 +172,7 @@ def by_op(function: Callable[[list[str]], Any], ops: Iterable[str], jobs: int) -
 
 
 def numba_runs(ops: Iterable[str], jobs: int = 1) -> dict[str, int]:
-    """Return how often the listed cases of ops ran each version of each kernel."""
+    """Count the runs of each version of each kernel by the listed cases of ops."""
     from mamba_integer.spec.compiled import threads
 
     load("numba")  # the counters know a kernel once it is defined
@@ -198,7 +198,7 @@ def targeting(architecture: int) -> Iterator[None]:
 
 
 def launches_taken(ops: Iterable[str]) -> dict[str, int]:
-    """Return for each launch that is possible 1 if a listed case takes it, else 0."""
+    """Return, for each possible launch, 1 if a listed case takes it, else 0."""
     taken: dict[str, int] = {}
     for op in ops:
         known: set[Launch] = set()

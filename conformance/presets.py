@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Preset:
-    """How many cases a run takes for each op; ``cost`` bounds a listed case, in products of all its sizes.
+    """The number of cases that a run takes for each op; ``cost`` bounds a listed case, in products of all its sizes.
 
     ``line`` is what one line of Python in a loop of the golden code costs. ``thin`` takes a part of what is listed,
     ``extremes`` is how many extremes are taken, and ``share`` how many drawn cases one process runs: each process that

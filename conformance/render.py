@@ -12,6 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text as Line
 
+from mamba_integer.backends.app.terminal import counted
 from mamba_integer.spec.contract import find_op
 
 from .citations import clauses_broken
@@ -30,7 +31,7 @@ MOST_INTERMEDIATES = 16
 
 
 def failure_card(failure: Failure, explanation: Explanation | None = None) -> Panel:
-    """Return a panel that shows a failure's clauses, inputs and difference, and what explains it."""
+    """Return a panel that shows a failure's clauses, inputs, difference and explanation."""
     contract, case = find_op(failure.case.op), failure.case
     rows = Table.grid(padding=(0, 2))
     for label, clause in contract.clauses.items():
@@ -60,7 +61,7 @@ def failure_card(failure: Failure, explanation: Explanation | None = None) -> Pa
 
 
 def explained(explanation: Explanation) -> Iterator[tuple[str, str]]:
-    """Yield what an explanation tells, as labels and texts."""
+    """Yield the lines of an explanation, as labels and texts."""
     vector = explanation.vector
     yield "", ""
     if explanation.side:
@@ -169,7 +170,8 @@ def verdict(report: Report) -> Line:
     """Return the last line of a run."""
     total = report.to_dict()["total"]
     counts = ", ".join(f"{count} {status}" for status, count in sorted(total["statuses"].items()))
-    amount = f"{total['cases']:,} cases, {total['integers']:,} integers compared without tolerance: {counts}"
+    amount = f"{counted(total['cases'], 'case')}, {counted(total['integers'], 'integer')}"
+    amount += f" compared without tolerance: {counts}"
     if not report.compared and "failed" not in report.statuses:
         return Line(f"FAILED: nothing was compared ({counts})", style="bold red")
     if not report.passed:
@@ -180,7 +182,7 @@ def verdict(report: Report) -> Line:
 
 
 def coverpoints(report: Report) -> Line:
-    """Return the line that says how much of what the preset lists was run."""
+    """Return the line that gives the share of the listed coverpoints that was run."""
     total = report.to_dict()["total"]
     points, missed = total["coverpoints"], total["coverpoints_missed"]
     percent = 100 * (points - missed) // points if points else 0
@@ -208,6 +210,10 @@ def show_report(console: Console, report: Report) -> None:
         console.print(text_table([text for text in texts if text.source == source]))
     console.print(coverpoints(report))
     console.print(verdict(report))
+    if any(result.status == "missing" for result in report.results):
+        console.print(
+            Line("missing: the backend has no op of that name; --implemented checks only the ops that it has")
+        )
 
 
 def _cell(result: Result) -> Line:

@@ -63,7 +63,7 @@ class Result:
 
     @property
     def coverpoints(self) -> dict[str, int]:
-        """How often the listed cases covered each point that a case can cover."""
+        """The number of listed cases that covered each point that a case can cover."""
         return {point: count for point, count in self.points.items() if count or point not in self.impossible}
 
     @property

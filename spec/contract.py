@@ -276,7 +276,7 @@ class Op(Called[P, R]):
 
 
 def call_kind(arrays: Sequence[Any], parameters: Mapping[str, int]) -> Any:
-    """Return what tells calls apart but for the arrays' elements. Types are part of it: True == 1 == 1.0."""
+    """Return the key that tells calls apart, the arrays' elements aside. It has types, since True == 1 == 1.0."""
     types = tuple((getattr(a, "dtype", type(a)), tuple(getattr(a, "shape", ()))) for a in arrays)
     return types, tuple((name, type(value), str(value)) for name, value in parameters.items())
 

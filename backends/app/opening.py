@@ -10,6 +10,7 @@ import typer
 from mamba_integer.spec.contract import DomainError
 from mamba_integer.spec.model import CONFIGS, ConfigError, LanguageModel, ModelConfig
 from mamba_integer.spec.model.generation import GenerationError
+from mamba_integer.spec.model.language_model import MissingOpError
 from mamba_integer.spec.model.scoring import ScoreError
 
 from ..files.container import CheckpointError
@@ -27,6 +28,7 @@ ERRORS = (
     ConfigError,
     DomainError,
     GenerationError,
+    MissingOpError,
     ScoreError,
     TextError,
     TokenizerError,

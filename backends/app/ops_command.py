@@ -79,7 +79,7 @@ def _show(console: Console, name: str, contract: dict[str, Any]) -> None:
         _line(console, kind, text)
 
     console.print(Text.assemble((name, "bold"), f"  ({contract['family']})"))
-    line("", contract["summary"])
+    line("", contract["summary"].replace("``", "`"))
     for kind in ("inputs", "outputs", "parameters"):
         for argument in contract[kind]:
             form = f" {'|'.join(argument['dtypes'])} [{argument['shape']}]" if "shape" in argument else ""

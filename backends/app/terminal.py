@@ -102,6 +102,11 @@ def backends_on_stderr(wanted: bool) -> Iterator[None]:
         os.close(kept)
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number and its noun: one case, or several cases."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def find_backend(name: str | None, device: str | None) -> Backend:
     """Return a backend that takes arrays on its device.
 

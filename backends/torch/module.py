@@ -1,8 +1,22 @@
 """The language model as an ``nn.Module`` with integer buffers.
 
-    model = IntegerMamba.from_pretrained("shakespeare").to("cuda")
-    logits, state = model(ids)                  # prefill: ids is int32 [B L]
-    logits, state = model(ids[:, -1], state)    # one step: ids is int32 [B]
+    import torch
+    from mamba_integer.backends.files.folder import TRAINED, load_model
+    from mamba_integer.backends.torch.module import IntegerMamba
+
+    tokenizer = load_model(TRAINED["shakespeare"]).tokenizer
+    model = IntegerMamba.from_pretrained("shakespeare")  # and .to("cuda") for a GPU
+    ids = torch.tensor([tokenizer.encode("ROMEO:")], dtype=torch.int32)
+    logits, state = model(ids, last_only=True)  # prefill: ids is [B L]
+    written = []
+    for _ in range(8):
+        token = logits.argmax(-1).int()
+        written.append(token.item())
+        logits, state = model(token, state)  # one step: ids is [B]
+    text = tokenizer.decode(written)
+
+Logits are in Q.8 and to the base 2: ``(logits * (math.log(2) / 256)).log_softmax(-1)`` are natural log-probabilities.
+A call never writes to the state that it is given, so one state may be continued in several ways.
 
 The network is the specification's, composed of custom ops, so ``torch.compile(model, fullgraph=True)`` and
 ``torch.export`` see one graph, and every integer is the golden model's. A process that loads an exported program must

@@ -59,7 +59,7 @@ class Watched:
 
 
 def stages(model: LanguageModel, ids: np.ndarray, tokens: int) -> Iterator[Stage]:
-    """Yield what each layer computes from all but the last of ``ids``, then two ways of writing, and the state left.
+    """Yield the tensors of each layer on all ids but the last, then the tokens of two ways of writing, then the state.
 
     A backend may decode by kernels of whole steps, but not where each step is watched, so the draws are written twice.
     """
@@ -84,7 +84,7 @@ def stages(model: LanguageModel, ids: np.ndarray, tokens: int) -> Iterator[Stage
 
 
 def repeats(model: LanguageModel) -> bool:
-    """Return whether a backend has a way of its own for calls that come again, and not in an interpreter."""
+    """Return whether a backend replays repeated calls, other than in an interpreter."""
     return bool(model.repeated) and not getattr(model.ops, "interpreted", 0)
 
 
@@ -102,7 +102,7 @@ def prefill_again(model: LanguageModel, prompt: np.ndarray) -> tuple[np.ndarray,
 
 
 def kind_of(config: ModelConfig) -> Callable[[str], str]:
-    """Return what says which kind of block a layer is."""
+    """Return a function that gives the kind of block of a layer."""
     kinds = {f"layers.{i}": f"{kind} block" for i, kind in enumerate(config.kinds)}
     return lambda layer: kinds.get(layer, "model")
 
@@ -128,14 +128,14 @@ def run(backends: Sequence[Backend], source: Source, case: Case = SMALL) -> list
 
 
 def difference_on_prefix(reference: LanguageModel, parameters: Mapping[str, np.ndarray], ids: np.ndarray) -> str:
-    """Return how a reference differs from the golden model on the first tokens, or nothing."""
+    """Return the difference of a reference from the golden model on the first tokens, or an empty text."""
     golden = LanguageModel(reference.config, parameters)
     start = ids[:, :PREFIX]
     return first_difference(stages(reference, start, 1), stages(golden, start, 1))
 
 
 def run_all(backends: Sequence[Backend], source: Source, full: bool) -> list[Text]:
-    """Run the small model on all backends and, in a full run, many rows and the large one on those on a GPU."""
+    """Run the small model on all backends; in a full run, also many rows, and the large model on a GPU's backends."""
     large = [backend for backend in backends if full and backend.device.startswith("cuda")]
     further = (MANY_ROWS, LARGE) if large else ()
     return run(backends, source) + [text for case in further for text in run(large, source, case)]

@@ -48,7 +48,7 @@ class Meeting:
                 self.turn.notify_all()
 
     def results(self, works: Sequence[Callable[[], Any]]) -> list[Any]:
-        """Run each rank's work in a thread; return the results, or raise what the first that failed has raised."""
+        """Run each rank's work in a thread; return the results, or raise the error of the first rank that failed."""
         self.ended, self.parts = 0, {}
         with ThreadPoolExecutor(self.ranks) as pool:
             futures = [pool.submit(self.run, work) for work in works]
@@ -78,7 +78,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Sums:
-    """The sums of one rank, as `distributed.Sums` are: always right at once, and as wide as what was added."""
+    """The sums of one rank, like `distributed.Sums`: each is complete at once and as wide as its terms."""
 
     member: Member
     arrays: list[Any]
@@ -94,7 +94,7 @@ class Sums:
 
 
 class Together:
-    """The steps of a run as several ranks take them."""
+    """The steps of a run that is shared by several ranks."""
 
     def __init__(self, run: Run, ranks: int):
         self.meeting = Meeting(ranks)

@@ -31,7 +31,7 @@ class Stage:
 def observed(
     compute: Callable[[Observe], T], store: Callable[[Any], np.ndarray], by: Callable[[str], str], prefix: str = ""
 ) -> Generator[Stage, None, T]:
-    """Yield what ``compute`` shows of each layer, and return its result; a crash is raised after the layers before it.
+    """Yield the tensors of each layer that ``compute`` observes; a crash is raised after the layers before it.
 
     The gradients that a backward pass shows of a layer are a stage of their own.
     """
@@ -77,7 +77,7 @@ def follow(text: Text, want: Iterable[Stage], running: Iterator[Stage]) -> Text:
 
 
 def first_difference(reference: Iterable[Stage], golden: Iterable[Stage]) -> str:
-    """Return how a reference differs from the golden stages, or nothing."""
+    """Return the difference of a reference from the golden stages, or an empty text."""
     for stage, expected in zip(reference, golden, strict=True):
         if stage.digest != expected.digest:
             return f"the reference is not golden: stage {expected.name}{difference(stage, expected)}"

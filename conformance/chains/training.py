@@ -125,7 +125,7 @@ def run(backends: Sequence[Backend], source: Source, case: Case = SMALL) -> list
 
 
 def difference_on_few(case: Case, source: Source) -> str:
-    """Return how a case's reference differs from the golden ops on a few tokens, or nothing."""
+    """Return the difference of a case's reference from the golden ops on a few tokens, or an empty text."""
     few = Case(case.config, 1, 4, 1, case.gradient_bits)
     batches = few.batches(source)
     reference, expected = (stages(few.run(load(name)), batches) for name in (case.reference, "golden"))

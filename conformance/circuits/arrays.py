@@ -105,7 +105,7 @@ def reduced(rule: Any, array: Wires, axis: int | tuple[int, ...] | None, keepdim
 
 
 def accumulated(rule: Any, array: Wires, axis: int) -> Wires:
-    """Fold an array along an axis, and keep what each step gives."""
+    """Fold an array along an axis, and keep the result of each step."""
     result = np.moveaxis(np.array(array, object, copy=True), axis, 0)
     for i in range(1, len(result)):
         result[i] = np.frompyfunc(rule, 2, 1)(result[i - 1], result[i])

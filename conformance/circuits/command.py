@@ -36,7 +36,7 @@ def circuit_command(
     """
     from ..engine.cases import Case, draw_case
     from .constraints import CircuitError
-    from .counts import usual_case
+    from .counts import reason_of, usual_case
     from .files import r1cs_bytes, wtns_bytes
     from .lowering import lower
 
@@ -60,9 +60,7 @@ def circuit_command(
     try:
         statement = lower(op, case.arrays, case.parameters, private or (), fixed or ())
     except CircuitError as error:
-        raise UsageError(
-            f"circuit: {op} has no circuit for this call: {str(error).removeprefix('circuit: ')}"
-        ) from error
+        raise UsageError(f"circuit: {op} has no circuit for this call: {reason_of(error, op)}") from error
     for path, encode in ((r1cs, r1cs_bytes), (wtns, wtns_bytes)):
         if path:
             write_atomically(path, encode(statement))
@@ -75,6 +73,8 @@ def circuit_command(
         console.print(f"{op}: {', '.join(f'{k} = {v}' for k, v in call.items())}", markup=False)
         for name, count in statement.counts.items():
             console.print(f"{count:>12,} {name}", markup=False)
+        outputs = len(statement.public) - statement.public_inputs
+        console.print(f"{outputs:>12,} of the wires are public outputs, {statement.public_inputs:,} are public inputs")
 
 
 def _assignment(text: str, names: set[str]) -> tuple[str, int]:

@@ -58,7 +58,7 @@ class Circuit:
         self.selections: dict[object, dict[int, Integer]] = {}
 
     def new_wire(self, value: int, depth: int = 0) -> int:
-        """Return the number of a wire that nothing constrains yet."""
+        """Return the number of a new wire, which no constraint has yet."""
         self.values.append(value)
         self.depths.append(depth)
         return len(self.values) - 1

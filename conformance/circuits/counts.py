@@ -56,11 +56,16 @@ def op_row(case: Case) -> dict[str, Any]:
             return call | {"reason": "each input is a constant of the circuit: nothing is left to prove"}
         return call | {"counts": statement.counts, "encrypted": encrypted(case, statement)}
     except (CircuitError, DomainError) as error:
-        return call | {"reason": str(error)}
+        return call | {"reason": reason_of(error, case.op)}
+
+
+def reason_of(error: Exception, op: str) -> str:
+    """Return the reason for which an op has no circuit, without the op's name."""
+    return str(error).removeprefix("circuit: ").removeprefix(f"{op}: ")
 
 
 def encrypted(case: Case, statement: Statement) -> dict[str, int]:
-    """Return the cost of a call under fully homomorphic encryption, in units of no library."""
+    """Return the cost of a call under fully homomorphic encryption, in units that no library defines."""
     contract, circuit = find_op(case.op), statement.circuit
     widths = contract.widths(contract.check(case.arrays, case.parameters))
     return {

@@ -109,7 +109,9 @@ class CircuitOps:
             except CircuitError:
                 raise
             except UNSUPPORTED as error:
-                raise CircuitError(f"{name}: its golden code has a call that has no constraints: {error}") from error
+                raise CircuitError(
+                    f"{name}: its golden code has a call without constraints; NumPy says {str(error)!r}"
+                ) from error
             proved = contract.widths(at)
             outputs = []
             whole = results if isinstance(results, tuple) else (results,)
@@ -274,7 +276,7 @@ def require_codes(packed: Any, digits: int) -> None:
 
 
 def unproved(tensor: Tensor) -> str:
-    """Return what of an input's domain no constraint holds, or nothing."""
+    """Return the part of an input's domain that no constraint enforces, or an empty text."""
     if isinstance(tensor, Constant):
         return "the sizes and parameters determine it"
     return "its codes have no check" if isinstance(tensor, Packed) and not isinstance(tensor, PackedTernary) else ""

@@ -52,8 +52,9 @@ def model_rows(config: ModelConfig, parameters: Mapping[str, np.ndarray], tokens
 
 
 def digest_of(op_rows: list[dict[str, Any]]) -> str:
-    """Return what ties a model's counts to those of the ops: where these change, the model is counted anew."""
-    return hashlib.sha256(json.dumps(op_rows, sort_keys=True).encode()).hexdigest()
+    """Return the hash that ties a model's counts to those of the ops: where these change, the model is counted anew."""
+    counted_rows = [row for row in op_rows if "counts" in row]
+    return hashlib.sha256(json.dumps(counted_rows, sort_keys=True).encode()).hexdigest()
 
 
 def digest_of_weights(parameters: Mapping[str, np.ndarray]) -> str:

@@ -21,7 +21,7 @@ BLOCK_KINDS = (MAMBA1, MAMBA2)
 
 
 class CountingOps(CircuitOps):
-    """The ops of one circuit, and how many constraints each has added."""
+    """The ops of one circuit, and the number of constraints that each has added."""
 
     def __init__(self, builder: Builder):
         self.builder = builder

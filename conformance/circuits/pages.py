@@ -22,8 +22,8 @@ HEAD = """# Constraints of each op
 This page is made by `python -m mamba_integer.conformance.circuits.pages`, with `counts.json`; a test fails when a count
 changes. A circuit is the op's golden code, run on wires: rank-1 constraints over the scalar field of BN254. Packed
 ternary weights are constants of a circuit, and so are inputs that the golden code branches on or takes as an index. All
-other inputs are public, so their range costs nothing; outputs are public too. `mamba-integer circuit OP --size
-name=value` counts another size.
+other inputs are public, so their range costs nothing; outputs are public too.
+`mamba-integer circuit OP --size name=value` counts another size.
 
 Products are constraints of two factors that both depend on the input. Bits are range checks of one bit. Equalities are
 linear: systems that fold them away, or that pay per addition, as PLONK does, count differently.

@@ -56,7 +56,7 @@ def binary(bits: list[Integer], constant: int) -> Number:
 
 
 def require_bits(x: Integer) -> None:
-    """Constrain x, whose range nothing else proves, to as many bits as its range has."""
+    """Constrain x to the bits of its range, which no other constraint proves."""
     if is_bit(x):
         x.circuit.constrain(BIT, x, x, x)
     else:
@@ -72,7 +72,7 @@ def require_nonnegative(x: Number, high: int) -> None:
 
 
 def require_range(x: Integer, bounds: Interval) -> None:
-    """Constrain x to an interval: below it, one number of bits; unless that ends where the interval does, above too."""
+    """Constrain x to an interval: x - low to its bits, and high - x too where the bits alone allow more."""
     size = bounds.high - bounds.low
     require_nonnegative(subtract(x, bounds.low), size)
     if size & (size + 1):
@@ -150,7 +150,10 @@ def bitwise_and(x: Number, mask: Number) -> Number:
         return x & mask if isinstance(mask, int) else bitwise_and(mask, x)
     if not isinstance(mask, int):
         if not (is_bit(x) and is_bit(mask)):
-            raise CircuitError("circuit: found the bits of two values combined, allowed a mask that is known")
+            raise CircuitError(
+                "circuit: found a bitwise operation on two integers that both depend on inputs, allowed a constant as "
+                "one"
+            )
         return multiply(x, mask)
     if mask < 0:
         return subtract(x, bitwise_and(x, ~mask))
@@ -234,7 +237,7 @@ def where(condition: Number, a: Number, b: Number) -> Number:
 
 
 def choose(index: Number, *options: Number) -> Number:
-    """Return the option of this number: a product for each that may be meant."""
+    """Return the option with this number, by a product for each number that is possible."""
     index = narrowed(index, Interval(0, len(options) - 1))
     if isinstance(index, int):
         return options[index]

@@ -39,7 +39,7 @@ def axes(call: OpCall) -> list[str]:
 
 
 def direct_count(call: OpCall, changes: Mapping[str, int] = {}) -> Counter[str]:
-    """Return the counts of a call, or of one of other sizes; arrays of other shapes are drawn."""
+    """Return the counts of a call, or of the call at other sizes, whose arrays are drawn."""
     leading = (changes[LEADING],) if LEADING in changes else call.leading
     sizes = call.sizes | {name: n for name, n in changes.items() if name != LEADING}
     inputs = find_op(call.op).inputs

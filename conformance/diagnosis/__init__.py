@@ -1,1 +1,1 @@
-"""Why a case fails: the case made small, and rerun through a catalogue of variants that are known to be wrong."""
+"""The diagnosis of a failing case: it is made small, and rerun through a catalogue of known mistakes."""

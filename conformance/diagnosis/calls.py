@@ -118,7 +118,7 @@ def left_out(name: str, dimension: str, tile: int) -> str:
 
 
 def without_blocks(op: Op, arrays: Sequence[np.ndarray]) -> set[str]:
-    """Return the mistakes about blocks that say nothing of a call: it has no whole block."""
+    """Return the mistakes about whole blocks, which a call without a whole block can't show."""
     return {
         left_out(tensor.name, dimension_name(tensor, array.ndim, axis), tile)
         for tensor, array in zip(op.inputs, arrays, strict=True)

@@ -73,7 +73,7 @@ class Explanation:
 
 
 def explain(failure: Failure, seconds: float = SECONDS) -> Explanation | None:
-    """Return what a failure with wrong integers, or a crash, tells, or None where no single call fails again."""
+    """Return the explanation of wrong integers or of a crash, or None where no single call fails again."""
     if failure.kind not in CALLED_AGAIN or failure.process_ended or isinstance(failure.case, FarCase):
         return None
     if layout := layout_alone(failure):
@@ -113,7 +113,7 @@ def explain(failure: Failure, seconds: float = SECONDS) -> Explanation | None:
 
 
 def crashing(backend: Backend, original: Vector, trail: Sequence[Vector], deadline: float) -> str:
-    """Return what calls that crash have in common."""
+    """Return the condition that crashing calls have in common."""
     crashed: list[Vector] = [original]
     passed: list[Vector] = []
     for vector in (*others(original.op), *more(original.op)):
@@ -170,7 +170,7 @@ def search(
     trail: Sequence[Vector] = (),
     seconds: float = SECONDS,
 ) -> None:
-    """Fill in the mistakes that return what the backend returns, on as many calls as there is time for.
+    """Fill in the mistakes that return the backend's integers, on as many calls as there is time for.
 
     What one call can't tell apart, others can; ``trail`` has further failing calls. A mistake that doesn't show in a
     call returns the right results there.
@@ -211,7 +211,7 @@ def search(
 
 
 def answers_to(backend: Backend, vectors: Iterable[Vector], deadline: float) -> Iterator[Answer]:
-    """Yield what a backend returns for calls until the deadline, for the first of them even after it."""
+    """Yield a backend's results for calls until the deadline; the first call is run even after it."""
     late = False
     for vector in vectors:
         if late:

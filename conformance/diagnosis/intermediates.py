@@ -88,7 +88,7 @@ def misread(misreading: Misreading, op: Op, arrays: Sequence[np.ndarray], parame
 
 
 def named(vectors: Iterable[Vector]) -> dict[Instruction, str]:
-    """Return the names of instructions: those of intermediates whose values each has in every call."""
+    """Return a name for each instruction: the intermediate whose values it computes in every call."""
     names: dict[Instruction, list[str]] = {}
     for vector in vectors:
         if not all(result.size for result in vector.results):

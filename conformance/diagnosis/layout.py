@@ -43,7 +43,7 @@ class LaidOut(Vector):
 
 
 def layout_alone(failure: Failure) -> str:
-    """Return of which arguments the layout makes a failing call wrong; nothing where it is wrong without, or right."""
+    """Return the arguments whose layout makes a call wrong; none where it is also wrong without it, or right."""
     layouts, backend = getattr(failure.case, "layouts", ()), failure.backend
     chosen = [i for i, layout in enumerate(layouts) if layout != CONTIGUOUS]
     if not chosen:

@@ -89,7 +89,7 @@ def definition(function: FunctionType) -> ast.FunctionDef:
 
 
 def compiled(tree: ast.FunctionDef, function: FunctionType, replacements: list[tuple[Place, Any]]) -> CodeType | None:
-    """Return the code of a function with other nodes in some places; the tree is as it was afterwards."""
+    """Return the code of a function with some nodes replaced; the tree itself is restored."""
     code = function.__code__
     before = [(place, mutator.replace(*place, new)) for place, new in replacements]
     try:
@@ -113,7 +113,7 @@ def nodes_of(tree: ast.FunctionDef) -> list[tuple[ast.stmt, Place, Any]]:
 
 
 def of_nodes(variants: Callable[[Any, Names], Iterable[Any]]) -> Callable[[ast.FunctionDef, Names], Iterator[Edit]]:
-    """Return edits of single nodes from what may stand in a node's place."""
+    """Return edits of single nodes, given the nodes that may stand in a node's place."""
 
     def edits(tree: ast.FunctionDef, names: Names) -> Iterator[Edit]:
         for statement, place, node in nodes_of(tree):
@@ -127,7 +127,7 @@ def of_nodes(variants: Callable[[Any, Names], Iterable[Any]]) -> Callable[[ast.F
 
 
 def told(statement: ast.stmt, place: Place, before: str, after: str, new: Any) -> str:
-    """Return what an edit of one node says: of a long one, what becomes of the statement."""
+    """Return the description of an edit of one node: the new node, or the new statement where the node is long."""
     if after == "pass":
         return "this line is left out:"
     if 2 * len(before) < len(mutator.headline(statement)):

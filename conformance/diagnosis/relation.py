@@ -1,4 +1,4 @@
-"""Which of the calls of a relation is wrong, by the golden results: the relation only says that two sides differ."""
+"""The wrong call of a relation, found by golden results: the relation itself only tells that two sides differ."""
 
 import contextlib
 from collections.abc import Mapping, Sequence

@@ -86,7 +86,9 @@ def simpler_arrays(array: np.ndarray) -> Iterator[np.ndarray]:
     if array.size <= ELEMENTS:
         for place in np.ndindex(array.shape):
             value = int(array[place])
-            for simpler in dict.fromkeys((0, 1, value // 2, value - 1 if value > 0 else value + 1)):
+            step = 1 if value > 0 else -1
+            # A mistake may be one of even integers alone, so an even half and a step of two are tried too.
+            for simpler in dict.fromkeys((0, 1, value // 2, value // 4 * 2, value - step, value - 2 * step)):
                 if abs(simpler) < abs(value):
                     other = array.copy()
                     other[place] = simpler
@@ -108,7 +110,7 @@ def cuts(vector: Vector) -> Iterator[Vector]:
 
 
 def axes_of(tensor: Tensor, dimensions: int) -> list[str]:
-    """Return what each axis of a tensor is called; leading ones have numbers."""
+    """Return the names of a tensor's axes; leading ones have numbers."""
     names = tensor.shape.split()
     leading = dimensions - (len(names) - 1) if "..." in names else 0
     return [f"...{i}" for i in range(leading)] + [name for name in names if name != "..."]

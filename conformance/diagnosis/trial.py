@@ -72,7 +72,7 @@ def try_misreadings(answers: Sequence[Answer], seconds: float) -> list[tuple[str
 
 
 def serve(answers: Sequence[Answer], seconds: float, writing: int) -> None:
-    """Search in this process, write what is known and end it, whatever happens."""
+    """Search in this process, write the misreadings found, and end the process, whatever happens."""
     import resource
 
     try:
@@ -109,7 +109,7 @@ def search(answers: Sequence[Answer], seconds: float) -> list[tuple[str, int]]:
 
 
 def seconds_to_run(vector: Vector) -> float:
-    """Return how long the right call takes a processor."""
+    """Return the processor time of the right call, in seconds."""
     start = time.process_time()
     find_op(vector.op).golden(*vector.arrays, **vector.parameters)
     return time.process_time() - start

@@ -107,7 +107,7 @@ def show(verdict: "Verdict", as_json: bool) -> None:
 
 
 def root_lines(verdict: "Verdict") -> list[str]:
-    """Return lines that a reader compares with the roots that were published: a side may hand in another run."""
+    """Return the root of each side, to be compared with the published ones: a side may hand in another run."""
     return [f"root of {name}: {root}" for name, root in verdict.roots.items()]
 
 

@@ -21,7 +21,7 @@ from .verdict import Verdict, failures_of, mistakes_of
 
 @dataclass(frozen=True)
 class Parting:
-    """The place of the first leaf on which two transcripts differ, and in how many rounds it was found."""
+    """The place of the first leaf on which two transcripts differ, and the number of rounds that found it."""
 
     place: Place
     rounds: int
@@ -45,7 +45,7 @@ def settle(
     replay: Callable[[], Replay],
     progress: Callable[[int, int], Any] = lambda done, all: None,
 ) -> Verdict:
-    """Return who of two is wrong about a run; ``replay`` makes the referee's own, on a backend that it trusts.
+    """Return the side that is wrong about a run; ``replay`` repeats the run on a backend that the referee trusts.
 
     Raises
     ------
@@ -150,7 +150,7 @@ def opening_of(transcript: Transcript, place: Place) -> Opening | None:
 
 
 def differing_call(opening: Opening, right: Leaf | None) -> str:
-    """Return how the call of an opening differs from the right one in anything but its results."""
+    """Return the difference of an opening's call from the right call, results aside, or an empty text."""
     call = opening.leaf.call
     if right is None or (call.op, opening.leaf.label) != (right.call.op, right.label):
         return f"{call.op} of {opening.leaf.label}"

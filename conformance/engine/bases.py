@@ -54,7 +54,7 @@ def base(op: str, options: tuple[int, ...]) -> Case:
 
 
 def settled(case: Case) -> Case | None:
-    """Return the case, with other parameters where these are outside the domain at its sizes; None if none are inside.
+    """Return the case, with other parameters where its own are outside the domain; None if no parameters are inside.
 
     A case without elements needs no other parameters to be sensitive.
     """
@@ -64,7 +64,7 @@ def settled(case: Case) -> Case | None:
 
 
 def beside(op: str, dimension: str, size: int) -> dict[str, int]:
-    """Return one size that is taken, and few of all the others."""
+    """Return the sizes of a case: one chosen size, and small values of all others."""
     random = Random(f"{op} {dimension} {size}")
     options = tuple(random.choice(FEW) if size < HUGE else 1 for _ in dimensions(op))
     sizes = small(op, options)

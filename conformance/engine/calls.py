@@ -1,4 +1,4 @@
-"""Calls of a backend's ops, and what they do to memory: a result is fresh, an input stays as it was, margins too."""
+"""Calls of a backend's ops, with checks of memory: results are fresh, inputs and their margins stay as they were."""
 
 import contextlib
 import sys
@@ -76,7 +76,7 @@ class Caller:
         return [tensor.name for tensor in find_op(case.op).inputs].index(name)
 
     def _check_results(self, case: AnyCase, placed: Sequence[Placed], returned: Returned) -> None:
-        """Overwrite the inputs, look at all results that are held, and overwrite those that no longer are."""
+        """Overwrite the inputs, check all results that are held, and overwrite the results that are let go."""
         overwrite(argument.loaded for argument in placed)
         self._look(case, returned, "a result shares memory with an input")
         if any(map(is_expanded, returned.results)):
@@ -136,7 +136,7 @@ def size(returned: Returned) -> int:
 
 
 def check_case(caller: Caller | Backend, case: AnyCase, reference: Caller | Backend | None = None) -> int:
-    """Run a case on a backend and on the reference (the golden op); return how many integers were compared.
+    """Run a case on a backend and on the reference (the golden op); return the number of integers compared.
 
     A Caller also looks again at what its backend returned for earlier cases.
 

@@ -70,7 +70,7 @@ class Listing:
         return self.cases[position]
 
     def save(self) -> None:
-        """Write what has been made since, together with what other processes have written."""
+        """Write the cases made since the last write, together with those that other processes have written."""
         if FOLDER is None or len(self.cases) == self.written:
             return
         self.cases = read(self.name)[1] | self.cases

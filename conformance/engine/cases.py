@@ -175,7 +175,7 @@ def case_of(kind: type[Kind], written: Mapping[str, Any]) -> Kind:
 
 
 def parse_case(text: str) -> Case | ExtremeCase:
-    """Parse what ``to_json`` of either kind wrote.
+    """Parse the JSON that ``to_json`` of either kind wrote.
 
     Raises
     ------

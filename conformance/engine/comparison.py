@@ -149,7 +149,11 @@ def in_form(
     for array, form in zip(arrays, want, strict=True):
         name, kind = form.name, type(array)
         if kind is not np.ndarray:  # a subclass may hide its integers, or give == another meaning
-            known = "a numpy.ndarray" if isinstance(array, np.ndarray) else "an array"
+            known = "an array"
+            if isinstance(array, np.ndarray):
+                known = "a numpy.ndarray"
+            elif hasattr(array, "__array__") and not hasattr(backend.ops, "to_numpy"):
+                known = "NumPy's: a backend with other arrays has from_numpy and to_numpy (see backends/protocol.py)"
             raise Failure(backend, case, "result", f"{says}{name} is a {kind.__name__}, want {known}", name)
         if str(array.dtype) not in form.dtypes:
             allowed = " or ".join(form.dtypes)

@@ -19,7 +19,7 @@ SPEC = find_op("isqrt").golden.__module__.rpartition(".")[0]
 
 @cache
 def loops(op: str) -> Mapping[str, int]:
-    """Return how many lines the golden code runs for each further unit of a size."""
+    """Return the number of lines that the golden code runs for each further unit of a size."""
     sizes = few(op)
     case = typical(op, tuple(sizes.items()))
     counted = {}
@@ -35,7 +35,7 @@ def loops(op: str) -> Mapping[str, int]:
 
 
 def lines(case: Any) -> int:
-    """Return how many lines of Python the golden op runs for a case."""
+    """Return the number of lines of Python that the golden op runs for a case."""
     count = 0
 
     def trace(frame, event, argument):
@@ -53,7 +53,7 @@ def lines(case: Any) -> int:
 
 
 def cost(op: str, sizes: Mapping[str, int], line: int) -> int:
-    """Return about how much work a call of these sizes is, a line of a loop as much as ``line`` elements."""
+    """Return an estimate of the work of a call of these sizes; a line of a loop counts as ``line`` elements."""
     product, looped = 1, 0
     for name, size in sizes.items():
         product *= 1 << size if name in exponents(op) else size

@@ -151,7 +151,7 @@ def repeated_plans(op: str, line: int) -> Iterator[Listed]:
 def again(
     op: str, dimension: str, sizes: Mapping[str, int], work: int, parameter: Parameter | None = None, turn: str = ""
 ) -> Callable[[], Case | None]:
-    """Make a case of one seed for all parameters, of which the given one has another value, and of one for a turn."""
+    """Make a case of these sizes with another value of the parameter, where one is given, and the turn's seed."""
 
     def make() -> Case | None:
         case = of_sizes(op, dimension, sizes)
@@ -165,7 +165,7 @@ def again(
 
 
 def turns(op: str, dimension: str) -> int:
-    """Return how many dtypes an input that has a dimension may have."""
+    """Return the number of dtypes that an input with this dimension may have."""
     return max(len(t.dtypes) for t in find_op(op).inputs if axis_of(t, dimension) is not None)
 
 
@@ -258,7 +258,7 @@ def all_zero(op: str, argument: int, middle: bool) -> Callable[[], Case | None]:
 
 
 def alike_plans(op: str) -> Iterator[Listed]:
-    """Yield each two inputs that may be one array as one, which `place_all` then hands over once."""
+    """Yield calls in which two inputs that may be one array are one array, as `place_all` hands it over."""
     inputs = find_op(op).inputs
     for (i, one), (j, other) in combinations(enumerate(inputs), 2):
         if (one.shape, one.dtypes) == (other.shape, other.dtypes) and not isinstance(one, Constant | Packed):

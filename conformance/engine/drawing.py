@@ -73,7 +73,7 @@ def check_drawn(
 
 
 def unstable(failure: Failure) -> Failure:
-    """Say of a failure that it went away when its case was repeated; one of memory does, as earlier results do."""
+    """Mark a failure as unstable, for its case passed when repeated; a failure of memory keeps its kind."""
     if failure.kind == "memory":
         return failure
     failure.kind = "unstable"

@@ -112,7 +112,7 @@ def toward_the_end(op: str, dimension: str, sizes: Mapping[str, int], parameter:
 
 
 def enough(case: Case, parameter: Parameter, work: int) -> Case:
-    """Return a case whose other parameters are such that results are alive, if a few tries find them."""
+    """Return a case whose other parameters keep results alive, if a few tries find them."""
     return improved(case, fixed=(parameter.name,), kinds="alive", most=min(TRIED, PLENTY // max(1, work)))
 
 

@@ -23,7 +23,7 @@ LEVELS = 8
 
 
 def extents_hash(contract: Op) -> str:
-    """Return the hash of what is proved all over a domain: the ranges of intermediates, and where a call may be cut."""
+    """Return the hash of the proved ranges of intermediates all over a domain, and of the places of cuts."""
     told = hashlib.sha256()
     for at in formats(contract):
         try:

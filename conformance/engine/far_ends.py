@@ -123,7 +123,7 @@ def times_allowed(few: FarCase, times: int) -> bool:
 
 
 def measured(backend: Backend, few: FarCase) -> int:
-    """Return how many bytes of a GPU a call takes at its peak for each time that the rows are repeated."""
+    """Return the peak bytes of GPU memory that a call takes for each repetition of the rows."""
     import torch
 
     times = most_times(few, 1 + TRIAL // max(array.size for _, array in arrays_of(few)))
@@ -158,7 +158,7 @@ def has_rows(tensor: Tensor, rows: str | None) -> bool:
 
 
 def memory_of(backend: Backend) -> int:
-    """Return how many bytes of a GPU are free, or 0 where the backend's arrays aren't on one."""
+    """Return the free bytes of GPU memory, or 0 where the backend's arrays aren't on a GPU."""
     if not on_cuda(backend):
         return 0
     import torch

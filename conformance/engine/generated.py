@@ -85,7 +85,7 @@ def thin(listed: Listed) -> bool:
 
 @cache
 def listing_of(op: str, line: int) -> Listing:
-    """Return what the suite lists for an op, with the cases that an earlier process has made."""
+    """Return the listed cases of an op, those that an earlier process has made included."""
     return Listing(op, line, plans)
 
 
@@ -116,7 +116,7 @@ def points_of(op: str) -> tuple[str, ...]:
 
 @cache
 def plain(op: str, options: tuple[int, ...]) -> Case | None:
-    """Return such a case with one or two leading dimensions, where the op has any."""
+    """Return the case with one or two leading dimensions, where the op has any."""
     leading = TWO[options] if ROWS in dimensions(op) else ()
     return settled(sized(base(op, options), chosen_sizes(op, options), leading))
 
@@ -181,7 +181,7 @@ def layout_plans(op: str) -> Iterator[Listed]:
 
 
 def with_dtype(case: Case, argument: int, turn: int) -> Case:
-    """Return a case in which an argument has the dtype that is so many further in the list of those it may have."""
+    """Return a case in which an argument has another of its dtypes, a number of places further in their list."""
     dtypes = len(find_op(case.op).inputs[argument].dtypes)
     now = (case.seed >> argument) % dtypes
     return replace(case, seed=case.seed + (((now + turn) % dtypes - now) << argument))

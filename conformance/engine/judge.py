@@ -109,7 +109,7 @@ class Judge:
             self.result.status, self.result.failure = "failed", failure
 
     def check(self, case: AnyCase) -> int | None:
-        """Return how many integers of a case were compared, or None where the backend leaves the case out."""
+        """Return the number of integers compared in a case, or None where the backend leaves the case out."""
         with self.journal.running(case):
             try:
                 return replay.check(self.caller, case)
@@ -139,7 +139,7 @@ class Judge:
             raise
 
     def check_generated(self, listed: Listed, case: Case | None, variant: str = "") -> None:
-        """Check a case made from the contract, and note what it covers: nothing where the arrays lack a layout."""
+        """Check a case made from the contract, and note its points; none where the arrays lack a layout."""
         if case is None:
             self.result.impossible.update(listed.points)
             return

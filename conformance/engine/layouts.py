@@ -185,7 +185,7 @@ _known: dict[tuple[int, str, str], tuple[Any, bool]] = {}
 
 
 def has_layout(backend: Backend, layout: str) -> bool:
-    """Return whether a backend's arrays can be seen so: Torch's have no negative strides."""
+    """Return whether a backend's arrays can have a layout: Torch's have no negative strides."""
     key = (id(backend.ops), backend.device, layout)
     if key not in _known:
         _known[key] = backend.ops, _try(backend, layout)  # the ops stay alive, so that no others get their id

@@ -1,4 +1,4 @@
-"""All that is listed for an op: what no seed decides, so that it finds the same mistakes in every run."""
+"""All listed cases of an op: no seed decides them, so they find the same mistakes in every run."""
 
 from collections.abc import Iterator
 

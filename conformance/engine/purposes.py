@@ -16,7 +16,7 @@ MOST_ENDS = 4  # that are told
 
 @singledispatch
 def purpose_of(case: AnyCase) -> str:
-    """Return the purpose of a listed case, or nothing for a case of another kind."""
+    """Return the purpose of a listed case, or an empty text for a case of another kind."""
     return ""
 
 
@@ -43,7 +43,7 @@ def _(case: ExhaustiveCase) -> str:
 
 
 def attained(case: ExtremeCase) -> list[str]:
-    """Return the intermediates that reach an end of their proved width in a call, and which."""
+    """Return the intermediates that reach an end of their proved width in a call, and the end."""
     contract, ends = find_op(case.op), []
     widths = contract.widths(contract.check(case.arrays, case.parameters))
     with recording() as record:

@@ -1,4 +1,4 @@
-"""Relations: what must hold between results of one backend, whatever its speed or its tiling.
+"""Relations that must hold between results of one backend, whatever its tiling.
 
 Prefill = decode = chunked, a row alone = the row in a batch, exact inverses, a composite = its parts.
 """
@@ -75,7 +75,7 @@ class Relation:
 
 
 def between(tensors: Sequence[Tensor], arrays: Arrays, steps: int | slice) -> dict[str, np.ndarray]:
-    """Return a step, or the steps of a piece, of every array that has a time axis, and the others whole."""
+    """Return a step or a piece of every array that has a time axis, and all other arrays whole."""
     states = {}
     for tensor, array in zip(tensors, arrays, strict=True):
         axis = tensor.time_axis
@@ -351,7 +351,7 @@ def draw_relation(name: str, make: Callable[[Random], Case], random: Random) -> 
 
 
 def check_relation(backend: Backend, case: RelationCase) -> int:
-    """Check a relation on a backend alone; return how many integers were compared.
+    """Check a relation on a backend alone; return the number of integers compared.
 
     Raises
     ------

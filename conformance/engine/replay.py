@@ -20,7 +20,7 @@ class CaseError(ValueError):
 
 
 def parse(text: str, op: str) -> AnyCase:
-    """Parse what ``to_json`` of any kind of case wrote.
+    """Parse the JSON that ``to_json`` of any kind of case wrote.
 
     Raises
     ------

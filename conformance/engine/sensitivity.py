@@ -51,7 +51,7 @@ def alive(case: Case, results: Sequence[np.ndarray]) -> Iterator[float]:
 
 
 def redrawn(case: Case, argument: int) -> np.ndarray:
-    """Return other integers for one argument, of the same pattern and dtype."""
+    """Return new integers for one argument, of the same pattern and dtype."""
     tensor, array = find_op(case.op).inputs[argument], case.arrays[argument]
     other = replace(case, seed=case.seed + (1 << 40), layouts=())
     if isinstance(tensor, Packed):
@@ -78,7 +78,7 @@ def in_domain(case: Case) -> bool:
 
 
 def score(case: Case, kinds: str = "alive felt", above: float = -1.0) -> float:
-    """Return how sensitive a case is, below 0 where it is outside the domain and 1 where it is wholly so.
+    """Return a case's sensitivity: 1 where all results depend on all inputs, below 0 outside the domain.
 
     ``kinds`` says what counts: whether results are alive, whether inputs are felt, or both. Where the case can't be
     more sensitive than ``above``, the rest of it is not worked out.

@@ -1,4 +1,4 @@
-"""Which earlier calls a failure needs: the command of a failure card must show it again in a fresh process."""
+"""The earlier calls that a failure needs: the command of a failure card must show it again in a fresh process."""
 
 import contextlib
 from collections.abc import Sequence

@@ -33,7 +33,7 @@ MOST_RESULTS = 1 << 24  # integers of a result that a stranger's vector may ask 
 
 
 class VectorError(ValueError):
-    """A vector, or a file of vectors or answers, that isn't what it should be."""
+    """A vector, or a file of vectors or answers, that is malformed or was changed."""
 
 
 @dataclass(frozen=True)

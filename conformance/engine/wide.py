@@ -64,7 +64,7 @@ def seen(op: str, dimension: str, sizes: Mapping[str, int], turn: int) -> Callab
 
 
 def pair_of_tiles_plans(op: str, line: int) -> Iterator[Listed]:
-    """Yield each two sizes past a tile at once: the tile in which both are leftovers is reached by nothing else.
+    """Yield each two sizes past a tile at once: no other case reaches the tile in which both are leftovers.
 
     Where a chunk is open it is also full but for a place, so that a step ends it.
     """

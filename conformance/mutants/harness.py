@@ -32,7 +32,7 @@ def plant(name: str, **wrong: Callable) -> Golden:
 
 @contextlib.contextmanager
 def replaced(module: ModuleType, name: str, wrong: Any) -> Iterator[None]:
-    """Put something else in the place of one of a module's names."""
+    """Replace the value of one name of a module."""
     right = getattr(module, name)
     setattr(module, name, wrong)
     try:

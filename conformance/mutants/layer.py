@@ -14,7 +14,7 @@ from .mutator import MODULE, Mutant
 
 
 class Layer:
-    """Loaded modules, and whatever of them an edit of one reaches."""
+    """Loaded modules, and the parts of them that an edit of one module reaches."""
 
     def __init__(self, modules: Iterable[ModuleType]):
         self.modules = {module.__name__: module for module in modules}
@@ -109,7 +109,7 @@ def executed(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def closure(names: set[str], following: Callable[[str], set[str]]) -> set[str]:
-    """Return names and all that follows from them."""
+    """Return names and all names that are reached from them."""
     reached: set[str] = set()
     while names:
         reached |= names

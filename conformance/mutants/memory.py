@@ -55,7 +55,7 @@ def content(target: Target, mutant: Mutant) -> str:
 
 @cache
 def deciding(target: Target, module: str) -> str:
-    """Return the hash of the sources that decide what becomes of a module's mutants."""
+    """Return the hash of the sources on which the verdicts of a module's mutants depend."""
     told = hashlib.sha256()
     for path in sorted(sources(target, module)):
         text = path.read_bytes()

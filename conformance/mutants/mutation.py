@@ -69,7 +69,7 @@ def gone(chosen: Iterable[Target], reasons: Iterable[tuple[str, ...]]) -> list[t
 
 @dataclass
 class Run:
-    """The verdicts of a run, and how many of them ``reasons``, the explained survivors, contradict."""
+    """The verdicts of a run, and the number of them that ``reasons``, the explained survivors, contradict."""
 
     reasons: Mapping[tuple[str, ...], str]
     chosen: int
@@ -94,7 +94,7 @@ class Run:
             self.complain(f"{verdict.status}{', though explained' if listed else ''}: {verdict.mutant}")
 
     def show(self) -> None:
-        """Say how far the run is, and write its report: one that is ended later has judged so many."""
+        """Print the progress of the run, and write its report so far."""
         counts = Counter(verdict.status for verdict in self.results)
         said = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
         print(f"{len(self.results)} of {self.chosen}, {self.seconds:.0f} s: {said}", flush=True)

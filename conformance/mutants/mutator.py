@@ -163,7 +163,7 @@ def is_prose(node: Any) -> bool:
 
 
 def variants(node: Any) -> Iterator[Any]:
-    """Yield what may stand in the place of a node."""
+    """Yield the nodes that may stand in the place of a node."""
     match node:
         case ast.Compare(left, ops, comparators):
             for i, operator in enumerate(ops):

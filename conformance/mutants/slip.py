@@ -164,7 +164,7 @@ def uniform(stream: int, shape: Any, low: int, high: int) -> Array:
 
 
 def addressed(array: Array, strides: tuple[int, ...], start: int | None = None) -> Array:
-    """Return the view that a kernel reads which takes these strides, in elements, and this start for those of an array.
+    """Return the view that a kernel reads if it takes these strides, in elements, and this start for the array's.
 
     Beside the storage stand ones: what a kernel would find there is anyone's guess.
     """

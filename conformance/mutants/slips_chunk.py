@@ -33,7 +33,7 @@ def of_row_before(array: Array, call: Any) -> Array:
 
 
 def as_it_was(name: str, where: Any) -> Change:
-    """Leave a part of the new state as the state before the call has it."""
+    """Leave a part of the new state at its value before the call."""
     return lambda result, call: unwritten(lambda c: where, lambda c: getattr(c, name))(result, call)
 
 

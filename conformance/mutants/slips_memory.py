@@ -31,7 +31,7 @@ def one_buffer() -> Callable[..., Any]:
 
 
 def returned(position: int, output: int = 0) -> Callable[..., Any]:
-    """Write a result where an input lies."""
+    """Write a result into the memory of an input."""
 
     def run(op: str, arrays: tuple[Array, ...], parameters: dict[str, int]) -> Any:
         results = OPS[op].golden(*arrays, **parameters)
@@ -44,7 +44,7 @@ def returned(position: int, output: int = 0) -> Callable[..., Any]:
 
 
 def input_if_same(op: str, arrays: tuple[Array, ...], parameters: dict[str, int]) -> Any:
-    """Return the first input itself where the op changes nothing."""
+    """Return the first input itself where the op leaves it unchanged."""
     result = OPS[op].golden(*arrays, **parameters)
     same = result.dtype == arrays[0].dtype and np.array_equal(result, arrays[0])
     return arrays[0] if same else result

@@ -47,7 +47,7 @@ def first(count: int, axis: int = -1) -> Change:
 
 
 def of_group(size: int) -> Change:
-    """Read the first of each group along the first axis for all of it."""
+    """Read the first element of each group along the first axis in place of the whole group."""
     return lambda array, call: array[np.arange(len(array)) // size * size]
 
 

@@ -1,4 +1,4 @@
-"""Slips on the path for whole tiles, or for what vectors leave after many of them; each passed when it was written."""
+"""Slips on the path for whole tiles, or for the leftovers of vectors after many tiles; each was once unseen."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from .slips_layout import CONV, GRADIENTS, SSD
 
 
 def without_halo(op: str, arrays: tuple[Array, ...], parameters: Any) -> Any:
-    """Take zeros for what lies before the second tile of 128 positions, where channels come in whole vectors."""
+    """Take zeros for the inputs before the second tile of 128 positions, where channels come in whole vectors."""
     x, w, bias, state = arrays
     y, last = OPS[op].golden(*arrays, **parameters)
     if x.shape[2] % 32 == 0 and x.shape[1] > 128:

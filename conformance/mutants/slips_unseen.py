@@ -1,4 +1,4 @@
-"""Slips that were written without a look at the plans; cases listed since find those that passed then."""
+"""Slips that were written without a look at the plans; some passed, and cases listed since find them."""
 
 from typing import Any
 

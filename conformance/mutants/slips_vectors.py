@@ -1,4 +1,4 @@
-"""Slips that whole vectors show, what they leave over, ties, or a rare parameter beside a large size: each passed."""
+"""Slips that show at whole vectors, at their leftovers, at ties, or at a rare parameter beside a large size."""
 
 from typing import Any
 

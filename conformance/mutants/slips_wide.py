@@ -139,7 +139,7 @@ slip(
 
 
 def large_workspace() -> Callable[..., Any]:
-    """Return results of 65,536 elements and more in a buffer that the next such call overwrites."""
+    """Return results of 65,536 elements and more in a buffer that the next large call overwrites."""
     buffers: dict[int, Array] = {}
 
     def run(op: str, arrays: tuple[Array, ...], parameters: Any) -> Array:

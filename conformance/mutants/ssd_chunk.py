@@ -64,7 +64,7 @@ def weights_with_their_own_decay(x, d, b, h):
 
 
 def boundary_in_int16(x, d, b, h):
-    """Keep the state only as the output sees it."""
+    """Keep the state rounded, as the output reads it."""
     return NEXT_BOUNDARY(x, d, b, shift_round(h, 12) << 12)
 
 
@@ -172,7 +172,7 @@ def late_fill(fill, chunk):
 
 
 def not_cleared(results, arrays, parameters):
-    """Leave in the open chunk what was there before, at and beyond the new fill."""
+    """Leave the old contents of the open chunk in place, at and beyond the new fill."""
     y, h, *opened, fill = results
     kept = []
     for new, old in zip(opened, arrays[-4:-1], strict=True):

@@ -69,7 +69,7 @@ def saturated_at_end(dy, x, w, bias, state, *, s):
 
 
 def first_steps_apart(results, arrays, parameters):
-    """Lose what the second tile of steps sends to the first."""
+    """Lose the gradients that the second tile of steps sends to the first."""
     dx, *rest = results
     dx[:, : max(0, dx.shape[1] - TILE)] = 0
     return dx, *rest

@@ -1,4 +1,4 @@
-"""Whether a mutant is told from the original: it takes the original's place in a process of its own, and is judged."""
+"""Verdicts on mutants: each takes the original's place in a process of its own, and is judged there."""
 
 import atexit
 import contextlib
@@ -100,7 +100,7 @@ class Target:
 
     @cached_property
     def computed(self) -> set[str]:
-        """The functions and constants that the bodies of ops use; the others only say what an op promises."""
+        """The functions and constants that the bodies of ops use; the others only state an op's promises."""
         return closure(set(OPS), lambda name: {other for other in self.reach.used[name] if not self.promises(other)})
 
     def promises(self, name: str) -> bool:
@@ -111,7 +111,7 @@ class Target:
 
     @property
     def only_promises(self) -> bool:
-        """Tell whether no mutant of the target changes what a body computes: then it is only asked what it promises."""
+        """Tell whether every mutant of the target changes promises alone, and no body of an op."""
         return self.part == "promised"
 
     def is_computed(self, mutant: Mutant) -> bool:
@@ -221,13 +221,13 @@ STATED = Stated()
 
 
 def run_calls(target: Target, op: str) -> list[Call]:
-    """Return the listed calls of an op that are run: of those that can only promise something else, the smallest."""
+    """Return the listed calls of an op to run; for a mutant that changes promises alone, the smallest."""
     calls, _ = LISTED[op]
     return calls[:1] if target.only_promises else calls
 
 
 def judge_ops(target: Target, ops: Sequence[str]) -> str:
-    """Ask ops, as their modules stand now, what they promise and compute; return what differs first, or nothing."""
+    """Compare the promises and results of ops, as their modules stand now; return the first difference, or nothing."""
     judges = (judge_promises, judge_calls) if target.only_promises else (judge_calls, judge_promises)
     return next((told for judge_op in judges for op in ops if (told := judge_op(target, op))), "")
 
@@ -267,7 +267,7 @@ def judge_promises(target: Target, op: str) -> str:
 
 
 def allow(seconds: float) -> None:
-    """Let this process take so much more of a processor's time; after that the system ends it."""
+    """Let this process take a number of seconds more of processor time; after that the system ends it."""
     import resource
 
     _, most = resource.getrlimit(resource.RLIMIT_CPU)
@@ -300,7 +300,7 @@ def unattained(widths: Any, record: dict[str, tuple[int, int]]) -> str:
 
 
 def judge_tests(files: Sequence[str]) -> str:
-    """Run files of tests in this process; return how they ended, or nothing if they passed."""
+    """Run files of tests in this process; return their outcome, or an empty text if they passed."""
     import pytest
 
     status = pytest.main([*PYTEST, *(str(TESTS / file) for file in files)]) if files else pytest.ExitCode.OK

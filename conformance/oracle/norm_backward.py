@@ -8,7 +8,7 @@ from .observe import see
 
 
 def error_of_row(x, gamma, dy, dr, b, e):
-    """Return the error of one row of Python integers, and what it adds to the gradient of gamma."""
+    """Return the gradient of one row of Python integers, and the terms that it adds to the gradient of gamma."""
     D = len(x)
     c, k, m = row_scale(x, b)
     n = [see("unit", shift_round(see("scaled", v * m) * 2**12, k + b)) for v in c]

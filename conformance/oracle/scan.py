@@ -7,12 +7,12 @@ from .observe import see
 
 
 def rounded(name: str, value: int, s: int) -> int:
-    """Return value / 2**s to nearest; what is seen is the value with its half added."""
+    """Return value / 2**s to nearest; the value with its half added is recorded."""
     return shift_round(see(name, value + 2**s // 2) - 2**s // 2, s)
 
 
 def rounded_even(name: str, value: int, s: int) -> int:
-    """Return value / 2**s to nearest, ties to even; what is seen is the value with its half added."""
+    """Return value / 2**s to nearest, ties to even; the value with its half added is recorded."""
     return shift_even(see(name, value + 2**s // 2) - 2**s // 2, s)
 
 

@@ -42,7 +42,7 @@ def decay_modulate_backward(dn, base, mod, *, k, n_max, s_n):
 
 
 def one_state(dy, x, decays, b, c, h, dh, k, s_v, s_h, convex, s_g, s_w):
-    """Return dh before the steps, and for each step dv, w and what the output saw of the state: all Python integers."""
+    """Return dh before the steps, and for each step dv, w and the shifted state: all Python integers."""
     added, states = [], [h]
     for t in range(len(x)):
         v, state = advance(states[-1], decays[t], x[t], b[t], k, s_v, convex)
@@ -59,7 +59,7 @@ def one_state(dy, x, decays, b, c, h, dh, k, s_v, s_h, convex, s_g, s_w):
 
 
 def input_gradient(through: int, past: int, s_v: int, s_h: int, s_g: int) -> int:
-    """Return the sum of what reaches x through the states and past them, in the finer of their units."""
+    """Return the gradient of x through the states and past them, in the finer of the two units."""
     finer = s_v + s_h - s_g
     return through + past * 2**finer if finer > 0 else through * 2**-finer + past
 

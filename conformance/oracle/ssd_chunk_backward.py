@@ -24,7 +24,7 @@ def rounded(values: Matrix, s: int) -> Matrix:
 
 
 def over(values: Matrix, s: int) -> Matrix:
-    """Return values over 2**s, rounded, for an s of either sign."""
+    """Return values / 2**s, rounded, for an s of either sign."""
     return values * 2**-s if s < 0 else rounded(values, s)
 
 

@@ -99,7 +99,7 @@ def long_sums(num: int) -> tuple[np.ndarray, ...]:
 
 
 def linear_edges() -> Iterator[Extreme]:
-    """Ties and the ends of the result, few rows and many; what int16, int32 or a float32 doesn't hold."""
+    """Ties and the ends of the result, few rows and many; integers that int16, int32 or a float32 doesn't hold."""
     w = spec.pack_ternary(np.array([[1] * 517, [-1] * 517], np.int8))
     for sums, num, shift, purpose in (
         (SUMS_OVER_2_16, 1, 16, "sums at ties and about the ends of the result"),

@@ -44,7 +44,7 @@ def fitting(op: str, name: str, at: Any) -> tuple[int, ...]:
 
 @lru_cache(KEPT)
 def fitting_beside(op: str, name: str, chosen: tuple[tuple[str, Any], ...]) -> tuple[int, ...]:
-    """Return them for sizes and parameters: every backend is judged on the same ones."""
+    """Return the values of a parameter with which all widths fit, beside the chosen sizes and parameters."""
     at = SimpleNamespace(**dict(chosen))
     values, parameter = [], next(p for p in find_op(op).parameters if p.name == name)
     allowed = parameter.range(at)

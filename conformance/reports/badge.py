@@ -11,7 +11,7 @@ from .known import counts
 
 
 def badge(report: Report) -> dict[str, Any]:
-    """Return how many ops pass on the backend that passes fewest, the specification's version, the core's root."""
+    """Return the number of ops that pass on the worst backend, the specification's version and the core's root."""
     fewest = min(counts(report).values(), default=0)
     root = json.loads((CORE / MANIFEST).read_bytes())["root"]
     whole = fewest == len(spec.OPS) and report.exit_code == 0

@@ -47,7 +47,7 @@ def read_known(path: Path) -> list[Known]:
 
 
 def apply_known(report: Report, entries: list[Known]) -> None:
-    """Turn the results that are known not to pass into ``known``, and those that pass all the same into ``stale``."""
+    """Mark listed results that don't pass as ``known``, and listed results that pass as ``stale``."""
     for result in report.results:
         for entry in entries:
             if result.op == entry.op and entry.backend in ("", result.backend) and result.status != "not run":
@@ -56,7 +56,7 @@ def apply_known(report: Report, entries: list[Known]) -> None:
 
 
 def counts(report: Report) -> Mapping[str, int]:
-    """Return how many ops of the specification each backend passes."""
+    """Return the number of ops of the specification that each backend passes."""
     backends = dict.fromkeys(result.backend for result in report.results)
     passed = [(result.backend, result.op) for result in report.results if result.status == "passed"]
     return {backend: sum(backend == one for one, _ in passed) for backend in backends}

@@ -49,7 +49,7 @@ def page(report: Report, about: Mapping[str, Any]) -> str:
 
 
 def facts(about: Mapping[str, Any]) -> str:
-    """Return a table of where and how the run was made."""
+    """Return a table of the run's machine, versions and options."""
     rows = {"specification": spec.SPEC_VERSION}
     for name, value in about.items():
         rows |= value if isinstance(value, Mapping) else {name: value}
@@ -58,7 +58,7 @@ def facts(about: Mapping[str, Any]) -> str:
 
 
 def coverage(results: Iterable[Result]) -> str:
-    """Return the map op x kind of case: how many cases of each kind were compared."""
+    """Return the map op x kind of case: the number of cases of each kind that were compared."""
     results = list(results)
     groups = list(dict.fromkeys(group for result in results for group in result.groups))
     head = "".join(f"<th>{escape(name)}" for name in ("op", "family", *groups, "cases", "integers", "status"))

@@ -1,4 +1,4 @@
-"""Clocks and ceilings: the median time of a call, and what this device was measured, or is known, to do at most."""
+"""Clocks and ceilings: the median time of a call, and the measured or published limits of this device."""
 
 import statistics
 import timeit

@@ -28,7 +28,7 @@ class Ceilings:
         self.peak: Peak | None = peak_of(device_name(backend)) if backend.device.startswith("cuda") else None
 
     def floor(self, workload: Workload, moved: int) -> tuple[float, str]:
-        """Return the least seconds that the device allows, and by what: its bytes, products or instructions."""
+        """Return the least seconds that the device allows, and the limit: its bytes, products or instructions."""
         floors = {"bytes": moved / self.bandwidth}
         if self.peak:
             floors["products"] = workload.multiply_adds / self.peak.int8_multiply_adds

@@ -1,4 +1,4 @@
-"""The peers of an op: what a user would call instead, in floats or bytes, on the same device and at the same sizes.
+"""The peers of an op: functions that a user would call instead, on the same device and at the same sizes.
 
 A peer computes no integers of ours, so its result isn't compared. One whose package isn't installed, or that refuses a
 size, is named with the reason.

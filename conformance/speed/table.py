@@ -22,7 +22,7 @@ def lines(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     present = [c for c in COLUMNS if any((r["backend"], r["device"]) == c for r in rows)]
     titles = ["workload"] + [f"{TITLES[name]}, {device}" for name, device in present]
     fastest = next((c for c in (("triton", "cuda"), ("numba", "cpu")) if c in present), present[-1])
-    titles += [f"floor, {fastest[1]}", f"of it, {TITLES[fastest[0]]}"]
+    titles += [f"floor, {fastest[1]}", f"share of floor, {TITLES[fastest[0]]}"]
     with_peers = any(row.get("peers") for row in rows)
     if with_peers:
         titles.append("times as fast as")

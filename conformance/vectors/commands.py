@@ -1,4 +1,4 @@
-"""The commands for vectors in files: export, check, freeze."""
+"""The commands for vectors in files: export, check, freeze, reproduce, promote."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mamba_integer import spec
-from mamba_integer.backends.app.terminal import EQUAL, MISMATCH, Json, UsageError, console_for
+from mamba_integer.backends.app.terminal import EQUAL, MISMATCH, Json, UsageError, console_for, counted
 from mamba_integer.spec.contract import find_op
 
 from ..presets import PRESETS
@@ -20,6 +20,10 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 Folder = Annotated[Path, typer.Argument(help="The folder of the vectors.")]
+NO_ANSWERS = (
+    "no answer lies in the folder: conformance/VECTORS.md names the files that your program writes there, and "
+    "--no-answers checks the vectors alone"
+)
 KINDS = ("jsonl", "npy", "hex", "c-header")
 
 
@@ -50,7 +54,7 @@ def export_command(
         raise UsageError(str(error)) from error
     count = sum(map(len, manifest["vectors"].values()))
     fields = {"folder": str(folder), "ops": len(names), "vectors": count, "root": manifest["root"]}
-    line = f"{count} vectors of {len(names)} ops in {folder}, root {manifest['root'][:16]}"
+    line = f"{counted(count, 'vector')} of {counted(len(names), 'op')} in {folder}, root {manifest['root'][:16]}"
     print(json.dumps(fields) if as_json else line)
 
 
@@ -93,11 +97,14 @@ def check_command(
         for op, explanation in explanations.items():
             show_recorded(console, [f for f in checked.failures if f.case.op == op], explanation)
         for reason, count in checked.left_out.items():
-            console.print(f"{count} vectors: {reason}", style="yellow", markup=False)
-        answers = f"{checked.answers} answers, {checked.right} of them right, {checked.integers:,} integers compared"
+            console.print(f"{counted(count, 'vector')}: {reason}", style="yellow", markup=False)
+        answers = f"{counted(checked.answers, 'answer')}, {checked.right} of them right"
+        answers += f", {counted(checked.integers, 'integer')} compared"
         verdict = "equal" if right and not no_answers else "unchanged" if right else "FAILED"
         style = "bold green" if right else "bold red"
-        console.print(f"{verdict}: {checked.vectors} vectors, {answers}", style=style, markup=False)
+        console.print(f"{verdict}: {counted(checked.vectors, 'vector')}, {answers}", style=style, markup=False)
+        if not (checked.answers or no_answers):
+            console.print(NO_ANSWERS, markup=False)
     raise typer.Exit(EQUAL if right and not checked.failures else MISMATCH)
 
 
@@ -105,6 +112,7 @@ def check_command(
 def freeze_command(
     anew: Annotated[bool, typer.Option("--anew", help="Let frozen results change under the same version.")] = False,
     verify_only: Annotated[bool, typer.Option("--verify", help="Compare the frozen core and change nothing.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Make the frozen core of this checkout anew: keep what is frozen, add vectors of new ops, write the manifest."""
     from ..engine.vector import VectorError
@@ -115,8 +123,10 @@ def freeze_command(
     except VectorError as error:
         raise UsageError(str(error)) from error
     size = sum(path.stat().st_size for path in core.CORE.iterdir())
-    root = manifest["root"][:16]
-    print(f"{manifest['count']} vectors of {len(manifest['vectors'])} ops, {size:,} bytes, root {root}")
+    count, ops = manifest["count"], len(manifest["vectors"])
+    fields = {"vectors": count, "ops": ops, "bytes": size, "root": manifest["root"]}
+    line = f"{counted(count, 'vector')} of {counted(ops, 'op')}, {size:,} bytes, root {manifest['root'][:16]}"
+    print(json.dumps(fields) if as_json else line)
 
 
 Given = Annotated[str, typer.Option("--case", help="The case as JSON, as a failure card prints it.")]
@@ -127,7 +137,9 @@ def vector_of(case: str) -> "Vector":
     from ..engine.vector import as_vector
 
     try:
-        op = json.loads(case).get("op") or json.loads(case)["case"]["op"]
+        fields = json.loads(case)
+        if not isinstance(fields, dict) or not (op := fields.get("op") or fields.get("case", {}).get("op")):
+            raise ValueError("found no field op, allowed the JSON of one case, as a failure card prints it")
         return as_vector(replay.parse(case, find_op(op).name))
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise UsageError(f"--case: {error}") from error
@@ -149,7 +161,7 @@ def reproduce_command(
 
 
 @app.command("promote", epilog="Example: mamba-integer vectors promote --case '{...}'")
-def promote_command(case: Given) -> None:
+def promote_command(case: Given, as_json: Json = False) -> None:
     """Add one case to the frozen core of this checkout, so that it is compared for ever."""
     from . import core
 
@@ -157,4 +169,6 @@ def promote_command(case: Given) -> None:
     if len(vector.line) > core.LONGEST_VECTOR:
         raise UsageError(f"--case: its vector has {len(vector.line)} bytes, {core.LONGEST_VECTOR} at most")
     new = core.promote(vector)
-    print(f"{vector.op} {vector.sha256} {'is now' if new else 'was already'} in {core.CORE}")
+    fields = {"op": vector.op, "sha256": vector.sha256, "new": new, "core": str(core.CORE)}
+    line = f"{vector.op} {vector.sha256} {'is now' if new else 'was already'} in {core.CORE}"
+    print(json.dumps(fields) if as_json else line)

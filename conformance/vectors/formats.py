@@ -1,4 +1,4 @@
-"""How vectors are written to a folder, and how a stranger's answers are read from it, one class for each format."""
+"""Formats of vectors in a folder, and of a stranger's answers there: one class for each format."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,13 +30,13 @@ HEX_LINE = 64  # bytes that a word of a .hex file may take, with its comment
 
 
 class Format:
-    """A way to lay vectors out in files; in each of them the lines of the protocol lie beside the others."""
+    """A layout of vectors in files, beside the lines of the protocol, which every layout has."""
 
     def write(self, folder: Path, op: str, vectors: Sequence[Vector]) -> None:
         raise NotImplementedError
 
     def verify(self, folder: Path, op: str, vectors: Sequence[Vector]) -> None:
-        """Raise VectorError where a file that was written isn't what it was."""
+        """Raise VectorError where a written file was changed."""
         raise NotImplementedError
 
     def answers(self, folder: Path, op: str, vectors: Sequence[Vector]) -> Iterator[tuple[int, Answer]]:
@@ -165,7 +165,7 @@ class PerCase(Format):
         """Write whatever else of a call a reader of this format needs."""
 
     def read_array(self, path: Path, want: np.ndarray) -> np.ndarray:
-        """Read an answer; the file may hold anything, but no more is read of it than the right one has."""
+        """Read an answer; the file may hold anything, and is read up to the size of the right answer."""
         raise NotImplementedError
 
 

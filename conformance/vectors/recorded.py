@@ -1,4 +1,4 @@
-"""Answers from files, explained as those of a backend that can be called: it knows these calls and no others."""
+"""Answers from files as a backend, so that they can be explained; it answers the calls of the files alone."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ def key(op: str, arrays: Sequence[np.ndarray], parameters: Mapping[str, int]) ->
 
 
 def explain_answers(answers: Sequence[Answer]) -> Explanation | None:
-    """Return what answers to vectors of one op tell: of the smallest that is wrong, and what all have in common."""
+    """Return the explanation of answers to one op's vectors: of the smallest wrong one, and of all in common."""
     wrong = [answer for answer in answers if answer.wrong and not large(answer.vector)]
     if not wrong:
         return None

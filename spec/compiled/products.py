@@ -98,7 +98,7 @@ def define_block(function, add) -> None:
 
 
 def emit_block(choose):
-    """Return what emits ``block = rows @ panel``: block (ROWS, LANES), rows (ROWS, depth), panel (depth, LANES)."""
+    """Return the emitter of ``block = rows @ panel``: block (ROWS, LANES), rows (ROWS, depth), panel (depth, LANES)."""
 
     def emit(context, builder, signature, arguments):
         block, rows, panel = (

@@ -36,7 +36,7 @@ def read(h, c, s_h):
 
 @njit(inline="always")
 def read_halves(h, c, s_h):
-    """Return the products of c with the high and the low half of what the output sees of h: both fit 32 bits."""
+    """Return the products of c with the two halves of h as the output reads it: both fit 32 bits."""
     seen = shift(h, s_h)
     return np.int32(shift(seen, 16) * c), np.int32(np.int32(seen & np.int32(0xFFFF)) * c)
 

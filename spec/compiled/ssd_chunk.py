@@ -123,7 +123,7 @@ def seen_of(state, s_h):
 
 @njit
 def _see(state, seen, s_h):
-    """Fill what outputs see of a head's states."""
+    """Fill the shifted states of a head, which the outputs read."""
     for p in range(state.shape[0]):
         for s in range(state.shape[1]):
             seen[p, s] = seen_of(state[p, s], s_h)
@@ -294,7 +294,7 @@ def _last_scores(scores, b, c, fill):
 
 @njit(inline="always")
 def _copied_and_read(end, state, c, s_h):
-    """Copy the states of a channel; return the sum of what outputs see of them times c."""
+    """Copy the states of a channel; return the sum of their shifted values times c."""
     total = np.int32(0)
     for s in range(len(c)):
         end[s] = state[s]

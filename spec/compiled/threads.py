@@ -1,4 +1,4 @@
-"""How a kernel is compiled, and when it uses more than one thread."""
+"""Compilation of kernels, and the size from which a kernel uses more than one thread."""
 
 import contextlib
 import functools

@@ -232,6 +232,10 @@ def joiner(ops: Any):
     return extra(ops, "concatenate", np.concatenate)
 
 
+class MissingOpError(AttributeError):
+    """A backend lacks an op of which a model or a step of training is composed."""
+
+
 class Kernels:
     """The ops of a namespace without their checks, where it has such: shapes and values inside a model are proved."""
 
@@ -239,7 +243,12 @@ class Kernels:
         self._ops = ops
 
     def __getattr__(self, name: str):
-        public = getattr(self._ops, name)
+        public = getattr(self._ops, name, None)
+        if public is None:
+            raise MissingOpError(
+                f"the backend has no op {name}, which a model needs; `mamba-integer conform --implemented` checks a "
+                "backend of some ops"
+            )
         kernel = getattr(public, "kernel", None) or getattr(public, "golden", public)
         setattr(self, name, kernel)
         return kernel

@@ -1,4 +1,4 @@
-"""The proof that a model never leaves an op's domain, whatever its input, its weights and the length of its text.
+"""The proof that a model never leaves an op's domain, for all inputs, weights and lengths of text.
 
 The model's own code runs on intervals in place of arrays: each parameter has the range that its format allows, each
 state the range that holds at every step. An op takes intervals inside its domain, or the proof fails, and returns those

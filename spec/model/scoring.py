@@ -1,4 +1,4 @@
-"""How well a model predicts a text, in bits, exactly: losses in Q.16 are integers, and so is their sum."""
+"""The score of a model on a text, in bits and exactly: losses in Q.16 are integers, and so is their sum."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -222,7 +222,7 @@ def stochastic_round_rows_widths(at):
 def stochastic_round_rows(
     x: Int16Array, e: Int32Array, /, *, shift: int, bits: int, seed: int, step: int, stream: int, first: int
 ) -> Int16Array | Int8Array:
-    """Round rows to ``bits`` bits stochastically: ``x * 2**e / 2**shift``, up with the probability of its rest.
+    """Round rows to ``bits`` bits stochastically: ``x * 2**e / 2**shift``, up with probability equal to its fraction.
 
     A uniform u below ``2**shift`` is added before the shift (C1); the result is saturated (C2). A row's words belong to
     its number in the whole batch, which may be cut anywhere (C3).

@@ -1,4 +1,4 @@
-"""Backward of the cross-entropy: probabilities less the target, each rounded up with the probability of its rest."""
+"""Backward of the cross-entropy: probabilities less the target, each rounded stochastically."""
 
 from __future__ import annotations
 

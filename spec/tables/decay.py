@@ -47,7 +47,7 @@ def hippo_decays(states: int, dt: Fraction, k: int) -> np.ndarray:
 
 
 def hippo_exponents(states: int, dt: Fraction, k: int) -> np.ndarray:
-    """Return the exponents of those decays: ``2**k * log2(e) * (n + 1) dt``, to the nearest integer, at most 32767.
+    """Return the exponents of HiPPO decays: ``2**k * log2(e) * (n + 1) dt``, to the nearest integer, at most 32767.
 
     State n then decays by ``2**(-exponent / 2**k)`` per step.
 

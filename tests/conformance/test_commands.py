@@ -131,6 +131,19 @@ def test_partial_backend_is_no_pass(cli, tmp_path):
     ].keys()
 
 
+def test_a_missing_op_is_answered_with_the_option_that_leaves_it_out(cli):
+    chosen = ("--backend", PARTIAL, "--op", "squareplus", "--op", "isqrt", "--preset", "smoke")
+    code, out, _ = cli("conform", *chosen)
+    assert code == 1 and "--implemented checks only the ops that it has" in out
+    code, out, _ = cli("conform", *chosen, "--implemented")
+    assert code == 0 and "missing" not in out
+
+
+def test_a_failure_of_one_case_says_one_case(cli):
+    code, out, _ = cli("conform", "--backend", f"{BROKEN}:half_away", "--op", "shift_round", "--no-explain")
+    assert code == 1 and "FAILED: " in out and "1 cases" not in out
+
+
 def test_zero_cases_fail(cli):
     code, out, _ = cli("compare", "--op", "isqrt", "--backends", "golden,numba", "--cases", "0")
     assert code == 1 and "nothing was compared" in out

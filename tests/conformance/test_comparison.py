@@ -5,6 +5,7 @@ import pickle
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -74,6 +75,8 @@ def test_forms_of_results():
     assert failure_of(Q, E[None]).message == "e has shape (1, 2), want (2,)"
     assert failure_of(Q.tolist(), E).message == "q is a list, want an array"
     assert "MaskedArray, want a numpy.ndarray" in failure_of(np.ma.masked_array(Q), E).message
+    tensor = SimpleNamespace(__array__=None)
+    assert failure_of(tensor, E).message.endswith("has from_numpy and to_numpy (see backends/protocol.py)")
     kinds = [failure_of(*got).kind for got in ((Q,), (Q.astype(np.int16), E), (Q, E[None]), (Q.tolist(), E))]
     assert kinds == ["result", "dtype", "shape", "result"]
     shapeless = failure_of(Q)

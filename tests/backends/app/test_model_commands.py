@@ -49,6 +49,16 @@ def test_generate_is_the_same_on_every_backend(backend, count, result, tmp_path)
     assert other["text"] == sampled["text"] and other["tokens"] == sampled["tokens"]
 
 
+@pytest.mark.parametrize(
+    "command", [("generate", "--prompt", "a"), ("score", __file__), ("inspect",), ("commit", "out", "--prompt", "a")]
+)
+def test_a_backend_of_some_ops_is_told_which_one_a_model_needs(command, cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = cli(*command, "--model", "tiny", "--backend", "mamba_integer.spec.ops.activation")
+    assert code == 2 and not out
+    assert "the backend has no op embedding, which a model needs" in err and err.count("\n") == 1
+
+
 def test_a_batch_has_a_text_for_each_prompt(cli, result, tmp_path):
     path = tmp_path / "prompt"
     path.write_text("the worst\nof times")

@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import sys
+import textwrap
 from functools import cache
 
 import numpy as np
@@ -199,3 +201,11 @@ def test_a_packaged_model_comes_by_name_and_by_path(device, ids):
     for path in ("shakespeare", TRAINED["shakespeare"]):
         got, _ = IntegerMamba.from_pretrained(path, max_positions=8).to(device)(ids[:, :3])
         assert same(got, want)
+
+
+def test_the_example_writes_what_generate_writes(cli):
+    example = sys.modules[IntegerMamba.__module__].__doc__.split("\n\n", 1)[1].split("\n\nLogits", 1)[0]
+    names: dict = {}
+    exec(textwrap.dedent(example), names)
+    done = cli("generate", "--prompt", "ROMEO:", "--greedy", "--max-tokens", 8)
+    assert names["text"] == done.out.removesuffix("\n")

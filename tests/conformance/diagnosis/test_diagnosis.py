@@ -131,6 +131,9 @@ def test_shrinking_cuts_to_what_fails():
     rows = np.arange(60, dtype=np.int16).reshape(3, 20)
     small = shrink(Vector("quantize_rows", (rows,), {}), lambda v: (v.arrays[0] >= 17).any(), LONG)
     assert small.arrays[0].tolist() == [[17]]
+    even = Vector("bit_length", (np.array([3, -16777214], np.int32),), {})
+    small = shrink(even, lambda v: any(x < 0 and x % 2 == 0 for x in v.arrays[0]), LONG)
+    assert small.arrays[0].tolist() == [-2]
     packed = spec.OPS["pack_ternary"].golden(np.ones((5, 9), np.int8))
     linear = Vector("ternary_linear", (np.ones((2, 9), np.int8), np.zeros(2, np.int32), packed), {"num": 3, "shift": 9})
     small = shrink(linear, lambda v: v.arrays[0].shape[-1] > 4 and v.parameters["num"] > 1, LONG)
@@ -152,6 +155,7 @@ def test_what_failing_calls_have_in_common():
     narrow = [vector(n) for n in (3, 7, 11, 5, 9)]
     assert in_common(wide, narrow) == "only rows % 4 == 0"
     assert in_common(wide, narrow, [vector(13)]) == "", "a smaller call refutes it"
+    assert in_common([vector(n) for n in (1, 2, 3, 5, 6)], [vector(0)] * 5) == "only rows > 0"
     shifted = [vector(n, s=s) for n, s in ((1, 8), (2, 9), (2, 12), (1, 9), (3, 11))]
     assert in_common(shifted, [vector(1, s=3), *(vector(2, s=s) for s in (7, 1, 2, 4))]) == "only shift >= 8"
     types = [vector(n, dtype="int16") for n in range(1, 6)]

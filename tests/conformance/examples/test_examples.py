@@ -43,9 +43,10 @@ def command_of(language: str) -> str:
 
 def run_shown(language: str, place: Path, more: str = "") -> subprocess.CompletedProcess:
     """Run a shown command, with more arguments, in a folder that has only a link to the sources."""
-    (place / "conformance").symlink_to(ROOT / "conformance")
+    if not (place / "conformance").exists():
+        (place / "conformance").symlink_to(ROOT / "conformance")
     shim = place / "bin/mamba-integer"
-    shim.parent.mkdir()
+    shim.parent.mkdir(exist_ok=True)
     shim.write_text(f"#!{sys.executable}\n{MAIN}")
     shim.chmod(0o755)
     command = command_of(language).replace("PYTHONPATH=", f"PYTHONPATH={os.environ.get('PYTHONPATH', '')}:")
@@ -75,6 +76,12 @@ def test_thirty_lines_of_python_are_a_backend(tmp_path):
     assert len((EXAMPLES / "python/thirty_lines.py").read_text().splitlines()) <= 30
 
 
+def test_a_triton_kernel_is_a_backend(tmp_path):
+    done = run_shown("Triton", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout
+
+
 SIMULATORS = {"icarus": "iverilog", "verilator": "verilator"}
 
 
@@ -88,6 +95,13 @@ def test_the_verilog_step_has_its_vectors_right(simulator, tmp_path):
     done = run_shown("Verilog", tmp_path, f" SIMULATOR={simulator}")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "equal: " in done.stdout and "WARNING" not in done.stdout
+    assert "equal: " in run_shown("Verilog", tmp_path, f" SIMULATOR={simulator}").stdout, "a second run"
+
+
+def test_a_missing_simulator_is_named(tmp_path):
+    make = ["make", "-f", EXAMPLES / "verilog/Makefile", "SIMULATOR="]
+    done = subprocess.run(make, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and "neither Icarus Verilog (iverilog) nor Verilator" in done.stderr
 
 
 GO_HEAD = """package main

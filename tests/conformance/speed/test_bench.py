@@ -110,5 +110,5 @@ def test_the_table_compares_with_each_peer():
     measured = {"workload": "w", "backend": "triton", "device": "cuda", "seconds": 2e-6, "floor_seconds": 1e-6}
     compared = [{"peer": "float", "seconds": 3e-6}, {"peer": "other", "absent": "other isn't installed"}]
     titles, cells = lines([measured | {"peers": compared}])
-    assert titles == ["workload", "Triton, cuda", "floor, cuda", "of it, Triton", "times as fast as"]
+    assert titles == ["workload", "Triton, cuda", "floor, cuda", "share of floor, Triton", "times as fast as"]
     assert cells == [["w", "2.0", "1.0", "50%", "float: 1.50, other: other isn't installed"]]

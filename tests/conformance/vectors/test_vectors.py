@@ -77,7 +77,8 @@ def test_answers_in_files_are_compared(exported, tmp_path, form):
 
 
 def test_answers_in_lines_are_compared(copied, monkeypatch, capsys):
-    assert command(monkeypatch, capsys, "check", str(copied))[0] == 1, "no answers are no pass"
+    code, out, _ = command(monkeypatch, capsys, "check", str(copied))
+    assert code == 1 and "--no-answers checks the vectors alone" in out, "no answers are no pass"
     assert command(monkeypatch, capsys, "check", str(copied), "--no-answers")[0] == 0
     for op in OPS:
         expected = (copied / f"{op}.expected.jsonl").read_text().replace(".want.", ".got.")
@@ -306,3 +307,25 @@ def test_a_failure_becomes_a_permanent_vector(small_core):
     assert core.promote(vector, small_core) and not core.promote(vector, small_core)
     core.freeze(small_core, ops=("isqrt",))
     assert vector.sha256 in core.verify(small_core)["vectors"]["isqrt"]
+
+
+@pytest.mark.parametrize("case", ["{}", "[]", "3", '{"case":{}}'])
+def test_a_case_without_an_op_says_what_is_allowed(case, monkeypatch, capsys):
+    for verb in ("reproduce", "promote"):
+        code, _, err = command(monkeypatch, capsys, verb, "--case", case)
+        assert code == 2 and "found no field op, allowed the JSON of one case" in err
+
+
+def test_the_commands_of_the_core_answer_in_json(monkeypatch, capsys):
+    code, out, _ = command(monkeypatch, capsys, "freeze", "--verify", "--json")
+    fields = json.loads(out)
+    assert code == 0 and fields["ops"] == len(spec.OPS) and fields["vectors"] >= core.FLOOR
+    monkeypatch.setattr(core, "promote", lambda vector: True)
+    vector = Vector("isqrt", (np.array([123456], np.int32),), {})
+    code, out, _ = command(monkeypatch, capsys, "promote", "--case", vector.to_json(), "--json")
+    assert code == 0 and json.loads(out) == {
+        "op": "isqrt",
+        "sha256": vector.sha256,
+        "new": True,
+        "core": str(core.CORE),
+    }
