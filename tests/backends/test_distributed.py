@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from mamba_integer.backends import distributed
-from mamba_integer.backends.distributed import RankError, free_address, joined, launch
+from mamba_integer.backends.distributed import joined
+from mamba_integer.backends.launch import RankError, free_address, launch
 from mamba_integer.backends.processors import cores, variables
 from mamba_integer.conformance.engine.workers import processes
 

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from mamba_integer import backends
 from mamba_integer.backends import processors
 from mamba_integer.backends.app import train_commands as train_cli
 from mamba_integer.backends.app.terminal import UsageError
 from mamba_integer.backends.files.config_file import CONFIG_FILE, config_fields
 from mamba_integer.backends.files.corpus import CORPUS_FILE
 from mamba_integer.backends.files.folder import TRAINED
+from mamba_integer.backends.launch import RankError
 from mamba_integer.spec.model import ModelConfig, find_config
 
 SIZES = {
@@ -158,6 +160,14 @@ def test_an_interrupt_ends_ranks_without_a_word(text, micro_file, start_cli, tmp
         _, error = process.communicate()
         assert process.returncode == 130 and not error.strip(), error
         assert not any(map(cmdline, ranks))
+
+
+def test_a_rank_names_a_library_that_is_missing(monkeypatch):
+    monkeypatch.delitem(sys.modules, "mamba_integer.backends.distributed", raising=False)
+    monkeypatch.delattr(backends, "distributed", raising=False)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(RankError, match="torch isn't installed; pip install"):
+        train_cli.rank_work(0, None, "")
 
 
 def test_cores_are_counted_where_there_is_no_affinity(monkeypatch):
