@@ -95,10 +95,10 @@ def test_killed_and_resumed(finished, text, micro_file, run_cli, start_cli, tmp_
     assert done["checkpoint_sha256"] == whole["checkpoint_sha256"]
 
 
-def test_two_runs_in_one_folder_do_not_meet(text, micro_file, run_cli, start_cli, tmp_path):
+def test_two_runs_in_one_folder_do_not_meet(text, micro_file, cli, start_cli, tmp_path):
     with start_cli(*endless(text, micro_file, tmp_path / "run")) as running:
         running.stdout.readline()
-        second = run_cli(*endless(text, micro_file, tmp_path / "run"), "--resume")
+        second = cli(*endless(text, micro_file, tmp_path / "run"), "--resume")
         assert second.code == 2 and "another run is training in this folder" in second.err
         assert running.poll() is None
 
@@ -254,9 +254,9 @@ def test_finetune(finished, micro_file, cli, tmp_path):
     assert done.code == 2 and "holds a model" in done.err
 
 
-def test_a_model_of_the_package_is_trained_further(text, run_cli, tmp_path):
+def test_a_model_of_the_package_is_trained_further(text, cli, tmp_path):
     small = ["--steps", "1", "--batch", "1", "--length", "2", "--windows", "1", "--backend", "golden"]
-    done = run_cli("finetune", "shakespeare", "--text", text, *small, "--out", tmp_path / "run", "--json").json()
+    done = cli("finetune", "shakespeare", "--text", text, *small, "--out", tmp_path / "run", "--json").json()
     assert done["step"] == 1
 
 
