@@ -61,7 +61,8 @@ import inspect
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import Any
 
@@ -152,13 +153,21 @@ def load(name: str | None = None, device: str | None = None) -> Backend:
     return backend
 
 
+@cache
+def declared() -> dict[str, EntryPoint]:
+    """Return the backends that installed packages declare; to look through those takes milliseconds."""
+    return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+
+
 def _find(name: str) -> tuple[Any, bool]:
     """Return the namespace of that name, and whether it needn't be looked at to know that it is a backend."""
     if name.startswith(COMMAND):
         from .programs import ProgramOps
 
         return ProgramOps(name.removeprefix(COMMAND)), True
-    known = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+    if name not in declared():
+        declared.cache_clear()
+    known = declared()
     module, _, attribute = name.partition(":")
     try:
         if name in known:

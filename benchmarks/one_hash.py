@@ -19,11 +19,12 @@ from rich.table import Table
 from mamba_integer.backends import load
 from mamba_integer.backends.app.environment import environment
 from mamba_integer.backends.app.loop import rank_rows
-from mamba_integer.backends.distributed import free_address, joined, launch
+from mamba_integer.backends.distributed import joined
 from mamba_integer.backends.files.atomic import write_json
 from mamba_integer.backends.files.corpus import prepare_corpus
 from mamba_integer.backends.files.tokenizer import ByteTokenizer, tokenizer_hash
 from mamba_integer.backends.files.training import Training, training_hash
+from mamba_integer.backends.launch import free_address, launch
 from mamba_integer.conformance.engine.workers import processes
 from mamba_integer.conformance.speed.measure import devices_here
 from mamba_integer.spec.model import find_config

@@ -23,6 +23,7 @@ from mamba_integer.backends import distributed, load
 from mamba_integer.backends.app.environment import environment
 from mamba_integer.backends.app.loop import rank_rows
 from mamba_integer.backends.files.atomic import write_json
+from mamba_integer.backends.launch import free_address, launch
 from mamba_integer.spec.model import find_config
 from mamba_integer.spec.training import Options, Run, State, initial_state, train_step
 from mamba_integer.spec.version import SPEC_VERSION
@@ -68,7 +69,7 @@ def measure(rank: int, ranks: int, address: str, device: str, config: str, optio
 def line(ranks: int, kind: str, device: str, config: str, options: Options, steps: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         to = f"{folder}/result.json"
-        distributed.launch(ranks, measure, ranks, distributed.free_address(), device, config, options, steps, to)
+        launch(ranks, measure, ranks, free_address(), device, config, options, steps, to)
         result = json.loads(Path(to).read_text())
     seconds = statistics.median(result.pop("seconds"))
     tokens = options.batch * options.length / seconds

@@ -11,6 +11,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from itertools import product
 from types import SimpleNamespace
 from typing import Annotated, Any
@@ -83,15 +84,22 @@ def launches(op: str) -> Iterator[set[Launch]]:
 
 def chosen(contract: Op, kernel: Any, options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
     """Return the constants of a launch that are neither a parameter nor a size of the op."""
-    arguments = set(kernel.arg_names)
-    constants = {name for name, kind in kernel.fn.__annotations__.items() if "constexpr" in str(kind)}
-    known = {p.name for p in contract.parameters} | {name for t in contract.inputs for name in names_of(t.shape)}
-    known |= NO_CHOICE | (arguments - constants)
+    known = decided(contract, kernel)
     return tuple(sorted((name, value) for name, value in options.items() if name not in known))
 
 
-def names_of(shape: str) -> list[str]:
-    return re.findall(r"[A-Za-z]+", shape)
+@cache
+def decided(contract: Op, kernel: Any) -> set[str]:
+    """Return what of a launch isn't chosen: parameters, sizes and arguments that aren't constants."""
+    arguments = set(kernel.arg_names)
+    constants = {name for name, kind in kernel.fn.__annotations__.items() if "constexpr" in str(kind)}
+    known = {p.name for p in contract.parameters} | {name for t in contract.inputs for name in names_of(t.shape)}
+    return known | NO_CHOICE | (arguments - constants)
+
+
+@cache
+def names_of(shape: str) -> tuple[str, ...]:
+    return (*re.findall(r"[A-Za-z]+", shape),)
 
 
 def listed_launches(op: str) -> set[Launch]:

@@ -49,9 +49,11 @@ def saturate(x, bits):
 def bit_length(x):
     """Return the smallest b with ``abs(x) < 2**b``, for ``abs(x) < 2**63``."""
     size, length = np.abs(x), np.zeros_like(x)
-    for b in range(63):
-        length = length + (size >= (1 << b))
-    return length
+    for half in (32, 16, 8, 4, 2, 1):  # of the bits that may be left
+        large = size >= (1 << half)
+        length = length + half * large
+        size = np.where(large, size >> half, size)
+    return length + size
 
 
 def floor_div(a, b):

@@ -12,7 +12,6 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from numba.core import event
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -64,23 +63,6 @@ def say(line: str) -> None:
         warn("nobody reads stdout any more; the run goes on")
 
 
-class Compilation(event.Listener):
-    """Tells whoever waits at a terminal that Numba compiles kernels; it says so once."""
-
-    told = False
-
-    def on_start(self, event: event.Event) -> None:
-        if not self.told and sys.stderr.isatty():
-            self.told = True
-            warn("note: compiling kernels for this machine, seconds to minutes; later starts read them from a cache")
-
-    def on_end(self, event: event.Event) -> None:
-        pass
-
-
-COMPILATION = Compilation()
-
-
 @contextmanager
 def backends_on_stderr(wanted: bool) -> Iterator[None]:
     """Send all that is printed to stderr, by Python, C and the processes started here: stdout is for JSON alone."""
@@ -117,7 +99,10 @@ def find_backend(name: str | None, device: str | None) -> Backend:
     """
     try:
         backend = load(name, device)
-        event.register("numba:compile", COMPILATION)
+        if "numba" in sys.modules:  # a backend that compiles with it has imported it, which takes a quarter second
+            from .compilation import announce
+
+            announce()
         if not hasattr(backend.ops, "from_numpy"):
             return replace(backend, device="cpu")
         backend.load(np.zeros(1, np.int8))

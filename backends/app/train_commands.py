@@ -30,8 +30,10 @@ from ..files.lock import LockError, held_folder
 from ..files.strict_json import parse_json
 from ..files.tokenizer import ByteTokenizer, Tokenizer, load_tokenizer, tokenizer_hash
 from ..files.training import TRAINING_FILE, Training, TrainingError, origin_masters
+from ..launch import RankError, free_address, launch
 from ..protocol import BackendError
 from . import opening
+from .extras import remedy
 from .loop import LOG_FILE, Habits, Step, train
 from .opening import BackendName, backend_name, config_of
 from .plots import plot_log
@@ -264,26 +266,26 @@ def prepare_and_train(job: Job, tokenizer: Tokenizer) -> None:
     if job.ranks == 1:
         work(job, Alone())
         return
-    from .. import distributed
-
     try:
-        distributed.launch(job.ranks, rank_work, job, distributed.free_address())
+        launch(job.ranks, rank_work, job, free_address())
     finally:
         console_for(stderr=True).show_cursor()  # the bar of a rank that was ended hides it
 
 
 def rank_work(rank: int, job: Job, address: str) -> None:
     """Train as one of several ranks, in a process of its own."""
-    from .. import distributed
-
+    try:
+        from .. import distributed
+    except ModuleNotFoundError as error:
+        raise RankError(remedy(error) or str(error)) from error
     device = f"cuda:{rank}" if job.device == "cuda" else job.device or "cpu"
     try:
         with distributed.joined(rank, job.ranks, device, address) as ranks:
             work(replace(job, device=device), ranks)
     except (UsageError, BackendError, *ERRORS) as error:
-        raise distributed.RankError(str(error)) from error
+        raise RankError(str(error)) from error
     except OSError as error:
-        raise distributed.RankError(f"{error.filename or job.out}: {error.strerror or error}") from error
+        raise RankError(f"{error.filename or job.out}: {error.strerror or error}") from error
 
 
 def tokenizer_of(job: Job) -> Tokenizer:

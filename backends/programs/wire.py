@@ -109,6 +109,7 @@ def format_tensor(name: str, array: np.ndarray, folder: Path | None, path: str) 
     if folder is None or array.size <= INLINE:
         return fields | {"data": " ".join(map(str, array.ravel().tolist()))}
     (folder / path).parent.mkdir(parents=True, exist_ok=True)
+    (folder / path).unlink(missing_ok=True)  # some file systems wait for the disk where a file is written over
     (folder / path).write_bytes(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes())
     return fields | {"path": path}
 

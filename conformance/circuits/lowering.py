@@ -32,13 +32,14 @@ PUBLIC, PRIVATE, FIXED = "public", "private", "fixed"
 
 
 class Symbolic:
-    """Functions of the specification with another ``np``, and a root that is stated instead of computed.
+    """Functions of the specification with another ``np``; a root and a length are stated instead of computed.
 
     The code objects are those of the specification. Each name that they look up is replaced in turn.
     """
 
     def __init__(self) -> None:
-        self.replaced: dict[int, Any] = {id(np): NUMPY, id(integers.isqrt): stated_root}
+        self.replaced: dict[int, Any] = {id(np): NUMPY}
+        self.replaced |= {id(f): stated(rule) for f, rule in STATED.items()}
 
     def __call__(self, value: Any) -> Any:
         if id(value) in self.replaced:
@@ -86,8 +87,11 @@ def names_in(function: FunctionType) -> set[str]:
     return names
 
 
-def stated_root(v: Any) -> Wires:
-    return wires(np.frompyfunc(rules.isqrt, 1, 1)(np.asarray(wires(v))))
+STATED = {integers.isqrt: rules.isqrt, integers.bit_length: rules.bit_length}
+
+
+def stated(rule: Callable) -> Callable:
+    return lambda x: wires(np.frompyfunc(rule, 1, 1)(np.asarray(wires(x))))
 
 
 symbolic = Symbolic()

@@ -310,3 +310,23 @@ def isqrt(v: Number) -> Number:
     require_nonnegative(below, 2 * high)
     require_nonnegative(subtract(scale(root, 2), below), 2 * high)
     return root
+
+
+def bit_length(x: Number) -> Number:
+    """Return the number of bits of a magnitude: its highest 1 and all after it, a product for each."""
+    x = absolute(x)
+    if isinstance(x, int):
+        return x.bit_length()
+    least, most = x.low.bit_length(), x.high.bit_length()
+    bits, _ = decompose(x)
+    counted: list[Integer] = []
+    for bit in reversed(bits[least:]):
+        counted.append(either(counted[-1], bit) if counted else bit)
+    return narrowed(total([*counted, least]), Interval(least, most))
+
+
+def either(a: Integer, b: Integer) -> Integer:
+    """Return whether one of two bits is 1."""
+    result = b.circuit.wire(a.value | b.value, 0, 1, b.circuit.look_up(b))
+    b.circuit.constrain(PRODUCT, a, b, subtract(add(a, b), result))
+    return result

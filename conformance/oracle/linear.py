@@ -28,7 +28,7 @@ def ternary_linear(q, e, w, *, num, shift):
         for n, digits in enumerate(weights):
             accumulator = 0
             for value, digit in zip(row, digits, strict=True):
-                accumulator = see("accumulator", accumulator + {1: value, 0: 0, -1: -value}[digit])
+                accumulator = see("accumulator", accumulator + value * digit)
             aligned = see("aligned", see("scaled", accumulator * num) * 2 ** int(e[index]))
             y[(*index, n)] = see("y", saturate(see("rounded_sum", shift_round(aligned, shift)), 16))
     return y

@@ -14,19 +14,19 @@ def ternary_linear_backward(dy, w, *, K, num, shift):
         for k, digits in enumerate(columns):
             accumulator = 0
             for error, digit in zip(errors, digits, strict=True):
-                accumulator = see("accumulator", accumulator + {1: error, 0: 0, -1: -error}[digit])
+                accumulator = see("accumulator", accumulator + error * digit)
             rounded = see("rounded_sum", shift_round(see("scaled", accumulator * num), shift))
             dx[(*index, k)] = see("dx", saturate(rounded, 16))
     return dx
 
 
 def ternary_linear_backward_weight(dy, q, *, bits):
-    dw = np.zeros((dy.shape[-1], q.shape[-1]), np.int64)
+    dw = [[0] * q.shape[-1] for _ in range(dy.shape[-1])]
     for (_, errors), (_, values) in zip(rows(dy), rows(q), strict=True):
-        for n, error in enumerate(errors):
+        for error, sums in zip(errors, dw, strict=True):
             for k, value in enumerate(values):
-                dw[n, k] = see("dw", int(dw[n, k]) + see("product", error * value))
-    return dw
+                sums[k] = see("dw", sums[k] + see("product", error * value))
+    return np.array(dw, np.int64).reshape(dy.shape[-1], q.shape[-1])
 
 
 __all__ = ["ternary_linear_backward", "ternary_linear_backward_weight"]

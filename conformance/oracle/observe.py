@@ -36,6 +36,9 @@ def see(name: str, value: int) -> int:
     if values is not None:
         values.setdefault(name, []).append(value)
     if record is not None:
-        low, high = record.get(name, (value, value))
-        record[name] = (min(low, value), max(high, value))
+        ends = record.get(name)
+        if ends is None:
+            record[name] = (value, value)
+        elif not ends[0] <= value <= ends[1]:
+            record[name] = (min(ends[0], value), max(ends[1], value))
     return value

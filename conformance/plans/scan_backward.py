@@ -1,5 +1,6 @@
 """Plans of ``spec.ops.scan_backward``."""
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from functools import cache, lru_cache
 from itertools import product
@@ -44,15 +45,22 @@ def fitting(op: str, name: str, at: Any) -> tuple[int, ...]:
 
 @lru_cache(KEPT)
 def fitting_beside(op: str, name: str, chosen: tuple[tuple[str, Any], ...]) -> tuple[int, ...]:
-    """Return the values of a parameter with which all widths fit, beside the chosen sizes and parameters."""
+    """Return the values of a parameter with which all widths fit, beside the chosen sizes and parameters.
+
+    With a longer shift each width only grows or only falls, or it falls first: so those that fit are neighbours.
+    """
     at = SimpleNamespace(**dict(chosen))
-    values, parameter = [], next(p for p in find_op(op).parameters if p.name == name)
-    allowed = parameter.range(at)
-    for value in range(allowed.low, allowed.high + 1):
+    allowed, known = next(p for p in find_op(op).parameters if p.name == name).range(at), UNDRAWN[name]
+
+    def fits(value: int) -> bool:
         widths = find_op(op).widths(SimpleNamespace(**UNDRAWN | vars(at) | {name: value}))
-        if all(width.fits for width in widths.values()):
-            values.append(value)
-    return tuple(values)
+        return all(width.fits for width in widths.values())
+
+    if not fits(known):
+        return ()
+    first = allowed.low + bisect_left(range(allowed.low, known), True, key=fits)
+    end = known + 1 + bisect_left(range(known + 1, allowed.high + 1), True, key=lambda value: not fits(value))
+    return tuple(range(first, end))
 
 
 def drawn(op: str, name: str) -> Choice:

@@ -2,12 +2,14 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from mamba_integer.conformance.engine import case_cache
 from mamba_integer.conformance.mutants import kinds
 from mamba_integer.conformance.mutants.mutator import mutants
 
@@ -239,9 +241,21 @@ def test_no_mutant_is_a_failure():
     assert done.returncode == 1 and "no mutant was chosen" in done.stderr
 
 
-def test_kernels_stay_inside_their_arrays(tmp_path: Path):
+@pytest.fixture
+def checked_kernels(tmp_path: Path) -> Path:
+    """A folder for kernels with checks and their cases; it stays until any source of the specification changes."""
+    if case_cache.FOLDER is None:
+        return tmp_path
+    folder = case_cache.FOLDER / f"checked-{case_cache.deciding_hash()}"
+    for other in case_cache.FOLDER.glob("checked-*"):
+        if other != folder:
+            shutil.rmtree(other, ignore_errors=True)
+    return folder
+
+
+def test_kernels_stay_inside_their_arrays(checked_kernels: Path):
     """The listed cases of some ops, with each index of each kernel checked; `make mutation` has all ops."""
-    environment = {"NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(tmp_path)}
+    environment = {"NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(checked_kernels)}
     environment["MAMBA_INTEGER_PARALLEL_FROM"] = str(sys.maxsize)
     ops = [word for op in ("pack_ternary", "unpack_trits", "embedding_backward") for word in ("--op", op)]
     command = "from mamba_integer.backends.app.main import main; main()"

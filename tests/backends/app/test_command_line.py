@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from mamba_integer.backends.app import opening
+from mamba_integer.backends.app.compilation import Compilation
 from mamba_integer.backends.app.extras import EXTRAS
-from mamba_integer.backends.app.terminal import Compilation, console_for
+from mamba_integer.backends.app.terminal import console_for
 from mamba_integer.backends.files.folder import TextModel, fresh_model, save_model
 from mamba_integer.backends.files.model import Checkpoint
 from mamba_integer.spec.model import CONFIGS

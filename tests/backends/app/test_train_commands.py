@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from mamba_integer import backends
 from mamba_integer.backends import processors
 from mamba_integer.backends.app import train_commands as train_cli
 from mamba_integer.backends.app.terminal import UsageError
 from mamba_integer.backends.files.config_file import CONFIG_FILE, config_fields
 from mamba_integer.backends.files.corpus import CORPUS_FILE
 from mamba_integer.backends.files.folder import TRAINED
+from mamba_integer.backends.launch import RankError
 from mamba_integer.spec.model import ModelConfig, find_config
 
 SIZES = {
@@ -93,10 +95,10 @@ def test_killed_and_resumed(finished, text, micro_file, run_cli, start_cli, tmp_
     assert done["checkpoint_sha256"] == whole["checkpoint_sha256"]
 
 
-def test_two_runs_in_one_folder_do_not_meet(text, micro_file, run_cli, start_cli, tmp_path):
+def test_two_runs_in_one_folder_do_not_meet(text, micro_file, cli, start_cli, tmp_path):
     with start_cli(*endless(text, micro_file, tmp_path / "run")) as running:
         running.stdout.readline()
-        second = run_cli(*endless(text, micro_file, tmp_path / "run"), "--resume")
+        second = cli(*endless(text, micro_file, tmp_path / "run"), "--resume")
         assert second.code == 2 and "another run is training in this folder" in second.err
         assert running.poll() is None
 
@@ -158,6 +160,14 @@ def test_an_interrupt_ends_ranks_without_a_word(text, micro_file, start_cli, tmp
         _, error = process.communicate()
         assert process.returncode == 130 and not error.strip(), error
         assert not any(map(cmdline, ranks))
+
+
+def test_a_rank_names_a_library_that_is_missing(monkeypatch):
+    monkeypatch.delitem(sys.modules, "mamba_integer.backends.distributed", raising=False)
+    monkeypatch.delattr(backends, "distributed", raising=False)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(RankError, match="torch isn't installed; pip install"):
+        train_cli.rank_work(0, None, "")
 
 
 def test_cores_are_counted_where_there_is_no_affinity(monkeypatch):
@@ -244,9 +254,9 @@ def test_finetune(finished, micro_file, cli, tmp_path):
     assert done.code == 2 and "holds a model" in done.err
 
 
-def test_a_model_of_the_package_is_trained_further(text, run_cli, tmp_path):
+def test_a_model_of_the_package_is_trained_further(text, cli, tmp_path):
     small = ["--steps", "1", "--batch", "1", "--length", "2", "--windows", "1", "--backend", "golden"]
-    done = run_cli("finetune", "shakespeare", "--text", text, *small, "--out", tmp_path / "run", "--json").json()
+    done = cli("finetune", "shakespeare", "--text", text, *small, "--out", tmp_path / "run", "--json").json()
     assert done["step"] == 1
 
 

@@ -11,10 +11,10 @@ from mamba_integer.spec.contract import OPS
 ROOT = Path(__file__).parents[3]
 
 
-def test_a_circuit_is_counted_and_written(run_cli, tmp_path):
+def test_a_circuit_is_counted_and_written(cli, tmp_path):
     r1cs, wtns = tmp_path / "step.r1cs", tmp_path / "step.wtns"
     sizes = [f"--size={name}=1" for name in "HPS"]
-    counts = run_cli("circuit", "ssd_scan_step", *sizes, "--r1cs", r1cs, "--wtns", wtns, "--json").json()
+    counts = cli("circuit", "ssd_scan_step", *sizes, "--r1cs", r1cs, "--wtns", wtns, "--json").json()
     assert counts["constraints"] == counts["products"] + counts["bits"] + counts["equalities"]
     assert counts["public"] == 8  # two outputs, six inputs
     assert r1cs.read_bytes()[:4] == b"r1cs"
@@ -22,9 +22,9 @@ def test_a_circuit_is_counted_and_written(run_cli, tmp_path):
     assert len(wtns.read_bytes()) == 76 + 32 * counts["wires"]
 
 
-def test_a_private_input_adds_constraints(run_cli):
-    public = run_cli("circuit", "squareplus", "--json").json()
-    private = run_cli("circuit", "squareplus", "--private", "x", "--json").json()
+def test_a_private_input_adds_constraints(cli):
+    public = cli("circuit", "squareplus", "--json").json()
+    private = cli("circuit", "squareplus", "--private", "x", "--json").json()
     assert private["bits"] == public["bits"] + 32
     assert private["public"] == public["public"] - 1
 
@@ -42,8 +42,8 @@ def test_a_private_input_adds_constraints(run_cli):
         (("squareplus", "--r1cs", "/no/such/folder/file"), "--r1cs: found no folder"),
     ],
 )
-def test_errors_name_the_argument(run_cli, arguments, message):
-    done = run_cli("circuit", *arguments)
+def test_errors_name_the_argument(cli, arguments, message):
+    done = cli("circuit", *arguments)
     assert done.code == 2
     assert message in done.err
 

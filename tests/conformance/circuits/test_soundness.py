@@ -41,6 +41,9 @@ UNARY = {
     "comparison with a power of two": (lambda x: rules.greater_equal(rules.absolute(x), 4), lambda x: int(abs(x) >= 4)),
     "square": (lambda x: multiply(x, x), lambda x: x * x),
     "root": (lambda x: rules.isqrt(multiply(x, x)), abs),
+    "length": (rules.bit_length, lambda x: abs(x).bit_length()),
+    "length of 5 to 19": (lambda x: rules.bit_length(add(x, 12)), lambda x: (x + 12).bit_length()),
+    "length that is always 4": (lambda x: rules.bit_length(add(rules.sign(x), 9)), lambda x: 4),
     "root that is always 7": (lambda x: rules.isqrt(add(x, 56)), lambda x: 7),
     "quotient that is always 1": (lambda x: rules.floor_divide(add(x, 22), 15), lambda x: 1),
     "choice by a number": (lambda x: rules.where(x, 5, 3), lambda x: 5 if x else 3),
@@ -203,7 +206,9 @@ def test_a_quotient_and_its_remainder_may_not_change_together():
     assert circuit.unsatisfied(values)
 
 
-@pytest.mark.parametrize("name", ["floor shift", "clamp", "quotient by 3", "root", "comparison with a power of two"])
+@pytest.mark.parametrize(
+    "name", ["floor shift", "clamp", "quotient by 3", "root", "length", "comparison with a power of two"]
+)
 def test_each_constraint_is_needed_for_one_possible_result(name):
     """The derivation of uniqueness notices every constraint that is left out."""
     circuit = Circuit()
