@@ -16,6 +16,7 @@ BYTES_OF_LANE = 16  # of a column's weights, at once
 MOST_ROWS = 32
 MOST_DEPTH = 1 << 18  # int8 whose sum fits int32, times 64
 REGISTERS, MOST_REGISTERS = 1 << 16, 255  # of a multiprocessor, of a lane
+FEW_WARPS = 4  # for a short depth
 PROGRAMS = 96  # that keep most processors busy
 
 
@@ -28,10 +29,9 @@ def tile_of(rows: int, columns: int, quads: int) -> tuple[int, int, int, int]:
     """Return tiles of sixteen columns, tiles of eight rows, warps and how much a lane loads before it multiplies."""
     row_tiles = 1 << (ceil_div(rows, 8) - 1).bit_length()
     column_tiles = next((c for c in (4, 2) if ceil_div(columns, 16 * c) >= PROGRAMS), 1)
-    most = 16 if row_tiles < 4 else 8
-    warps = min(most, 1 << (ceil_div(quads, 4) - 1).bit_length())
-    loads = min(max(4 // (column_tiles * row_tiles), 1), ceil_div(quads, 4 * warps))
-    return column_tiles, row_tiles, warps, 1 << (loads.bit_length() - 1)
+    if quads <= 4 * FEW_WARPS:
+        return column_tiles, row_tiles, FEW_WARPS, 1
+    return column_tiles, row_tiles, 32 // max(row_tiles, 2), max(4 // (column_tiles * row_tiles), 1)
 
 
 def product(y, q, e, w, num, shift, half):

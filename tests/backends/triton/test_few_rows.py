@@ -22,9 +22,20 @@ def few_rows(monkeypatch):
 
 @pytest.mark.parametrize(
     "rows, depth, columns",
-    [(1, 64, 32), (8, 320, 7), (9, 4160, 33), (16, 8192, 70), (27, 1024, 65), (32, 256, 3100), (5, 64, 6200)],
+    [
+        (1, 64, 32),
+        (8, 320, 7),
+        (9, 4160, 33),
+        (16, 8192, 70),
+        (27, 1024, 65),
+        (32, 4160, 40),
+        (5, 64, 200),
+        (3, 16448, 2),
+    ],
 )
-def test_few_rows_give_the_same_integers(rows, depth, columns, few_rows):
+@pytest.mark.parametrize("programs", (2, 96))
+def test_few_rows_give_the_same_integers(rows, depth, columns, programs, few_rows, monkeypatch):
+    monkeypatch.setattr(few_rows, "PROGRAMS", programs)
     case = draw_case("ternary_linear", Random(rows), {"K": depth, "N": columns, "...": (rows,)})
     y = torch.empty((rows, columns), dtype=torch.int16)
     num, shift = case.parameters["num"], case.parameters["shift"]
