@@ -21,7 +21,7 @@ import triton.language as tl
 
 from mamba_integer.spec.ops.linear import EXPONENT, ternary_linear_widths
 
-from . import hopper_product, integers
+from . import few_rows, hopper_product, integers
 from .instructions import dot_bytes, four_planes, is_interpreted, target_name, ternary_digits
 from .launch import launch, with_columns, words
 from .planes import PLANE, dealt
@@ -83,6 +83,9 @@ def product(q, e, w, num, shift, planes=None):
         launch(dot_kernel, programs, (y,), (words(q), e, words(w)), *sizes, *scale, **tile)
         return y
     units = {"FLOAT": float_units(q.device, depth)}
+    if few_rows.suits(rows, depth) and not units["FLOAT"]:
+        few_rows.product(y, q, e, w, *scale)
+        return y
     fitting = fitting_tiles(rows)
     if on_hopper(q, rows):
         hopper_product.product(y, q, e, w, *scale_of(ternary_linear_widths, num, shift, K=depth))

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from . import (
+    few_rows,
     hopper_limbs,
     hopper_product,
     hopper_requant,
@@ -42,6 +43,7 @@ VARIANTS: dict[str, tuple[tuple[str, ...], dict[ModuleType, dict[str, Any]]]] = 
         {ssd_chunk: {"FEWEST_WALKS": 1 << 30, "FEW_CHUNKS": 0, "SEGMENT": 2, "WALKED_CHANNELS": 16}},
     ),
     "many heads per program": (("ssd_chunk_scan",), {ssd_chunk: {"FEWEST_PROGRAMS": 0}}),
+    "few rows of many columns": (PRODUCTS[:2], {few_rows: {"PROGRAMS": 2}}),
     "tiles of many rows": (PRODUCTS, MANY_ROWS),
     "dealt weights": (
         ("ternary_linear",),

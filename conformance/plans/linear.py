@@ -13,8 +13,16 @@ from .plan import LEADING, LONG_FLAT, LONG_ROWS, ROW_SIZES, Choice, Extreme, Pla
 
 DEPTHS = (1, 3, 4, 5, 31, 32, 33, 64, 127, 129, 257)
 COLUMNS = (1, 2, 5, 16, 33, 64, 65)
-# Few rows, many and very many take different paths in a fast backend, and many end inside a tile of 64 or 256.
-LARGE = ({"...": 5, "K": 1025, "N": 259}, {"...": 130, "K": 66, "N": 67})
+# Few rows, many and very many take different paths in a fast backend, and many end inside a tile of 64 or 256; few rows
+# of whole words of weights may be loaded at once, in shares of the depth.
+LARGE = (
+    {"...": 5, "K": 1025, "N": 259},
+    {"...": 130, "K": 66, "N": 67},
+    {"...": 7, "K": 4160, "N": 35},
+    {"...": 27, "K": 1088, "N": 97},
+    {"...": 20, "K": 640, "N": 3},
+    {"...": 3, "K": 16448, "N": 2},
+)
 # Rows that a fast backend holds in registers, by powers of two.
 HELD_ROWS = (2049, 8193)
 ROWS = (*LEADING, (9,), (65,), (2, 40), (257,))

@@ -53,12 +53,12 @@ HASHES, STEPS, FUSED = "hashes", "steps", "fused"  # of transcripts, of decoding
 ROWS, KINDS = (1, 40), ("AFTER", "DEPTH")
 # Sizes whose rows can be copied in pieces, as the kernels in Gluon need.
 ALIGNED = {
-    "ternary_linear": {"...": (200,), "K": 64, "N": 40},
-    "ternary_linear_requant": {"...": (200,), "K": 4096, "N": 40},
-    "ternary_linear_backward": {"...": (200,), "K": 40, "N": 64},
-    "ternary_linear_backward_weight": {"...": (200,), "K": 40, "N": 64, "bits": 16},
-    "selective_scan": {"B": 2, "L": 40, "D": 16, "N": 16},
-    "selective_scan_backward": {"B": 2, "L": 40, "D": 16, "N": 16},
+    "ternary_linear": [{"...": (rows,), "K": 64, "N": 40} for rows in (2, 200)],
+    "ternary_linear_requant": [{"...": (200,), "K": 4096, "N": 40}],
+    "ternary_linear_backward": [{"...": (200,), "K": 40, "N": 64}],
+    "ternary_linear_backward_weight": [{"...": (200,), "K": 40, "N": 64, "bits": 16}],
+    "selective_scan": [{"B": 2, "L": 40, "D": 16, "N": 16}],
+    "selective_scan_backward": [{"B": 2, "L": 40, "D": 16, "N": 16}],
 }
 
 
@@ -144,8 +144,7 @@ def compile_all(
                 case = draw_case(op, source)
                 if all(array.size for array in case.arrays):
                     cases.append(case)
-            if op in ALIGNED:
-                cases.append(draw_case(op, source, ALIGNED[op]))
+            cases += [draw_case(op, source, sizes) for sizes in ALIGNED.get(op, ())]
             for name in ("", *variants(backend, op)):
                 with variant_of(backend, name):
                     for case in cases:

@@ -5,12 +5,18 @@ the registers of warps whose lanes hold two rows by two columns of a tile, as th
 the fragments of `mma` are restated here from NVIDIA's description of PTX.
 """
 
+import importlib.util
 import inspect
 import re
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+
+import mamba_integer.backends.triton as triton_backend
+from mamba_integer.backends.triton import gluon_names
 
 LANE = np.arange(32)
 GROUP, MEMBER = LANE // 4, LANE % 4
@@ -163,6 +169,7 @@ INSTRUCTIONS = {
     "shl.b32": lambda a, b: int32(a.astype(np.int64) << b),
     "shr.s32": lambda a, b: int32(a) >> int32(b),
     "shr.s64": lambda a, b: a >> b,
+    "and.b32": lambda a, b: int32(a) & int32(b),
     "add.s32": lambda a, b: int32(a.astype(np.int64) + b),
     "add.s64": lambda a, b: a + b,
     "mul.lo.s32": lambda a, b: int32(int32(a).astype(np.int64) * int32(b)),
@@ -327,3 +334,22 @@ def launch(kernel, programs, results, inputs, *integers, num_warps, maxnreg=None
         for PROGRAM[0] in range(programs):
             arrays = [Pointer(array.numpy()) for array in (*results, *inputs)]
             kernel(*arrays, *map(scalar, integers), **constants | scalars)
+
+
+def emulated(monkeypatch, names):
+    """Return modules of kernels in Gluon as new ones, whose kernels are functions of the emulation."""
+    for name in ("gl", "gluon", "reinterpret"):
+        monkeypatch.setattr(gluon_names, name, globals()[name])
+    monkeypatch.setattr(gluon_names, "HAS_GLUON", True)
+    monkeypatch.setattr(gluon_names, "barrier", lambda: None)
+    modules = []
+    for name in names:
+        path = Path(triton_backend.__file__).with_name(f"{name}.py")
+        full_name = f"{triton_backend.__name__}.{name}"
+        module_spec = importlib.util.spec_from_file_location(full_name, path)
+        module = importlib.util.module_from_spec(module_spec)
+        monkeypatch.setitem(sys.modules, full_name, module)
+        monkeypatch.setattr(triton_backend, name, module, raising=False)
+        module_spec.loader.exec_module(module)
+        modules.append(module)
+    return modules

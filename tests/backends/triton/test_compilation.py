@@ -20,11 +20,12 @@ TENSOR_FAMILIES = {"linear", "scan", "scan_backward"}  # some of those whose ker
 GLUON_KERNELS = {
     "staged_scan_kernel": "scan",
     "staged_walk_kernel": "scan_backward",
+    "few_rows_kernel": "linear",
     "product_kernel": "linear",
     "quantised_kernel": "linear",
     "errors_kernel": "linear_backward",
 }
-STAGED = {"staged_scan_kernel", "staged_walk_kernel"}
+STAGED = {"staged_scan_kernel", "staged_walk_kernel", "few_rows_kernel"}
 GLUON = {"sm_80": STAGED, "sm_89": STAGED, "sm_90": set(GLUON_KERNELS), "sm_100": STAGED, "gfx942": set()}
 SHARES = 4  # processes for the ops; several families and all targets to each, which takes seconds to start
 

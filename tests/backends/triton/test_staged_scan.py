@@ -1,9 +1,6 @@
 """The staged scans, which no interpreter of Triton runs, on an emulation of what they name in Gluon and in PTX."""
 
-import importlib.util
-import sys
 from bisect import bisect_left
-from pathlib import Path
 from random import Random
 from types import SimpleNamespace
 
@@ -13,14 +10,13 @@ import torch
 
 import mamba_integer.backends.triton as triton_backend
 from mamba_integer import spec
-from mamba_integer.backends.triton import gluon_names, scan_backward, staged_scan
+from mamba_integer.backends.triton import scan_backward, staged_scan
 from mamba_integer.conformance.engine.cases import draw_case
 from mamba_integer.spec.ops.scan import state_range
 from mamba_integer.spec.ops.scan_backward import LEAST_LAM
 
 from . import gluon_emulator
 
-NAMES = {"gl", "gluon", "reinterpret"}
 MODULES = (
     "staged_steps",
     "staged_sums",
@@ -36,20 +32,7 @@ SIZES = [(16, 16, 21), (16, 3, 9), (32, 16, 35), (48, 64, 16), (32, 32, 1)]
 @pytest.fixture
 def staged(monkeypatch):
     """Return the modules of the scan and of the walk back, as new ones that the emulator runs."""
-    for name in NAMES:
-        monkeypatch.setattr(gluon_names, name, getattr(gluon_emulator, name))
-    monkeypatch.setattr(gluon_names, "HAS_GLUON", True)
-    monkeypatch.setattr(gluon_names, "barrier", lambda: None)
-    modules = []
-    for name in MODULES:
-        path = Path(triton_backend.__file__).with_name(f"{name}.py")
-        full_name = f"{triton_backend.__name__}.{name}"
-        module_spec = importlib.util.spec_from_file_location(full_name, path)
-        module = importlib.util.module_from_spec(module_spec)
-        monkeypatch.setitem(sys.modules, full_name, module)
-        monkeypatch.setattr(triton_backend, name, module)
-        module_spec.loader.exec_module(module)
-        modules.append(module)
+    modules = gluon_emulator.emulated(monkeypatch, MODULES)
     for module in modules[-2:]:
         monkeypatch.setattr(module, "launch", gluon_emulator.launch)
     return modules[-2:]
