@@ -40,6 +40,7 @@ from .ssd_chunk_starts import await_walks, chunk_starts_kernel
 LEAST_TILE = 32  # of an int8 product
 MOST_ENTRIES = 1 << 16  # of a chunk's b
 CHANNELS = 32  # of a program that walks: few, for more programs than processors balance them
+MOST_STATES = 256  # of which so many channels fit registers
 FACTORS_HEADS = 8  # of a program that computes factors
 MANY_HEADS, FEW_HEADS = 12, 4  # of a program that computes factors inside: many where programs fill a device
 FEWEST_PROGRAMS = 512
@@ -279,7 +280,8 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
     )
     if many:
         lay_out(turning, 0, **early())
-    x_tiles, blocks = inputs.view(torch.int8), batch * heads * ceil_div(width, CHANNELS)
+    channels = CHANNELS if padded <= MOST_STATES else CHANNELS // 2
+    x_tiles, blocks = inputs.view(torch.int8), batch * heads * ceil_div(width, channels)
     # Few and long rows are cut into segments, whose outputs follow walks that only keep the segments' first states.
     segment = 0 if blocks >= FEWEST_WALKS or chunks <= FEW_CHUNKS else SEGMENT
     segments = ceil_div(chunks, segment) if segment else 1
@@ -294,7 +296,7 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
             *(*sizes, width + missing),
             SEGMENT=segment,
             STEP=min(STEP, segment),
-            BLOCK=CHANNELS,
+            BLOCK=channels,
             CHANNELS=WALKED_CHANNELS,
             num_stages=FEW_STAGES,
             **tiles,
@@ -309,7 +311,7 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
         WIDE=tl.int32 if definition.rounded_sum(states, chunk, s_h, s_y).fits("int32") else tl.int64,
         SEGMENT=segment,
         WALKED=WALKED_CHANNELS,
-        CHANNELS=CHANNELS,
+        CHANNELS=channels,
         num_stages=stages_of(tile, padded),
         **(early() if segment else {}),
         **at_most(REGISTERS),
