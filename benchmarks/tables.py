@@ -194,9 +194,7 @@ def transcripts_table(*reports: dict[str, Any]) -> str:
     """Return the time of plain and of committed runs; the reports are of one machine and commit."""
     report = reports[0]
     head = ["| run | plain, ms | a leaf per layer | a leaf per op |", "| --- | ---: | ---: | ---: |"]
-    # The command was once timed on another model than the report's; such a row has no origin in the note.
-    own = [row for one in reports for row in one["rows"] if row["config"] == one["rows"][0]["config"]]
-    for row in own:
+    for row in [row for one in reports for row in one["rows"]]:
         plain, layer, op = (row["seconds"][kind] for kind in ("plain", "layer", "op"))
         more = " | ".join(f"{seconds * 1e3:,.1f} ({seconds / plain - 1:+.0%})" for seconds in (layer, op))
         head.append(f"| {row['work']} `{row['config']}`, {row['tokens']} tokens | {plain * 1e3:,.1f} | {more} |")
@@ -214,7 +212,9 @@ def decode_table(*reports: dict[str, Any]) -> str:
         "| model | rows | choice | tokens/s | a step, us | floor, us | op by op, tokens/s | ratio |",
         "| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for row in [row for one in reports for row in one["rows"]]:
+    # The command is also timed on another model than the report's; such a row has no origin in the note.
+    own = [row for one in reports for row in one["rows"] if row["config"] == one["rows"][0]["config"]]
+    for row in own:
         cells = [f"`{row['config']}`", row["batch"], row["choice"], f"{row['tokens_per_second']:,.0f}"]
         if "step_us" in row:
             cells += [f"{row['step_us']:,.1f}", row["floor_us"], f"{row['op_by_op_tokens_per_second']:,.0f}"]
