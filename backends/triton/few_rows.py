@@ -10,28 +10,36 @@ weights, sixty-four digits, and as many int8 of a row. Four digits of a register
 import torch
 
 from .gluon_names import AMPERE, HAS_GLUON, architecture, barrier, gl, gluon
-from .launch import ceil_div, launch
+from .launch import aligned, ceil_div, launch
 
 BYTES_OF_LANE = 16  # of a column's weights, at once
 MOST_ROWS = 32
 MOST_DEPTH = 1 << 18  # int8 whose sum fits int32, times 64
 REGISTERS, MOST_REGISTERS = 1 << 16, 255  # of a multiprocessor, of a lane
-FEW_WARPS = 4  # for a short depth
-PROGRAMS = 96  # that keep most processors busy
+# One row, or more than sixteen, times more columns take less time in other kernels (H200, as all that follows).
+WIDEST = 4224
+PROGRAMS = 128  # of 32 columns, from which on a program has so many
+MOST_LOADS = 4
 
 
-def suits(rows: int, depth: int) -> bool:
-    """Return whether the current target has the products, for so many rows, which can be loaded so."""
-    return architecture() >= AMPERE and rows <= MOST_ROWS and depth <= MOST_DEPTH and depth % (4 * BYTES_OF_LANE) == 0
+def suits(rows: int, depth: int, columns: int) -> bool:
+    """Return whether the current target has the products, for rows that can be loaded so and are faster so."""
+    known = architecture() >= AMPERE and depth <= MOST_DEPTH and depth % (4 * BYTES_OF_LANE) == 0
+    return known and rows <= MOST_ROWS and (1 < rows <= MOST_ROWS // 2 or columns <= WIDEST)
 
 
 def tile_of(rows: int, columns: int, quads: int) -> tuple[int, int, int, int]:
-    """Return tiles of sixteen columns, tiles of eight rows, warps and how much a lane loads before it multiplies."""
+    """Return tiles of sixteen columns, tiles of eight rows, warps and how much a lane loads before it multiplies.
+
+    A lane has registers for loads of a whole share of the depth: one that has to load again waits again.
+    """
     row_tiles = 1 << (ceil_div(rows, 8) - 1).bit_length()
-    column_tiles = next((c for c in (4, 2) if ceil_div(columns, 16 * c) >= PROGRAMS), 1)
-    if quads <= 4 * FEW_WARPS:
-        return column_tiles, row_tiles, FEW_WARPS, 1
-    return column_tiles, row_tiles, 32 // max(row_tiles, 2), max(4 // (column_tiles * row_tiles), 1)
+    column_tiles = 2 if ceil_div(columns, 32) >= PROGRAMS else 1
+    if quads <= 16:
+        return column_tiles, row_tiles, 4, 1
+    warps = 16 if row_tiles == 2 and quads > 64 else 8
+    most = MOST_LOADS // row_tiles if quads > 64 else MOST_LOADS // 2
+    return column_tiles, row_tiles, warps, min(1 << (ceil_div(quads, 4 * warps) - 1).bit_length(), most)
 
 
 def product(y, q, e, w, num, shift, half):
@@ -41,14 +49,10 @@ def product(y, q, e, w, num, shift, half):
     shape = {"COLUMN_TILES": column_tiles, "ROW_TILES": row_tiles, "WARPS": warps, "LOADS": loads}
     shape["WHOLE"] = quads <= 4 * warps * loads
     sizes, scale = (rows, columns, quads), (num, shift, half)
-    inputs = (words_of(q), e, words_of(w))
+    inputs = (aligned(q).view(torch.int32), e, aligned(w).view(torch.int32))
     programs = ceil_div(columns, 16 * column_tiles)
     options = {"num_warps": warps, "maxnreg": min(REGISTERS // (32 * warps), MOST_REGISTERS)}
     launch(few_rows_kernel, programs, (y,), inputs, *sizes, *scale, **shape, **options)
-
-
-def words_of(array):
-    return array.view(-1).view(torch.int32)
 
 
 if HAS_GLUON:

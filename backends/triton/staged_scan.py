@@ -24,6 +24,7 @@ LEAST_STATES = 16  # bytes, a wide load
 FEW_STATES = 32  # of which a program has twice as many channels
 LONG = 4096  # steps of a sequence whose programs have fewer channels if processors are left
 STEPS = 32  # of a block, half as many where the sums of many states would fill registers and shared memory
+REGISTERS = 168  # of a lane of few states, so that a scheduler has three warps; by itself ptxas stops at 128
 PART = 8  # steps of a block that are unrolled
 SEVERAL_STATES = 64  # whose sums leave room for blocks of all steps, in parts
 
@@ -118,7 +119,10 @@ def run(y, end, x, mod, base, b, c, skip, h, formats, kept=1):
     words = words_of(x, mod, b, b if c is None else c)
     inputs = (*words[:2], base, *words[2:], base if skip is None else skip, h)
     sizes = (length, channels, h.shape[-1], b.shape[-1] // 4)
-    launch(staged_scan_kernel, programs, results, inputs, *sizes, **formats, **kind, **tile, num_warps=warps)
+    options = {"num_warps": warps}
+    if y is not None and states <= LEAST_STATES:
+        options["maxnreg"] = REGISTERS
+    launch(staged_scan_kernel, programs, results, inputs, *sizes, **formats, **kind, **tile, **options)
 
 
 if HAS_GLUON:

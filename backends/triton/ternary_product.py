@@ -1,7 +1,8 @@
 """The product of int8 rows and packed ternary weights, scaled: the weights are unpacked in registers, never in memory.
 
 Five schedules, by the number of rows. One row: the bytes of the weights are the floor, and a lane multiplies sixteen
-digits of a word by four four-term dots. Few and some rows: tensor cores, with the weights as the operand that they take
+digits of a word by four four-term dots. Where NVIDIA's tensor cores take rows that can be loaded so, `few_rows`
+multiplies one and few. Few and some rows: tensor cores, with the weights as the operand that they take
 from registers; so the product is computed transposed, a tile of rows is as narrow as eight, and a row's words are taken
 apart in registers as the weights are. Many rows: the weights' digits are dealt into planes first, so that a plane meets
 int8 that lie side by side and go to the tensor cores as they are. On Hopper, `hopper_product` multiplies many rows, and
@@ -72,6 +73,10 @@ def product(q, e, w, num, shift, planes=None):
         return y
     rows, depth = e.numel(), q.shape[-1]
     scale = (num, shift, (1 << shift) >> 1)
+    units = {"FLOAT": float_units(q.device, depth)}
+    if few_rows.suits(rows, depth, columns) and not units["FLOAT"]:
+        few_rows.product(y, q, e, w, *scale)
+        return y
     if rows == 1:
         w = with_columns(w, DIGITS_A_WORD // 4)
         q = with_columns(q, 4 * w.shape[1])
@@ -81,10 +86,6 @@ def product(q, e, w, num, shift, planes=None):
         blocks = min(MOST_BLOCKS, triton.next_power_of_2(triton.cdiv(sizes[1], 32 * warps)))
         tile = {"COLUMNS": DOT_COLUMNS, "BLOCKS": blocks, "LANES": 32 * warps, "num_warps": warps}
         launch(dot_kernel, programs, (y,), (words(q), e, words(w)), *sizes, *scale, **tile)
-        return y
-    units = {"FLOAT": float_units(q.device, depth)}
-    if few_rows.suits(rows, depth) and not units["FLOAT"]:
-        few_rows.product(y, q, e, w, *scale)
         return y
     fitting = fitting_tiles(rows)
     if on_hopper(q, rows):

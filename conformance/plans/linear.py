@@ -21,7 +21,7 @@ LARGE = (
     {"...": 7, "K": 4160, "N": 35},
     {"...": 27, "K": 1088, "N": 97},
     {"...": 20, "K": 640, "N": 3},
-    {"...": 3, "K": 16448, "N": 2},
+    *({"...": 3, "K": depth, "N": 2} for depth in (1088, 2112, 16448)),
 )
 # Rows that a fast backend holds in registers, by powers of two.
 HELD_ROWS = (2049, 8193)

@@ -30,7 +30,7 @@ def backward_edges() -> Iterator[Extreme]:
         dy = np.clip(np.array(sums)[:, None] - END * np.arange(n), 0, END).astype(np.int16)
         w = spec.pack_ternary(np.array([[1, -1]] * n, np.int8))
         yield Extreme([(dy, w)], {"K": 2, "num": num, "shift": shift}, purpose)
-    for rows, n in ((12, 640), (20, 64), (3, 1088), (3, 16448)):
+    for rows, n in ((12, 640), (20, 64), (3, 1088), (3, 2112), (3, 4160), (3, 16448)):
         dy = ((np.arange(rows * n) * 37) % 255 - 127).reshape(rows, n).astype(np.int8)
         w = spec.pack_ternary(np.array([[1, -1], [0, 1], [1, 1]] * n, np.int8)[:n])
         yield Extreme([(dy, w)], {"K": 2, "num": 181, "shift": 12}, "few rows of errors of 8 bits")

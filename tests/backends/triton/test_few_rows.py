@@ -33,7 +33,7 @@ def few_rows(monkeypatch):
         (3, 16448, 2),
     ],
 )
-@pytest.mark.parametrize("programs", (2, 96))
+@pytest.mark.parametrize("programs", (2, 128))
 def test_few_rows_give_the_same_integers(rows, depth, columns, programs, few_rows, monkeypatch):
     monkeypatch.setattr(few_rows, "PROGRAMS", programs)
     case = draw_case("ternary_linear", Random(rows), {"K": depth, "N": columns, "...": (rows,)})
