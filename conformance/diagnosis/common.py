@@ -49,12 +49,16 @@ def conditions(fail: Sequence[Facts]) -> Iterator[Condition]:
         yield equal(name, value)
     numbers = {name: [int(one[name]) for one in fail] for name, value in fail[0].items() if isinstance(value, int)}
     for name in numbers:
-        yield f"only {name} > 0", lambda one, name=name: int(one[name]) > 0
+        yield present(name)
     for name in numbers:
         for tile in TILES:
             yield from multiple(name, tile)
     for name, values in numbers.items():
         yield from beyond(name, min(values), max(values))
+
+
+def present(name: str) -> Condition:
+    return f"only {name} > 0", lambda one: int(one[name]) > 0
 
 
 def equal(name: str, value: int | str) -> Condition:
