@@ -13,7 +13,7 @@ from mamba_integer.backends import Backend
 from mamba_integer.spec.contract import find_op
 
 from ..plans.activation import offsets
-from .calls import check_case
+from .calls import check_case, filled_memory
 from .comparison import Failure, crashes_as_failures
 
 BLOCK = 1 << 26
@@ -212,7 +212,7 @@ class Int32(Group):
         stop = min(case.start + BLOCK, find_op(case.op).inputs[0].range(None).high + 1)
         wide = torch.arange(case.start, stop, device=backend.device)
         narrow = wide.to(torch.int32)
-        with crashes_as_failures(backend, case):
+        with crashes_as_failures(backend, case), filled_memory():
             (result,) = backend.call(case.op, [narrow], case.parameters)
         if not isinstance(result, torch.Tensor) or result.dtype != torch.int32 or result.shape != wide.shape:
             raise Failure(backend, case, "result", f"want an int32 tensor of shape {tuple(wide.shape)}")

@@ -19,7 +19,7 @@ from mamba_integer.backends import Backend, load
 from mamba_integer.spec.contract import BATCH, Tensor, find_op
 
 from ..plans import PLANS
-from .calls import Caller, check_case
+from .calls import Caller, check_case, filled_memory
 from .cases import Case, draw_case
 from .comparison import Failure, crashes_as_failures
 from .dimensions import ROWS, allowed, exponents
@@ -194,7 +194,10 @@ def check_rows(backend: Backend, far: FarCase) -> int:
     pairs, compared = arrays_of(far), 0
     count = -(-far.elements // max(array.size for tensor, array in pairs if has_rows(tensor, rows)))
     with crashes_as_failures(backend, far):
-        results = backend.call(far.op, repeated_inputs(backend, far, count), far.parameters)
+        arrays = repeated_inputs(backend, far, count)
+        with filled_memory():
+            results = backend.call(far.op, arrays, far.parameters)
+        del arrays
         for (tensor, want), result in zip(pairs[len(contract.inputs) :], results, strict=True):
             if has_rows(tensor, rows):
                 compared += compare_rows(backend, far, tensor.name, result, backend.load(want), count)
