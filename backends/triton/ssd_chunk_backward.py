@@ -69,7 +69,7 @@ WALKED_CHANNELS, FEW_WALKED = 64, 32  # of a program that walks forwards; few wh
 MOST_WALKED = 1 << 12  # numbers of a state, for the many
 FACTORS_WARPS, WALKS_WARPS = 2, 4
 CHUNK_CHANNELS = 32  # at once, of a program for a chunk and head
-MOST_STAGED = 64  # states whose limbs it loads ahead
+STAGED = 3
 CHUNK_REGISTERS = 168  # of its threads: three programs then share a processor
 SHARED_STATES = 64  # of a program that adds up heads
 MOST_TILE_OF_FOUR_WARPS = 64
@@ -382,7 +382,7 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
         CHANNELS=min(channels, CHUNK_CHANNELS),
         STATES=padded,
         num_warps=warps,
-        num_stages=2 if padded <= MOST_STAGED else 1,
+        num_stages=STAGED,
         **early(),
         **at_most(CHUNK_REGISTERS if warps == 4 else None),
         **grid,
