@@ -10,7 +10,6 @@ import triton.language as tl
 from mamba_integer.spec.ops import ssd_chunk as definition
 
 from .overlap import start_next
-from .ssd_chunk import seen_limbs
 from .ssd_chunk_factors import (
     DECAY_BITS,
     DECAY_HALF,
@@ -29,6 +28,7 @@ from .ssd_chunk_factors import (
     weighed_limbs,
 )
 from .ssd_chunk_limbs import LARGEST_WORD, limb_exponent, limbs, plus_rescaled, word
+from .ssd_chunk_outputs import seen_limbs
 
 POWER_ONE = tl.constexpr(1 << definition.POWER_BITS)
 # Planes of integers for each position and head, and of integers for each chunk and head.
@@ -180,7 +180,7 @@ def walk_forwards(
         high, low = weighed_limbs(x, weight[:, None], r)
         added = tl.dot(tl.trans(high), tl.trans(turned), out_dtype=tl.int32) << 8
         added = tl.dot(tl.trans(low), tl.trans(turned), added, out_dtype=tl.int32)
-        state = next_state(state, added, r, kept, DECAY_HALF)
+        state = next_state(state, added, 4 << r, kept, DECAY_HALF)
 
 
 @triton.jit
