@@ -70,7 +70,7 @@ MOST_WALKED = 1 << 12  # numbers of a state, for the many
 FACTORS_WARPS, WALKS_WARPS = 2, 4
 CHUNK_CHANNELS = 32  # at once, of a program for a chunk and head
 STAGED = 3
-CHUNK_REGISTERS = 168  # of its threads: three programs then share a processor
+REGISTERS = 168  # of a thread of these programs: three of them then share a processor
 SHARED_STATES = 64  # of a program that adds up heads
 MOST_TILE_OF_FOUR_WARPS = 64
 MOST_TILE, MOST_STATES, MOST_CHANNELS = 128, 256, 128  # for which a processor has room
@@ -99,6 +99,7 @@ def mix_wide(products, whole, column, gain):
 @triton.jit(do_not_specialize=FREE)
 def scores_kernel(
     slopes_pointer,
+    turned_slopes_pointer,
     planes_pointer,
     chunks_pointer,
     dskip_pointer,
@@ -134,7 +135,9 @@ def scores_kernel(
     passed = tl.sum(tl.where(q[:, None] == q[None, :], products, 0), 1)
     tl.atomic_add(dskip_pointer + head, tl.sum(passed.to(tl.int64), 0), sem="relaxed")
     e, slopes = mix_wide(tl.where(q[:, None] >= q[None, :], products, 0), whole, column, gain)
-    tl.store(slopes_pointer + at * TILE * TILE + q[:, None] * TILE + q[None, :], slopes)
+    tile = at * TILE * TILE + q[:, None] * TILE + q[None, :]
+    tl.store(slopes_pointer + tile, slopes)
+    tl.store(turned_slopes_pointer + tile, tl.trans(slopes))
     tl.store(planes_pointer + SLOPE_EXPONENT * plane, e)
     largest = tl.max(down.to(tl.int64) << e, 0)
     cut = tl.maximum(bit_length_of(largest) - 8, 0).to(tl.int32)
@@ -305,7 +308,9 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
     turned_keys, turned_queries = empty(2, batch * chunks, tile * padded, dtype=torch.int8)
     limbs_size = ceil_div(count * width * states, ALIGNMENT_BYTES) * ALIGNMENT_BYTES
     seen_high, seen_low, slope_high, slope_low = empty(4, limbs_size, dtype=torch.int8)
-    slopes = empty(count, tile * tile, dtype=torch.int8)
+    # What products sum over lies side by side: of these limbs channels, of these slopes the rows.
+    turned_limbs = empty(4, count, states * channels, dtype=torch.int8)
+    slopes, turned_slopes = empty(2, count, tile * tile, dtype=torch.int8)
     start = empty(*dh.shape)
     sizes, strides = (length, heads, width, states, chunks), (planes.shape[1], scalars.shape[1], chunk)
     bits, grid = backward.gradient_bits(states), dict(TILE=tile)
@@ -335,7 +340,7 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
     launch(
         walks_kernel,
         walks + walks * ceil_div(width, walked),
-        (seen_high, seen_low, slope_high, slope_low, start),
+        (seen_high, seen_low, slope_high, slope_low, *turned_limbs, start),
         (x, dy, turned_keys, turned_queries, planes, scalars, h, dh),
         *(*sizes, *strides, s_h, s_g, walks),
         HALVES=s_h == 16,
@@ -343,12 +348,13 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
         CHANNELS=channels,
         STATES=padded,
         num_warps=WALKS_WARPS,
+        **at_most(REGISTERS if channels * padded <= MOST_WALKED else None),
         **grid,
     )
     launch(
         scores_kernel,
         count,
-        (slopes, planes, scalars, dskip),
+        (slopes, turned_slopes, planes, scalars, dskip),
         (dy, x),
         *(length, heads, width, chunks, *strides),
         CHANNELS=channels,
@@ -361,7 +367,7 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
         heads_kernel,
         2 * programs,
         (db, dc),
-        (x, dy, slopes, slope_high, slope_low, seen_high, seen_low, turned_queries, b, planes, scalars),
+        (x, dy, slopes, turned_slopes, *turned_limbs, turned_queries, b, planes, scalars),
         *(*sizes, *strides, s_g, s_b, s_c, bits, definition.sum_bits(states) - bits, programs),
         PADDED=padded,
         CHANNELS=channels,
@@ -384,7 +390,7 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
         num_warps=warps,
         num_stages=STAGED,
         **early(),
-        **at_most(CHUNK_REGISTERS if warps == 4 else None),
+        **at_most(REGISTERS if warps == 4 else None),
         **grid,
     )
     return dx, dd, db, dc, dskip, start
