@@ -49,6 +49,7 @@ WALK_WARPS = 4
 OUTPUT_STAGES, OUTPUT_REGISTERS = 2, 128  # of a program that computes outputs alone
 STAGES, MOST_STAGED = 3, 1 << 13  # and the tiles of which three programs then share a processor
 REGISTERS = 168  # of a thread: three programs of four warps then share a processor
+MOST_CAPPED = 128  # states: with more, their tiles leave room for two programs alone
 GRID_REGISTERS, LARGE_GRID_REGISTERS = 96, 128  # the few leave room for programs that turn x; large tiles need more
 
 
@@ -220,7 +221,7 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
             WIDE=wide,
             CHANNELS=channels,
             num_stages=stages_of(tile, padded),
-            **at_most(REGISTERS),
+            **at_most(REGISTERS if padded <= MOST_CAPPED else None),
             **tiles,
         )
     else:

@@ -35,8 +35,8 @@ POWER_ONE = tl.constexpr(1 << definition.POWER_BITS)
 WHOLE, COLUMN, GAIN, DOWN, CARRIED, WEIGHT, DECAY, RATIO, LARGEST = (tl.constexpr(i) for i in range(9))
 SLOPE_EXPONENT, QUERY_WEIGHT, QUERY_SHIFT = (tl.constexpr(i) for i in range(9, 12))
 PLANES = 12
-KEPT, INPUT_SHIFT, ERROR_SHIFT, SLOPE_SHIFT, QUERY_CUT = (tl.constexpr(i) for i in range(5))
-CHUNK_PLANES = 5
+KEPT, INPUT_SHIFT, ERROR_SHIFT, SLOPE_SHIFT, QUERY_CUT, ENERGY_SHIFT = (tl.constexpr(i) for i in range(6))
+CHUNK_PLANES = 6
 MOST_TWICE = tl.constexpr(1 << 13)  # numbers of a state, for two ways to add to it
 FREE = *SIZES, "chunk_plane", "d_pointer", "skip_pointer"
 
