@@ -5,8 +5,8 @@ position, the int8 factors inside a chunk, x and b with time contiguous, and the
 walks through the chunks of a head with its state in registers; each product is one of int8 on the tensor cores, and
 one product is of both limbs of states or of weighed inputs, which lie one below the other.
 
-Where rows are few and long, a program walks through a segment of a head's chunks. The segment's first state comes from
-a walk through the whole row that computes no outputs; it runs at the same time, a few segments ahead.
+Where rows are few and long, one kernel walks and keeps the state before each chunk; another follows it a few chunks
+behind and computes the outputs, with every processor busy.
 """
 
 import torch
@@ -19,23 +19,20 @@ from mamba_integer.spec import ops
 from mamba_integer.spec.contract import implements
 from mamba_integer.spec.ops import ssd_chunk as definition
 
-from . import halves, integers
 from .launch import aligned, ceil_div, launch, words, zeros
-from .overlap import early, wait_for_inputs
+from .overlap import early
 from .room import at_most, torch_where_too_large
 from .ssd_chunk_factors import (
     DECAY_HALF,
-    LARGEST_TWO_LIMBS,
     POSITIONS,
     SIZES,
     next_state,
-    plus_product,
     shifted_limbs,
-    upper_limbs,
 )
 from .ssd_chunk_grid import FACTORS, ROWS, grid_kernel, positions_kernel
 from .ssd_chunk_limbs import both_joined, side_by_side
-from .ssd_chunk_starts import await_walks, chunk_starts_kernel
+from .ssd_chunk_outputs import in_state_order, outputs, seen_limbs
+from .ssd_chunk_starts import chunk_outputs_kernel, chunk_starts_kernel
 
 LEAST_TILE = 32  # of an int8 product
 MOST_ENTRIES = 1 << 16  # of a chunk's b
@@ -47,58 +44,19 @@ FEWEST_PROGRAMS = 512
 INPUT_WORDS = 32  # of four channels, of a program that turns x
 FEWEST_WALKS, FEW_CHUNKS = 128, 16
 SEGMENT, STEP = 8, 4  # chunks of a segment, and of one turn of a walk alone: powers of two
-WALKED_CHANNELS, FEW_STAGES = 8, 2  # of a program that walks alone, and the turns whose chunks it loads at once
+WALKED_CHANNELS, WALK_STAGES = 8, 3  # of a program that walks alone, and the turns whose chunks it loads at once
+WALK_WARPS = 4
+OUTPUT_STAGES, OUTPUT_REGISTERS = 2, 128  # of a program that computes outputs alone
 STAGES, MOST_STAGED = 3, 1 << 13  # and the tiles of which three programs then share a processor
 REGISTERS = 168  # of a thread: three programs of four warps then share a processor
+MOST_CAPPED = 128  # states: with more, their tiles leave room for two programs alone
 GRID_REGISTERS, LARGE_GRID_REGISTERS = 96, 128  # the few leave room for programs that turn x; large tiles need more
-
-
-@triton.jit
-def in_state_order(tile, STATES: tl.constexpr, CHANNELS: tl.constexpr):
-    """Return a tile (state, channel) in that order."""
-    if STATES >= 64:
-        parts = tl.reshape(tile, [STATES // 64, 4, 2, 8, CHANNELS])
-        tile = tl.reshape(tl.permute(parts, [1, 3, 0, 2, 4]), [STATES, CHANNELS])
-    return tile
-
-
-@triton.jit
-def seen_limbs(state, s_h, HALVES: tl.constexpr):
-    """Return the high and the low signed byte of a state as the output sees it.
-
-    With HALVES s_h is 16: nothing is clamped, and both are bytes of the state with a constant added, which still fits.
-    """
-    if HALVES:
-        high, low = upper_limbs(state + ((1 << 15) + (128 << 16)))
-    else:
-        low = (state + ((1 << s_h) >> 1)) >> s_h
-        low = tl.minimum(tl.maximum(low, -LARGEST_TWO_LIMBS), LARGEST_TWO_LIMBS)
-        high, low = ((low + 128) >> 8).to(tl.int8), low.to(tl.int8)
-    return high, low
-
-
-@triton.jit
-def from_time_order(inputs, TILE: tl.constexpr, CHANNELS: tl.constexpr):
-    """Return a tile (channel, time), which is in `time_order`, as (time, channel) in the order of time."""
-    parts = tl.reshape(inputs, [CHANNELS, 4, TILE // 8, 2])
-    return tl.reshape(tl.permute(parts, [2, 1, 3, 0]), [TILE, CHANNELS])
-
-
-@triton.jit
-def saturated(total, shift, WIDE: tl.constexpr):
-    """Return int64 sums over 2**shift, rounded down and saturated to int16."""
-    if tl.int32 == WIDE:
-        return halves.saturated((total >> shift).to(tl.int32))
-    else:
-        return integers.saturate((total >> shift).to(WIDE), 16).to(tl.int16)
 
 
 @triton.jit(do_not_specialize=[*SIZES, *POSITIONS, "s_h", "rounding", "shift", "unit"])
 def chunk_scan_kernel(
     y_pointer,
     end_pointer,
-    starts_pointer,
-    ready_pointer,
     factors_pointer,
     skip_pointer,
     h_pointer,
@@ -120,17 +78,13 @@ def chunk_scan_kernel(
     unit,
     HALVES: tl.constexpr,
     WIDE: tl.constexpr,
-    SEGMENT: tl.constexpr,
-    WALKED: tl.constexpr,
     TILE: tl.constexpr,
     CHANNELS: tl.constexpr,
     STATES: tl.constexpr,
 ):
-    """Walk through the chunks of a head, or through a segment of them, whose first state the walks in front keep."""
+    """Walk through the chunks of a head for some channels."""
     blocks = tl.cdiv(width, CHANNELS)
-    segments = tl.cdiv(chunks, SEGMENT) if SEGMENT else 1
-    programs = tl.num_programs(0) // segments
-    program, segment = tl.program_id(0) % programs, tl.program_id(0) // programs
+    program = tl.program_id(0)
     block, head, row = program % blocks, program // blocks % heads, (program // blocks // heads).to(tl.int64)
     q, s, p = tl.arange(0, TILE), tl.arange(0, STATES), block * CHANNELS + tl.arange(0, CHANNELS)
     fill = tl.load(fill_pointer + row)
@@ -151,26 +105,11 @@ def chunk_scan_kernel(
     turned_pointer += tiles + s[:, None] * TILE + q[None, :]
     queries_pointer += tiles + q[:, None] * STATES + s[None, :]
     last = (fill + length + Q - 1) // Q
-    if SEGMENT:
-        start = segment * SEGMENT
-        stop = tl.minimum(start + SEGMENT, last)
-        if segment == 0:
-            state = tl.load(h_pointer + place, mask=known, other=0)
-        else:
-            walks = tl.minimum(tl.cdiv(width, WALKED) - block * (CHANNELS // WALKED), CHANNELS // WALKED)
-            walks = tl.where(start < last, walks, 0)
-            ready = await_walks(ready_pointer + segment * programs + program, walks)
-            starts_pointer += segment * (programs // blocks).to(tl.int64) * width * states
-            there = p < tl.where(ready < walks, 0, width)
-            state = tl.load(starts_pointer + place, mask=known & there[None, :], other=0)
-    else:
-        start, stop = 0, last
-        state = tl.load(h_pointer + place, mask=known, other=0)
-    # Of a segment after the last chunk, nobody has written the factors.
-    factors = factors_pointer + tl.maximum(tl.minimum(start, last - 1), 0) * (ROWS * TILE)
+    state = tl.load(h_pointer + place, mask=known, other=0)
+    factors = factors_pointer
     inner, carried = tl.load(factors + q), tl.load(factors + TILE + q)
     kept, r = tl.load(factors + 3 * TILE), tl.load(factors + 3 * TILE + 1)
-    for n in range(start, stop):
+    for n in range(0, last):
         inputs = tl.load(inputs_pointer + n * tile_of_inputs, mask=channel[:, None], other=0)
         factors = factors_pointer + n * (ROWS * TILE)
         turned = tl.load(turned_pointer + n * (TILE * STATES))
@@ -179,14 +118,7 @@ def chunk_scan_kernel(
         both = side_by_side(tl.trans(high), tl.trans(low), CHANNELS, STATES)
         mixed = tl.load(mixed_pointer + n * (TILE * TILE))
         queries = tl.load(queries_pointer + n * (TILE * STATES))
-        before = both_joined(tl.dot(queries, tl.trans(both), out_dtype=tl.int32), TILE, CHANNELS)
-        within = tl.dot(mixed, tl.trans(inputs), out_dtype=tl.int32)
-        x = from_time_order(inputs, TILE, CHANNELS).to(tl.int32)
-        # Half the unit of y comes with the skip, which is in half units of the sum.
-        total = within.to(tl.int64) * inner[:, None]
-        total = plus_product(total, before, carried[:, None] + tl.zeros_like(before))
-        total = plus_product(total, x * (2 * skip) + rounding, unit)
-        y = saturated(total, shift, WIDE)
+        y = outputs(queries, both, mixed, inputs, inner, carried, skip, rounding, unit, shift, WIDE, TILE, CHANNELS)
         time = n * Q - fill
         inside = ((q < Q) & (q >= -time) & (q < length - time))[:, None] & channel[None, :]
         tl.store(y_pointer + time * pitch + across, y, mask=inside)
@@ -197,15 +129,9 @@ def chunk_scan_kernel(
         factors = factors_pointer + tl.minimum(n + 1, last - 1) * (ROWS * TILE)
         next_kept, next_r = tl.load(factors + 3 * TILE), tl.load(factors + 3 * TILE + 1)
         inner, carried = tl.load(factors + q), tl.load(factors + TILE + q)
-        state = next_state(state, added, r, kept, DECAY_HALF)
+        state = next_state(state, added, 4 << r, kept, DECAY_HALF)
         kept, r = next_kept, next_r
-    if SEGMENT:
-        if (stop == last) & ((start < last) | (segment == 0)):
-            tl.store(end_pointer + place, state, mask=known)
-        if segment == segments - 1:
-            wait_for_inputs()  # so that the walks have ended when this kernel has
-    else:
-        tl.store(end_pointer + place, state, mask=known)
+    tl.store(end_pointer + place, state, mask=known)
 
 
 def stages_of(tile, padded):
@@ -282,41 +208,57 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
         lay_out(turning, 0, **early())
     channels = CHANNELS if padded <= MOST_STATES else CHANNELS // 2
     x_tiles, blocks = inputs.view(torch.int8), batch * heads * ceil_div(width, channels)
-    # Few and long rows are cut into segments, whose outputs follow walks that only keep the segments' first states.
-    segment = 0 if blocks >= FEWEST_WALKS or chunks <= FEW_CHUNKS else SEGMENT
-    segments = ceil_div(chunks, segment) if segment else 1
-    starts = empty(segments, *h.shape, dtype=torch.int32) if segment else None
-    ready = zeros((segments * blocks,), torch.int32, x.device) if segment else None
-    if segment:
+    of_outputs = 1 << s_y, bits + s_y, 1 << (bits - 1)
+    wide = tl.int32 if definition.rounded_sum(states, chunk, s_h, s_y).fits("int32") else tl.int64
+    if blocks >= FEWEST_WALKS or chunks <= FEW_CHUNKS:
+        launch(
+            chunk_scan_kernel,
+            blocks,
+            (y, end),
+            (factors, skip, h, fill, mixed, x_tiles, turned, queries),
+            *(*sizes, width + missing, s_h, *of_outputs),
+            HALVES=s_h == 16,
+            WIDE=wide,
+            CHANNELS=channels,
+            num_stages=stages_of(tile, padded),
+            **at_most(REGISTERS if padded <= MOST_CAPPED else None),
+            **tiles,
+        )
+    else:
+        segments = ceil_div(chunks, SEGMENT)
+        seen = empty(batch * heads, segments * SEGMENT, width, 2 * padded)
+        ready = zeros((segments * blocks,), torch.int32, x.device)
+        few = tile * padded <= MOST_STAGED
         launch(
             chunk_starts_kernel,
             batch * heads * ceil_div(width, WALKED_CHANNELS),
-            (starts, ready),
+            (seen, end, ready),
             (factors, h, fill, x_tiles, turned),
-            *(*sizes, width + missing),
-            SEGMENT=segment,
-            STEP=min(STEP, segment),
+            *(*sizes, width + missing, s_h),
+            HALVES=s_h == 16,
+            SEGMENT=SEGMENT,
+            STEP=min(STEP, SEGMENT) if few else 1,
             BLOCK=channels,
             CHANNELS=WALKED_CHANNELS,
-            num_stages=FEW_STAGES,
+            num_stages=WALK_STAGES,
+            num_warps=WALK_WARPS,
             **tiles,
         )
-    launch(
-        chunk_scan_kernel,
-        segments * blocks,
-        (y, end, starts, ready),
-        (factors, skip, h, fill, mixed, x_tiles, turned, queries),
-        *(*sizes, width + missing, s_h, 1 << s_y, bits + s_y, 1 << (bits - 1)),
-        HALVES=s_h == 16,
-        WIDE=tl.int32 if definition.rounded_sum(states, chunk, s_h, s_y).fits("int32") else tl.int64,
-        SEGMENT=segment,
-        WALKED=WALKED_CHANNELS,
-        CHANNELS=channels,
-        num_stages=stages_of(tile, padded),
-        **(early() if segment else {}),
-        **at_most(REGISTERS),
-        **tiles,
-    )
+        launch(
+            chunk_outputs_kernel,
+            segments * blocks,
+            (y,),
+            (seen, ready, factors, skip, fill, mixed, x_tiles, queries),
+            *(length, heads, width, chunks, chunk, width + missing, *of_outputs),
+            WIDE=wide,
+            SEGMENT=SEGMENT,
+            WALKED=WALKED_CHANNELS,
+            CHANNELS=channels,
+            num_stages=OUTPUT_STAGES if few else 1,
+            **early(),
+            **at_most(OUTPUT_REGISTERS),
+            **tiles,
+        )
     rest_x = rest_words.view(torch.int8)[..., :width].contiguous()
     return y, end, rest_x, rest_d, rest_b, rest
 

@@ -2,7 +2,8 @@
 
 Beside the walks of `ssd_chunk_boundaries` a kernel computes the gradients of scores, a program for each chunk and head.
 Then two kernels run side by side: a program for each chunk adds up what the heads give to db and dc, and one for each
-chunk and head computes dx and dd. Each pair shares its processors, for neither of the two needs the other.
+chunk and head computes dx. Each pair shares its processors, for neither of the two needs the other. A last one computes
+dd, for which one warp per chunk and head has enough to do.
 """
 
 import torch
@@ -23,19 +24,17 @@ from .overlap import early, end_after_kernel_in_front
 from .room import at_most, torch_where_too_large
 from .ssd_chunk import LEAST_TILE
 from .ssd_chunk_boundaries import (
-    CARRIED,
     CHUNK_PLANES,
     COLUMN,
     DOWN,
+    ENERGY_SHIFT,
     FREE,
     GAIN,
-    KEPT,
     LARGEST,
     PLANES,
     QUERY_CUT,
     QUERY_SHIFT,
     QUERY_WEIGHT,
-    RATIO,
     SLOPE_EXPONENT,
     SLOPE_SHIFT,
     WEIGHT,
@@ -45,7 +44,8 @@ from .ssd_chunk_boundaries import (
     powers_kernel,
     walks_kernel,
 )
-from .ssd_chunk_factors import DECAY_BITS, DECAY_HALF, bit_length_of, lags, plus_product, row_exponent
+from .ssd_chunk_decays import ARRIVING, CARRIED_SUM, LEAVING, STORED, SUMS, SUMS_OF_CHUNK, decays_kernel
+from .ssd_chunk_factors import DECAY_BITS, bit_length_of, lags, plus_product, row_exponent
 from .ssd_chunk_grid import mixed_words
 from .ssd_chunk_halves import byte_halves, limb_halves, limb_product, product_of_halves, word_halves
 from .ssd_chunk_heads import heads_kernel
@@ -61,7 +61,6 @@ from .ssd_chunk_limbs import (
     plus_rescaled,
     product_of_limbs,
     put,
-    rescale,
     rescale_product,
 )
 
@@ -69,22 +68,13 @@ WALKED_CHANNELS, FEW_WALKED = 64, 32  # of a program that walks forwards; few wh
 MOST_WALKED = 1 << 12  # numbers of a state, for the many
 FACTORS_WARPS, WALKS_WARPS = 2, 4
 CHUNK_CHANNELS = 32  # at once, of a program for a chunk and head
-MOST_STAGED = 64  # states whose limbs it loads ahead
-CHUNK_REGISTERS = 168  # of its threads: three programs then share a processor
+STAGED = 3
+REGISTERS = 168  # of a thread of these programs: three of them then share a processor
 SHARED_STATES = 64  # of a program that adds up heads
 MOST_TILE_OF_FOUR_WARPS = 64
 MOST_TILE, MOST_STATES, MOST_CHANNELS = 128, 256, 128  # for which a processor has room
 
-SHIFTS = "limb_plane", "s_g", "s_x", "s_d", "s_h", "weight_bits", "carried_shift", "gradient_bits"
-ENERGY_BITS = tl.constexpr(backward.ENERGY_BITS)
-STATE_BITS = tl.constexpr(definition.STATE_BITS)
-GATED_LIMIT = tl.constexpr((1 << (backward.GATED_BITS - 1)) - 1)
-LN2 = tl.constexpr(backward.LN2)
-
-
-@triton.jit
-def both_added(a, b, c, d):
-    return a + c, b + d
+SHIFTS = "limb_plane", "s_g", "s_x", "gradient_bits"
 
 
 @triton.jit
@@ -99,6 +89,7 @@ def mix_wide(products, whole, column, gain):
 @triton.jit(do_not_specialize=FREE)
 def scores_kernel(
     slopes_pointer,
+    turned_slopes_pointer,
     planes_pointer,
     chunks_pointer,
     dskip_pointer,
@@ -134,7 +125,9 @@ def scores_kernel(
     passed = tl.sum(tl.where(q[:, None] == q[None, :], products, 0), 1)
     tl.atomic_add(dskip_pointer + head, tl.sum(passed.to(tl.int64), 0), sem="relaxed")
     e, slopes = mix_wide(tl.where(q[:, None] >= q[None, :], products, 0), whole, column, gain)
-    tl.store(slopes_pointer + at * TILE * TILE + q[:, None] * TILE + q[None, :], slopes)
+    tile = at * TILE * TILE + q[:, None] * TILE + q[None, :]
+    tl.store(slopes_pointer + tile, slopes)
+    tl.store(turned_slopes_pointer + tile, tl.trans(slopes))
     tl.store(planes_pointer + SLOPE_EXPONENT * plane, e)
     largest = tl.max(down.to(tl.int64) << e, 0)
     cut = tl.maximum(bit_length_of(largest) - 8, 0).to(tl.int32)
@@ -148,7 +141,8 @@ def scores_kernel(
 @triton.jit(do_not_specialize=[*FREE, *SHIFTS])
 def chunk_kernel(
     dx_pointer,
-    dd_pointer,
+    sums_pointer,
+    past_pointer,
     dy_pointer,
     x_pointer,
     skip_pointer,
@@ -169,17 +163,13 @@ def chunk_kernel(
     limb_plane,
     s_g,
     s_x,
-    s_d,
-    s_h,
-    weight_bits,
-    carried_shift,
     gradient_bits,
     NARROW: tl.constexpr,
     TILE: tl.constexpr,
     CHANNELS: tl.constexpr,
     STATES: tl.constexpr,
 ):
-    """Compute dx and dd of a chunk of a head."""
+    """Compute dx of a chunk of a head, and the sums of which `decays_kernel` makes dd."""
     s_x, limb_plane = integers.scalar(s_x), tl.multiple_of(tl.cast(limb_plane, tl.int64), 16)
     program, plane = tl.program_id(0).to(tl.int64), tl.cast(plane, tl.int64)
     head, n, row = program % heads, program // heads % chunks, program // heads // chunks
@@ -243,22 +233,13 @@ def chunk_kernel(
             dx = tl.minimum(tl.maximum(dx, least), most).to(tl.int16)
         tl.store(dx_pointer + across, dx, mask=inside)
 
-    # What crosses the decay of a position, and what its gate lets through.
-    carried = ((carried + DECAY_HALF) >> DECAY_BITS) * tl.load(planes_pointer + CARRIED * plane)
-    carried = integers.shift_round(carried, carried_shift.to(tl.int64))
-    stored = rescale(stored * weight, -k + (2 * DECAY_BITS + ENERGY_BITS))
-    kept = tl.where(n * Q + Q <= length, tl.load(chunks_pointer + KEPT * chunk_plane), 0)
-    past = ((tl.sum(past, 0) + DECAY_HALF) >> DECAY_BITS) * kept
-    past = rescale(past, -k + (-s_h + (STATE_BITS + DECAY_BITS + ENERGY_BITS)))
-    inner = -r + weight_bits + (14 + ENERGY_BITS)
-    flow, stream = leaving - arriving, stored - carried
-    flowed, streamed = tl.associative_scan((flow, stream), 0, both_added)
-    crossing = rescale(flowed - flow, inner) + streamed - stream
-    crossing += past + tl.sum(carried, 0)
-    gated = tl.minimum(tl.maximum(rescale(leaving, inner) + stored, -GATED_LIMIT), GATED_LIMIT)
-    dd = ((gated * tl.load(planes_pointer + RATIO * plane) + DECAY_HALF) >> DECAY_BITS) - crossing
-    dd = ((put(dd, integers.scalar(s_d)).to(tl.int64) * LN2 + DECAY_HALF) >> DECAY_BITS).to(tl.int32)
-    tl.store(dd_pointer + of_head, dd, mask=there)
+    sums_pointer += at * SUMS * TILE + q
+    tl.store(sums_pointer + LEAVING * TILE, leaving)
+    tl.store(sums_pointer + ARRIVING * TILE, arriving)
+    tl.store(sums_pointer + STORED * TILE, stored)
+    tl.store(sums_pointer + CARRIED_SUM * TILE, carried)
+    tl.store(past_pointer + at, tl.sum(past, 0))
+    tl.store(chunks_pointer + ENERGY_SHIFT * chunk_plane, r)
     end_after_kernel_in_front()
 
 
@@ -305,7 +286,10 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
     turned_keys, turned_queries = empty(2, batch * chunks, tile * padded, dtype=torch.int8)
     limbs_size = ceil_div(count * width * states, ALIGNMENT_BYTES) * ALIGNMENT_BYTES
     seen_high, seen_low, slope_high, slope_low = empty(4, limbs_size, dtype=torch.int8)
-    slopes = empty(count, tile * tile, dtype=torch.int8)
+    # What products sum over lies side by side: of these limbs channels, of these slopes the rows.
+    turned_limbs = empty(4, count, states * channels, dtype=torch.int8)
+    sums, past = empty(count, SUMS_OF_CHUNK * tile, dtype=torch.int64), empty(count, dtype=torch.int64)
+    slopes, turned_slopes = empty(2, count, tile * tile, dtype=torch.int8)
     start = empty(*dh.shape)
     sizes, strides = (length, heads, width, states, chunks), (planes.shape[1], scalars.shape[1], chunk)
     bits, grid = backward.gradient_bits(states), dict(TILE=tile)
@@ -335,7 +319,7 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
     launch(
         walks_kernel,
         walks + walks * ceil_div(width, walked),
-        (seen_high, seen_low, slope_high, slope_low, start),
+        (seen_high, seen_low, slope_high, slope_low, *turned_limbs, start),
         (x, dy, turned_keys, turned_queries, planes, scalars, h, dh),
         *(*sizes, *strides, s_h, s_g, walks),
         HALVES=s_h == 16,
@@ -343,12 +327,13 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
         CHANNELS=channels,
         STATES=padded,
         num_warps=WALKS_WARPS,
+        **at_most(REGISTERS if channels * padded <= MOST_WALKED else None),
         **grid,
     )
     launch(
         scores_kernel,
         count,
-        (slopes, planes, scalars, dskip),
+        (slopes, turned_slopes, planes, scalars, dskip),
         (dy, x),
         *(length, heads, width, chunks, *strides),
         CHANNELS=channels,
@@ -361,7 +346,7 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
         heads_kernel,
         2 * programs,
         (db, dc),
-        (x, dy, slopes, slope_high, slope_low, seen_high, seen_low, turned_queries, b, planes, scalars),
+        (x, dy, slopes, turned_slopes, *turned_limbs, turned_queries, b, planes, scalars),
         *(*sizes, *strides, s_g, s_b, s_c, bits, definition.sum_bits(states) - bits, programs),
         PADDED=padded,
         CHANNELS=channels,
@@ -372,19 +357,27 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
     launch(
         chunk_kernel,
         count,
-        (dx, dd),
+        (dx, sums, past),
         (dy, x, skip, planes, scalars, seen_high, slope_high, b, c),
-        *(*sizes, *strides, limbs_size, s_g, s_x, s_d, s_h),
-        definition.weight_bits(states),
-        definition.sum_bits(states) - definition.DECAY_BITS + backward.ENERGY_BITS,
-        bits,
+        *(*sizes, *strides, limbs_size, s_g, s_x, bits),
         NARROW=dtype == torch.int16,
         CHANNELS=min(channels, CHUNK_CHANNELS),
         STATES=padded,
         num_warps=warps,
-        num_stages=2 if padded <= MOST_STAGED else 1,
+        num_stages=STAGED,
         **early(),
-        **at_most(CHUNK_REGISTERS if warps == 4 else None),
+        **at_most(REGISTERS if warps == 4 else None),
+        **grid,
+    )
+    launch(
+        decays_kernel,
+        count,
+        (dd,),
+        (sums, past, planes, scalars),
+        *(length, heads, chunks, *strides, s_g, s_d, s_h, definition.weight_bits(states)),
+        definition.sum_bits(states) - definition.DECAY_BITS + backward.ENERGY_BITS,
+        num_warps=1,
+        **early(),
         **grid,
     )
     return dx, dd, db, dc, dskip, start

@@ -10,7 +10,6 @@ import triton.language as tl
 from mamba_integer.spec.ops import ssd_chunk as definition
 
 from .overlap import start_next
-from .ssd_chunk import seen_limbs
 from .ssd_chunk_factors import (
     DECAY_BITS,
     DECAY_HALF,
@@ -29,14 +28,15 @@ from .ssd_chunk_factors import (
     weighed_limbs,
 )
 from .ssd_chunk_limbs import LARGEST_WORD, limb_exponent, limbs, plus_rescaled, word
+from .ssd_chunk_outputs import seen_limbs
 
 POWER_ONE = tl.constexpr(1 << definition.POWER_BITS)
 # Planes of integers for each position and head, and of integers for each chunk and head.
 WHOLE, COLUMN, GAIN, DOWN, CARRIED, WEIGHT, DECAY, RATIO, LARGEST = (tl.constexpr(i) for i in range(9))
 SLOPE_EXPONENT, QUERY_WEIGHT, QUERY_SHIFT = (tl.constexpr(i) for i in range(9, 12))
 PLANES = 12
-KEPT, INPUT_SHIFT, ERROR_SHIFT, SLOPE_SHIFT, QUERY_CUT = (tl.constexpr(i) for i in range(5))
-CHUNK_PLANES = 5
+KEPT, INPUT_SHIFT, ERROR_SHIFT, SLOPE_SHIFT, QUERY_CUT, ENERGY_SHIFT = (tl.constexpr(i) for i in range(6))
+CHUNK_PLANES = 6
 MOST_TWICE = tl.constexpr(1 << 13)  # numbers of a state, for two ways to add to it
 FREE = *SIZES, "chunk_plane", "d_pointer", "skip_pointer"
 
@@ -136,6 +136,8 @@ def walk_forwards(
     program,
     high_pointer,
     low_pointer,
+    turned_high_pointer,
+    turned_low_pointer,
     x_pointer,
     turned_keys_pointer,
     planes_pointer,
@@ -152,6 +154,7 @@ def walk_forwards(
     s_h,
     HALVES: tl.constexpr,
     TILE: tl.constexpr,
+    PITCH: tl.constexpr,
     CHANNELS: tl.constexpr,
     STATES: tl.constexpr,
 ):
@@ -162,7 +165,7 @@ def walk_forwards(
     q, s, p = tl.arange(0, TILE), tl.arange(0, STATES), block * CHANNELS + tl.arange(0, CHANNELS)
     channel = p < width
     known = channel[:, None] & (s < states)[None, :]
-    place = p[:, None] * states + s[None, :]
+    place, turned_place = p[:, None] * states + s[None, :], s[:, None] * PITCH + p[None, :]
     first = row * heads + head
     state = tl.load(h_pointer + first * width * states + place, mask=known, other=0)
     for n in range(0, chunks):
@@ -177,10 +180,12 @@ def walk_forwards(
         high, low = seen_limbs(state, s_h, HALVES)
         tl.store(high_pointer + at * width * states + place, high, mask=known)
         tl.store(low_pointer + at * width * states + place, low, mask=known)
+        tl.store(turned_high_pointer + at * states * PITCH + turned_place, tl.trans(high), mask=tl.trans(known))
+        tl.store(turned_low_pointer + at * states * PITCH + turned_place, tl.trans(low), mask=tl.trans(known))
         high, low = weighed_limbs(x, weight[:, None], r)
         added = tl.dot(tl.trans(high), tl.trans(turned), out_dtype=tl.int32) << 8
         added = tl.dot(tl.trans(low), tl.trans(turned), added, out_dtype=tl.int32)
-        state = next_state(state, added, r, kept, DECAY_HALF)
+        state = next_state(state, added, 4 << r, kept, DECAY_HALF)
 
 
 @triton.jit
@@ -188,6 +193,8 @@ def walk_backwards(
     program,
     high_pointer,
     low_pointer,
+    turned_high_pointer,
+    turned_low_pointer,
     start_pointer,
     dy_pointer,
     turned_queries_pointer,
@@ -213,7 +220,7 @@ def walk_backwards(
     q, s, p = tl.arange(0, TILE), tl.arange(0, STATES), tl.arange(0, CHANNELS)
     channel = p < width
     known = channel[:, None] & (s < states)[None, :]
-    place = p[:, None] * states + s[None, :]
+    place, turned_place = p[:, None] * states + s[None, :], s[:, None] * CHANNELS + p[None, :]
     first = row * heads + head
     lam = tl.load(dh_pointer + first * width * states + place, mask=known, other=0)
     for m in range(0, chunks):
@@ -235,6 +242,8 @@ def walk_backwards(
         high, low = limbs(((lam >> (k - up)) + up) >> up)
         tl.store(high_pointer + at * width * states + place, high, mask=known)
         tl.store(low_pointer + at * width * states + place, low, mask=known)
+        tl.store(turned_high_pointer + at * states * CHANNELS + turned_place, tl.trans(high), mask=tl.trans(known))
+        tl.store(turned_low_pointer + at * states * CHANNELS + turned_place, tl.trans(low), mask=tl.trans(known))
         tl.store(chunks_pointer + SLOPE_SHIFT * chunk_plane + at, k)
         whole = tl.zeros_like(lam)
         kept_lam = plus_product(whole.to(tl.int64) + DECAY_HALF, lam, kept + whole) >> DECAY_BITS
@@ -259,6 +268,10 @@ def walks_kernel(
     seen_low_pointer,
     slope_high_pointer,
     slope_low_pointer,
+    turned_seen_high_pointer,
+    turned_seen_low_pointer,
+    turned_slope_high_pointer,
+    turned_slope_low_pointer,
     start_pointer,
     x_pointer,
     dy_pointer,
@@ -293,6 +306,8 @@ def walks_kernel(
             program,
             slope_high_pointer,
             slope_low_pointer,
+            turned_slope_high_pointer,
+            turned_slope_low_pointer,
             start_pointer,
             dy_pointer,
             turned_queries_pointer,
@@ -317,6 +332,8 @@ def walks_kernel(
             program - walks,
             seen_high_pointer,
             seen_low_pointer,
+            turned_seen_high_pointer,
+            turned_seen_low_pointer,
             x_pointer,
             turned_keys_pointer,
             planes_pointer,
@@ -333,6 +350,7 @@ def walks_kernel(
             s_h,
             HALVES,
             TILE,
+            CHANNELS,
             FEW,
             STATES,
         )

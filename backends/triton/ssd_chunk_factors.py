@@ -194,8 +194,8 @@ def added_state(high, low, keys):
 
 
 @triton.jit
-def next_state(state, added, r, kept, half):
+def next_state(state, added, unit, kept, half):
     """Return the state after a chunk, whose weighed inputs and b have the product ``added``; int64 half a decay."""
     whole = tl.zeros_like(state)
     kept_state = plus_product(whole.to(tl.int64) + half, state, kept + whole)
-    return (kept_state >> DECAY_BITS).to(tl.int32) + added * (4 << r)
+    return (kept_state >> DECAY_BITS).to(tl.int32) + added * unit
