@@ -1,8 +1,7 @@
 """The products of a step for many rows, on the tensor cores.
 
 A program loads its columns' weights, which no kernel writes, before it waits, as far as registers hold them. A norm is
-made once per row, by a kernel of its own; rows of other products are quantised by each program that multiplies them,
-which takes less time than to wait for another kernel that does it once.
+made once per row, by a kernel of its own; `step_sliced` multiplies other rows.
 """
 # ruff: noqa: RUF005 -- Triton compiles no unpacking inside a tuple
 
@@ -14,11 +13,9 @@ from .activation import squareplus_of
 from .instructions import raised_digits
 from .norm import row_launch
 from .overlap import early, fetch, wait_and_start_next
-from .step_norm import exponent_of, normalised, quantised
+from .step_norm import keep_largest, normalised, quantised
 from .ternary_product import scale_sum, side_by_side, tile_of
 
-PLAIN, CONVOLVED, ADDED = 0, 1, 2  # what follows a product
-CONVOLUTION, ADDITION = tl.constexpr(CONVOLVED), tl.constexpr(ADDED)
 PROGRAMS = 90  # that keep most processors busy
 COLUMNS, ROWS = 64, (16, 8)  # of a program: as many rows as leave enough programs, or the fewest
 BYTES = 128, 64  # of a column's weights that are multiplied at once: the most that divide them, or the fewest
@@ -42,6 +39,7 @@ def element_place(column, BYTES: tl.constexpr):
 def norm_kernel(
     q_pointer,
     e_pointer,
+    largest_pointer,
     x_pointer,
     gamma_pointer,
     ahead_pointer,
@@ -56,6 +54,8 @@ def norm_kernel(
 ):
     """Norm and quantise a row, as `element_place` says; zeros follow up to ``pitch`` elements.
 
+    The largest magnitudes of the row's further vectors, which kernels will keep, become 0.
+
     With AHEAD, as many bytes of the state per row are asked for, which the scan will read.
     """
     if AHEAD:
@@ -67,6 +67,7 @@ def norm_kernel(
     e, q = quantised(normalised(x, gamma, D, b, s))
     tl.store(q_pointer + row * pitch + element_place(column, BYTES), q.to(tl.int8), mask=column < pitch)
     tl.store(e_pointer + row, e)
+    tl.store(largest_pointer + row + tl.arange(0, 2) * tl.num_programs(0), tl.zeros([2], tl.int32))
 
 
 @triton.jit
@@ -77,10 +78,10 @@ def weights_of(w_tile, block, bytes_a_row: tl.constexpr, BYTES: tl.constexpr):
 
 
 @triton.jit
-def values_of(x_tile, known, block, DEPTH: tl.constexpr, BYTES: tl.constexpr):
-    """Return a block of some rows, zeros beyond a row's end."""
+def values_of(x_tile, known, block, BYTES: tl.constexpr):
+    """Return a block of some rows."""
     k = block * 4 * BYTES + tl.arange(0, 4 * BYTES)
-    return tl.load(x_tile[:, None] + k[None, :], mask=known[:, None] & (k < DEPTH)[None, :], other=0)
+    return tl.load(x_tile[:, None] + k[None, :], mask=known[:, None], other=0)
 
 
 @triton.jit
@@ -94,6 +95,7 @@ def raised(byte):
 def wide_kernel(
     y_pointer,
     state_pointer,
+    largest_pointer,
     x_pointer,
     e_pointer,
     w_pointer,
@@ -105,23 +107,16 @@ def wide_kernel(
     bytes_a_row: tl.constexpr,
     num: tl.constexpr,
     shift: tl.constexpr,
-    AFTER: tl.constexpr,
+    CONVOLVES: tl.constexpr,
     s_conv: tl.constexpr,
     f: tl.constexpr,
     offset: tl.constexpr,
-    gate_num: tl.constexpr,
-    gate_shift: tl.constexpr,
-    bits: tl.constexpr,
-    DEPTH: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     BYTES: tl.constexpr,
     BLOCKS: tl.constexpr,
 ):
-    """Multiply a tile of rows, which are ``pitch`` elements apart; do what follows.
-
-    With a DEPTH, so many of a row's int16 are quantised; else rows are int8, as `element_place` says.
-    """
+    """Multiply a tile of rows, int8 as `element_place` says and ``pitch`` elements apart; convolve x, squareplus."""
     m, n = tile_of(tl.program_id(0), rows, columns, ROWS, COLUMNS)
     known_rows = m < rows
     w_tile, x_tile = w_pointer + tl.minimum(n, columns - 1)[:, None] * bytes_a_row, x_pointer + m * pitch
@@ -130,7 +125,7 @@ def wide_kernel(
         if block * BYTES < LOADED_EARLY:
             weights = weights + (weights_of(w_tile, block, bytes_a_row, BYTES),)
     place, inside = m[None, :] * columns + n[:, None], known_rows[None, :] & (n < columns)[:, None]
-    if AFTER == CONVOLUTION:
+    if CONVOLVES:
         channels = columns // 2
         known = n < channels
         convolved = inside & known[:, None]
@@ -144,48 +139,34 @@ def wide_kernel(
         x1 = tl.load(past + channels, mask=convolved, other=0)
         x2 = tl.load(past + 2 * channels, mask=convolved, other=0)
     wait_and_start_next()
-    if AFTER == ADDITION:
-        r = tl.load(y_pointer + place, mask=inside, other=0)
-    if DEPTH:
-        largest = tl.zeros([ROWS, 4 * BYTES], tl.int32)
-        for block in tl.static_range(BLOCKS):
-            largest = tl.maximum(largest, tl.abs(values_of(x_tile, known_rows, block, DEPTH, BYTES).to(tl.int32)))
-        e = exponent_of(tl.max(largest, 1))
-    else:
-        e = tl.load(e_pointer + m, mask=known_rows, other=0)
+    e = tl.load(e_pointer + m, mask=known_rows, other=0)
     accumulator = tl.zeros([COLUMNS, ROWS], tl.int32)
     for block in tl.static_range(BLOCKS):
         byte = weights[block] if block * BYTES < LOADED_EARLY else weights_of(w_tile, block, bytes_a_row, BYTES)
-        q = values_of(x_tile, known_rows, block, DEPTH if DEPTH else BLOCKS * 4 * BYTES, BYTES)
-        if DEPTH:
-            q = integers.saturate(integers.shift_round(q.to(tl.int32), e[:, None]), 8).to(tl.int8)
-            q = tl.reshape(tl.permute(tl.reshape(q, [ROWS, BYTES, 4]), (0, 2, 1)), [ROWS, 4 * BYTES])
+        q = values_of(x_tile, known_rows, block, BYTES)
         accumulator = tl.dot(raised(byte), tl.trans(q), accumulator, out_dtype=tl.int32)
     y = scale_sum(accumulator >> RAISED_BITS, e[None, :], num, shift, (1 << shift) >> 1)
     tl.debug_barrier()  # what is written in place, every thread has read
-    if AFTER == CONVOLUTION:  # noqa: SIM102 - a kernel without a convolution has no channels
+    if CONVOLVES:  # noqa: SIM102 - a kernel without a convolution has no channels
         if tl.min(n, 0) < channels:
             total = bias[:, None] + w0[:, None] * x0 + w1[:, None] * x1 + w2[:, None] * x2 + w3[:, None] * y
             tl.store(past, x1, mask=convolved)
             tl.store(past + channels, x2, mask=convolved)
             tl.store(past + 2 * channels, y, mask=convolved)
             x = squareplus_of(integers.saturate(integers.shift_round(total, s_conv), 16), f, offset)
+            keep_largest(largest_pointer, tl.minimum(m, rows - 1), tl.where(convolved, x, 0))
             y = tl.where(known[:, None], x.to(tl.int16), y)
-    if AFTER == ADDITION:
-        total = r + integers.shift_round(y.to(tl.int32) * gate_num, gate_shift)
-        tl.store(y_pointer + place, integers.saturate(total, bits), mask=inside)
-    else:
-        tl.store(y_pointer + place, y, mask=inside)
+    tl.store(y_pointer + place, y, mask=inside)
 
 
-def wide_launch(rows: int, w, after: int, depth: int = 0, **constants):
-    """Return the number of programs of a product and its constants; with a depth, rows are quantised."""
+def wide_launch(rows: int, w, convolves: bool, **constants):
+    """Return the number of programs of a product and its constants."""
     counts = [triton.cdiv(w.shape[0], COLUMNS) * triton.cdiv(rows, size) for size in ROWS]
     best = next((i for i, count in enumerate(counts) if count >= PROGRAMS), -1)
-    unused = dict.fromkeys(("s_conv", "f", "offset", "gate_num", "gate_shift", "bits"), 0)
-    sizes = {"rows": rows, "columns": w.shape[0], "bytes_a_row": w.shape[1], "DEPTH": depth}
+    unused = dict.fromkeys(("s_conv", "f", "offset"), 0)
+    sizes = {"rows": rows, "columns": w.shape[0], "bytes_a_row": w.shape[1]}
     tile = {"ROWS": ROWS[best], "COLUMNS": COLUMNS, **block_of(w)}
-    constants = {**sizes, **unused, **constants, **tile, "AFTER": after, "num_warps": WARPS}
+    constants = {**sizes, **unused, **constants, **tile, "CONVOLVES": convolves, "num_warps": WARPS}
     return counts[best], constants | early()
 
 
