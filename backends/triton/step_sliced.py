@@ -12,8 +12,8 @@ from . import halves, integers
 from .overlap import early, wait_and_start_next
 from .planes import PLANE
 from .step_norm import exponent_of, whole_log2
-from .step_wide import RAISED_BITS, raised
-from .ternary_product import scale_sum, side_by_side
+from .step_wide import RAISED_BITS, raised, scaled
+from .ternary_product import side_by_side
 
 PROGRAMS = 90  # that keep most processors busy
 ROWS, COLUMNS = 8, (64, 32, 16)  # of a program: the most columns that leave enough programs, or the fewest
@@ -109,7 +109,7 @@ def sliced_kernel(
 ):
     """Quantise and project the first ``words`` words of int16 rows, ``pitch`` words apart; write or add in place."""
     tiles: tl.constexpr = (rows + ROWS - 1) // ROWS
-    first, n = tl.program_id(0) % tiles * ROWS, tl.program_id(0) // tiles * COLUMNS + tl.arange(0, COLUMNS)
+    first, n = (tl.program_id(0) % tiles).to(tl.int64) * ROWS, tl.program_id(0) // tiles * COLUMNS + tl.arange(0, COLUMNS)
     m, again = first + tl.arange(0, ROWS), first + tl.arange(0, SLICES * ROWS) % ROWS
     column, place = tl.minimum(n, columns - 1), m[None, :] * columns + n[:, None]
     inside = (m < rows)[None, :] & (n < columns)[:, None]
@@ -117,7 +117,7 @@ def sliced_kernel(
     weights, values = (), ()
     for block in tl.static_range(early_blocks):
         weights = weights + (weights_of(w_pointer, column, bytes_a_row, block, SLICES),)
-    known, x_rows = again < rows, x_pointer + again.to(tl.int64) * pitch
+    known, x_rows = again < rows, x_pointer + again * pitch
     wait_and_start_next()
     for block in tl.static_range(early_blocks):
         values = values + (values_of(x_rows, known, words, block, SLICES),)
@@ -134,7 +134,7 @@ def sliced_kernel(
             w = weights_of(w_pointer, column, bytes_a_row, block, SLICES)
             x = values_of(x_rows, known, words, block, SLICES)
         sums = multiplied(w, quantised_digits(x, e), sums)
-    y = scale_sum(sum_of_slices(sums) >> RAISED_BITS, exponent[None, :], num, shift, (1 << shift) >> 1)
+    y = scaled(sum_of_slices(sums) >> RAISED_BITS, exponent[None, :], num, shift, 4 * bytes_a_row)
     if ADDS:
         total = integers.saturate(r + integers.shift_round(y.to(tl.int32) * gate_num, gate_shift), bits)
         tl.debug_barrier()  # what is written in place, every thread has read

@@ -14,13 +14,14 @@ from .instructions import raised_digits
 from .norm import row_launch
 from .overlap import early, fetch, wait_and_start_next
 from .step_norm import keep_largest, normalised, quantised
-from .ternary_product import scale_sum, side_by_side, tile_of
+from .ternary_product import scale_sum, side_by_side
 
 PROGRAMS = 90  # that keep most processors busy
 COLUMNS, ROWS = 64, (16, 8)  # of a program: as many rows as leave enough programs, or the fewest
 BYTES = 128, 64  # of a column's weights that are multiplied at once: the most that divide them, or the fewest
 LOADED_EARLY = tl.constexpr(384)  # bytes of a column's weights
 RAISED_BITS = tl.constexpr(6)
+LARGEST_EXPONENT = 8  # of a row of int16
 WARPS, ROW_WARPS = 4, 8
 FETCHED_BYTES = 16  # of which what is asked for is a multiple, and its address
 
@@ -92,6 +93,31 @@ def raised(byte):
 
 
 @triton.jit
+def tile(rows, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """Return a program's rows, its columns and the first of these: programs that run together share columns."""
+    tiles = (rows + ROWS - 1) // ROWS
+    first = tl.program_id(0) // tiles * COLUMNS
+    return (tl.program_id(0) % tiles).to(tl.int64) * ROWS + tl.arange(0, ROWS), first + tl.arange(0, COLUMNS), first
+
+
+@triton.constexpr_function
+def is_narrow(depth, num, shift):
+    """Return whether each scaled sum of so many int8 times digits is below 2**31, with shifts above all exponents."""
+    return shift > LARGEST_EXPONENT and (depth * 127 * num << LARGEST_EXPONENT) >> shift < (1 << 31) - 1
+
+
+@triton.jit
+def scaled(sums, e, num: tl.constexpr, shift: tl.constexpr, depth: tl.constexpr):
+    """Return what `scale_sum` does, by fewer instructions where the results are small enough."""
+    if is_narrow(depth, num, shift):
+        half = tl.full([], (1 << shift) >> 1, tl.int64)
+        rounded = (sums.to(tl.int64) * num + (half >> e)) >> (shift - e).to(tl.int64)
+        return integers.saturate(rounded.to(tl.int32), 16).to(tl.int16)
+    else:
+        return scale_sum(sums, e, num, shift, (1 << shift) >> 1)
+
+
+@triton.jit
 def wide_kernel(
     y_pointer,
     state_pointer,
@@ -117,7 +143,7 @@ def wide_kernel(
     BLOCKS: tl.constexpr,
 ):
     """Multiply a tile of rows, int8 as `element_place` says and ``pitch`` elements apart; convolve x, squareplus."""
-    m, n = tile_of(tl.program_id(0), rows, columns, ROWS, COLUMNS)
+    m, n, first = tile(rows, ROWS, COLUMNS)
     known_rows = m < rows
     w_tile, x_tile = w_pointer + tl.minimum(n, columns - 1)[:, None] * bytes_a_row, x_pointer + m * pitch
     weights = ()
@@ -126,7 +152,7 @@ def wide_kernel(
             weights = weights + (weights_of(w_tile, block, bytes_a_row, BYTES),)
     place, inside = m[None, :] * columns + n[:, None], known_rows[None, :] & (n < columns)[:, None]
     if CONVOLVES:
-        channels = columns // 2
+        channels: tl.constexpr = columns // 2
         known = n < channels
         convolved = inside & known[:, None]
         past, taps = state_pointer + m[None, :] * 3 * channels + n[:, None], taps_pointer + 4 * n
@@ -139,16 +165,24 @@ def wide_kernel(
         x1 = tl.load(past + channels, mask=convolved, other=0)
         x2 = tl.load(past + 2 * channels, mask=convolved, other=0)
     wait_and_start_next()
+    values = ()
+    for block in tl.static_range(BLOCKS):
+        if block * BYTES < LOADED_EARLY:
+            values = values + (values_of(x_tile, known_rows, block, BYTES),)
+    tl.debug_barrier()  # no product comes before this: else loads would follow one another, each behind a product
     e = tl.load(e_pointer + m, mask=known_rows, other=0)
     accumulator = tl.zeros([COLUMNS, ROWS], tl.int32)
     for block in tl.static_range(BLOCKS):
-        byte = weights[block] if block * BYTES < LOADED_EARLY else weights_of(w_tile, block, bytes_a_row, BYTES)
-        q = values_of(x_tile, known_rows, block, BYTES)
+        if block * BYTES < LOADED_EARLY:
+            byte, q = weights[block], values[block]
+        else:
+            byte = weights_of(w_tile, block, bytes_a_row, BYTES)
+            q = values_of(x_tile, known_rows, block, BYTES)
         accumulator = tl.dot(raised(byte), tl.trans(q), accumulator, out_dtype=tl.int32)
-    y = scale_sum(accumulator >> RAISED_BITS, e[None, :], num, shift, (1 << shift) >> 1)
+    y = scaled(accumulator >> RAISED_BITS, e[None, :], num, shift, 4 * bytes_a_row)
     tl.debug_barrier()  # what is written in place, every thread has read
     if CONVOLVES:  # noqa: SIM102 - a kernel without a convolution has no channels
-        if tl.min(n, 0) < channels:
+        if first < channels:
             total = bias[:, None] + w0[:, None] * x0 + w1[:, None] * x1 + w2[:, None] * x2 + w3[:, None] * y
             tl.store(past, x1, mask=convolved)
             tl.store(past + channels, x2, mask=convolved)
