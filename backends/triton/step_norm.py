@@ -76,7 +76,7 @@ def normalised(x, gamma, D: tl.constexpr, b: tl.constexpr, s: tl.constexpr):
 
 @triton.jit
 def keep_largest(largest_pointer, row, y):
-    """Keep the largest magnitudes of rows along y's first axis, beside those that are there; a row of None keeps none."""
+    """Keep the largest magnitudes of y along its first axis, and those that were kept, where there is room for them."""
     if largest_pointer is not None:
         tl.atomic_max(largest_pointer + row, tl.max(tl.abs(y), 0), sem="relaxed")
 

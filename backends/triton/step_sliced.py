@@ -4,6 +4,7 @@ Each program quantises its rows again, which takes less time than to wait for an
 kernel in front has kept the largest magnitude of each row. A warp takes a slice of the rows' elements, so that it has
 few instructions until the end, and loads weights and rows as the tensor cores take them: only sums cross the warps.
 """
+# ruff: noqa: RUF005 -- Triton compiles no unpacking inside a tuple
 
 import triton
 import triton.language as tl
@@ -12,7 +13,7 @@ from . import halves, integers
 from .overlap import early, wait_and_start_next
 from .planes import PLANE
 from .step_norm import exponent_of, whole_log2
-from .step_wide import RAISED_BITS, raised, scaled
+from .step_wide import RAISED_BITS, raised, scaled, tile
 from .ternary_product import side_by_side
 
 PROGRAMS = 90  # that keep most processors busy
@@ -108,9 +109,8 @@ def sliced_kernel(
     BLOCKS: tl.constexpr,
 ):
     """Quantise and project the first ``words`` words of int16 rows, ``pitch`` words apart; write or add in place."""
-    tiles: tl.constexpr = (rows + ROWS - 1) // ROWS
-    first, n = (tl.program_id(0) % tiles).to(tl.int64) * ROWS, tl.program_id(0) // tiles * COLUMNS + tl.arange(0, COLUMNS)
-    m, again = first + tl.arange(0, ROWS), first + tl.arange(0, SLICES * ROWS) % ROWS
+    m, n, row, _ = tile(rows, ROWS, COLUMNS)
+    again = row + tl.arange(0, SLICES * ROWS) % ROWS  # the rows once for each slice
     column, place = tl.minimum(n, columns - 1), m[None, :] * columns + n[:, None]
     inside = (m < rows)[None, :] & (n < columns)[:, None]
     early_blocks: tl.constexpr = least_of(BLOCKS, LOADED_EARLY // (SLICES * BYTES))
@@ -144,11 +144,11 @@ def sliced_kernel(
 
 
 def sliced_launch(rows: int, w, words: int, **constants):
-    """Return the number of programs of a product of so many words of each row and dealt weights w, and its constants."""
+    """Return the number of programs that multiply so many words of each row by dealt weights, and their constants."""
     counts = [triton.cdiv(w.shape[0], size) * triton.cdiv(rows, ROWS) for size in COLUMNS]
     best = next((i for i, count in enumerate(counts) if count >= PROGRAMS), -1)
     slices = min(SLICES, triton.next_power_of_2(triton.cdiv(w.shape[1], PLANE)))
     sizes = {"rows": rows, "columns": w.shape[0], "words": words, "bytes_a_row": w.shape[1], "ROWS": ROWS}
-    tile = {"COLUMNS": COLUMNS[best], "SLICES": slices, "BLOCKS": triton.cdiv(w.shape[1], slices * PLANE)}
+    parts = {"COLUMNS": COLUMNS[best], "SLICES": slices, "BLOCKS": triton.cdiv(w.shape[1], slices * PLANE)}
     unused = dict.fromkeys(("gate_num", "gate_shift", "bits"), 0)
-    return counts[best], {**unused, **constants, **sizes, **tile, "num_warps": slices} | early()
+    return counts[best], {**unused, **constants, **sizes, **parts, "num_warps": slices} | early()

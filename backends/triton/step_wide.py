@@ -94,10 +94,10 @@ def raised(byte):
 
 @triton.jit
 def tile(rows, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """Return a program's rows, its columns and the first of these: programs that run together share columns."""
+    """Return a program's rows and columns, and the first of each: programs that run together share columns."""
     tiles = (rows + ROWS - 1) // ROWS
-    first = tl.program_id(0) // tiles * COLUMNS
-    return (tl.program_id(0) % tiles).to(tl.int64) * ROWS + tl.arange(0, ROWS), first + tl.arange(0, COLUMNS), first
+    row, column = (tl.program_id(0) % tiles).to(tl.int64) * ROWS, tl.program_id(0) // tiles * COLUMNS
+    return row + tl.arange(0, ROWS), column + tl.arange(0, COLUMNS), row, column
 
 
 @triton.constexpr_function
@@ -143,7 +143,7 @@ def wide_kernel(
     BLOCKS: tl.constexpr,
 ):
     """Multiply a tile of rows, int8 as `element_place` says and ``pitch`` elements apart; convolve x, squareplus."""
-    m, n, first = tile(rows, ROWS, COLUMNS)
+    m, n, _, column = tile(rows, ROWS, COLUMNS)
     known_rows = m < rows
     w_tile, x_tile = w_pointer + tl.minimum(n, columns - 1)[:, None] * bytes_a_row, x_pointer + m * pitch
     weights = ()
@@ -182,13 +182,13 @@ def wide_kernel(
     y = scaled(accumulator >> RAISED_BITS, e[None, :], num, shift, 4 * bytes_a_row)
     tl.debug_barrier()  # what is written in place, every thread has read
     if CONVOLVES:  # noqa: SIM102 - a kernel without a convolution has no channels
-        if first < channels:
+        if column < channels:
             total = bias[:, None] + w0[:, None] * x0 + w1[:, None] * x1 + w2[:, None] * x2 + w3[:, None] * y
             tl.store(past, x1, mask=convolved)
             tl.store(past + channels, x2, mask=convolved)
             tl.store(past + 2 * channels, y, mask=convolved)
             x = squareplus_of(integers.saturate(integers.shift_round(total, s_conv), 16), f, offset)
-            keep_largest(largest_pointer, tl.minimum(m, rows - 1), tl.where(convolved, x, 0))
+            keep_largest(largest_pointer, tl.minimum(m, rows - 1), tl.where(convolved, x, 0))  # 0 of unknown rows
             y = tl.where(known[:, None], x.to(tl.int16), y)
     tl.store(y_pointer + place, y, mask=inside)
 
@@ -199,8 +199,8 @@ def wide_launch(rows: int, w, convolves: bool, **constants):
     best = next((i for i, count in enumerate(counts) if count >= PROGRAMS), -1)
     unused = dict.fromkeys(("s_conv", "f", "offset"), 0)
     sizes = {"rows": rows, "columns": w.shape[0], "bytes_a_row": w.shape[1]}
-    tile = {"ROWS": ROWS[best], "COLUMNS": COLUMNS, **block_of(w)}
-    constants = {**sizes, **unused, **constants, **tile, "CONVOLVES": convolves, "num_warps": WARPS}
+    parts = {"ROWS": ROWS[best], "COLUMNS": COLUMNS, **block_of(w)}
+    constants = {**sizes, **unused, **constants, **parts, "CONVOLVES": convolves, "num_warps": WARPS}
     return counts[best], constants | early()
 
 
