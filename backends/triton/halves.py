@@ -9,6 +9,17 @@ import triton.language as tl
 from . import integers
 from .instructions import compares_halves
 
+
+def quantising(copies: int) -> str:
+    """Return the instructions that quantise two words by two limits, half of 2**e and e: so many registers of each."""
+    most, least, half, e = range(3, 3 + 4 * copies, copies)
+    return (
+        f"{{ .reg .b32 a, b; max.s16x2 a, $1, ${least}; max.s16x2 b, $2, ${least}; min.s16x2 a, a, ${most};"
+        f" min.s16x2 b, b, ${most}; add.s16x2 a, a, ${half}; add.s16x2 b, b, ${half}; shr.u32 a, a, ${e};"
+        f" shr.u32 b, b, ${e}; prmt.b32 $0, a, b, 0x6420; }}"
+    )
+
+
 # Saturated as the instruction does, and then to the least of ours.
 SATURATED = tl.constexpr(
     "{ .reg .b32 t, least; mov.b32 least, 0x80018001; cvt.pack.sat.s16.s32 t, $2, $1; max.s16x2 $0, t, least; }"
@@ -18,11 +29,10 @@ ENDS = tl.constexpr("{ max.s16x2 $0, $2, $4; min.s16x2 $1, $3, $5; }")
 ENDS_CONSTRAINTS = tl.constexpr("=&r,=r,r,r,r,r")  # the first is written before the last inputs are read
 # Four int16 between the limits -127 * 2**e and 127 * 2**e: with half of 2**e they still fit, for e up to 8, and the
 # eight bits from bit e of either half of a word are the rounded number, whatever the other half is.
-QUANTISED = tl.constexpr(
-    "{ .reg .b32 a, b; max.s16x2 a, $1, $7; max.s16x2 b, $2, $7; min.s16x2 a, a, $3; min.s16x2 b, b, $3;"
-    " add.s16x2 a, a, $11; add.s16x2 b, b, $11; shr.u32 a, a, $15; shr.u32 b, b, $15; prmt.b32 $0, a, b, 0x6420; }"
-)
+QUANTISED = tl.constexpr(quantising(4))
 QUANTISED_CONSTRAINTS = tl.constexpr("=r" + ",r" * 18)
+QUANTISED_WORDS = tl.constexpr(quantising(1))
+QUANTISED_WORDS_CONSTRAINTS = tl.constexpr("=r" + ",r" * 6)
 
 
 @triton.jit
@@ -77,3 +87,22 @@ def quantised(y, e):
         )
     else:
         return integers.saturate(integers.shift_round(y.to(tl.int32), e), 8).to(tl.int8)
+
+
+@triton.jit
+def quantised_words(even, odd, e):
+    """Return words of four int8, of two words of two int16 each, as `quantised` does; each has its exponent."""
+    if compares_halves():
+        most, least, half = limits_of(e)
+        arguments = [even, odd, most, least, half, e]
+        return tl.inline_asm_elementwise(
+            QUANTISED_WORDS, QUANTISED_WORDS_CONSTRAINTS, arguments, dtype=tl.int32, is_pure=True, pack=1
+        )
+    else:
+        low = quantised_byte((even << 16) >> 16, e) | (quantised_byte(even >> 16, e) << 8)
+        return low | (quantised_byte((odd << 16) >> 16, e) << 16) | (quantised_byte(odd >> 16, e) << 24)
+
+
+@triton.jit
+def quantised_byte(y, e):
+    return integers.saturate(integers.shift_round(y, e), 8) & 255

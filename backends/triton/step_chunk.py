@@ -23,7 +23,7 @@ from .ssd_chunk_factors import (
     rounded_power,
     row_exponent,
 )
-from .step_norm import arrives_last, quantised
+from .step_norm import arrives_last, keep_largest, quantised
 from .step_products import columns_of, loaded, product, weights_of
 from .step_scans import requantised
 from .step_states import appended_factors
@@ -105,7 +105,7 @@ def gated_output(
     total += before.to(tl.int64) * rounded_power(power_of_fraction, last, CARRIED_BITS)
     total += (x * skip).to(tl.int64) << SUM_BITS
     y = integers.saturate(integers.shift_round(total, SUM_BITS + s_y), 16).to(tl.int32)
-    return silu_gated(y, z, f).to(tl.int16)
+    return silu_gated(y, z, f)
 
 
 @triton.jit
@@ -237,6 +237,7 @@ def mixture_kernel(
 @triton.jit
 def head_of_chunk_kernel(
     y_pointer,
+    largest_pointer,
     open_x_pointer,
     open_d_pointer,
     columns_pointer,
@@ -310,4 +311,6 @@ def head_of_chunk_kernel(
     c = c[None, :] + tl.zeros_like(low)
     before = tl.sum(dot_halves(high, c, 1, dot_halves(low, c, 0, tl.zeros_like(low))), 1)
     y = gated_output(inputs, x, z, scores, score, before, factors, new, last, skip, s_y, f, CARRIED_BITS, SUM_BITS)
-    tl.store(y_pointer + one * width + p, y, mask=channel)
+    y = tl.where(channel, y, 0)
+    tl.store(y_pointer + one * width + p, y.to(tl.int16), mask=channel)
+    keep_largest(largest_pointer, row, y)

@@ -19,6 +19,7 @@ from mamba_integer.spec.model.config import ModelConfig
 from .instructions import at_most
 from .launch import elementwise, launch, table, words
 from .overlap import early, wait_and_start_next
+from .planes import dealt
 from .ssd_chunk import LEAST_TILE
 from .step_chunk import head_of_chunk_kernel, mix_kernel, mixture_kernel
 from .step_products import (
@@ -31,11 +32,9 @@ from .step_products import (
     weight_words,
 )
 from .step_scans import selective_kernel
+from .step_sliced import sliced_kernel, sliced_launch
 from .step_states import chunk_bits, close_kernel, factors_kernel, seen_kernel
 from .step_wide import (
-    ADDED,
-    CONVOLVED,
-    PLAIN,
     can_be_fetched,
     norm_kernel,
     quantised_pitch,
@@ -47,6 +46,7 @@ from .step_wide import (
 FEW_ROWS = 8  # for which a product's program takes one row
 DEEPEST = 1 << 14  # of a row that a program for many rows multiplies: 64 times its sums are below 2**31
 MOST_STATES = 256  # of a program
+HALVES = 2  # int16 of a word
 # Channels of a program of the chunked scan, and with how many programs. At 64 rows, 32 took 5 % longer per step (H200).
 CHANNELS = (64, 1024), (32, 256), (16, 0)
 HEAD_WARPS, FACTOR_WARPS = 2, 4
@@ -161,7 +161,7 @@ class FusedStep:
         constants = {**block.scales["dt_proj"], **f.scan, "mixture_shift": f.requantize["shift"], "f": f.activation}
         constants |= {"STATES": triton.next_power_of_2(states), "states": states}
         y = self.empty(config.d_inner)
-        results = y, self.state[f"{block.label}.scan"]
+        results = y, self.state[f"{block.label}.scan"], self.largest_of_y()
         inputs = xz, self.projected(block, xz), w, decay, skip
         _, tile = product_launch(self.rows, w.shape[0], config.dt_rank)
         columns, warps = most_that_fill(COLUMNS, self.rows, w.shape[0])
@@ -169,6 +169,10 @@ class FusedStep:
         programs = self.rows * triton.cdiv(w.shape[0], columns)
         launch(selective_kernel, programs, results, inputs, **tile, **constants)
         return y
+
+    def largest_of_y(self):
+        """Return where a scan keeps the largest magnitude of each row of its output, or None."""
+        return None
 
     def chunk_state(self, block):
         """Return the open x, exponents and b of a chunked scan, and its state."""
@@ -240,7 +244,7 @@ class FusedStep:
         launch(
             head_of_chunk_kernel,
             self.rows * heads * triton.cdiv(width, channels),
-            (y, open_x, open_d, *factors),
+            (y, self.largest_of_y(), open_x, open_d, *factors),
             (seen, xz, words(c), scores, projected, decay, skip, self.buffers.position),
             heads=heads,
             width=width,
@@ -280,11 +284,21 @@ class FusedStep:
 class WideStep(FusedStep):
     """The kernels of one step for many rows."""
 
-    def multiply(self, name, results, x, e, after, taps=(None, None), depth=0, **constants):
-        """Multiply rows by weights: of int8 with exponents e, or the first ``depth`` of each, which are quantised."""
+    def __init__(self, network: Network, buffers: Buffers):
+        super().__init__(network, buffers)
+        names = [f"{block.label}.{name}" for block in network.blocks for name in ("x_proj", "out_proj")]
+        self.planes = {name: dealt(network.weights[name]) for name in names}
+        # Of each row, of what the projections of x and y will quantise.
+        self.largest = torch.zeros((2, self.rows), dtype=torch.int32, device=self.r.device)
+
+    def largest_of_y(self):
+        return self.largest[1]
+
+    def multiply(self, name, results, q, e, convolves, taps=(None, None), **constants):
+        """Multiply rows of int8 with exponents e by weights."""
         w = self.network.weights[name]
-        programs, constants = wide_launch(self.rows, w, after, depth, **constants)
-        launch(wide_kernel, programs, results, (x, e, w, *taps), x.shape[1], **constants)
+        programs, constants = wide_launch(self.rows, w, convolves, **constants)
+        launch(wide_kernel, programs, results, (q, e, w, *taps), q.shape[1], **constants)
 
     def normalised(self, r, gamma, w, ahead=None):
         """Norm and quantise r; a state that the cache has room for is read ahead."""
@@ -294,7 +308,7 @@ class WideStep(FusedStep):
         size = 0 if ahead is None else ahead[0].nbytes
         fits = ahead is not None and ahead.nbytes <= MOST_AHEAD and can_be_fetched(ahead)
         inputs, constants = (r, gamma, ahead if fits else None), self.network.formats.norm | row_block(width, w)
-        launch(norm_kernel, self.rows, (q, e), inputs, pitch, size, D=width, AHEAD=fits, **constants)
+        launch(norm_kernel, self.rows, (q, e, self.largest), inputs, pitch, size, D=width, AHEAD=fits, **constants)
         return q, e
 
     def ahead(self, block):
@@ -309,19 +323,21 @@ class WideStep(FusedStep):
         q, e = self.normalised(r, norm, w, self.ahead(block))
         xz = self.empty(w.shape[0])
         taps = self.weight(block, "conv_weight"), self.weight(block, "conv_bias")
-        results, constants = (xz, self.state[f"{block.label}.conv"]), block.scales["in_proj"] | convolution(block)
-        self.multiply(name, results, q, e, CONVOLVED, taps, **constants)
+        results = xz, self.state[f"{block.label}.conv"], self.largest[0]
+        constants = block.scales["in_proj"] | convolution(block)
+        self.multiply(name, results, q, e, True, taps, **constants)
         return xz
-
-    def project(self, block, name, results, x, after, **constants):
-        """Quantise and project the first of the elements of rows, as many as the scan has channels."""
-        constants |= block.scales[name] | {"depth": block.config.d_inner}
-        self.multiply(f"{block.label}.{name}", results, x, None, after, **constants)
 
     def projected(self, block, xz):
         projected = self.empty(self.weight(block, "x_proj").shape[0])
-        self.project(block, "x_proj", (projected, None), xz, PLAIN)
+        self.project(block, "x_proj", projected, xz, self.largest[0], ADDS=False)
         return projected
+
+    def project(self, block, name, y, x, largest, **constants):
+        """Quantise and project the first of the elements of rows, as many as the scan has channels."""
+        w, depth = self.planes[f"{block.label}.{name}"], block.config.d_inner
+        programs, constants = sliced_launch(self.rows, w, depth // HALVES, **constants, **block.scales[name])
+        launch(sliced_kernel, programs, (y,), (words(x), largest, w), x.shape[1] // HALVES, **constants)
 
     def mixed(self, block, xz):
         projected, (c, scores, open_b, positions, constants) = self.projected(block, xz), self.mixture(block)
@@ -330,13 +346,13 @@ class WideStep(FusedStep):
         return projected, c, scores
 
     def leave(self, block, r, y):
-        self.project(block, "out_proj", (r, None), y, ADDED, **addition(block))
+        self.project(block, "out_proj", r, y, self.largest[1], ADDS=True, **addition(block))
 
     def head(self, r):
         w, norm = self.network.weights["head"], self.weights["norm"]
         q, e = self.normalised(r, norm, w)
         logits = self.empty(w.shape[0])
-        self.multiply("head", (logits, None), q, e, PLAIN, **self.network.head_scale)
+        self.multiply("head", (logits, None, None), q, e, False, **self.network.head_scale)
         return logits
 
 
@@ -410,5 +426,5 @@ def fused_step(network: Network, config: ModelConfig, buffers: Buffers) -> Fused
     """Return the kernels of one step, or None where a program can't hold so many states."""
     if max(config.mamba1_d_state, config.mamba2_d_state) > MOST_STATES:
         return None
-    few = len(buffers.token) <= FEW_ROWS or max(config.d_model, config.d_inner) > DEEPEST
+    few = len(buffers.token) <= FEW_ROWS or max(config.d_model, config.d_inner) > DEEPEST or config.d_inner % HALVES
     return (FusedStep if few else WideStep)(network, buffers)

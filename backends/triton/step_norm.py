@@ -75,6 +75,13 @@ def normalised(x, gamma, D: tl.constexpr, b: tl.constexpr, s: tl.constexpr):
 
 
 @triton.jit
+def keep_largest(largest_pointer, row, y):
+    """Keep the largest magnitudes of y along its first axis, and those that were kept, where there is room for them."""
+    if largest_pointer is not None:
+        tl.atomic_max(largest_pointer + row, tl.max(tl.abs(y), 0), sem="relaxed")
+
+
+@triton.jit
 def arrives_last(arrived_pointer, parts):
     """Return whether a program is the last of its parts: it sees what all of them stored, and counts from 0 again.
 

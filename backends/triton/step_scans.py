@@ -10,7 +10,7 @@ from . import integers
 from .activation import silu_gated
 from .overlap import wait_and_start_next
 from .recurrence import advance, input_of, modulate
-from .step_norm import quantised
+from .step_norm import keep_largest, quantised
 from .step_products import columns_of, product, weights_of
 from .ternary_product import scale_sum
 
@@ -24,6 +24,7 @@ def requantised(x, shift: tl.constexpr):
 def selective_kernel(
     y_pointer,
     h_pointer,
+    largest_pointer,
     xz_pointer,
     projected_pointer,
     w_pointer,
@@ -75,4 +76,6 @@ def selective_kernel(
     y = integers.saturate(integers.shift_round(total, s_y), 16).to(tl.int32)
     tl.debug_barrier()  # what is written in place, every thread has read
     tl.store(place, h, mask=inside)
-    tl.store(y_pointer + row * channels + channel, silu_gated(y, z, f).to(tl.int16), mask=known)
+    y = tl.where(known, silu_gated(y, z, f), 0)
+    tl.store(y_pointer + row * channels + channel, y.to(tl.int16), mask=known)
+    keep_largest(largest_pointer, row, y)

@@ -1,8 +1,7 @@
 """The products of a step for many rows, on the tensor cores.
 
 A program loads its columns' weights, which no kernel writes, before it waits, as far as registers hold them. A norm is
-made once per row, by a kernel of its own; rows of other products are quantised by each program that multiplies them,
-which takes less time than to wait for another kernel that does it once.
+made once per row, by a kernel of its own; `step_sliced` multiplies other rows.
 """
 # ruff: noqa: RUF005 -- Triton compiles no unpacking inside a tuple
 
@@ -14,16 +13,15 @@ from .activation import squareplus_of
 from .instructions import raised_digits
 from .norm import row_launch
 from .overlap import early, fetch, wait_and_start_next
-from .step_norm import exponent_of, normalised, quantised
-from .ternary_product import scale_sum, side_by_side, tile_of
+from .step_norm import keep_largest, normalised, quantised
+from .ternary_product import scale_sum, side_by_side
 
-PLAIN, CONVOLVED, ADDED = 0, 1, 2  # what follows a product
-CONVOLUTION, ADDITION = tl.constexpr(CONVOLVED), tl.constexpr(ADDED)
 PROGRAMS = 90  # that keep most processors busy
 COLUMNS, ROWS = 64, (16, 8)  # of a program: as many rows as leave enough programs, or the fewest
 BYTES = 128, 64  # of a column's weights that are multiplied at once: the most that divide them, or the fewest
 LOADED_EARLY = tl.constexpr(384)  # bytes of a column's weights
 RAISED_BITS = tl.constexpr(6)
+LARGEST_EXPONENT = 8  # of a row of int16
 WARPS, ROW_WARPS = 4, 8
 FETCHED_BYTES = 16  # of which what is asked for is a multiple, and its address
 
@@ -42,6 +40,7 @@ def element_place(column, BYTES: tl.constexpr):
 def norm_kernel(
     q_pointer,
     e_pointer,
+    largest_pointer,
     x_pointer,
     gamma_pointer,
     ahead_pointer,
@@ -56,6 +55,8 @@ def norm_kernel(
 ):
     """Norm and quantise a row, as `element_place` says; zeros follow up to ``pitch`` elements.
 
+    The largest magnitudes of the row's further vectors, which kernels will keep, become 0.
+
     With AHEAD, as many bytes of the state per row are asked for, which the scan will read.
     """
     if AHEAD:
@@ -67,6 +68,7 @@ def norm_kernel(
     e, q = quantised(normalised(x, gamma, D, b, s))
     tl.store(q_pointer + row * pitch + element_place(column, BYTES), q.to(tl.int8), mask=column < pitch)
     tl.store(e_pointer + row, e)
+    tl.store(largest_pointer + row + tl.arange(0, 2) * tl.num_programs(0), tl.zeros([2], tl.int32))
 
 
 @triton.jit
@@ -77,10 +79,10 @@ def weights_of(w_tile, block, bytes_a_row: tl.constexpr, BYTES: tl.constexpr):
 
 
 @triton.jit
-def values_of(x_tile, known, block, DEPTH: tl.constexpr, BYTES: tl.constexpr):
-    """Return a block of some rows, zeros beyond a row's end."""
+def values_of(x_tile, known, block, BYTES: tl.constexpr):
+    """Return a block of some rows."""
     k = block * 4 * BYTES + tl.arange(0, 4 * BYTES)
-    return tl.load(x_tile[:, None] + k[None, :], mask=known[:, None] & (k < DEPTH)[None, :], other=0)
+    return tl.load(x_tile[:, None] + k[None, :], mask=known[:, None], other=0)
 
 
 @triton.jit
@@ -91,9 +93,35 @@ def raised(byte):
 
 
 @triton.jit
+def tile(rows, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """Return a program's rows and columns, and the first of each: programs that run together share columns."""
+    tiles = (rows + ROWS - 1) // ROWS
+    row, column = (tl.program_id(0) % tiles).to(tl.int64) * ROWS, tl.program_id(0) // tiles * COLUMNS
+    return row + tl.arange(0, ROWS), column + tl.arange(0, COLUMNS), row, column
+
+
+@triton.constexpr_function
+def is_narrow(depth, num, shift):
+    """Return whether each scaled sum of so many int8 times digits is below 2**31, with shifts above all exponents."""
+    return shift > LARGEST_EXPONENT and (depth * 127 * num << LARGEST_EXPONENT) >> shift < (1 << 31) - 1
+
+
+@triton.jit
+def scaled(sums, e, num: tl.constexpr, shift: tl.constexpr, depth: tl.constexpr):
+    """Return what `scale_sum` does, by fewer instructions where the results are small enough."""
+    if is_narrow(depth, num, shift):
+        half = tl.full([], (1 << shift) >> 1, tl.int64)
+        rounded = (sums.to(tl.int64) * num + (half >> e)) >> (shift - e).to(tl.int64)
+        return integers.saturate(rounded.to(tl.int32), 16).to(tl.int16)
+    else:
+        return scale_sum(sums, e, num, shift, (1 << shift) >> 1)
+
+
+@triton.jit
 def wide_kernel(
     y_pointer,
     state_pointer,
+    largest_pointer,
     x_pointer,
     e_pointer,
     w_pointer,
@@ -105,24 +133,17 @@ def wide_kernel(
     bytes_a_row: tl.constexpr,
     num: tl.constexpr,
     shift: tl.constexpr,
-    AFTER: tl.constexpr,
+    CONVOLVES: tl.constexpr,
     s_conv: tl.constexpr,
     f: tl.constexpr,
     offset: tl.constexpr,
-    gate_num: tl.constexpr,
-    gate_shift: tl.constexpr,
-    bits: tl.constexpr,
-    DEPTH: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     BYTES: tl.constexpr,
     BLOCKS: tl.constexpr,
 ):
-    """Multiply a tile of rows, which are ``pitch`` elements apart; do what follows.
-
-    With a DEPTH, so many of a row's int16 are quantised; else rows are int8, as `element_place` says.
-    """
-    m, n = tile_of(tl.program_id(0), rows, columns, ROWS, COLUMNS)
+    """Multiply a tile of rows, int8 as `element_place` says and ``pitch`` elements apart; convolve x, squareplus."""
+    m, n, _, column = tile(rows, ROWS, COLUMNS)
     known_rows = m < rows
     w_tile, x_tile = w_pointer + tl.minimum(n, columns - 1)[:, None] * bytes_a_row, x_pointer + m * pitch
     weights = ()
@@ -130,8 +151,8 @@ def wide_kernel(
         if block * BYTES < LOADED_EARLY:
             weights = weights + (weights_of(w_tile, block, bytes_a_row, BYTES),)
     place, inside = m[None, :] * columns + n[:, None], known_rows[None, :] & (n < columns)[:, None]
-    if AFTER == CONVOLUTION:
-        channels = columns // 2
+    if CONVOLVES:
+        channels: tl.constexpr = columns // 2
         known = n < channels
         convolved = inside & known[:, None]
         past, taps = state_pointer + m[None, :] * 3 * channels + n[:, None], taps_pointer + 4 * n
@@ -144,48 +165,42 @@ def wide_kernel(
         x1 = tl.load(past + channels, mask=convolved, other=0)
         x2 = tl.load(past + 2 * channels, mask=convolved, other=0)
     wait_and_start_next()
-    if AFTER == ADDITION:
-        r = tl.load(y_pointer + place, mask=inside, other=0)
-    if DEPTH:
-        largest = tl.zeros([ROWS, 4 * BYTES], tl.int32)
-        for block in tl.static_range(BLOCKS):
-            largest = tl.maximum(largest, tl.abs(values_of(x_tile, known_rows, block, DEPTH, BYTES).to(tl.int32)))
-        e = exponent_of(tl.max(largest, 1))
-    else:
-        e = tl.load(e_pointer + m, mask=known_rows, other=0)
+    values = ()
+    for block in tl.static_range(BLOCKS):
+        if block * BYTES < LOADED_EARLY:
+            values = values + (values_of(x_tile, known_rows, block, BYTES),)
+    tl.debug_barrier()  # no product comes before this: else loads would follow one another, each behind a product
+    e = tl.load(e_pointer + m, mask=known_rows, other=0)
     accumulator = tl.zeros([COLUMNS, ROWS], tl.int32)
     for block in tl.static_range(BLOCKS):
-        byte = weights[block] if block * BYTES < LOADED_EARLY else weights_of(w_tile, block, bytes_a_row, BYTES)
-        q = values_of(x_tile, known_rows, block, DEPTH if DEPTH else BLOCKS * 4 * BYTES, BYTES)
-        if DEPTH:
-            q = integers.saturate(integers.shift_round(q.to(tl.int32), e[:, None]), 8).to(tl.int8)
-            q = tl.reshape(tl.permute(tl.reshape(q, [ROWS, BYTES, 4]), (0, 2, 1)), [ROWS, 4 * BYTES])
+        if block * BYTES < LOADED_EARLY:
+            byte, q = weights[block], values[block]
+        else:
+            byte = weights_of(w_tile, block, bytes_a_row, BYTES)
+            q = values_of(x_tile, known_rows, block, BYTES)
         accumulator = tl.dot(raised(byte), tl.trans(q), accumulator, out_dtype=tl.int32)
-    y = scale_sum(accumulator >> RAISED_BITS, e[None, :], num, shift, (1 << shift) >> 1)
+    y = scaled(accumulator >> RAISED_BITS, e[None, :], num, shift, 4 * bytes_a_row)
     tl.debug_barrier()  # what is written in place, every thread has read
-    if AFTER == CONVOLUTION:  # noqa: SIM102 - a kernel without a convolution has no channels
-        if tl.min(n, 0) < channels:
+    if CONVOLVES:  # noqa: SIM102 - a kernel without a convolution has no channels
+        if column < channels:
             total = bias[:, None] + w0[:, None] * x0 + w1[:, None] * x1 + w2[:, None] * x2 + w3[:, None] * y
             tl.store(past, x1, mask=convolved)
             tl.store(past + channels, x2, mask=convolved)
             tl.store(past + 2 * channels, y, mask=convolved)
             x = squareplus_of(integers.saturate(integers.shift_round(total, s_conv), 16), f, offset)
+            keep_largest(largest_pointer, tl.minimum(m, rows - 1), tl.where(convolved, x, 0))  # 0 of unknown rows
             y = tl.where(known[:, None], x.to(tl.int16), y)
-    if AFTER == ADDITION:
-        total = r + integers.shift_round(y.to(tl.int32) * gate_num, gate_shift)
-        tl.store(y_pointer + place, integers.saturate(total, bits), mask=inside)
-    else:
-        tl.store(y_pointer + place, y, mask=inside)
+    tl.store(y_pointer + place, y, mask=inside)
 
 
-def wide_launch(rows: int, w, after: int, depth: int = 0, **constants):
-    """Return the number of programs of a product and its constants; with a depth, rows are quantised."""
+def wide_launch(rows: int, w, convolves: bool, **constants):
+    """Return the number of programs of a product and its constants."""
     counts = [triton.cdiv(w.shape[0], COLUMNS) * triton.cdiv(rows, size) for size in ROWS]
     best = next((i for i, count in enumerate(counts) if count >= PROGRAMS), -1)
-    unused = dict.fromkeys(("s_conv", "f", "offset", "gate_num", "gate_shift", "bits"), 0)
-    sizes = {"rows": rows, "columns": w.shape[0], "bytes_a_row": w.shape[1], "DEPTH": depth}
-    tile = {"ROWS": ROWS[best], "COLUMNS": COLUMNS, **block_of(w)}
-    constants = {**sizes, **unused, **constants, **tile, "AFTER": after, "num_warps": WARPS}
+    unused = dict.fromkeys(("s_conv", "f", "offset"), 0)
+    sizes = {"rows": rows, "columns": w.shape[0], "bytes_a_row": w.shape[1]}
+    parts = {"ROWS": ROWS[best], "COLUMNS": COLUMNS, **block_of(w)}
+    constants = {**sizes, **unused, **constants, **parts, "CONVOLVES": convolves, "num_warps": WARPS}
     return counts[best], constants | early()
 
 

@@ -50,7 +50,7 @@ AMPERE = {"sm_80": "sm_80", "sm_89": "sm_80"}  # whose tensor cores are the same
 CASES = 1
 HASHES, STEPS, FUSED = "hashes", "steps", "fused"  # of transcripts, of decoding and of training, which are no ops
 # Rows of a step, for which its kernels are those of few rows or of many, and what launches of a kernel differ by.
-ROWS, KINDS = (1, 40), ("AFTER", "DEPTH")
+ROWS, KINDS = (1, 40), ("CONVOLVES", "ADDS")
 # Sizes whose rows can be copied in pieces, as the kernels in Gluon need.
 ALIGNED = {
     "ternary_linear": [{"...": (rows,), "K": 64, "N": 40} for rows in (2, 200)],

@@ -24,10 +24,11 @@ def test_every_int16_is_quantised_as_the_plain_arithmetic_does(e):
     words = np.ascontiguousarray(four).view(np.int32)
     limit = 127 << e
     most, least, half = limit * 0x10001, (-limit & 0xFFFF) * 0x10001, ((1 << e) >> 1) * 0x10001
-    repeated = [np.full(len(y), value) for value in (most, least, half, e) for _ in range(4)]
-    (got,) = run(halves.QUANTISED, words[:, 0], words[:, 1], *repeated)
     want = np.clip((four.astype(np.int64) + ((1 << e) >> 1)) >> e, -127, 127)
-    assert np.array_equal(np.ascontiguousarray(got).view(np.int8).reshape(-1, 4), want)
+    for code, copies in ((halves.QUANTISED, 4), (halves.QUANTISED_WORDS, 1)):
+        repeated = [np.full(len(y), value) for value in (most, least, half, e) for _ in range(copies)]
+        (got,) = run(code, words[:, 0], words[:, 1], *repeated)
+        assert np.array_equal(np.ascontiguousarray(got).view(np.int8).reshape(-1, 4), want)
 
 
 def test_sums_are_saturated_in_pairs():

@@ -6,12 +6,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mamba_integer.backends.triton import step_products, step_wide
-from mamba_integer.backends.triton.launch import launch
+from mamba_integer.backends.triton import step_products, step_sliced, step_wide
+from mamba_integer.backends.triton.launch import launch, words
+from mamba_integer.backends.triton.planes import dealt
 from mamba_integer.spec import ops
 from mamba_integer.spec.integers import RESIDUAL_BITS
 
-SIZES = st.tuples(st.sampled_from([1, 2, 18]), st.sampled_from([4, 36, 512, 1700]), st.integers(1, 40))
+SIZES = st.tuples(st.sampled_from([1, 2, 18]), st.sampled_from([4, 36, 512, 2180]), st.integers(1, 40))
 EDGE = st.booleans()
 FEW = 2  # rows that the kernels for few rows are tried with
 RESIDUAL = (1 << (RESIDUAL_BITS - 1)) - 1
@@ -50,11 +51,18 @@ def in_blocks(q, w):
     return padded.view(len(q), -1, size, 4).swapaxes(2, 3).reshape(padded.shape)
 
 
-def multiply_wide(results, x, e, w, after, taps=(None, None), depth=0, **constants):
-    """Multiply quantised rows, or with a depth so many of each row's elements."""
-    programs, constants = step_wide.wide_launch(len(x), w, after, depth, **constants)
-    x = x if depth else in_blocks(x, w)
-    launch(step_wide.wide_kernel, programs, results, (x, e, w, *taps), x.shape[1], **constants)
+def multiply_wide(results, q, e, w, taps=(None, None), **constants):
+    """Multiply quantised rows; those that a convolution follows have taps."""
+    programs, constants = step_wide.wide_launch(len(q), w, taps != (None, None), **constants)
+    q = in_blocks(q, w)
+    launch(step_wide.wide_kernel, programs, results, (q, e, w, *taps), q.shape[1], **constants)
+
+
+def multiply_sliced(y, x, w, depth, **constants):
+    """Quantise and multiply the first elements of each row, added to y or written there."""
+    largest = x[:, :depth].to(torch.int32).abs().amax(1)
+    programs, constants = step_sliced.sliced_launch(len(x), dealt(w), depth // 2, ADDS="bits" in constants, **constants)
+    launch(step_sliced.sliced_kernel, programs, (y,), (words(x), largest, dealt(w)), x.shape[1] // 2, **constants)
 
 
 def multiply_narrow(kernel, results, inputs, w, rows, depth, *integers, **constants):
@@ -67,7 +75,8 @@ def multiply_narrow(kernel, results, inputs, w, rows, depth, *integers, **consta
 
 @pytest.fixture
 def draw(monkeypatch):
-    monkeypatch.setattr(step_products, "PROGRAMS", 1)  # large tiles: a program is what costs time in the interpreter
+    for module in (step_products, step_sliced):
+        monkeypatch.setattr(module, "PROGRAMS", 1)  # large tiles: a program is what costs time in the interpreter
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return lambda seed, edge: Inputs(seed, edge, device)
 
@@ -98,7 +107,9 @@ def test_enter(draw):
             result = torch.empty(xz.shape, dtype=torch.int16, device=w.device)
             (moved,) = inputs.on_device(state)
             if wide:
-                multiply_wide((result, moved), q, e, w, step_wide.CONVOLVED, (taps, bias), **constants)
+                largest = torch.zeros(rows, dtype=torch.int32, device=w.device)
+                multiply_wide((result, moved, largest), q, e, w, (taps, bias), **constants)
+                assert_equal(largest, np.abs(want[:, :channels].astype(np.int32)).max(1))
             else:
                 arrays = (r, gamma, w, taps, bias)
                 kernel = step_products.enter_kernel
@@ -110,21 +121,20 @@ def test_enter(draw):
 
 
 def test_project(draw):
-    scale = {"num": 181, "shift": 15}
-
-    @examples(6)
-    @given(SIZES, st.integers(0, 99), EDGE)
-    def check(sizes, seed, edge):
+    @examples(8)
+    @given(SIZES, st.integers(0, 99), EDGE, st.sampled_from([(181, 15), (32767, 9), (3, 8), (9, 40)]))
+    def check(sizes, seed, edge, ratio):
         rows, depth, columns = sizes
+        scale = dict(zip(("num", "shift"), ratio, strict=True))
         inputs = draw(seed, edge)
         x, w = inputs.array(np.int16, 32767, rows, 2 * depth), inputs.weights(columns, depth)
         quantised = ops.quantize_rows(x[:, :depth])
         want = ops.ternary_linear(*quantised, w, **scale)
         x, w = inputs.on_device(x, w)
         wide, narrow = (torch.empty(want.shape, dtype=torch.int16, device=w.device) for _ in range(2))
-        multiply_wide((wide, None), *inputs.on_device(*quantised), w, step_wide.PLAIN, **scale)
+        multiply_wide((wide, None, None), *inputs.on_device(*quantised), w, **scale)
         assert_equal(wide, want)
-        multiply_wide((wide, None), x, None, w, step_wide.PLAIN, depth=depth, **scale)
+        multiply_sliced(wide.zero_(), x, w, depth, **scale)
         assert_equal(wide, want)
         if rows > FEW:
             return
@@ -148,7 +158,7 @@ def test_leave(draw):
         constants = {**scale, "gate_num": gate["num"], "gate_shift": gate["shift"], "bits": RESIDUAL_BITS}
         x, w = inputs.on_device(x, w)
         wide, narrow = inputs.on_device(r, r)
-        multiply_wide((wide, None), x, None, w, step_wide.ADDED, depth=depth, **constants)
+        multiply_sliced(wide, x, w, depth, **constants)
         assert_equal(wide, want)
         if rows > FEW:
             return
