@@ -195,7 +195,7 @@ def added_state(high, low, keys):
 
 @triton.jit
 def next_state(state, added, unit, kept, half):
-    """Return the state after a chunk, whose weighed inputs and b have the product ``added``; int64 half a decay."""
+    """Return the state after a chunk that adds ``added * unit``, its weighed inputs by b; int64 half a decay."""
     whole = tl.zeros_like(state)
     kept_state = plus_product(whole.to(tl.int64) + half, state, kept + whole)
     return (kept_state >> DECAY_BITS).to(tl.int32) + added * unit

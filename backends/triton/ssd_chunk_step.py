@@ -157,7 +157,7 @@ def chunk_step_kernel(
             opened = slot[:, None] * states + s[None, :]
             keys = tl.load(open_b_pointer + opened, mask=inside[:, None] & known[None, :], other=0)
             keys = taken(keys, tl.load(b_pointer + row * states + s, mask=known, other=0), fill, q).to(tl.int8)
-            state = next_state(state, added_state(high, low, keys), r, kept, DECAY_HALF)
+            state = next_state(state, added_state(high, low, keys), 4 << r, kept, DECAY_HALF)
             tl.store(end_pointer + place, state, mask=channel[:, None] & known[None, :])
 
 

@@ -106,7 +106,7 @@ def move_on(
     h = tl.load(h_pointer + lane[:, None] * states + state[None, :], mask=inside, other=0)
     weights, r, kept = input_weights(exponent_sums(d, q), d, True)
     high, low = weighed_limbs(inputs, weights[:, None], r)
-    h = next_state(h, added_state(high, low, keys), r, kept, DECAY_HALF)
+    h = next_state(h, added_state(high, low, keys), 4 << r, kept, DECAY_HALF)
     tl.debug_barrier()  # what is written in place, every thread has read
     tl.store(h_pointer + lane[:, None] * states + state[None, :], h, mask=inside)
     tl.store(seen_pointer + lane[:, None] * STATES + state[None, :], seen_state(h, s_h).to(tl.int16), mask=inside)
