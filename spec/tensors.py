@@ -283,7 +283,12 @@ def shape_text(shape: str) -> str:
 
 
 def dtype_name(array: Any) -> str:
-    return str(array.dtype).removeprefix("torch.")
+    return _name_of(array.dtype)
+
+
+@cache
+def _name_of(dtype: Any) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def number_text(value: int) -> str:

@@ -43,7 +43,9 @@ def margin(before: int, after: int) -> Layout:
     """Return the layout of a contiguous array inside a flat buffer."""
 
     def store(array: np.ndarray) -> np.ndarray:
-        return np.pad(array.reshape(-1), (before, after), constant_values=CANARY)
+        buffer = np.full(before + array.size + after, CANARY, array.dtype)
+        buffer[before : before + array.size] = array.reshape(-1)
+        return buffer
 
     return Layout(store, lambda loaded, shape: loaded[before : before + int(np.prod(shape))].reshape(shape), 0)
 
