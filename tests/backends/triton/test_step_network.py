@@ -105,7 +105,7 @@ CASES = {
 
 @pytest.fixture(autouse=True)
 def large_tiles(monkeypatch):
-    for module in (step_products, step_sliced, step_wide):
+    for module in (step_products, step_sliced):
         monkeypatch.setattr(module, "PROGRAMS", 1)  # a program is what costs time in the interpreter
 
 
