@@ -288,7 +288,7 @@ class WideStep(FusedStep):
         super().__init__(network, buffers)
         names = [f"{block.label}.{name}" for block in network.blocks for name in ("x_proj", "out_proj")]
         self.planes = {name: dealt(network.weights[name]) for name in names}
-        # Of each row, of what the projections of x and y will quantise.
+        # Of each row, of what the projections of x and y will quantise; each projection clears the other's.
         self.largest = torch.zeros((2, self.rows), dtype=torch.int32, device=self.r.device)
 
     def largest_of_y(self):
@@ -308,7 +308,7 @@ class WideStep(FusedStep):
         size = 0 if ahead is None else ahead[0].nbytes
         fits = ahead is not None and ahead.nbytes <= MOST_AHEAD and can_be_fetched(ahead)
         inputs, constants = (r, gamma, ahead if fits else None), self.network.formats.norm | row_block(width, w)
-        launch(norm_kernel, self.rows, (q, e, self.largest), inputs, pitch, size, D=width, AHEAD=fits, **constants)
+        launch(norm_kernel, self.rows, (q, e), inputs, pitch, size, D=width, AHEAD=fits, **constants)
         return q, e
 
     def ahead(self, block):
@@ -330,14 +330,18 @@ class WideStep(FusedStep):
 
     def projected(self, block, xz):
         projected = self.empty(self.weight(block, "x_proj").shape[0])
-        self.project(block, "x_proj", projected, xz, self.largest[0], ADDS=False)
+        self.project(block, "x_proj", projected, xz, 0, ADDS=False)
         return projected
 
-    def project(self, block, name, y, x, largest, **constants):
-        """Quantise and project the first of the elements of rows, as many as the scan has channels."""
+    def project(self, block, name, y, x, which, **constants):
+        """Quantise and project the first of the elements of rows, as many as the scan has channels.
+
+        Of the largest magnitudes, ``which`` are those of x; the others become 0.
+        """
         w, depth = self.planes[f"{block.label}.{name}"], block.config.d_inner
         programs, constants = sliced_launch(self.rows, w, depth // HALVES, **constants, **block.scales[name])
-        launch(sliced_kernel, programs, (y,), (words(x), largest, w), x.shape[1] // HALVES, **constants)
+        results, inputs = (y, self.largest[1 - which]), (words(x), self.largest[which], w)
+        launch(sliced_kernel, programs, results, inputs, x.shape[1] // HALVES, **constants)
 
     def mixed(self, block, xz):
         projected, (c, scores, open_b, positions, constants) = self.projected(block, xz), self.mixture(block)
@@ -346,7 +350,7 @@ class WideStep(FusedStep):
         return projected, c, scores
 
     def leave(self, block, r, y):
-        self.project(block, "out_proj", r, y, self.largest[1], ADDS=True, **addition(block))
+        self.project(block, "out_proj", r, y, 1, ADDS=True, **addition(block))
 
     def head(self, r):
         w, norm = self.network.weights["head"], self.weights["norm"]

@@ -89,6 +89,7 @@ def least_of(a, b):
 @triton.jit
 def sliced_kernel(
     y_pointer,
+    cleared_pointer,
     x_pointer,
     largest_pointer,
     w_pointer,
@@ -108,8 +109,11 @@ def sliced_kernel(
     SLICES: tl.constexpr,
     BLOCKS: tl.constexpr,
 ):
-    """Quantise and project the first ``words`` words of int16 rows, ``pitch`` words apart; write or add in place."""
-    m, n, row, _ = tile(rows, ROWS, COLUMNS)
+    """Quantise and project the first ``words`` words of int16 rows, ``pitch`` words apart; write or add in place.
+
+    The largest magnitudes that the kernels behind will keep of the rows of another product become 0.
+    """
+    m, n, row, first_column = tile(rows, ROWS, COLUMNS)
     again = row + tl.arange(0, SLICES * ROWS) % ROWS  # the rows once for each slice
     column, place = tl.minimum(n, columns - 1), m[None, :] * columns + n[:, None]
     inside = (m < rows)[None, :] & (n < columns)[:, None]
@@ -119,6 +123,8 @@ def sliced_kernel(
         weights = weights + (weights_of(w_pointer, column, bytes_a_row, block, SLICES),)
     known, x_rows = again < rows, x_pointer + again * pitch
     wait_and_start_next()
+    if first_column == 0:
+        tl.store(cleared_pointer + m, tl.zeros([ROWS], tl.int32), mask=m < rows)
     for block in tl.static_range(early_blocks):
         values = values + (values_of(x_rows, known, words, block, SLICES),)
     if ADDS:

@@ -39,7 +39,6 @@ def element_place(column, BYTES: tl.constexpr):
 def norm_kernel(
     q_pointer,
     e_pointer,
-    largest_pointer,
     x_pointer,
     gamma_pointer,
     ahead_pointer,
@@ -54,8 +53,6 @@ def norm_kernel(
 ):
     """Norm and quantise a row, as `element_place` says; zeros follow up to ``pitch`` elements.
 
-    The largest magnitudes of the row's further vectors, which kernels will keep, become 0.
-
     With AHEAD, as many bytes of the state per row are asked for, which the scan will read.
     """
     if AHEAD:
@@ -67,7 +64,6 @@ def norm_kernel(
     e, q = quantised(normalised(x, gamma, D, b, s))
     tl.store(q_pointer + row * pitch + element_place(column, BYTES), q.to(tl.int8), mask=column < pitch)
     tl.store(e_pointer + row, e)
-    tl.store(largest_pointer + row + tl.arange(0, 2) * tl.num_programs(0), tl.zeros([2], tl.int32))
 
 
 @triton.jit

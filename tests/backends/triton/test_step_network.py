@@ -13,7 +13,7 @@ if not torch.cuda.is_available():
 
 from mamba_integer import backends
 from mamba_integer.backends.torch.decoding import Decoder, blocks_of_steps
-from mamba_integer.backends.triton import step_network, step_products, step_sliced, step_wide
+from mamba_integer.backends.triton import step_network, step_products, step_sliced
 from mamba_integer.spec.contract import trusted_values
 from mamba_integer.spec.model import LanguageModel, ModelConfig, State, initial_parameters
 from mamba_integer.spec.model.config import KINDS, MAMBA1, MAMBA2

@@ -61,8 +61,11 @@ def multiply_wide(results, q, e, w, taps=(None, None), **constants):
 def multiply_sliced(y, x, w, depth, **constants):
     """Quantise and multiply the first elements of each row, added to y or written there."""
     largest = x[:, :depth].to(torch.int32).abs().amax(1)
+    cleared = torch.ones_like(largest)
     programs, constants = step_sliced.sliced_launch(len(x), dealt(w), depth // 2, ADDS="bits" in constants, **constants)
-    launch(step_sliced.sliced_kernel, programs, (y,), (words(x), largest, dealt(w)), x.shape[1] // 2, **constants)
+    inputs = words(x), largest, dealt(w)
+    launch(step_sliced.sliced_kernel, programs, (y, cleared), inputs, x.shape[1] // 2, **constants)
+    assert not cleared.any()
 
 
 def multiply_narrow(kernel, results, inputs, w, rows, depth, *integers, **constants):
