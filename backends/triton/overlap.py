@@ -53,6 +53,17 @@ def wait_and_start_next():
 
 
 @triton.jit
+def start_next_and_wait():
+    """Let the next kernel start, then wait: for few programs, beside which the next ones' first loads have room.
+
+    What the next kernel reads before its own wait, neither this kernel nor the one in front may write.
+    """
+    if overlaps():
+        tl.extra.cuda.gdc_launch_dependents()
+        tl.extra.cuda.gdc_wait()
+
+
+@triton.jit
 def end_after_kernel_in_front():
     """Let a kernel that started early, and needs nothing from the one in front, end after it: its last program waits.
 

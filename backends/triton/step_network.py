@@ -1,7 +1,8 @@
 """The network of one step as few kernels, four or more per layer; the state and the residual stream are in place.
 
 Kernels read the state before they wait for those in front. That is right because the choice of the token, a kernel that
-doesn't start early, lies between the steps: it starts when all that a step writes is written.
+doesn't start early, lies between the steps: it starts when all that a step writes is written. They read the position so
+too: the first product lets its successor start after its own wait, when the kernel that advances the position is done.
 
 One kernel for all layers, whose programs hand rows to one another through memory, was no faster: 282 us per step of
 ``base`` at one row, beside 252 us of the kernels per layer of that time (H200). Its barriers are the likely reason.

@@ -12,7 +12,7 @@ from . import integers
 from .activation import squareplus_of
 from .instructions import raised_digits
 from .norm import row_launch
-from .overlap import early, fetch, wait_and_start_next
+from .overlap import early, fetch, start_next_and_wait, wait_and_start_next
 from .step_norm import keep_largest, normalised, quantised
 from .ternary_product import scale_sum, side_by_side
 
@@ -59,7 +59,7 @@ def norm_kernel(
         fetch(ahead_pointer + tl.program_id(0).to(tl.int64) * (ahead // 4), ahead)
     row, column = tl.program_id(0), tl.arange(0, BLOCK)
     gamma = tl.load(tl.max_contiguous(gamma_pointer + column, 1), mask=column < D, other=0)
-    wait_and_start_next()
+    start_next_and_wait()
     x = tl.load(tl.max_contiguous(x_pointer + row * D + column, 1), mask=column < D, other=0)
     e, q = quantised(normalised(x, gamma, D, b, s))
     tl.store(q_pointer + row * pitch + element_place(column, BYTES), q.to(tl.int8), mask=column < pitch)
