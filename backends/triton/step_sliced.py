@@ -52,13 +52,17 @@ def values_of(x_rows, known, words, block, SLICES: tl.constexpr):
 
 
 @triton.jit
+def quantised_digit(value, e):
+    """Return [N, WORDS] words of int16 as [N, BYTES] int8."""
+    even, odd = tl.split(tl.reshape(value, [value.shape[0], WORDS // 2, 2]))
+    return bytes_in_turn(halves.quantised_words(even, odd, e))
+
+
+@triton.jit
 def quantised_digits(values, e):
     """Return [N, WORDS] words of int16 for each digit of a byte as [N, 4 BYTES] int8."""
-    digits = ()
-    for i in tl.static_range(4):
-        even, odd = tl.split(tl.reshape(values[i], [values[i].shape[0], WORDS // 2, 2]))
-        digits = digits + (bytes_in_turn(halves.quantised_words(even, odd, e)),)
-    return side_by_side(side_by_side(digits[0], digits[1]), side_by_side(digits[2], digits[3]))
+    low = side_by_side(quantised_digit(values[0], e), quantised_digit(values[1], e))
+    return side_by_side(low, side_by_side(quantised_digit(values[2], e), quantised_digit(values[3], e)))
 
 
 @triton.jit
