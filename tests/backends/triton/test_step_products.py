@@ -147,6 +147,14 @@ def test_project(draw):
     check()
 
 
+@pytest.mark.parametrize(
+    ("rows", "columns", "depth", "size"),
+    [(1, 3072, 768, 32), (8, 3072, 768, 128), (8, 768, 1536, 64), (8, 80, 1536, 4), (8, 16384, 4096, 32)],
+)
+def test_a_program_for_few_rows_has_the_columns_that_it_holds(rows, columns, depth, size):
+    assert step_products.product_launch(rows, columns, depth)[1]["COLUMNS"] == size
+
+
 def test_leave(draw):
     scale, gate = {"num": 181, "shift": 15}, {"num": 724, "shift": 10}
 
