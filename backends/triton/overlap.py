@@ -73,19 +73,6 @@ def end_after_kernel_in_front():
         wait_for_inputs()
 
 
-FETCH = tl.constexpr(
-    "{ .reg .pred first; .reg .b32 t; mov.u32 t, %tid.x; setp.eq.u32 first, t, 0;"
-    " @first cp.async.bulk.prefetch.L2.global [$1], $2; mov.u32 $0, 0; }"
-)
-
-
-@triton.jit
-def fetch(pointer, size):
-    """Ask for ``size`` bytes of memory that a kernel will read soon, both multiples of 16: a hint, nobody waits."""
-    if overlaps():
-        tl.inline_asm_elementwise(FETCH, "=r,l,r", [pointer.to(tl.int64), size], dtype=tl.int32, is_pure=False, pack=1)
-
-
 def early() -> dict[str, bool]:
     """Return the option with which a kernel that waits is launched."""
     return {"launch_pdl": True} if target_overlaps() else {}

@@ -36,7 +36,6 @@ from .step_scans import selective_kernel
 from .step_sliced import sliced_kernel, sliced_launch
 from .step_states import chunk_bits, close_kernel, factors_kernel, seen_kernel
 from .step_wide import (
-    can_be_fetched,
     norm_kernel,
     quantised_pitch,
     row_block,
@@ -58,7 +57,6 @@ CLOSED_CHANNELS = 32  # of what a program moves on at once
 CLOSING = 256  # programs that move the states on: that they mostly have nothing to do takes little time
 # Channels of a program of the selective scan, its warps, and with how many programs. Those of many rows run at once.
 COLUMNS = (128, 2, 512), (64, 4, 256), (32, 4, 256), (16, 4, 256), (8, 4, 256), (4, 4, 0)
-MOST_AHEAD = 1 << 25  # bytes of a layer's state that are asked for before its scan
 
 
 class FusedStep:
@@ -301,27 +299,19 @@ class WideStep(FusedStep):
         programs, constants = wide_launch(self.rows, w, convolves, **constants)
         launch(wide_kernel, programs, results, (q, e, w, *taps), q.shape[1], **constants)
 
-    def normalised(self, r, gamma, w, ahead=None):
-        """Norm and quantise r; a state that the cache has room for is read ahead."""
+    def normalised(self, r, gamma, w):
+        """Norm and quantise r."""
         width, pitch = r.shape[1], quantised_pitch(w)
         q = torch.empty((self.rows, pitch), dtype=torch.int8, device=w.device)
         e = torch.empty(self.rows, dtype=torch.int32, device=w.device)
-        size = 0 if ahead is None else ahead[0].nbytes
-        fits = ahead is not None and ahead.nbytes <= MOST_AHEAD and can_be_fetched(ahead)
-        inputs, constants = (r, gamma, ahead if fits else None), self.network.formats.norm | row_block(width, w)
-        launch(norm_kernel, self.rows, (q, e), inputs, pitch, size, D=width, AHEAD=fits, **constants)
+        constants = self.network.formats.norm | row_block(width, w)
+        launch(norm_kernel, self.rows, (q, e), (r, gamma), pitch, D=width, **constants)
         return q, e
-
-    def ahead(self, block):
-        """Return the state that a block's scan reads."""
-        if isinstance(block, Mamba1Block):
-            return self.state[f"{block.label}.scan"]
-        return words(self.seen[self.chunked_blocks.index(block)]).view(self.rows, -1)
 
     def enter(self, block, r):
         name = f"{block.label}.in_proj"
         w, norm = self.network.weights[name], self.weight(block, "norm")
-        q, e = self.normalised(r, norm, w, self.ahead(block))
+        q, e = self.normalised(r, norm, w)
         xz = self.empty(w.shape[0])
         taps = self.weight(block, "conv_weight"), self.weight(block, "conv_bias")
         results = xz, self.state[f"{block.label}.conv"], self.largest[0]

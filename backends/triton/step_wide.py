@@ -12,7 +12,7 @@ from . import integers
 from .activation import squareplus_of
 from .instructions import raised_digits
 from .norm import row_launch
-from .overlap import early, fetch, start_next_and_wait, wait_and_start_next
+from .overlap import early, start_next_and_wait, wait_and_start_next
 from .step_norm import keep_largest, normalised, quantised
 from .ternary_product import scale_sum, side_by_side
 
@@ -21,8 +21,7 @@ BYTES = 128, 64  # of a column's weights that are multiplied at once: the most t
 LOADED_EARLY = tl.constexpr(384)  # bytes of a column's weights
 RAISED_BITS = tl.constexpr(6)
 LARGEST_EXPONENT = 8  # of a row of int16
-WARPS, ROW_WARPS = 4, 8
-FETCHED_BYTES = 16  # of which what is asked for is a multiple, and its address
+WARPS = 4
 
 
 @triton.jit
@@ -41,22 +40,14 @@ def norm_kernel(
     e_pointer,
     x_pointer,
     gamma_pointer,
-    ahead_pointer,
     pitch,
-    ahead,
     D: tl.constexpr,
     b: tl.constexpr,
     s: tl.constexpr,
-    AHEAD: tl.constexpr,
     BYTES: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Norm and quantise a row, as `element_place` says; zeros follow up to ``pitch`` elements.
-
-    With AHEAD, as many bytes of the state per row are asked for, which the scan will read.
-    """
-    if AHEAD:
-        fetch(ahead_pointer + tl.program_id(0).to(tl.int64) * (ahead // 4), ahead)
+    """Norm and quantise a row, as `element_place` says; zeros follow up to ``pitch`` elements."""
     row, column = tl.program_id(0), tl.arange(0, BLOCK)
     gamma = tl.load(tl.max_contiguous(gamma_pointer + column, 1), mask=column < D, other=0)
     start_next_and_wait()
@@ -209,12 +200,7 @@ def quantised_pitch(w) -> int:
     return 4 * block["BYTES"] * block["BLOCKS"]
 
 
-def can_be_fetched(array) -> bool:
-    """Return whether every row of an array, and all of them together, may be asked for ahead."""
-    return array[0].nbytes % FETCHED_BYTES == 0 and array.data_ptr() % FETCHED_BYTES == 0
-
-
 def row_block(width: int, w):
     """Return the number of warps and the tile for rows of ``width`` elements that weights w multiply."""
     tile = row_launch(max(width, quantised_pitch(w))) | {"BYTES": block_of(w)["BYTES"]}
-    return tile | {"num_warps": ROW_WARPS} | early()
+    return tile | {"num_warps": WARPS} | early()
