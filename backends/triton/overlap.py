@@ -53,6 +53,17 @@ def wait_and_start_next():
 
 
 @triton.jit
+def start_next_and_wait():
+    """Let the next kernel start, then wait: for few programs, beside which the next ones' first loads have room.
+
+    What the next kernel reads before its own wait, neither this kernel nor the one in front may write.
+    """
+    if overlaps():
+        tl.extra.cuda.gdc_launch_dependents()
+        tl.extra.cuda.gdc_wait()
+
+
+@triton.jit
 def end_after_kernel_in_front():
     """Let a kernel that started early, and needs nothing from the one in front, end after it: its last program waits.
 
@@ -60,19 +71,6 @@ def end_after_kernel_in_front():
     """
     if tl.program_id(0) == tl.num_programs(0) - 1:
         wait_for_inputs()
-
-
-FETCH = tl.constexpr(
-    "{ .reg .pred first; .reg .b32 t; mov.u32 t, %tid.x; setp.eq.u32 first, t, 0;"
-    " @first cp.async.bulk.prefetch.L2.global [$1], $2; mov.u32 $0, 0; }"
-)
-
-
-@triton.jit
-def fetch(pointer, size):
-    """Ask for ``size`` bytes of memory that a kernel will read soon, both multiples of 16: a hint, nobody waits."""
-    if overlaps():
-        tl.inline_asm_elementwise(FETCH, "=r,l,r", [pointer.to(tl.int64), size], dtype=tl.int32, is_pure=False, pack=1)
 
 
 def early() -> dict[str, bool]:

@@ -12,7 +12,7 @@ import triton.language as tl
 from . import integers
 from .activation import silu_gated
 from .instructions import dot_halves
-from .overlap import wait_and_start_next
+from .overlap import start_next_and_wait, wait_and_start_next
 from .recurrence import modulate
 from .rotation import turn
 from .ssd_chunk_factors import (
@@ -181,7 +181,7 @@ def mix_kernel(
     row, turns_pointers = tl.program_id(0).to(tl.int64), (lam_pointer, gam_pointer, quadrant_pointer)
     positions = position_pointer, count_pointer
     chunk = open_chunk(open_b_pointer, turns_pointers, positions, row, batch, states, ROTATES, Q, TILE, STATES)
-    wait_and_start_next()
+    start_next_and_wait()
     results = c_pointer, scores_pointer, open_b_pointer
     shifts: tl.constexpr = (mixture_shift, rotation_bits)
     mix(results, projected_pointer, row, chunk, heads, states, shifts, ROTATES, Q, TILE, STATES)

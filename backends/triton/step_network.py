@@ -1,7 +1,8 @@
 """The network of one step as few kernels, four or more per layer; the state and the residual stream are in place.
 
 Kernels read the state before they wait for those in front. That is right because the choice of the token, a kernel that
-doesn't start early, lies between the steps: it starts when all that a step writes is written.
+doesn't start early, lies between the steps: it starts when all that a step writes is written. They read the position so
+too: the first product lets its successor start after its own wait, when the kernel that advances the position is done.
 
 One kernel for all layers, whose programs hand rows to one another through memory, was no faster: 282 us per step of
 ``base`` at one row, beside 252 us of the kernels per layer of that time (H200). Its barriers are the likely reason.
@@ -35,7 +36,6 @@ from .step_scans import selective_kernel
 from .step_sliced import sliced_kernel, sliced_launch
 from .step_states import chunk_bits, close_kernel, factors_kernel, seen_kernel
 from .step_wide import (
-    can_be_fetched,
     norm_kernel,
     quantised_pitch,
     row_block,
@@ -57,7 +57,6 @@ CLOSED_CHANNELS = 32  # of what a program moves on at once
 CLOSING = 256  # programs that move the states on: that they mostly have nothing to do takes little time
 # Channels of a program of the selective scan, its warps, and with how many programs. Those of many rows run at once.
 COLUMNS = (128, 2, 512), (64, 4, 256), (32, 4, 256), (16, 4, 256), (8, 4, 256), (4, 4, 0)
-MOST_AHEAD = 1 << 25  # bytes of a layer's state that are asked for before its scan
 
 
 class FusedStep:
@@ -288,7 +287,7 @@ class WideStep(FusedStep):
         super().__init__(network, buffers)
         names = [f"{block.label}.{name}" for block in network.blocks for name in ("x_proj", "out_proj")]
         self.planes = {name: dealt(network.weights[name]) for name in names}
-        # Of each row, of what the projections of x and y will quantise.
+        # Of each row, of what the projections of x and y will quantise; each projection clears the other's.
         self.largest = torch.zeros((2, self.rows), dtype=torch.int32, device=self.r.device)
 
     def largest_of_y(self):
@@ -300,27 +299,19 @@ class WideStep(FusedStep):
         programs, constants = wide_launch(self.rows, w, convolves, **constants)
         launch(wide_kernel, programs, results, (q, e, w, *taps), q.shape[1], **constants)
 
-    def normalised(self, r, gamma, w, ahead=None):
-        """Norm and quantise r; a state that the cache has room for is read ahead."""
+    def normalised(self, r, gamma, w):
+        """Norm and quantise r."""
         width, pitch = r.shape[1], quantised_pitch(w)
         q = torch.empty((self.rows, pitch), dtype=torch.int8, device=w.device)
         e = torch.empty(self.rows, dtype=torch.int32, device=w.device)
-        size = 0 if ahead is None else ahead[0].nbytes
-        fits = ahead is not None and ahead.nbytes <= MOST_AHEAD and can_be_fetched(ahead)
-        inputs, constants = (r, gamma, ahead if fits else None), self.network.formats.norm | row_block(width, w)
-        launch(norm_kernel, self.rows, (q, e, self.largest), inputs, pitch, size, D=width, AHEAD=fits, **constants)
+        constants = self.network.formats.norm | row_block(width, w)
+        launch(norm_kernel, self.rows, (q, e), (r, gamma), pitch, D=width, **constants)
         return q, e
-
-    def ahead(self, block):
-        """Return the state that a block's scan reads."""
-        if isinstance(block, Mamba1Block):
-            return self.state[f"{block.label}.scan"]
-        return words(self.seen[self.chunked_blocks.index(block)]).view(self.rows, -1)
 
     def enter(self, block, r):
         name = f"{block.label}.in_proj"
         w, norm = self.network.weights[name], self.weight(block, "norm")
-        q, e = self.normalised(r, norm, w, self.ahead(block))
+        q, e = self.normalised(r, norm, w)
         xz = self.empty(w.shape[0])
         taps = self.weight(block, "conv_weight"), self.weight(block, "conv_bias")
         results = xz, self.state[f"{block.label}.conv"], self.largest[0]
@@ -330,14 +321,18 @@ class WideStep(FusedStep):
 
     def projected(self, block, xz):
         projected = self.empty(self.weight(block, "x_proj").shape[0])
-        self.project(block, "x_proj", projected, xz, self.largest[0], ADDS=False)
+        self.project(block, "x_proj", projected, xz, 0, ADDS=False)
         return projected
 
-    def project(self, block, name, y, x, largest, **constants):
-        """Quantise and project the first of the elements of rows, as many as the scan has channels."""
+    def project(self, block, name, y, x, which, **constants):
+        """Quantise and project the first of the elements of rows, as many as the scan has channels.
+
+        Of the largest magnitudes, ``which`` are those of x; the others become 0.
+        """
         w, depth = self.planes[f"{block.label}.{name}"], block.config.d_inner
         programs, constants = sliced_launch(self.rows, w, depth // HALVES, **constants, **block.scales[name])
-        launch(sliced_kernel, programs, (y,), (words(x), largest, w), x.shape[1] // HALVES, **constants)
+        results, inputs = (y, self.largest[1 - which]), (words(x), self.largest[which], w)
+        launch(sliced_kernel, programs, results, inputs, x.shape[1] // HALVES, **constants)
 
     def mixed(self, block, xz):
         projected, (c, scores, open_b, positions, constants) = self.projected(block, xz), self.mixture(block)
@@ -346,7 +341,7 @@ class WideStep(FusedStep):
         return projected, c, scores
 
     def leave(self, block, r, y):
-        self.project(block, "out_proj", r, y, self.largest[1], ADDS=True, **addition(block))
+        self.project(block, "out_proj", r, y, 1, ADDS=True, **addition(block))
 
     def head(self, r):
         w, norm = self.network.weights["head"], self.weights["norm"]

@@ -17,7 +17,8 @@ from .step_norm import normalised, quantised
 from .ternary_product import DIGITS_A_WORD, scale_sum
 
 PROGRAMS = 96  # that keep most processors busy: twice as many, which are uneven, took 7 % longer per step (H200)
-COLUMNS = (4, 8, 16, 32)
+COLUMNS = (4, 8, 16, 32, 64, 128)  # of a program: the most that leave enough programs and whose weights it holds
+MOST_WORDS = 1 << 13  # of weights in a program's registers
 CODES = tl.constexpr((0x03030303, 0x0C0C0C0C, 0x30303030, -0x3F3F3F40))  # of a word's digits
 WARPS = 4
 
@@ -237,7 +238,9 @@ def word_tile(words: int) -> int:
 
 def product_launch(rows: int, columns: int, depth: int):
     """Return the number of programs of a product and its constants."""
-    size = next((c for c in reversed(COLUMNS) if rows * triton.cdiv(columns, c) >= PROGRAMS), COLUMNS[0])
     words = triton.cdiv(depth, DIGITS_A_WORD)
-    constants = {"columns": columns, "words": words, "DEPTH": depth, "WORDS": word_tile(words), "COLUMNS": size}
+    tile = word_tile(words)
+    held = [c for c in reversed(COLUMNS) if c * tile <= MOST_WORDS]
+    size = next((c for c in held if rows * triton.cdiv(columns, c) >= PROGRAMS), COLUMNS[0])
+    constants = {"columns": columns, "words": words, "DEPTH": depth, "WORDS": tile, "COLUMNS": size}
     return rows * triton.cdiv(columns, size), constants | {"num_warps": WARPS} | early()

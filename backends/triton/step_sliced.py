@@ -52,13 +52,17 @@ def values_of(x_rows, known, words, block, SLICES: tl.constexpr):
 
 
 @triton.jit
+def quantised_digit(value, e):
+    """Return [N, WORDS] words of int16 as [N, BYTES] int8."""
+    even, odd = tl.split(tl.reshape(value, [value.shape[0], WORDS // 2, 2]))
+    return bytes_in_turn(halves.quantised_words(even, odd, e))
+
+
+@triton.jit
 def quantised_digits(values, e):
     """Return [N, WORDS] words of int16 for each digit of a byte as [N, 4 BYTES] int8."""
-    digits = ()
-    for i in tl.static_range(4):
-        even, odd = tl.split(tl.reshape(values[i], [values[i].shape[0], WORDS // 2, 2]))
-        digits = digits + (bytes_in_turn(halves.quantised_words(even, odd, e)),)
-    return side_by_side(side_by_side(digits[0], digits[1]), side_by_side(digits[2], digits[3]))
+    low = side_by_side(quantised_digit(values[0], e), quantised_digit(values[1], e))
+    return side_by_side(low, side_by_side(quantised_digit(values[2], e), quantised_digit(values[3], e)))
 
 
 @triton.jit
@@ -89,6 +93,7 @@ def least_of(a, b):
 @triton.jit
 def sliced_kernel(
     y_pointer,
+    cleared_pointer,
     x_pointer,
     largest_pointer,
     w_pointer,
@@ -108,8 +113,11 @@ def sliced_kernel(
     SLICES: tl.constexpr,
     BLOCKS: tl.constexpr,
 ):
-    """Quantise and project the first ``words`` words of int16 rows, ``pitch`` words apart; write or add in place."""
-    m, n, row, _ = tile(rows, ROWS, COLUMNS)
+    """Quantise and project the first ``words`` words of int16 rows, ``pitch`` words apart; write or add in place.
+
+    The largest magnitudes that the kernels behind will keep of the rows of another product become 0.
+    """
+    m, n, row, first_column = tile(rows, ROWS, COLUMNS)
     again = row + tl.arange(0, SLICES * ROWS) % ROWS  # the rows once for each slice
     column, place = tl.minimum(n, columns - 1), m[None, :] * columns + n[:, None]
     inside = (m < rows)[None, :] & (n < columns)[:, None]
@@ -119,6 +127,8 @@ def sliced_kernel(
         weights = weights + (weights_of(w_pointer, column, bytes_a_row, block, SLICES),)
     known, x_rows = again < rows, x_pointer + again * pitch
     wait_and_start_next()
+    if first_column == 0:
+        tl.store(cleared_pointer + m, tl.zeros([ROWS], tl.int32), mask=m < rows)
     for block in tl.static_range(early_blocks):
         values = values + (values_of(x_rows, known, words, block, SLICES),)
     if ADDS:

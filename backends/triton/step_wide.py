@@ -12,18 +12,16 @@ from . import integers
 from .activation import squareplus_of
 from .instructions import raised_digits
 from .norm import row_launch
-from .overlap import early, fetch, wait_and_start_next
+from .overlap import early, start_next_and_wait, wait_and_start_next
 from .step_norm import keep_largest, normalised, quantised
 from .ternary_product import scale_sum, side_by_side
 
-PROGRAMS = 90  # that keep most processors busy
-COLUMNS, ROWS = 64, (16, 8)  # of a program: as many rows as leave enough programs, or the fewest
+COLUMNS, ROWS = 64, 8  # of a program: 16 rows took 1 % longer per step of 64 (H200)
 BYTES = 128, 64  # of a column's weights that are multiplied at once: the most that divide them, or the fewest
 LOADED_EARLY = tl.constexpr(384)  # bytes of a column's weights
 RAISED_BITS = tl.constexpr(6)
 LARGEST_EXPONENT = 8  # of a row of int16
-WARPS, ROW_WARPS = 4, 8
-FETCHED_BYTES = 16  # of which what is asked for is a multiple, and its address
+WARPS = 4
 
 
 @triton.jit
@@ -40,35 +38,23 @@ def element_place(column, BYTES: tl.constexpr):
 def norm_kernel(
     q_pointer,
     e_pointer,
-    largest_pointer,
     x_pointer,
     gamma_pointer,
-    ahead_pointer,
     pitch,
-    ahead,
     D: tl.constexpr,
     b: tl.constexpr,
     s: tl.constexpr,
-    AHEAD: tl.constexpr,
     BYTES: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Norm and quantise a row, as `element_place` says; zeros follow up to ``pitch`` elements.
-
-    The largest magnitudes of the row's further vectors, which kernels will keep, become 0.
-
-    With AHEAD, as many bytes of the state per row are asked for, which the scan will read.
-    """
-    if AHEAD:
-        fetch(ahead_pointer + tl.program_id(0).to(tl.int64) * (ahead // 4), ahead)
+    """Norm and quantise a row, as `element_place` says; zeros follow up to ``pitch`` elements."""
     row, column = tl.program_id(0), tl.arange(0, BLOCK)
     gamma = tl.load(tl.max_contiguous(gamma_pointer + column, 1), mask=column < D, other=0)
-    wait_and_start_next()
+    start_next_and_wait()
     x = tl.load(tl.max_contiguous(x_pointer + row * D + column, 1), mask=column < D, other=0)
     e, q = quantised(normalised(x, gamma, D, b, s))
     tl.store(q_pointer + row * pitch + element_place(column, BYTES), q.to(tl.int8), mask=column < pitch)
     tl.store(e_pointer + row, e)
-    tl.store(largest_pointer + row + tl.arange(0, 2) * tl.num_programs(0), tl.zeros([2], tl.int32))
 
 
 @triton.jit
@@ -195,13 +181,11 @@ def wide_kernel(
 
 def wide_launch(rows: int, w, convolves: bool, **constants):
     """Return the number of programs of a product and its constants."""
-    counts = [triton.cdiv(w.shape[0], COLUMNS) * triton.cdiv(rows, size) for size in ROWS]
-    best = next((i for i, count in enumerate(counts) if count >= PROGRAMS), -1)
     unused = dict.fromkeys(("s_conv", "f", "offset"), 0)
     sizes = {"rows": rows, "columns": w.shape[0], "bytes_a_row": w.shape[1]}
-    parts = {"ROWS": ROWS[best], "COLUMNS": COLUMNS, **block_of(w)}
+    parts = {"ROWS": ROWS, "COLUMNS": COLUMNS, **block_of(w)}
     constants = {**sizes, **unused, **constants, **parts, "CONVOLVES": convolves, "num_warps": WARPS}
-    return counts[best], constants | early()
+    return triton.cdiv(w.shape[0], COLUMNS) * triton.cdiv(rows, ROWS), constants | early()
 
 
 def block_of(w) -> dict[str, int]:
@@ -216,12 +200,7 @@ def quantised_pitch(w) -> int:
     return 4 * block["BYTES"] * block["BLOCKS"]
 
 
-def can_be_fetched(array) -> bool:
-    """Return whether every row of an array, and all of them together, may be asked for ahead."""
-    return array[0].nbytes % FETCHED_BYTES == 0 and array.data_ptr() % FETCHED_BYTES == 0
-
-
 def row_block(width: int, w):
     """Return the number of warps and the tile for rows of ``width`` elements that weights w multiply."""
     tile = row_launch(max(width, quantised_pitch(w))) | {"BYTES": block_of(w)["BYTES"]}
-    return tile | {"num_warps": ROW_WARPS} | early()
+    return tile | {"num_warps": WARPS} | early()

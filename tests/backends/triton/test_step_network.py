@@ -13,7 +13,7 @@ if not torch.cuda.is_available():
 
 from mamba_integer import backends
 from mamba_integer.backends.torch.decoding import Decoder, blocks_of_steps
-from mamba_integer.backends.triton import step_network, step_products, step_sliced, step_wide
+from mamba_integer.backends.triton import step_network, step_products, step_sliced
 from mamba_integer.spec.contract import trusted_values
 from mamba_integer.spec.model import LanguageModel, ModelConfig, State, initial_parameters
 from mamba_integer.spec.model.config import KINDS, MAMBA1, MAMBA2
@@ -105,7 +105,7 @@ CASES = {
 
 @pytest.fixture(autouse=True)
 def large_tiles(monkeypatch):
-    for module in (step_products, step_sliced, step_wide):
+    for module in (step_products, step_sliced):
         monkeypatch.setattr(module, "PROGRAMS", 1)  # a program is what costs time in the interpreter
 
 

@@ -61,8 +61,11 @@ def multiply_wide(results, q, e, w, taps=(None, None), **constants):
 def multiply_sliced(y, x, w, depth, **constants):
     """Quantise and multiply the first elements of each row, added to y or written there."""
     largest = x[:, :depth].to(torch.int32).abs().amax(1)
+    cleared = torch.ones_like(largest)
     programs, constants = step_sliced.sliced_launch(len(x), dealt(w), depth // 2, ADDS="bits" in constants, **constants)
-    launch(step_sliced.sliced_kernel, programs, (y,), (words(x), largest, dealt(w)), x.shape[1] // 2, **constants)
+    inputs = words(x), largest, dealt(w)
+    launch(step_sliced.sliced_kernel, programs, (y, cleared), inputs, x.shape[1] // 2, **constants)
+    assert not cleared.any()
 
 
 def multiply_narrow(kernel, results, inputs, w, rows, depth, *integers, **constants):
@@ -142,6 +145,14 @@ def test_project(draw):
         assert_equal(narrow, want)
 
     check()
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "depth", "size"),
+    [(1, 3072, 768, 32), (8, 3072, 768, 128), (8, 768, 1536, 64), (8, 80, 1536, 4), (8, 16384, 4096, 32)],
+)
+def test_a_program_for_few_rows_has_the_columns_that_it_holds(rows, columns, depth, size):
+    assert step_products.product_launch(rows, columns, depth)[1]["COLUMNS"] == size
 
 
 def test_leave(draw):
