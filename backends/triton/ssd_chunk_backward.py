@@ -68,7 +68,7 @@ WALKED_CHANNELS, FEW_WALKED = 64, 32  # of a program that walks forwards; few wh
 MOST_WALKED = 1 << 12  # numbers of a state, for the many
 FACTORS_WARPS, WALKS_WARPS = 2, 4
 CHUNK_CHANNELS = 32  # at once, of a program for a chunk and head
-STAGED = 3
+STAGED, FEW_STAGED, MOST_STATES_STAGED = 3, 2, 64  # blocks of channels loaded at once; few where states are more
 REGISTERS = 168  # of a thread of these programs: three of them then share a processor
 SHARED_STATES = 64  # of a program that adds up heads
 MOST_TILE_OF_FOUR_WARPS = 64
@@ -364,7 +364,7 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
         CHANNELS=min(channels, CHUNK_CHANNELS),
         STATES=padded,
         num_warps=warps,
-        num_stages=STAGED,
+        num_stages=STAGED if padded <= MOST_STATES_STAGED else FEW_STAGED,
         **early(),
         **at_most(REGISTERS if warps == 4 else None),
         **grid,
