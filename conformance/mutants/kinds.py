@@ -8,6 +8,7 @@ from .mutator import Mutant, place_of
 
 WIDENED = {f"int{bits}" for bits in (8, 16, 32, 64)}
 CAST = "Numba computes in 64 bits what it isn't told to narrow, and what is narrowed fits: the same integers."
+# Calls of all layouts judge such a mutant: one whose kernel needs what it drops is killed.
 STRIDES = "Numba compiles for the strides, or NumPy copies when it reshapes: the same integers, more slowly."
 UNKNOWN = "NumPy takes any negative size for the unknown one."
 LIGHTNESS = "It only says from how many elements on other threads are woken."
@@ -23,7 +24,7 @@ def kind_of(mutant: Mutant) -> str:
             if kind in WIDENED and is_compiled(mutant):
                 return CAST
             return STRIDES if kind == "ascontiguousarray" else ""
-        case ast.Constant() if isinstance(parent, ast.keyword) and parent.arg == "lightness":
+        case node if is_lightness(node, mutant):
             return LIGHTNESS
         case ast.Constant(1) if is_unknown_size(parent, mutant) and isinstance(new, ast.Constant) and new.value == 2:
             return UNKNOWN
@@ -35,6 +36,12 @@ def is_compiled(mutant: Mutant) -> bool:
     functions = [node for node in mutant.tree.body if isinstance(node, ast.FunctionDef)]
     text = "".join(ast.unparse(d) for f in functions if f.name == mutant.function for d in f.decorator_list)
     return any(word in text for word in ("njit", "spread", "compiled"))
+
+
+def is_lightness(node: ast.AST, mutant: Mutant) -> bool:
+    """Tell whether a node is the lightness of a kernel, or a part of it."""
+    keywords = (other for other in ast.walk(mutant.tree) if isinstance(other, ast.keyword) and other.arg == "lightness")
+    return any(node is part for keyword in keywords for part in ast.walk(keyword.value))
 
 
 def is_unknown_size(parent: ast.AST, mutant: Mutant) -> bool:

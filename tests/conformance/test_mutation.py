@@ -189,6 +189,9 @@ def scaled(x, n):
 @partial(spread, lightness=8)
 def each(x):
     return x
+@partial(spread, lightness=1 / 4)
+def heavy(x):
+    return x
 @implements(ops.scale)
 def scale(x, *, n):
     y = each(np.ascontiguousarray(x).reshape(-1))
@@ -203,6 +206,10 @@ def test_a_kernel_may_have_mutants_of_some_kinds():
         "return x * np.uint64(n)": kinds.CAST,
         "@partial(spread, lightness=9) each(x)": kinds.LIGHTNESS,
         "@partial(spread, lightness=7) each(x)": kinds.LIGHTNESS,
+        "@partial(spread, lightness=2 / 4) heavy(x)": kinds.LIGHTNESS,
+        "@partial(spread, lightness=0 / 4) heavy(x)": kinds.LIGHTNESS,
+        "@partial(spread, lightness=1 / 5) heavy(x)": kinds.LIGHTNESS,
+        "@partial(spread, lightness=1 / 3) heavy(x)": kinds.LIGHTNESS,
         "y = each(x.reshape(-1))": kinds.STRIDES,
         "y = each(np.ascontiguousarray(x).reshape(-2))": kinds.UNKNOWN,
         "return np.int32(y.reshape(-2, 1))": kinds.UNKNOWN,
