@@ -21,7 +21,7 @@ def kind_of(mutant: Mutant) -> str:
     parent, name, index, new = mutant.change
     match place_of(parent, name, index):
         case ast.Call(ast.Attribute(ast.Name("np"), kind), [argument], []) if argument is new:
-            if kind in WIDENED and is_compiled(mutant):
+            if kind in WIDENED and is_compiled(mutant) and not is_fraction(argument):
                 return CAST
             return STRIDES if kind == "ascontiguousarray" else ""
         case node if is_lightness(node, mutant):
@@ -29,6 +29,12 @@ def kind_of(mutant: Mutant) -> str:
         case ast.Constant(1) if is_unknown_size(parent, mutant) and isinstance(new, ast.Constant) and new.value == 2:
             return UNKNOWN
     return ""
+
+
+def is_fraction(argument: ast.AST) -> bool:
+    """Tell whether a number may be a float, of which a cast to an integer cuts what no other step may cut."""
+    words = {getattr(node, "attr", getattr(node, "id", "")) for node in ast.walk(argument)}
+    return bool(words & {"float64", "math"}) or any(isinstance(node, ast.Div) for node in ast.walk(argument))
 
 
 def is_compiled(mutant: Mutant) -> bool:

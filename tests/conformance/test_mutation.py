@@ -188,7 +188,7 @@ def scaled(x, n):
     return np.int32(x * np.uint64(n))
 @partial(spread, lightness=8)
 def each(x):
-    return x
+    return np.int64(x / 3)
 @partial(spread, lightness=1 / 4)
 def heavy(x):
     return x
@@ -214,7 +214,7 @@ def test_a_kernel_may_have_mutants_of_some_kinds():
         "y = each(np.ascontiguousarray(x).reshape(-2))": kinds.UNKNOWN,
         "return np.int32(y.reshape(-2, 1))": kinds.UNKNOWN,
     }
-    assert "return np.int32(x * n)" in reasons and "return y.reshape(-1, 1)" in reasons
+    assert {"return np.int32(x * n)", "return y.reshape(-1, 1)", "return x / 3"} <= set(reasons)
     assert not any(map(kinds.kind_of, mutants("mamba_integer.spec.ops.scaling", KERNEL)))
 
 
