@@ -29,6 +29,7 @@ os.environ["MAMBA_INTEGER_PARALLEL_FROM"] = str(sys.maxsize)
 import numba
 import numpy as np
 
+from mamba_integer.backends import load
 from mamba_integer.spec.bounds import Interval
 from mamba_integer.spec.contract import OPS, Parameter, Tensor
 from mamba_integer.spec.pages import op_section
@@ -36,6 +37,7 @@ from mamba_integer.spec.pages import op_section
 from .. import oracle
 from ..engine import case_cache
 from ..engine.extents import extents_hash
+from ..engine.layouts import CONTIGUOUS, Placed, place_all
 from ..engine.listed import listed
 from ..oracle.observe import recording
 from ..plans import PLANS
@@ -58,6 +60,7 @@ SLOWER = 20  # how many times as long as the original a mutant may take for a ca
 UNCHANGED = "(unchanged)"
 ENDLESS, LATE = "no end within its time on a processor", "no end on a machine that may have been busy"
 ALONE = "_alone"  # at the end of the name of a kernel's version for one thread
+NUMPY = load("golden")
 USED_BY_TESTS = "pytest", "mpmath", "hypothesis"
 PYTEST = ("-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist")
 
@@ -158,6 +161,11 @@ class Call:
     op: str
     arrays: tuple[np.ndarray, ...]
     parameters: dict[str, int]
+    layouts: tuple[str, ...] = ()
+
+    def placed(self) -> list[Placed]:
+        """Return new arguments, as they lie in memory."""
+        return place_all(NUMPY, self.arrays, self.layouts or (CONTIGUOUS,) * len(self.arrays))
 
     @cached_property
     def timed(self) -> tuple[tuple[np.ndarray, ...], float]:
@@ -196,7 +204,7 @@ class Listed(dict[str, tuple[list[Call], list[Extent]]]):
 def call_of(op: str, case: Any) -> Call:
     for array in case.arrays:
         array.flags.writeable = False
-    return Call(op, case.arrays, dict(case.parameters))
+    return Call(op, case.arrays, dict(case.parameters), getattr(case, "layouts", ()))
 
 
 def extent_of(op: str, extreme: Extreme) -> Extent:
@@ -239,10 +247,14 @@ def judge_calls(target: Target, op: str) -> str:
     for i, call in enumerate(run_calls(target, op)):
         want, seconds = call.timed
         allow(target.seconds + SLOWER * seconds)
-        contract.check(call.arrays, call.parameters)
-        results = as_tuple(getattr(function, "golden", function)(*call.arrays, **call.parameters))
-        if difference := differs(results, want, call):
+        placed = call.placed()
+        views = [argument.view for argument in placed]
+        contract.check(views, call.parameters)
+        results = as_tuple(getattr(function, "golden", function)(*views, **call.parameters))
+        if difference := differs(results, want, views):
             return f"{op}, call {i}: {difference}"
+        if not all(np.array_equal(argument.loaded, argument.buffer) for argument in placed):
+            return f"{op}, call {i}: an input is changed, or what lies beside it"
     return ""
 
 
@@ -274,7 +286,7 @@ def allow(seconds: float) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time() + seconds), most))
 
 
-def differs(results: tuple[Any, ...], wanted: tuple[np.ndarray, ...], call: Call) -> str:
+def differs(results: tuple[Any, ...], wanted: tuple[np.ndarray, ...], inputs: Sequence[np.ndarray]) -> str:
     if len(results) != len(wanted):
         return f"{len(results)} results"
     for result, want in zip(results, wanted, strict=True):
@@ -282,7 +294,7 @@ def differs(results: tuple[Any, ...], wanted: tuple[np.ndarray, ...], call: Call
             return f"{type(result).__name__} {getattr(result, 'dtype', '')} {getattr(result, 'shape', '')}"
         if not np.array_equal(result, want):
             return f"{int((result != want).sum())} of {want.size} integers"
-        if any(np.may_share_memory(result, array) for array in call.arrays):
+        if any(np.may_share_memory(result, array) for array in inputs):
             return "a result that shares its memory with an input"
     return ""
 

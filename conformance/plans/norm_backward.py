@@ -61,10 +61,20 @@ def quotient_edges() -> Iterator[Extreme]:
         yield Extreme([call], parameters, "a sum of products that is a tie of its quotient, or one less")
 
 
+def divisor_edges() -> Iterator[Extreme]:
+    """Rows whose sum of squares is one less than a tie of the divisor, or a tie: one more, or one less, is another."""
+    x = np.array([[-4542, -4298, -7581, 4217, -4300], [3549, 19114, 18767, -15707, 4779]], np.int32)
+    gamma = np.array([11080, -32436, 2841, 20480, -29754], np.int16)
+    dy = np.array([[-9878, -32408, 21438, -13042, 12207], [-27576, -15603, 9822, 8511, -31678]], np.int16)
+    purpose = "a sum of squares that is a tie of the divisor, or one less"
+    yield Extreme([(x, gamma, dy, np.zeros_like(x))], {"b": 3, "e": -16}, purpose)
+
+
 def edges() -> Iterator[Extreme]:
     yield from sum_edges()
     yield from rounding_edges()
     yield from quotient_edges()
+    yield from divisor_edges()
 
 
 PLANS = {

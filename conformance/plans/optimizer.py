@@ -34,9 +34,9 @@ def project_extremes() -> Iterator[Extreme]:
 def project_edges() -> Iterator[Extreme]:
     """A weight is half the mean size but for one, in a matrix whose sums need more bits than a float32 has."""
     count, size = 15, LARGEST_WEIGHT // 29
-    for offset in (-1, 0, 1):
+    for offset, other in ((-1, 0), (0, 0), (1, 0), (0, -1), (0, 1)):
         w = np.full((3, 5), size * (2 * count - 1), np.int32)
-        w[0, 0] = size * (count - 1) + offset
+        w[0, 0], w[2, 4] = size * (count - 1) + offset, w[2, 4] + other
         yield Extreme([(w,), (-w,)], purpose="a weight at half of the mean size, or beside it, among sums of many bits")
     half, beside, rest = (1 << 26) + 1, 100, 65 * 65 - 200
     near = np.repeat(np.array([half, half + 1], np.int32), beside)
@@ -44,8 +44,11 @@ def project_edges() -> Iterator[Extreme]:
     others = np.full(rest, total // rest, np.int32)
     others[: total % rest] += 1
     matrix = np.concatenate([near, others]).reshape(65, 65)
+    lighter = matrix.copy()
+    lighter[64, 64] -= 1  # so that a weight at the half before is above it now, by less than one
     yield Extreme(
-        [(matrix,)], purpose="many weights at half of the mean size, or one above, of more bits than a float32"
+        [(matrix,), (lighter,)],
+        purpose="many weights at half of the mean size, or one above, of more bits than a float32",
     )
 
 

@@ -1,7 +1,7 @@
 """Numba twins of ``spec.ops.loss_backward``."""
 
 import numpy as np
-from numba import prange
+from numba import njit, prange
 
 from .. import ops, philox
 from ..contract import implements
@@ -20,6 +20,13 @@ def cross_entropy_pow2_backward(logits, target, *, f, seed, step, stream, first)
     words = (np.uint64(word) for word in (step, stream, seed & philox.MASK, seed >> 32))
     rows = matrix(logits)
     return _backward(rows, np.ascontiguousarray(target).reshape(-1), f, first, *words).reshape(logits.shape)
+
+
+@njit(inline="always")
+def probability(weight, noise, total):
+    """Return a weight's share of a total as a whole number of FRACTION_BITS, rounded by noise of 31 bits."""
+    # Below 2**15 the rounding of a float64 quotient is finer than its distance to the next integer.
+    return np.int64(((weight << FRACTION_BITS) + ((noise * total) >> 31)) / total)
 
 
 @spread
@@ -42,14 +49,9 @@ def _backward(logits, target, f, first, step, stream, key0, key1):
             noise[4 * block + 2] = np.int64(w2 >> ONE)
             noise[4 * block + 3] = np.int64(w3 >> ONE)
         for n in range(V):
-            dither = (noise[n] * total) >> 31
-            # Below 2**15 the rounding of a float64 quotient is finer than its distance to the next integer.
-            p = np.int64(((weights[n] << FRACTION_BITS) + dither) / total)
-            dlogits[row, n] = integers.saturate(p, 16)
+            dlogits[row, n] = integers.saturate(probability(weights[n], noise[n], total), 16)
         n = target[row]
-        dither = (noise[n] * total) >> 31
-        p = np.int64(((weights[n] << FRACTION_BITS) + dither) / total)
-        dlogits[row, n] = integers.saturate(p - CERTAIN, 16)
+        dlogits[row, n] = integers.saturate(probability(weights[n], noise[n], total) - CERTAIN, 16)
     return dlogits
 
 

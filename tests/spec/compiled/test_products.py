@@ -1,5 +1,7 @@
 """Products of small matrices are exact with the machine's own instruction and without it, at the ends of types."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from numba import njit
@@ -41,6 +43,14 @@ def test_products_of_bytes(known, monkeypatch):
     rows, panel = numbers(np.uint8, (ROWS, DEPTH, 4)), numbers(np.int8, (DEPTH, LANES, 4))
     want = np.einsum("rdi,dli->rl", rows.astype(np.int64), panel.astype(np.int64))
     assert np.array_equal(multiplied(multiply_bytes, rows, panel), want)
+
+
+@pytest.mark.parametrize("features", ["", "+avx512f,-avx512vnni", "+avx512f,+avx512vnni", "-sse4a,+avx512vnni,+xsave"])
+def test_the_instruction_is_taken_where_the_processor_has_it(features):
+    """Other code would end the process there, or be slow: on one processor no result tells which was chosen."""
+    context = SimpleNamespace(codegen=lambda: SimpleNamespace(magic_tuple=lambda: ("", "", features)))
+    known = "+avx512vnni" in features
+    assert products.add_of_bytes(context) is (products.add_bytes_at_once if known else products.add_bytes)
 
 
 def test_products_of_pairs():
