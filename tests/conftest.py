@@ -1,5 +1,6 @@
 """Commands as tests run them: in this process, or in processes that can neither hang a test nor outlive it."""
 
+import atexit
 import contextlib
 import functools
 import io
@@ -38,7 +39,9 @@ for group in groups:
 
 @functools.cache
 def reaper() -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-c", REAPER], stdin=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen([sys.executable, "-c", REAPER], stdin=subprocess.PIPE, text=True, start_new_session=True)
+    atexit.register(process.communicate, timeout=LONGEST_WAIT)
+    return process
 
 
 def tell_reaper(line: str) -> None:
