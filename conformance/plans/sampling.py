@@ -134,6 +134,11 @@ def sample_edges() -> Iterator[Extreme]:
         kept = {"seed": 0, "top_k": 65536, "top_p": top_p}
         yield Extreme([(equal, *ends)], parameters | kept, "a share of one token more or less")
     yield Extreme(calls, parameters | {"seed": 0} | everything, "the least and the greatest word, and sums up to 2**32")
+    # The weights' sum, 102 tokens of 2**16 and some lighter ones, times 641 is 2**32 + 1.
+    lighter = [16 - bit for bit in range(16) if (2**32 + 1) // 641 >> bit & 1]
+    logits = np.repeat(np.array([[0] * 102 + [-distance for distance in lighter]], np.int16), 2, axis=0)
+    lacking = {"seed": 0, "f": 0, "top_k": 65536, "top_p": 641}
+    yield Extreme([(logits, *ends)], parameters | lacking, "a share that the first token lacks by one of 2**32")
 
 
 PLANS = {
