@@ -9,6 +9,7 @@ dd, for which one warp per chunk and head has enough to do.
 import torch
 import triton
 import triton.language as tl
+from torch.nn.functional import pad
 
 from mamba_integer.backends.torch import ssd_chunk_backward as torch_version
 from mamba_integer.spec import ops
@@ -66,12 +67,14 @@ from .ssd_chunk_limbs import (
 
 WALKED_CHANNELS, FEW_WALKED = 64, 32  # of a program that walks forwards; few where its state would fill registers
 MOST_WALKED = 1 << 12  # numbers of a state, for the many
-FACTORS_WARPS, WALKS_WARPS = 2, 4
+FACTORS_WARPS = 2
+WALKED_BY_WARP, FEWEST_WARPS, MOST_WARPS = 1 << 11, 4, 16  # numbers of a state that registers hold beside the rest
 CHUNK_CHANNELS = 32  # at once, of a program for a chunk and head
 STAGED, FEW_STAGED, MOST_STATES_STAGED = 3, 2, 64  # blocks of channels loaded at once; few where states are more
-REGISTERS = 168  # of a thread of these programs: three of them then share a processor
+REGISTERS, MOST_REGISTERS = 168, 255  # of a thread: three of these programs then share a processor, or all there are
+STATES_SIDE_BY_SIDE = 16  # of which rows are multiples: a thread loads neighbours at once
 SHARED_STATES = 64  # of a program that adds up heads
-MOST_TILE_OF_FOUR_WARPS = 64
+MOST_TILE_OF_FOUR_WARPS, MOST_STATES_OF_FOUR_WARPS = 64, 128
 MOST_TILE, MOST_STATES, MOST_CHANNELS = 128, 256, 128  # for which a processor has room
 
 SHIFTS = "limb_plane", "s_g", "s_x", "gradient_bits"
@@ -266,12 +269,17 @@ def narrow_chunk_gradients(*arrays, **parameters):
 
 def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b, s_c):
     batch, length, heads, width = x.shape
-    states, chunk, device = h.shape[-1], 1 << q, x.device
+    known_states, chunk, device = h.shape[-1], 1 << q, x.device
     dy, x, b, c, h, dh = map(aligned_array, (dy, x, b, c, h, dh))
     dskip = zeros((heads,), torch.int64, device)
     if not x.numel():
         db, dc = (torch.zeros(a.shape, dtype=torch.int32, device=device) for a in (b, c))
         return torch.empty_like(x, dtype=dtype), torch.zeros_like(d, dtype=torch.int32), db, dc, dskip, dh.clone()
+
+    missing = -known_states % STATES_SIDE_BY_SIDE
+    if missing:  # A state of zeros changes no sum and no largest magnitude.
+        b, c, h, dh = (pad(a, (0, missing)) for a in (b, c, h, dh))
+    states = h.shape[-1]
 
     def empty(*shape, dtype=torch.int32):
         return torch.empty(shape, dtype=dtype, device=device)
@@ -292,7 +300,7 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
     slopes, turned_slopes = empty(2, count, tile * tile, dtype=torch.int8)
     start = empty(*dh.shape)
     sizes, strides = (length, heads, width, states, chunks), (planes.shape[1], scalars.shape[1], chunk)
-    bits, grid = backward.gradient_bits(states), dict(TILE=tile)
+    bits, grid = backward.gradient_bits(known_states), dict(TILE=tile)
     warps = 4 if tile <= MOST_TILE_OF_FOUR_WARPS else 8
     launch(
         powers_kernel,
@@ -300,7 +308,7 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
         (planes, scalars),
         (d, dy),
         *(length, heads, width, chunks, *strides),
-        *(definition.weight_bits(states), definition.carried_bits(states, s_h)),
+        *(definition.weight_bits(known_states), definition.carried_bits(known_states, s_h)),
         CHANNELS=LEAST_TILE,
         num_warps=FACTORS_WARPS,
         **grid,
@@ -326,7 +334,7 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
         FEW=walked,
         CHANNELS=channels,
         STATES=padded,
-        num_warps=WALKS_WARPS,
+        num_warps=min(max(channels * padded // WALKED_BY_WARP, FEWEST_WARPS), MOST_WARPS),
         **at_most(REGISTERS if channels * padded <= MOST_WALKED else None),
         **grid,
     )
@@ -347,13 +355,14 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
         2 * programs,
         (db, dc),
         (x, dy, slopes, turned_slopes, *turned_limbs, turned_queries, b, planes, scalars),
-        *(*sizes, *strides, s_g, s_b, s_c, bits, definition.sum_bits(states) - bits, programs),
+        *(*sizes, *strides, s_g, s_b, s_c, bits, definition.sum_bits(known_states) - bits, programs),
         PADDED=padded,
         CHANNELS=channels,
         STATES=block,
         num_warps=warps,
         **grid,
     )
+    chunk_warps = warps if padded <= MOST_STATES_OF_FOUR_WARPS else 8
     launch(
         chunk_kernel,
         count,
@@ -363,10 +372,10 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
         NARROW=dtype == torch.int16,
         CHANNELS=min(channels, CHUNK_CHANNELS),
         STATES=padded,
-        num_warps=warps,
+        num_warps=chunk_warps,
         num_stages=STAGED if padded <= MOST_STATES_STAGED else FEW_STAGED,
         **early(),
-        **at_most(REGISTERS if warps == 4 else None),
+        **at_most(REGISTERS if chunk_warps == 4 else MOST_REGISTERS),
         **grid,
     )
     launch(
@@ -374,12 +383,13 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
         count,
         (dd,),
         (sums, past, planes, scalars),
-        *(length, heads, chunks, *strides, s_g, s_d, s_h, definition.weight_bits(states)),
-        definition.sum_bits(states) - definition.DECAY_BITS + backward.ENERGY_BITS,
+        *(length, heads, chunks, *strides, s_g, s_d, s_h, definition.weight_bits(known_states)),
+        definition.sum_bits(known_states) - definition.DECAY_BITS + backward.ENERGY_BITS,
         num_warps=1,
         **early(),
         **grid,
     )
+    db, dc, start = (a[..., :known_states].contiguous() for a in (db, dc, start))
     return dx, dd, db, dc, dskip, start
 
 
