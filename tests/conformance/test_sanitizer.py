@@ -1,0 +1,92 @@
+"""The suite under a tool that watches memory. A program that only runs what it is given stands for the tool."""
+
+import json
+import stat
+
+import pytest
+import typer
+
+from mamba_integer.conformance import sanitizer
+from mamba_integer.conformance.engine import calls
+
+# It leaves out its own options, and says what the test wants.
+STAND_IN = """#!/bin/sh
+while [ "${{1#--}}" != "$1" ]; do shift; done
+{before}
+"$@"
+code=$?
+{after}
+exit $code
+"""
+# In place of the suite: a report of two cases.
+SUITE = """
+import json, pathlib, sys
+pathlib.Path(sys.argv[sys.argv.index("--report") + 1]).write_text(json.dumps({"total": {"cases": 2, "integers": 3}}))
+"""
+
+
+@pytest.fixture
+def judged(tmp_path, monkeypatch):
+    """A function that runs the command on one op, and returns its exit code and its verdict."""
+
+    def run(before: str = "", after: str = 'echo "========= ERROR SUMMARY: 0 errors"', **options):
+        program = tmp_path / sanitizer.PROGRAM
+        program.write_text(STAND_IN.format(before=before, after=after))
+        program.chmod(program.stat().st_mode | stat.S_IXUSR)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+        file, code = tmp_path / "verdicts.json", 0
+        try:
+            sanitizer.main(["memcheck"], ["isqrt"], "golden", "cpu", options.get("seconds", 300), 1, file)
+        except SystemExit as end:
+            code = end.code
+        return code, json.loads(file.read_text())["verdicts"][0]
+
+    return run
+
+
+def test_an_op_that_nothing_is_said_of_is_clean(judged):
+    code, verdict = judged()
+    assert (code, verdict["status"], verdict["reports"]) == (0, "clean", 0)
+    assert verdict["cases"] > 100 and verdict["integers"] > 100
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "status"),
+    [
+        ("", 'echo "========= ERROR SUMMARY: 3 errors"', "reported"),
+        ("", 'echo "========= RACECHECK SUMMARY: 2 hazards displayed (1 errors, 1 warnings)"', "reported"),
+        ("", "", "failed"),  # the tool did not watch
+        ("shift $#; set -- true", 'echo "========= ERROR SUMMARY: 0 errors"', "failed"),  # nothing is compared
+        ("", 'code=9; echo "========= ERROR SUMMARY: 0 errors"', "failed"),
+    ],
+    ids=["errors", "hazards", "a silent tool", "no case", "an exit code"],
+)
+def test_all_else_fails(judged, monkeypatch, before, after, status):
+    monkeypatch.setattr(sanitizer, "COMMAND", SUITE)
+    code, verdict = judged(before, after)
+    assert (code, verdict["status"]) == (1, status)
+
+
+def test_an_op_that_does_not_end_is_ended(judged, monkeypatch):
+    monkeypatch.setattr(sanitizer, "COMMAND", SUITE)
+    code, verdict = judged("sleep 600", seconds=2)
+    assert (code, verdict["status"], verdict["integers"]) == (1, "late", 0)
+
+
+def test_a_tool_that_is_missing_or_unknown_is_named(monkeypatch):
+    with pytest.raises(typer.BadParameter, match="memtest"):
+        sanitizer.main(["memtest"])
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(typer.BadParameter, match="CUDA toolkit"):
+        sanitizer.main(["memcheck"])
+
+
+def test_memory_is_left_as_it_is_for_a_tool_that_watches_its_use(monkeypatch):
+    import torch
+
+    before = torch.get_deterministic_debug_mode()
+    with calls.filled_memory():
+        assert torch.get_deterministic_debug_mode() != before
+    monkeypatch.setenv(calls.UNFILLED, "1")
+    with calls.filled_memory():
+        assert torch.get_deterministic_debug_mode() == before
