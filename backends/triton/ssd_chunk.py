@@ -49,6 +49,7 @@ WALK_WARPS = 4
 OUTPUT_STAGES, OUTPUT_REGISTERS = 2, 128  # of a program that computes outputs alone
 STAGES, MOST_STAGED = 3, 1 << 13  # and the tiles of which three programs then share a processor
 REGISTERS = 168  # of a thread: three programs of four warps then share a processor
+MOST_TILE_OF_FOUR_WARPS = 128
 MOST_CAPPED = 128  # states: with more, their tiles leave room for two programs alone
 GRID_REGISTERS, LARGE_GRID_REGISTERS = 96, 128  # the few leave room for programs that turn x; large tiles need more
 
@@ -136,7 +137,7 @@ def chunk_scan_kernel(
 
 def stages_of(tile, padded):
     """Return how many chunks are loaded at once: as many as leave room for three programs per processor."""
-    if tile * padded <= MOST_STAGED:
+    if tile <= MOST_TILE_OF_FOUR_WARPS and tile * padded <= MOST_STAGED:
         return STAGES
     return min(STAGES, 2) if tile <= 64 else 1
 
@@ -206,7 +207,7 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
     )
     if many:
         lay_out(turning, 0, **early())
-    channels = CHANNELS if padded <= MOST_STATES else CHANNELS // 2
+    channels, four_warps = CHANNELS if padded <= MOST_STATES else CHANNELS // 2, tile <= MOST_TILE_OF_FOUR_WARPS
     x_tiles, blocks = inputs.view(torch.int8), batch * heads * ceil_div(width, channels)
     of_outputs = 1 << s_y, bits + s_y, 1 << (bits - 1)
     wide = tl.int32 if definition.rounded_sum(states, chunk, s_h, s_y).fits("int32") else tl.int64
@@ -221,7 +222,8 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
             WIDE=wide,
             CHANNELS=channels,
             num_stages=stages_of(tile, padded),
-            **at_most(REGISTERS if padded <= MOST_CAPPED else None),
+            num_warps=4 if four_warps else 8,
+            **at_most(REGISTERS if four_warps and padded <= MOST_CAPPED else None),
             **tiles,
         )
     else:
