@@ -305,4 +305,6 @@ def unshown(op: str, texts: list[str]) -> list[str]:
             call = OPS[op], vector.arrays, vector.parameters
             for says, _ in variants(*call, only=Parts(texts)):
                 texts = [text for text in texts if text not in says]
+                if not texts:
+                    break
     return texts

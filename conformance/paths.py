@@ -16,7 +16,6 @@ from itertools import product
 from types import SimpleNamespace
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 
 from mamba_integer.backends import UnsupportedError, load
@@ -103,31 +102,38 @@ def names_of(shape: str) -> tuple[str, ...]:
 
 
 def listed_launches(op: str) -> set[Launch]:
-    """Return the launches of kernels for the listed cases of an op."""
+    """Return the launches of kernels for the listed cases of an op: each of their sizes, dtypes and parameters once."""
     backend = load("triton")
+    calls = {
+        (tuple((array.shape, array.dtype.name) for array in case.arrays), tuple(case.parameters.items()))
+        for case in listed(op)
+    }
     with launches(op) as taken, trusted_values():
         for name in ("", *variants(backend, op)):
             with variant_of(backend, name):
-                for case in listed(op):
+                for forms, parameters in calls:
                     with contextlib.suppress(Exception):  # a call that can't be launched is the suite's to report
-                        backend.call(op, [backend.load(np.array(array)) for array in case.arrays], case.parameters)
+                        backend.call(op, without_memory(forms), dict(parameters))
     return taken
 
 
 def possible_launches(op: str) -> set[Launch]:
     """Return the launches of kernels for sizes and parameters from all over the domain, on arrays without memory."""
-    import torch
-
     contract, backend = OPS[op], load("triton")
     with launches(op) as taken, trusted_values():
         for at, dtypes in calls_of(contract):
-            arrays = [
-                torch.empty(shape_of(tensor.shape, at), dtype=getattr(torch, dtype), device="meta")
-                for tensor, dtype in zip(contract.inputs, dtypes, strict=True)
-            ]
+            shapes = [shape_of(tensor.shape, at) for tensor in contract.inputs]
             with contextlib.suppress(DomainError, UnsupportedError):
+                arrays = without_memory(zip(shapes, dtypes, strict=True))
                 backend.call(op, arrays, {p.name: getattr(at, p.name) for p in contract.parameters})
     return taken
+
+
+def without_memory(forms: Iterable[tuple[tuple[int, ...], str]]) -> list[Any]:
+    """Return arrays of shapes and dtypes alone, which is all that a launch is chosen by."""
+    import torch
+
+    return [torch.empty(shape, dtype=getattr(torch, dtype), device="meta") for shape, dtype in forms]
 
 
 def calls_of(contract: Op) -> Iterator[tuple[Any, tuple[str, ...]]]:
@@ -191,15 +197,21 @@ def numba_runs(ops: Iterable[str], jobs: int = 1) -> dict[str, int]:
 
 
 @contextlib.contextmanager
-def targeting(architecture: int) -> Iterator[None]:
-    """Choose kernels inside the block as for a GPU of an architecture, whatever there is."""
+def targeting(architecture: int) -> Iterator[list[int]]:
+    """Choose kernels inside the block as for a GPU of an architecture; note in a list each choice that asks for it."""
     load("triton")
     modules = [vars(module) for name, module in sys.modules.items() if name.startswith(TRITON)]
     usual = [(names, names["architecture"]) for names in modules if "architecture" in names]
+    asked: list[int] = []
+
+    def answer() -> int:
+        asked.append(architecture)
+        return architecture
+
     try:
         for names, _ in usual:
-            names["architecture"] = lambda: architecture
-        yield
+            names["architecture"] = answer
+        yield asked
     finally:
         for names, function in usual:
             names["architecture"] = function
@@ -211,11 +223,13 @@ def launches_taken(ops: Iterable[str]) -> dict[str, int]:
     for op in ops:
         known: set[Launch] = set()
         for architecture in (PLAIN, HOPPER):
-            with targeting(architecture):
+            with targeting(architecture) as asked:
                 possible = possible_launches(op) - known
                 by_cases = listed_launches(op) if possible else set()
             taken |= {f"{op}: {shown(launch)}": launch in by_cases for launch in possible}
             known |= possible
+            if not asked:  # then every target has the same launches
+                break
     return taken
 
 

@@ -3,13 +3,15 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mamba_integer import spec
 from mamba_integer.backends.app.terminal import EQUAL, MISMATCH
 
-from .diagnosis.explanation import Explanation
 from .engine.comparison import Failure
+
+if TYPE_CHECKING:  # a process that explains nothing starts without the diagnosis
+    from .diagnosis.explanation import Explanation
 
 FINISHED = ("passed", "failed", "known", "stale")
 MOST_REASONS = 20  # different ones that are kept of an op's skipped cases
@@ -27,7 +29,7 @@ class Result:
     integers: int = 0
     skipped: Counter[str] = field(default_factory=Counter)  # cases that the backend left out, by its reason
     failure: Failure | None = None
-    explanation: Explanation | None = None
+    explanation: "Explanation | None" = None
     notes: list[str] = field(default_factory=list)  # what was run otherwise than the preset says
     known: str = ""  # why this op needn't pass
     shares: int = 0

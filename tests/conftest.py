@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import functools
+import gc
 import io
 import json
 import os
@@ -17,6 +18,14 @@ import pytest
 
 # Read when Torch or Numba starts its threads. The tests share the processors: a thread that waits should not spin.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def pytest_collection_finish():
+    """Spare the garbage collector what lives as long as the tests do: it would look through all of it many times."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
 
 LONGEST_WAIT = 300  # seconds: much, for a busy machine; then a process is killed with all that it started
 

@@ -19,6 +19,8 @@ from mamba_integer.spec.contract import Op
 Note = Callable[[Any], None]  # of a result
 Rule = Callable[..., Any]  # of the operation, its method, its inputs and its options; NotImplemented leaves it alone
 
+_ARRAYS, _SEQUENCES = (np.ndarray, np.generic), (tuple, list)
+
 _rule: contextvars.ContextVar[Rule | None] = contextvars.ContextVar("rule", default=None)
 _note: contextvars.ContextVar[Note | None] = contextvars.ContextVar("note", default=None)
 
@@ -27,7 +29,7 @@ class Arithmetic(np.ndarray):
     """An array that hands its operations to the rule in force, and their results to whoever notes them."""
 
     def __array_ufunc__(self, ufunc, method, *inputs, out=None, **options):
-        plain = [_plain(value) for value in inputs]
+        plain = [value.view(np.ndarray) if type(value) is Arithmetic else value for value in inputs]
         rule, result = _rule.get(), NotImplemented
         if rule is not None:
             result = rule(ufunc, method, plain, options)
@@ -45,15 +47,13 @@ class Arithmetic(np.ndarray):
 
 
 def _plain(value: Any) -> Any:
-    return value.view(np.ndarray) if isinstance(value, Arithmetic) else value
+    return value.view(np.ndarray) if type(value) is Arithmetic else value
 
 
 def _wrapped(value: Any) -> Any:
-    if isinstance(value, tuple | list):
-        return type(value)(map(_wrapped, value))
-    if isinstance(value, np.ndarray | np.generic) and value.dtype != bool:
-        return np.asarray(value).view(Arithmetic)
-    return value
+    if isinstance(value, _ARRAYS):
+        return value if value.dtype.kind == "b" else np.asarray(value).view(Arithmetic)
+    return type(value)(map(_wrapped, value)) if isinstance(value, _SEQUENCES) else value
 
 
 def run(op: Op, arrays: Sequence[np.ndarray], parameters: Mapping[str, int], rule: Rule | None = None) -> Any:

@@ -1,7 +1,8 @@
 """The catalogue of known mistakes, and the results that each would give for a call."""
 
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,9 +31,8 @@ def variants(
     wanted. Variants of whole ops come first, then those of single lines of golden code.
     """
     right = results(op.golden(*arrays, **parameters))
-    for says, wrong in attempts(op, tuple(arrays), dict(parameters), right):
-        if only is not None and says not in only:
-            continue
+    every = attempts(op, tuple(arrays), dict(parameters), right, only is None)
+    for says, wrong in every if only is None else wanted(every, only):
         if time.monotonic() > deadline:
             return
         try:
@@ -44,27 +44,49 @@ def variants(
             yield says, returned
 
 
-def attempts(op: Op, arrays: Arrays, parameters: dict[str, int], right: Arrays) -> Iterator[tuple[str, Callable]]:
+def wanted(every: Iterable[tuple[str, Callable]], only: Container[str]) -> Iterator[tuple[str, Callable]]:
+    """Yield the wanted attempts until none can follow."""
+    left = set(only) if isinstance(only, Collection) else None
+    for says, wrong in every if left != set() else ():
+        if says in only:
+            yield says, wrong
+            if left is not None:
+                left.remove(says)
+                if not left:
+                    return
+
+
+def attempts(
+    op: Op, arrays: Arrays, parameters: dict[str, int], right: Arrays, most: bool = False
+) -> Iterator[tuple[str, Callable]]:
+    """Yield mistakes, each once; if most are wanted, those of operations that the call lacks are left out at once."""
+    lines = used(op, arrays, parameters) if most else None
     for says, functions in REPLACED.items():
-        yield says, lambda functions=functions: replaced(op, arrays, parameters, functions)
+        if lines is None or not lines.keys().isdisjoint(functions):
+            yield says, lambda functions=functions: replaced(op, arrays, parameters, functions)
     for says, wrong in RULES.items():
-        yield says, lambda rule=wrong.rule: arithmetic.run(op, arrays, parameters, rule)
+        if lines is None or not lines.keys().isdisjoint(wrong.operations):
+            yield says, lambda rule=wrong.rule: arithmetic.run(op, arrays, parameters, rule)
     for says, sequence in wrong_sequences(op, arrays):
         yield says, lambda sequence=sequence: sequence(parameters)
     for says, before in wrong_inputs(op, arrays, parameters):
         yield says, lambda before=before: arithmetic.golden(op, *before(arrays, parameters))
     for says, after in wrong_outputs(op, right):
         yield says, lambda after=after: after(right, arrays)
-    yield from attempts_at_lines(op, arrays, parameters)
-    for module, name, value in constants(op):
+    yield from attempts_at_lines(op, arrays, parameters, used(op, arrays, parameters) if lines is None else lines)
+    read = constants(op)
+    modules = Counter(name for _, name, _ in read)
+    for module, name, value in read:
+        where = f", in {module['__name__'].rpartition('.')[2]}.py" if modules[name] > 1 else ""
         for other in (value + 1, value - 1):
-            says = f"{name} is {other} in place of {value}"
+            says = f"{name} is {other} in place of {value}{where}"
             yield says, lambda m=module, n=name, v=other: with_constant(op, arrays, parameters, m, n, v)
 
 
-def attempts_at_lines(op: Op, arrays: Arrays, parameters: dict[str, int]) -> Iterator[tuple[str, Callable]]:
+def attempts_at_lines(
+    op: Op, arrays: Arrays, parameters: dict[str, int], lines: Mapping[str, Sequence[Site]]
+) -> Iterator[tuple[str, Callable]]:
     """Yield the mistakes of arithmetic once for each line that could make them, if there are several."""
-    lines = used(op, arrays, parameters)
     for says, functions in REPLACED.items():
         for site in several(lines, functions):
             there = replaced_at(site, functions)

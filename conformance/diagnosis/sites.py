@@ -46,8 +46,10 @@ def current() -> Site | None:
 def at(site: Site, operation: WrongOperation) -> arithmetic.Rule:
     """Return the rule as it applies to one line alone."""
 
+    names = [name.partition(".")[0] for name in operation.operations]  # quicker to compare, and seldom another method's
+
     def there(ufunc, method, inputs, options):
-        if name_of(ufunc, method) not in operation.operations or current() != site:
+        if ufunc.__name__ not in names or name_of(ufunc, method) not in operation.operations or current() != site:
             return NotImplemented
         return operation.rule(ufunc, method, inputs, options)
 

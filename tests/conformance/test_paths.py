@@ -20,6 +20,13 @@ def test_a_tile_that_no_case_takes_is_reported(monkeypatch):
     assert "argmax: argmax_kernel(BLOCK=4096, num_warps=8)" in paths.untaken(paths.triton_launches(["argmax"]))
 
 
+@pytest.mark.parametrize("op, asks", [("ternary_linear", True), ("argmax", False)])
+def test_a_target_that_no_choice_asks_for_is_told(op, asks):
+    with paths.targeting(paths.PLAIN) as asked:
+        paths.listed_launches(op)
+    assert bool(asked) == asks
+
+
 def test_what_is_launched_is_taken_down_and_not_run():
     with paths.launches("shift_round") as taken:
         from mamba_integer.backends import load

@@ -27,7 +27,7 @@ GLUON_KERNELS = {
 }
 STAGED = {"staged_scan_kernel", "staged_walk_kernel", "few_rows_kernel"}
 GLUON = {"sm_80": STAGED, "sm_89": STAGED, "sm_90": set(GLUON_KERNELS), "sm_100": STAGED, "gfx942": set()}
-SHARES = 4  # processes for the ops; several families and all targets to each, which takes seconds to start
+SHARES = 2  # processes for the ops; several families and all targets to each, which takes seconds to start
 
 
 @pytest.mark.parametrize("share", range(SHARES))

@@ -15,6 +15,7 @@ from hypothesis.errors import UnsatisfiedAssumption
 from mamba_integer import spec
 from mamba_integer.backends import Backend
 from mamba_integer.conformance import oracle
+from mamba_integer.conformance.citations import Parts
 from mamba_integer.conformance.diagnosis import explanation
 from mamba_integer.conformance.diagnosis.catalogue import REPLACED, RULES, same, variants
 from mamba_integer.conformance.diagnosis.common import in_common
@@ -125,6 +126,19 @@ def test_variants_are_wrong_and_in_form():
         for _, results in variants(spec.OPS[op], vector.arrays, vector.parameters):
             assert not same(results, vector.results)
             assert [(r.dtype, r.shape) for r in results] == [(r.dtype, r.shape) for r in vector.results]
+
+
+@pytest.mark.parametrize("op", ["dyadic_transform", "sample", "bitshift_norm"])
+def test_a_variant_is_the_same_alone_as_among_all(op):
+    """All of them leave out what a call lacks, one ends the search: constants of one name are told apart."""
+    (vector,) = small_vectors(op, 1)
+    call = spec.OPS[op], vector.arrays, vector.parameters
+    every = list(variants(*call))
+    assert [says for says, _ in every] == [says for says, _ in variants(*call, only=Parts([""]))]
+    assert len(dict(every)) == len(every)
+    for says, results in every:
+        ((alone, again),) = variants(*call, only=[says])
+        assert alone == says and same(again, results)
 
 
 def test_shrinking_cuts_to_what_fails():
