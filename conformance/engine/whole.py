@@ -30,7 +30,7 @@ def whole_tiles(op: str, extremes: Iterable[Extreme], edges: Iterable[Extreme]) 
         tiled = (repeated(call, shapes, ELEMENTS if flat else ROWS) for call in calls)
         kept = [call for call in tiled if call and in_domain(op, call, extreme)]
         if kept:
-            yield replace(extreme, calls=kept, purpose=f"{extreme.purpose or 'ends of widths'}, in whole tiles")
+            yield replace(extreme, calls=kept, purpose=f"tiles: {extreme.purpose or 'ends of widths'}")
 
 
 def joined(calls: Iterable[Call]) -> list[Call]:
