@@ -82,6 +82,11 @@ def alike(words, low, high):
     return uniform(random_words(0, 0, words.size).reshape(words.shape), low, high)
 
 
+def few_alike(words, low, high):
+    """Small integers that depend on the shape alone, so that arrays of one shape but other ranges may be equal."""
+    return np.clip(uniform(random_words(0, 0, words.size).reshape(words.shape), -7, 7), low, high)
+
+
 def above(words, low, high):
     """Integers of the highest eighth of the range."""
     return uniform(words, high - (high - low) // 8, high)
@@ -138,9 +143,10 @@ DRAWN = tuple(PATTERNS)
 LAST = {axis: f"last along {axis}" for axis in (-1, -2, -3, -4)}
 PARTED = {axis: f"parted along {axis}" for axis in LAST}
 BELOW, ABOVE, POWERS, ZERO, ALIKE = "below", "above", "powers", "zero", "alike"
+FEW_ALIKE = "few alike"
 NARROW = "highest of a narrower type", "lowest of a narrower type"
 PATTERNS |= {name: last_along(axis) for axis, name in LAST.items()}
-PATTERNS |= {BELOW: below, ABOVE: above, POWERS: powers, ZERO: zero, ALIKE: alike}
+PATTERNS |= {BELOW: below, ABOVE: above, POWERS: powers, ZERO: zero, ALIKE: alike, FEW_ALIKE: few_alike}
 PATTERNS |= dict(zip(NARROW, (narrow, narrow_low), strict=True))
 PATTERNS |= {name: parted_along(axis) for axis, name in PARTED.items()}
 

@@ -55,6 +55,20 @@ slip(
     at={"leading": (4,)},
 )
 
+# --- one array for two inputs of different ranges ---
+
+BOTH = np.array([-7, 3, 900, -20000], np.int16)
+slip(
+    "root_over_the_gradient",
+    "squareplus_backward",
+    "the root is stored over the copy of x, which is also that of dy where both are one array",
+    when=lambda c: c.dy.dtype == c.x.dtype and np.shares_memory(c.dy, c.x),
+    sees={"dy": lambda dy, c: np.sqrt(c.x.astype(np.float64) ** 2 + 4.0 ** (c.f + 1)).clip(max=32767).astype(np.int16)},
+    values={name: lambda c: BOTH for name in ("dy", "x")},
+    lies={name: lambda array: array for name in ("dy", "x")},
+    at={"leading": (4,), "f": 4, "offset": 16},
+)
+
 # --- rows that a number of 16 bits doesn't count ---
 
 
