@@ -7,13 +7,14 @@ from random import Random
 from zlib import crc32
 
 from .cases import Case
-from .dimensions import ODD, ROWS, dimensions, few, small, vectors
+from .dimensions import ODD, ROWS, allowed, dimensions, exponents, few, small, vectors
 from .sensitivity import improved, in_domain, score, sized, typical
 
 EVEN = (2, 8, 4, 12, 16)
 VECTOR = 16  # bytes that a thread loads at once: each last axis of the even sizes is whole vectors
 FEW = (2, 3, 1)  # of the sizes beside one that is taken
 HUGE = 1 << 14  # from this size on the others are 1
+SHORT, GAIN = 9, 0.125  # of an axis that stands for a long one; in sensitivity, by another size
 WHOLE = 64
 TRIED = 12  # other parameters, where a case isn't sensitive
 DTYPES = (1 << 16) - 1  # the bits of a seed that choose the dtypes of inputs
@@ -68,7 +69,28 @@ def beside(op: str, dimension: str, size: int) -> dict[str, int]:
     random = Random(f"{op} {dimension} {size}")
     options = tuple(random.choice(FEW) if size < HUGE else 1 for _ in dimensions(op))
     sizes = small(op, options)
-    return sizes | {name: options[0] for name in (ROWS,) if name in sizes} | {dimension: size}
+    sizes |= {name: options[0] for name in (ROWS,) if name in sizes}
+    if size >= HUGE:
+        sizes |= dict.fromkeys(needed(op, dimension), 2)
+    return sizes | {dimension: size}
+
+
+@cache
+def needed(op: str, dimension: str) -> tuple[str, ...]:
+    """Return the sizes that must be 2 beside a long axis, for one element of them says little: a row's own mean.
+
+    A short axis shows it; where no size alone is enough, all may be 1.
+    """
+    ones = {name: 1 for name in dimensions(op)} | {dimension: SHORT}
+    others = [name for name in dimensions(op) if name not in (dimension, *exponents(op))]
+    best, chosen = -1.0, tuple[str, ...]()
+    for names in ((), *((name,) for name in others if allowed(op, name)[1] > 1)):
+        sizes = ones | dict.fromkeys(names, 2)
+        leading = (sizes[ROWS],) if ROWS in sizes else ()
+        reached = score(improved(sized(base(op, ODD), sizes, leading), most=TRIED))
+        if reached > best + GAIN:
+            best, chosen = reached, names
+    return chosen
 
 
 def with_pattern(case: Case, argument: int, pattern: str) -> Case:

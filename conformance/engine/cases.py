@@ -16,6 +16,7 @@ from ..plans import PLANS
 from ..plans.plan import Extreme
 from .layouts import CONTIGUOUS, LAYOUTS, first_along
 from .patterns import DRAWN, PATTERNS, draw
+from .whole import whole_tiles
 
 Kind = TypeVar("Kind")
 # Drawn layouts keep the integers that were drawn, so not those of stride 0.
@@ -84,7 +85,7 @@ class Case:
 
 @dataclass(frozen=True)
 class ExtremeCase:
-    """A call that the op's plan lists: call ``call`` of entry ``entry`` of its extremes and edges."""
+    """A call that the op's plan lists, or one in whole tiles: call ``call`` of entry ``entry`` of `listed`."""
 
     op: str
     entry: int
@@ -113,7 +114,8 @@ class ExtremeCase:
 
 @cache
 def listed(op: str) -> list[Extreme]:
-    return [*PLANS[op].extremes(), *PLANS[op].edges()]
+    extremes, edges = list(PLANS[op].extremes()), list(PLANS[op].edges())
+    return [*extremes, *edges, *whole_tiles(op, extremes, edges)]
 
 
 def extreme_cases(op: str, most: int | None = None) -> Iterator[ExtremeCase]:

@@ -12,7 +12,7 @@ from .cases import Case
 from .costs import cost, loops
 from .dimensions import ODD, ROWS, allowed, dimensions, exponents, settings, small, vectors
 from .pairs import ENDS, assignments, resolved
-from .patterns import POWERS
+from .patterns import NARROW, POWERS
 from .sensitivity import improved, in_domain, is_alive, levels, sized
 
 MANY, MANY_WHOLE = 130, 160  # of a size, where a kernel for many of it takes over; the second is whole tiles of 32
@@ -134,6 +134,8 @@ def value_plans(op: str) -> Iterator[Listed]:
     for ends, pattern in product(({}, *({name: level} for name in names for level in ENDS)), VALUES):
         says = "".join(f"{name} {level}, " for name, level in ends.items())
         yield Listed("values", (f"{says}{pattern} values",), 0, with_values(op, ends, pattern))
+    for pattern in NARROW:
+        yield Listed("values", (f"all {pattern}",), 0, with_values(op, {}, pattern))
     for parameter, quarter in product(settings(op), QUARTERS):
         point = f"{parameter.name} {quarter}/4, values that are powers"
         yield Listed("values", (point,), 0, with_powers(op, parameter, quarter))
@@ -191,7 +193,9 @@ def with_values(op: str, ends: Mapping[str, str], pattern: str) -> Callable[[], 
         parameters = resolved(case, ends)
         patterns = (pattern,) * len(case.patterns)
         seed = number(op, *ends.items(), pattern)
-        other = parameters and replace(case, parameters=parameters, patterns=patterns, seed=seed)
-        return other if other and in_domain(other) else None
+        if parameters is None:
+            return None
+        other = replace(case, parameters=parameters, patterns=patterns, seed=seed)
+        return other if in_domain(other) else None
 
     return make

@@ -16,6 +16,8 @@ from ..presets import PRESETS, Preset
 from .bases import (
     DTYPES,
     EVEN,
+    HUGE,
+    SHORT,
     TRIED,
     VECTOR,
     WHOLE,
@@ -287,7 +289,8 @@ def with_sizes(
         leading = (sizes[ROWS],) if ROWS in sizes else ()
         seed = number(op, dimension, sizes.get(dimension, 0))
         case = sized(base(op, ODD), sizes, leading, seed)
-        case = reseeded(with_pattern(case, *chosen) if chosen else case)
+        case = with_pattern(case, *chosen) if chosen else case
+        case = reseeded(lively(case, dimension, sizes) if sizes.get(dimension, 0) >= HUGE else case)
         if most and 0 not in sizes.values():
             case = enlivened(improved(case, kinds="alive", most=min(TRIED, most)), min(ENLIVENING, most))
             if not is_alive(case):
@@ -295,6 +298,13 @@ def with_sizes(
         return settled(case)
 
     return make
+
+
+def lively(case: Case, dimension: str, sizes: Mapping[str, int]) -> Case:
+    """Return a case of a long axis, with the parameters at which one of a short axis is alive: a search costs less."""
+    short = sized(case, {**sizes, dimension: SHORT}, (SHORT,) if dimension == ROWS else case.leading)
+    found = enlivened(improved(short, kinds="alive", most=TRIED), ENLIVENING)
+    return sized(found, sizes, case.leading)
 
 
 def with_twos(case: Case, dimension: str, most: int) -> Case:

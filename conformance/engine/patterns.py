@@ -82,9 +82,29 @@ def alike(words, low, high):
     return uniform(random_words(0, 0, words.size).reshape(words.shape), low, high)
 
 
+def few_alike(words, low, high):
+    """Small integers that depend on the shape alone, so that arrays of one shape but other ranges may be equal."""
+    return np.clip(uniform(random_words(0, 0, words.size).reshape(words.shape), -7, 7), low, high)
+
+
 def above(words, low, high):
     """Integers of the highest eighth of the range."""
     return uniform(words, high - (high - low) // 8, high)
+
+
+def narrow(words, low, high):
+    """The greatest integer of the next narrower type: in that type a sum of two doesn't fit."""
+    return np.full(words.shape, min(high, narrower(high)), np.int64)
+
+
+def narrow_low(words, low, high):
+    """The least integer of the next narrower type."""
+    return np.full(words.shape, max(low, -narrower(high)), np.int64)
+
+
+def narrower(high):
+    """Return the greatest integer of the widest type that doesn't hold a number; with no such type, the number."""
+    return max(((1 << (bits - 1)) - 1 for bits in (8, 16, 32) if high >> (bits - 1)), default=high)
 
 
 def last_along(axis):
@@ -123,8 +143,11 @@ DRAWN = tuple(PATTERNS)
 LAST = {axis: f"last along {axis}" for axis in (-1, -2, -3, -4)}
 PARTED = {axis: f"parted along {axis}" for axis in LAST}
 BELOW, ABOVE, POWERS, ZERO, ALIKE = "below", "above", "powers", "zero", "alike"
+FEW_ALIKE = "few alike"
+NARROW = "highest of a narrower type", "lowest of a narrower type"
 PATTERNS |= {name: last_along(axis) for axis, name in LAST.items()}
-PATTERNS |= {BELOW: below, ABOVE: above, POWERS: powers, ZERO: zero, ALIKE: alike}
+PATTERNS |= {BELOW: below, ABOVE: above, POWERS: powers, ZERO: zero, ALIKE: alike, FEW_ALIKE: few_alike}
+PATTERNS |= dict(zip(NARROW, (narrow, narrow_low), strict=True))
 PATTERNS |= {name: parted_along(axis) for axis, name in PARTED.items()}
 
 

@@ -4,7 +4,20 @@ from importlib import import_module
 
 from .slip import SLIPS, Slip
 
-for kind in ("layout", "memory", "size", "far", "number", "chunk", "unseen", "tiles", "vectors", "hidden", "wide"):
+for kind in (
+    "layout",
+    "memory",
+    "size",
+    "far",
+    "number",
+    "chunk",
+    "unseen",
+    "tiles",
+    "vectors",
+    "hidden",
+    "wide",
+    "rare",
+):
     import_module(f"{__package__}.slips_{kind}")
 
 

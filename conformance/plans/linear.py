@@ -61,7 +61,7 @@ def quantize_edges() -> Iterator[Extreme]:
         rows += [np.roll([*rest, peak], -11 * i) for i, peak in enumerate(peaks)]
     alone = np.zeros((8, 1025), np.int16)
     alone[:, [0, 31, 32, 127, 128, 512, 1023, 1024]] = np.diag([32, -127, 128, 255, -256, 16384, -32767, 300])
-    purpose = "peaks of either sign at and beside powers of two, in any place; ties of the exponent that they give"
+    purpose = "peaks of either sign at and beside powers of two, in any place; ties of their exponent"
     yield Extreme([(np.array(rows, np.int16),), (alone,)], purpose=purpose)
 
 

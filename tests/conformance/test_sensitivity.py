@@ -8,11 +8,12 @@ import pytest
 from mamba_integer import spec
 from mamba_integer.backends import Backend, load
 from mamba_integer.conformance.engine.cases import draw_case
-from mamba_integer.conformance.engine.dimensions import dimensions, settings
+from mamba_integer.conformance.engine.dimensions import FAR, ROWS, dimensions, settings
 from mamba_integer.conformance.engine.generated import EVEN, ODD, base, listed_cases, plans, points_of
 from mamba_integer.conformance.engine.judge import conform_op
 from mamba_integer.conformance.engine.layouts import CONTIGUOUS, LAYOUTS, has_layout, place
 from mamba_integer.conformance.engine.pairs import ENDS
+from mamba_integer.conformance.engine.patterns import NARROW
 from mamba_integer.conformance.engine.sensitivity import ALIVE, alive, felt, results_of
 from mamba_integer.conformance.presets import PRESETS
 from mamba_integer.conformance.report import Result
@@ -27,6 +28,20 @@ def test_a_tenth_of_each_result_is_alive_and_each_input_is_felt(op):
         results = results_of(case, case.arrays)
         assert min(alive(case, results)) >= ALIVE
         assert min(felt(case, results)) > 0
+
+
+@pytest.mark.parametrize("op", [op for op in spec.OPS if ROWS in dimensions(op)])
+def test_more_rows_than_16_bits_count_are_alive(op):
+    """One element is its row's own maximum and mean: such a row says nothing of its number."""
+    (listed,) = [one for one in plans(op, SMOKE.line) if one.points == (f"size {ROWS}={FAR[-1]}",)]
+    case = listed.make()
+    assert case and min(alive(case, results_of(case, case.arrays))) >= ALIVE
+
+
+def test_ops_without_parameters_have_values_of_each_kind():
+    listed = {one.points[0]: one.make() for one in plans("gradient_add", SMOKE.line) if one.group == "values"}
+    wanted = "small values", "ties values", "extremes values", *(f"all {pattern}" for pattern in NARROW)
+    assert all(listed[point] for point in wanted)
 
 
 # Cases of which a result is nearly all zeros or ends, whatever their integers: the beginning of their points, and why.

@@ -1,0 +1,102 @@
+"""Slips that are right unless something rare meets whole tiles, a narrower type, or more rows than 16 bits count."""
+
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from .slip import Array, Change, slip
+from .slips_layout import NORM
+
+# --- rare clauses in whole tiles ---
+
+slip(
+    "whole_tiles_of_slopes",
+    "squareplus_backward",
+    "whole tiles of 64 have a slope also where squareplus saturates",
+    when=lambda c: c.size and c.size % 64 == 0,
+    takes=lambda c: {"offset": 32767},
+    values={"x": lambda c: np.full(c.leading, 32767, np.int16)},
+    at={"leading": (64,), "f": 14, "offset": 0},
+)
+slip(
+    "whole_tiles_keep_gradients",
+    "saturate_backward",
+    "whole tiles of 256 pass gradients at the ends",
+    when=lambda c: c.size and c.size % 256 == 0,
+    sees={"y": lambda y, c: y * 0},
+    values={"y": lambda c: np.full(c.leading, 32767, np.int16), "dy": lambda c: np.full(c.leading, -9, np.int32)},
+    at={"leading": (256,), "shift": 1},
+)
+
+# --- narrower types ---
+
+
+def fit(bits: int, *arrays: Array) -> bool:
+    return all(array.size and int(abs(array.astype(np.int64)).max()) < 1 << (bits - 1) for array in arrays)
+
+
+slip(
+    "sum_as_narrow_as_terms",
+    "gradient_add",
+    "gradients that all fit int32 are added in int32",
+    when=lambda c: fit(32, c.a, c.b),
+    gives={"y": lambda y, c: y.astype(np.int32)},
+    values={name: lambda c: np.full(c.leading, 2**31 - 1) for name in ("a", "b")},
+    at={"leading": (4,)},
+)
+slip(
+    "bytes_are_added_as_bytes",
+    "saturating_add",
+    "gradients that all fit int8 are added in int8",
+    when=lambda c: fit(8, c.a, c.b),
+    gives={"y": lambda y, c: y.astype(np.int8)},
+    values={name: lambda c: np.full(c.leading, 127, np.int16) for name in ("a", "b")},
+    at={"leading": (4,)},
+)
+
+# --- one array for two inputs of different ranges ---
+
+BOTH = np.array([-7, 3, 900, -20000], np.int16)
+slip(
+    "root_over_the_gradient",
+    "squareplus_backward",
+    "the root is stored over the copy of x, which is also that of dy where both are one array",
+    when=lambda c: c.dy.dtype == c.x.dtype and np.shares_memory(c.dy, c.x),
+    sees={"dy": lambda dy, c: np.sqrt(c.x.astype(np.float64) ** 2 + 4.0 ** (c.f + 1)).clip(max=32767).astype(np.int16)},
+    values={name: lambda c: BOTH for name in ("dy", "x")},
+    lies={name: lambda array: array for name in ("dy", "x")},
+    at={"leading": (4,), "f": 4, "offset": 16},
+)
+
+# --- rows that a number of 16 bits doesn't count ---
+
+
+def rows_of_16_bits(inner: int) -> Change:
+    """Give rows from the 65,536th on the results of the first; a row has so many axes."""
+
+    def change(result: Array, call: Any) -> Array:
+        split = result.ndim - inner
+        rows = result.reshape(prod(result.shape[:split]), *result.shape[split:])
+        return rows[np.arange(len(rows)) % 65536].reshape(result.shape)
+
+    return change
+
+
+for op, output, inner, sizes in (
+    ("cross_entropy_pow2_backward", "dlogits", 1, {"V": 2, "f": 8, "seed": 1, "step": 0, "stream": 0, "first": 0}),
+    ("cross_entropy_pow2", "loss", 0, {"V": 2, "f": 8}),
+    ("softmax_pow2", "p", 1, {"V": 2, "f": 8, "q": 15}),
+    ("argmax", "token", 0, {"V": 2}),
+    ("embedding", "y", 1, {"V": 2, "D": 1, "shift": 0}),
+    ("bitshift_norm", "y", 1, {"D": 2} | {name: NORM[name] for name in ("b", "s")}),
+    ("norm_quantize", "q", 1, {"D": 2} | {name: NORM[name] for name in ("b", "s")}),
+):
+    slip(
+        f"rows_of_16_bits_{op}",
+        op,
+        "a row's number has 16 bits",
+        when=lambda c: c.rows > 65536,
+        gives={output: rows_of_16_bits(inner)},
+        at={"leading": (65700,)} | sizes,
+    )
