@@ -51,7 +51,7 @@ COMMAND = "from mamba_integer.backends.app.main import main; main()"
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a tool says of an op: reports, and the cases and integers that were compared under it."""
+    """Counts a tool's reports on an op, and the cases and integers that were compared meanwhile."""
 
     tool: str
     op: str
@@ -66,8 +66,16 @@ class Verdict:
         return f"{self.tool:9} {self.op:32} {self.status:9} {compared}, {self.seconds} s"
 
 
+RUNNING: set[int] = set()  # processes that lead a group
+
+
+def end(leader: int) -> None:
+    with contextlib.suppress(OSError):
+        os.killpg(leader, signal.SIGKILL)
+
+
 def run(arguments: list[str], variables: dict[str, str], seconds: float) -> tuple[int | None, str]:
-    """Run a command, ended with all that it started when its time is over; return its exit code or None, and output."""
+    """Run a command; return its exit code and output. End it, and all that it started, after its time: no exit code."""
     with subprocess.Popen(
         arguments,
         stdout=subprocess.PIPE,
@@ -77,15 +85,15 @@ def run(arguments: list[str], variables: dict[str, str], seconds: float) -> tupl
         env=os.environ | variables,
         start_new_session=True,
     ) as process:
+        RUNNING.add(process.pid)
         try:
             output, _ = process.communicate(timeout=seconds)
             return process.returncode, output
-        except BaseException as error:
-            with contextlib.suppress(OSError):
-                os.killpg(process.pid, signal.SIGKILL)
-            if isinstance(error, subprocess.TimeoutExpired):
-                return None, process.communicate()[0]
-            raise
+        except subprocess.TimeoutExpired:
+            end(process.pid)
+            return None, process.communicate()[0]
+        finally:
+            RUNNING.discard(process.pid)
 
 
 def judge(program: str, tool: str, op: str, backend: str, device: str, seconds: float) -> Verdict:
@@ -120,9 +128,18 @@ def judge_all(
     with ThreadPoolExecutor(jobs) as pool:
         waiting = [pool.submit(judge, program, tool, op, backend, device, seconds) for tool in tools for op in ops]
         verdicts = []
-        for one in waiting:
-            verdicts.append(one.result())
-            print(verdicts[-1], flush=True)
+        try:
+            for one in waiting:
+                verdicts.append(one.result())
+                print(verdicts[-1], flush=True)
+        except BaseException:
+            for one in waiting:
+                one.cancel()
+            while not all(one.done() for one in waiting):  # an op that ran alone would begin anew under its tool
+                for leader in list(RUNNING):
+                    end(leader)
+                time.sleep(0.1)
+            raise
     return verdicts
 
 

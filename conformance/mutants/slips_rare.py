@@ -36,24 +36,22 @@ def fit(bits: int, *arrays: Array) -> bool:
     return all(array.size and int(abs(array.astype(np.int64)).max()) < 1 << (bits - 1) for array in arrays)
 
 
-slip(
-    "sum_as_narrow_as_terms",
-    "gradient_add",
-    "gradients that all fit int32 are added in int32",
-    when=lambda c: fit(32, c.a, c.b),
-    gives={"y": lambda y, c: y.astype(np.int32)},
-    values={name: lambda c: np.full(c.leading, 2**31 - 1) for name in ("a", "b")},
-    at={"leading": (4,)},
-)
-slip(
-    "bytes_are_added_as_bytes",
-    "saturating_add",
-    "gradients that all fit int8 are added in int8",
-    when=lambda c: fit(8, c.a, c.b),
-    gives={"y": lambda y, c: y.astype(np.int8)},
-    values={name: lambda c: np.full(c.leading, 127, np.int16) for name in ("a", "b")},
-    at={"leading": (4,)},
-)
+for name, op, bits, dtype in (
+    ("sum_as_narrow_as_terms", "gradient_add", 32, np.int64),
+    ("bytes_are_added_as_bytes", "saturating_add", 8, np.int16),
+):
+    slip(
+        name,
+        op,
+        f"values that all fit int{bits} are added in int{bits}",
+        when=lambda c, bits=bits: fit(bits, c.a, c.b),
+        gives={"y": lambda y, c, bits=bits: y.astype(f"int{bits}")},
+        values={
+            name: lambda c, bits=bits, dtype=dtype: np.full(c.leading, 2 ** (bits - 1) - 1, dtype)
+            for name in ("a", "b")
+        },
+        at={"leading": (4,)},
+    )
 
 # --- one array for two inputs of different ranges ---
 

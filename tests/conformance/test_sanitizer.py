@@ -2,6 +2,7 @@
 
 import json
 import stat
+import time
 
 import pytest
 import typer
@@ -71,6 +72,23 @@ def test_an_op_that_does_not_end_is_ended(judged, monkeypatch):
     monkeypatch.setattr(sanitizer, "COMMAND", SUITE)
     code, verdict = judged("sleep 600", seconds=2)
     assert (code, verdict["status"], verdict["integers"]) == (1, "late", 0)
+
+
+def test_an_interrupt_ends_what_runs(tmp_path, monkeypatch):
+    program = tmp_path / sanitizer.PROGRAM
+    before = 'case "$*" in *saturate*) sleep 600;; esac'
+    program.write_text(STAND_IN.format(before=before, after='echo "========= ERROR SUMMARY: 0 errors"'))
+    program.chmod(0o755)
+    monkeypatch.setattr(sanitizer, "COMMAND", SUITE)
+
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("builtins.print", interrupt)
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        sanitizer.judge_all(str(program), ["memcheck"], ["isqrt", "saturate", "argmax"], "golden", "cpu", 300, 2)
+    assert time.monotonic() - start < 100 and not sanitizer.RUNNING
 
 
 def test_a_tool_that_is_missing_or_unknown_is_named(monkeypatch):
