@@ -3,9 +3,9 @@
 ``python -m mamba_integer.conformance.sanitizer --tool memcheck --jobs 8 --json memcheck.json`` exits with 1 where the
 tool reports something, an integer differs, or an op does not end in its time.
 
-An op runs twice: first alone, which compiles its kernels, and then under the tool. Each tensor is an allocation of its
-own there, so that an access beside it is seen. For initcheck the suite leaves fresh memory as it is; otherwise it fills
-it, so that a result which nobody wrote differs.
+An op runs twice: first alone, which compiles its kernels, and then under the tool. ``--shares`` cuts an op's cases into
+parts that run so at the same time. Each tensor is an allocation of its own there, so that an access beside it is seen.
+For initcheck the suite leaves fresh memory as it is; otherwise it fills it, so that a result that nobody wrote differs.
 """
 
 import contextlib
@@ -20,8 +20,9 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -30,10 +31,12 @@ import typer
 from mamba_integer.backends.app.environment import environment
 from mamba_integer.backends.app.terminal import find_backend
 from mamba_integer.backends.files.atomic import write_atomically
+from mamba_integer.backends.programs.process import kill_group, watch
 from mamba_integer.spec import OPS
 from mamba_integer.spec.contract import UnknownOpError, find_op
 
 from .engine.calls import UNFILLED
+from .engine.judge import conform_op
 
 PROGRAM = "compute-sanitizer"
 # Options of each tool beside its name. The compiler's processes are not watched: they take most of the time otherwise.
@@ -45,8 +48,10 @@ TOOLS = {
     "synccheck": (),
 }
 SUMMARY = re.compile(r"(?:ERROR|RACECHECK) SUMMARY: (\d+) ")
-STATUSES = CLEAN, REPORTED, FAILED, LATE = "clean", "reported", "failed", "late"
-COMMAND = "from mamba_integer.backends.app.main import main; main()"
+STATUSES = CLEAN, REPORTED, FAILED, LATE = "clean", "reported", "failed", "late"  # the last that is met counts
+MARK = "========="  # begins each line of the tool
+SHOWN = 20  # lines
+COMMAND = f"import sys; from {__spec__.name} import compare; compare(*sys.argv[1:])"
 
 
 @dataclass(frozen=True)
@@ -60,18 +65,15 @@ class Verdict:
     cases: int
     integers: int
     seconds: int
+    output: str  # what was said, unless all is clean: its beginning where the tool reports, its end otherwise
 
     def __str__(self) -> str:
         compared = f"{self.reports} reports, {self.cases:,} cases, {self.integers:,} integers"
-        return f"{self.tool:9} {self.op:32} {self.status:9} {compared}, {self.seconds} s"
+        line = f"{self.tool:9} {self.op:32} {self.status:9} {compared}, {self.seconds} s"
+        return "\n  ".join([line, *self.output.splitlines()])
 
 
-RUNNING: set[int] = set()  # processes that lead a group
-
-
-def end(leader: int) -> None:
-    with contextlib.suppress(OSError):
-        os.killpg(leader, signal.SIGKILL)
+RUNNING: set[subprocess.Popen] = set()  # each leads a group
 
 
 def run(arguments: list[str], variables: dict[str, str], seconds: float) -> tuple[int | None, str]:
@@ -85,59 +87,91 @@ def run(arguments: list[str], variables: dict[str, str], seconds: float) -> tupl
         env=os.environ | variables,
         start_new_session=True,
     ) as process:
-        RUNNING.add(process.pid)
+        watcher = watch(process.pid)
+        RUNNING.add(process)
         try:
             output, _ = process.communicate(timeout=seconds)
             return process.returncode, output
         except subprocess.TimeoutExpired:
-            end(process.pid)
+            kill(process)
             return None, process.communicate()[0]
         finally:
-            RUNNING.discard(process.pid)
+            RUNNING.discard(process)
+            kill_group(process, watcher)
 
 
-def judge(program: str, tool: str, op: str, backend: str, device: str, seconds: float) -> Verdict:
-    """Run an op's cases alone, and then under a tool."""
+def kill(leader: subprocess.Popen) -> None:
+    with contextlib.suppress(OSError):
+        os.killpg(leader.pid, signal.SIGKILL)
+
+
+def compare(backend: str, device: str, op: str, share: str, shares: str, path: str) -> None:
+    """Compare a share of an op's cases; write how many they were, and exit with 1 where they differ."""
+    result = conform_op(find_backend(backend, device), op, share=int(share), shares=int(shares))
+    write_atomically(Path(path), json.dumps({"cases": result.cases, "integers": result.integers}).encode())
+    if result.status != "passed":
+        sys.exit(f"{result.status}: {result.failure}")
+
+
+def judge(program: str, tool: str, task: list[str], seconds: float) -> Verdict:
+    """Run a share of an op's cases alone, and then under a tool; ``task`` is what `compare` takes before a path."""
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.json"
-        suite = [sys.executable, "-c", COMMAND, "conform", "--backend", backend, "--device", device, "--op", op]
-        suite += ["--no-explain", "--timeout", str(seconds), "--report", str(report)]
+        path = Path(folder) / "counts.json"
+        command = [sys.executable, "-c", COMMAND, *task, str(path)]
         variables = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"} | ({UNFILLED: "1"} if tool == "initcheck" else {})
-        code, output = run(suite, variables, seconds)
+        code, output = run(command, variables, seconds)
         if code == 0:
-            report.unlink()
-            under = [program, f"--tool={tool}", *WATCHED, *TOOLS[tool], *suite]
-            code, output = run(under, variables, seconds)
-        found = SUMMARY.findall(output)
-        reports = sum(map(int, found))
-        total = json.loads(report.read_bytes())["total"] if report.exists() else {"cases": 0, "integers": 0}
+            path.unlink()
+            code, output = run([program, f"--tool={tool}", *WATCHED, *TOOLS[tool], *command], variables, seconds)
+        counts = json.loads(path.read_bytes()) if path.exists() else {"cases": 0, "integers": 0}
+    summaries = SUMMARY.findall(output)
+    reports, lines = sum(map(int, summaries)), output.splitlines()
     if code is None:
         status = LATE
     elif reports:
-        status = REPORTED
+        status, lines = REPORTED, [line for line in lines if line.startswith(MARK)][:SHOWN]
     else:
-        status = CLEAN if code == 0 and found and total["cases"] else FAILED
-    return Verdict(tool, op, status, reports, total["cases"], total["integers"], round(time.monotonic() - start))
+        status = CLEAN if code == 0 and summaries and counts["cases"] else FAILED
+    said = "" if status == CLEAN else "\n".join(lines[-SHOWN:])
+    return Verdict(tool, task[2], status, reports, **counts, seconds=round(time.monotonic() - start), output=said)
+
+
+def total(shares: list[Verdict]) -> Verdict:
+    """Return the verdict of an op from those of its shares: the worst of them, and the sums of what they count."""
+    worst = max(shares, key=lambda one: STATUSES.index(one.status))
+    sums = {name: sum(getattr(one, name) for one in shares) for name in ("reports", "cases", "integers", "seconds")}
+    return replace(worst, **sums)
 
 
 def judge_all(
-    program: str, tools: Iterable[str], ops: Iterable[str], backend: str, device: str, seconds: float, jobs: int
+    program: str,
+    tools: Iterable[str],
+    ops: Iterable[str],
+    backend: str,
+    device: str,
+    seconds: float,
+    jobs: int,
+    shares: int = 1,
 ) -> list[Verdict]:
     """Return the verdict of each tool on each op; say each when it is there."""
     with ThreadPoolExecutor(jobs) as pool:
-        waiting = [pool.submit(judge, program, tool, op, backend, device, seconds) for tool in tools for op in ops]
+
+        def submit(tool: str, op: str, share: int) -> Future[Verdict]:
+            return pool.submit(judge, program, tool, [backend, device, op, str(share), str(shares)], seconds)
+
+        waiting = [[submit(tool, op, share) for share in range(shares)] for tool in tools for op in ops]
         verdicts = []
         try:
-            for one in waiting:
-                verdicts.append(one.result())
+            for parts in waiting:
+                verdicts.append(total([part.result() for part in parts]))
                 print(verdicts[-1], flush=True)
         except BaseException:
-            for one in waiting:
-                one.cancel()
-            while not all(one.done() for one in waiting):  # an op that ran alone would begin anew under its tool
-                for leader in list(RUNNING):
-                    end(leader)
+            for part in chain.from_iterable(waiting):
+                part.cancel()
+            while not all(part.done() for part in chain.from_iterable(waiting)):
+                for leader in list(RUNNING):  # an op that ran alone would begin anew under its tool
+                    kill(leader)
                 time.sleep(0.1)
             raise
     return verdicts
@@ -148,8 +182,9 @@ def main(
     op: Annotated[list[str] | None, typer.Option(help="Run this op alone. May be repeated.")] = None,
     backend: Annotated[str, typer.Option(help="Backend whose kernels are run.")] = "triton",
     device: Annotated[str, typer.Option(help="Device of the backend.")] = "cuda",
-    seconds: Annotated[float, typer.Option(min=1, help="Time of each of an op's two runs.")] = 900,
-    jobs: Annotated[int, typer.Option(min=1, help="How many ops run at the same time.")] = 1,
+    seconds: Annotated[float, typer.Option(min=1, help="Time of each of a part's two runs.")] = 900,
+    jobs: Annotated[int, typer.Option(min=1, help="How many processes run at the same time.")] = 1,
+    shares: Annotated[int, typer.Option(min=1, help="Into how many parts an op's cases are cut, a process each.")] = 1,
     as_json: Annotated[Path | None, typer.Option("--json", help="Write the verdicts to this file.")] = None,
 ) -> None:
     """Run the suite's cases under compute-sanitizer; exit with 1 unless every verdict is clean."""
@@ -163,7 +198,7 @@ def main(
     except UnknownOpError as error:
         raise typer.BadParameter(str(error), param_hint="--op") from None
     here = environment([find_backend(backend, device)])
-    verdicts = judge_all(program, tools, ops, backend, device, seconds, jobs)
+    verdicts = judge_all(program, tools, ops, backend, device, seconds, jobs, shares)
     counts = Counter(one.status for one in verdicts)
     print(", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status]))
     if as_json:

@@ -59,10 +59,7 @@ class Program:
         for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
             os.set_blocking(stream.fileno(), False)  # type: ignore[union-attr]
         self._answers, self._errors = bytearray(), bytearray()
-        command = ["sh", "-c", WATCH, "sh", str(self._process.pid)]
-        none = subprocess.DEVNULL
-        watcher = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=none, stderr=none, start_new_session=True)
-        self._finalizer = weakref.finalize(self, _kill, self._process, watcher)
+        self._finalizer = weakref.finalize(self, kill_group, self._process, watch(self._process.pid))
 
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Write one line and return the one that answers it.
@@ -166,12 +163,19 @@ def shown_line(line: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line[:300])
 
 
-def _kill(process: subprocess.Popen, watcher: subprocess.Popen) -> None:
+def watch(leader: int) -> subprocess.Popen:
+    """Start a process that kills a leader's group when this process is gone, however it went."""
+    command, none = ["sh", "-c", WATCH, "sh", str(leader)], subprocess.DEVNULL
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=none, stderr=none, start_new_session=True)
+
+
+def kill_group(leader: subprocess.Popen, watcher: subprocess.Popen) -> None:
+    """Kill a process that leads a group, all that it started, and its watcher."""
     watcher.kill()
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    for stream in (watcher.stdin, process.stdin, process.stdout, process.stderr):
+        os.killpg(leader.pid, signal.SIGKILL)
+    for stream in filter(None, (watcher.stdin, leader.stdin, leader.stdout, leader.stderr)):
         with contextlib.suppress(OSError):
-            stream.close()  # type: ignore[union-attr]
+            stream.close()
     watcher.wait()
-    process.wait()
+    leader.wait()

@@ -1,7 +1,11 @@
 """The suite under a tool that watches memory. A program that only runs what it is given stands for the tool."""
 
 import json
+import os
+import signal
 import stat
+import subprocess
+import sys
 import time
 
 import pytest
@@ -19,10 +23,11 @@ code=$?
 {after}
 exit $code
 """
-# In place of the suite: a report of two cases.
+# In place of the suite: two cases in the first share, twenty in the next one.
 SUITE = """
 import json, pathlib, sys
-pathlib.Path(sys.argv[sys.argv.index("--report") + 1]).write_text(json.dumps({"total": {"cases": 2, "integers": 3}}))
+share, shares, path = sys.argv[-3:]
+pathlib.Path(path).write_text(json.dumps({"cases": 2 * 10 ** int(share), "integers": 3 * int(shares)}))
 """
 
 
@@ -37,7 +42,8 @@ def judged(tmp_path, monkeypatch):
         monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
         file, code = tmp_path / "verdicts.json", 0
         try:
-            sanitizer.main(["memcheck"], ["isqrt"], "golden", "cpu", options.get("seconds", 300), 1, file)
+            seconds, shares = options.get("seconds", 300), options.get("shares", 1)
+            sanitizer.main(["memcheck"], ["isqrt"], options.get("backend", "golden"), "cpu", seconds, 1, shares, file)
         except SystemExit as end:
             code = end.code
         return code, json.loads(file.read_text())["verdicts"][0]
@@ -48,7 +54,25 @@ def judged(tmp_path, monkeypatch):
 def test_an_op_that_nothing_is_said_of_is_clean(judged):
     code, verdict = judged()
     assert (code, verdict["status"], verdict["reports"]) == (0, "clean", 0)
-    assert verdict["cases"] > 100 and verdict["integers"] > 100
+    assert verdict["cases"] > 100 and verdict["integers"] > 100 and not verdict["output"]
+
+
+def test_the_worst_share_is_the_ops(judged, monkeypatch):
+    monkeypatch.setattr(sanitizer, "COMMAND", SUITE)
+    said = 'case "$*" in *" 1 3 "*) echo "========= found here"; echo "========= ERROR SUMMARY: 1 error";; *) {};; esac'
+    code, verdict = judged(after=said.format('echo "========= ERROR SUMMARY: 0 errors"'), shares=3)
+    assert (code, verdict["status"], verdict["reports"]) == (1, "reported", 1)
+    assert (verdict["cases"], verdict["integers"]) == (222, 27)
+    assert "found here" in verdict["output"]
+
+
+def test_a_wrong_integer_fails(judged, tmp_path, monkeypatch):
+    wrong = "from mamba_integer.spec import *\ndef isqrt(v):\n    return v"
+    (tmp_path / "stranger.py").write_text(wrong)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    code, verdict = judged(backend="stranger")
+    assert (code, verdict["status"]) == (1, "failed") and "isqrt" in verdict["output"]
 
 
 @pytest.mark.parametrize(
@@ -72,6 +96,27 @@ def test_an_op_that_does_not_end_is_ended(judged, monkeypatch):
     monkeypatch.setattr(sanitizer, "COMMAND", SUITE)
     code, verdict = judged("sleep 600", seconds=2)
     assert (code, verdict["status"], verdict["integers"]) == (1, "late", 0)
+
+
+def test_what_runs_ends_with_the_command(tmp_path, start_process, monkeypatch):
+    """It may be killed: then nothing stays behind that keeps the GPU."""
+    program, note = tmp_path / sanitizer.PROGRAM, tmp_path / "leader"
+    program.write_text(f"#!/bin/sh\necho $$ > {note}.new; mv {note}.new {note}; sleep 600 & sleep 600\n")
+    program.chmod(0o755)
+    code = f"from mamba_integer.conformance import sanitizer; sanitizer.run([{str(program)!r}], {{}}, 300)"
+    with start_process([sys.executable, "-c", code]) as process:
+        while not note.exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.kill()
+        leader = int(note.read_text())
+        for _ in range(1000):
+            if subprocess.run(["pgrep", "-g", str(leader)], stdout=subprocess.DEVNULL).returncode:
+                break
+            time.sleep(0.02)
+        else:
+            os.killpg(leader, signal.SIGKILL)
+            pytest.fail("it stayed")
 
 
 def test_an_interrupt_ends_what_runs(tmp_path, monkeypatch):
