@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from benchmarks.limits import limits_table
 from mamba_integer.conformance.speed.table import TITLES, lines
 
 ROOT = Path(__file__).parent.parent
@@ -33,6 +34,12 @@ def markdown(report: dict[str, Any]) -> str:
         f"Floor: bytes over the measured copy bandwidth ({bandwidth / 1e12:.2g} TB/s) or operations over the peak "
         "rate, the larger."
     )
+    if firsts := [row for row in report["rows"] if "first_seconds" in row]:
+        slowest = max(firsts, key=lambda row: row["first_seconds"])
+        note += (
+            " A workload's first call compiles the kernels that no cache holds: it took up to "
+            f"{slowest['first_seconds']:.1f} s ({slowest['workload']})."
+        )
     head = ["| " + " | ".join(titles) + " |", "|" + " --- |" + " ---: |" * (len(titles) - 1)]
     return "\n".join([*head, *("| " + " | ".join(line) + " |" for line in cells), "", note])
 
@@ -354,6 +361,7 @@ def blocks() -> dict[str, dict[str, str]]:
             "transcripts-gpu": transcripts_table(*(result(f"transcripts-{name}-gpu") for name in ("verse", "base"))),
             "decode-gpu": decode_table(*(result(f"decode-{name}-gpu") for name in ("base", "verse"))),
             "ranks-gpu": ranks_table(result("ranks-gpu")),
+            "limits-gpu": limits_table(result),
             "circuits-cpu": circuits_table(result("circuits-cpu")),
             "lookup-circuits-cpu": lookup_table(result("lookup-circuits-cpu")),
         },

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mamba_integer import spec
+from mamba_integer.backends import load
 from mamba_integer.conformance.engine.patterns import draw
 from mamba_integer.spec.ops import ssd_chunk
 from mamba_integer.spec.ops.ssd_chunk import LARGEST_EXPONENT, chunk_widths, power, state_limit
@@ -84,16 +85,21 @@ def test_cut_anywhere_and_step_by_step(chunk):
     assert equal(state, end)
 
 
-def test_a_smaller_fill_takes_positions_back():
+@pytest.mark.parametrize("backend", ["golden", "numba", "torch", "triton"])
+def test_a_smaller_fill_takes_positions_back(backend):
     """`ssd_chunk_scan.C12`, and `C8`: what is beyond the fill is not read."""
+
+    def scan(*arrays):
+        return load(backend, "cpu").run("ssd_chunk_scan", arrays, FORMAT)
+
     *arrays, skip, h, open_x, open_d, open_b, fill = at_start(11, 8, rows=2)
     fresh = h, open_x, open_d, open_b, fill
-    _, *long = spec.ssd_chunk_scan(*(a[:, :11] for a in arrays), skip, *fresh, **FORMAT)
-    _, *short = spec.ssd_chunk_scan(*(a[:, :9] for a in arrays), skip, *fresh, **FORMAT)
+    _, *long = scan(*(a[:, :11] for a in arrays), skip, *fresh)
+    _, *short = scan(*(a[:, :9] for a in arrays), skip, *fresh)
     assert long[-1].tolist() == [3, 3] and short[-1].tolist() == [1, 1]
     taken_back = *long[:-1], long[-1] - 2
     more = *(a[:, 2:9] for a in arrays), skip
-    assert equal(spec.ssd_chunk_scan(*more, *taken_back, **FORMAT), spec.ssd_chunk_scan(*more, *short, **FORMAT))
+    assert equal(scan(*more, *taken_back), scan(*more, *short))
 
 
 @pytest.mark.parametrize("place", [0, 3, 7, 8, 12])
