@@ -162,3 +162,8 @@ def check_case(caller: Caller | Backend, case: AnyCase, reference: Caller | Back
 
 def as_caller(backend: Caller | Backend) -> Caller:
     return backend if isinstance(backend, Caller) else Caller(backend)
+
+
+def on_cuda(backend: Backend) -> bool:
+    """Return whether the backend's arrays are Torch tensors on a CUDA device."""
+    return bool(getattr(backend.load(np.zeros(1, np.int32)), "is_cuda", False))

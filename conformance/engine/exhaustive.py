@@ -13,7 +13,7 @@ from mamba_integer.backends import Backend
 from mamba_integer.spec.contract import find_op
 
 from ..plans.activation import offsets
-from .calls import check_case, filled_memory
+from .calls import check_case, filled_memory, on_cuda
 from .comparison import Failure, crashes_as_failures
 
 BLOCK = 1 << 26
@@ -228,11 +228,6 @@ class Int32(Group):
             name = find_op(case.op).outputs[0].name
             raise Failure(backend, case, "value", message, name, count, right.numel(), (first,), got, want)
         return right.numel()
-
-
-def on_cuda(backend: Backend) -> bool:
-    """Return whether the backend's arrays are Torch tensors on a CUDA device."""
-    return bool(getattr(backend.load(np.zeros(1, np.int32)), "is_cuda", False))
 
 
 GROUPS: dict[str, Group] = {
