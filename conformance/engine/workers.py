@@ -30,7 +30,7 @@ Finish = Callable[[Task, Backend, Result], None]
 def run_in_processes(tasks: list[Task], jobs: int, timeout: float, finish: Finish) -> list[Task]:
     """Run tasks until all are finished or one ends its process, whose op has then failed; return the other tasks."""
     with tempfile.TemporaryDirectory() as folder:
-        with processes(jobs) as pool:
+        with processes(min(jobs, len(tasks))) as pool:
             running: dict[Future, int] = {}
             with contextlib.suppress(BrokenProcessPool):
                 for i, task in enumerate(tasks):

@@ -203,7 +203,8 @@ def test_a_stopped_run_takes_its_processes_with_it(number, code, start_cli, tmp_
 @pytest.mark.parametrize("seconds", [0, 0.1, 0.5])
 def test_a_run_that_is_interrupted_as_its_processes_start_says_so(seconds, start_cli, tmp_path):
     environment, path = stranger(tmp_path, HANGING), tmp_path / "report.json"
-    arguments = ["conform", "--backend", "stranger", "--op", "isqrt", "--jobs", "3", "--report", path]
+    ops = ("--op", "isqrt", "--op", "saturate", "--op", "bit_length")  # a process for each
+    arguments = ["conform", "--backend", "stranger", *ops, "--jobs", "3", "--report", path]
     with start_cli(*arguments, env=environment) as process:
         while not workers_of(process):
             assert process.poll() is None
