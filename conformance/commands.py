@@ -205,12 +205,11 @@ def compare_command(
     """
     from .diagnosis.explanation import explain
     from .engine import replay
-    from .engine.calls import Caller
+    from .engine.calls import Caller, variant_of, variants
     from .engine.cases import draw_case
     from .engine.comparison import AnyCase, Failure
     from .engine.exhaustive import ExhaustiveCase
     from .engine.far_ends import FarCase
-    from .engine.judge import variant_of, variants
     from .engine.relations import RelationCase
     from .maps import maps
     from .render import show_failure

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -13,7 +13,7 @@ from mamba_integer.backends import Backend, UnsupportedError
 from ..presets import INTERPRETED, PRESETS, Preset
 from ..report import Result
 from . import replay
-from .calls import Caller, on_cuda
+from .calls import Caller, on_cuda, variant_of, variants
 from .cases import Case, draw_case, draw_sharing, extreme_cases, large_cases, twin
 from .comparison import AnyCase, Failure
 from .drawing import check_drawn, check_listed
@@ -56,16 +56,6 @@ def preset_for(backend: Backend, preset: str) -> Preset:
         return PRESETS[preset]
     few = INTERPRETED[preset]
     return replace(few, cost=min(few.cost, largest * few.repetitions))
-
-
-def variants(backend: Backend, op: str) -> tuple[str, ...]:
-    """Return the names of an op's paths that a backend doesn't take by itself at the sizes of the suite."""
-    return tuple(backend.ops.variants(op)) if hasattr(backend.ops, "variants") else ()
-
-
-def variant_of(backend: Backend, name: str) -> AbstractContextManager[Any]:
-    """Return the context in which a backend takes the paths of a variant; without a name, those it always takes."""
-    return backend.ops.variant(name) if name else nullcontext()
 
 
 @dataclass

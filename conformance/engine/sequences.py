@@ -7,7 +7,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 from mamba_integer.backends import Backend
 
-from .calls import Caller
+from .calls import Caller, variant_of
 from .comparison import Failure
 from .journal import alarm
 from .workers import as_they_end, processes
@@ -74,7 +74,6 @@ def fails(failure: Failure, cases: Sequence[str], timeout: float, pool: ProcessP
 
 def _fails(backend: Backend, op: str, cases: Sequence[str], variant: str, timeout: float) -> bool:
     from . import replay
-    from .judge import variant_of
 
     caller = Caller(backend)
     try:
