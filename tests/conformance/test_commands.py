@@ -5,6 +5,7 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -34,10 +35,22 @@ def test_a_backend_that_exits_is_no_verdict(command, monkeypatch, cli):
     assert code == 2 and not out and "SystemExit" in err
 
 
-def test_exit_codes_of_processes(run_cli):
-    equal = run_cli("conform", "--backend", PARTIAL, "--op", "squareplus", "--json")
+# The command line, which tells at its end which of the modules it holds that take long to load.
+TELLING = """
+import atexit, sys
+long = {"numba", "hypothesis", "mamba_integer.conformance.engine.judge", "mamba_integer.conformance.engine.cases"}
+atexit.register(lambda: print(sorted(long & sys.modules.keys()), file=sys.stderr))
+from mamba_integer.backends.app.main import main
+main()
+"""
+
+
+def test_exit_codes_of_processes(run_cli, run_process):
+    arguments = ("conform", "--backend", PARTIAL, "--op", "squareplus", "--json")
+    equal = run_process([sys.executable, "-c", TELLING, *arguments])
     assert equal.code == 0, equal.err
     assert json.loads(equal.out)["complete"] is True
+    assert equal.err == "[]\n", "a process that only shares out the cases started with what runs them"
     wrong = run_cli("conform", "--backend", f"{BROKEN}:half_away", "--op", "shift_round")
     assert wrong.code == 1 and "mamba-integer compare --op shift_round" in wrong.out
     unknown = run_cli("conform", "--backend", "nowhere")
