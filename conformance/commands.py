@@ -19,11 +19,8 @@ import typer
 
 from mamba_integer import spec
 from mamba_integer.backends.app.environment import environment
-from mamba_integer.backends.app.main import INTERRUPTED
+from mamba_integer.backends.app.main import EQUAL, INTERRUPTED, MISMATCH, TERMINATED
 from mamba_integer.backends.app.terminal import (
-    EQUAL,
-    MISMATCH,
-    TERMINATED,
     Device,
     Json,
     UsageError,
@@ -121,7 +118,6 @@ def conform_command(
     from .engine.texts import run_chains
     from .render import show_report
     from .report import Report, Result
-    from .reports.badge import badge as badge_of
     from .reports.junit import junit as junit_xml
     from .reports.known import apply_known
     from .reports.page import page
@@ -160,7 +156,7 @@ def conform_command(
             try:
                 with interrupted_by_sigterm():
                     conform(backends, selected, preset, seed, advance, exhaustive, report, jobs, timeout)
-                    if explain:
+                    if explain and report.failures:
                         explain_failures(report)
                     if source:
                         runs = {source.name: real_text.run, "models": model.run_all, "training": training.run_all}
@@ -181,6 +177,8 @@ def conform_command(
     if junit:
         write_atomically(junit, junit_xml(report))
     if badge:
+        from .reports.badge import badge as badge_of
+
         write_json(badge, badge_of(report))
     if as_json:
         print(json.dumps(fields()))
@@ -207,12 +205,11 @@ def compare_command(
     """
     from .diagnosis.explanation import explain
     from .engine import replay
-    from .engine.calls import Caller
+    from .engine.calls import Caller, variant_of, variants
     from .engine.cases import draw_case
     from .engine.comparison import AnyCase, Failure
     from .engine.exhaustive import ExhaustiveCase
     from .engine.far_ends import FarCase
-    from .engine.judge import variant_of, variants
     from .engine.relations import RelationCase
     from .maps import maps
     from .render import show_failure

@@ -22,8 +22,8 @@ from mamba_integer.backends import UnsupportedError, load
 from mamba_integer.spec.contract import OPS, DomainError, Op, known_size, trusted_values
 
 from .engine import replay
+from .engine.calls import variant_of, variants
 from .engine.comparison import Failure
-from .engine.judge import variant_of, variants
 from .engine.listed import listed
 from .engine.workers import processes
 

@@ -4,7 +4,7 @@ import io
 import shlex
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice, repeat, zip_longest
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
@@ -15,11 +15,12 @@ from rich.text import Text as Line
 from mamba_integer.backends.app.terminal import counted
 from mamba_integer.spec.contract import find_op
 
-from .citations import clauses_broken
-from .diagnosis.explanation import Explanation
 from .engine.comparison import Failure, hexadecimal
 from .engine.layouts import CONTIGUOUS
 from .report import Report, Result, Text
+
+if TYPE_CHECKING:  # a process that explains nothing starts without the diagnosis
+    from .diagnosis.explanation import Explanation
 
 STYLES = {"passed": "green", "failed": "bold red", "stale": "bold red"} | dict.fromkeys(
     ("missing", "partial", "skipped", "known", "not run"), "yellow"
@@ -30,7 +31,7 @@ MOST_CHARACTERS = 240  # of an array
 MOST_INTERMEDIATES = 16
 
 
-def failure_card(failure: Failure, explanation: Explanation | None = None) -> Panel:
+def failure_card(failure: Failure, explanation: "Explanation | None" = None) -> Panel:
     """Return a panel that shows a failure's clauses, inputs, difference and explanation."""
     contract, case = find_op(failure.case.op), failure.case
     rows = Table.grid(padding=(0, 2))
@@ -60,8 +61,10 @@ def failure_card(failure: Failure, explanation: Explanation | None = None) -> Pa
     return Panel(rows, title=Line(title, style="bold red"), title_align="left", border_style="red", expand=False)
 
 
-def explained(explanation: Explanation) -> Iterator[tuple[str, str]]:
+def explained(explanation: "Explanation") -> Iterator[tuple[str, str]]:
     """Yield the lines of an explanation, as labels and texts."""
+    from .citations import clauses_broken
+
     vector = explanation.vector
     yield "", ""
     if explanation.side:
@@ -100,7 +103,7 @@ def numbers(values: Any) -> str:
     return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]} ..."
 
 
-def show_failure(console: Console, failure: Failure, explanation: Explanation | None = None) -> None:
+def show_failure(console: Console, failure: Failure, explanation: "Explanation | None" = None) -> None:
     """Print the card, and below it the commands, each in one unbroken piece, so that it can be copied."""
     console.print(failure_card(failure, explanation))
     console.print("repeat:", style="bold")
@@ -113,7 +116,7 @@ def show_failure(console: Console, failure: Failure, explanation: Explanation | 
     console.print()
 
 
-def show_recorded(console: Console, failures: Sequence[Failure], explanation: Explanation | None) -> None:
+def show_recorded(console: Console, failures: Sequence[Failure], explanation: "Explanation | None") -> None:
     """Print one card for all wrong answers to vectors of an op: of the smallest, where it is explained."""
     case = explanation.vector if explanation else failures[0].case
     failure = next(one for one in failures if one.case is case)

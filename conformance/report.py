@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mamba_integer import spec
-from mamba_integer.backends.app.terminal import EQUAL, MISMATCH
+from mamba_integer.backends.app.main import EQUAL, MISMATCH
 
 from .engine.comparison import Failure
 

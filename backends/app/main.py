@@ -9,7 +9,7 @@ import sys
 
 from .extras import remedy
 
-USAGE, INTERRUPTED, UNREAD = 2, 128 + 2, 128 + 13
+EQUAL, MISMATCH, USAGE, INTERRUPTED, UNREAD, TERMINATED = 0, 1, 2, 128 + 2, 128 + 13, 128 + 15
 
 
 def main() -> None:

@@ -16,9 +16,9 @@ from ..files.text import read_text, read_texts
 from ..files.tokenizer import BpeTokenizer, load_tokenizer, save_tokenizer
 from ..files.trace import diff_traces
 from . import inspection
-from .main import one_line
+from .main import EQUAL, MISMATCH, one_line
 from .opening import DEFAULT_MODEL, BackendName, InitSeed, Model, TokenizerFile, config_of, open_model
-from .terminal import EQUAL, MISMATCH, Device, Json, UsageError, console_for, progress_bar
+from .terminal import Device, Json, UsageError, console_for, progress_bar
 
 tokenizer_app = typer.Typer(help="Train byte-level BPE tokenizers.", no_args_is_help=True)
 

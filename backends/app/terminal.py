@@ -2,7 +2,6 @@
 
 import ctypes
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
@@ -19,7 +18,6 @@ from .. import Backend, BackendError, load
 from .extras import remedy
 from .main import one_line
 
-EQUAL, MISMATCH, TERMINATED = 0, 1, 128 + signal.SIGTERM  # exit codes, beside those of `main`
 WIDTH = 160  # of what is written to a file or a pipe
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout; progress stays on stderr.")]

@@ -26,9 +26,10 @@ from ..transcripts.opening import opening_path, save_opening
 from ..transcripts.recorder import BY_OP, LEAVES
 from ..transcripts.request import Generate, Request, Score, Train
 from ..transcripts.run import Build, Replay, commit
+from .main import EQUAL, MISMATCH
 from .opening import DEFAULT_MODEL, BackendName, InitSeed, Model, TokenizerFile, backend_name, config_of, find_model
 from .reading import TrainText, TranscriptFolder, build_reading, build_training, corpus_of, origin_of, training_id
-from .terminal import EQUAL, MISMATCH, Device, Json, UsageError, find_backend, progress_bar
+from .terminal import Device, Json, UsageError, find_backend, progress_bar
 
 ERRORS = (TranscriptError,)
 NONCE_BYTES = 16

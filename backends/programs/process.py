@@ -116,7 +116,7 @@ class Program:
         """Move bytes in each direction until some moved or the deadline came; return the bytes still unsent."""
         process = self._process
         assert process and process.stdin and process.stdout and process.stderr
-        with selectors.DefaultSelector() as selector:
+        with selectors.PollSelector() as selector:
             selector.register(process.stdout, selectors.EVENT_READ, self._answers)
             if not process.stderr.closed:
                 selector.register(process.stderr, selectors.EVENT_READ, self._errors)

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mamba_integer.backends.app.main import EQUAL, MISMATCH
 from mamba_integer.backends.app.opening import DEFAULT_MODEL, BackendName, InitSeed, Model, TokenizerFile, backend_name
 from mamba_integer.backends.app.reading import TrainText, origin_of
 from mamba_integer.backends.app.terminal import (
-    EQUAL,
-    MISMATCH,
     Json,
     UsageError,
     console_for,

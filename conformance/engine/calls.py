@@ -162,3 +162,18 @@ def check_case(caller: Caller | Backend, case: AnyCase, reference: Caller | Back
 
 def as_caller(backend: Caller | Backend) -> Caller:
     return backend if isinstance(backend, Caller) else Caller(backend)
+
+
+def on_cuda(backend: Backend) -> bool:
+    """Return whether the backend's arrays are Torch tensors on a CUDA device."""
+    return bool(getattr(backend.load(np.zeros(1, np.int32)), "is_cuda", False))
+
+
+def variants(backend: Backend, op: str) -> tuple[str, ...]:
+    """Return the names of an op's paths that a backend doesn't take by itself at the sizes of the suite."""
+    return tuple(backend.ops.variants(op)) if hasattr(backend.ops, "variants") else ()
+
+
+def variant_of(backend: Backend, name: str) -> contextlib.AbstractContextManager[Any]:
+    """Return the context in which a backend takes the paths of a variant; without a name, those it always takes."""
+    return backend.ops.variant(name) if name else contextlib.nullcontext()

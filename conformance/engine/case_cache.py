@@ -9,6 +9,7 @@ line. Where one of them differs, or where there is no folder to write to, cases 
 import contextlib
 import hashlib
 import json
+import os
 import platform
 from collections.abc import Callable
 from functools import cache, partial
@@ -18,7 +19,6 @@ import numpy as np
 
 from mamba_integer import spec
 from mamba_integer.backends.files.atomic import write_atomically
-from mamba_integer.spec.compiled.philox import _stream_words
 from mamba_integer.spec.contract import OPS
 
 from .bases import Listed
@@ -33,9 +33,22 @@ SOURCES = (
 )
 GOLDEN = {name: contract.golden for name, contract in OPS.items()}
 
-_cached = getattr(_stream_words, "stats", None)
-# Beside any of Numba's kernels, so that NUMBA_CACHE_DIR moves these files too; None where nothing can be written.
-FOLDER: Path | None = Path(_cached.cache_path) if _cached and _cached.cache_path else None
+
+def kernels_folder() -> Path | None:
+    """Return where Numba keeps any of its kernels, so that NUMBA_CACHE_DIR moves the cases too; None where it can't.
+
+    Numba needn't be loaded to tell the place where it keeps them most often: beside their sources.
+    """
+    beside = SOURCES[0] / "compiled" / "__pycache__"
+    if not os.environ.get("NUMBA_CACHE_DIR") and os.access(beside, os.W_OK):
+        return beside
+    from mamba_integer.spec.compiled.philox import _stream_words
+
+    cached = getattr(_stream_words, "stats", None)
+    return Path(cached.cache_path) if cached and cached.cache_path else None
+
+
+FOLDER: Path | None = kernels_folder()
 
 Row = tuple[str, tuple[str, ...], int]
 

@@ -19,11 +19,10 @@ from mamba_integer.backends import Backend, load
 from mamba_integer.spec.contract import BATCH, Tensor, find_op
 
 from ..plans import PLANS
-from .calls import Caller, check_case, filled_memory
+from .calls import Caller, check_case, filled_memory, on_cuda
 from .cases import Case, draw_case
 from .comparison import Failure, crashes_as_failures
 from .dimensions import ROWS, allowed, exponents
-from .exhaustive import on_cuda
 from .golden import golden_results
 from .listed import listed
 from .sensitivity import in_domain

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -13,17 +13,18 @@ from mamba_integer.backends import Backend, UnsupportedError
 from ..presets import INTERPRETED, PRESETS, Preset
 from ..report import Result
 from . import replay
-from .calls import Caller
+from .calls import Caller, on_cuda, variant_of, variants
 from .cases import Case, draw_case, draw_sharing, extreme_cases, large_cases, twin
 from .comparison import AnyCase, Failure
 from .drawing import check_drawn, check_listed
-from .exhaustive import exhaustive_cases, on_cuda
+from .exhaustive import exhaustive_cases
 from .far_ends import ELEMENTS, FarCase, long_cases, memory_of, out_of_memory, row_cases
 from .generated import Listed, listed_cases, points_of
 from .journal import Journal
 from .layouts import CONTIGUOUS, has_layout
 from .purposes import purpose_of
 from .relations import RELATIONS, draw_relation
+from .task import Task
 
 SHARE_BITS = 16  # of a seed, that number the shares
 CASES_PER_RELATION_CASE = 6
@@ -33,27 +34,6 @@ ONE_SCHEDULE = ("layouts", "pairs")
 AGAIN = 3  # cases that run again after all: a result that a backend remembers has been overwritten since
 LEAST_ELEMENTS = 1 << 20  # of a call of many rows
 LARGE_RUNS = 3  # of each large case, in the full preset of each listed one, where it may race: anywhere but on a CPU
-
-
-@dataclass(frozen=True)
-class Task:
-    """One share of an op's cases, for one backend after the other: the golden results are computed once.
-
-    Each ``share`` of an op draws cases of its own, and takes one of every ``shares`` cases that aren't drawn.
-    With ``many_rows`` it is instead the calls whose arrays fill a GPU: so many processes may share its memory.
-    """
-
-    op: str
-    backends: tuple[Backend, ...]
-    preset: str = "minimal"
-    seed: int = 0
-    exhaustive: bool = False
-    share: int = 0
-    shares: int = 1
-    many_rows: int = 0
-
-    def only(self, backends: Iterable[Backend]) -> "Task":
-        return replace(self, backends=tuple(backends))
 
 
 def run_task(task: Task, journal: Journal, title: str = "") -> list[Result]:
@@ -76,16 +56,6 @@ def preset_for(backend: Backend, preset: str) -> Preset:
         return PRESETS[preset]
     few = INTERPRETED[preset]
     return replace(few, cost=min(few.cost, largest * few.repetitions))
-
-
-def variants(backend: Backend, op: str) -> tuple[str, ...]:
-    """Return the names of an op's paths that a backend doesn't take by itself at the sizes of the suite."""
-    return tuple(backend.ops.variants(op)) if hasattr(backend.ops, "variants") else ()
-
-
-def variant_of(backend: Backend, name: str) -> AbstractContextManager[Any]:
-    """Return the context in which a backend takes the paths of a variant; without a name, those it always takes."""
-    return backend.ops.variant(name) if name else nullcontext()
 
 
 @dataclass

@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from mamba_integer.spec.compiled.philox import random_words
+from mamba_integer.spec import philox
 
 
 def uniform(words, low, high):
@@ -135,6 +135,8 @@ def parted_along(axis):
 
 
 KEPT = 1 << 11  # arrays of random words, and the words of an array that is kept
+CALL = 1 << 13  # random words that NumPy draws in the time that each call takes besides
+_left = 1 << 24  # words that NumPy draws before the compiled twin is loaded, which takes about twice as long
 
 PATTERNS: dict[str, Callable] = {
     pattern.__name__: pattern for pattern in (uniform, extremes, ties, walking, runs, small, highest, lowest, scaled)
@@ -156,6 +158,17 @@ def draw(pattern: str, seed: int, stream: int, shape: tuple[int, ...], low: int,
     count = int(np.prod(shape, dtype=np.int64))
     words = (kept_words if count <= KEPT else random_words)(seed, stream, count)
     return PATTERNS[pattern](words.reshape(shape), low, high)
+
+
+def random_words(seed: int, stream: int, count: int) -> np.ndarray:
+    """Return the words of `philox.random_words`, from its compiled twin where many are drawn: few don't repay it."""
+    global _left
+    _left -= CALL + count
+    if _left > 0:
+        return philox.random_words(seed, stream, count)
+    from mamba_integer.spec.compiled.philox import random_words as compiled
+
+    return compiled(seed, stream, count)
 
 
 @lru_cache(KEPT)

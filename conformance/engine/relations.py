@@ -11,7 +11,6 @@ from itertools import pairwise
 from random import Random
 
 import numpy as np
-from hypothesis.errors import UnsatisfiedAssumption
 
 from mamba_integer.backends import Backend
 from mamba_integer.backends.programs.wire import result_forms
@@ -107,10 +106,13 @@ def pieces(case: RelationCase, bounds: Sequence[int], run: Callable[[Arrays], Ar
     )
 
 
+class InapplicableError(Exception):
+    """A relation says nothing of a case: another is drawn, and a diagnosis goes on without it."""
+
+
 def require(applies: bool) -> None:
-    """Leave a case that a relation doesn't apply to: hypothesis draws another, and a diagnosis goes on without it."""
     if not applies:
-        raise UnsatisfiedAssumption
+        raise InapplicableError
 
 
 class Chunks(Relation):

@@ -1,4 +1,7 @@
-"""The conformance run: the ops of one or more backends, in this process or shared out among others."""
+"""The conformance run: the ops of one or more backends, in this process or shared out among others.
+
+What runs cases is loaded where cases run: a process that only shares them out starts without it.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -8,10 +11,9 @@ from mamba_integer.spec.contract import find_op
 
 from ..presets import PRESETS, TIMEOUT
 from ..report import Report, Result
-from .exhaustive import on_cuda
+from .calls import on_cuda
 from .journal import Journal
-from .judge import Task, run_task
-from .sequences import confirm
+from .task import Task
 from .workers import ENDED, run_in_processes
 
 MOST_ON_A_GPU = 2  # processes that share its memory where arrays of many rows fill it
@@ -63,6 +65,8 @@ def conform(
     sharing = min(jobs or 1, MOST_ON_A_GPU)
     rows = [Task(op, tuple(on_gpus), preset, run_seed, many_rows=sharing) for op in order if on_gpus]
     if jobs == 0:
+        from .judge import run_task
+
         for task in tasks + rows:
             for backend, result in zip(task.backends, run_task(task, Journal()), strict=True):
                 finish(task, backend, result)
@@ -76,7 +80,10 @@ def conform(
         left = still_open(phase)
         while left:
             left = still_open(run_in_processes(left, most, timeout, finish))
-    confirm(report.failures, timeout)
+    if report.failures:
+        from .sequences import confirm
+
+        confirm(report.failures, timeout)
     return report
 
 

@@ -7,11 +7,9 @@ from concurrent.futures.process import BrokenProcessPool
 
 from mamba_integer.backends import Backend
 
-from . import replay
-from .calls import Caller
+from .calls import Caller, variant_of
 from .comparison import Failure
 from .journal import alarm
-from .judge import variant_of
 from .workers import as_they_end, processes
 
 GROWTH = 4
@@ -75,6 +73,8 @@ def fails(failure: Failure, cases: Sequence[str], timeout: float, pool: ProcessP
 
 
 def _fails(backend: Backend, op: str, cases: Sequence[str], variant: str, timeout: float) -> bool:
+    from . import replay
+
     caller = Caller(backend)
     try:
         with variant_of(backend, variant):

@@ -5,7 +5,10 @@ from functools import cache
 from random import Random
 from typing import Any, TypeVar
 
+from hypothesis import reject
 from hypothesis import strategies as st
+
+from .relations import InapplicableError
 
 Case = TypeVar("Case")
 
@@ -18,7 +21,10 @@ def drawn(make: Callable[[Random], Case]) -> st.SearchStrategy[Case]:
 
     @st.composite
     def strategy(draw: st.DrawFn) -> Case:
-        return make(Drawn(draw))
+        try:
+            return make(Drawn(draw))
+        except InapplicableError:
+            reject()
 
     return strategy()
 

@@ -17,9 +17,9 @@ from mamba_integer.backends import Backend, BackendError
 from mamba_integer.backends.processors import cores, variables
 
 from ..report import Result
-from . import journal, replay
+from . import journal
 from .comparison import Failure
-from .judge import Task, run_task
+from .task import Task
 
 ENDED = "until its process ended"  # the group of cases of which only that is known
 SECONDS_TO_END = 5  # that a process has to end itself when it is told to
@@ -30,7 +30,7 @@ Finish = Callable[[Task, Backend, Result], None]
 def run_in_processes(tasks: list[Task], jobs: int, timeout: float, finish: Finish) -> list[Task]:
     """Run tasks until all are finished or one ends its process, whose op has then failed; return the other tasks."""
     with tempfile.TemporaryDirectory() as folder:
-        with processes(jobs) as pool:
+        with processes(min(jobs, len(tasks))) as pool:
             running: dict[Future, int] = {}
             with contextlib.suppress(BrokenProcessPool):
                 for i, task in enumerate(tasks):
@@ -63,6 +63,8 @@ def run_in_processes(tasks: list[Task], jobs: int, timeout: float, finish: Finis
 
 def ended(backend: Backend, op: str, cases: Sequence[str], code: int | None, timeout: float) -> Failure:
     """Return the failure of the last of the cases that a process ran before it ended."""
+    from . import replay
+
     case = replay.parse(cases[-1], op)
     if code == -signal.SIGALRM:
         failure = Failure(backend, case, "timeout", f"no result within {timeout:g} s: the process was ended")
@@ -74,6 +76,8 @@ def ended(backend: Backend, op: str, cases: Sequence[str], code: int | None, tim
 
 def run_and_note(folder: Path, number: int, task: Task, timeout: float) -> list[Result]:
     """Run a task, its number and its cases noted in a file that is named after this process."""
+    from .judge import run_task
+
     return run_task(task, journal.Journal(folder / str(os.getpid()), timeout), str(number))
 
 

@@ -8,9 +8,8 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from mamba_integer.backends.app.main import EQUAL, MISMATCH
 from mamba_integer.backends.app.terminal import (
-    EQUAL,
-    MISMATCH,
     Json,
     UsageError,
     backends_on_stderr,

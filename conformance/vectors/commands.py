@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mamba_integer import spec
-from mamba_integer.backends.app.terminal import EQUAL, MISMATCH, Json, UsageError, console_for, counted
+from mamba_integer.backends.app.main import EQUAL, MISMATCH
+from mamba_integer.backends.app.terminal import Json, UsageError, console_for, counted
 from mamba_integer.spec.contract import find_op
 
 from ..presets import PRESETS

@@ -5,6 +5,7 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -34,10 +35,22 @@ def test_a_backend_that_exits_is_no_verdict(command, monkeypatch, cli):
     assert code == 2 and not out and "SystemExit" in err
 
 
-def test_exit_codes_of_processes(run_cli):
-    equal = run_cli("conform", "--backend", PARTIAL, "--op", "squareplus", "--json")
+# The command line, which tells at its end which of the modules it holds that take long to load.
+TELLING = """
+import atexit, sys
+long = {"numba", "hypothesis", "mamba_integer.conformance.engine.judge", "mamba_integer.conformance.engine.cases"}
+atexit.register(lambda: print(sorted(long & sys.modules.keys()), file=sys.stderr))
+from mamba_integer.backends.app.main import main
+main()
+"""
+
+
+def test_exit_codes_of_processes(run_cli, run_process):
+    arguments = ("conform", "--backend", PARTIAL, "--op", "squareplus", "--json")
+    equal = run_process([sys.executable, "-c", TELLING, *arguments])
     assert equal.code == 0, equal.err
     assert json.loads(equal.out)["complete"] is True
+    assert equal.err == "[]\n", "a process that only shares out the cases started with what runs them"
     wrong = run_cli("conform", "--backend", f"{BROKEN}:half_away", "--op", "shift_round")
     assert wrong.code == 1 and "mamba-integer compare --op shift_round" in wrong.out
     unknown = run_cli("conform", "--backend", "nowhere")
@@ -200,10 +213,11 @@ def test_a_stopped_run_takes_its_processes_with_it(number, code, start_cli, tmp_
                 os.kill(worker, 0)
 
 
-@pytest.mark.parametrize("seconds", [0, 0.1, 0.5])
+@pytest.mark.parametrize("seconds", [0, 0.1, 0.2, 0.3])
 def test_a_run_that_is_interrupted_as_its_processes_start_says_so(seconds, start_cli, tmp_path):
     environment, path = stranger(tmp_path, HANGING), tmp_path / "report.json"
-    arguments = ["conform", "--backend", "stranger", "--op", "isqrt", "--jobs", "3", "--report", path]
+    ops = ("--op", "isqrt", "--op", "saturate", "--op", "bit_length")  # a process for each
+    arguments = ["conform", "--backend", "stranger", *ops, "--jobs", "3", "--report", path]
     with start_cli(*arguments, env=environment) as process:
         while not workers_of(process):
             assert process.poll() is None

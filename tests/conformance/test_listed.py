@@ -4,15 +4,20 @@ import ast
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.util import find_spec, resolve_name
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
 
 from mamba_integer import spec
-from mamba_integer.conformance.engine import case_cache, generated
+from mamba_integer.conformance.engine import case_cache, generated, patterns
 from mamba_integer.conformance.engine.case_cache import Listing
+from mamba_integer.conformance.engine.cases import draw_case, extreme_cases
+from mamba_integer.spec import philox
+from mamba_integer.spec.compiled.philox import _stream_words
 
 OPS = "norm_quantize", "bitshift_norm_backward", "ternary_linear"
 CODE = """
@@ -138,6 +143,30 @@ def test_a_case_of_another_golden_op_is_not_kept(folder: Path, monkeypatch):
     made = listing()
     monkeypatch.setattr(spec.OPS["isqrt"], "golden", lambda v: (v ^ 1).astype(np.int32))
     assert made.plans[0].make() and not made.cases
+
+
+def test_a_case_has_the_same_arrays_whichever_twin_draws_them(monkeypatch):
+    cases = [case for op in OPS for case, _ in zip(extreme_cases(op), range(20), strict=False)]
+    cases += [draw_case(op, Random(2)) for op in OPS]
+    drawn = []
+    for left in (1 << 60, 0):
+        monkeypatch.setattr(patterns, "_left", left)
+        patterns.kept_words.cache_clear()
+        drawn.append([replace(case).arrays for case in cases])
+        words = patterns.random_words((1 << 64) - 3, (1 << 32) + 7, 70_001)
+        assert words.dtype == np.uint64 and np.array_equal(
+            words, philox.random_words((1 << 64) - 3, (1 << 32) + 7, 70_001)
+        )
+    for numpy, numba in zip(*drawn, strict=True):
+        assert all(a.dtype == b.dtype and np.array_equal(a, b) for a, b in zip(numpy, numba, strict=True))
+
+
+@pytest.mark.skipif(not _stream_words.stats.cache_path, reason="Numba finds no folder for its kernels")
+def test_cases_lie_beside_the_kernels(tmp_path: Path, monkeypatch):
+    beside = case_cache.kernels_folder()
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    named = case_cache.kernels_folder()
+    assert beside and named and beside.samefile(named)
 
 
 def imported(module: str) -> set[str]:

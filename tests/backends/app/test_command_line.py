@@ -1,6 +1,7 @@
 """The command line where its surroundings are unusual: pipes, encodings, missing libraries, names with brackets."""
 
 import json
+import os
 import sys
 from dataclasses import replace
 
@@ -54,9 +55,11 @@ def test_a_stdout_that_lacks_characters_shows_replacements(run_cli, monkeypatch)
         ("torch", ("generate", *TINY, "--backend", "torch")),
     ],
 )
-def test_a_missing_library_is_named_with_its_extra(library, arguments, run_process):
-    code = f"import sys; sys.modules[{library!r}] = None; {MAIN}"
-    done = run_process([sys.executable, "-c", code, *arguments])
+def test_a_missing_library_is_named_with_its_extra(library, arguments, run_cli, tmp_path, monkeypatch):
+    """It is missing in each process, wherever it is imported first."""
+    (tmp_path / f"{library}.py").write_text(f"raise ModuleNotFoundError(name={library!r})")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    done = run_cli(*arguments)
     assert done.code == 2 and not done.out and done.err.count("\n") == 1
     remedy = f"{library} isn't installed; pip install 'mamba-integer[{EXTRAS[library]}]' brings it\n"
     assert done.err.startswith("mamba-integer: ") and done.err.endswith(remedy), done.err

@@ -30,8 +30,8 @@ from mamba_integer.backends.torch.decoding import Decoder
 from mamba_integer.backends.triton import compiled_for
 from mamba_integer.backends.triton.narrowing import moved_at_once
 from mamba_integer.backends.triton.sha256 import byte_roots
+from mamba_integer.conformance.engine.calls import variant_of, variants
 from mamba_integer.conformance.engine.cases import draw_case
-from mamba_integer.conformance.engine.judge import variant_of, variants
 from mamba_integer.conformance.paths import chosen
 from mamba_integer.spec import OPS, trusted_values
 from mamba_integer.spec.model import CONFIGS, LanguageModel, initial_parameters

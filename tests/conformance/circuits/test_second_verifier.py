@@ -49,7 +49,7 @@ def test_the_shown_commands_prove_an_op(tmp_path, run_cli):
     circuit, commands = block.split("\n", 1)
     _, *arguments = shlex.split(circuit)
     counts = run_cli(*arguments, "--json", cwd=tmp_path).json()
-    assert counts["constraints"] < 2**8
+    assert counts["constraints"] < 2**7
     (tmp_path / ".venv").mkdir()
     (tmp_path / ".venv/node").symlink_to(Path(sys.prefix) / "node")
     done = subprocess.run(

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mamba_integer.backends.app.command_line import app
-from mamba_integer.backends.app.terminal import MISMATCH
+from mamba_integer.backends.app.main import MISMATCH
 from mamba_integer.conformance.speed import measure, peers, workloads
 from mamba_integer.conformance.speed.clocks import PEAKS, peak_of
 from mamba_integer.conformance.speed.measure import Ceilings
