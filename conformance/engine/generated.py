@@ -41,7 +41,7 @@ from .sensitivity import enlivened, improved, is_alive, reseeded, sized
 from .wide import wide_plans
 
 MIXED, EVENLY, SINGLY = "mixed layouts", ", even sizes", ", one row"
-STRIDE = 4  # of mixed layouts, from one argument to the next: it has no factor in common with their number
+STRIDE = 5  # of mixed layouts, from one argument to the next: it has no factor in common with their number
 SINGLE = (1, 3, 5, 4, 7)  # an axis of one element has a stride that says nothing
 # Leading dimensions of views: a kernel may see rows only where there is one.
 TWO: dict[tuple[int, ...], tuple[int, ...]] = {ODD: (2, 3), EVEN: (VECTOR,), SINGLE: (1, 3)}

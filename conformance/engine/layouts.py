@@ -86,6 +86,10 @@ def swapped(array: Any, shape: tuple[int, ...]) -> Any:
     return array.swapaxes(-1, -2)
 
 
+def first_swapped(array: Any, shape: tuple[int, ...]) -> Any:
+    return array.swapaxes(0, 1)
+
+
 def reversed_axes(array: Any, shape: tuple[int, ...]) -> Any:
     for axis in range(len(shape) // 2):
         array = array.swapaxes(axis, len(shape) - 1 - axis)
@@ -142,6 +146,7 @@ LAYOUTS: dict[str, Layout] = {
     "each second row": cut(-2, 1, 0, 2),
     "each second plane": cut(-3, 0, 1, 2),
     "last axes swapped": turned(swapped, 2),
+    "first axes swapped": turned(first_swapped, 3),
     "axes reversed": turned(reversed_axes, 3),
     "columns backwards": backwards(-1, 1),
     "rows backwards": backwards(0, 2),

@@ -23,6 +23,10 @@ def rows(array: Array) -> Array:
     return tall[..., 1:-2, :]
 
 
+def time_first(array: Array) -> Array:
+    return np.ascontiguousarray(array.swapaxes(0, 1)).swapaxes(0, 1)
+
+
 def turned(array: Array) -> Array:
     """Return the array as a transpose: its last two axes lie the other way around in memory."""
     return array.swapaxes(-1, -2).copy().swapaxes(-1, -2)
@@ -221,6 +225,14 @@ reads(
     as_of("w"),
     turned,
     LION | {"leading": (3, 4)},
+)
+slip(
+    "sequence_strides",
+    "selective_scan",
+    "modulations read with the strides of x, which lies with time first",
+    at=SELECTIVE,
+    sees={"mod": as_of("x")},
+    lies={"x": time_first},
 )
 reads("state_turned", "ssd_scan_step", "h", "a state (B, H, S, P) seen through a transpose", flat, turned, SSD)
 reads(
