@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
-from itertools import combinations, islice, product
+from itertools import combinations, product
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from .dimensions import FAR, LEFT, ODD, ROWS, allowed, axis_of, dimensions, expo
 from .layouts import CONTIGUOUS, LAYOUTS
 from .pairs import ENDS, resolved
 from .patterns import ABOVE, ALIKE, BELOW, FEW_ALIKE, PARTED, ZERO
-from .sensitivity import improved, in_domain, is_alive, levels, sized
+from .sensitivity import improved, in_domain, sized
 
 RAGGED = (77, 1031)  # of the sizes of one sign: neither is a multiple of any tile
 GROWN = (256, 512)  # terms, up to which a sum may have another type
@@ -132,36 +132,17 @@ def parted(
 
 
 def repeated_plans(op: str, line: int) -> Iterator[Listed]:
-    """Yield calls of one shape, with ordinary parameters and each other one: none may be kept from an earlier call."""
+    """Yield two large calls of one shape: a workspace that the first leaves behind must not be seen in the second."""
     names = [name for name in dimensions(op) if not loops(op).get(name) and name not in exponents(op)]
     for dimension in [name for name in names if allowed(op, name)[1] >= FAR[-1]][:1]:
         sizes = beside(op, dimension, FAR[-1])
         for turn in ("once", "twice"):
-            make = again(op, dimension, sizes, 0, None, turn)
+            make = repeated(op, dimension, sizes, turn)
             yield Listed("values", (f"{turn}, {dimension}={FAR[-1]}",), cost(op, sizes, line), make)
-    for dimension in [name for name in names if allowed(op, name)[1] >= FAR[0]][: 1 if settings(op) else 0]:
-        sizes = beside(op, dimension, FAR[0])
-        work = cost(op, sizes, line)
-        yield Listed("values", (f"once, {dimension}={FAR[0]}",), work, again(op, dimension, sizes, work))
-        for parameter in settings(op):
-            point = f"again, {dimension}={FAR[0]}, another {parameter.name}"
-            yield Listed("values", (point,), work, again(op, dimension, sizes, work, parameter))
 
 
-def again(
-    op: str, dimension: str, sizes: Mapping[str, int], work: int, parameter: Parameter | None = None, turn: str = ""
-) -> Callable[[], Case | None]:
-    """Make a case of these sizes with another value of the parameter, where one is given, and the turn's seed."""
-
-    def make() -> Case | None:
-        case = of_sizes(op, dimension, sizes)
-        if parameter is None:
-            return settled(replace(case, seed=number(op, turn)) if turn else case)
-        values = [value for value in levels(parameter, case.at) if value != case.parameters[parameter.name]]
-        others = (replace(case, parameters={**case.parameters, parameter.name: value}) for value in values)
-        return next((other for other in islice(others, max(1, PLENTY // work)) if is_alive(other)), None)
-
-    return make
+def repeated(op: str, dimension: str, sizes: Mapping[str, int], turn: str) -> Callable[[], Case | None]:
+    return lambda: settled(replace(of_sizes(op, dimension, sizes), seed=number(op, turn)))
 
 
 def turns(op: str, dimension: str) -> int:

@@ -7,7 +7,7 @@ decide alone at the far place of an axis, and leading dimensions of every kind; 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
-from itertools import combinations, islice, permutations, product
+from itertools import chain, combinations, islice, permutations, product
 from zlib import crc32
 
 from mamba_integer.spec.contract import TIME, Constant, Packed, find_op
@@ -33,11 +33,12 @@ from .case_cache import Listing
 from .cases import Case
 from .costs import cost, loops
 from .decisive import decisive_plans
-from .dimensions import LEFT, ODD, ROWS, allowed, axis_of, dimensions, exponents, small, turning
+from .dimensions import LEFT, ODD, ROWS, allowed, axis_of, chunk_exponents, dimensions, exponents, small, turning
 from .ends import end_plans, flag_plans, pair_plans, value_plans, word_plans
 from .layouts import CONTIGUOUS, EXPANDED, LAYOUTS
 from .patterns import ABOVE, LAST
 from .sensitivity import enlivened, improved, is_alive, reseeded, sized
+from .successive import SUCCESSIVE, successive_plans
 from .wide import wide_plans
 
 MIXED, EVENLY, SINGLY = "mixed layouts", ", even sizes", ", one row"
@@ -57,12 +58,15 @@ WORK = 1 << 15  # of the tries for one case: a large one is taken as it is
 def listed_cases(op: str, preset: Preset, share: int = 0, shares: int = 1) -> Iterator[tuple[Listed, Case | None]]:
     """Yield an op's cases of up to the preset's cost, one of every ``shares``; None where the domain has no such case.
 
-    Only those are made: a case may need a search for parameters at which it says something.
+    Only those are made: a case may need a search for parameters at which it says something. Successive calls are one
+    case of these, so that a process that has one of them has all.
     """
     listing = listing_of(op, preset.line)
-    chosen = (one for one in listing.plans if one.cost <= preset.cost and (not preset.thin or thin(one)))
+    chosen = [one for one in listing.plans if one.cost <= preset.cost and (not preset.thin or thin(one))]
+    alone = [[one] for one in chosen if one.group != SUCCESSIVE]
+    together = [one for one in chosen if one.group == SUCCESSIVE]
     try:
-        for listed in islice(chosen, share, None, shares):
+        for listed in chain.from_iterable(islice((*alone, together), share, None, shares)):
             yield listed, listed.make()
     finally:
         listing.save()
@@ -105,6 +109,7 @@ def plans(op: str, line: int) -> tuple[Listed, ...]:
         *word_plans(op),
         *decisive_plans(op, line),
         *wide_plans(op, line),
+        *successive_plans(op, line),
     )
 
 
@@ -267,12 +272,6 @@ def whole_plans(op: str, line: int) -> Iterator[Listed]:
         work = cost(op, sizes, line)
         point = (f"sizes {short}={WHOLE}, {long}={size}",)
         yield Listed("sizes", point, work, with_sizes(op, f"{short} {long}", sizes, WORK // max(1, work)))
-
-
-def chunk_exponents(op: str) -> frozenset[str]:
-    """Return the exponents of an op's sizes; a gradient has those of the op that it belongs to as parameters."""
-    forward = find_op(op).backward_of
-    return exponents(op) | (exponents(forward) if forward else frozenset())
 
 
 def alternating(sizes: list[int]) -> list[int]:

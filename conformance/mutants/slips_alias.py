@@ -1,0 +1,1 @@
+"""Slips where two inputs share memory."""
