@@ -52,6 +52,7 @@ LONG_LOOP = 144  # of a size that the golden code loops over
 THIN = (2, 1, 2, 1, 1)  # the sizes beside it
 LEADING = ((1,), (2, 2, 3), (2, 1, 3), (2, 0, 3), (0,), (2, 1, 3, 2), ())
 ENLIVENING, ENLIVENED = 60, 12  # other cases, where a case is dead; the second where its view may be the reason
+LONG_TRIED = 40  # other parameters for a long axis, on a short one
 WORK = 1 << 15  # of the tries for one case: a large one is taken as it is
 
 
@@ -300,9 +301,9 @@ def with_sizes(
 
 
 def lively(case: Case, dimension: str, sizes: Mapping[str, int]) -> Case:
-    """Return a case of a long axis, with the parameters at which one of a short axis is alive: a search costs less."""
+    """Return a case of a long axis, with the parameters at which one of a short axis is sensitive: that costs less."""
     short = sized(case, {**sizes, dimension: SHORT}, (SHORT,) if dimension == ROWS else case.leading)
-    found = enlivened(improved(short, kinds="alive", most=TRIED), ENLIVENING)
+    found = enlivened(improved(short, most=LONG_TRIED), ENLIVENING)
     return sized(found, sizes, case.leading)
 
 

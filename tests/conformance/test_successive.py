@@ -26,7 +26,7 @@ BOUNDS = {
 
 
 def names_used(op: str) -> set[str]:
-    """Return the names that a golden op reads, but for parameters that it hands to another op, which is looked at too."""
+    """Return the names that a golden op reads, but for parameters that it hands on to another op."""
     nodes = list(ast.walk(ast.parse(dedent(inspect.getsource(spec.OPS[op].golden)))))
     handed = {id(node.value) for node in nodes if isinstance(node, ast.keyword) and ast.unparse(node.value) == node.arg}
     return {node.id for node in nodes if isinstance(node, ast.Name) and id(node) not in handed}
