@@ -38,6 +38,7 @@ from .ends import end_plans, flag_plans, pair_plans, value_plans, word_plans
 from .layouts import CONTIGUOUS, EXPANDED, LAYOUTS
 from .patterns import ABOVE, LAST
 from .sensitivity import enlivened, improved, is_alive, reseeded, sized
+from .shared import shared_plans
 from .successive import SUCCESSIVE, successive_plans
 from .wide import wide_plans
 
@@ -110,6 +111,7 @@ def plans(op: str, line: int) -> tuple[Listed, ...]:
         *word_plans(op),
         *decisive_plans(op, line),
         *wide_plans(op, line),
+        *shared_plans(op),
         *successive_plans(op, line),
     )
 
