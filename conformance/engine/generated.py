@@ -53,7 +53,7 @@ LONG_LOOP = 144  # of a size that the golden code loops over
 THIN = (2, 1, 2, 1, 1)  # the sizes beside it
 LEADING = ((1,), (2, 2, 3), (2, 1, 3), (2, 0, 3), (0,), (2, 1, 3, 2), ())
 ENLIVENING, ENLIVENED = 60, 12  # other cases, where a case is dead; the second where its view may be the reason
-LONG_TRIED = 40  # other parameters for a long axis, on a short one
+LONG_TRIED = 20  # other parameters for a long axis, on a short one
 WORK = 1 << 15  # of the tries for one case: a large one is taken as it is
 
 

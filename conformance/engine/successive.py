@@ -41,7 +41,8 @@ class Call:
 def successive_plans(op: str, line: int) -> Iterator[Listed]:
     """Yield the calls at small sizes, then along a long axis, for which a backend may keep something of its own."""
     for i, call in enumerate(calls(op)):
-        yield Listed(SUCCESSIVE, (named(i, call),), 0, of_sizes(call.case, {}))
+        work = cost(op, sizes_of(call.case), line)
+        yield Listed(SUCCESSIVE, (named(i, call),), work, of_sizes(call.case, {}))
     names = [name for name in dimensions(op) if not loops(op).get(name) and name not in exponents(op)]
     for dimension in [name for name in names if allowed(op, name)[1] >= FAR[0]][:1]:
         for i, call in enumerate(calls(op)):

@@ -6,11 +6,9 @@ from typing import Any
 import numpy as np
 
 from .slip import Array, Change, slip, uniform
-from .slips_chunk import SEQUENCE
 from .slips_layout import CONV, SELECTIVE, SSD
 
 ONE_ROW = {"leading": (), "D": 9, "b": 0, "e": 0}
-CHUNK = SEQUENCE | {"L": 4}
 SHORT = CONV | {"L": 3, "s": 0}
 
 
@@ -65,7 +63,6 @@ for op, one, other, says, change, array, at in (
         numbers((2, 3, 3), np.int16),
         SHORT,
     ),
-    ("ssd_chunk_scan", "x", "open_x", "chunks move", lambda x, c: x[:, ::-1], numbers((3, 4, 2, 3), np.int8), CHUNK),
     ("bitshift_norm_backward", "gamma", "dy", "gamma doubles", lambda dy, c: dy * 2, numbers((9,), np.int16), ONE_ROW),
 ):
     as_one(op, one, other, f"{says} in place", change, array, at)
