@@ -3,20 +3,18 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
-from itertools import combinations, islice, product
-
-import numpy as np
+from itertools import product
 
 from mamba_integer.spec.contract import Constant, Packed, Parameter, Tensor, find_op
 
-from .bases import DTYPES, EVEN, TRIED, Listed, base, beside, chosen_sizes, number, settled, with_pattern
+from .bases import EVEN, TRIED, Listed, base, beside, chosen_sizes, number, settled, with_pattern
 from .cases import Case
 from .costs import cost, loops
 from .dimensions import FAR, LEFT, ODD, ROWS, allowed, axis_of, dimensions, exponents, is_below, settings, small
 from .layouts import CONTIGUOUS, LAYOUTS
 from .pairs import ENDS, resolved
-from .patterns import ABOVE, ALIKE, BELOW, FEW_ALIKE, PARTED, ZERO
-from .sensitivity import improved, in_domain, is_alive, levels, sized
+from .patterns import ABOVE, BELOW, PARTED, ZERO
+from .sensitivity import improved, in_domain, sized
 
 RAGGED = (77, 1031)  # of the sizes of one sign: neither is a multiple of any tile
 GROWN = (256, 512)  # terms, up to which a sum may have another type
@@ -36,7 +34,6 @@ def decisive_plans(op: str, line: int) -> Iterator[Listed]:
     yield from equal_plans(op)
     yield from state_plans(op, line)
     yield from zero_plans(op)
-    yield from alike_plans(op)
 
 
 def reduced(op: str) -> list[str]:
@@ -132,36 +129,17 @@ def parted(
 
 
 def repeated_plans(op: str, line: int) -> Iterator[Listed]:
-    """Yield calls of one shape, with ordinary parameters and each other one: none may be kept from an earlier call."""
+    """Yield two large calls of one shape: a workspace that the first leaves behind must not be seen in the second."""
     names = [name for name in dimensions(op) if not loops(op).get(name) and name not in exponents(op)]
     for dimension in [name for name in names if allowed(op, name)[1] >= FAR[-1]][:1]:
         sizes = beside(op, dimension, FAR[-1])
         for turn in ("once", "twice"):
-            make = again(op, dimension, sizes, 0, None, turn)
+            make = repeated(op, dimension, sizes, turn)
             yield Listed("values", (f"{turn}, {dimension}={FAR[-1]}",), cost(op, sizes, line), make)
-    for dimension in [name for name in names if allowed(op, name)[1] >= FAR[0]][: 1 if settings(op) else 0]:
-        sizes = beside(op, dimension, FAR[0])
-        work = cost(op, sizes, line)
-        yield Listed("values", (f"once, {dimension}={FAR[0]}",), work, again(op, dimension, sizes, work))
-        for parameter in settings(op):
-            point = f"again, {dimension}={FAR[0]}, another {parameter.name}"
-            yield Listed("values", (point,), work, again(op, dimension, sizes, work, parameter))
 
 
-def again(
-    op: str, dimension: str, sizes: Mapping[str, int], work: int, parameter: Parameter | None = None, turn: str = ""
-) -> Callable[[], Case | None]:
-    """Make a case of these sizes with another value of the parameter, where one is given, and the turn's seed."""
-
-    def make() -> Case | None:
-        case = of_sizes(op, dimension, sizes)
-        if parameter is None:
-            return settled(replace(case, seed=number(op, turn)) if turn else case)
-        values = [value for value in levels(parameter, case.at) if value != case.parameters[parameter.name]]
-        others = (replace(case, parameters={**case.parameters, parameter.name: value}) for value in values)
-        return next((other for other in islice(others, max(1, PLENTY // work)) if is_alive(other)), None)
-
-    return make
+def repeated(op: str, dimension: str, sizes: Mapping[str, int], turn: str) -> Callable[[], Case | None]:
+    return lambda: settled(replace(of_sizes(op, dimension, sizes), seed=number(op, turn)))
 
 
 def turns(op: str, dimension: str) -> int:
@@ -253,34 +231,5 @@ def all_zero(op: str, argument: int, middle: bool) -> Callable[[], Case | None]:
             chosen = {parameter.name: getattr(at, parameter.name) for parameter in settings(op)}
             case = replace(case, parameters={**case.parameters, **chosen})
         return settled(with_pattern(case, argument, ZERO))
-
-    return make
-
-
-def alike_plans(op: str) -> Iterator[Listed]:
-    """Yield calls in which two inputs that may be one array are one array, as `place_all` hands it over."""
-    inputs = find_op(op).inputs
-    for (i, one), (j, other) in combinations(enumerate(inputs), 2):
-        common = set(one.dtypes) & set(other.dtypes)
-        if one.shape == other.shape and common and not isinstance(one, Constant | Packed):
-            yield Listed("values", (f"{one.name} and {other.name} are one array",), 0, as_one(op, i, j))
-
-
-def as_one(op: str, one: int, other: int) -> Callable[[], Case | None]:
-    """Make a case in which two inputs are equal: of one dtype and range, or of small integers that both may have."""
-
-    def make() -> Case | None:
-        inputs, case = find_op(op).inputs, base(op, ODD)
-        dtype = next(name for name in inputs[one].dtypes if name in inputs[other].dtypes)
-        seed = sum(inputs[i].dtypes.index(dtype) << i for i in (one, other))
-        case = replace(case, seed=case.seed & ~DTYPES | seed)
-        for pattern in (ALIKE, FEW_ALIKE):
-            alike = settled(with_pattern(with_pattern(case, one, pattern), other, pattern))
-            if alike and pattern == FEW_ALIKE:
-                alike = improved(alike, kinds="alive", most=TRIED)
-                alike = with_pattern(with_pattern(alike, one, pattern), other, pattern)
-            if alike and in_domain(alike) and np.array_equal(alike.arrays[one], alike.arrays[other]):
-                return alike
-        return None
 
     return make

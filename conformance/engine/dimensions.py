@@ -45,6 +45,12 @@ def exponents(op: str) -> frozenset[str]:
     return frozenset(name.split("/")[0].removeprefix("2^") for name in names if "^" in name)
 
 
+def chunk_exponents(op: str) -> frozenset[str]:
+    """Return the exponents of an op's sizes; a gradient has those of the op that it belongs to as parameters."""
+    forward = find_op(op).backward_of
+    return exponents(op) | (exponents(forward) if forward else frozenset())
+
+
 @cache
 def packed(op: str) -> dict[str, int]:
     """Return the dimensions along which a byte holds several digits, and how many it holds."""

@@ -7,7 +7,7 @@ decide alone at the far place of an axis, and leading dimensions of every kind; 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
-from itertools import combinations, islice, permutations, product
+from itertools import chain, combinations, islice, permutations, product
 from zlib import crc32
 
 from mamba_integer.spec.contract import TIME, Constant, Packed, find_op
@@ -33,11 +33,13 @@ from .case_cache import Listing
 from .cases import Case
 from .costs import cost, loops
 from .decisive import decisive_plans
-from .dimensions import LEFT, ODD, ROWS, allowed, axis_of, dimensions, exponents, small, turning
+from .dimensions import LEFT, ODD, ROWS, allowed, axis_of, chunk_exponents, dimensions, exponents, small, turning
 from .ends import end_plans, flag_plans, pair_plans, value_plans, word_plans
 from .layouts import CONTIGUOUS, EXPANDED, LAYOUTS
 from .patterns import ABOVE, LAST
 from .sensitivity import enlivened, improved, is_alive, reseeded, sized
+from .shared import shared_plans
+from .successive import SUCCESSIVE, successive_plans
 from .wide import wide_plans
 
 MIXED, EVENLY, SINGLY = "mixed layouts", ", even sizes", ", one row"
@@ -51,18 +53,22 @@ LONG_LOOP = 144  # of a size that the golden code loops over
 THIN = (2, 1, 2, 1, 1)  # the sizes beside it
 LEADING = ((1,), (2, 2, 3), (2, 1, 3), (2, 0, 3), (0,), (2, 1, 3, 2), ())
 ENLIVENING, ENLIVENED = 60, 12  # other cases, where a case is dead; the second where its view may be the reason
+LONG_TRIED = 20  # other parameters for a long axis, on a short one
 WORK = 1 << 15  # of the tries for one case: a large one is taken as it is
 
 
 def listed_cases(op: str, preset: Preset, share: int = 0, shares: int = 1) -> Iterator[tuple[Listed, Case | None]]:
     """Yield an op's cases of up to the preset's cost, one of every ``shares``; None where the domain has no such case.
 
-    Only those are made: a case may need a search for parameters at which it says something.
+    Only those are made: a case may need a search for parameters at which it says something. Successive calls are one
+    case of these, so that a process that has one of them has all.
     """
     listing = listing_of(op, preset.line)
-    chosen = (one for one in listing.plans if one.cost <= preset.cost and (not preset.thin or thin(one)))
+    chosen = [one for one in listing.plans if one.cost <= preset.cost and (not preset.thin or thin(one))]
+    alone = [[one] for one in chosen if one.group != SUCCESSIVE]
+    together = [one for one in chosen if one.group == SUCCESSIVE]
     try:
-        for listed in islice(chosen, share, None, shares):
+        for listed in chain.from_iterable(islice((*alone, together), share, None, shares)):
             yield listed, listed.make()
     finally:
         listing.save()
@@ -105,6 +111,8 @@ def plans(op: str, line: int) -> tuple[Listed, ...]:
         *word_plans(op),
         *decisive_plans(op, line),
         *wide_plans(op, line),
+        *shared_plans(op),
+        *successive_plans(op, line),
     )
 
 
@@ -269,12 +277,6 @@ def whole_plans(op: str, line: int) -> Iterator[Listed]:
         yield Listed("sizes", point, work, with_sizes(op, f"{short} {long}", sizes, WORK // max(1, work)))
 
 
-def chunk_exponents(op: str) -> frozenset[str]:
-    """Return the exponents of an op's sizes; a gradient has those of the op that it belongs to as parameters."""
-    forward = find_op(op).backward_of
-    return exponents(op) | (exponents(forward) if forward else frozenset())
-
-
 def alternating(sizes: list[int]) -> list[int]:
     """Return sizes from either end in turn, so that a small call meets the leftovers of a large one in a workspace."""
     return [size for pair in zip(sizes, reversed(sizes), strict=True) for size in pair][: len(sizes)]
@@ -301,9 +303,9 @@ def with_sizes(
 
 
 def lively(case: Case, dimension: str, sizes: Mapping[str, int]) -> Case:
-    """Return a case of a long axis, with the parameters at which one of a short axis is alive: a search costs less."""
+    """Return a case of a long axis, with the parameters at which one of a short axis is sensitive: that costs less."""
     short = sized(case, {**sizes, dimension: SHORT}, (SHORT,) if dimension == ROWS else case.leading)
-    found = enlivened(improved(short, kinds="alive", most=TRIED), ENLIVENING)
+    found = enlivened(improved(short, most=LONG_TRIED), ENLIVENING)
     return sized(found, sizes, case.leading)
 
 

@@ -179,13 +179,39 @@ def place(backend: Backend, array: np.ndarray, layout: str) -> Placed:
 
 
 def place_all(backend: Backend, arrays: Sequence[np.ndarray], layouts: Sequence[str]) -> list[Placed]:
-    """Return the arguments of a call: equal ones in one layout are one array, as where a tensor is added to itself."""
+    """Return the arguments of a call: equal ones in one layout are one array, as where a tensor is added to itself.
+
+    A contiguous one that repeats another from its second element on is a view of the same memory, one element further.
+    """
     placed: list[Placed] = []
     for i, (array, layout) in enumerate(zip(arrays, layouts, strict=True)):
-        alike = (j for j in range(i) if layouts[j] == layout and arrays[j].dtype == array.dtype)
+        alike = [j for j in range(i) if layouts[j] == layout and arrays[j].dtype == array.dtype]
         same = next((j for j in alike if np.array_equal(arrays[j], array)), None)
-        placed.append(place(backend, array, layout) if same is None else placed[same])
+        before = next((j for j in alike if goes_on(arrays[j], array)), None) if layout == CONTIGUOUS else None
+        if same is not None:
+            placed.append(placed[same])
+        elif before is not None and has_layout(backend, CONTIGUOUS):
+            placed[before], last = overlapping(backend, arrays[before], array)
+            placed.append(last)
+        else:
+            placed.append(place(backend, array, layout))
     return placed
+
+
+def goes_on(before: np.ndarray, array: np.ndarray) -> bool:
+    """Tell whether an array holds what another does from its second element on, and no element alone."""
+    if before.shape != array.shape or array.size < 2 or before.flat[0] == before.flat[1]:
+        return False
+    return before.flat[1] == array.flat[0] and np.array_equal(before.ravel()[1:], array.ravel()[:-1])
+
+
+def overlapping(backend: Backend, before: np.ndarray, array: np.ndarray) -> tuple[Placed, Placed]:
+    """Return two views of one buffer, the second one element further on than the first."""
+    buffer = LAYOUTS[CONTIGUOUS].store(np.append(before.ravel(), array.flat[-1]))
+    loaded = backend.load(buffer.copy())
+    views = (margin(GUARD + further, GUARD).see(loaded, array.shape) for further in (0, 1))
+    first, second = (Placed(buffer, loaded, view) for view in views)
+    return first, second
 
 
 _known: dict[tuple[int, str, str], tuple[Any, bool]] = {}

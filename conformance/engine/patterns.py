@@ -82,9 +82,26 @@ def alike(words, low, high):
     return uniform(random_words(0, 0, words.size).reshape(words.shape), low, high)
 
 
-def few_alike(words, low, high):
-    """Small integers that depend on the shape alone, so that arrays of one shape but other ranges may be equal."""
-    return np.clip(uniform(random_words(0, 0, words.size).reshape(words.shape), -7, 7), low, high)
+def common_ends(further=0):
+    """Return the pattern of ends, and integers around zero, that depend on the shape and the range alone."""
+
+    def pattern(words, low, high):
+        return extremes(random_words(0, 0, words.size + further)[further:].reshape(words.shape), low, high)
+
+    return pattern
+
+
+def common(least, most, further=0):
+    """Return the pattern of integers that depend on the shape alone, where a range holds them: arrays are then equal.
+
+    With ``further`` they are those that an array would hold that lies so many elements further on.
+    """
+
+    def pattern(words, low, high):
+        numbers = uniform(random_words(0, 0, words.size + further)[further:], least, most)
+        return np.clip(numbers.reshape(words.shape), low, high)
+
+    return pattern
 
 
 def above(words, low, high):
@@ -145,10 +162,17 @@ DRAWN = tuple(PATTERNS)
 LAST = {axis: f"last along {axis}" for axis in (-1, -2, -3, -4)}
 PARTED = {axis: f"parted along {axis}" for axis in LAST}
 BELOW, ABOVE, POWERS, ZERO, ALIKE = "below", "above", "powers", "zero", "alike"
-FEW_ALIKE = "few alike"
+ENDS_ALIKE = "ends alike"
+COMMON = {ends: "common from {} to {}".format(*ends) for ends in ((-(1 << 14), 1 << 14), (-127, 127), (-7, 7))}
+COMMON |= {ends: "common from {} to {}".format(*ends) for ends in ((-(1 << 23), 1 << 23), (0, 127), (0, 7))}
+FURTHER = {name: f"{name}, one further" for name in (*COMMON.values(), ENDS_ALIKE)}
+SEEDLESS = (ALIKE, *FURTHER, *FURTHER.values())
 NARROW = "highest of a narrower type", "lowest of a narrower type"
 PATTERNS |= {name: last_along(axis) for axis, name in LAST.items()}
-PATTERNS |= {BELOW: below, ABOVE: above, POWERS: powers, ZERO: zero, ALIKE: alike, FEW_ALIKE: few_alike}
+PATTERNS |= {BELOW: below, ABOVE: above, POWERS: powers, ZERO: zero, ALIKE: alike}
+PATTERNS |= {ENDS_ALIKE: common_ends(), FURTHER[ENDS_ALIKE]: common_ends(1)}
+PATTERNS |= {name: common(*ends) for ends, name in COMMON.items()}
+PATTERNS |= {FURTHER[name]: common(*ends, 1) for ends, name in COMMON.items()}
 PATTERNS |= dict(zip(NARROW, (narrow, narrow_low), strict=True))
 PATTERNS |= {name: parted_along(axis) for axis, name in PARTED.items()}
 

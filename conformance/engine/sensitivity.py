@@ -18,6 +18,7 @@ from mamba_integer.spec.contract import Constant, DomainError, Packed, Parameter
 from .cases import Case, draw_case
 from .dimensions import settings
 from .golden import golden_results
+from .patterns import SEEDLESS
 
 ALIVE, FELT = 0.1, 0.0  # what is asked of a case: at least, and more than
 LIVELY, STRONG = 0.3, 0.05  # what is looked for
@@ -51,8 +52,10 @@ def alive(case: Case, results: Sequence[np.ndarray]) -> Iterator[float]:
 
 
 def redrawn(case: Case, argument: int) -> np.ndarray:
-    """Return new integers for one argument, of the same pattern and dtype."""
+    """Return new integers for one argument, of the same pattern and dtype; those that no seed changes in new places."""
     tensor, array = find_op(case.op).inputs[argument], case.arrays[argument]
+    if case.patterns[argument] in SEEDLESS:
+        return np.roll(array, 1)
     other = replace(case, seed=case.seed + (1 << 40), layouts=())
     if isinstance(tensor, Packed):
         return other.array(argument, tensor)

@@ -47,6 +47,7 @@ class Slip:
     values: Mapping[str, Callable[[Any], Array]] = field(default_factory=dict)
     lies: Mapping[str, Callable[[Array], Array]] = field(default_factory=dict)
     calls: int = 1
+    then: Mapping[str, int] = field(default_factory=dict)
     golden: Callable[..., Any] | None = None
 
     def __post_init__(self) -> None:
@@ -93,7 +94,8 @@ class Slip:
         """Tell whether the slip is wrong at its witness: a call, or one call after another on the same arrays."""
         views, parameters = self.witness()
         golden, wrong = OPS[self.op], self.forgetful().wrong
-        for _ in range(self.calls):
+        for turn in range(self.calls):
+            parameters |= self.then if turn else {}
             before = [array.copy() for array in views]
             want = as_tuple(golden(*before, **parameters))
             try:
@@ -103,7 +105,7 @@ class Slip:
             if not equal(got, want) or not equal(views, before):
                 return True
             returned = [array.copy() for array in got]
-            if self.calls > 1:
+            if self.calls > 1 and not self.then:
                 for array in views:
                     array[...] = np.roll(array, 1)
                 wrong(*views, **parameters)

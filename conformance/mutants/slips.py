@@ -17,6 +17,8 @@ for kind in (
     "hidden",
     "wide",
     "rare",
+    "kept",
+    "alias",
 ):
     import_module(f"{__package__}.slips_{kind}")
 

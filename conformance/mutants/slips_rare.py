@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from .slip import Array, Change, slip
-from .slips_layout import NORM
+from .slips_layout import NORM, SSD
 
 # --- rare clauses in whole tiles ---
 
@@ -97,4 +97,38 @@ for op, output, inner, sizes in (
         when=lambda c: c.rows > 65536,
         gives={output: rows_of_16_bits(inner)},
         at={"leading": (65700,)} | sizes,
+    )
+
+
+def places_of_16_bits(axis: int) -> Change:
+    """Take what lies at the places from the 65,536th on along an axis from the first ones."""
+    return lambda array, call: array.take(np.arange(array.shape[axis]) % 65536, axis)
+
+
+for op, kind, changed, axis, sizes, values in (
+    (
+        "decay_modulate",
+        "gives",
+        "n",
+        -1,
+        {"B": 1, "L": 1, "D": 1, "N": 65700, "k": 8, "n_max": 200},
+        {"mod": lambda c: np.zeros((1, 1, 1), np.int16)},
+    ),
+    (
+        "ssd_scan_step",
+        "sees",
+        "h",
+        -2,
+        SSD | {"B": 1, "H": 1, "P": 65700, "S": 1},
+        {"n": lambda c: np.full((1, 1), 99, np.int16)},
+    ),
+):
+    slip(
+        f"places_of_16_bits_{op}",
+        op,
+        "a place's number has 16 bits",
+        when=lambda c: max(c.shape) > 65536 or (hasattr(c, "N") and c.N > 65536),
+        values=values,
+        at=sizes,
+        **{kind: {changed: places_of_16_bits(axis)}},
     )

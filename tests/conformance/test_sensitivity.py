@@ -8,7 +8,7 @@ import pytest
 from mamba_integer import spec
 from mamba_integer.backends import Backend, load
 from mamba_integer.conformance.engine.cases import draw_case
-from mamba_integer.conformance.engine.dimensions import FAR, ROWS, dimensions, settings
+from mamba_integer.conformance.engine.dimensions import FAR, ROWS, axis_of, dimensions, settings
 from mamba_integer.conformance.engine.generated import EVEN, ODD, base, listed_cases, plans, points_of
 from mamba_integer.conformance.engine.judge import conform_op
 from mamba_integer.conformance.engine.layouts import CONTIGUOUS, LAYOUTS, has_layout, place
@@ -18,7 +18,7 @@ from mamba_integer.conformance.engine.sensitivity import ALIVE, alive, felt, res
 from mamba_integer.conformance.presets import PRESETS
 from mamba_integer.conformance.report import Result
 
-SMOKE = PRESETS["smoke"]
+SMOKE, MINIMAL = PRESETS["smoke"], PRESETS["minimal"]
 
 
 @pytest.mark.parametrize("op", spec.OPS)
@@ -30,9 +30,23 @@ def test_a_tenth_of_each_result_is_alive_and_each_input_is_felt(op):
         assert min(felt(case, results)) > 0
 
 
+@pytest.mark.parametrize("op", spec.OPS)
+def test_more_places_than_16_bits_count_are_told_apart(op):
+    """One element is its row's own maximum and mean, and rows whose results are all at an end are alike."""
+    told = dict[tuple[str, str], bool]()
+    for name in dimensions(op):
+        long = [one for one in plans(op, MINIMAL.line) if any(f"{name}={FAR[-1]}" in point for point in one.points)]
+        for case in (one.make() for one in long if one.cost <= MINIMAL.cost):
+            for tensor, result in zip(spec.OPS[op].outputs, results_of(case, case.arrays), strict=True):
+                axis = axis_of(tensor, name)
+                if axis is not None and result.shape[axis] == FAR[-1]:  # not that of packed digits
+                    differ = result != result.take(np.arange(FAR[-1]) % (1 << 16), axis)
+                    told[name, tensor.name] = told.get((name, tensor.name), False) or bool(differ.any())
+    assert all(told.values()), told
+
+
 @pytest.mark.parametrize("op", [op for op in spec.OPS if ROWS in dimensions(op)])
 def test_more_rows_than_16_bits_count_are_alive(op):
-    """One element is its row's own maximum and mean: such a row says nothing of its number."""
     (listed,) = [one for one in plans(op, SMOKE.line) if one.points == (f"size {ROWS}={FAR[-1]}",)]
     case = listed.make()
     assert case and min(alive(case, results_of(case, case.arrays))) >= ALIVE

@@ -61,6 +61,7 @@ def test_every_group_of_cases_is_counted():
         "far",
         "pairs",
         "values",
+        "successive",
         *RELATIONS,
     }
 
