@@ -75,8 +75,8 @@ def sharing(op: str, ways: Sequence[Mapping[int, str]], sizes: Mapping[str, int]
         if chosen is None:
             cases = (alike(case, way, sizes) for way in ways for case in neighbours(starts[0]))
             chosen = best(cases, tuple(ways[0]), None)
-        for turn in range(ROUNDS if chosen else 0):
-            others = list(neighbours(chosen))
+        for turn in range(ROUNDS):
+            others = list(neighbours(chosen)) if chosen else []
             Random(f"shared {op} {turn}").shuffle(others)
             chosen = best(islice(others, TRIED), tuple(ways[0]), chosen)
         return chosen
