@@ -207,8 +207,8 @@ def compare_command(
 ) -> None:
     """Compare one op on two or more backends, on drawn cases or on one case.
 
-    Exit code 0: every integer was equal. Exit code 1: an integer differs, a case took too long, or nothing was compared.
-    Exit code 2: a usage error.
+    Exit code 0: every integer was equal. Exit code 1: an integer differs, a case took too long, or nothing was
+    compared. Exit code 2: a usage error.
     """
     from .diagnosis.explanation import explain
     from .engine import replay
