@@ -146,7 +146,7 @@ def load(name: str | None = None, device: str | None = None) -> Backend:
         )
     if not declared and isinstance(ops, ModuleType) and not any(_signed(op, ops) for op in backend.names):
         raise BackendError(
-            f"module {name} is no backend: it has functions called {', '.join(backend.names)}, but none takes what the "
+            f"module {name} is no backend: none of its functions ({', '.join(backend.names)}) takes what the "
             "op of that name takes. In a backend, a function names the op's parameters or, where it has none, its "
             "arrays, as `mamba-integer ops` lists them"
         )

@@ -5,6 +5,7 @@ hypothesis with it, is loaded only when a command runs.
 """
 
 import contextlib
+import faulthandler
 import json
 import re
 import signal
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
 
 JOBS = "Number of processes that share the ops."
 LIMIT = "Seconds that one case may take. An op that takes longer has failed, and its process is ended."
+ENDED = "Seconds that one case may take. A longer one ends the command, which shows where the backend stood."
+STDERR = 2
 CASE = "Check this case instead: JSON as a failure prints it, a list of cases that run one after the other, or a file."
 SECONDS_TO_EXPLAIN = 60.0
 KNOWN_HELP = "File of ops that may fail, with reasons. A listed op that passes fails the run."
@@ -197,11 +200,13 @@ def compare_command(
     case: Annotated[str | None, typer.Option(help=CASE)] = None,
     variant: Annotated[str, typer.Option(help="Paths of the backends to take, as a failure card names them.")] = "",
     device: Device = None,
+    timeout: Annotated[float, typer.Option(min=0.1, help=ENDED)] = TIMEOUT,
     as_json: Json = False,
 ) -> None:
     """Compare one op on two or more backends, on drawn cases or on one case.
 
-    Exit code 0: every integer was equal, 1: an integer differs or nothing was compared, 2: a usage error.
+    Exit code 0: every integer was equal. Exit code 1: an integer differs, a case took too long, or nothing was
+    compared. Exit code 2: a usage error.
     """
     from .diagnosis.explanation import explain
     from .engine import replay
@@ -218,7 +223,7 @@ def compare_command(
     names = backend_names(backends)
     if len(names) < 2:
         raise UsageError(f"--backends: found {backends!r}, allowed a reference and one backend or more, with commas")
-    with backends_on_stderr(as_json):
+    with backends_on_stderr(as_json), variables({programs.TIMEOUT: 0.9 * timeout}):
         reference, *others = [find_backend(name, device) for name in names]
         for held in (reference, *others):
             if not held.has(op):
@@ -235,7 +240,9 @@ def compare_command(
             for other in others:
                 caller, wanted = Caller(other), Caller(reference)
                 with variant_of(other, variant if variant in variants(other, op) else ""):
-                    compared += sum(replay.check(caller, one, wanted) for one in chosen)
+                    for one in chosen:
+                        with ended_after(timeout):
+                            compared += replay.check(caller, one, wanted)
         except Failure as error:
             failure = error
     if as_json:
@@ -255,6 +262,16 @@ def compare_command(
         else:
             console.print(f"FAILED: {op}: nothing was compared in {counted(len(chosen), 'case')}", style="bold red")
     raise typer.Exit(EQUAL if compared and not failure else MISMATCH)
+
+
+@contextlib.contextmanager
+def ended_after(seconds: float) -> Iterator[None]:
+    """End this process with code 1 unless the block ends in time, even in a kernel that holds Python's lock."""
+    faulthandler.dump_traceback_later(seconds, exit=True, file=STDERR)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def explain_failures(report: "Report") -> None:

@@ -41,6 +41,10 @@ def run() -> int:
         return complain(str(error))
     except (ModuleNotFoundError, BrokenPipeError):
         raise
+    except ImportError as error:
+        if error.name:  # Python names the module of an import that fails; one that is refused has a reason alone
+            return complain(f"internal error: {error}")
+        return complain(str(error))
     except OSError as error:
         return complain(f"{error.filename or 'input or output'}: {error.strerror or error}")
     except (typer.Abort, KeyboardInterrupt):

@@ -27,7 +27,7 @@ from ..files.text import decode_text, lines_of, read_stream, read_text
 from ..files.tokenizer import stream_text
 from ..files.trace import Traced, header
 from .opening import DEFAULT_MODEL, BackendName, InitSeed, Model, Opened, TokenizerFile, open_model
-from .terminal import Device, Json, UsageError, progress_bar, warn
+from .terminal import Device, Json, UsageError, counted, progress_bar, warn
 
 BLANKS = " \t"
 
@@ -139,7 +139,7 @@ def generate_command(
         for number, one in enumerate(decoded):
             print(f"--- {number}\n{one}")
     where = f"{opened.backend.name} on {opened.backend.device}"
-    print(f"{sum(map(len, text.rows))} tokens, {speed} tokens/s, {where}", file=sys.stderr)
+    print(f"{counted(sum(map(len, text.rows)), 'token')}, {speed} tokens/s, {where}", file=sys.stderr)
 
 
 def prompts(options: list[str], files: list[Path], lines: bool, wanted: bool) -> list[str]:

@@ -18,7 +18,7 @@ from ..files.trace import diff_traces
 from . import inspection
 from .main import EQUAL, MISMATCH, one_line
 from .opening import DEFAULT_MODEL, BackendName, InitSeed, Model, TokenizerFile, config_of, open_model
-from .terminal import Device, Json, UsageError, console_for, progress_bar
+from .terminal import Device, Json, UsageError, console_for, counted, progress_bar
 
 tokenizer_app = typer.Typer(help="Train byte-level BPE tokenizers.", no_args_is_help=True)
 
@@ -52,7 +52,8 @@ def score_command(
         exact = {"loss_q16": result.loss, "tokens": result.tokens, "bytes": size}
         print(json.dumps({"bits_per_byte": shown} | exact | opened.to_dict()))
     else:
-        print(f"{shown} bits per byte: {show(result.bits, 1)} bits, {result.tokens} tokens, {size} bytes")
+        amount = f"{counted(result.tokens, 'token')}, {counted(size, 'byte')}"
+        print(f"{shown} bits per byte: {show(result.bits, 1)} bits, {amount}")
 
 
 def inspect_command(
@@ -119,7 +120,7 @@ def init_command(
     force: Annotated[bool, typer.Option("--force", help="Replace the model that the folder holds.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Write a fresh model with seeded weights: model.safetensors and tokenizer.json."""
+    """Write a fresh model with seeded weights: model.safetensors, config.json and tokenizer.json."""
     if (folder / MODEL_FILE).exists() and not force:
         raise UsageError(f"{folder} holds a model; --force replaces it")
     made = fresh_model(config_of("--model", model), seed, load_tokenizer(tokenizer) if tokenizer else None)
@@ -144,7 +145,7 @@ def tokenizer_train_command(
     if as_json:
         print(json.dumps({"out": str(out), "vocab_size": trained.vocab_size}))
     else:
-        print(f"{out}: {trained.vocab_size} tokens")
+        print(f"{out}: {counted(trained.vocab_size, 'token')}")
 
 
 def attach(app: typer.Typer) -> None:

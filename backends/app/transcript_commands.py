@@ -29,7 +29,7 @@ from ..transcripts.run import Build, Replay, commit
 from .main import EQUAL, MISMATCH
 from .opening import DEFAULT_MODEL, BackendName, InitSeed, Model, TokenizerFile, backend_name, config_of, find_model
 from .reading import TrainText, TranscriptFolder, build_reading, build_training, corpus_of, origin_of, training_id
-from .terminal import Device, Json, UsageError, find_backend, progress_bar
+from .terminal import Device, Json, UsageError, counted, find_backend, progress_bar
 
 ERRORS = (TranscriptError,)
 NONCE_BYTES = 16
@@ -120,7 +120,9 @@ def run_and_write(
         where = {"backend": chosen.name, "device": chosen.device, "seconds": round(seconds, 3)}
         print(json.dumps({"root": root.hex(), "out": str(out)} | about | where))
     else:
-        print(f"{out}: {about['calls']} calls, {about['leaf_count']} leaves, root {root.hex()}")
+        leaves = about["leaf_count"]
+        amount = f"{counted(about['calls'], 'call')}, {leaves:,} {'leaf' if leaves == 1 else 'leaves'}"
+        print(f"{out}: {amount}, root {root.hex()}")
 
 
 def about_run(transcript: Transcript, tokenizer: Tokenizer) -> dict[str, Any]:
@@ -151,7 +153,7 @@ def about_text(about: dict[str, Any]) -> str:
     request = {name: value for name, value in flat("", about["request"]) if name != "kind"}
     lines = [f"request: {about['kind']}, " + ", ".join(f"{name} {value}" for name, value in request.items())]
     if "text_sha256" in about:
-        lines.append(f"scored text: SHA-256 {about['text_sha256']}, {about['tokens']} tokens")
+        lines.append(f"scored text: SHA-256 {about['text_sha256']}, {counted(about['tokens'], 'token')}")
     if not about.get("usual_tokens", True):
         lines.append("the text was cut into tokens in another way than the tokenizer does")
     if "prompt" in about:

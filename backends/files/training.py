@@ -171,7 +171,7 @@ def state_of(run: Run, step: int, arrays: Mapping[str, np.ndarray]) -> State:
 def check_schedule(path: Path, stored: Options, wanted: Options, step: int) -> None:
     """Raise TrainingError unless ``wanted`` can go on where ``stored`` stands after ``step`` steps."""
     if step > wanted.steps:
-        raise TrainingError(f"{path}: option steps: it stands at step {step}, asked for are {wanted.steps}")
+        raise TrainingError(f"{path}: option steps: found {wanted.steps}, but the run has done {step} steps")
     if stored.schedule == wanted.schedule:
         return
     for start in range(0, step, SOME_STEPS):

@@ -172,8 +172,8 @@ def search(
 ) -> None:
     """Fill in the mistakes that return the backend's integers, on as many calls as there is time for.
 
-    What one call can't tell apart, others can; ``trail`` has further failing calls. A mistake that doesn't show in a
-    call returns the right results there.
+    Other calls tell apart mistakes that are alike in one; ``trail`` has further failing calls. A mistake that doesn't
+    show in a call returns the right results there.
     A backend may have a second mistake that shows in some calls, so a mistake must explain most of the failing ones.
     """
     op = find_op(explanation.vector.op)

@@ -18,6 +18,7 @@ from mamba_integer.backends.app.terminal import (
     warn,
 )
 from mamba_integer.backends.files.atomic import write_json
+from mamba_integer.backends.protocol import ALIASES
 from mamba_integer.spec.contract import find_op
 
 DEVICE = "Kind of device to time: cpu, cuda or cuda:1; may be repeated. Default: all that this machine has."
@@ -55,9 +56,12 @@ def bench_command(
     report: dict[str, Any] = {}
     code = EQUAL
     with backends_on_stderr(as_json):
-        available = [b for b in backends_here(devices) if not backend or b.name in backend]
-        if not available:
-            raise UsageError(f"bench: --backend: found {', '.join(backend or ())}, none of {', '.join(devices)}")
+        here = backends_here(devices)
+        wanted = {ALIASES.get(name, name) for name in backend or ()} or {held.name for held in here}
+        if unknown := sorted(wanted - {held.name for held in here}):
+            allowed = ", ".join(dict.fromkeys(held.name for held in here))
+            raise UsageError(f"bench: --backend: found {unknown[0]!r}, allowed on {', '.join(devices)}: {allowed}")
+        available = [held for held in here if held.name in wanted]
         ceilings = {backend.device: Ceilings(backend) for backend in available}
         bandwidths = {name: ceiling.bandwidth for name, ceiling in ceilings.items()}
         peaks = {name: asdict(ceiling.peak) for name, ceiling in ceilings.items() if ceiling.peak}

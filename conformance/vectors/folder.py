@@ -41,7 +41,7 @@ class Check:
 def export(folder: Path, ops: Iterable[str], preset: str, seed: int, kind: str) -> dict[str, Any]:
     """Write the vectors of ops to a new or empty folder; return its manifest."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise VectorError(f"{folder} is there and isn't an empty folder")
+        raise VectorError(f"{folder} is there and isn't an empty folder; name a new one")
     folder.mkdir(parents=True, exist_ok=True)
     hashes: dict[str, list[str]] = {}
     for op in ops:

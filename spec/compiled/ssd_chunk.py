@@ -1,7 +1,7 @@
 """Numba twins of ``spec.ops.ssd_chunk``: every product is one of words of two numbers of 16 bits.
 
-Positions are first laid out on the grid: the open chunk, then the call's. Whatever all heads share is made words once:
-a row's pairs of states, or each state's pairs of positions.
+Positions are first laid out on the grid: the open chunk, then the call's. Inputs that all heads share are made
+words once: a row's pairs of states, or each state's pairs of positions.
 """
 
 from functools import partial

@@ -12,9 +12,9 @@ class State:
     """Arrays by name, rows of the batch first, and how many tokens each row has read.
 
     The names are those of `formats.state_formats`: ``layers.I.conv``, ``layers.I.scan`` and, of a "mamba2" block, the
-    positions of its open chunk, ``layers.I.open_x``, ``open_d`` and ``open_b``. How many there are follows from what
-    the row has read. Nothing changes a State; a model returns a new one, so an earlier State goes on being that of the
-    earlier text.
+    positions of its open chunk, ``layers.I.open_x``, ``open_d`` and ``open_b``. Their number follows from the
+    tokens that the row has read. Nothing changes a State: a model returns a new one, and an earlier State stays that of
+    the earlier text.
     """
 
     arrays: Mapping[str, Any]

@@ -190,7 +190,7 @@ class Pass:
         return array
 
     def measure(self) -> None:
-        """Find the largest magnitudes of the gradients seen, and let go of them: once a layer, for memory's sake."""
+        """Find the largest magnitudes of the gradients seen, and let go of these: once per layer, to save memory."""
         self.seen += self.unmeasured
         self.largest += largest_magnitudes(self.ops, self.magnitudes, list(self.unmeasured.values()))
         self.unmeasured.clear()

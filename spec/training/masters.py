@@ -30,7 +30,7 @@ DECAYING = ("embedding",)
 
 @dataclass(frozen=True)
 class Master:
-    """How one parameter is trained: its projection, the range of its master, its rate."""
+    """The rule by which one parameter is trained: its projection, the range of its master, its rate."""
 
     shape: tuple[int, ...]
     projection: str

@@ -58,6 +58,22 @@ def test_exit_codes_of_processes(run_cli, run_process):
     assert unknown.err.count("\n") == 1 and "Traceback" not in unknown.err
 
 
+@pytest.mark.parametrize("command", [("conform",), ("compare", "--backends", "golden,numba")])
+def test_uncompiled_kernels_are_refused_with_the_reason(command, run_cli, monkeypatch):
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
+    done = run_cli(*command, "--op", "squareplus")
+    assert done.code == 2 and not done.out
+    assert "NUMBA_DISABLE_JIT is set" in done.err and "internal error" not in done.err
+
+
+def test_comparing_ends_where_an_op_never_returns(run_cli, monkeypatch, tmp_path):
+    (tmp_path / "hanging.py").write_text("def isqrt(v):\n    while True:\n        pass\n")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    done = run_cli("compare", "--op", "isqrt", "--backends", "golden,hanging", "--timeout", "0.5", "--json")
+    assert done.code == 1 and not done.out
+    assert "Timeout" in done.err and "hanging.py" in done.err
+
+
 def test_a_module_that_is_no_package_is_a_backend(monkeypatch, tmp_path):
     stranger(tmp_path, "import no_such_module_of_its")
     with pytest.raises(BackendError, match=r"unknown backend 'stranger': .*PYTHONPATH"):

@@ -92,7 +92,7 @@ def test_a_schedule_may_change_ahead_alone(micro, tmp_path):
         other = replace(micro.options, **change)
         assert load_training(tmp_path / "t", micro.training(other), run).step == 2
     for change, message in (
-        ({"steps": 1, "warmup": 0}, "stands at step 2, asked for are 1"),
+        ({"steps": 1, "warmup": 0}, "found 1, but the run has done 2 steps"),
         ({"rate": 1 << 12}, f"its step 0 had learning rate {rates[0]}, by the options asked for it has {1 << 12}"),
         ({"warmup": 2}, f"its step 0 had learning rate {rates[0]}, by the options asked for it has {rates[0] // 2}"),
         ({"warmup": 0}, f"its step 1 had learning rate {rates[1]}"),

@@ -42,6 +42,12 @@ def test_every_backend_of_the_device_is_timed_beside_its_floor(small, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"roofline-cpu.png", "growth-cpu.png"}
 
 
+def test_a_backend_has_the_names_that_other_commands_know(small):
+    done = CliRunner().invoke(app, ["bench", "--device", "cpu", "--backend", "numpy", "--json"])
+    assert done.exit_code == 0, done.output
+    assert [row["backend"] for row in json.loads(done.stdout)["rows"]] == ["golden"]
+
+
 def test_a_wrong_result_is_not_timed(small, monkeypatch):
     right = measure.load("golden")
     wrong = SimpleNamespace(
@@ -63,7 +69,7 @@ def test_a_wrong_result_is_not_timed(small, monkeypatch):
     "arguments, message",
     [
         (["--op", "isqrt"], "no workload of isqrt for cpu; timed are ternary_linear"),
-        (["--backend", "triton"], "found triton, none of cpu"),
+        (["--backend", "triton"], "found 'triton', allowed on cpu: golden, numba, torch"),
         (["--device", "tpu"], "found 'tpu', allowed cpu, cuda or cuda:NUMBER"),
     ],
 )
