@@ -58,7 +58,7 @@ def test_exit_codes_of_processes(run_cli, run_process):
     assert unknown.err.count("\n") == 1 and "Traceback" not in unknown.err
 
 
-@pytest.mark.parametrize("command", [("conform",), ("compare", "--backends", "golden,numba")])
+@pytest.mark.parametrize("command", [("conform", "--backend", "numba"), ("compare", "--backends", "golden,numba")])
 def test_uncompiled_kernels_are_refused_with_the_reason(command, run_cli, monkeypatch):
     monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
     done = run_cli(*command, "--op", "squareplus")
