@@ -19,6 +19,7 @@ from .sensitivity import OUTSIDE, in_domain, levels, reseeded, sized
 # The views of long axes that programs pass around; a kernel for long ones may take them for contiguous.
 VIEWS = ("columns of a wider array", "last axes swapped", "rows of a longer array", "axes reversed")
 LONG_VIEW, LONG_STEPS, LONG_ROWS = 1032, 72, (34, 40)  # whole vectors of 8, past one tile
+TILED_VIEW, TILED_ROWS = 1152, (9, 128)  # whole tiles of up to 128, for which a kernel may have a path
 NUMBERED = (1032, (1 << 15) + 257)  # places, of which the last may not fit a number of 16 bits
 KEYED = ((13_120, 163_800), (16_390, 262_200))  # sizes whose product is past 2**31, and past 2**32
 PAST = 72  # whole vectors of 8, past a tile of 64
@@ -46,12 +47,26 @@ def view_plans(op: str, line: int) -> Iterator[Listed]:
         work = cost(op, sizes, line)
         for turn in range(len(VIEWS)):
             point = f"views {turn}, {dimension}={size}"
-            yield Listed("layouts", (point,), work, seen(op, dimension, sizes, turn))
+            leading = LONG_ROWS if dimension == ROWS else (1, sizes[ROWS]) if ROWS in sizes else ()
+            yield Listed("layouts", (point,), work, seen(op, dimension, sizes, turn, leading))
+        if size == LONG_VIEW and allowed(op, dimension)[1] >= TILED_VIEW:
+            yield from tiled_view_plans(op, dimension, line)
 
 
-def seen(op: str, dimension: str, sizes: Mapping[str, int], turn: int) -> Callable[[], Case | None]:
+def tiled_view_plans(op: str, dimension: str, line: int) -> Iterator[Listed]:
+    """Yield views in which each argument with an axis of whole tiles is columns of a wider matrix once."""
+    sizes = beside(op, dimension, TILED_VIEW)
+    leading = TILED_ROWS if dimensions(op) == (ROWS,) else (sizes[ROWS],) if ROWS in sizes else ()
+    taken = [i for i, tensor in enumerate(find_op(op).inputs) if axis_of(tensor, dimension) is not None]
+    for turn in sorted({-i % len(VIEWS) for i in taken}):
+        point = f"views {turn}, {dimension}={TILED_VIEW}"
+        yield Listed("layouts", (point,), cost(op, sizes, line), seen(op, dimension, sizes, turn, leading))
+
+
+def seen(
+    op: str, dimension: str, sizes: Mapping[str, int], turn: int, leading: tuple[int, ...]
+) -> Callable[[], Case | None]:
     def make() -> Case | None:
-        leading = LONG_ROWS if dimension == ROWS else (1, sizes[ROWS]) if ROWS in sizes else ()
         case = settled(reseeded(sized(base(op, ODD), sizes, leading, number(op, dimension, turn))))
         if case is None:
             return None
