@@ -122,3 +122,25 @@ slip(
     gives={"w": padded_into_the_next},
     at={"leading": (4,), "K": 20001},
 )
+
+# --- a division of more bits than a float64 has ---
+
+
+def in_float64(op: str, arrays: tuple[Array, ...], parameters: Any) -> Any:
+    """Divide by the steps of the decay in float64, and take the floor."""
+    (step,) = arrays
+    peak, last, warmup, total = (parameters[name] for name in ("peak", "last", "warmup", "total"))
+    left = (total - step.astype(np.int64)).clip(0, total - warmup)
+    numerator = (peak - last) * left + ((total - warmup) >> 1)
+    fallen = last + np.floor(numerator.astype(np.float64) / (total - warmup)).astype(np.int64)
+    return np.where(step < warmup, OPS[op].golden(step, **parameters), fallen).astype(np.int32)
+
+
+slip(
+    "fall_in_float64",
+    "learning_rate",
+    "the decay is divided in float64",
+    runs=in_float64,
+    values={"step": lambda c: np.array([192_161_017], np.int32)},
+    at={"leading": (1,), "peak": 2**24 - 5, "last": 0, "warmup": 0, "total": 2**31 - 3},
+)
