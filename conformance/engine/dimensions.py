@@ -14,10 +14,10 @@ ODD = (2, 3, 5, 4, 7)
 TILES = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
 # The last leaves several places past the first 2**16, of which one may be right by luck.
 FAR = (4097, 16385, 65601)
-# Multiples of tiles that are no power of two, and one more.
-BETWEEN = (48, 96, 192, 320, 640, 960, 1000, 1001)
+# Multiples of tiles that are no power of two.
+BETWEEN = (48, 96, 192, 320, 640, 960, 1000)
 # After many whole tiles, one element, and multiples of a vector of 4 or 8 alone.
-LEFT_LATE = (961, 1028, 1032)
+LEFT_LATE = (961, 1001, 1028, 1032)
 PACKS = 64  # bytes: whole vectors of packed digits, after which every number of digits may be left over
 LEFT = (66, 67, 70, 71, 73, 74, 75, 76, 77, 78, 85)  # each number of elements that vectors of up to 16 leave over
 
