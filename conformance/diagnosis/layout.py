@@ -25,6 +25,7 @@ SAYS = {
     "each second row": "is each second row of a larger array",
     "each second plane": "is each second plane of a larger array",
     "last axes swapped": "is transposed",
+    "first axes swapped": "has its first two axes transposed",
     "axes reversed": "is transposed, all axes reversed",
     "columns backwards": "has a negative stride along its columns",
     "rows backwards": "has a negative stride along its rows",

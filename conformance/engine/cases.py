@@ -15,6 +15,7 @@ from mamba_integer.spec.contract import Constant, DomainError, Packed, Tensor, f
 from ..plans import PLANS
 from ..plans.plan import Extreme
 from .layouts import CONTIGUOUS, LAYOUTS, first_along
+from .moved import ONE_IN, turned, turns
 from .patterns import DRAWN, PATTERNS, draw
 from .whole import whole_tiles
 
@@ -85,11 +86,15 @@ class Case:
 
 @dataclass(frozen=True)
 class ExtremeCase:
-    """A call that the op's plan lists, or one in whole tiles: call ``call`` of entry ``entry`` of `listed`."""
+    """A call that the op's plan lists, or one in whole tiles: call ``call`` of entry ``entry`` of `listed`.
+
+    If it is ``turned`` by a number of rows, its arrays start one element past an aligned address.
+    """
 
     op: str
     entry: int
     call: int
+    turned: int | None = None
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), separators=(",", ":"))
@@ -105,7 +110,12 @@ class ExtremeCase:
 
     @property
     def arrays(self) -> tuple[np.ndarray, ...]:
-        return self._extreme.calls[self.call]
+        call = self._extreme.calls[self.call]
+        return call if self.turned is None else turned(self.op, call, self.turned)
+
+    @property
+    def layouts(self) -> tuple[str, ...]:
+        return () if self.turned is None else (ONE_IN,) * len(find_op(self.op).inputs)
 
     @property
     def parameters(self) -> Mapping[str, int]:
@@ -130,6 +140,19 @@ def extreme_cases(op: str, most: int | None = None) -> Iterator[ExtremeCase]:
         extremes = [extremes[i * len(extremes) // most] for i in range(most)]
     for entry, call in (*extremes, *edges):
         yield ExtremeCase(op, entry, call)
+
+
+def moved_cases(op: str, most: int | None = None) -> Iterator[ExtremeCase]:
+    """Yield the calls of the plan's edges at addresses at which no vector starts: all, or ``most``, evenly spaced."""
+    first = len(list(PLANS[op].extremes()))
+    entries = range(first, first + len(list(PLANS[op].edges())))
+    calls = [(entry, call) for entry in entries for call in range(len(listed(op)[entry].calls))]
+    cases = [
+        ExtremeCase(op, entry, call, by) for entry, call in calls for by in turns(op, listed(op)[entry].calls[call])
+    ]
+    taken = range(len(cases)) if most is None else sorted({i * len(cases) // most for i in range(most)})
+    for i in taken if cases else ():
+        yield cases[i]
 
 
 def large_cases(op: str, seed: int, crowded: bool = True) -> Iterator[Case]:

@@ -13,7 +13,7 @@ from .costs import cost, loops
 from .dimensions import FAR, LEFT, ODD, ROWS, allowed, axis_of, dimensions, exponents, is_below, settings, small
 from .layouts import CONTIGUOUS, LAYOUTS
 from .pairs import ENDS, resolved
-from .patterns import ABOVE, BELOW, PARTED, ZERO
+from .patterns import ABOVE, BELOW, BLOCKS, PARTED, ZERO
 from .sensitivity import improved, in_domain, sized
 
 RAGGED = (77, 1031)  # of the sizes of one sign: neither is a multiple of any tile
@@ -105,7 +105,10 @@ def growing_plans(op: str, line: int) -> Iterator[Listed]:
 
 
 def parted_plans(op: str, line: int) -> Iterator[Listed]:
-    """Yield sums of which a part is far greater than the whole, for each input that may turn their signs."""
+    """Yield sums of which a part is far greater than the whole, and of words a block greater than all the rest.
+
+    There is one for each input: it may turn the signs, or the rest of it may decide.
+    """
     inputs = find_op(op).inputs
     for dimension in (name for name in reduced(op) if not loops(op).get(name)):
         size = min(TERMS, allowed(op, dimension)[1])
@@ -114,16 +117,20 @@ def parted_plans(op: str, line: int) -> Iterator[Listed]:
         for i, tensor in enumerate(inputs):
             axis = axis_of(tensor, dimension)
             if axis is not None and not isinstance(tensor, Constant):
-                point = f"{tensor.name} high, then low, {dimension}={size}"
-                yield Listed("values", (point,), work, parted(op, dimension, sizes, work, i, axis))
+                kinds = {"high, then low": PARTED[axis]}
+                if "int32" in tensor.dtypes:  # of few narrower integers no sum leaves a word
+                    kinds["high in a block"] = BLOCKS[axis]
+                for says, pattern in kinds.items():
+                    point = f"{tensor.name} {says}, {dimension}={size}"
+                    yield Listed("values", (point,), work, parted(op, dimension, sizes, work, i, pattern))
 
 
 def parted(
-    op: str, dimension: str, sizes: Mapping[str, int], work: int, argument: int, axis: int
+    op: str, dimension: str, sizes: Mapping[str, int], work: int, argument: int, pattern: str
 ) -> Callable[[], Case | None]:
     def make() -> Case | None:
         case = along(of_sizes(op, dimension, sizes), dimension, "highest")
-        return tried(with_pattern(case, argument, PARTED[axis]), work)
+        return tried(with_pattern(case, argument, pattern), work)
 
     return make
 

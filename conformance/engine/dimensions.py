@@ -14,8 +14,10 @@ ODD = (2, 3, 5, 4, 7)
 TILES = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
 # The last leaves several places past the first 2**16, of which one may be right by luck.
 FAR = (4097, 16385, 65601)
-# Multiples of a tile that are no power of two, and of a vector of 4 or 8 alone, after many whole tiles.
-BETWEEN = (48, 96, 192, 320, 640, 1028, 1032)
+# Multiples of tiles that are no power of two.
+BETWEEN = (48, 96, 192, 320, 640, 960, 1000)
+# After many whole tiles, one element, and multiples of a vector of 4 or 8 alone.
+LEFT_LATE = (961, 1001, 1028, 1032)
 PACKS = 64  # bytes: whole vectors of packed digits, after which every number of digits may be left over
 LEFT = (66, 67, 70, 71, 73, 74, 75, 76, 77, 78, 85)  # each number of elements that vectors of up to 16 leave over
 
@@ -114,7 +116,7 @@ def turning(op: str, dimension: str) -> list[int]:
     low, high = allowed(op, dimension)
     if dimension in exponents(op):
         return list(range(low, high + 1))
-    sizes = {0, *BETWEEN, *LEFT, *FAR, *(tile + beside for tile in TILES for beside in (-1, 0, 1)), high}
+    sizes = {0, *BETWEEN, *LEFT, *LEFT_LATE, *FAR, *(tile + beside for tile in TILES for beside in (-1, 0, 1)), high}
     digits = packed(op).get(dimension, 1)
     sizes |= {PACKS * digits + left for left in range(1, digits)}
     return sorted(size for size in sizes if low <= size <= high)

@@ -33,7 +33,19 @@ from .case_cache import Listing
 from .cases import Case
 from .costs import cost, loops
 from .decisive import decisive_plans
-from .dimensions import LEFT, ODD, ROWS, allowed, axis_of, chunk_exponents, dimensions, exponents, small, turning
+from .dimensions import (
+    LEFT,
+    LEFT_LATE,
+    ODD,
+    ROWS,
+    allowed,
+    axis_of,
+    chunk_exponents,
+    dimensions,
+    exponents,
+    small,
+    turning,
+)
 from .ends import end_plans, flag_plans, pair_plans, value_plans, word_plans
 from .layouts import CONTIGUOUS, EXPANDED, LAYOUTS
 from .patterns import ABOVE, LAST
@@ -214,7 +226,8 @@ def size_plans(op: str, line: int) -> Iterator[Listed]:
     """Yield each size of each dimension at which a kernel may turn, the other sizes small."""
     for dimension in dimensions(op):
         looped = loops(op).get(dimension, 0)  # steps that follow one another are no vector's elements
-        for size in alternating([size for size in turning(op, dimension) if not (looped and size in LEFT)]):
+        left = (*LEFT, *LEFT_LATE) if looped else ()
+        for size in alternating([size for size in turning(op, dimension) if size not in left]):
             sizes = beside(op, dimension, size)
             point = (f"size {dimension}={size}",)
             work = cost(op, sizes, line)
@@ -332,7 +345,7 @@ def far_plans(op: str, line: int) -> Iterator[Listed]:
                 yield Listed("far", point, work, at_the_far_place(op, dimension, chosen, most))
 
 
-FAR = (33, 127, 320, 1025, 1028, 4097, 16385)
+FAR = (33, 127, 320, 960, 1025, 1028, 4097, 16385)
 
 
 def at_the_far_place(op: str, dimension: str, sizes: Mapping[str, int], most: int) -> Callable[[], Case | None]:

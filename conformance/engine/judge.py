@@ -14,7 +14,7 @@ from ..presets import INTERPRETED, PRESETS, Preset
 from ..report import Result
 from . import replay
 from .calls import Caller, on_cuda, variant_of, variants
-from .cases import Case, draw_case, draw_sharing, extreme_cases, large_cases, twin
+from .cases import Case, draw_case, draw_sharing, extreme_cases, large_cases, moved_cases, twin
 from .comparison import AnyCase, Failure
 from .drawing import check_drawn, check_listed
 from .exhaustive import exhaustive_cases
@@ -22,6 +22,7 @@ from .far_ends import ELEMENTS, FarCase, long_cases, memory_of, out_of_memory, r
 from .generated import Listed, listed_cases, points_of
 from .journal import Journal
 from .layouts import CONTIGUOUS, has_layout
+from .moved import ONE_IN
 from .purposes import purpose_of
 from .relations import RELATIONS, draw_relation
 from .task import Task
@@ -186,6 +187,8 @@ def _conform(judge: Judge, op: str, preset: str, run_seed: int, exhaustive: bool
     generated = partial(listed_cases, op, numbers, share, shares)
     judge.result.points = Counter(dict.fromkeys(points_of(op), 0))
     for case in part(extreme_cases(op, numbers.extremes)):
+        judge.check_list("extremes", case)
+    for case in part(moved_cases(op, numbers.extremes)) if has_layout(backend, ONE_IN) else ():
         judge.check_list("extremes", case)
     for large in part(large_cases(op, run_seed, not numbers.thin)):
         for _ in range(1 if backend.device == "cpu" else LARGE_RUNS):

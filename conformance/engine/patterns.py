@@ -151,6 +151,19 @@ def parted_along(axis):
     return pattern
 
 
+def block_along(axis):
+    """Return the pattern of arrays with whole tiles at the high end, beside powers of two of both signs."""
+
+    def pattern(words, low, high):
+        values = walking(words, low, high)
+        if words.ndim >= -axis:
+            np.moveaxis(values, axis, 0)[:BLOCK] = high
+        return values
+
+    return pattern
+
+
+BLOCK = 64  # places of an axis, of which a part may be summed in a narrower type than all
 KEPT = 1 << 11  # arrays of random words, and the words of an array that is kept
 CALL = 1 << 13  # random words that NumPy draws in the time that each call takes besides
 _left = 1 << 24  # words that NumPy draws before the compiled twin is loaded, which takes about twice as long
@@ -161,6 +174,7 @@ PATTERNS: dict[str, Callable] = {
 DRAWN = tuple(PATTERNS)
 LAST = {axis: f"last along {axis}" for axis in (-1, -2, -3, -4)}
 PARTED = {axis: f"parted along {axis}" for axis in LAST}
+BLOCKS = {axis: f"block along {axis}" for axis in LAST}
 BELOW, ABOVE, POWERS, ZERO, ALIKE = "below", "above", "powers", "zero", "alike"
 ENDS_ALIKE = "ends alike"
 COMMON = {ends: "common from {} to {}".format(*ends) for ends in ((-(1 << 14), 1 << 14), (-127, 127), (-7, 7))}
@@ -175,6 +189,7 @@ PATTERNS |= {name: common(*ends) for ends, name in COMMON.items()}
 PATTERNS |= {FURTHER[name]: common(*ends, 1) for ends, name in COMMON.items()}
 PATTERNS |= dict(zip(NARROW, (narrow, narrow_low), strict=True))
 PATTERNS |= {name: parted_along(axis) for axis, name in PARTED.items()}
+PATTERNS |= {name: block_along(axis) for axis, name in BLOCKS.items()}
 
 
 def draw(pattern: str, seed: int, stream: int, shape: tuple[int, ...], low: int, high: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from mamba_integer.spec.contract import TIME, Constant, Packed, find_op
 from .bases import Listed, base, beside, number, settled, with_pattern
 from .cases import Case
 from .costs import cost, loops
-from .dimensions import FAR, ODD, ROWS, allowed, axis_of, dimensions, exponents, is_below, settings
+from .dimensions import FAR, ODD, ROWS, allowed, axis_of, dimensions, exponents, is_below, settings, units
 from .layouts import CONTIGUOUS, LAYOUTS
 from .patterns import ABOVE
 from .sensitivity import OUTSIDE, in_domain, levels, reseeded, sized
@@ -19,8 +19,10 @@ from .sensitivity import OUTSIDE, in_domain, levels, reseeded, sized
 # The views of long axes that programs pass around; a kernel for long ones may take them for contiguous.
 VIEWS = ("columns of a wider array", "last axes swapped", "rows of a longer array", "axes reversed")
 LONG_VIEW, LONG_STEPS, LONG_ROWS = 1032, 72, (34, 40)  # whole vectors of 8, past one tile
+TILED_VIEW, TILED_ROWS = 1152, (9, 128)  # whole tiles of up to 128, for which a kernel may have a path
 NUMBERED = (1032, (1 << 15) + 257)  # places, of which the last may not fit a number of 16 bits
 KEYED = ((13_120, 163_800), (16_390, 262_200))  # sizes whose product is past 2**31, and past 2**32
+RAGGED, FEW_ROWS = 16423, 4  # an odd number of elements, and more than 2**16 in all
 PAST = 72  # whole vectors of 8, past a tile of 64
 WIDEST = 1 << 12  # of a size that is looked at for the place where a sum leaves int32
 
@@ -29,6 +31,7 @@ def wide_plans(op: str, line: int) -> Iterator[Listed]:
     """Yield the cases of every kind."""
     yield from view_plans(op, line)
     yield from pair_of_tiles_plans(op, line)
+    yield from leftover_plans(op, line)
     yield from width_plans(op, line)
     yield from place_plans(op, line)
     yield from key_plans(op, line)
@@ -46,12 +49,26 @@ def view_plans(op: str, line: int) -> Iterator[Listed]:
         work = cost(op, sizes, line)
         for turn in range(len(VIEWS)):
             point = f"views {turn}, {dimension}={size}"
-            yield Listed("layouts", (point,), work, seen(op, dimension, sizes, turn))
+            leading = LONG_ROWS if dimension == ROWS else (1, sizes[ROWS]) if ROWS in sizes else ()
+            yield Listed("layouts", (point,), work, seen(op, dimension, sizes, turn, leading))
+        if size == LONG_VIEW and allowed(op, dimension)[1] >= TILED_VIEW:
+            yield from tiled_view_plans(op, dimension, line)
 
 
-def seen(op: str, dimension: str, sizes: Mapping[str, int], turn: int) -> Callable[[], Case | None]:
+def tiled_view_plans(op: str, dimension: str, line: int) -> Iterator[Listed]:
+    """Yield views in which each argument with an axis of whole tiles is columns of a wider matrix once."""
+    sizes = beside(op, dimension, TILED_VIEW)
+    leading = TILED_ROWS if dimensions(op) == (ROWS,) else (sizes[ROWS],) if ROWS in sizes else ()
+    taken = [i for i, tensor in enumerate(find_op(op).inputs) if axis_of(tensor, dimension) is not None]
+    for turn in sorted({-i % len(VIEWS) for i in taken}):
+        point = f"views {turn}, {dimension}={TILED_VIEW}"
+        yield Listed("layouts", (point,), cost(op, sizes, line), seen(op, dimension, sizes, turn, leading))
+
+
+def seen(
+    op: str, dimension: str, sizes: Mapping[str, int], turn: int, leading: tuple[int, ...]
+) -> Callable[[], Case | None]:
     def make() -> Case | None:
-        leading = LONG_ROWS if dimension == ROWS else (1, sizes[ROWS]) if ROWS in sizes else ()
         case = settled(reseeded(sized(base(op, ODD), sizes, leading, number(op, dimension, turn))))
         if case is None:
             return None
@@ -78,6 +95,19 @@ def pair_of_tiles_plans(op: str, line: int) -> Iterator[Listed]:
             if any(is_below(tensor, f"2**{exponent}") for exponent in exponents(op)):
                 make = of_sizes(op, sizes, (i, "highest"))
                 yield Listed("sizes", (f"{point}, {tensor.name} highest",), cost(op, sizes, line), make)
+
+
+def leftover_plans(op: str, line: int) -> Iterator[Listed]:
+    """Yield a few rows of each last axis that is no multiple of anything, past 2**16 elements: threads share them."""
+    contract = find_op(op)
+    for dimension in (name for name in dimensions(op) if name not in exponents(op) and not loops(op).get(name)):
+        shapes = [tensor.shape.split() for tensor in (*contract.inputs, *contract.outputs)]
+        last = [names for names in shapes if len(names) > 1 and dimension in units(names[-1])]
+        rows = next((name for names in last for name in units(names[-2]) if name not in exponents(op)), None)
+        if rows and allowed(op, dimension)[1] >= RAGGED and allowed(op, rows)[1] >= FEW_ROWS:
+            sizes = beside(op, dimension, RAGGED) | {rows: FEW_ROWS}
+            point = f"sizes {dimension}={RAGGED}, {rows}={FEW_ROWS}"
+            yield Listed("sizes", (point,), cost(op, sizes, line), of_sizes(op, sizes))
 
 
 def of_sizes(op: str, sizes: Mapping[str, int], chosen: tuple[int, str] | None = None) -> Callable[[], Case | None]:

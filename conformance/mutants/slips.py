@@ -19,6 +19,7 @@ for kind in (
     "rare",
     "kept",
     "alias",
+    "places",
 ):
     import_module(f"{__package__}.slips_{kind}")
 

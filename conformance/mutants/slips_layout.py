@@ -227,6 +227,15 @@ reads(
     LION | {"leading": (3, 4)},
 )
 slip(
+    "digits_packed",
+    "pack_ternary",
+    "whole vectors of 64 digits, cut from a wider matrix, are read from rows K apart",
+    at={"leading": (3,), "K": 64},
+    when=lambda c: c.K % 64 == 0 and c.w.ndim == 2,
+    sees={"w": packed_rows},
+    lies={"w": columns},
+)
+slip(
     "sequence_strides",
     "selective_scan",
     "modulations read with the strides of x, which lies with time first",

@@ -1,6 +1,8 @@
 """Plans of ``spec.ops.optimizer``."""
 
 from collections.abc import Iterator
+from itertools import product
+from math import gcd
 from random import Random
 from typing import Any
 
@@ -112,6 +114,20 @@ def rate_extremes() -> Iterator[Extreme]:
             yield Extreme([(steps,)], {"peak": peak, "last": last, "warmup": warmup, "total": total})
 
 
+def beside_half(run: int, beside: int) -> tuple[int, int]:
+    """Return a peak and a number of steps, of so many, whose rate is half a unit but for half of one step's share.
+
+    Of the greatest peaks it is the first for which a float64 has too few bits for the quotient.
+    """
+    for peak in range(2**24 - 3, 0, -2):
+        if gcd(peak, run) == 1:
+            count = (run + beside) // 2 * pow(peak, -1, run) % run
+            numerator = peak * count + (run >> 1)
+            if int(float(numerator) / run) != numerator // run:
+                break
+    return peak, count
+
+
 def rate_edges() -> Iterator[Extreme]:
     """Ties on the way up and down, and steps after the last, at which a steep schedule must not fall on."""
     for peak, last in ((9, 0), (9, 2), (9, 4)):
@@ -121,11 +137,10 @@ def rate_edges() -> Iterator[Extreme]:
     steps = np.array([9, 10, 11, 12, 2**31 - 2], np.int32)
     schedule = {"peak": 2**24, "last": 100, "warmup": 0, "total": 10}
     yield Extreme([(steps,)], schedule, "steps about the last one and far after it")
-    longest, peak = 2**31 - 3, 2**24 - 3
-    for warmup, run in ((longest, longest + 1), (0, longest)):
-        # Of so many steps, one is short of half a unit by half of what one step more would give, and one past it.
-        half = [(longest + beside) // 2 * pow(peak, -1, longest) % longest for beside in (-1, 1)]
-        steps = np.array([step - 1 if warmup else longest - step for step in half], np.int32)
+    longest = 2**31 - 3
+    for (warmup, run), beside in product(((longest, longest + 1), (0, longest)), (-1, 1)):
+        peak, count = beside_half(longest, beside)
+        steps = np.array([count - 1 if warmup else longest - count], np.int32)
         schedule = {"peak": peak, "last": 0, "warmup": warmup, "total": run}
         yield Extreme([(steps,)], schedule, "rates beside ties, of more bits than a float64")
 

@@ -83,6 +83,7 @@ class Compiling(broken.Golden):
 def test_a_backend_that_compiles_for_parameters_is_given_few_of_them(op, names, monkeypatch):
     """Drawn cases share them; what is listed has them all. Inputs, sizes and the other parameters stay free."""
     monkeypatch.setattr(judge, "extreme_cases", lambda *_: ())
+    monkeypatch.setattr(judge, "moved_cases", lambda *_: ())
     monkeypatch.setattr(judge, "large_cases", lambda *_: ())
     monkeypatch.setattr(judge, "listed_cases", lambda *_: ())
     backend = Compiling(op, names)
