@@ -1,6 +1,6 @@
 """The conformance run: the ops of one or more backends, in this process or shared out among others.
 
-What runs cases is loaded where cases run: a process that only shares them out starts without it.
+Modules that run cases are loaded where cases run: a process that only hands tasks out starts without them.
 """
 
 from collections.abc import Callable, Iterable, Sequence

@@ -1,4 +1,4 @@
-"""What the processes of a run are told to do; to tell it takes none of what they do it with."""
+"""The tasks of a run's processes: a module of its own, since the process that hands tasks out loads no suite."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
