@@ -35,8 +35,10 @@ def turned(op: str, call: Call, by: int) -> Call:
 
 
 def named(op: str, call: Call) -> list[tuple[np.ndarray, list[str]]]:
+    """Return each argument beside the names of its axes."""
     return [(array, tensor.shape.split()) for array, tensor in zip(call, find_op(op).inputs, strict=True)]
 
 
 def leading(array: np.ndarray, names: list[str]) -> tuple[int, ...]:
+    """Return the sizes of the axes that a shape calls its leading ones."""
     return array.shape[: array.ndim - len(names) + 1]

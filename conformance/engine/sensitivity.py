@@ -52,7 +52,7 @@ def alive(case: Case, results: Sequence[np.ndarray]) -> Iterator[float]:
 
 
 def redrawn(case: Case, argument: int) -> np.ndarray:
-    """Return new integers for one argument, of the same pattern and dtype; those that no seed changes in new places."""
+    """Return other integers of the same pattern and dtype for an argument; without a seed, its own moved on by one."""
     tensor, array = find_op(case.op).inputs[argument], case.arrays[argument]
     if case.patterns[argument] in SEEDLESS:
         return np.roll(array, 1)

@@ -19,7 +19,7 @@ from .layouts import goes_on
 from .patterns import ALIKE, COMMON, ENDS_ALIKE, FURTHER
 from .sensitivity import in_domain, neighbours, score, sized
 
-# How two inputs share memory, as patterns for them, of which the one is taken at which results tell most.
+# Ways to share memory, each with pairs of patterns for the two inputs. The pair that changes results most is taken.
 WAYS = {
     "are one array": [(ALIKE, ALIKE)],
     "are one array of ends": [(ENDS_ALIKE, ENDS_ALIKE)],
