@@ -45,12 +45,10 @@ class Lane:
         try:
             texts = done.result()
         except BrokenProcessPool:
-            for worker in started:
-                worker.join()
+            self.close()  # two threads that wait for one process at once may both miss how it ended
             late = any(worker.exitcode == -signal.SIGALRM for worker in started)
             message = f"no result within {self.limit:g} s" if late else "the process died"
             texts = [Text(self.backend.name, name, "failed", message)]
-            self.close()
         if not self.chains:
             self.close()
         return name, texts
