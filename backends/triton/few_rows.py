@@ -37,6 +37,8 @@ def tile_of(rows: int, columns: int, quads: int) -> tuple[int, int, int, int]:
     column_tiles = 2 if ceil_div(columns, 32) >= PROGRAMS else 1
     if quads <= 16:
         return column_tiles, row_tiles, 4, 1
+    if row_tiles == 2 and quads <= 64 and ceil_div(columns, 64) >= PROGRAMS:
+        column_tiles = 4  # as many bytes of weights as of the rows, and registers for both
     warps = 16 if row_tiles == 2 and quads > 64 else 8
     most = MOST_LOADS // row_tiles if quads > 64 else MOST_LOADS // 2
     return column_tiles, row_tiles, warps, min(1 << (ceil_div(quads, 4 * warps) - 1).bit_length(), most)
@@ -112,7 +114,7 @@ if HAS_GLUON:
         pointers,
         first,
         n,
-        group,
+        lane,
         sizes,
         COLUMN_TILES: gl.constexpr,
         ROW_TILES: gl.constexpr,
@@ -121,17 +123,14 @@ if HAS_GLUON:
         wide: gl.constexpr,
         layout: gl.constexpr,
     ):
-        """Return a share of the rows' int8 and of the weights, from each lane's place on."""
+        """Return a share of the rows' int8 and of the weights, from each lane's place on.
+
+        The last two of a row's four lanes take its quarters two later: so the four lie in different banks at once.
+        """
         q_pointer, w_pointer = pointers
         rows, columns, quads = sizes
+        group = lane // 4
         values, weights = (), ()
-        for load in gl.static_range(LOADS):
-            quad = first + load * (4 * WARPS)
-            for tile in gl.static_range(ROW_TILES):
-                row = 8 * tile + group
-                for j in gl.static_range(4):
-                    place = 4 * (row * quads + quad) + j
-                    values = values + (load_four(q_pointer, place, (row < rows) & (quad < quads), wide, layout),)
         for load in gl.static_range(LOADS):
             quad = first + load * (4 * WARPS)
             for tile in gl.static_range(2 * COLUMN_TILES):
@@ -139,21 +138,32 @@ if HAS_GLUON:
                 place = column.to(gl.int64) * quads + quad
                 known = (column < columns) & (quad < quads)
                 weights = weights + (load_four(w_pointer, place, known, wide, layout),)
+        for load in gl.static_range(LOADS):
+            quad = first + load * (4 * WARPS)
+            for j in gl.static_range(4):
+                for tile in gl.static_range(ROW_TILES):
+                    row = 8 * tile + group
+                    place = 4 * (row * quads + quad) + ((lane & 2) ^ j)
+                    values = values + (load_four(q_pointer, place, (row < rows) & (quad < quads), wide, layout),)
         return values, weights
 
     @gluon.jit
-    def add_share(sums, values, weights, COLUMN_TILES: gl.constexpr, ROW_TILES: gl.constexpr, LOADS: gl.constexpr):
-        """Return the sums of each tile and what a share adds to them."""
+    def add_share(
+        sums, values, weights, late, COLUMN_TILES: gl.constexpr, ROW_TILES: gl.constexpr, LOADS: gl.constexpr
+    ):
+        """Return the sums of each tile and what a share adds to them; `late` are the lanes that take quarters later."""
         for load in gl.static_range(LOADS):
             for j in gl.static_range(4):
                 planes = ()
                 for tile in gl.static_range(ROW_TILES):
-                    four = values[(load * ROW_TILES + tile) * 4 + j]
+                    four = values[(4 * load + j) * ROW_TILES + tile]
                     planes = planes + (four_bytes(four[0], four[1], four[2], four[3]),)
                 more = ()
                 for m in gl.static_range(COLUMN_TILES):
-                    a = four_digits(weights[2 * (load * COLUMN_TILES + m)][j])
-                    b = four_digits(weights[2 * (load * COLUMN_TILES + m) + 1][j])
+                    upper = weights[2 * (load * COLUMN_TILES + m)]
+                    lower = weights[2 * (load * COLUMN_TILES + m) + 1]
+                    a = four_digits(gl.where(late, upper[j ^ 2], upper[j]))
+                    b = four_digits(gl.where(late, lower[j ^ 2], lower[j]))
                     for r in gl.static_range(ROW_TILES):
                         v = planes[r]
                         sum = add_products(sums[m * ROW_TILES + r], a[0], b[0], a[1], b[1], v[0], v[1])
@@ -188,24 +198,24 @@ if HAS_GLUON:
         cube: gl.constexpr = gl.BlockedLayout([max(SUMS // WARPS, 1), WARPS, 1], [1, 1, 32], [WARPS, 1, 1], [2, 1, 0])
         warp = gl.arange(0, WARPS, gl.SliceLayout(1, places))[:, None]
         lane = gl.arange(0, 32, gl.SliceLayout(0, places))[None, :]
-        group, member = lane // 4, lane % 4
+        late = (gl.convert_layout(lane + 0 * warp, layout) & 2) > 0
         n = gl.program_id(0) * (16 * COLUMN_TILES)
         zero = gl.zeros([WARPS, 32], gl.int32, layout)
         sums = ((zero, zero, zero, zero),) * (COLUMN_TILES * ROW_TILES)
-        quad = 4 * warp + member
+        quad = 4 * warp + lane % 4
         pointers, sizes = (q_pointer, w_pointer), (rows, columns, quads)
         values, weights = load_share(
-            pointers, quad, n, group, sizes, COLUMN_TILES, ROW_TILES, LOADS, WARPS, wide, layout
+            pointers, quad, n, lane, sizes, COLUMN_TILES, ROW_TILES, LOADS, WARPS, wide, layout
         )
         if WHOLE:
-            sums = add_share(sums, values, weights, COLUMN_TILES, ROW_TILES, LOADS)
+            sums = add_share(sums, values, weights, late, COLUMN_TILES, ROW_TILES, LOADS)
         else:
             for start in range(0, quads, 4 * WARPS * LOADS):
                 later = quad + start + 4 * WARPS * LOADS
                 next_values, next_weights = load_share(
-                    pointers, later, n, group, sizes, COLUMN_TILES, ROW_TILES, LOADS, WARPS, wide, layout
+                    pointers, later, n, lane, sizes, COLUMN_TILES, ROW_TILES, LOADS, WARPS, wide, layout
                 )
-                sums = add_share(sums, values, weights, COLUMN_TILES, ROW_TILES, LOADS)
+                sums = add_share(sums, values, weights, late, COLUMN_TILES, ROW_TILES, LOADS)
                 values, weights = next_values, next_weights
         flat = ()
         for tile in gl.static_range(COLUMN_TILES * ROW_TILES):

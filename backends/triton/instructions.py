@@ -199,6 +199,18 @@ def dot_bytes(a, b, added):
 
 
 @triton.jit
+def dot_signed(a, b, added):
+    """Return the sum of four int8 of a times four int8 of b, plus ``added``."""
+    if has_ptx():
+        code: tl.constexpr = "dp4a.s32.s32 $0, $1, $2, $3;"
+        return tl.inline_asm_elementwise(code, "=r,r,r,r", [a, b, added], dtype=tl.int32, is_pure=True, pack=1)
+    else:
+        for i in tl.static_range(4):
+            added += byte(a, i) * byte(b, i)
+        return added
+
+
+@triton.jit
 def select_bytes(a, b, selector: tl.constexpr):
     """Return a word of four of the eight bytes of a and b (PTX alone)."""
     code: tl.constexpr = selection(selector)

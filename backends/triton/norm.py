@@ -1,4 +1,8 @@
-"""Triton versions of ``spec.ops.norm``: a program a row, the row held in registers and read once."""
+"""Triton versions of ``spec.ops.norm``: a program a row, the row held in registers and read once.
+
+A row's sum and its sum of squares cross the threads together. Of its scale, floats say where to compare, and then
+comparisons decide: no float decides anything.
+"""
 
 import torch
 import triton
@@ -12,7 +16,7 @@ from . import halves, integers
 from .launch import launch
 from .room import at_most
 
-MEAN_SQUARE_BITS = tl.constexpr(golden.MEAN_SQUARE_BITS)
+HALF_MEAN_SQUARE_BITS = tl.constexpr(golden.MEAN_SQUARE_BITS // 2)
 ELEMENTS_A_WARP = 1024
 REGISTERS = 64  # of a thread: 32 warps then share a processor
 MOST_WARPS = 16
@@ -25,48 +29,73 @@ def row_launch(D):
     return {"BLOCK": block, "num_warps": min(max(block // ELEMENTS_A_WARP, 1), MOST_WARPS)}
 
 
+@triton.constexpr_function
+def whole_log2(D):
+    return D.bit_length() - 1
+
+
 @triton.jit
 def scale_exponent(square_sum, D: tl.constexpr):
-    """Smallest k >= 0 with square_sum <= D * 4**k: a binary search that shifts right, so nothing overflows."""
-    k = tl.zeros_like(square_sum)
-    for log_step in tl.static_range(5):
-        step = 16 >> log_step
-        k = tl.where(((square_sum - 1) >> (2 * (k + step - 1))) >= D, k + step, k)
-    return k
+    """Return the smallest k >= 0 with square_sum <= D * 4**k: by the lengths of both it is one of two."""
+    # The sum is above 2**(length - 1) and below 2**(length + 1), and D is below twice its power of two.
+    length = (square_sum.to(tl.float32).to(tl.int32, bitcast=True) >> 23) - 127
+    k = tl.maximum((length - whole_log2(D)) >> 1, 0)
+    bound = tl.full([], D, tl.int64) << (2 * k).to(tl.int64)
+    return k + (bound < square_sum).to(tl.int32)
 
 
 @triton.jit
 def scale_mantissa(square_sum, D: tl.constexpr, k, b: tl.constexpr):
-    cut = tl.maximum(k - MEAN_SQUARE_BITS // 2, 0)
-    mean_square = square_sum >> (2 * cut)
-    target = (tl.zeros_like(k) + D) << (2 * (k - cut) + 2 * b + 2)
-    root = tl.zeros_like(k)
-    for place in tl.static_range(b + 2):
-        trial = root + (1 << (b + 1 - place))
-        root = tl.where(trial * trial * mean_square <= target, trial, root)
-    return (root + 1) >> 1
+    """Return half of the largest root below 2**(b + 2) with root**2 * mean_square <= target, rounded."""
+    cut = tl.maximum(k - HALF_MEAN_SQUARE_BITS, 0)
+    mean_square = square_sum >> (2 * cut).to(tl.int64)
+    target = tl.full([], D, tl.int64) << (2 * (k - cut) + 2 * b + 2).to(tl.int64)
+    top: tl.constexpr = (4 << b) - 1
+    ratio = target.to(tl.float32) / tl.maximum(mean_square, 1).to(tl.float32)
+    near = tl.minimum(tl.sqrt(ratio).to(tl.int32), top)  # the root, or one beside it
+    root = tl.maximum(tl.where(mean_square == 0, top, near) - 1, 0)
+    first, second = (root + 1).to(tl.int64), (root + 2).to(tl.int64)
+    more = (first * first * mean_square <= target).to(tl.int32)
+    more += ((second * second * mean_square <= target) & (second <= top)).to(tl.int32)
+    return (root + more + 1) >> 1
 
 
 @triton.jit
-def row_scale(centred, D: tl.constexpr, b: tl.constexpr):
-    """Return k and m of a row less its mean, zero past its end."""
-    wide = centred.to(tl.int64)
-    square_sum = tl.sum(wide * wide)
+def two_sums(a, b):
+    """Return the sums of two int64 rows: both pass between the lanes and the warps at once."""
+    return tl.split(tl.sum(tl.join(a, b), 0))
+
+
+@triton.jit
+def about_mean(total, squares, D: tl.constexpr):
+    """Return a row's mean, rounded down, and the sum of squares about it, by the sums of the row and of its squares.
+
+    A square is below 2**46 and a row has at most 2**14 elements: neither term is beyond 2**61.
+    """
+    mean = integers.floor_div(total, D)
+    return mean.to(tl.int32), squares + mean * (D * mean - 2 * total)
+
+
+@triton.jit
+def row_scale(square_sum, D: tl.constexpr, b: tl.constexpr):
+    """Return k and m of a row by the sum of its squares about its mean."""
     k = scale_exponent(square_sum, D)
     m = tl.full((), 1, tl.int32)
     if b > 0:
-        m = scale_mantissa(square_sum, D, k, b).to(tl.int32)
+        m = scale_mantissa(square_sum, D, k, b)
     return k, m
 
 
 @triton.jit
 def scaled_row(x, mask, D: tl.constexpr, b: tl.constexpr):
-    """Return c * m of one row as int32, zero where masked, and k and m."""
-    fours = tl.sum(tl.reshape(x, [x.shape[0] // 4, 4]), 1)  # of 24 bits each: they fit int32
-    mean = integers.floor_div(tl.sum(fours.to(tl.int64)), D).to(tl.int32)
-    centred = tl.where(mask, x - mean, 0)
-    k, m = row_scale(centred, D, b)
-    return centred * m, k, m
+    """Return c * m of one row as int32, zero where masked, and k."""
+    fours: tl.constexpr = [x.shape[0] // 4, 4]
+    squares = x.to(tl.int64) * x
+    # Four elements have 24 bits each: they fit int32.
+    total, squares = two_sums(tl.sum(tl.reshape(x, fours), 1).to(tl.int64), tl.sum(tl.reshape(squares, fours), 1))
+    mean, square_sum = about_mean(total, squares, D)
+    k, m = row_scale(square_sum, D, b)
+    return tl.where(mask, x - mean, 0) * m, k
 
 
 @triton.jit
@@ -76,9 +105,9 @@ def normalised_row(x_pointer, gamma_pointer, D: tl.constexpr, b: tl.constexpr, s
     mask = column < D
     x = tl.load(x_pointer + column, mask=mask, other=0)
     gamma = tl.load(gamma_pointer + column, mask=mask, other=0)
-    scaled, k, _ = scaled_row(x, mask, D, b)
+    scaled, k = scaled_row(x, mask, D, b)
     # The widths prove that the rounded product fits int32, so that the saturation needs no wide comparison.
-    rounded = integers.shift_round(scaled.to(tl.int64) * gamma, k + b + s).to(tl.int32)
+    rounded = integers.shift_round(scaled.to(tl.int64) * gamma, (k + b + s).to(tl.int64)).to(tl.int32)
     return halves.saturated(rounded)
 
 

@@ -11,7 +11,7 @@ from mamba_integer.spec.ops.norm_backward import CUT_BITS, UNIT_BITS
 from . import integers
 from .gluon_names import processors
 from .launch import ceil_div, launch, zeros
-from .norm import row_scale
+from .norm import row_scale, two_sums
 
 # A program sums the gain's gradient over its rows before it adds to memory. A warp has a whole short row, and a device
 # runs all programs at once, whose rows lie side by side. Rows of 2048 were slower so: a program has ROWS of them.
@@ -46,12 +46,6 @@ def round_div_by_float(a, b):
     from the next.
     """
     return tl.floor((a + (b >> 1)).to(tl.float64) / b.to(tl.float64)).to(tl.int64)
-
-
-@triton.jit
-def two_sums(a, b):
-    """Return the sums of two int64 rows: both pass between the lanes and the warps at once."""
-    return tl.split(tl.sum(tl.join(a, b), 0))
 
 
 @triton.jit
@@ -99,9 +93,9 @@ def bitshift_norm_backward_kernel(
         g = integers.shift_round(dy * gamma, cut_bits)
         x_sum, g_sum = two_sums(x.to(tl.int64), g.to(tl.int64))
         centred = tl.where(mask, x - integers.floor_div(x_sum, D).to(tl.int32), 0)
-        k, m = row_scale(centred, D, b)
+        k, m = row_scale(tl.sum(centred.to(tl.int64) * centred), D, b)
         # A left and a right shift, of which one is by zero: so the unit row fits 32 bits on the way too.
-        places = (k + b).to(tl.int32) - unit_bits
+        places = k + b - unit_bits
         unit = integers.shift_round((centred * m) << tl.maximum(-places, 0), tl.maximum(places, 0))
         wide = unit.to(tl.int64)
         gain += dy.to(tl.int64) * wide
@@ -112,7 +106,7 @@ def bitshift_norm_backward_kernel(
         along = integers.shift_round(wide * slope, unit_bits).to(tl.int32)
         across = g - mean - along
         # m << up is at most 2**29.
-        update = integers.shift_round(across.to(tl.int64) * (m << up), k + b + down)
+        update = integers.shift_round(across.to(tl.int64) * (m << up), (k + b + down).to(tl.int64))
         dx = integers.saturate(dr.to(tl.int64) + update, 32)
         tl.store(dx_pointer + place, dx.to(tl.int32), mask=mask)
         x, dy, dr, place = next_x, next_dy, next_dr, next_place

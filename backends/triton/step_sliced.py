@@ -10,9 +10,10 @@ import triton
 import triton.language as tl
 
 from . import halves, integers
+from .norm import whole_log2
 from .overlap import early, wait_and_start_next
 from .planes import PLANE
-from .step_norm import exponent_of, whole_log2
+from .step_norm import exponent_of
 from .step_wide import RAISED_BITS, raised, scaled, tile
 from .ternary_product import side_by_side
 

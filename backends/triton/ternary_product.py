@@ -23,14 +23,18 @@ import triton.language as tl
 from mamba_integer.spec.ops.linear import EXPONENT, ternary_linear_widths
 
 from . import few_rows, hopper_product, integers
-from .instructions import dot_bytes, four_planes, is_interpreted, target_name, ternary_digits
+from .instructions import dot_signed, four_planes, is_interpreted, target_name, ternary_digits
 from .launch import launch, with_columns, words
 from .planes import PLANE, dealt
+from .room import at_most
 
 DIGITS_A_WORD = 16
 DOT_COLUMNS, MOST_BLOCKS = 4, 8
 PROGRAMS = 1024  # of one warp each; where there are fewer, more warps share a column
 MOST_WARPS = 8
+DOT_REGISTERS = 128  # of a lane: all of its loads are then under way at once
+UPPER_BITS = tl.constexpr(0xC0C0C0C0 - (1 << 32))  # of each byte, as int32
+RAISED = tl.constexpr(6)  # bits: sums of 64 times the digits fit int32 up to MOST_DEPTH of few_rows
 # The most rows that a tile takes, and the tile: ROWS of the activations, COLUMNS of the result, BYTES of the weights.
 # Measured at 4096 x 8192.
 TILES = (
@@ -77,7 +81,7 @@ def product(q, e, w, num, shift, planes=None):
     if few_rows.suits(rows, depth, columns) and not units["FLOAT"]:
         few_rows.product(y, q, e, w, *scale)
         return y
-    if rows == 1:
+    if rows == 1 and depth <= few_rows.MOST_DEPTH:
         w = with_columns(w, DIGITS_A_WORD // 4)
         q = with_columns(q, 4 * w.shape[1])
         sizes = (columns, w.shape[1] // 4)
@@ -85,6 +89,7 @@ def product(q, e, w, num, shift, planes=None):
         warps = min(MOST_WARPS, triton.next_power_of_2(triton.cdiv(PROGRAMS, programs)))
         blocks = min(MOST_BLOCKS, triton.next_power_of_2(triton.cdiv(sizes[1], 32 * warps)))
         tile = {"COLUMNS": DOT_COLUMNS, "BLOCKS": blocks, "LANES": 32 * warps, "num_warps": warps}
+        tile |= at_most(DOT_REGISTERS)
         launch(dot_kernel, programs, (y,), (words(q), e, words(w)), *sizes, *scale, **tile)
         return y
     fitting = fitting_tiles(rows)
@@ -162,7 +167,7 @@ def dot_kernel(
     lane = tl.arange(0, LANES)
     w_pointer += first * words
     totals = ()
-    for _ in tl.static_range(COLUMNS + 1):
+    for _ in tl.static_range(COLUMNS):
         totals = totals + (tl.zeros([LANES], tl.int32),)
     for start in range(0, words, LANES * BLOCKS):
         for block in tl.static_range(BLOCKS):
@@ -178,18 +183,14 @@ def dot_kernel(
                 word = tl.load(w_pointer + row * words + j, mask=inside, other=0)
                 total = totals[c]
                 for i in tl.static_range(4):
-                    # A code is its digit's two lowest bits: without its upper one, it is 2 more than the digit.
-                    total = dot_bytes(((word >> (2 * i)) & 0x03030303) ^ 0x02020202, planes[i], total)
+                    # A digit is its own two's complement of two bits: 64 times it, in the upper two of a byte.
+                    total = dot_signed((word << (6 - 2 * i)) & UPPER_BITS, planes[i], total)
                 added = added + (total,)
-            twice = totals[COLUMNS]
-            for i in tl.static_range(4):
-                twice = dot_bytes(tl.full([LANES], 0x02020202, tl.int32), planes[i], twice)
-            totals = added + (twice,)
-    twice = tl.sum(totals[COLUMNS], axis=0)
+            totals = added
     sums = tl.zeros([LANES], tl.int32)
     for c in tl.static_range(COLUMNS):
-        sums = tl.where(lane == c, tl.sum(totals[c], axis=0) - twice, sums)
-    y = scale_sum(sums, tl.load(e_pointer), num, shift, half)
+        sums = tl.where(lane == c, tl.sum(totals[c], axis=0), sums)
+    y = scale_sum(sums >> RAISED, tl.load(e_pointer), num, shift, half)
     tl.store(y_pointer + first + lane, y, mask=(lane < COLUMNS) & (first + lane < columns))
 
 

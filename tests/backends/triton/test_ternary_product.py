@@ -1,4 +1,4 @@
-"""The product takes float units only where they are exact: up to the longest row whose sums stay below 2**24."""
+"""Products whose sums must fit: a float below 2**24, or int32 times 64. Longer rows take another way."""
 
 from random import Random
 
@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from mamba_integer import spec
 from mamba_integer.backends import load
-from mamba_integer.backends.triton import linear, ternary_product
+from mamba_integer.backends.triton import few_rows, linear, ternary_product
 from mamba_integer.backends.triton.ternary_product import (
     FLOAT_SUMS,
     add_product,
@@ -70,6 +71,15 @@ def test_sums_just_below_the_bound_are_exact(in_floats):
 def test_sums_just_beyond_the_bound_are_rounded_by_the_float_units_alone():
     assert sum_of_row(FLOAT_SUMS + 1, False) == {FLOAT_SUMS + 1}
     assert sum_of_row(FLOAT_SUMS + 1, True) != {FLOAT_SUMS + 1}
+
+
+@pytest.mark.parametrize("depth", [few_rows.MOST_DEPTH, 270_000])
+@pytest.mark.parametrize("digit", [1, -1])
+def test_one_row_is_exact_where_raised_sums_fit_and_beyond(depth, digit):
+    q, e = np.full((1, depth), 127, np.int8), np.zeros(1, np.int32)
+    w = spec.pack_ternary(np.full((1, depth), digit, np.int8))
+    (got,) = load("triton").run("ternary_linear", [q, e, w], {"num": 1, "shift": 11})
+    assert got == spec.ternary_linear(q, e, w, num=1, shift=11)
 
 
 def test_variants_take_the_float_units():

@@ -1,4 +1,4 @@
-"""The scale of a row as the kernels of a step find it, by floats and two comparisons, against the golden search."""
+"""The scale of a row as kernels find it, by floats and two comparisons, against the golden search."""
 
 import os
 
@@ -12,7 +12,7 @@ if not torch.cuda.is_available():
 import triton
 import triton.language as tl
 
-from mamba_integer.backends.triton import step_norm
+from mamba_integer.backends.triton import norm as kernels
 from mamba_integer.spec.integers import RESIDUAL_BITS
 from mamba_integer.spec.ops import norm
 
@@ -24,9 +24,9 @@ LARGEST = 1 << (RESIDUAL_BITS - 1)
 def scale_kernel(k_pointer, m_pointer, sums_pointer, D: tl.constexpr, b: tl.constexpr, SIZE: tl.constexpr):
     place = tl.arange(0, SIZE)
     sums = tl.load(sums_pointer + place)
-    k = step_norm.scale_exponent(sums, D)
+    k = kernels.scale_exponent(sums, D)
     tl.store(k_pointer + place, k)
-    tl.store(m_pointer + place, step_norm.scale_mantissa(sums, D, k, b))
+    tl.store(m_pointer + place, kernels.scale_mantissa(sums, D, k, b))
 
 
 def sums_of_squares(depth: int, b: int) -> np.ndarray:
