@@ -19,8 +19,10 @@ from mamba_integer.spec import ops
 from mamba_integer.spec.contract import implements
 from mamba_integer.spec.ops import ssd_chunk as definition
 
+from .gluon_names import processors
+from .instructions import has_little_room
 from .launch import aligned, ceil_div, launch, words, zeros
-from .overlap import early
+from .overlap import early, wait_for_inputs
 from .room import at_most, torch_where_too_large
 from .ssd_chunk_factors import (
     DECAY_HALF,
@@ -43,10 +45,13 @@ MANY_HEADS, FEW_HEADS = 12, 4  # of a program that computes factors inside: many
 FEWEST_PROGRAMS = 512
 INPUT_WORDS = 32  # of four channels, of a program that turns x
 FEWEST_WALKS, FEW_CHUNKS = 128, 16
-SEGMENT, STEP = 8, 4  # chunks of a segment, and of one turn of a walk alone: powers of two
-WALKED_CHANNELS, WALK_STAGES = 8, 2  # of a program that walks alone, and the turns whose chunks it loads at once
+SEGMENT, AHEAD = 8, 4  # chunks of a segment, a power of two; segments between factors inside and outputs
+# Channels of a program that walks alone, chunks of its turns, and turns whose chunks it loads at once: the many of few
+# programs, one per processor, leave other processors to the outputs.
+LARGE_WALK_TILE = 64
+LARGE_WALK, SMALL_WALK = (16, 8, 2), (8, 4, 2)
 WALK_WARPS = 4
-OUTPUT_STAGES, OUTPUT_REGISTERS = 2, 128  # of a program that computes outputs alone
+OUTPUT_STAGES, OUTPUT_REGISTERS = 3, 128  # of a program that computes outputs alone
 STAGES, MOST_STAGED = 3, 1 << 13  # and the tiles of which three programs then share a processor
 REGISTERS = 168  # of a thread: three programs of four warps then share a processor
 MOST_TILE_OF_FOUR_WARPS = 128
@@ -107,6 +112,7 @@ def chunk_scan_kernel(
     queries_pointer += tiles + q[:, None] * STATES + s[None, :]
     last = (fill + length + Q - 1) // Q
     state = tl.load(h_pointer + place, mask=known, other=0)
+    wait_for_inputs()
     factors = factors_pointer
     inner, carried = tl.load(factors + q), tl.load(factors + TILE + q)
     kept, r = tl.load(factors + 3 * TILE), tl.load(factors + 3 * TILE + 1)
@@ -192,26 +198,46 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
 
     many = batch * chunks * ceil_div(heads, MANY_HEADS) >= FEWEST_PROGRAMS
     group = MANY_HEADS if many else FEW_HEADS
-    # Much of x is turned beside the factors inside, which wait for instructions where it waits for memory.
-    lay_out(factoring if many else factoring + turning, factoring)
-    launch(
-        grid_kernel,
-        batch * chunks * max(ceil_div(heads, group), 1),
-        (mixed, turned, queries, factors, rest_b, rest),
-        (b, c, open_b, fill),
-        *(length, heads, states, chunks, chunk),
-        GROUP=group,
-        num_warps=max(tile // 16, 4),
-        **at_most(GRID_REGISTERS if tile * padded <= MOST_STAGED else LARGE_GRID_REGISTERS),
-        **tiles,
-    )
-    if many:
-        lay_out(turning, 0, **early())
     channels, four_warps = CHANNELS if padded <= MOST_STATES else CHANNELS // 2, tile <= MOST_TILE_OF_FOUR_WARPS
     x_tiles, blocks = inputs.view(torch.int8), batch * heads * ceil_div(width, channels)
+    alone = 0 < blocks < FEWEST_WALKS and chunks > FEW_CHUNKS
+    groups, segments = max(ceil_div(heads, group), 1), ceil_div(chunks, SEGMENT)
+    if alone:
+        few = tile * padded <= MOST_STAGED
+        has_room = few and tile <= LARGE_WALK_TILE and not has_little_room()
+        large = has_room and batch * heads * ceil_div(width, LARGE_WALK[0]) <= processors(x.device)
+        walked_channels, step, walk_stages = LARGE_WALK if large else SMALL_WALK
+        programs, mixers = blocks, batch * groups * SEGMENT
+        seen = empty(batch * heads, segments * SEGMENT, width, 2 * padded)
+        counts = zeros((segments * (programs + batch * groups),), torch.int32, x.device)
+        walked, mixings = counts[: segments * programs], counts[segments * programs :]
+
+    def grid(groups, group, **options):
+        launch(
+            grid_kernel,
+            batch * chunks * groups,
+            (mixed, turned, queries, factors, rest_b, rest),
+            (b, c, open_b, fill),
+            *(length, heads, states, chunks, chunk),
+            GROUP=group,
+            num_warps=max(tile // 16, 4),
+            **options,
+            **at_most(GRID_REGISTERS if tile * padded <= MOST_STAGED else LARGE_GRID_REGISTERS),
+            **tiles,
+        )
+
+    if alone:
+        grid(1, 0)
+        lay_out(factoring + turning, factoring, **early())
+    else:
+        # Much of x is turned beside the factors inside, which wait for instructions where it waits for memory.
+        lay_out(factoring if many else factoring + turning, factoring)
+        grid(groups, group, **(early() if factoring else {}))
+        if many:
+            lay_out(turning, 0, **early())
     of_outputs = 1 << s_y, bits + s_y, 1 << (bits - 1)
     wide = tl.int32 if definition.rounded_sum(states, chunk, s_h, s_y).fits("int32") else tl.int64
-    if blocks >= FEWEST_WALKS or chunks <= FEW_CHUNKS:
+    if not alone:
         launch(
             chunk_scan_kernel,
             blocks,
@@ -223,40 +249,40 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
             CHANNELS=channels,
             num_stages=stages_of(tile, padded),
             num_warps=4 if four_warps else 8,
+            **early(),
             **at_most(REGISTERS if four_warps and padded <= MOST_CAPPED else None),
             **tiles,
         )
     else:
-        segments = ceil_div(chunks, SEGMENT)
-        seen = empty(batch * heads, segments * SEGMENT, width, 2 * padded)
-        ready = zeros((segments * blocks,), torch.int32, x.device)
-        few = tile * padded <= MOST_STAGED
         launch(
             chunk_starts_kernel,
-            batch * heads * ceil_div(width, WALKED_CHANNELS),
-            (seen, end, ready),
+            batch * heads * ceil_div(width, walked_channels),
+            (seen, end, walked),
             (factors, h, fill, x_tiles, turned),
             *(*sizes, width + missing, s_h),
             HALVES=s_h == 16,
             SEGMENT=SEGMENT,
-            STEP=min(STEP, SEGMENT) if few else 1,
+            STEP=min(step, SEGMENT) if few else 1,
             BLOCK=channels,
-            CHANNELS=WALKED_CHANNELS,
-            num_stages=WALK_STAGES,
+            CHANNELS=walked_channels,
+            num_stages=walk_stages,
             num_warps=WALK_WARPS,
             **tiles,
         )
         launch(
             chunk_outputs_kernel,
-            segments * blocks,
+            (segments + AHEAD) * (mixers + programs),
             (y,),
-            (seen, ready, factors, skip, fill, mixed, x_tiles, queries),
-            *(length, heads, width, chunks, chunk, width + missing, *of_outputs),
+            (seen, walked, mixings, factors, mixed, skip, fill, b, c, open_b, x_tiles, queries),
+            *(length, heads, width, states, chunks, chunk, width + missing, mixers, *of_outputs),
             WIDE=wide,
             SEGMENT=SEGMENT,
-            WALKED=WALKED_CHANNELS,
+            WALKED=walked_channels,
+            GROUP=group,
+            AHEAD=AHEAD,
             CHANNELS=channels,
             num_stages=OUTPUT_STAGES if few else 1,
+            num_warps=4 if four_warps else 8,
             **early(),
             **at_most(OUTPUT_REGISTERS),
             **tiles,

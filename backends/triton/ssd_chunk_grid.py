@@ -8,7 +8,7 @@ the order in which one thread of a tensor core holds its part, so that a thread 
 import triton
 import triton.language as tl
 
-from .overlap import end_after_kernel_in_front, start_next
+from .overlap import end_after_kernel_in_front, start_next, wait_for_inputs
 from .ssd_chunk_factors import (
     LARGEST_ROW_EXPONENT,
     POSITIONS,
@@ -189,6 +189,7 @@ def positions_kernel(
     BLOCK: tl.constexpr,
 ):
     """Compute factors of a chunk, or turn x of one: neither needs the other, and the few factors fill no device."""
+    start_next()
     program = tl.program_id(0)
     chunk = fill_pointer, length, heads
     of_factors = factors_pointer, rest_d_pointer, d_pointer, open_d_pointer
@@ -216,6 +217,91 @@ def queries_in_order(queries, TILE: tl.constexpr, STATES: tl.constexpr):
     return queries
 
 
+@triton.jit
+def keys_and_queries(
+    b_pointer, c_pointer, open_b_pointer, row, n, fill, length, states, Q, TILE: tl.constexpr, STATES: tl.constexpr
+):
+    """Return b and c of a chunk (time, state), on the chunk's grid."""
+    q, s = tl.arange(0, TILE), tl.arange(0, STATES)
+    position = n * Q + q
+    inside = (q < Q) & (position < fill + length)
+    new = (inside & (position >= fill))[:, None]
+    known = (s < states)[None, :]
+    place = (row * length + (position - fill))[:, None] * states + s[None, :]
+    keys = tl.load(b_pointer + place, mask=new & known, other=0)
+    queries = tl.load(c_pointer + place, mask=new & known, other=0)
+    if n * Q < fill:
+        opened = (row * Q + q)[:, None] * states + s[None, :]
+        keys += tl.load(open_b_pointer + opened, mask=(inside & (position < fill))[:, None] & known, other=0)
+    return keys, queries
+
+
+@triton.jit
+def lay_keys_and_queries_out(
+    turned_pointer,
+    queries_pointer,
+    rest_b_pointer,
+    rest_pointer,
+    keys,
+    queries,
+    row,
+    n,
+    stop,
+    chunks,
+    states,
+    Q,
+    TILE: tl.constexpr,
+    STATES: tl.constexpr,
+):
+    """Store b with time contiguous and c with states contiguous; keep the open chunk's b, and how full it is."""
+    q, s = tl.arange(0, TILE), tl.arange(0, STATES)
+    tile = (row * chunks + n) * TILE * STATES
+    ordered = queries_in_order(queries, TILE, STATES)
+    tl.store(queries_pointer + tile + q[:, None] * STATES + s[None, :], ordered)
+    ordered = in_time_order(tl.trans(keys), STATES, TILE)
+    tl.store(turned_pointer + tile + s[:, None] * TILE + q[None, :], ordered)
+    if n == stop // Q:
+        opened = (row * Q + q)[:, None] * states + s[None, :]
+        tl.store(rest_b_pointer + opened, keys, mask=(q < Q)[:, None] & (s < states)[None, :])
+    if n == 0:
+        tl.store(rest_pointer + row, stop % Q)
+
+
+@triton.jit
+def mix_heads(
+    mixed_pointer,
+    factors_pointer,
+    keys,
+    queries,
+    row,
+    n,
+    group,
+    heads,
+    chunks,
+    TILE: tl.constexpr,
+    GROUP: tl.constexpr,
+    WAITS: tl.constexpr,
+):
+    """Compute a chunk's factors inside for a few heads."""
+    q = tl.arange(0, TILE)
+    scores = tl.dot(queries, tl.trans(keys), out_dtype=tl.int32)
+    scores = tl.where(q[:, None] >= q[None, :], scores, 0)
+    if WAITS:
+        wait_for_inputs()  # for the factors of positions
+    # Rows go where one store of a warp has them, eight at once.
+    stored = q % (TILE // 2) // 8 * 16 + q // (TILE // 2) * 8 + q % 8
+    for head in range(group * GROUP, tl.minimum(group * GROUP + GROUP, heads)):
+        at = (row * heads + head) * chunks + n
+        factors = factors_pointer + at * (ROWS * TILE) + q
+        whole, column = tl.load(factors + 4 * TILE), tl.load(factors + 5 * TILE)
+        gain, power_of_fraction = tl.load(factors + 6 * TILE), tl.load(factors + 7 * TILE)
+        e, mixed = mix(scores, whole, column, gain)
+        parts = tl.reshape(mixed, [TILE // 16, 2, 8, TILE // 8, 4, 2])
+        mixed = tl.reshape(tl.permute(parts, [1, 0, 2, 4, 3, 5]), [TILE, TILE])
+        tl.store(mixed_pointer + at * (TILE * TILE) + stored[:, None] * TILE + q[None, :], mixed)
+        tl.store(factors, round_by(power_of_fraction, -e + LARGEST_ROW_EXPONENT))
+
+
 @triton.jit(do_not_specialize=[*SIZES, *POSITIONS])
 def grid_kernel(
     mixed_pointer,
@@ -237,46 +323,18 @@ def grid_kernel(
     GROUP: tl.constexpr,
     STATES: tl.constexpr,
 ):
-    """Lay b and c of a chunk out, and compute its factors inside for a few heads."""
+    """Lay b and c of a chunk out, and compute its factors inside for a few heads, or leave them with a group of 0."""
     start_next()
     program = tl.program_id(0)
-    groups = tl.maximum(tl.cdiv(heads, GROUP), 1)
+    groups = tl.maximum(tl.cdiv(heads, GROUP), 1) if GROUP else 1
     group, n, row = program % groups, program // groups % chunks, (program // groups // chunks).to(tl.int64)
     fill = tl.load(fill_pointer + row)
     stop = fill + length
-    q, s = tl.arange(0, TILE), tl.arange(0, STATES)
     if n * Q <= stop:
-        position = n * Q + q
-        inside = (q < Q) & (position < stop)
-        new = (inside & (position >= fill))[:, None]
-        known = (s < states)[None, :]
-        place = (row * length + (position - fill))[:, None] * states + s[None, :]
-        opened = (row * Q + q)[:, None] * states + s[None, :]
-        keys = tl.load(b_pointer + place, mask=new & known, other=0)
-        queries = tl.load(c_pointer + place, mask=new & known, other=0)
-        if n * Q < fill:
-            keys += tl.load(open_b_pointer + opened, mask=(inside & (position < fill))[:, None] & known, other=0)
+        inputs = b_pointer, c_pointer, open_b_pointer
+        keys, queries = keys_and_queries(*inputs, row, n, fill, length, states, Q, TILE, STATES)
         if group == 0:
-            tile = (row * chunks + n) * TILE * STATES
-            ordered = queries_in_order(queries, TILE, STATES)
-            tl.store(queries_pointer + tile + q[:, None] * STATES + s[None, :], ordered)
-            ordered = in_time_order(tl.trans(keys), STATES, TILE)
-            tl.store(turned_pointer + tile + s[:, None] * TILE + q[None, :], ordered)
-            if n == stop // Q:
-                tl.store(rest_b_pointer + opened, keys, mask=(q < Q)[:, None] & known)
-            if n == 0:
-                tl.store(rest_pointer + row, stop % Q)
-        scores = tl.dot(queries, tl.trans(keys), out_dtype=tl.int32)
-        scores = tl.where(q[:, None] >= q[None, :], scores, 0)
-        # Rows go where one store of a warp has them, eight at once.
-        stored = q % (TILE // 2) // 8 * 16 + q // (TILE // 2) * 8 + q % 8
-        for head in range(group * GROUP, tl.minimum(group * GROUP + GROUP, heads)):
-            at = (row * heads + head) * chunks + n
-            factors = factors_pointer + at * (ROWS * TILE) + q
-            whole, column = tl.load(factors + 4 * TILE), tl.load(factors + 5 * TILE)
-            gain, power_of_fraction = tl.load(factors + 6 * TILE), tl.load(factors + 7 * TILE)
-            e, mixed = mix(scores, whole, column, gain)
-            parts = tl.reshape(mixed, [TILE // 16, 2, 8, TILE // 8, 4, 2])
-            mixed = tl.reshape(tl.permute(parts, [1, 0, 2, 4, 3, 5]), [TILE, TILE])
-            tl.store(mixed_pointer + at * (TILE * TILE) + stored[:, None] * TILE + q[None, :], mixed)
-            tl.store(factors, round_by(power_of_fraction, -e + LARGEST_ROW_EXPONENT))
+            laid_out = turned_pointer, queries_pointer, rest_b_pointer, rest_pointer
+            lay_keys_and_queries_out(*laid_out, keys, queries, row, n, stop, chunks, states, Q, TILE, STATES)
+        if GROUP:
+            mix_heads(mixed_pointer, factors_pointer, keys, queries, row, n, group, heads, chunks, TILE, GROUP, True)

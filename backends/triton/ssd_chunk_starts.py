@@ -1,8 +1,9 @@
 """The chunked scan of rows that are few and long: walks that keep the state before each chunk, and the outputs.
 
 A walk computes no outputs, and outputs change no state, so both kernels run at once: a program that computes the
-outputs of a segment of chunks waits until the walks of its channels have kept what it needs. All walks have begun
-before any of those programs begins, so the walks end whatever waits for them.
+outputs of a segment of chunks waits until the walks of its channels have kept what it needs, and other programs of its
+own kernel the factors inside. All walks have begun before any of those programs begins, and a kernel's programs begin
+in the order of their numbers, so whatever a program waits for has begun and ends.
 """
 
 # ruff: noqa: RUF005 -- Triton compiles no unpacking inside a tuple
@@ -10,8 +11,9 @@ before any of those programs begins, so the walks end whatever waits for them.
 import triton
 import triton.language as tl
 
-from .instructions import has_ptx, is_interpreted
-from .overlap import start_next, wait_for_inputs
+from .counts import await_count, signal
+from .instructions import has_ptx
+from .overlap import end_after_kernel_in_front, start_next
 from .ssd_chunk_factors import (
     DECAY_HALF,
     DECAY_ONE,
@@ -23,7 +25,7 @@ from .ssd_chunk_factors import (
     shifted_limbs,
     upper_limbs,
 )
-from .ssd_chunk_grid import ROWS
+from .ssd_chunk_grid import ROWS, keys_and_queries, mix_heads
 from .ssd_chunk_limbs import both_joined, side_by_side
 from .ssd_chunk_outputs import in_state_order, outputs, seen_units
 
@@ -70,17 +72,6 @@ def store_limbs(pointer, units, there, CHANNELS: tl.constexpr, STATES: tl.conste
         place = pointer + channel[:, None] * (2 * STATES) + tl.arange(0, STATES)[None, :]
         tl.store(place, high, mask=there[:, None])
         tl.store(place + STATES, low, mask=there[:, None])
-
-
-@triton.jit
-def await_walks(ready_pointer, walks):
-    """Wait until as many walks of a block of channels have kept a segment's states; return how many have."""
-    ready = tl.atomic_add(ready_pointer, 0, sem="acquire")
-    if not is_interpreted():  # there, programs run one by one: nothing more would come
-        while ready < walks:
-            ready = tl.atomic_add(ready_pointer, 0, sem="acquire")
-        tl.debug_barrier()  # no thread reads what is stored before the one that waited
-    return ready
 
 
 @triton.jit
@@ -168,11 +159,15 @@ def chunk_starts_kernel(
     tl.store(end_pointer + place, state, mask=known)
 
 
-@triton.jit(do_not_specialize=[*SIZES, *POSITIONS, "rounding", "shift", "unit"])
-def chunk_outputs_kernel(
+@triton.jit
+def segment_outputs(
+    program,
+    segment,
+    programs,
     y_pointer,
     seen_pointer,
-    ready_pointer,
+    walked_pointer,
+    mixings_pointer,
     factors_pointer,
     skip_pointer,
     fill_pointer,
@@ -191,15 +186,13 @@ def chunk_outputs_kernel(
     WIDE: tl.constexpr,
     SEGMENT: tl.constexpr,
     WALKED: tl.constexpr,
+    GROUP: tl.constexpr,
     TILE: tl.constexpr,
     CHANNELS: tl.constexpr,
     STATES: tl.constexpr,
 ):
-    """Compute the outputs of a segment of a head's chunks, whose states the walks in front keep."""
-    blocks = tl.cdiv(width, CHANNELS)
-    segments = tl.cdiv(chunks, SEGMENT)
-    programs = tl.num_programs(0) // segments
-    program, segment = tl.program_id(0) % programs, tl.program_id(0) // programs
+    """Compute the outputs of a segment of a head's chunks, when their states and factors inside have been stored."""
+    blocks, segments = tl.cdiv(width, CHANNELS), tl.cdiv(chunks, SEGMENT)
     block, head, row = program % blocks, program // blocks % heads, (program // blocks // heads).to(tl.int64)
     q, s, p = tl.arange(0, TILE), tl.arange(0, STATES), block * CHANNELS + tl.arange(0, CHANNELS)
     limb = tl.arange(0, 2 * CHANNELS)
@@ -223,9 +216,11 @@ def chunk_outputs_kernel(
     start = segment * SEGMENT
     stop = tl.minimum(start + SEGMENT, last)
     if start < stop:
-        walks = tl.minimum(tl.cdiv(width, WALKED) - block * (CHANNELS // WALKED), CHANNELS // WALKED)
-        ready = await_walks(ready_pointer + segment * programs + program, walks)
-        there = limb_channel < tl.where(ready < walks, 0, width)
+        mixings_pointer += (row * tl.cdiv(heads, GROUP) + head // GROUP) * segments + segment
+        mixings = await_count(mixings_pointer, stop - start)
+        parts = tl.minimum(tl.cdiv(width, WALKED) - block * (CHANNELS // WALKED), CHANNELS // WALKED)
+        walks = await_count(walked_pointer + segment * programs + program, parts)
+        there = limb_channel < tl.where((walks < parts) | (mixings < stop - start), 0, width)
         factors = factors_pointer + start * (ROWS * TILE)
         inner, carried = tl.load(factors), tl.load(factors + TILE)
         for n in range(start, stop):
@@ -239,8 +234,94 @@ def chunk_outputs_kernel(
             time = n * Q - fill
             inside = ((q < Q) & (q >= -time) & (q < length - time))[:, None] & channel[None, :]
             tl.store(y_pointer + time * pitch + across, y, mask=inside)
-    if segment == segments - 1:
-        wait_for_inputs()  # so that the walks have ended when this kernel has
+
+
+@triton.jit(do_not_specialize=[*SIZES, *POSITIONS, "mixers", "rounding", "shift", "unit"])
+def chunk_outputs_kernel(
+    y_pointer,
+    seen_pointer,
+    walked_pointer,
+    mixings_pointer,
+    factors_pointer,
+    mixed_pointer,
+    skip_pointer,
+    fill_pointer,
+    b_pointer,
+    c_pointer,
+    open_b_pointer,
+    inputs_pointer,
+    queries_pointer,
+    length,
+    heads,
+    width,
+    states,
+    chunks,
+    Q,
+    channels,
+    mixers,
+    rounding,
+    shift,
+    unit,
+    WIDE: tl.constexpr,
+    SEGMENT: tl.constexpr,
+    WALKED: tl.constexpr,
+    GROUP: tl.constexpr,
+    AHEAD: tl.constexpr,
+    TILE: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    STATES: tl.constexpr,
+):
+    """Compute factors inside of a chunk, or outputs of an earlier segment of chunks, whose states the walks keep.
+
+    The programs of each segment are ``mixers`` of the former, then those of the segment that is ``AHEAD`` behind.
+    ``mixings_pointer`` counts the chunks of a segment whose factors inside are stored, for a group of heads.
+    """
+    segments = tl.cdiv(chunks, SEGMENT)
+    every = tl.num_programs(0) // (segments + AHEAD)
+    program, segment = tl.program_id(0) % every, tl.program_id(0) // every
+    if program < mixers:
+        groups = tl.cdiv(heads, GROUP)
+        group, n = program % groups, segment * SEGMENT + program // groups % SEGMENT
+        row = (program // groups // SEGMENT).to(tl.int64)
+        fill = tl.load(fill_pointer + row)
+        if n * Q < fill + length:
+            inputs = b_pointer, c_pointer, open_b_pointer
+            keys, queries = keys_and_queries(*inputs, row, n, fill, length, states, Q, TILE, STATES)
+            mix_heads(mixed_pointer, factors_pointer, keys, queries, row, n, group, heads, chunks, TILE, GROUP, False)
+            signal(mixings_pointer + (row * groups + group) * segments + segment, n >= 0)
+    elif segment >= AHEAD:
+        segment_outputs(
+            program - mixers,
+            segment - AHEAD,
+            every - mixers,
+            y_pointer,
+            seen_pointer,
+            walked_pointer,
+            mixings_pointer,
+            factors_pointer,
+            skip_pointer,
+            fill_pointer,
+            mixed_pointer,
+            inputs_pointer,
+            queries_pointer,
+            length,
+            heads,
+            width,
+            chunks,
+            Q,
+            channels,
+            rounding,
+            shift,
+            unit,
+            WIDE,
+            SEGMENT,
+            WALKED,
+            GROUP,
+            TILE,
+            CHANNELS,
+            STATES,
+        )
+    end_after_kernel_in_front()
 
 
 __all__ = ["chunk_outputs_kernel", "chunk_starts_kernel"]

@@ -40,7 +40,7 @@ VARIANTS: dict[str, tuple[tuple[str, ...], dict[ModuleType, dict[str, Any]]]] = 
     "few lanes": (SCANS, {scan: {"LANES": 8, "SLICES": (1, 4)}}),
     "segments of chunks": (
         ("ssd_chunk_scan",),
-        {ssd_chunk: {"FEWEST_WALKS": 1 << 30, "FEW_CHUNKS": 0, "SEGMENT": 2, "WALKED_CHANNELS": 16}},
+        {ssd_chunk: {"FEWEST_WALKS": 1 << 30, "FEW_CHUNKS": 0, "SEGMENT": 2}},
     ),
     "many heads per program": (("ssd_chunk_scan",), {ssd_chunk: {"FEWEST_PROGRAMS": 0}}),
     "few rows of many columns": (PRODUCTS[:2], {few_rows: {"PROGRAMS": 2}}),
