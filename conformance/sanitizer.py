@@ -4,8 +4,8 @@
 tool reports something, an integer differs, or an op does not end in its time.
 
 An op runs twice: first alone, which compiles its kernels, and then under the tool. ``--shares`` cuts an op's cases into
-parts that run so at the same time. Each tensor is an allocation of its own there, so that an access beside it is seen.
-For initcheck the suite leaves fresh memory as it is; otherwise it fills it, so that a result that nobody wrote differs.
+parts that run so at the same time, and ``--first`` runs a few of these alone. Each tensor is an allocation of its own
+there, so that an access beside it is seen. For initcheck the suite leaves fresh memory as it is; otherwise it fills it, so that a result that nobody wrote differs.
 """
 
 import contextlib
@@ -153,14 +153,22 @@ def judge_all(
     seconds: float,
     jobs: int,
     shares: int = 1,
+    first: int | None = None,
 ) -> list[Verdict]:
-    """Return the verdict of each tool on each op; say each when it is there."""
+    """Return the verdict of each tool on each op, from all shares of its cases or the first few; say each at once."""
     with ThreadPoolExecutor(jobs) as pool:
+        chosen = range(min(first or shares, shares))
+
+        def told(tool: str, op: str, share: int) -> Verdict:
+            verdict = judge(program, tool, [backend, device, op, str(share), str(shares)], seconds)
+            if shares > 1:  # an op's own verdict may be long in coming
+                print(f"share {share + 1} of {shares}: {verdict}", file=sys.stderr, flush=True)
+            return verdict
 
         def submit(tool: str, op: str, share: int) -> Future[Verdict]:
-            return pool.submit(judge, program, tool, [backend, device, op, str(share), str(shares)], seconds)
+            return pool.submit(told, tool, op, share)
 
-        waiting = [[submit(tool, op, share) for share in range(shares)] for tool in tools for op in ops]
+        waiting = [[submit(tool, op, share) for share in chosen] for tool in tools for op in ops]
         verdicts = []
         try:
             for parts in waiting:
@@ -185,6 +193,7 @@ def main(
     seconds: Annotated[float, typer.Option(min=1, help="Time of each of a part's two runs.")] = 900,
     jobs: Annotated[int, typer.Option(min=1, help="How many processes run at the same time.")] = 1,
     shares: Annotated[int, typer.Option(min=1, help="Into how many parts an op's cases are cut, a process each.")] = 1,
+    first: Annotated[int | None, typer.Option(min=1, help="Run only so many of the parts, from the first on.")] = None,
     as_json: Annotated[Path | None, typer.Option("--json", help="Write the verdicts to this file.")] = None,
 ) -> None:
     """Run the suite's cases under compute-sanitizer; exit with 1 unless every verdict is clean."""
@@ -198,11 +207,15 @@ def main(
     except UnknownOpError as error:
         raise typer.BadParameter(str(error), param_hint="--op") from None
     here = environment([find_backend(backend, device)])
-    verdicts = judge_all(program, tools, ops, backend, device, seconds, jobs, shares)
+    verdicts = judge_all(program, tools, ops, backend, device, seconds, jobs, shares, first)
     counts = Counter(one.status for one in verdicts)
     print(", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status]))
     if as_json:
-        result = {"environment": here, "verdicts": [asdict(one) for one in verdicts]}
+        result = {
+            "environment": here,
+            "parts": [min(first or shares, shares), shares],
+            "verdicts": [asdict(one) for one in verdicts],
+        }
         write_atomically(as_json, (json.dumps(result, indent=1) + "\n").encode())
     if counts[CLEAN] < len(verdicts):
         sys.exit(1)

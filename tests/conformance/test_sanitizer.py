@@ -42,8 +42,9 @@ def judged(tmp_path, monkeypatch):
         monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
         file, code = tmp_path / "verdicts.json", 0
         try:
-            seconds, shares = options.get("seconds", 300), options.get("shares", 1)
-            sanitizer.main(["memcheck"], ["isqrt"], options.get("backend", "golden"), "cpu", seconds, 1, shares, file)
+            seconds, shares, first = options.get("seconds", 300), options.get("shares", 1), options.get("first")
+            backend = options.get("backend", "golden")
+            sanitizer.main(["memcheck"], ["isqrt"], backend, "cpu", seconds, 1, shares, first, file)
         except SystemExit as end:
             code = end.code
         return code, json.loads(file.read_text())["verdicts"][0]
@@ -64,6 +65,14 @@ def test_the_worst_share_is_the_ops(judged, monkeypatch):
     assert (code, verdict["status"], verdict["reports"]) == (1, "reported", 1)
     assert (verdict["cases"], verdict["integers"]) == (222, 27)
     assert "found here" in verdict["output"]
+
+
+def test_the_first_shares_run_alone(judged, monkeypatch, capfd):
+    monkeypatch.setattr(sanitizer, "COMMAND", SUITE)
+    code, verdict = judged(shares=3, first=2)
+    assert (code, verdict["cases"], verdict["integers"]) == (0, 22, 18)
+    said = capfd.readouterr().err
+    assert "share 2 of 3: memcheck" in said and "share 3" not in said
 
 
 def test_a_wrong_integer_fails(judged, tmp_path, monkeypatch):
