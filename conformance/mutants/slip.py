@@ -29,9 +29,10 @@ class Slip:
     ``when``, ``sees`` and ``gives`` are handed the call: its sizes and parameters, its arrays by their names, and
     ``shape`` and ``size`` of the first, ``rows`` for the product of its leading dimensions. ``runs`` replaces the op as
     a whole, when that happens: it is handed the op's name, its arrays and its parameters. ``makes`` returns such a
-    function, which remembers earlier calls. ``golden`` takes the place of the golden op, for a caller that knows its
-    results. The witness is the size of each dimension and the parameters in ``at``, integers spread over the domain but
-    for ``values``, and views as in ``lies``; it is called ``calls`` times.
+    function, which remembers earlier calls; ``keeps`` returns ``when`` as well, which knows where that changes nothing.
+    ``golden`` takes the place of the golden op, for a caller that knows its results. The witness is the size of each
+    dimension and the parameters in ``at``, integers spread over the domain but for ``values``, and views as in
+    ``lies``; it is called ``calls`` times.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Slip:
     takes: Callable[[Any], dict[str, int]] = lambda call: {}
     runs: Callable[..., Any] | None = None
     makes: Callable[[], Callable[..., Any]] | None = None
+    keeps: Callable[[], tuple[Callable[[Any], Any], Callable[..., Any]]] | None = None
     values: Mapping[str, Callable[[Any], Array]] = field(default_factory=dict)
     lies: Mapping[str, Callable[[Array], Array]] = field(default_factory=dict)
     calls: int = 1
@@ -53,6 +55,10 @@ class Slip:
     def __post_init__(self) -> None:
         if self.makes:
             object.__setattr__(self, "runs", self.makes())
+        if self.keeps:
+            when, runs = self.keeps()
+            object.__setattr__(self, "when", when)
+            object.__setattr__(self, "runs", runs)
 
     def forgetful(self, golden: Callable[..., Any] | None = None) -> "Slip":
         """Return the same slip with no memory of earlier calls."""

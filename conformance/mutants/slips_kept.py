@@ -9,7 +9,7 @@ import numpy as np
 
 from mamba_integer.spec.contract import OPS, trusted_values
 
-from .slip import Array, slip
+from .slip import Array, bind, slip
 from .slips_chunk import GRADIENTS as CHUNKS
 from .slips_layout import LION, SELECTIVE, SSD
 from .slips_number import ENTROPY, RATE, ROUND
@@ -17,23 +17,32 @@ from .slips_number import ENTROPY, RATE, ROUND
 Values = dict[str, Callable[[Any], Array]]
 
 
-def kept_but(forgotten: str, last: bool, contents: bool) -> Callable[..., Any]:
-    """Return an op that is right at first, and then takes a parameter as it was at the call that it remembers.
+def kept_but(op: str, forgotten: str, last: bool, contents: bool) -> tuple[Callable[[Any], bool], Callable[..., Any]]:
+    """Return when an op is wrong that takes a parameter as it was at the call that it remembers, and that op.
 
     It remembers each call or the ``last`` one, by shapes and the other parameters, and with the arrays' ``contents``.
     """
     kept: dict[Any, int] = {}
+    names = [tensor.name for tensor in OPS[op].inputs]
+    other_names = [parameter.name for parameter in OPS[op].parameters if parameter.name != forgotten]
 
-    def run(op: str, arrays: tuple[Array, ...], parameters: dict[str, int]) -> Any:
-        others = tuple(value for name, value in parameters.items() if name != forgotten)
-        key = (others, *((array.dtype, array.shape, array.tobytes() if contents else b"") for array in arrays))
+    def key_of(call: Any) -> Any:
+        arrays = (getattr(call, name) for name in names)
+        forms = ((array.dtype, array.shape, array.tobytes() if contents else b"") for array in arrays)
+        return tuple(getattr(call, name) for name in other_names), *forms
+
+    def when(call: Any) -> bool:
+        key = key_of(call)
         if last and key not in kept:
             kept.clear()
-        before = kept.setdefault(key, parameters[forgotten])
+        return kept.setdefault(key, getattr(call, forgotten)) != getattr(call, forgotten)
+
+    def run(op: str, arrays: tuple[Array, ...], parameters: dict[str, int]) -> Any:
         with trusted_values():
+            before = kept[key_of(bind(op, arrays, parameters))]
             return OPS[op].golden(*arrays, **{**parameters, forgotten: before})
 
-    return run
+    return when, run
 
 
 def ramp(call: Any) -> Array:
@@ -64,7 +73,7 @@ def forgets(
         f"{op}_kept_without_{forgotten}",
         op,
         f"{what} kept under all parameters but {forgotten}",
-        makes=partial(kept_but, forgotten, last, contents),
+        keeps=partial(kept_but, op, forgotten, last, contents),
         at=at,
         then={forgotten: later},
         calls=2,

@@ -55,13 +55,14 @@ class Right(UnsupportedError):
 
 def stopped_where_right(mistake: Slip, golden: Golden) -> Slip:
     """Return a slip that stops a call at which it would return the golden result, which tells no judge anything."""
+    forgetful = mistake.forgetful(golden)
 
     def when(call):
-        if not mistake.when(call):
+        if not forgetful.when(call):
             raise Right
         return True
 
-    return replace(mistake, golden=golden, when=when)
+    return replace(forgetful, when=when, keeps=None)
 
 
 def missed(op: str, mistakes: list[Slip]) -> set[str]:

@@ -9,7 +9,7 @@ from mamba_integer import spec
 from mamba_integer.backends import Backend, load
 from mamba_integer.conformance.engine.cases import draw_case
 from mamba_integer.conformance.engine.dimensions import FAR, ROWS, axis_of, dimensions, settings
-from mamba_integer.conformance.engine.generated import EVEN, ODD, base, listed_cases, plans, points_of
+from mamba_integer.conformance.engine.generated import EVEN, ODD, base, listed_cases, listing_of, plans, points_of
 from mamba_integer.conformance.engine.judge import conform_op
 from mamba_integer.conformance.engine.layouts import CONTIGUOUS, LAYOUTS, has_layout, place
 from mamba_integer.conformance.engine.pairs import ENDS
@@ -35,7 +35,11 @@ def test_more_places_than_16_bits_count_are_told_apart(op):
     """One element is its row's own maximum and mean, and rows whose results are all at an end are alike."""
     told = dict[tuple[str, str], bool]()
     for name in dimensions(op):
-        long = [one for one in plans(op, MINIMAL.line) if any(f"{name}={FAR[-1]}" in point for point in one.points)]
+        long = [
+            one
+            for one in listing_of(op, MINIMAL.line).plans
+            if any(f"{name}={FAR[-1]}" in point for point in one.points)
+        ]
         for case in (one.make() for one in long if one.cost <= MINIMAL.cost):
             for tensor, result in zip(spec.OPS[op].outputs, results_of(case, case.arrays), strict=True):
                 axis = axis_of(tensor, name)
@@ -47,7 +51,7 @@ def test_more_places_than_16_bits_count_are_told_apart(op):
 
 @pytest.mark.parametrize("op", [op for op in spec.OPS if ROWS in dimensions(op)])
 def test_more_rows_than_16_bits_count_are_alive(op):
-    (listed,) = [one for one in plans(op, SMOKE.line) if one.points == (f"size {ROWS}={FAR[-1]}",)]
+    (listed,) = [one for one in listing_of(op, SMOKE.line).plans if one.points == (f"size {ROWS}={FAR[-1]}",)]
     case = listed.make()
     assert case and min(alive(case, results_of(case, case.arrays))) >= ALIVE
 
