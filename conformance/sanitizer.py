@@ -5,7 +5,8 @@ tool reports something, an integer differs, or an op does not end in its time.
 
 An op runs twice: first alone, which compiles its kernels, and then under the tool. ``--shares`` cuts an op's cases into
 parts that run so at the same time, and ``--first`` runs a few of these alone. Each tensor is an allocation of its own
-there, so that an access beside it is seen. For initcheck the suite leaves fresh memory as it is; otherwise it fills it, so that a result that nobody wrote differs.
+there, so that an access beside it is seen. For initcheck the suite leaves fresh memory as it is; otherwise it fills it,
+so that a result that nobody wrote differs.
 """
 
 import contextlib
