@@ -133,9 +133,10 @@ def dense(*arrays):
 
 
 def aligned(array):
-    """Return an array in C order that starts where the widest load may."""
-    array = array.contiguous()
-    return array.clone() if array.data_ptr() % ALIGNMENT_BYTES else array
+    """Return an array in C order that starts where the widest load may, and can be viewed as wider elements."""
+    array = array.contiguous().view(-1).view(array.shape)  # the stride of an axis of one element may be any number
+    starts = array.data_ptr() | array.storage_offset() * array.itemsize
+    return array.clone() if starts % ALIGNMENT_BYTES else array
 
 
 def with_columns(array, size):

@@ -4,14 +4,13 @@ A program takes one row and a few columns of the result. It quantises the whole 
 to wait for another kernel that does it once. Sixteen digits of a column's weights are one word.
 """
 
-import torch
 import triton
 import triton.language as tl
 
 from . import integers
 from .activation import squareplus_of
 from .instructions import dot_bytes
-from .launch import with_columns
+from .launch import with_columns, words
 from .overlap import early, wait_and_start_next
 from .step_norm import normalised, quantised
 from .ternary_product import DIGITS_A_WORD, scale_sum
@@ -228,7 +227,7 @@ def leave_kernel(
 
 def weight_words(w):
     """Return packed weights as words of sixteen digits, (columns, words); their rows are padded with zeros."""
-    return with_columns(w, DIGITS_A_WORD // 4).contiguous().view(-1).view(torch.int32).view(w.shape[0], -1)
+    return words(with_columns(w, DIGITS_A_WORD // 4)).view(w.shape[0], -1)
 
 
 def word_tile(words: int) -> int:

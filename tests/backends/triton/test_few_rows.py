@@ -43,3 +43,12 @@ def test_few_rows_give_the_same_integers(rows, depth, columns, programs, few_row
     num, shift = case.parameters["num"], case.parameters["shift"]
     few_rows.product(y, *map(torch.tensor, case.arrays), num, shift, (1 << shift) >> 1)
     assert np.array_equal(y.numpy(), spec.ternary_linear(*case.arrays, **case.parameters))
+
+
+def test_one_row_and_one_column_of_wider_arrays(few_rows):
+    case = draw_case("ternary_linear", Random(1), {"K": 1152, "N": 1, "...": (1,)})
+    q, e, w = map(torch.tensor, case.arrays)
+    q, w = (torch.nn.functional.pad(array, (0, 5))[:, :-5] for array in (q, w))
+    y, shift = torch.empty((1, 1), dtype=torch.int16), case.parameters["shift"]
+    few_rows.product(y, q, e, w, case.parameters["num"], shift, (1 << shift) >> 1)
+    assert np.array_equal(y.numpy(), spec.ternary_linear(*case.arrays, **case.parameters))

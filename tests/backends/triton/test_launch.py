@@ -10,7 +10,15 @@ import torch
 
 from mamba_integer import spec
 from mamba_integer.backends import BackendError, UnsupportedError, load
-from mamba_integer.backends.triton.launch import MOST_PROGRAMS, CompiledKernel, dense, launch, launch_compiled, words
+from mamba_integer.backends.triton.launch import (
+    MOST_PROGRAMS,
+    CompiledKernel,
+    aligned,
+    dense,
+    launch,
+    launch_compiled,
+    words,
+)
 from mamba_integer.backends.triton.primitives import saturate_kernel
 from mamba_integer.conformance.engine.cases import draw_case
 from mamba_integer.conformance.plans import PLANS
@@ -126,21 +134,31 @@ def test_dense_inputs_are_not_copied():
     assert dense(array[:, 1:3], array.t())[1].is_contiguous()
 
 
-@pytest.mark.parametrize(
+VIEWS = pytest.mark.parametrize(
     "view",
     [
         lambda flat: flat[:8].view(2, 4),
         lambda flat: flat[1:9].view(2, 4),
         lambda flat: flat.view(4, 8)[1:2, :4],
         lambda flat: flat.view(4, 8)[:1, 3:7],
+        lambda flat: flat[:30].view(2, 15)[:1, :4],
         lambda flat: flat.view(4, 8).t()[:3],
         lambda flat: flat[:0].view(0, 4),
     ],
-    ids=["dense", "shifted", "one row", "one row, shifted", "transposed", "empty"],
+    ids=["dense", "shifted", "one row", "one row, shifted", "one row of odd ones", "transposed", "empty"],
 )
+
+
+@VIEWS
 def test_bytes_are_read_as_words(view):
     array = view(torch.arange(32, dtype=torch.int8))
     assert words(array).tolist() == [int.from_bytes(bytes(row), "little") for row in array.tolist()]
+
+
+@VIEWS
+def test_aligned_arrays_can_be_viewed_as_words(view):
+    array = view(torch.arange(32, dtype=torch.int8))
+    assert aligned(array).view(torch.int32).tolist() == words(array).view(-1, 1).tolist()
 
 
 def test_many_arrays_at_once_are_one_after_the_other():
