@@ -22,7 +22,7 @@ Chain = Callable[[Sequence[Backend]], list[Text]]
 
 @dataclass
 class Lane:
-    """One backend's way through the chains: those that are left, and the process that runs them."""
+    """One backend's way through chains: those that are left, and the process that runs them."""
 
     backend: Backend
     chains: list[tuple[str, Chain]]
@@ -61,14 +61,17 @@ class Lane:
 def run_chains(
     backends: Sequence[Backend], jobs: int, chains: Mapping[str, Chain], timeout: float = TIMEOUT
 ) -> dict[str, list[Text]]:
-    """Run each chain on each backend, ``jobs`` backends at a time; return the texts of each chain, backend by backend.
+    """Run each chain on each backend, ``jobs`` at a time; return the texts of each chain, backend by backend.
 
-    With ``jobs`` 0 all run in this process.
+    A backend has one process for all chains, or several where there are more jobs than backends. With ``jobs`` 0 all
+    run in this process.
     """
     if jobs == 0:
         return {name: chain(backends) for name, chain in chains.items()}
     texts: dict[str, dict[int, list[Text]]] = defaultdict(dict)
-    waiting = [Lane(backend, list(chains.items()), jobs, CASES_PER_CHAIN * timeout) for backend in backends]
+    lanes = min(len(chains), max(1, jobs // len(backends)))
+    parts = [list(chains.items())[lane::lanes] for lane in range(lanes)]
+    waiting = [Lane(backend, list(part), jobs, CASES_PER_CHAIN * timeout) for backend in backends for part in parts]
     running: dict[Future, Lane] = {}
     try:
         while waiting or running:

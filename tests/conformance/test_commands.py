@@ -287,6 +287,14 @@ def test_a_text_that_ends_its_process_has_failed():
     assert len({str(os.getpid()), passed.message, other.message}) == 3
 
 
+def test_one_backend_runs_its_chains_in_as_many_processes_as_there_are_jobs():
+    chains = {name: say_the_process for name in ("a text", "another", "a third")}
+    texts = run_chains([load("golden")], 2, chains)
+    assert list(texts) == list(chains)
+    first, second, third = (text.message for (text,) in texts.values())
+    assert first == third != second
+
+
 def test_a_text_that_never_ends_is_ended_in_time():
     ((late,),) = run_chains([load("golden")], 1, {"a text": sleep_on}, timeout=0.1).values()
     assert (late.status, late.message) == ("failed", "no result within 1 s")
