@@ -27,6 +27,7 @@ from .bases import (
     chosen_sizes,
     number,
     settled,
+    with_dtype,
     with_pattern,
 )
 from .case_cache import Listing
@@ -200,13 +201,6 @@ def layout_plans(op: str) -> Iterator[Listed]:
                     for turn, other in enumerate(("", *(", other dtype",) * (len(tensor.dtypes) - 1))):
                         point = f"{tensor.name}: {name}{kind}{other}"
                         yield Listed("layouts", (point + f" {turn}" * (turn > 1),), 0, one(options, {i: name}, turn))
-
-
-def with_dtype(case: Case, argument: int, turn: int) -> Case:
-    """Return a case in which an argument has another of its dtypes, a number of places further in their list."""
-    dtypes = len(find_op(case.op).inputs[argument].dtypes)
-    now = (case.seed >> argument) % dtypes
-    return replace(case, seed=case.seed + (((now + turn) % dtypes - now) << argument))
 
 
 def leading_plans(op: str) -> Iterator[Listed]:
