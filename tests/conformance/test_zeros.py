@@ -5,20 +5,23 @@ from itertools import combinations
 import pytest
 
 from mamba_integer import spec
-from mamba_integer.conformance.engine.bases import Listed
 from mamba_integer.conformance.engine.cases import Case
-from mamba_integer.conformance.engine.decisive import returned, zero_plans
+from mamba_integer.conformance.engine.decisive import returned
+from mamba_integer.conformance.engine.generated import listing_of
 from mamba_integer.conformance.engine.patterns import ZERO
+from mamba_integer.conformance.presets import PRESETS
 from mamba_integer.spec.contract import Constant
 
 
 def zeros_of(op: str) -> dict[frozenset[int], Case]:
     """Return the cases by the inputs that are zero in them."""
     cases = {}
-    for listed in zero_plans(op):
-        assert isinstance(listed, Listed) and listed.cost == 0
+    plans = listing_of(op, PRESETS["minimal"].line).plans  # which an earlier process may have made
+    for listed in plans:
+        if not listed.points[0].endswith("all zero"):
+            continue
         case = listed.make()
-        assert case
+        assert case and listed.cost == 0
         spec.OPS[op].check(case.arrays, case.parameters)
         cases.setdefault(frozenset(i for i, pattern in enumerate(case.patterns) if pattern == ZERO), case)
     return cases
