@@ -6,6 +6,8 @@ from functools import cache
 from random import Random
 from zlib import crc32
 
+from mamba_integer.spec.contract import find_op
+
 from .cases import Case
 from .dimensions import ODD, ROWS, allowed, dimensions, exponents, few, small, vectors
 from .sensitivity import improved, in_domain, score, sized, typical
@@ -96,3 +98,10 @@ def needed(op: str, dimension: str) -> tuple[str, ...]:
 def with_pattern(case: Case, argument: int, pattern: str) -> Case:
     """Return the case with a pattern for one of its inputs."""
     return replace(case, patterns=(*case.patterns[:argument], pattern, *case.patterns[argument + 1 :]))
+
+
+def with_dtype(case: Case, argument: int, turn: int) -> Case:
+    """Return a case in which an argument has another of its dtypes, a number of places further in their list."""
+    dtypes = len(find_op(case.op).inputs[argument].dtypes)
+    now = (case.seed >> argument) % dtypes
+    return replace(case, seed=case.seed + (((now + turn) % dtypes - now) << argument))

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
-from itertools import product
+from itertools import combinations, product
 
 from mamba_integer.spec.contract import Constant, Packed, Parameter, Tensor, find_op
 
-from .bases import EVEN, TRIED, Listed, base, beside, chosen_sizes, number, settled, with_pattern
+from .bases import EVEN, TRIED, Listed, base, beside, chosen_sizes, number, settled, with_dtype, with_pattern
 from .cases import Case
 from .costs import cost, loops
 from .dimensions import FAR, LEFT, ODD, ROWS, allowed, axis_of, dimensions, exponents, is_below, settings, small
@@ -23,6 +23,7 @@ ENDS_OF_RANGE = ("lowest", "highest", ABOVE)
 WORK, PLENTY = 1 << 15, 200_000  # of the tries for one case
 THIN = (2, 1, 1)
 TWO = (2, 3)  # leading dimensions of views
+PARTS = 4  # of an op's inputs, of which two are zero at once
 
 
 def decisive_plans(op: str, line: int) -> Iterator[Listed]:
@@ -220,14 +221,40 @@ def at_an_end(
 
 
 def zero_plans(op: str) -> Iterator[Listed]:
-    """Yield each input alone all zero, which a shortcut may leave out; parameters in the middle of their ranges too."""
-    for i, tensor in enumerate(find_op(op).inputs):
-        if not isinstance(tensor, Constant):
-            for kind, middle in (("", False), (", middle", True)) if settings(op) else (("", False),):
-                yield Listed("values", (f"{tensor.name} all zero{kind}",), 0, all_zero(op, i, middle))
+    """Yield inputs all zero, which a shortcut may leave out: each alone, any two, all but one that may be a result.
+
+    Each alone is also zero at parameters in the middle of their ranges.
+    """
+    inputs = find_op(op).inputs
+    drawn = [i for i, tensor in enumerate(inputs) if not isinstance(tensor, Constant)]
+    for i in drawn:
+        yield Listed("values", (f"{inputs[i].name} all zero",), 0, all_zero(op, (i,)))
+        if settings(op):
+            yield Listed("values", (f"{inputs[i].name} all zero, middle",), 0, all_zero(op, (i,), middle=True))
+    rests = {tuple(j for j in drawn if j != i) for i in returned(op)}
+    sets = {zeros for zeros in (*several(drawn), *rests) if len(zeros) > 1}
+    for zeros in sorted(sets):
+        yield Listed("values", (f"{', '.join(inputs[i].name for i in zeros)} all zero",), 0, all_zero(op, zeros))
 
 
-def all_zero(op: str, argument: int, middle: bool) -> Callable[[], Case | None]:
+def several(places: Sequence[int]) -> Iterator[tuple[int, ...]]:
+    """Yield sets of places, of which one holds any two: the unions of two of four parts."""
+    parts = [places[len(places) * i // PARTS : len(places) * (i + 1) // PARTS] for i in range(PARTS)]
+    for one, other in combinations([part for part in parts if part], 2):
+        yield (*one, *other)
+
+
+def returned(op: str) -> dict[int, int]:
+    """Return the inputs that an op could return as they are, each with the place of a result's dtype among its own."""
+    contract, found = find_op(op), dict[int, int]()
+    for (i, tensor), result in product(enumerate(contract.inputs), contract.outputs):
+        dtypes = [j for j, dtype in enumerate(tensor.dtypes) if dtype in result.dtypes]
+        if tensor.shape == result.shape and dtypes:
+            found.setdefault(i, dtypes[0])
+    return found
+
+
+def all_zero(op: str, zeros: tuple[int, ...], middle: bool = False) -> Callable[[], Case | None]:
     def make() -> Case | None:
         case = base(op, ODD)
         if middle:
@@ -237,6 +264,11 @@ def all_zero(op: str, argument: int, middle: bool) -> Callable[[], Case | None]:
                 setattr(at, parameter.name, (allowed.low + allowed.high) // 2)
             chosen = {parameter.name: getattr(at, parameter.name) for parameter in settings(op)}
             case = replace(case, parameters={**case.parameters, **chosen})
-        return settled(with_pattern(case, argument, ZERO))
+        else:
+            for i, dtype in returned(op).items():
+                case = with_dtype(case, i, dtype - (case.seed >> i))
+        for i in zeros:
+            case = with_pattern(case, i, ZERO)
+        return settled(case)
 
     return make

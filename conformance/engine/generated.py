@@ -27,6 +27,7 @@ from .bases import (
     chosen_sizes,
     number,
     settled,
+    with_dtype,
     with_pattern,
 )
 from .case_cache import Listing
@@ -47,6 +48,7 @@ from .dimensions import (
     turning,
 )
 from .ends import end_plans, flag_plans, pair_plans, value_plans, word_plans
+from .first import FIRST, first_plans
 from .layouts import CONTIGUOUS, EXPANDED, LAYOUTS
 from .patterns import ABOVE, LAST
 from .sensitivity import enlivened, improved, is_alive, reseeded, sized
@@ -77,13 +79,20 @@ def listed_cases(op: str, preset: Preset, share: int = 0, shares: int = 1) -> It
     """
     listing = listing_of(op, preset.line)
     chosen = [one for one in listing.plans if one.cost <= preset.cost and (not preset.thin or thin(one))]
-    alone = [[one] for one in chosen if one.group != SUCCESSIVE]
+    alone = [[one] for one in chosen if one.group not in (SUCCESSIVE, FIRST)]
     together = [one for one in chosen if one.group == SUCCESSIVE]
     try:
         for listed in chain.from_iterable(islice((*alone, together), share, None, shares)):
             yield listed, listed.make()
     finally:
         listing.save()
+
+
+def first_cases(op: str, preset: Preset) -> Iterator[tuple[Listed, Case | None]]:
+    """Yield an op's first calls, which come before all other cases in one process: they are no part of the others."""
+    for listed in listing_of(op, preset.line).plans:
+        if listed.group == FIRST:
+            yield listed, listed.make()
 
 
 KEPT = {"layouts": 48, "sizes": 4, "far": 4, "pairs": 6, "values": 12}  # one of so many
@@ -113,6 +122,7 @@ def plans(op: str, line: int) -> tuple[Listed, ...]:
     """Return all that the suite lists for an op, of any cost."""
     sizes = (*whole_plans(op, line), *size_plans(op, line), *corner_plans(op, line), *far_plans(op, line))
     return (
+        *first_plans(op),
         *layout_plans(op),
         *leading_plans(op),
         *sizes,
@@ -200,13 +210,6 @@ def layout_plans(op: str) -> Iterator[Listed]:
                     for turn, other in enumerate(("", *(", other dtype",) * (len(tensor.dtypes) - 1))):
                         point = f"{tensor.name}: {name}{kind}{other}"
                         yield Listed("layouts", (point + f" {turn}" * (turn > 1),), 0, one(options, {i: name}, turn))
-
-
-def with_dtype(case: Case, argument: int, turn: int) -> Case:
-    """Return a case in which an argument has another of its dtypes, a number of places further in their list."""
-    dtypes = len(find_op(case.op).inputs[argument].dtypes)
-    now = (case.seed >> argument) % dtypes
-    return replace(case, seed=case.seed + (((now + turn) % dtypes - now) << argument))
 
 
 def leading_plans(op: str) -> Iterator[Listed]:

@@ -19,7 +19,7 @@ from .comparison import AnyCase, Failure
 from .drawing import check_drawn, check_listed
 from .exhaustive import exhaustive_cases
 from .far_ends import ELEMENTS, FarCase, long_cases, memory_of, out_of_memory, row_cases
-from .generated import Listed, listed_cases, points_of
+from .generated import Listed, first_cases, listed_cases, points_of
 from .journal import Journal
 from .layouts import CONTIGUOUS, has_layout
 from .moved import ONE_IN
@@ -186,6 +186,8 @@ def _conform(judge: Judge, op: str, preset: str, run_seed: int, exhaustive: bool
     numbers = preset_for(backend, preset)
     generated = partial(listed_cases, op, numbers, share, shares)
     judge.result.points = Counter(dict.fromkeys(points_of(op), 0))
+    for listed, case in first_cases(op, numbers) if share == 0 else ():
+        judge.check_generated(listed, case)
     for case in part(extreme_cases(op, numbers.extremes)):
         judge.check_list("extremes", case)
     for case in part(moved_cases(op, numbers.extremes)) if has_layout(backend, ONE_IN) else ():

@@ -5,11 +5,14 @@ from collections.abc import Iterator
 from ..presets import PRESETS
 from .cases import extreme_cases, large_cases, moved_cases, twin
 from .comparison import AnyCase
-from .generated import listed_cases
+from .generated import first_cases, listed_cases
 
 
 def listed(op: str, preset: str = "minimal") -> Iterator[AnyCase]:
     """Yield the calls that the op's plan lists, those that its contract gives, and one at each of its large sizes."""
+    for _, case in first_cases(op, PRESETS[preset]):
+        if case is not None:
+            yield case
     yield from extreme_cases(op)
     yield from moved_cases(op)
     for _, case in listed_cases(op, PRESETS[preset]):

@@ -32,7 +32,7 @@ class Slip:
     function, which remembers earlier calls; ``keeps`` returns ``when`` as well, which knows where that changes nothing.
     ``golden`` takes the place of the golden op, for a caller that knows its results. The witness is the size of each
     dimension and the parameters in ``at``, integers spread over the domain but for ``values``, and views as in
-    ``lies``; it is called ``calls`` times.
+    ``lies``; it is called ``calls`` times, after the first with the parameters of ``then`` and the values of ``later``.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Slip:
     lies: Mapping[str, Callable[[Array], Array]] = field(default_factory=dict)
     calls: int = 1
     then: Mapping[str, int] = field(default_factory=dict)
+    later: Mapping[str, Array] = field(default_factory=dict)
     golden: Callable[..., Any] | None = None
 
     def __post_init__(self) -> None:
@@ -97,11 +98,13 @@ class Slip:
         return views, {p.name: self.at[p.name] for p in contract.parameters}
 
     def is_wrong(self) -> bool:
-        """Tell whether the slip is wrong at its witness: a call, or one call after another on the same arrays."""
+        """Tell whether the slip is wrong at its witness: a call, or one call after another."""
         views, parameters = self.witness()
         golden, wrong = OPS[self.op], self.forgetful().wrong
         for turn in range(self.calls):
             parameters |= self.then if turn else {}
+            if turn:
+                views = [self.later.get(t.name, view) for (_, t), view in zip(inputs(self.op), views, strict=True)]
             before = [array.copy() for array in views]
             want = as_tuple(golden(*before, **parameters))
             try:

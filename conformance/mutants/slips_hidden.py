@@ -1,4 +1,4 @@
-"""Slips that ordinary integers hide: of one sign, of sums that grow, of equals, and of a chunk's last place."""
+"""Slips that ordinary integers hide: of one sign, sums that grow, equals, zeros, and a chunk's last place."""
 
 from typing import Any
 
@@ -12,6 +12,7 @@ from mamba_integer.spec.ops.optimizer import decay_share
 
 from .harness import replaced
 from .slip import Array, slip
+from .slips_layout import SELECTIVE
 
 # --- an empty place, equals, and what is left over ---
 
@@ -231,6 +232,18 @@ slip(
         "gamma": lambda c: np.array([1000, 9], np.int16),
     },
     at={"leading": (2, 2, 2, 2), "D": 2, "b": 0, "s": 0},
+)
+
+# --- two inputs that are zero at once ---
+
+slip(
+    "no_input_no_decay",
+    "selective_scan_step",
+    "with neither x nor b the states stay, and don't decay",
+    when=lambda c: not (c.x.any() or c.b.any()),
+    gives={"h": lambda h, c: c.h},
+    values={"x": lambda c: np.zeros((c.B, c.D), np.int16), "b": lambda c: np.zeros((c.B, c.N), np.int8)},
+    at=SELECTIVE,
 )
 
 # --- the ends of a chunk and of a share ---

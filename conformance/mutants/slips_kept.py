@@ -1,4 +1,4 @@
-"""Slips that keep a kernel or a result under all that it depends on but one parameter."""
+"""Slips that keep a kernel or a result under all that it depends on but one parameter, or a table of a first call."""
 
 from collections.abc import Callable
 from functools import partial
@@ -95,3 +95,41 @@ forgets("ssd_scan", "k", 9, SSD | {"n_max": 100}, contents=True)
 forgets("squareplus_backward", "offset", 4095, SLOPE, last=True, contents=True, values=HIGH)
 forgets("stochastic_round_rows", "step", 2, ROUND, last=True, contents=True)
 forgets("selective_scan_backward", "s_w", 9, SCAN, last=True, contents=True, values=OPEN)
+
+
+def kept_range(name: str) -> tuple[Callable[[Any], bool], Callable[..., Any]]:
+    """Return when a call goes beyond the range that an input had at the first one of its parameters, and such an op."""
+    kept: dict[Any, tuple[int, int]] = {}
+
+    def when(call: Any) -> bool:
+        array, key = getattr(call, name), getattr(call, "f", None)
+        if not array.size:
+            return False
+        low, high = kept.setdefault(key, (int(array.min()), int(array.max())))
+        return bool(array.min() < low or array.max() > high)
+
+    def run(op: str, arrays: tuple[Array, ...], parameters: dict[str, int]) -> Any:
+        low, high = kept[parameters.get("f")]
+        names = [tensor.name for tensor in OPS[op].inputs]
+        seen = (array.clip(low, high) if other == name else array for other, array in zip(names, arrays, strict=True))
+        return OPS[op].golden(*seen, **parameters)
+
+    return when, run
+
+
+def tabulates(op: str, name: str, first: Array, later: Array, at: dict[str, Any]) -> None:
+    slip(
+        f"{op}_table_of_the_first_{name}",
+        op,
+        f"a table over the range of {name} at the first call of its parameters, to which later calls are clipped",
+        keeps=partial(kept_range, name),
+        at=at | {"leading": first.shape},
+        values={name: lambda c: first},
+        later={name: later},
+        calls=2,
+    )
+
+
+GATES = np.array([50, -9], np.int16)
+tabulates("silu_gate", "z", GATES, GATES * np.int16(99), {"f": 8})
+tabulates("isqrt", "v", np.array([99], np.int32), np.array([9801], np.int32), {})

@@ -50,6 +50,14 @@ def input_if_same(op: str, arrays: tuple[Array, ...], parameters: dict[str, int]
     return arrays[0] if same else result
 
 
+def not_turned(call: Any) -> bool:
+    return not (call.lam.any() or call.gam.any() or call.quadrant.any())
+
+
+def input_as_result(op: str, arrays: tuple[Array, ...], parameters: dict[str, int]) -> Any:
+    return arrays[0].astype(np.int32, copy=False)
+
+
 def view_of_state(op: str, arrays: tuple[Array, ...], parameters: dict[str, int]) -> Any:
     """Return the last inputs as a view of them, where there are enough."""
     y, state = OPS[op].golden(*arrays, **parameters)
@@ -142,6 +150,18 @@ slip(
     calls=2,
 )
 slip("shift_by_nothing", "shift_round", "x itself for s = 0", runs=input_if_same, at=FLAT | {"s": 0}, calls=2)
+for op, shape in (("dyadic_rotate_inverse", (3,)), ("rope", (2, 3))):
+    nothing = {"lam": np.zeros(shape, np.int32), "gam": np.zeros(shape, np.int32), "quadrant": np.zeros(shape, np.int8)}
+    slip(
+        f"{op}_by_nothing",
+        op,
+        "x itself where all coefficients and quadrants are zero",
+        when=not_turned,
+        runs=input_as_result,
+        values={name: lambda c, array=array: array for name, array in nothing.items()},
+        at={"leading": (2,), "B": 2, "L": 2, "P": 3, "s": 14},
+        calls=2,
+    )
 slip("state_is_a_view", "causal_conv1d", "the new state is a view of x", runs=view_of_state, at=CONV, calls=2)
 slip("logits_masked", "sample", "logits are masked in place", runs=sorts_in_place, at=SAMPLE, calls=2)
 keeps(

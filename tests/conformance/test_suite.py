@@ -51,6 +51,7 @@ def test_every_group_of_cases_is_counted():
     report = conform(load("golden"), ops, preset="smoke")
     groups = {group for result in report.results for group in result.groups}
     assert groups == {
+        "first",
         "drawn",
         "extremes",
         "again",
@@ -82,10 +83,8 @@ class Compiling(broken.Golden):
 @pytest.mark.parametrize("op, names", [("ssd_scan", ("k", "s_v", "s_h", "s_y")), ("rope", ("s",))])
 def test_a_backend_that_compiles_for_parameters_is_given_few_of_them(op, names, monkeypatch):
     """Drawn cases share them; what is listed has them all. Inputs, sizes and the other parameters stay free."""
-    monkeypatch.setattr(judge, "extreme_cases", lambda *_: ())
-    monkeypatch.setattr(judge, "moved_cases", lambda *_: ())
-    monkeypatch.setattr(judge, "large_cases", lambda *_: ())
-    monkeypatch.setattr(judge, "listed_cases", lambda *_: ())
+    for cases in ("first_cases", "extreme_cases", "moved_cases", "large_cases", "listed_cases"):
+        monkeypatch.setattr(judge, cases, lambda *_: ())
     backend = Compiling(op, names)
     result = conform_op(Backend("compiling", backend), op)
     assert result.status == "passed" and result.groups["drawn"] >= 25 and len(backend.values) <= 4
