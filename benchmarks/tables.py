@@ -155,6 +155,24 @@ def model_table(report: dict[str, Any]) -> str:
     return "\n".join([*head, "", note])
 
 
+def cpu_training_table(report: dict[str, Any]) -> str:
+    """Return the time of a training step on a CPU, integers beside float32, and of an earlier commit."""
+    size = f"`{report['config']}`, {report['batch']} x {report['length']}"
+    head = [f"| {size} | ms per step | tokens/s | of the first row |", "| --- | ---: | ---: | ---: |"]
+    first = report["rows"][0]
+    for row in report["rows"]:
+        share = row["tokens_per_second"] / first["tokens_per_second"]
+        head.append(f"| {row['model']} | {row['seconds'] * 1e3:,.1f} | {row['tokens_per_second']:,.0f} | {share:.2f} |")
+    old = [row["spec_version"] for row in report["rows"] if row["model"].endswith("before")]
+    before = f" Before: commit {report['before']}, specification {old[0]}." if old else ""
+    note = (
+        f"{report['turns']} turns of each on {report['machine']} ({origin(report)}). {first['integers_verified']:,} "
+        "integers of a short step were equal to the golden ops' before anything was timed. The Torch twin has the same "
+        "masters, optimizer and first loss; its per-channel scan is a loop over time, in eager operations." + before
+    )
+    return "\n".join([*head, "", note])
+
+
 def lookup_table(report: dict[str, Any]) -> str:
     """Return rows and tables of a system with lookups, beside constraints of the same work here."""
     titles = ["work", "form for EZKL", "rows", "LogRows", "function tables", "depth", "set-up, s", "proof, s"]

@@ -14,7 +14,7 @@ from ..presets import INTERPRETED, PRESETS, Preset
 from ..report import Result
 from . import replay
 from .calls import Caller, on_cuda, variant_of, variants
-from .cases import Case, draw_case, draw_sharing, extreme_cases, large_cases, moved_cases, twin
+from .cases import Case, ExtremeCase, draw_case, draw_sharing, extreme_cases, large_cases, moved_cases, twin
 from .comparison import AnyCase, Failure
 from .drawing import check_drawn, check_listed
 from .exhaustive import exhaustive_cases
@@ -32,6 +32,7 @@ CASES_PER_RELATION_CASE = 6
 CASES_PER_SET = 8  # that share the parameters for which a backend compiles an op anew
 # Groups of the same few sizes, and so of the same programs: variants run them in the full preset alone, and once.
 ONE_SCHEDULE = ("layouts", "pairs")
+LONG = 1 << 16  # elements of an argument: too many for each variant of a backend that is interpreted
 AGAIN = 3  # cases that run again after all: a result that a backend remembers has been overwritten since
 LEAST_ELEMENTS = 1 << 20  # of a call of many rows
 LARGE_RUNS = 3  # of each large case, in the full preset of each listed one, where it may race: anywhere but on a CPU
@@ -210,13 +211,20 @@ def _conform(judge: Judge, op: str, preset: str, run_seed: int, exhaustive: bool
     for case in islice(part(extreme_cases(op, numbers.extremes)), AGAIN):
         judge.check_list("again", case)
     for name in variants(backend, op):
-        _conform_variant(judge, numbers, name, lambda: part(extreme_cases(op, numbers.extremes)), generated)
+        _conform_variant(
+            judge, numbers, name, lambda: part(short_of(numbers, extreme_cases(op, numbers.extremes))), generated
+        )
     most = PRESETS[preset].share
     examples = min(most, numbers.drawn - share * most)
     if examples > 0:
         _draw(judge, op, examples, (run_seed << SHARE_BITS) + share)
     for every in part(exhaustive_cases(op, backend)) if exhaustive else ():
         judge.check_list(f"exhaustive {every.exhaustive}", every)
+
+
+def short_of(numbers: Preset, cases: Iterable[ExtremeCase]) -> Iterator[ExtremeCase]:
+    """Yield the cases; those of long arrays only where all that is listed is taken."""
+    return (case for case in cases if not (numbers.thin and max(array.size for array in case.arrays) > LONG))
 
 
 def _draw(judge: Judge, op: str, examples: int, own_seed: int) -> None:

@@ -20,6 +20,7 @@ for kind in (
     "kept",
     "alias",
     "places",
+    "floats",
 ):
     import_module(f"{__package__}.slips_{kind}")
 

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from mamba_integer import spec
+from mamba_integer.spec.ops.linear import ternary_linear_widths
 
 from .activation import ENDS, FLAT
 from .plan import LEADING, LONG_FLAT, LONG_ROWS, ROW_SIZES, Choice, Extreme, Plan, ties
@@ -34,6 +36,13 @@ def scale_shift(random: Random, at: Any) -> int:
     """Mostly shifts that bring a full accumulator near 16 bits, so that results are neither 0 nor saturated."""
     return random.choice((at.num.bit_length(), at.num.bit_length() + 8, 0, 1, 15, 24, 47))
 
+
+# A float32 holds every integer up to here, and no odd one beyond.
+FLOAT_END = 1 << 24
+# What a digit adds to the bound of a sum, and the most digits whose sums, whole and in parts, a float32 holds.
+OF_A_DIGIT = ternary_linear_widths(SimpleNamespace(K=1, num=1, shift=0))["accumulator"].range.high
+LONGEST_IN_FLOATS = (FLOAT_END - 1) // OF_A_DIGIT
+APART = 4096  # places between the parts of a row: tiles of a power of two add them up one by one
 
 SCALE: dict[str, Choice] = {"num": (1, 181, 32767, 16384, 3), "shift": scale_shift}
 
@@ -108,7 +117,35 @@ def long_sums(num: int) -> tuple[np.ndarray, ...]:
     return q, np.array([15], np.int32), w
 
 
-def linear_edges() -> Iterator[Extreme]:
+def past_floats(sums: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows of given sums, and their digits: parts reach 2**24, then one more, alone in its tile, then fall."""
+    depth = LONGEST_IN_FLOATS + 1
+    rise = np.pad(summands([FLOAT_END], depth)[0], (0, -depth % APART))
+    fall = summands([FLOAT_END + 1 - total for total in sums], APART)
+    rows = np.array([np.concatenate([rise, [1], np.zeros(APART - 1), own]) for own in fall])
+    return rows.astype(np.int8), np.where(np.arange(rows.shape[1]) < len(rise) + APART, 1, -1)
+
+
+def float_edges(most: int) -> Iterator[Extreme]:
+    """Sums at the end of what float32 adds exactly, and just beyond it, either side of ties; results up to ``most``.
+
+    No other tie lies as near to 2**24: an error of one in the greatest sums of all isn't seen in a result.
+    """
+    k = LONGEST_IN_FLOATS
+    # Of ties with results up to the most, the last below 2**24 lies between this sum and the next.
+    below = FLOAT_END - 1 - FLOAT_END // (2 * most)
+    about, beyond = (below, below + 1), (FLOAT_END, FLOAT_END + 1)
+    rows = [summands([*sums, OF_A_DIGIT * depth], depth) for sums, depth in ((about, k), (beyond, k + 1))]
+    for q, digits, shift, purpose in (
+        (rows[0], np.ones(k, int), 24, "sums about the last tie that float32 adds up to exactly"),
+        (rows[1], np.ones(k + 1, int), 25, "the tie at 2**24, and the first sum that float32 rounds"),
+        (*past_floats(about), 24, "sums that float32 holds, of parts that it rounds"),
+    ):
+        w = spec.pack_ternary(np.array([digits, -digits], np.int8))
+        yield Extreme([(q, np.zeros(len(q), np.int32), w)], {"num": most, "shift": shift}, purpose)
+
+
+def linear_edges(most: int = 32767) -> Iterator[Extreme]:
     """Ties and the ends of the result, few rows and many; integers that int16, int32 or a float32 doesn't hold."""
     w = spec.pack_ternary(np.array([[1] * 517, [-1] * 517], np.int8))
     for sums, num, shift, purpose in (
@@ -118,11 +155,12 @@ def linear_edges() -> Iterator[Extreme]:
         q, e = summands([a for a, _ in sums], 517), np.array([e for _, e in sums], np.int32)
         yield Extreme([(q[:5], e[:5], w), (q, e, w)], {"num": num, "shift": shift}, purpose)
     yield Extreme([long_sums(16381)], {"num": 16381, "shift": 47}, "sums about ties that no float32 holds")
+    yield from float_edges(most)
 
 
 def requant_edges() -> Iterator[Extreme]:
     """Return those of `ternary_linear`, and ties of either rounding beside results at the ends of the exponents."""
-    yield from linear_edges()
+    yield from linear_edges(most=127)  # results that 8 bits hold are quantised as they are
     largest = [0, 253, 254, 255, 256, 509, 510, 511, 512, 65533, 65535, 65537]
     sums = [(sign * a, b) for sign in (1, -1) for a in largest for b in (1, 2, 3, 5, 6, 7, 11, 255, 256, 257) if b <= a]
     q = np.hstack([summands([a for a, _ in sums], 517), summands([b for _, b in sums], 4)[:, ::-1]])

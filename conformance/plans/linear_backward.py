@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from mamba_integer import spec
+from mamba_integer.spec.ops.linear_backward import MOST_GRADIENTS
 
 from .linear import COLUMNS, DEPTHS, ROWS, SCALE
 from .plan import Extreme, Plan
@@ -34,6 +35,11 @@ def backward_edges() -> Iterator[Extreme]:
         dy = ((np.arange(rows * n) * 37) % 255 - 127).reshape(rows, n).astype(np.int8)
         w = spec.pack_ternary(np.array([[1, -1], [0, 1], [1, 1]] * n, np.int8)[:n])
         yield Extreme([(dy, w)], {"K": 2, "num": 181, "shift": 12}, "few rows of errors of 8 bits")
+    # The greatest sum, at a tie, and the next: of so many errors a float32 holds every sum.
+    dy = np.full((2, MOST_GRADIENTS), 127, np.int8)
+    dy[1, -1] -= 1
+    w = spec.pack_ternary(np.array([[1, -1]] * MOST_GRADIENTS, np.int8))
+    yield Extreme([(dy, w)], {"K": 2, "num": 1, "shift": 17}, "the greatest sums of errors of 8 bits")
 
 
 def weight_extremes() -> Iterator[Extreme]:

@@ -30,7 +30,7 @@ def test_a_slip_that_is_right_is_noticed():
 
 def test_slips_are_on_most_ops_and_found_by_name():
     assert len(SLIPS) >= 150 and len(OPS) >= 50
-    assert max(Counter(slip.op for slip in SLIPS.values()).values()) <= 13
+    assert max(Counter(slip.op for slip in SLIPS.values()).values()) <= 15
     name = "rows_k_apart"
     assert load(f"{slips.__name__}:{name}").names == [SLIPS[name].op]
 

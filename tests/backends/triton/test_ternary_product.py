@@ -19,13 +19,15 @@ from mamba_integer.backends.triton.ternary_product import (
 )
 from mamba_integer.backends.triton.variants import variant
 from mamba_integer.conformance.engine.cases import draw_case
+from mamba_integer.conformance.plans.linear import FLOAT_END, LONGEST_IN_FLOATS, float_edges
 
 triton, tl = ternary_product.triton, ternary_product.tl  # the backend says first whether it is interpreted
-LONGEST = (FLOAT_SUMS - 1) // 127  # digits whose int8 can't add up to 2**24
+LONGEST = LONGEST_IN_FLOATS
 CPU = torch.device("cpu")
 
 
 def test_the_bound_is_the_contracts():
+    assert FLOAT_SUMS == FLOAT_END and LONGEST == 132104
     assert exact_in_floats(LONGEST) and not exact_in_floats(LONGEST + 1)
 
 
@@ -39,6 +41,24 @@ def test_float_units_are_refused_beyond_the_bound(depth, taken, monkeypatch):
     q, e = torch.zeros((2, depth), dtype=torch.int8), torch.zeros(2, dtype=torch.int32)
     product(q, e, torch.zeros((1, -(-depth // 4)), dtype=torch.uint8), 1, 0)
     assert chosen[-1]["FLOAT"] is taken
+
+
+@pytest.mark.parametrize("op, most", [("ternary_linear", 32767), ("ternary_linear_requant", 127)])
+def test_listed_sums_are_added_in_floats_up_to_the_bound_alone(op, most, monkeypatch):
+    chosen, launch = [], ternary_product.launch
+
+    def watched(*arguments, **constants):
+        chosen.append(constants["FLOAT"])
+        launch(*arguments, **constants)
+
+    monkeypatch.setattr(ternary_product, "launch", watched)
+    backend = load("triton")
+    with variant("float units"):
+        for edge in float_edges(most):
+            (call,) = edge.calls
+            got = backend.run(op, call, edge.parameters)
+            assert all(map(np.array_equal, got, load("golden").run(op, call, edge.parameters)))
+    assert chosen == [True, False, False]
 
 
 @triton.jit
