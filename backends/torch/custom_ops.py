@@ -9,6 +9,8 @@ backend, so the suite judges it: ``mamba-integer conform --backend mamba_integer
   where Triton isn't installed; tensors of any other device run the eager Torch kernel.
 - A call checks its whole contract, element values included. That waits for a CUDA device. ``trusted=True``, or
   `spec.contract.trusted_values` around an eager call, skips the element values: for callers that proved the domain.
+- An argument that is no tensor is a DomainError of the functions of this module. In ``torch.ops``, None is one too;
+  PyTorch itself refuses the rest.
 - A tracing compiler checks everything but element values, as far as sizes are numbers. A symbolic size is compared
   with other sizes alone; the compiled call checks the rest. The exponent of a size like ``2^m`` is never symbolic.
 - Results are new, contiguous tensors. Integer tensors carry no gradient: training composes the ``*_backward`` ops.
@@ -79,7 +81,7 @@ def run(entry: Op, *arrays: torch.Tensor, trusted: bool = False, **parameters: i
     """Check a call and compute it with the kernel of the tensors' device."""
     parameters = as_unsigned(entry.name, parameters)
     with trusted_values() if trusted else nullcontext():
-        entry.check(arrays, parameters)
+        entry.check(arrays, parameters, __package__)
     device = arrays[0].device
     if device.type == "cpu":
         kernel = getattr(compiled, entry.name).kernel
@@ -107,6 +109,7 @@ def each(convert: Callable, results: Any) -> Any:
 
 def trace(entry: Op, *arrays: torch.Tensor, trusted: bool = False, **parameters: Any) -> Any:
     """Return results without values: the shapes and dtypes that the contract gives."""
+    entry.check_arrays(arrays, ARRAYS)
     parameters = as_unsigned(entry.name, parameters)
     if is_static(arrays, parameters):
         with trusted_values():
