@@ -7,7 +7,8 @@ tuple of arrays where the op has several results: as the golden op does.
 Arrays. A backend gets NumPy arrays, unless it has ``from_numpy(array, device)`` and ``to_numpy(array)``.
 ``from_numpy`` copies, takes views of any layout, and returns an object that has ``shape`` and can be sliced as a NumPy
 array. ``default_device()`` chooses where no device is named. ``conformance/examples/triton`` is a whole backend with
-these three functions.
+these three functions. Where `implements` makes the ops, their package's ``ARRAYS`` (an `ArrayKind`) tells which arrays
+they take: anything else raises DomainError.
 
 Inputs may be views of any layout: slices of any axis, transposed axes, negative strides (NumPy alone has them), strides
 of 0, a start anywhere in a larger array. Two inputs may be one array. An op that reads memory by its address must look

@@ -118,7 +118,7 @@ def main(
     length: int = 2048,
     repeats: int = 5,
     slow_repeats: int = 1,
-    slow_length: Annotated[list[int] | None, typer.Option(help="Tokens a row of what is compared with.")] = None,
+    slow_length: Annotated[list[int] | None, typer.Option(help="Tokens per row of what is compared with.")] = None,
     only: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join(STEPS)}.")] = None,
 ) -> None:
     sizes = find_config(config)

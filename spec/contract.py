@@ -4,11 +4,13 @@ import contextlib
 import contextvars
 import difflib
 import functools
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 
+from .arrays import ArrayKind, type_text
 from .bounds import DTYPE_RANGE, Width
 from .docstring import complete
 from .tensors import (
@@ -59,6 +61,8 @@ __all__ = [
 # Kinds of calls of one op whose check is remembered: a model has a few, and its every step calls each op again.
 MOST_REMEMBERED = 4096
 
+GOLDEN = f"{__package__}.ops"
+
 P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -96,7 +100,7 @@ class Called(Generic[P, R]):
     else:
 
         def __call__(self, *arrays, **parameters):
-            self.check(arrays, parameters)
+            self.check(arrays, parameters, GOLDEN)
             return self.golden(*arrays, **parameters)
 
 
@@ -174,15 +178,16 @@ class Op(Called[P, R]):
         arguments = [*(t.name for t in self.inputs), "/", *(["*"] if self.parameters else [])]
         return f"<op {self.name}({', '.join([*arguments, *(p.name for p in self.parameters)])})>"
 
-    def check(self, arrays: Sequence[Any], parameters: Mapping[str, Any]) -> SimpleNamespace:
+    def check(self, arrays: Sequence[Any], parameters: Mapping[str, Any], package: str = "") -> SimpleNamespace:
         """Raise DomainError unless the call is in the domain; return its sizes and parameters.
 
-        Calls of one kind share what is returned: a caller that changes it changes a copy.
+        A package that has ``ARRAYS`` says with it which arrays its ops take. Calls of one kind share what is returned:
+        a caller that changes it changes a copy.
         """
-        kind = call_kind(arrays, parameters)
+        kind = call_kind(package, arrays, parameters)
         at = self._accepted.get(kind)
         if at is None:
-            at = self._check_kind(arrays, parameters)
+            at = self._check_kind(arrays, parameters, package)
             if len(self._accepted) == MOST_REMEMBERED:
                 self._accepted.clear()
             self._accepted[kind] = at
@@ -192,18 +197,27 @@ class Op(Called[P, R]):
                     tensor.check_values(self.name, array, at)
         return at
 
-    def _check_kind(self, arrays: Sequence[Any], parameters: Mapping[str, Any]) -> SimpleNamespace:
+    def _check_kind(self, arrays: Sequence[Any], parameters: Mapping[str, Any], package: str) -> SimpleNamespace:
         """Check all that doesn't depend on the arrays' elements."""
+        if taken := getattr(sys.modules.get(package), "ARRAYS", None):
+            self.check_arrays(arrays, taken)
         static = {parameter.name for parameter in self.parameters}
         for name, value in parameters.items():
             if name in static and type(value) is not int:
-                raise DomainError(self.name, name, f"a {type(value).__name__}", "a Python int")
+                raise DomainError(self.name, name, type_text(value), "a Python int")
         at = self.bind(arrays, parameters)
         self.check_bounds(at)
         return at
 
+    def check_arrays(self, arrays: Sequence[Any], taken: ArrayKind) -> None:
+        """Raise DomainError unless each array is of a type that is taken."""
+        for tensor, array in zip(self.inputs, arrays, strict=False):
+            if not isinstance(array, taken.types):
+                raise DomainError(self.name, tensor.name, type_text(array), taken.text)
+
     def bind(self, arrays: Sequence[Any], parameters: Mapping[str, Any]) -> SimpleNamespace:
-        """Return the sizes and parameters of a call by name, after checking its dtypes and that its shapes agree.
+        """Return the sizes and parameters of a call by name, after checking that its dtypes are right, and
+        that its shapes and devices agree.
 
         The sizes may be symbols of a tracing compiler: nothing here compares one with a limit.
         """
@@ -246,10 +260,14 @@ class Op(Called[P, R]):
             raise DomainError(self.name, "(arrays)", f"{len(arrays)} arrays", f"{len(self.inputs)}: {names}")
         for tensor, array in zip(self.inputs, arrays, strict=True):
             if not hasattr(array, "dtype") or not hasattr(array, "shape"):
-                raise DomainError(self.name, tensor.name, f"a {type(array).__name__}", "an array")
+                raise DomainError(self.name, tensor.name, type_text(array), "an array")
             if dtype_name(array) not in tensor.dtypes:
                 raise DomainError(self.name, tensor.name, f"dtype {dtype_name(array)}", " or ".join(tensor.dtypes))
             self._bind_shape(tensor, tuple(array.shape), at)
+        devices = [str(getattr(array, "device", "cpu")) for array in arrays]
+        for tensor, device in zip(self.inputs, devices, strict=True):
+            if device != devices[0]:
+                raise DomainError(self.name, tensor.name, f"device {device}", f"{devices[0]}, as {self.inputs[0].name}")
 
     def _bind_shape(self, tensor: Tensor, shape: tuple[int, ...], at: SimpleNamespace) -> None:
         names = tensor.shape.split()
@@ -275,10 +293,11 @@ class Op(Called[P, R]):
                 raise DomainError(self.name, tensor.name, f"size {size} of dimension {name}", expected)
 
 
-def call_kind(arrays: Sequence[Any], parameters: Mapping[str, int]) -> Any:
+def call_kind(package: str, arrays: Sequence[Any], parameters: Mapping[str, int]) -> Any:
     """Return the key that tells calls apart, the arrays' elements aside. It has types, since True == 1 == 1.0."""
-    types = tuple((getattr(a, "dtype", type(a)), tuple(getattr(a, "shape", ()))) for a in arrays)
-    return types, tuple((name, type(value), str(value)) for name, value in parameters.items())
+    forms = [(type(a), getattr(a, "dtype", 0), getattr(a, "device", 0), getattr(a, "shape", ())) for a in arrays]
+    integers = [(name, type(value), str(value)) for name, value in parameters.items()]
+    return package, tuple(forms), tuple(integers)
 
 
 OPS: dict[str, Op[..., Any]] = {}
@@ -366,15 +385,19 @@ class Implementation(Protocol[P, R_co]):
 
 
 def implements(entry: Op[..., Any]) -> Callable[[Callable[P, R]], Implementation[P, R]]:
-    """Put the op's check in front of a backend's kernel; the kernel alone stays reachable as ``.kernel``."""
+    """Put the op's check in front of a backend's kernel; the kernel alone stays reachable as ``.kernel``.
+
+    The kernel takes the arrays that its package's ``ARRAYS`` says, an `ArrayKind`; any where it says nothing.
+    """
 
     def wrap(kernel: Callable[P, R]) -> Implementation[P, R]:
         if kernel.__name__ != entry.name:
             raise ValueError(f"{kernel.__module__}.{kernel.__name__} claims to implement {entry.name}")
+        package = kernel.__module__.rpartition(".")[0]
 
         @functools.wraps(kernel)
         def public(*arrays: P.args, **parameters: P.kwargs) -> R:
-            entry.check(arrays, parameters)
+            entry.check(arrays, parameters, package)
             return kernel(*arrays, **parameters)
 
         public.kernel = kernel  # type: ignore[attr-defined]

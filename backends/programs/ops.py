@@ -55,7 +55,7 @@ class ProgramOps:
 
     def _run(self, op: str, *arrays: np.ndarray, **parameters: int) -> tuple[np.ndarray, ...]:
         contract = find_op(op)
-        contract.check(arrays, parameters)
+        contract.check(arrays, parameters, __package__)
         forms = result_forms(op, arrays, parameters)
         if not self.program.running():
             self._start()

@@ -6,7 +6,7 @@ Two modules are for users of PyTorch and are imported by name: `custom_ops` regi
 
 from .activation import *
 from .activation_backward import *
-from .arrays import concatenate, default_device, from_numpy, to_numpy
+from .arrays import ARRAYS, concatenate, default_device, from_numpy, to_numpy
 from .conv import *
 from .conv_backward import *
 from .decoding import decode

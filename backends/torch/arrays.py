@@ -3,6 +3,10 @@
 import numpy as np
 import torch
 
+from mamba_integer.spec.arrays import ArrayKind
+
+ARRAYS = ArrayKind((torch.Tensor,), "a Torch tensor: torch.from_numpy, Backend.load")
+
 
 def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"

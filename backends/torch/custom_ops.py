@@ -9,6 +9,8 @@ backend, so the suite judges it: ``mamba-integer conform --backend mamba_integer
   where Triton isn't installed; tensors of any other device run the eager Torch kernel.
 - A call checks its whole contract, element values included. That waits for a CUDA device. ``trusted=True``, or
   `spec.contract.trusted_values` around an eager call, skips the element values: for callers that proved the domain.
+- An argument that is no tensor is a DomainError of the functions of this module. In ``torch.ops``, None is one too;
+  PyTorch itself refuses the rest.
 - A tracing compiler checks everything but element values, as far as sizes are numbers. A symbolic size is compared
   with other sizes alone; the compiled call checks the rest. The exponent of a size like ``2^m`` is never symbolic.
 - Results are new, contiguous tensors. Integer tensors carry no gradient: training composes the ``*_backward`` ops.
@@ -30,7 +32,7 @@ from mamba_integer.spec import OPS, compiled
 from mamba_integer.spec.bounds import Interval
 from mamba_integer.spec.contract import DomainError, Op, known_size, trusted_values
 
-from .arrays import concatenate, default_device, from_numpy, to_numpy
+from .arrays import ARRAYS, concatenate, default_device, from_numpy, to_numpy
 
 NAMESPACE = "mamba_integer"
 INT64_END = 1 << 63
@@ -75,19 +77,11 @@ def as_unsigned(op: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {**parameters, **{name: value % (2 * INT64_END) for name, value in wrapped.items()}}
 
 
-def check_devices(entry: Op, arrays: tuple[torch.Tensor, ...]) -> None:
-    first = arrays[0].device
-    for tensor, array in zip(entry.inputs, arrays, strict=True):
-        if array.device != first:
-            raise DomainError(entry.name, tensor.name, f"device {array.device}", f"{first}, as {entry.inputs[0].name}")
-
-
 def run(entry: Op, *arrays: torch.Tensor, trusted: bool = False, **parameters: int) -> Any:
     """Check a call and compute it with the kernel of the tensors' device."""
-    check_devices(entry, arrays)
     parameters = as_unsigned(entry.name, parameters)
     with trusted_values() if trusted else nullcontext():
-        entry.check(arrays, parameters)
+        entry.check(arrays, parameters, __package__)
     device = arrays[0].device
     if device.type == "cpu":
         kernel = getattr(compiled, entry.name).kernel
@@ -115,7 +109,7 @@ def each(convert: Callable, results: Any) -> Any:
 
 def trace(entry: Op, *arrays: torch.Tensor, trusted: bool = False, **parameters: Any) -> Any:
     """Return results without values: the shapes and dtypes that the contract gives."""
-    check_devices(entry, arrays)
+    entry.check_arrays(arrays, ARRAYS)
     parameters = as_unsigned(entry.name, parameters)
     if is_static(arrays, parameters):
         with trusted_values():
@@ -158,11 +152,15 @@ def register(entry: Op) -> Callable:
     overload = getattr(getattr(torch.ops, NAMESPACE), entry.name).default
     unsigned = bool(UNSIGNED[entry.name])
 
-    def call(*arrays, **parameters):
+    def dispatch(*arrays, **parameters):
         return overload(*arrays, **(as_signed(entry.name, parameters) if unsigned else parameters))
 
+    def call(*arrays, **parameters):
+        entry.check_arrays(arrays, ARRAYS)
+        return dispatch(*arrays, **parameters)
+
     def kernel(*arrays, **parameters):
-        return call(*arrays, **parameters, trusted=True)
+        return dispatch(*arrays, **parameters, trusted=True)
 
     setattr(TrustedOps, entry.name, staticmethod(kernel))
     call.kernel = kernel  # type: ignore[attr-defined]

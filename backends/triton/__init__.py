@@ -26,7 +26,7 @@ if os.environ.get("TRITON_INTERPRET") == "1":
 
     quicken()
 
-from mamba_integer.backends.torch.arrays import concatenate, default_device, from_numpy, to_numpy
+from mamba_integer.backends.torch.arrays import ARRAYS, concatenate, default_device, from_numpy, to_numpy
 from mamba_integer.backends.torch.decoding import decode
 
 from .activation import *

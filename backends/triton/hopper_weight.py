@@ -7,7 +7,7 @@ memory that transposes brings pairs of errors, one below the other, and their hi
 those pairs.
 
 A team of programs, its lanes, has tiles side by side and takes the same errors at the same time: a round of the work.
-Each team has as many whole rounds as the others. What is left over comes first: each team takes an equal share of its
+Each team has as many whole rounds as the others. The other work comes first: each team takes an equal share of its
 steps along the depth, and the programs' parts of a tile are added in memory. Whole tiles are stored at the end.
 """
 

@@ -23,11 +23,6 @@ def has_little_room() -> bool:
     return name == "hip" or (name == "cuda" and driver.active.get_current_target().arch in LITTLE_ROOM)
 
 
-def at_most(registers: int) -> dict[str, int]:
-    """Return the option of a launch that bounds the registers of a thread, on targets that have it."""
-    return {"maxnreg": registers} if target_name() == "cuda" else {}
-
-
 def generation() -> int:
     """Return ten times the compute capability of an NVIDIA target, 0 of any other."""
     return driver.active.get_current_target().arch if target_name() == "cuda" else 0

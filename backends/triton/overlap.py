@@ -56,7 +56,7 @@ def wait_and_start_next():
 def start_next_and_wait():
     """Let the next kernel start, then wait: for few programs, beside which the next ones' first loads have room.
 
-    What the next kernel reads before its own wait, neither this kernel nor the one in front may write.
+    Neither this kernel nor the one in front may write anything that the next kernel reads before its own wait.
     """
     if overlaps():
         tl.extra.cuda.gdc_launch_dependents()
@@ -67,7 +67,7 @@ def start_next_and_wait():
 def end_after_kernel_in_front():
     """Let a kernel that started early, and needs nothing from the one in front, end after it: its last program waits.
 
-    What is launched next then finds both kernels' results.
+    The kernel that is launched next then finds the results of both.
     """
     if tl.program_id(0) == tl.num_programs(0) - 1:
         wait_for_inputs()

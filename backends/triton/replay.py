@@ -145,7 +145,7 @@ class Repetition:
         if on_cuda and torch.cuda.is_current_stream_capturing():  # the caller's own graph
             return self.function(arrays, *constants)
         key = constants, device, tuple((name, array.shape, array.dtype) for name, array in arrays.items())
-        # What a call in inference mode made, no other call could write to.
+        # No other call could write to an array that a call in inference mode made.
         with self.lock, torch.inference_mode(False), torch.no_grad():
             if on_cuda and self.end:
                 torch.cuda.current_stream(device).wait_event(self.end)

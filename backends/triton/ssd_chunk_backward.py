@@ -294,7 +294,7 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
     turned_keys, turned_queries = empty(2, batch * chunks, tile * padded, dtype=torch.int8)
     limbs_size = ceil_div(count * width * states, ALIGNMENT_BYTES) * ALIGNMENT_BYTES
     seen_high, seen_low, slope_high, slope_low = empty(4, limbs_size, dtype=torch.int8)
-    # What products sum over lies side by side: of these limbs channels, of these slopes the rows.
+    # Products sum over elements that lie side by side: over channels of these limbs, over rows of these slopes.
     turned_limbs = empty(4, count, states * channels, dtype=torch.int8)
     sums, past = empty(count, SUMS_OF_CHUNK * tile, dtype=torch.int64), empty(count, dtype=torch.int64)
     slopes, turned_slopes = empty(2, count, tile * tile, dtype=torch.int8)

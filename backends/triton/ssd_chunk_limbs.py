@@ -90,7 +90,7 @@ def bytes_of(dy):
 def alignment(weight, s):
     """Return the weights and the shift with which products are taken over 2**s, s of either sign.
 
-    A left shift is the weights'. What leaves their upper end is lost from products with 0 alone.
+    A left shift is the weights'. The bits that leave their upper end are lost from products with 0 alone.
     """
     return weight << tl.maximum(-s, 0), tl.minimum(tl.maximum(s, 0), 31)
 

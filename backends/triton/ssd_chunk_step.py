@@ -196,7 +196,7 @@ def ssd_chunk_scan_step(x, d, b, c, skip, *state, s_h, s_y):
 def step_in_place(x, d, b, c, skip, *state, s_h, s_y):
     """Run `ssd_chunk_scan_step` on dense arrays; write the state where it stands, and return y and the next fill.
 
-    What an open chunk holds at and beyond its fill stays as it was. The next fill is a new array: layers share one.
+    An open chunk stays as it was at and beyond its fill. The next fill is a new array: layers share one.
     """
     h, open_x, open_d, open_b, fill = state
     y = torch.empty(x.shape, dtype=torch.int16, device=x.device)

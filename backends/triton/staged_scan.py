@@ -3,8 +3,8 @@
 A program holds CHANNELS channels, a warp STATES_OF_WARP of their states. A lane's states lie as the tensor cores take
 the first operand of a product of bytes: two channels by two states, four bytes each. So the sum over the states of
 h c is a product of h's bytes with a matrix of which column j holds c where byte j meets it and zero elsewhere: exact,
-and without moving a state between lanes. Two steps share a product's eight columns. What a block of steps leaves is
-rounded after the block, each output by one lane. The next block's inputs are loaded before this block's arithmetic.
+and without moving a state between lanes. Two steps share a product's eight columns. The outputs of a block of steps
+are rounded after the block, each by one lane. The next block's inputs are loaded before this block's arithmetic.
 """
 
 import torch

@@ -17,10 +17,10 @@ from mamba_integer.spec.integers import RESIDUAL_BITS
 from mamba_integer.spec.model.blocks import Mamba1Block, Network
 from mamba_integer.spec.model.config import ModelConfig
 
-from .instructions import at_most
 from .launch import elementwise, launch, table, words
 from .overlap import early, wait_and_start_next
 from .planes import dealt
+from .room import at_most
 from .ssd_chunk import LEAST_TILE
 from .step_chunk import head_of_chunk_kernel, mix_kernel, mixture_kernel
 from .step_products import (

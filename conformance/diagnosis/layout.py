@@ -15,7 +15,7 @@ from ..engine.comparison import Failure
 from ..engine.layouts import CONTIGUOUS
 from ..engine.vector import Vector, as_vector
 
-# What a card says that an argument is, or does.
+# A card says this of an argument.
 SAYS = {
     "one element in": "starts one element into its storage",
     "columns of a wider array": "is a slice of a wider array's columns",

@@ -24,7 +24,7 @@ KERNELS = Path(compiled.__file__).resolve().parent
 
 
 class Memory:
-    """The verdicts of earlier runs, one a line; without a path there are none, and none are written."""
+    """The verdicts of earlier runs, one per line; without a path there are none, and none are written."""
 
     def __init__(self, path: Path | None):
         self.path, self.known = path, dict[str, tuple[str, str]]()

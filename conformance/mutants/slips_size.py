@@ -188,7 +188,7 @@ tile(
 tile(
     "words_turned",
     "pack_ternary",
-    "16 digits a word, its bytes in the other order",
+    "16 digits per word, its bytes in the other order",
     when=whole("K", 16),
     gives={"packed": lambda p, call: p.reshape(*p.shape[:-1], -1, 4)[..., ::-1].reshape(p.shape)},
     at={"leading": (2,), "K": 16},

@@ -104,7 +104,7 @@ def long_shifts() -> Iterator[Extreme]:
     x = ((np.arange(8 * 33).reshape(8, 33) * 509) % 65535 - 32767).astype(np.int16)
     parameters = {"shift": 24, "bits": 16, "seed": 5, "step": 1, "stream": 2, "first": 3}
     yield Extreme([(x, np.full(8, 15, np.int32))], parameters, "a shift that takes every bit of a random word")
-    # Nine blocks of words a row: past 2**31 of them the counter needs its sign bit.
+    # Nine blocks of words per row: past 2**31 of them the counter needs its sign bit.
     yield Extreme([(x, np.full(8, 15, np.int32))], parameters | {"first": 2**28}, "counters of blocks past 2**31")
     few = x[:, :4].copy(), np.full(8, 15, np.int32)
     yield Extreme([few], parameters | {"first": 2**32 - 8}, "the last rows that there can be")

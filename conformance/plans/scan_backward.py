@@ -34,7 +34,7 @@ SELECTIVE = {"B": BATCH_SIZES, "L": LENGTHS, "D": (1, 2, 5, 33, 0), "N": (1, 2, 
 SSD = {"B": BATCH_SIZES, "L": LENGTHS, "H": (1, 2, 3, 0), "P": (1, 2, 5, 11, 0), "S": (1, 2, 4, 5)}
 SHIFTS = tuple(range(LARGEST_SHIFT + 1))
 KEPT = 1 << 12  # choices of sizes and parameters whose shifts are known
-# What a shift is taken as until it is drawn: one with which the widths fit if they do with any.
+# A shift counts as this until it is drawn: a value with which the widths fit if they do with any.
 UNDRAWN = {"s_h": 0, "s_w": LARGEST_SHIFT, "s_n": 0, "s_x": 0, "s_b": 0, "s_c": 0}
 
 

@@ -6,6 +6,7 @@ while NUMBA_DISABLE_JIT is set.
 
 from contextlib import AbstractContextManager
 
+from ..arrays import NUMPY as ARRAYS
 from .activation import *
 from .activation_backward import *
 from .conv import *

@@ -14,7 +14,7 @@ from .threads import spread
 
 # Up to this many rows the packed weights are read as they are; above, unpacking them first pays.
 FEW_ROWS = 16
-# What makes signed bytes unsigned, as one operand of a product of bytes has to be.
+# Added to signed bytes, it makes them unsigned, as one operand of a product of bytes has to be.
 OFFSET = 128
 VECTOR = 4 * LANES  # bytes of packed weights that are read at a time
 TASK = 64  # rows of weights that a thread takes at a time

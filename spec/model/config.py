@@ -8,7 +8,7 @@ MAMBA1, MAMBA2 = "mamba1", "mamba2"
 KINDS = (MAMBA1, MAMBA2)
 CHUNK_SIZES = tuple(1 << q for q in range(2, 9))
 
-# What an integer field may be: from 1 on, as far as the ops go.
+# The largest value of each integer field, as far as the ops go; the least is 1.
 LARGEST = {"vocab_size": 65536, "d_model": 2**14, "d_inner": 2**15, "dt_rank": 2**14, "n_layer": 1024}
 
 

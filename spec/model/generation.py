@@ -194,7 +194,7 @@ def generate(model: LanguageModel, session: Session, options: Options) -> Iterat
         The text would become longer than MOST_TOKENS; raised before the first token.
     """
     model.check_room(session.state, options.max_tokens)
-    # What wraps a model watches its steps, so that these must be made one by one.
+    # An object that wraps a model watches its steps, so that these must be made one by one.
     decode = getattr(model.ops, "decode", None) if isinstance(model, LanguageModel) else None
     yield from (decode and decode(model, session, options)) or steps(model, session, options)
 

@@ -25,10 +25,10 @@ from .state import State
 
 MOST_TOKENS = 1 << 30  # of a text; positions are int32, and so far reach the tables of rotations
 POSITIONS_PER_TABLE, TABLES = 256, 256
-# What a model keeps on its backend of the calls before: so many, of at most so many rotated positions.
+# A model keeps the rotations of so many earlier calls on its backend, of at most so many positions.
 CALLS_KEPT, POSITIONS_KEPT = 8, 1 << 15
 MOST_REPEATED = 1 << 15  # tokens of a call that a backend may repeat: of more, kernels take longer than their launches
-# What a call takes and returns beside the arrays of a state.
+# The arrays that a call takes and returns beside those of a state.
 IDS, FILL, ROTATION, LOGITS = "ids", "fill", ("lam", "gam", "quadrant"), "logits"
 
 
@@ -43,7 +43,7 @@ class LanguageModel:
         A namespace with the ops' names, with ``from_numpy(array, device)`` and ``to_numpy(array)`` where its arrays are
         not NumPy's; or a `backends.Backend`. Left out, the golden ops.
     device : str
-        What ``from_numpy`` is told; a Backend knows its own.
+        It is passed to ``from_numpy``; a Backend knows its own.
 
     Raises
     ------

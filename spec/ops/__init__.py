@@ -1,5 +1,6 @@
 """The golden ops, one module per family. Importing this package registers every op in ``contract.OPS``."""
 
+from ..arrays import NUMPY as ARRAYS
 from .activation import *
 from .activation_backward import *
 from .conv import *

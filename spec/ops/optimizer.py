@@ -20,7 +20,7 @@ LARGEST_WEIGHT = 1 << 28
 WEIGHT = Interval.symmetric(LARGEST_WEIGHT)
 LARGEST_RATE = 1 << 24
 LARGEST_DECAY = (1 << 16) - 1
-# What a step keeps of a weight is less one share, in Q.32, of the rate in Q.24 times the decay in Q.16.
+# A step takes a share of each weight off it: in Q.32, the rate in Q.24 times the decay in Q.16.
 SHARE_BITS = 32
 SHARE_SHIFT = 24 + 16 - SHARE_BITS
 # With 28 bits the vote of momentum and gradient fits int32.
@@ -177,7 +177,7 @@ def lion_update(
     down, up = shifts(m_shift)
     # ROUND
     momentum = integers.saturate(integers.shift_round(m.astype(np.int64), down) << up, MOMENTUM_BITS)
-    # What saturates before the shift to the left would do so after it.
+    # A value that saturates before the shift to the left would do so after it.
     gradient = integers.saturate(integers.shift_round(g, g_down), MOMENTUM_BITS) << g_up
     gradient = integers.saturate(gradient, MOMENTUM_BITS)
     new_m = momentum + integers.shift_round(gradient - momentum, LAG_SHIFT)

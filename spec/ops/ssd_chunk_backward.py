@@ -124,7 +124,7 @@ def chunk_backward(dy, x, d, b, c, skip, h, lam, whole, s_h, s_g):
     past = integers.shift_round((slope * seen).sum(axis=(1, 2)), DECAY_BITS) * kept * whole
     past = rescale(past[:, None], ssd_chunk.STATE_BITS + DECAY_BITS + ENERGY_BITS - s_h - k)
 
-    # What crosses the decay of a position: all that left before it and hasn't arrived.
+    # The decay of a position is crossed by all that left before it and hasn't arrived.
     inner = t + 14 + ENERGY_BITS - r
     crossing = rescale(before(leaving - arriving), inner) + before(stored - carried)
     crossing = crossing + past + carried.sum(axis=1, keepdims=True)

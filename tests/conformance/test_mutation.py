@@ -30,7 +30,7 @@ def run(*arguments: str, seconds: int = 300, **environment: str) -> subprocess.C
     return subprocess.run(command, capture_output=True, text=True, timeout=seconds, env=os.environ | environment)
 
 
-# The mutants of a target take seconds to make, so one process answers several commands, one a line.
+# The mutants of a target take seconds to make, so one process answers several commands, one per line.
 SERVED = f"""
 import contextlib, io, json, sys
 import typer

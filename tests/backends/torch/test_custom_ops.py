@@ -106,6 +106,13 @@ def test_a_wrong_kind_of_call_is_an_error_when_traced_and_when_called(trusted):
         overload("squareplus")(mode.from_tensor(X), f=99, offset=0, trusted=trusted)
 
 
+def test_none_is_no_tensor_when_traced_and_when_called():
+    with pytest.raises(DomainError, match="squareplus: argument x: found None, allowed a Torch tensor"):
+        overload("squareplus")(None, f=8, offset=0)
+    with FakeTensorMode() as mode, pytest.raises(DomainError, match="sigmoid_gate: argument z: found None, allowed a"):
+        overload("sigmoid_gate")(mode.from_tensor(X), None, f=8)
+
+
 def test_tensors_of_two_devices_are_an_error():
     with pytest.raises(DomainError, match="sigmoid_gate: argument z: found device meta, allowed cpu, as x"):
         custom_ops.sigmoid_gate(X, X.to("meta"), f=8)

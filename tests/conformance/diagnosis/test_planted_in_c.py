@@ -132,7 +132,7 @@ BUGS = [
         EXCHANGED,
         "are exchanged",
     ),
-    # What follows is found by reading the golden code otherwise, or has no exact counterpart above.
+    # The bugs that follow are found by reading the golden code otherwise, or has no exact counterpart above.
     Bug("squareplus", "shift_up(4, 2 * f)", "shift_up(4, f)", "`f` in place of `2 * f`, in `radicand ="),
     Bug("squareplus", "INT64_C(1) << 16; bit", "INT64_C(1) << 14; bit", "the root has 15 bits"),
     Bug(
