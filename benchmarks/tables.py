@@ -367,6 +367,7 @@ def blocks() -> dict[str, dict[str, str]]:
             "ops-gpu": markdown(result("ops-gpu")),
             "ops-cpu": markdown(result("ops-cpu")),
             "model-cpu": model_table(result("model-cpu")),
+            "training-cpu": cpu_training_table(result("training-cpu")),
             "one-hash-gpu": one_hash_table(result("one-hash-gpu")),
             "one-hash-cpu": one_hash_table(result("one-hash-cpu")),
             "training-speed-gpu": training_speed_table(result("training-speed-gpu")),
