@@ -216,10 +216,10 @@ class Op(Called[P, R]):
                 raise DomainError(self.name, tensor.name, type_text(array), taken.text)
 
     def bind(self, arrays: Sequence[Any], parameters: Mapping[str, Any]) -> SimpleNamespace:
-        """Return the sizes and parameters of a call by name, after checking that its dtypes are right, and
-        that its shapes and devices agree.
+        """Return the sizes and parameters of a call by name, after a check of its dtypes, shapes and devices.
 
-        The sizes may be symbols of a tracing compiler: nothing here compares one with a limit.
+        The shapes agree with one another, and the devices. The sizes may be symbols of a tracing compiler: nothing here
+        compares one with a limit.
         """
         at = self._bind_parameters(parameters)
         self._bind_shapes(arrays, at)

@@ -1,6 +1,6 @@
-"""Counts in memory by which a kernel waits for parts of one that runs beside it.
+"""Counts in memory by which programs wait for what others store: of a kernel that runs beside theirs, or of their own.
 
-Such a kernel starts when all programs of the other have begun, so the other ends whatever waits for it.
+A program waits for those alone that have begun before it: so they end, whatever waits for them.
 """
 
 import triton

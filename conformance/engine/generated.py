@@ -10,7 +10,7 @@ from functools import cache
 from itertools import chain, combinations, islice, permutations, product
 from zlib import crc32
 
-from mamba_integer.spec.contract import TIME, Constant, Packed, find_op
+from mamba_integer.spec.contract import TIME, Constant, Packed, Tensor, find_op
 
 from ..presets import PRESETS, Preset
 from .bases import (
@@ -46,17 +46,20 @@ from .dimensions import (
     exponents,
     small,
     turning,
+    units,
+    vectors,
 )
 from .ends import end_plans, flag_plans, pair_plans, value_plans, word_plans
 from .first import FIRST, first_plans
 from .layouts import CONTIGUOUS, EXPANDED, LAYOUTS
 from .patterns import ABOVE, LAST
-from .sensitivity import enlivened, improved, is_alive, reseeded, sized
+from .sensitivity import enlivened, improved, is_alive, reseeded, sized, typical
 from .shared import shared_plans
 from .successive import SUCCESSIVE, successive_plans
 from .wide import wide_plans
 
 MIXED, EVENLY, SINGLY = "mixed layouts", ", even sizes", ", one row"
+WIDER = "columns of a wider array"
 STRIDE = 5  # of mixed layouts, from one argument to the next: it has no factor in common with their number
 SINGLE = (1, 3, 5, 4, 7)  # an axis of one element has a stride that says nothing
 # Leading dimensions of views: a kernel may see rows only where there is one.
@@ -198,7 +201,7 @@ def layout_plans(op: str) -> Iterator[Listed]:
             if chosen:
                 yield Listed("layouts", (f"all arguments: {name}{kind}",), 0, one(options, chosen))
         if options == SINGLE:
-            return
+            break
         for shift in range(len(names)):
             mixed = {i: names[(i * STRIDE + shift) % len(names)] for i in range(len(inputs))}
             mixed = {i: name for i, name in mixed.items() if has(i, name)}
@@ -210,6 +213,37 @@ def layout_plans(op: str) -> Iterator[Listed]:
                     for turn, other in enumerate(("", *(", other dtype",) * (len(tensor.dtypes) - 1))):
                         point = f"{tensor.name}: {name}{kind}{other}"
                         yield Listed("layouts", (point + f" {turn}" * (turn > 1),), 0, one(options, {i: name}, turn))
+    for i, tensor in enumerate(inputs):
+        if sizes := row_sizes(op, tensor):
+            yield Listed("layouts", (f"{tensor.name}: {WIDER}, alone",), 0, alone(op, i, sizes))
+
+
+def row_sizes(op: str, tensor: Tensor) -> dict[str, int]:
+    """Return sizes at which an input is one row of whole words: its other axes have one element. Empty: they have more.
+
+    Dense as such a row is, its distance from the next may be any number of bytes.
+    """
+    *others, last = tensor.shape.split()
+    words = vectors(op, 4 * VECTOR)
+    sizes = {name: min(max(1, allowed(op, name)[0]), allowed(op, name)[1]) for name in dimensions(op)}
+    sizes |= {name: words[name] for name in units(last) if name in words}
+    ones = all(name in sizes and name not in exponents(op) and sizes[name] == 1 for name in others)
+    return sizes if others and ones and sizes.get(last.partition("/")[0], 1) > 1 else {}
+
+
+def alone(op: str, argument: int, sizes: Mapping[str, int]) -> Callable[[], Case | None]:
+    """Make a case of one row of an argument, cut from a wider array."""
+    layouts = tuple(WIDER if i == argument else CONTIGUOUS for i in range(len(find_op(op).inputs)))
+    leading = (1,) if ROWS in dimensions(op) else None
+
+    def make() -> Case | None:
+        cases = (
+            enlivened(reseeded(replace(sized(start, sizes, leading), layouts=layouts)), ENLIVENING)
+            for start in (base(op, EVEN), base(op, ODD), typical(op, tuple(sizes.items())))
+        )
+        return next(filter(is_alive, cases), None)
+
+    return make
 
 
 def leading_plans(op: str) -> Iterator[Listed]:

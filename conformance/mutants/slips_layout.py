@@ -96,6 +96,12 @@ def aligned(array: Array, call: Any) -> Array:
     return addressed(array, steps(array), start & ~3)
 
 
+def refused(array: Array, call: Any) -> Array:
+    """Read nothing of one row alone that is a whole load or more, where its distance from the next is no whole load."""
+    alone = array.size == array.shape[-1] and array.nbytes % 16 == 0
+    return np.zeros_like(array) if alone and array.strides[-2] % 16 else array
+
+
 def as_of(other: str):  # type: ignore[no-untyped-def]
     """Read with the strides of another argument of the same shape."""
     return lambda array, call: addressed(array, steps(getattr(call, other)))
@@ -262,3 +268,11 @@ reads(
     every_second,
     {"leading": (5,), "V": 9, "f": 4},
 )
+ONE_ROW = (
+    ("selective_scan", "x", SELECTIVE | {"B": 1, "L": 1, "D": 8}),
+    ("ssd_scan", "b", SSD | {"B": 1, "L": 1, "S": 16}),
+    ("bitshift_norm_backward", "dr", NORM | {"leading": (1,), "D": 8, "e": 0}),
+)
+for op, argument, at in ONE_ROW:
+    says = "one row cut from a wider array isn't read as whole loads, for the stride of an axis of one element"
+    reads(f"{op}_one_row", op, argument, says, refused, columns, at)
