@@ -66,7 +66,8 @@ from .ssd_chunk_limbs import (
 )
 
 WALKED_CHANNELS, FEW_WALKED = 64, 32  # of a program that walks forwards; few where its state would fill registers
-MOST_WALKED = 1 << 12  # numbers of a state, for the many
+LITTLE_WALKED, MOST_WALKED = 1 << 12, 1 << 13  # numbers of a state, for capped registers and for the many channels
+WALK_STAGES = 2  # of a walk between these two
 FACTORS_WARPS = 2
 WALKED_BY_WARP, FEWEST_WARPS, MOST_WARPS = 1 << 11, 4, 16  # numbers of a state that registers hold beside the rest
 CHUNK_CHANNELS = 32  # at once, of a program for a chunk and head
@@ -74,6 +75,8 @@ STAGED, FEW_STAGED, MOST_STATES_STAGED = 3, 2, 64  # blocks of channels loaded a
 REGISTERS, MOST_REGISTERS = 168, 255  # of a thread: three of these programs then share a processor, or all there are
 STATES_SIDE_BY_SIDE = 16  # of which rows are multiples: a thread loads neighbours at once
 SHARED_STATES = 64  # of a program that adds up heads
+# Where a chunk is small and its states are many, programs of fewer states and registers fill a processor better.
+FEW_SHARED, SHARED_REGISTERS, SHARED_STAGES, MOST_SHARED_CHANNELS = 32, 128, 3, 64
 MOST_TILE_OF_FOUR_WARPS, MOST_STATES_OF_FOUR_WARPS = 64, 128
 MOST_TILE, MOST_STATES, MOST_CHANNELS = 128, 256, 128  # for which a processor has room
 
@@ -288,7 +291,7 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
     dd, db, dc = (empty(*a.shape) for a in (d, b, c))
     chunks = ceil_div(length, chunk)
     tile, padded = max(chunk, LEAST_TILE), max(triton.next_power_of_2(states), LEAST_TILE)
-    channels, block = max(triton.next_power_of_2(width), LEAST_TILE), min(padded, SHARED_STATES)
+    channels = max(triton.next_power_of_2(width), LEAST_TILE)
     count = batch * heads * chunks
     planes, scalars = empty(PLANES, count * tile), empty(CHUNK_PLANES, count)
     turned_keys, turned_queries = empty(2, batch * chunks, tile * padded, dtype=torch.int8)
@@ -322,8 +325,9 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
         STATES=padded,
         **grid,
     )
-    walks = batch * heads
-    walked = WALKED_CHANNELS if width > FEW_WALKED and WALKED_CHANNELS * padded <= MOST_WALKED else FEW_WALKED
+    walks, size = batch * heads, channels * padded
+    walked = WALKED_CHANNELS if width > FEW_WALKED and size <= MOST_WALKED else FEW_WALKED
+    staged = {"num_stages": WALK_STAGES} if LITTLE_WALKED < size <= MOST_WALKED else {}
     launch(
         walks_kernel,
         walks + walks * ceil_div(width, walked),
@@ -334,8 +338,9 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
         FEW=walked,
         CHANNELS=channels,
         STATES=padded,
-        num_warps=min(max(channels * padded // WALKED_BY_WARP, FEWEST_WARPS), MOST_WARPS),
-        **at_most(REGISTERS if channels * padded <= MOST_WALKED else None),
+        num_warps=min(max(size // WALKED_BY_WARP, FEWEST_WARPS), MOST_WARPS),
+        **staged,
+        **at_most(REGISTERS if size <= LITTLE_WALKED else None),
         **grid,
     )
     launch(
@@ -345,10 +350,13 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
         (dy, x),
         *(length, heads, width, chunks, *strides),
         CHANNELS=channels,
-        num_warps=warps,
+        num_warps=warps // 2,
         **early(),
         **grid,
     )
+    block, sharing = min(padded, SHARED_STATES), {}
+    if tile <= MOST_TILE_OF_FOUR_WARPS and channels <= MOST_SHARED_CHANNELS and padded > SHARED_STATES:
+        block, sharing = FEW_SHARED, {"num_stages": SHARED_STAGES} | at_most(SHARED_REGISTERS)
     programs = batch * chunks * ceil_div(states, block)
     launch(
         heads_kernel,
@@ -360,6 +368,7 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
         CHANNELS=channels,
         STATES=block,
         num_warps=warps,
+        **sharing,
         **grid,
     )
     chunk_warps = warps if padded <= MOST_STATES_OF_FOUR_WARPS else 8

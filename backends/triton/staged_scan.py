@@ -13,7 +13,8 @@ import triton
 from mamba_integer.spec.ops.scan import sum_dtypes
 
 from .gluon_names import AMPERE, HAS_GLUON, architecture, barrier, gl, gluon, processors, reinterpret
-from .launch import aligned, launch, with_columns
+from .instructions import has_little_room
+from .launch import aligned, ceil_div, launch, with_columns
 from .staged_outputs import WHOLE_BYTES, is_near
 from .staged_steps import known_k
 
@@ -22,11 +23,16 @@ STATES_OF_WARP = 8  # two per lane
 MOST_STATES = 128  # whose sums of half-words fit int32, and x skip beside them
 LEAST_STATES = 16  # bytes, a wide load
 FEW_STATES = 32  # of which a program has twice as many channels
+MOST_OF_LITTLE_ROOM = 64  # states of as many channels, where a program has little shared memory
 LONG = 4096  # steps of a sequence whose programs have fewer channels if processors are left
-STEPS = 32  # of a block, half as many where the sums of many states would fill registers and shared memory
-REGISTERS = 168  # of a lane of few states, so that a scheduler has three warps; by itself ptxas stops at 128
-PART = 8  # steps of a block that are unrolled
-SEVERAL_STATES = 64  # whose sums leave room for blocks of all steps, in parts
+STEPS, PART = 32, 8  # of a block without outputs; of these steps so many are unrolled
+# Steps of a block with outputs, all unrolled, by the room for states and by channels (measured on an H200).
+BLOCKS = {
+    **{(16, 16): 32, (32, 16): 16, (64, 16): 16, (128, 16): 32},
+    **{(16, 32): 32, (32, 32): 16, (64, 32): 32, (128, 32): 32},
+}
+REGISTERS = 168  # of a lane, so that a scheduler has three warps; by itself ptxas stops at 128
+MOST_WARPS = 12  # of so many registers
 
 
 def suits(x, states: int) -> bool:
@@ -78,12 +84,19 @@ def channels_of(channels: int, states: int, few: int) -> int:
     return 2 * CHANNELS if states <= few and channels % (2 * CHANNELS) == 0 else CHANNELS
 
 
-def width_of(x, states: int) -> int:
-    """Return how many channels a program of x has: a long wait for its warps is shorter where they are fewer."""
+def width_of(x, states: int, outputs: bool) -> int:
+    """Return how many channels a program of x has: a long wait for its warps is shorter where they are fewer.
+
+    With many states a processor runs one or two programs. So their channels are doubled where that halves the rounds.
+    """
     batch, length, channels = x.shape
-    width = channels_of(channels, states, FEW_STATES)
-    spread = length >= LONG and 2 * (channels // width) * batch <= processors(x.device)
-    return CHANNELS if spread else width
+    few = channels_of(channels, states, FEW_STATES)
+    if states <= FEW_STATES:
+        spread = length >= LONG and 2 * (channels // few) * batch <= processors(x.device)
+        return CHANNELS if spread else few
+    many = channels_of(channels, states, MOST_OF_LITTLE_ROOM if has_little_room() else MOST_STATES)
+    rounds, wide_rounds = (ceil_div(channels // width * batch, processors(x.device)) for width in (CHANNELS, many))
+    return many if outputs and rounds >= 2 * wide_rounds else CHANNELS
 
 
 def states_of_warp(states: int) -> int:
@@ -91,26 +104,13 @@ def states_of_warp(states: int) -> int:
     return STATES_OF_WARP if states <= LEAST_STATES else 2 * STATES_OF_WARP
 
 
-def parts_of(states: int, outputs: bool, crowded: bool) -> tuple[int, int]:
-    """Return the steps of a block and how many of them are unrolled.
-
-    A block in parts takes fewer registers, but a warp waits longer for a step: that pays for lanes of many states where
-    a processor has several programs to fill the wait.
-    """
-    if not outputs:
-        return STEPS, PART
-    if states <= LEAST_STATES:
-        return STEPS, STEPS
-    return (STEPS, PART) if states <= SEVERAL_STATES and crowded else (STEPS // 2, STEPS // 2)
-
-
 def run(y, end, x, mod, base, b, c, skip, h, formats, kept=1):
     batch, length, channels = x.shape
     states = room_of(h.shape[-1])
     kind = {"FLOAT": formats["s_v"] > 0, "COARSER": formats["s_h"] not in WHOLE_BYTES, "OUTPUTS": y is not None}
-    width = width_of(x, states)
+    width = width_of(x, states, y is not None)
     programs = channels // width * batch
-    steps, part = parts_of(states, y is not None, programs > processors(x.device))
+    steps, part = (STEPS, PART) if y is None else (BLOCKS[states, width],) * 2
     tile = {"CHANNELS": width, "STATES": states, "STEPS": steps, "PART": part, "STATES_OF_WARP": states_of_warp(states)}
     tile |= {"KEPT": kept, "K": known_k(formats["k"])}
     kind["NEAR"] = y is not None and is_near(formats["s_h"], formats["s_y"])
@@ -120,7 +120,7 @@ def run(y, end, x, mod, base, b, c, skip, h, formats, kept=1):
     inputs = (*words[:2], base, *words[2:], base if skip is None else skip, h)
     sizes = (length, channels, h.shape[-1], b.shape[-1] // 4)
     options = {"num_warps": warps}
-    if y is not None and states <= LEAST_STATES:
+    if y is not None and warps <= MOST_WARPS:
         options["maxnreg"] = REGISTERS
     launch(staged_scan_kernel, programs, results, inputs, *sizes, **formats, **kind, **tile, **options)
 

@@ -49,7 +49,7 @@ MOST_STATES = 256  # of a program
 HALVES = 2  # int16 of a word
 # Channels of a program of the chunked scan, and with how many programs. At 64 rows, 32 took 5 % longer per step (H200).
 CHANNELS = (64, 1024), (32, 256), (16, 0)
-HEAD_WARPS, FACTOR_WARPS = 2, 4
+HEAD_WARPS, MIX_WARPS, FACTOR_WARPS = 2, 2, 4
 HEAD_REGISTERS = 80  # of a thread: then all programs of 64 rows of ``base`` run at once
 MOST_ELEMENTS = 1 << 12  # of the state in its registers
 FACTORS = 1 << 11  # of open chunks that a program makes
@@ -337,7 +337,7 @@ class WideStep(FusedStep):
     def mixed(self, block, xz):
         projected, (c, scores, open_b, positions, constants) = self.projected(block, xz), self.mixture(block)
         inputs, results = (projected, *positions), (c, scores, open_b)
-        launch(mix_kernel, self.rows, results, inputs, self.rows, **constants, num_warps=WARPS, **early())
+        launch(mix_kernel, self.rows, results, inputs, self.rows, **constants, num_warps=MIX_WARPS, **early())
         return projected, c, scores
 
     def leave(self, block, r, y):

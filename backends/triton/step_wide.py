@@ -21,7 +21,7 @@ BYTES = 128, 64  # of a column's weights that are multiplied at once: the most t
 LOADED_EARLY = tl.constexpr(384)  # bytes of a column's weights
 RAISED_BITS = tl.constexpr(6)
 LARGEST_EXPONENT = 8  # of a row of int16
-WARPS = 4
+WARPS, NORM_WARPS = 4, 2
 
 
 @triton.jit
@@ -203,4 +203,4 @@ def quantised_pitch(w) -> int:
 def row_block(width: int, w):
     """Return the number of warps and the tile for rows of ``width`` elements that weights w multiply."""
     tile = row_launch(max(width, quantised_pitch(w))) | {"BYTES": block_of(w)["BYTES"]}
-    return tile | {"num_warps": WARPS} | early()
+    return tile | {"num_warps": NORM_WARPS} | early()

@@ -47,13 +47,13 @@ def test_the_staged_scan_gives_the_same_integers(channels, states, length, seed,
         assert result.numpy().dtype == wanted.dtype and np.array_equal(result.numpy(), wanted)
 
 
-@pytest.mark.parametrize("s_v, states, length", [(-8, 16, 41), (-8, 3, 64), (3, 64, 40), (3, 32, 64)])
+@pytest.mark.parametrize("s_v, states, length", [(-8, 16, 41), (-8, 3, 64), (3, 64, 40), (3, 32, 64), (3, 128, 35)])
 @pytest.mark.parametrize("convex", (0, 1))
-def test_processors_with_several_programs(s_v, states, length, convex, staged, monkeypatch):
-    """Such programs run a block in parts if a lane has many states."""
+def test_programs_of_twice_as_many_channels(s_v, states, length, convex, staged, monkeypatch):
     monkeypatch.setattr(staged[0], "processors", lambda device: 1)
+    assert staged[0].width_of(torch.empty((2, length, 32)), states, outputs=True) == 32
     format_ = {"k": 15, "n_max": 1 << 14, "s_v": s_v, "convex": convex}
-    case = draw_case("selective_scan", Random(convex), {"B": 2, "L": length, "D": 16, "N": states} | format_)
+    case = draw_case("selective_scan", Random(convex), {"B": 2, "L": length, "D": 32, "N": states} | format_)
     results = staged[0].scan(*map(torch.tensor, case.arrays), **case.parameters)
     for result, wanted in zip(results, spec.selective_scan(*case.arrays, **case.parameters), strict=True):
         assert np.array_equal(result.numpy(), wanted)
@@ -119,7 +119,22 @@ def test_the_staged_walk_back_gives_the_same_integers(channels, states, length, 
 
 @pytest.mark.parametrize("shape, width", [((1, 16384, 1536), 16), ((8, 16384, 1536), 32), ((1, 512, 1536), 32)])
 def test_a_long_sequence_of_few_channels_takes_more_programs(shape, width):
-    assert staged_scan.width_of(torch.empty(shape, device="meta"), 16) == width
+    assert staged_scan.width_of(torch.empty(shape, device="meta"), 16, outputs=True) == width
+
+
+@pytest.mark.parametrize("batch, width", [(1, 16), (2, 32), (4, 16), (8, 32)])
+@pytest.mark.parametrize("states", [64, 128])
+def test_programs_of_many_states_are_wide_where_that_halves_their_rounds(batch, width, states):
+    """Of 132 processors: 96, 192, 384 and 768 narrow programs take 1, 2, 3 and 6 rounds, wide ones 1, 1, 2 and 3."""
+    x = torch.empty((batch, 512, 1536), device="meta")
+    assert staged_scan.width_of(x, states, outputs=True) == width
+    assert staged_scan.width_of(x, states, outputs=False) == 16
+
+
+def test_programs_of_most_states_stay_narrow_where_a_processor_has_little_room(monkeypatch):
+    monkeypatch.setattr(staged_scan, "has_little_room", lambda: True)
+    x = torch.empty((2, 512, 1536), device="meta")
+    assert [staged_scan.width_of(x, states, outputs=True) for states in (64, 128)] == [32, 16]
 
 
 def test_states_of_a_convex_scan_are_less_than_their_bias(staged):
