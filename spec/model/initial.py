@@ -1,7 +1,7 @@
 """The parameters of a fresh model: integers drawn from the counter RNG, the same on every machine."""
 
 from fractions import Fraction
-from functools import partial
+from functools import cache
 
 import numpy as np
 
@@ -67,10 +67,13 @@ def decays(seed: int, stream: int, format: Format, formats: Formats) -> np.ndarr
     """Return HiPPO decays of channels, or decay exponents of heads: a row of each, with its own step."""
     rows, states = format.shape
     heads = format.q == f"Q.{formats.exponent}"
-    table = partial(hippo_exponents, k=formats.exponent) if heads else partial(hippo_decays, k=formats.decay)
-    choices = [
-        table(states, Fraction(STEP_SIXTEENTHS + j, STEP_SIXTEENTHS << e))
-        for e in (HEAD_EXPONENTS if heads else CHANNEL_EXPONENTS)
-        for j in range(STEP_SIXTEENTHS)
-    ]
-    return np.stack(choices)[below(random_words(seed, stream, rows), len(choices))]
+    choices = decay_choices(states, heads, formats.exponent if heads else formats.decay)
+    return choices[below(random_words(seed, stream, rows), len(choices))]
+
+
+@cache
+def decay_choices(states: int, heads: bool, k: int) -> np.ndarray:
+    """Return the rows that a channel or a head may have, one for each step: all layers draw from the same."""
+    table, exponents = (hippo_exponents, HEAD_EXPONENTS) if heads else (hippo_decays, CHANNEL_EXPONENTS)
+    steps = (Fraction(STEP_SIXTEENTHS + j, STEP_SIXTEENTHS << e) for e in exponents for j in range(STEP_SIXTEENTHS))
+    return np.stack([table(states, step, k) for step in steps])
