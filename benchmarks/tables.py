@@ -75,6 +75,16 @@ def conformance_table(*reports: dict[str, Any]) -> str:
     return "\n".join([*head, "", note])
 
 
+def sanitizer_table(report: dict[str, Any]) -> str:
+    """Return what compute-sanitizer reported of each op's cases."""
+    head = ["| op | tool | cases | integers compared | reports |", "| --- | --- | ---: | ---: | ---: |"]
+    for verdict in report["verdicts"]:
+        counts = " | ".join(f"{verdict[name]:,}" for name in ("cases", "integers", "reports"))
+        head.append(f"| {verdict['op']} | {verdict['tool']} | {counts} |")
+    about = report["environment"]
+    return "\n".join([*head, "", f"Triton on {about['devices']['triton']}, {origin(about)}."])
+
+
 def learning_table(report: dict[str, Any]) -> str:
     """Return the bits per byte of each kind of training at each rate: mean and spread over seeds, the best in bold."""
     best = {(line["kind"], line["rate"]) for line in report["summary"]}
@@ -364,6 +374,7 @@ def blocks() -> dict[str, dict[str, str]]:
         "README.md": {"summary": summary_table()},
         "benchmarks/README.md": {
             "conformance-gpu": conformance_table(*(result(f"conformance-{name}-gpu") for name in CONFORMANCE)),
+            "sanitizer-gpu": sanitizer_table(result("sanitizer-gpu")),
             "ops-gpu": markdown(result("ops-gpu")),
             "ops-cpu": markdown(result("ops-cpu")),
             "model-cpu": model_table(result("model-cpu")),
