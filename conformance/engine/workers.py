@@ -101,8 +101,10 @@ def processes(jobs: int, sharing: int = 0) -> Iterator[ProcessPoolExecutor]:
         "OMP_WAIT_POLICY": "PASSIVE",  # a thread that spins between small kernels takes a processor from others
     }
     pool = None
+    # Processes that are ended remove nothing: their temporary files go with this folder.
+    folder = tempfile.TemporaryDirectory(prefix="mamba-integer-", ignore_cleanup_errors=True)
     try:
-        with held(signal.SIGINT), held(signal.SIGTERM), variables(settings):
+        with held(signal.SIGINT), held(signal.SIGTERM), variables(settings | {"TMPDIR": folder.name}):
             pool = Pool(jobs, multiprocessing.get_context("spawn"), _serve)
             # Workers are as deaf to Ctrl-C as we are when they start; each hears again when it knows what to do then.
             heard = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -113,9 +115,10 @@ def processes(jobs: int, sharing: int = 0) -> Iterator[ProcessPoolExecutor]:
                 signal.pthread_sigmask(signal.SIG_SETMASK, heard)
         yield pool
     finally:
-        if pool:
-            with held(signal.SIGINT), held(signal.SIGTERM):
+        with held(signal.SIGINT), held(signal.SIGTERM):
+            if pool:
                 end(pool)
+            folder.cleanup()
 
 
 @contextlib.contextmanager

@@ -60,6 +60,8 @@ def judge(start_process):
             return code, out
 
         yield answer
+        process.stdin.close()
+        process.wait(60)  # it removes the kernels that it compiled
 
 
 def test_every_slip_of_the_hand_is_made_once():

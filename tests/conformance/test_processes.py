@@ -5,10 +5,12 @@ import os
 import shlex
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from mamba_integer.conformance.engine import workers
 from mamba_integer.conformance.engine.journal import Journal, read
 from mamba_integer.conformance.engine.replay import CaseError, parse_sequence
 
@@ -84,6 +86,16 @@ def test_a_hang_ends_and_a_card_repeats_the_calls_that_a_failure_needs(tmp_path)
     assert failure["kind"] == "value" and failure["cases_before"] >= 1
     again = run(*shlex.split(failure["repeat"])[1:], "--json", folder=tmp_path)
     assert again.returncode == 1 and json.loads(again.stdout)["failure"]["kind"] == "value"
+
+
+def test_processes_that_are_ended_leave_no_files(tmp_path, monkeypatch):
+    """The process of a program writes its calls to files, and doesn't end itself."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    with workers.processes(1) as pool:
+        made = pool.submit(tempfile.mkdtemp).result()
+        assert Path(made).is_dir() and tmp_path in Path(made).parents
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_interrupt_at_any_step_of_a_start_is_nothing_else(run_process):

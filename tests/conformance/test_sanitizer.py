@@ -103,7 +103,7 @@ def test_all_else_fails(judged, monkeypatch, before, after, status):
 
 def test_an_op_that_does_not_end_is_ended(judged, monkeypatch):
     monkeypatch.setattr(sanitizer, "COMMAND", SUITE)
-    code, verdict = judged("sleep 600", seconds=2)
+    code, verdict = judged("sleep 600", seconds=1)
     assert (code, verdict["status"], verdict["integers"]) == (1, "late", 0)
 
 
