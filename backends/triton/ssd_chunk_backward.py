@@ -76,7 +76,7 @@ REGISTERS, MOST_REGISTERS = 168, 255  # of a thread: three of these programs the
 STATES_SIDE_BY_SIDE = 16  # of which rows are multiples: a thread loads neighbours at once
 SHARED_STATES = 64  # of a program that adds up heads
 # Where a chunk is small and its states are many, programs of fewer states and registers fill a processor better.
-FEW_SHARED, SHARED_REGISTERS, SHARED_STAGES, MOST_SHARED_CHANNELS = 32, 128, 3, 64
+FEW_SHARED, SHARED_REGISTERS, MOST_SHARED_CHANNELS = 32, 128, 64
 MOST_TILE_OF_FOUR_WARPS, MOST_STATES_OF_FOUR_WARPS = 64, 128
 MOST_TILE, MOST_STATES, MOST_CHANNELS = 128, 256, 128  # for which a processor has room
 
@@ -356,7 +356,7 @@ def gradients(dtype, dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b,
     )
     block, sharing = min(padded, SHARED_STATES), {}
     if tile <= MOST_TILE_OF_FOUR_WARPS and channels <= MOST_SHARED_CHANNELS and padded > SHARED_STATES:
-        block, sharing = FEW_SHARED, {"num_stages": SHARED_STAGES} | at_most(SHARED_REGISTERS)
+        block, sharing = FEW_SHARED, at_most(SHARED_REGISTERS)
     programs = batch * chunks * ceil_div(states, block)
     launch(
         heads_kernel,

@@ -26,11 +26,8 @@ FEW_STATES = 32  # of which a program has twice as many channels
 MOST_OF_LITTLE_ROOM = 64  # states of as many channels, where a program has little shared memory
 LONG = 4096  # steps of a sequence whose programs have fewer channels if processors are left
 STEPS, PART = 32, 8  # of a block without outputs; of these steps so many are unrolled
-# Steps of a block with outputs, all unrolled, by the room for states and by channels (measured on an H200).
-BLOCKS = {
-    **{(16, 16): 32, (32, 16): 16, (64, 16): 16, (128, 16): 32},
-    **{(16, 32): 32, (32, 32): 16, (64, 32): 32, (128, 32): 32},
-}
+# The room for states and the channels whose blocks with outputs have half the steps; all of these are unrolled (H200).
+HALVED = (32, 16), (32, 32), (64, 16)
 REGISTERS = 168  # of a lane, so that a scheduler has three warps; by itself ptxas stops at 128
 MOST_WARPS = 12  # of so many registers
 
@@ -110,7 +107,8 @@ def run(y, end, x, mod, base, b, c, skip, h, formats, kept=1):
     kind = {"FLOAT": formats["s_v"] > 0, "COARSER": formats["s_h"] not in WHOLE_BYTES, "OUTPUTS": y is not None}
     width = width_of(x, states, y is not None)
     programs = channels // width * batch
-    steps, part = (STEPS, PART) if y is None else (BLOCKS[states, width],) * 2
+    steps = STEPS // 2 if y is not None and (states, width) in HALVED else STEPS
+    part = PART if y is None else steps
     tile = {"CHANNELS": width, "STATES": states, "STEPS": steps, "PART": part, "STATES_OF_WARP": states_of_warp(states)}
     tile |= {"KEPT": kept, "K": known_k(formats["k"])}
     kind["NEAR"] = y is not None and is_near(formats["s_h"], formats["s_y"])

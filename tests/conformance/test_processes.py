@@ -89,7 +89,7 @@ def test_a_hang_ends_and_a_card_repeats_the_calls_that_a_failure_needs(tmp_path)
 
 
 def test_processes_that_are_ended_leave_no_files(tmp_path, monkeypatch):
-    """The process of a program writes its calls to files, and doesn't end itself."""
+    """A process that is ended removes nothing, so the run removes what its processes made."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
     with workers.processes(1) as pool:
