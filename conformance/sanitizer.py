@@ -120,7 +120,10 @@ def judge(program: str, tool: str, task: list[str], seconds: float) -> Verdict:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "counts.json"
         command = [sys.executable, "-c", COMMAND, *task, str(path)]
-        variables = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"} | ({UNFILLED: "1"} if tool == "initcheck" else {})
+        # A process that is ended removes nothing, so its temporary files go with the folder.
+        variables = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1", "TMPDIR": folder}
+        if tool == "initcheck":
+            variables[UNFILLED] = "1"
         code, output = run(command, variables, seconds)
         if code == 0:
             path.unlink()

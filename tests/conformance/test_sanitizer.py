@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import typer
@@ -105,6 +106,14 @@ def test_an_op_that_does_not_end_is_ended(judged, monkeypatch):
     monkeypatch.setattr(sanitizer, "COMMAND", SUITE)
     code, verdict = judged("sleep 600", seconds=1)
     assert (code, verdict["status"], verdict["integers"]) == (1, "late", 0)
+
+
+def test_an_op_that_is_ended_leaves_no_files(judged, monkeypatch, tmp_path):
+    monkeypatch.setattr(sanitizer, "COMMAND", SUITE)
+    monkeypatch.setattr(sanitizer.tempfile, "tempdir", str(tmp_path))
+    assert judged(f"mktemp -d > {tmp_path}/made; kill -KILL $$")[1]["status"] == "failed"
+    made = Path((tmp_path / "made").read_text().strip())
+    assert tmp_path in made.parents and not made.exists()
 
 
 def test_what_runs_ends_with_the_command(tmp_path, start_process, monkeypatch):
