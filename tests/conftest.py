@@ -16,8 +16,10 @@ from typing import NamedTuple
 
 import pytest
 
-# Read when Torch or Numba starts its threads. The tests share the processors: a thread that waits should not spin.
+# Read when Torch, Numba or NumPy starts its threads. The tests share the processors: a thread that waits should not
+# spin. Those of NumPy do so whatever they are told, for float products, which no integer needs.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def pytest_collection_finish():

@@ -97,7 +97,8 @@ def processes(jobs: int, sharing: int = 0) -> Iterator[ProcessPoolExecutor]:
     settings: dict[str, object] = {
         "NUMBA_NUM_THREADS": racing,
         "OMP_NUM_THREADS": threads,
-        "OPENBLAS_NUM_THREADS": threads,
+        # A user's wish stays: such threads spin after each start of NumPy, and only float products need them.
+        "OPENBLAS_NUM_THREADS": os.environ.get("OPENBLAS_NUM_THREADS", threads),
         "OMP_WAIT_POLICY": "PASSIVE",  # a thread that spins between small kernels takes a processor from others
     }
     pool = None

@@ -87,9 +87,11 @@ def test_variables_of_children_are_put_back(monkeypatch):
     assert dict(os.environ) == before
 
 
-def test_pools_of_processes_leave_the_environment_alone():
+def test_pools_of_processes_leave_the_environment_alone(monkeypatch):
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "3")
     before = dict(os.environ)
     with processes(1) as pool, processes(1, sharing=2):
         assert dict(os.environ) == before
         assert pool.submit(os.getenv, "NUMBA_NUM_THREADS").result(60) == str(max(2, cores()))
+        assert pool.submit(os.getenv, "OPENBLAS_NUM_THREADS").result(60) == "3"
     assert dict(os.environ) == before
