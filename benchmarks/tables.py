@@ -75,14 +75,15 @@ def conformance_table(*reports: dict[str, Any]) -> str:
     return "\n".join([*head, "", note])
 
 
-def sanitizer_table(report: dict[str, Any]) -> str:
-    """Return what compute-sanitizer reported of each op's cases."""
+def sanitizer_table(*reports: dict[str, Any]) -> str:
+    """Return what compute-sanitizer reported of each op's cases; the reports are of one kind of GPU."""
     head = ["| op | tool | cases | integers compared | reports |", "| --- | --- | ---: | ---: | ---: |"]
-    for verdict in report["verdicts"]:
+    for verdict in [one for report in reports for one in report["verdicts"]]:
         counts = " | ".join(f"{verdict[name]:,}" for name in ("cases", "integers", "reports"))
         head.append(f"| {verdict['op']} | {verdict['tool']} | {counts} |")
-    about = report["environment"]
-    return "\n".join([*head, "", f"Triton on {about['devices']['triton']}, {origin(about)}."])
+    device = reports[0]["environment"]["devices"]["triton"]
+    origins = "; ".join(dict.fromkeys(origin(report["environment"]) for report in reports))
+    return "\n".join([*head, "", f"Triton on {device}, {origins}."])
 
 
 def learning_table(report: dict[str, Any]) -> str:
@@ -374,7 +375,7 @@ def blocks() -> dict[str, dict[str, str]]:
         "README.md": {"summary": summary_table()},
         "benchmarks/README.md": {
             "conformance-gpu": conformance_table(*(result(f"conformance-{name}-gpu") for name in CONFORMANCE)),
-            "sanitizer-gpu": sanitizer_table(result("sanitizer-gpu")),
+            "sanitizer-gpu": sanitizer_table(*(result(f"sanitizer-{name}gpu") for name in ("", "others-"))),
             "ops-gpu": markdown(result("ops-gpu")),
             "ops-cpu": markdown(result("ops-cpu")),
             "model-cpu": model_table(result("model-cpu")),
