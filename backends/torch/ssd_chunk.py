@@ -1,7 +1,7 @@
-"""Torch versions of ``spec.ops.ssd_chunk``: a loop over chunks, all rows and heads at once.
+"""Torch versions of ``spec.ops.ssd_chunk``: all rows, heads and many chunks at once; a loop moves the state alone.
 
 Rows have fills of their own, so positions are first laid out on the grid, without asking the device what the fills are:
-a row then has as many chunks as the fullest open chunk would need.
+a row then has as many chunks as the fullest open chunk would need. Chunks that are computed at once are rows too.
 
 Matrix products are of integers of 8 bits, in float32: exact even where a device rounds operands to 8 bits, for no sum
 reaches 2**24.
@@ -26,6 +26,8 @@ from mamba_integer.spec.ops.ssd_chunk import (
 )
 
 from . import integers
+
+AT_ONCE = 1 << 22  # elements of an array of chunks
 
 
 def product(a, b):
@@ -83,14 +85,41 @@ def chunk_outputs(x, d, b, c, skip, h, s_h, s_y):
     return integers.saturate(integers.shift_round(total, u + s_y), 16)
 
 
-def next_boundary(x, d, b, h):
+def boundary(x, d, b):
+    """Return the share of the state that a chunk keeps, in Q.15, and what the chunk adds to it."""
     sums = exponent_sums(d)
     left = sums[..., -1:] - sums
     weight = power(left, DECAY_BITS) - power(left + d, DECAY_BITS)
     r = (integers.bit_length(weight.amax(-1)) - 8).clamp(min=0)[..., None, None]
     weighed = integers.shift_round(x * weight[..., None], r)
-    kept = integers.shift_round(h * power(sums[..., -1], DECAY_BITS)[..., None, None], DECAY_BITS)
-    return kept + (product_of_limbs(weighed.mT, b[:, None]) << (r + 2))
+    return power(sums[..., -1], DECAY_BITS)[..., None, None], product_of_limbs(weighed.mT, b[:, None]) << (r + 2)
+
+
+def decayed(state, kept):
+    return integers.shift_round(state * kept, DECAY_BITS)
+
+
+def groups(size, chunk, state):
+    """Return slices of whole chunks of ``size`` positions that are computed at once; state is (B, H, P, S)."""
+    batch, heads, width, states = state.shape
+    elements = batch * heads * max(chunk, width) * max(chunk, states)
+    step = chunk * max(1, AT_ONCE // max(1, elements))
+    return [slice(start, min(start + step, size)) for start in range(0, size, step)]
+
+
+def as_rows(sequence, at, chunk):
+    """Return positions (B, ...) of a sequence as C chunks that are rows, (B C, Q, ...)."""
+    return sequence[:, at].unflatten(1, ((at.stop - at.start) // chunk, chunk)).flatten(0, 1)
+
+
+def as_positions(rows, grid):
+    """Return chunks that are rows, (B C, Q, ...), as positions (B, C Q, ...); ``grid`` is B and C."""
+    return rows.unflatten(0, grid).flatten(1, 2)
+
+
+def by_chunk(grid, *arrays):
+    """Return what chunks that are rows have, each of (B C, ...): of one chunk after the other, each of (B, ...)."""
+    return list(zip(*(rows.unflatten(0, grid).unbind(1) for rows in arrays), strict=True))
 
 
 def places(fill, length):
@@ -124,15 +153,19 @@ def ssd_chunk_scan(x, d, b, c, skip, h, open_x, open_d, open_b, fill, *, s_h, s_
     size = -(-(length + chunk - 1) // chunk) * chunk
     pairs = (open_x, x), (open_d, d), (open_b, b), (torch.zeros_like(open_b), c)
     x_grid, d_grid, b_grid, c_grid = (on_grid(before, after, fill, size) for before, after in pairs)
-    stop, chunks, state, skip = fill + length, [], h.long(), skip.long()
-    for start in range(0, size, chunk):
-        at = slice(start, start + chunk)
-        inside = x_grid[:, at].transpose(1, 2), d_grid[:, at].mT, b_grid[:, at]
-        chunks.append(chunk_outputs(*inside, c_grid[:, at], skip, state, s_h, s_y).transpose(1, 2).to(torch.int16))
-        passed = (stop >= start + chunk)[:, None, None, None]
-        state = torch.where(passed, next_boundary(*inside, state), state)
+    stop, pieces, state, skip = fill + length, [], h.long(), skip.long()
+    for at in groups(size, chunk, h):
+        values, keys, queries = (as_rows(a, at, chunk) for a in (x_grid, b_grid, c_grid))
+        inside, states = (values.transpose(1, 2), as_rows(d_grid, at, chunk).mT, keys), []
+        grid = len(x), (at.stop - at.start) // chunk
+        for number, (kept, added) in enumerate(by_chunk(grid, *boundary(*inside)), 1):
+            states.append(state)
+            passed = (stop >= at.start + number * chunk)[:, None, None, None]
+            state = torch.where(passed, decayed(state, kept) + added, state)
+        outputs = chunk_outputs(*inside, queries, skip, torch.stack(states, 1).flatten(0, 1), s_h, s_y)
+        pieces.append(as_positions(outputs.transpose(1, 2).to(torch.int16), grid))
     rest = stop % chunk
-    y = torch.cat(chunks, 1)[places(fill, length)]
+    y = torch.cat(pieces, 1)[places(fill, length)]
     opened = (open_chunk(g, a, stop - rest, rest) for g, a in ((x_grid, open_x), (d_grid, open_d), (b_grid, open_b)))
     return y, state.int(), *opened, rest.int()
 

@@ -1,6 +1,7 @@
-"""Torch versions of ``spec.ops.ssd_chunk_backward``: a loop over chunks from the last to the first, all rows and heads.
+"""Torch versions of ``spec.ops.ssd_chunk_backward``: as in the forward op, many chunks at once are rows of a batch.
 
-Only the states at boundaries are kept. Matrix products are of bytes, or of limbs that are, as in the forward op.
+Loops move the state forwards, which is kept at each boundary, and its gradient back. Matrix products are of bytes, or
+of limbs that are, as in the forward op.
 """
 
 import torch
@@ -13,7 +14,19 @@ from mamba_integer.spec.ops.ssd_chunk_backward import ENERGY_BITS, GATED_BITS, L
 
 from . import integers
 from .scan_backward import put
-from .ssd_chunk import exponent_sums, next_boundary, power, product, product_of_limbs, row_exponent
+from .ssd_chunk import (
+    as_positions,
+    as_rows,
+    boundary,
+    by_chunk,
+    decayed,
+    exponent_sums,
+    groups,
+    power,
+    product,
+    product_of_limbs,
+    row_exponent,
+)
 
 
 def rescale(x, s):
@@ -45,10 +58,20 @@ def before(steps):
     return steps.cumsum(-1) - steps
 
 
-def chunk_backward(dy, x, d, b, c, skip, h, lam, whole, s_h, s_g):
-    """Return the sums of dx, dd, db and dc of a chunk and the gradient of the state at its start, all int64.
+def boundary_backward(dy, d, c, whole, s_g):
+    """Return the share of the state's gradient that a chunk keeps, in Q.15, and what the chunk adds to it."""
+    sums = exponent_sums(d)
+    kept = power(sums[..., -1], DECAY_BITS) if whole else torch.full_like(sums[..., -1], 1 << DECAY_BITS)
+    w, errors = limbs(dy * power(sums, DECAY_BITS)[..., None])
+    added = product_of_limbs(errors.mT, c[:, None])
+    return kept[..., None, None], rescale(added, s_g - w[..., None, None])
 
-    dy and x are (B, H, n, P), d (B, H, n), b and c (B, n, S), h and lam (B, H, P, S).
+
+def chunk_backward(dy, x, d, b, c, skip, h, lam, kept, whole, s_h, s_g):
+    """Return the sums of dx, dd, db and dc of a chunk, all int64.
+
+    dy and x are (B, H, n, P), d (B, H, n), b and c (B, n, S), h and lam (B, H, P, S); ``kept`` is of
+    `boundary_backward`.
     """
     b, c, states = b[:, None], c[:, None], b.shape[-1]
     t, u, g = definition.weight_bits(states), definition.sum_bits(states), gradient_bits(states)
@@ -77,17 +100,14 @@ def chunk_backward(dy, x, d, b, c, skip, h, lam, whole, s_h, s_g):
     dc = dc + integers.shift_round(wide_product(dy, seen) * before_factor[..., None], u - g)
     carried = integers.shift_round((dy * product_of_limbs(seen, c.mT).mT).sum(-1), DECAY_BITS)
     carried = integers.shift_round(carried * before_factor, u - DECAY_BITS + ENERGY_BITS)
-    w, errors = limbs(dy * power(sums, DECAY_BITS)[..., None])
-    added = product_of_limbs(errors.mT, c)
 
     left = sums[..., -1:] - sums
-    kept = power(sums[..., -1], DECAY_BITS) if whole else torch.full_like(sums[..., -1], 1 << DECAY_BITS)
     weights = (power(left, DECAY_BITS) - power(left + d, DECAY_BITS)) * whole
     k, slope = limbs(lam)
     k = k[..., None] + s_g
     into = product_of_limbs(slope, b.mT).mT * weights[..., None]
     stored = rescale((into * x).sum(-1), 2 * DECAY_BITS + ENERGY_BITS - k)
-    past = integers.shift_round((slope * seen).sum((-1, -2)), DECAY_BITS) * kept * whole
+    past = integers.shift_round((slope * seen).sum((-1, -2)), DECAY_BITS) * kept[..., 0, 0] * whole
     past = rescale(past[..., None], STATE_BITS + DECAY_BITS + ENERGY_BITS - s_h - k)
 
     inner = t + 14 + ENERGY_BITS - r
@@ -101,35 +121,44 @@ def chunk_backward(dy, x, d, b, c, skip, h, lam, whole, s_h, s_g):
     dx = rescale(through, (17 - r)[..., None]) + rescale(into, (2 * DECAY_BITS - g - k)[..., None])
     dx = dx + ((dy * skip[:, None, None]) << g)
     db = db + rescale(product_of_limbs(slope.mT, x.mT).mT * weights[..., None], (2 * DECAY_BITS - g - k)[..., None])
-    lam = integers.shift_round(lam * kept[..., None, None], DECAY_BITS) + rescale(added, s_g - w[..., None, None])
-    return dx, dd, db.sum(1), dc.sum(1), integers.saturate(lam, 32)
+    return dx.transpose(1, 2), dd.mT, db.sum(1), dc.sum(1)
 
 
 @implements(ops.ssd_chunk_scan_backward)
 def ssd_chunk_scan_backward(dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_d, s_b, s_c):
-    length, chunk = x.shape[1], 1 << q
-    across = dy.long().transpose(1, 2), x.long().transpose(1, 2), d.long().mT, b.long(), c.long()
-    skip, states, lam = skip.long(), [h.long()], dh.long()
-    pieces = [slice(start, min(start + chunk, length)) for start in range(0, length, chunk)]
+    length, chunk, skip = x.shape[1], 1 << q, skip.long()
+    sequences = [a.long() for a in (dy, x, d, b, c)]
+    end = length - length % chunk
 
-    def inside(at):
-        errors, values, exponents, keys, queries = across
-        return errors[:, :, at], values[:, :, at], exponents[:, :, at], keys[:, at], queries[:, at]
+    def inside(at, size):
+        errors, values, exponents, keys, queries = (as_rows(a, at, size) for a in sequences)
+        grid = len(x), (at.stop - at.start) // size
+        return grid, errors.transpose(1, 2), values.transpose(1, 2), exponents.mT, keys, queries
 
-    for at in pieces[: length // chunk]:
-        _, values, exponents, keys, _ = inside(at)
-        states.append(next_boundary(values, exponents, keys, states[-1]))
-    dx, dd = (torch.zeros(a.shape, dtype=torch.int64, device=x.device) for a in across[1:3])
-    db, dc = torch.zeros_like(across[3]), torch.zeros_like(across[4])
-    for number in reversed(range(len(pieces))):
-        at = pieces[number]
-        whole, (errors, values, exponents, keys, queries) = at.stop - at.start == chunk, inside(at)
-        known = states[number], lam, whole, s_h, s_g
-        parts = chunk_backward(errors, values, exponents, keys, queries, skip, *known)
-        dx[:, :, at], dd[:, :, at], db[:, at], dc[:, at], lam = parts
-    dd = integers.shift_round(put(dd.mT, s_d).long() * LN2, DECAY_BITS).int()
-    dskip = (across[0] * across[1]).sum((0, 2, 3))
-    return put(dx.transpose(1, 2), s_x), dd, put(db, s_b), put(dc, s_c), dskip, lam.int()
+    pieces, states = [(at, chunk) for at in groups(end, chunk, h)], [h.long()]
+    for at, size in pieces:
+        grid, _, values, exponents, keys, _ = inside(at, size)
+        for kept, added in by_chunk(grid, *boundary(values, exponents, keys)):
+            states.append(decayed(states[-1], kept) + added)
+    if end < length:
+        pieces.append((slice(end, length), length - end))
+    gradients, lam = [torch.zeros(a.shape, dtype=torch.int64, device=a.device) for a in sequences[1:]], dh.long()
+    for at, size in reversed(pieces):
+        grid, errors, values, exponents, keys, queries = inside(at, size)
+        whole, lams = size == chunk, []
+        shares, sums = boundary_backward(errors, exponents, queries, whole, s_g)
+        for kept, added in reversed(by_chunk(grid, shares, sums)):
+            lams.append(lam)
+            lam = integers.saturate(decayed(lam, kept) + added, 32)
+        known = states[at.start // chunk :][: len(lams)], lams[::-1]
+        before, after = (torch.stack(some, 1).flatten(0, 1) for some in known)
+        parts = chunk_backward(errors, values, exponents, keys, queries, skip, before, after, shares, whole, s_h, s_g)
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient[:, at] = as_positions(part, grid)
+    dx, dd, db, dc = gradients
+    dd = integers.shift_round(put(dd, s_d).long() * LN2, DECAY_BITS).int()
+    dskip = (sequences[0] * sequences[1]).sum((0, 1, 3))
+    return put(dx, s_x), dd, put(db, s_b), put(dc, s_c), dskip, lam.int()
 
 
 __all__ = ["ssd_chunk_scan_backward"]
