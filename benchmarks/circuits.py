@@ -1,7 +1,7 @@
 """Cost of proving blocks and scans over width and tokens, as numbers and as a curve: ``python -m benchmarks.circuits``.
 
-Constraints are exact. Seconds are those of a clock (``_s``) and of all processors together (``cpu_s``), as measured
-beside other work: its load is in the file. Wider blocks follow until one takes more than five minutes in all.
+Constraints are exact. Seconds are those of a clock (``_s``) and of all processors together (``cpu_s``). The load of
+other work is in the file. Wider blocks follow until one takes more than five minutes in all.
 
 Groth16 over BN254, with a set-up made by one party: for demonstration. The prover is the test tool groth16py.
 """

@@ -221,7 +221,7 @@ def circuits_table(report: dict[str, Any]) -> str:
     note = (
         f"Groth16 over BN254 with groth16py {report['versions']['groth16py']}: proofs of "
         f"{report['rows'][0]['proof_bytes']} bytes, a set-up {report['setup']}. {report['machine']}, "
-        f"{origin(report)}, beside other work (a load of {report['load']})."
+        f"{origin(report)}, at a load of {report['load']}."
     )
     return "\n".join([*head, "", note])
 
