@@ -106,6 +106,21 @@ def test_what_the_prose_says_of_the_study_was_measured(where, sentence):
     )
 
 
+def test_integer_runs_of_the_small_study_are_equal_on_a_gpu():
+    studies = (ROOT / f"benchmarks/results/learning-{name}.json" for name in ("cpu", "small-gpu"))
+    on_cpu, on_gpu = (
+        {
+            (run["kind"], run["rate"], run["seed"]): run["curve"]
+            for run in json.loads(study.read_text())["runs"]
+            if run["kind"].startswith("integer")
+        }
+        for study in studies
+    )
+    both = on_cpu.keys() & on_gpu.keys()
+    assert (len(both), len(on_cpu)) == (9, 12)  # as benchmarks/README.md says
+    assert {key: on_cpu[key] for key in both} == {key: on_gpu[key] for key in both}
+
+
 def test_curves_of_the_study_are_drawn(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(ROOT))
     from benchmarks.learning_curves import draw

@@ -27,7 +27,7 @@ from mamba_integer.spec.ops.ssd_chunk import (
 
 from . import integers
 
-AT_ONCE = 1 << 22  # elements of an array of chunks
+AT_ONCE = 1 << 22  # the most elements of an array of several chunks
 
 
 def product(a, b):

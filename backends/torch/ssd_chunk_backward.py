@@ -146,8 +146,8 @@ def ssd_chunk_scan_backward(dy, x, d, b, c, skip, h, dh, *, q, s_h, s_g, s_x, s_
     for at, size in reversed(pieces):
         grid, errors, values, exponents, keys, queries = inside(at, size)
         whole, lams = size == chunk, []
-        shares, sums = boundary_backward(errors, exponents, queries, whole, s_g)
-        for kept, added in reversed(by_chunk(grid, shares, sums)):
+        shares, additions = boundary_backward(errors, exponents, queries, whole, s_g)
+        for kept, added in reversed(by_chunk(grid, shares, additions)):
             lams.append(lam)
             lam = integers.saturate(decayed(lam, kept) + added, 32)
         known = states[at.start // chunk :][: len(lams)], lams[::-1]
