@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Annotated, Any
@@ -142,11 +143,11 @@ def conform_command(
         backends = [find_backend(name, device) for name in named]
         if implemented:
             selected = [name for name in selected if any(tested.has(name) for tested in backends)]
-        report, interrupted, stopped = Report(), True, INTERRUPTED
+        report = Report(stopped=INTERRUPTED)  # until the end, for who reads the file of a run that is killed
         about = {"preset": preset, "seed": seed, "exhaustive": exhaustive, "environment": environment(backends)}
 
         def fields() -> dict[str, Any]:
-            return report.to_dict() | {"interrupted": interrupted} | about
+            return report.to_dict() | about
 
         with progress_bar() as bar:
             task = bar.add_task("conform", total=len(selected) * len(backends))
@@ -165,11 +166,12 @@ def conform_command(
                         runs = {source.name: real_text.run, "models": model.run_all, "training": training.run_all}
                         full = preset == "full"
                         chains = {name: partial(run, source=source, full=full) for name, run in runs.items()}
-                        report.texts, *models = run_chains(backends, jobs, chains, timeout).values()
-                        report.models = [text for texts in models for text in texts]
-                interrupted = False
+                        for texts in run_chains(backends, jobs, chains, timeout):
+                            report.texts, *models = texts.values()
+                            report.models = list(chain.from_iterable(models))
+                report.stopped = None
             except Terminated:
-                stopped = TERMINATED
+                report.stopped = TERMINATED
             except KeyboardInterrupt:
                 pass
     apply_known(report, known)
@@ -187,7 +189,7 @@ def conform_command(
         print(json.dumps(fields()))
     else:
         show_report(console_for(), report)
-    raise typer.Exit(stopped if interrupted else report.exit_code)
+    raise typer.Exit(report.exit_code)
 
 
 def compare_command(

@@ -175,10 +175,12 @@ def verdict(report: Report) -> Line:
     counts = ", ".join(f"{count} {status}" for status, count in sorted(total["statuses"].items()))
     amount = f"{counted(total['cases'], 'case')}, {counted(total['integers'], 'integer')}"
     amount += f" compared without tolerance: {counts}"
-    if not report.compared and "failed" not in report.statuses:
-        return Line(f"FAILED: nothing was compared ({counts})", style="bold red")
-    if not report.passed:
+    if report.unequal:
         return Line(f"FAILED: {amount}", style="bold red")
+    if report.interrupted:
+        return Line(f"INTERRUPTED: {amount}", style="bold yellow")
+    if not report.compared:
+        return Line(f"FAILED: nothing was compared ({counts})", style="bold red")
     if not report.complete:
         return Line(f"PARTIAL: {amount}", style="bold yellow")
     return Line(f"equal: {amount}", style="bold green")

@@ -124,11 +124,15 @@ class Text:
 
 @dataclass
 class Report:
-    """The results of a run, one for each selected op and backend, in the order in which they run."""
+    """The results of a run, one for each selected op and backend, in the order in which they run.
+
+    ``stopped`` is the exit code of a run that a signal ended: it is neither complete nor a pass, whatever it found.
+    """
 
     results: list[Result] = field(default_factory=list)
     texts: list[Text] = field(default_factory=list)
     models: list[Text] = field(default_factory=list)
+    stopped: int | None = None
 
     @property
     def statuses(self) -> list[str]:
@@ -141,16 +145,27 @@ class Report:
     @property
     def passed(self) -> bool:
         """Whether something was compared and all that was compared was equal (ops may be missing)."""
-        return self.compared > 0 and not {"failed", "stale"} & set(self.statuses)
+        return self.compared > 0 and not self.unequal
+
+    @property
+    def unequal(self) -> bool:
+        """Whether something failed, or passed that was known to fail."""
+        return bool({"failed", "stale"} & set(self.statuses))
 
     @property
     def complete(self) -> bool:
-        """Whether every selected op ran on every backend."""
-        return bool(self.results) and all(status in FINISHED for status in self.statuses)
+        """Whether every selected op, and every chain of ops, ran on every backend."""
+        return not self.interrupted and bool(self.results) and all(status in FINISHED for status in self.statuses)
+
+    @property
+    def interrupted(self) -> bool:
+        return self.stopped is not None
 
     @property
     def exit_code(self) -> int:
         """0 only where everything that was selected ran and was equal: a missing op is no pass."""
+        if self.stopped is not None:
+            return self.stopped
         return EQUAL if self.passed and self.complete else MISMATCH
 
     @property
@@ -163,6 +178,7 @@ class Report:
             "spec_version": spec.SPEC_VERSION,
             "passed": self.passed,
             "complete": self.complete,
+            "interrupted": self.interrupted,
             "exit_code": self.exit_code,
             "whole_specification": set(selected) == set(spec.OPS),
             "total": {

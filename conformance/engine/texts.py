@@ -1,12 +1,12 @@
 """Chains of ops on real text: each backend runs them in a process of its own, which it may end without harm."""
 
 import signal
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import chain
 
 from mamba_integer.backends import Backend
 
@@ -60,15 +60,24 @@ class Lane:
 
 def run_chains(
     backends: Sequence[Backend], jobs: int, chains: Mapping[str, Chain], timeout: float = TIMEOUT
-) -> dict[str, list[Text]]:
-    """Run each chain on each backend, ``jobs`` at a time; return the texts of each chain, backend by backend.
+) -> Iterator[dict[str, list[Text]]]:
+    """Run each chain on each backend, ``jobs`` at a time; yield the texts of each chain, backend by backend.
 
+    They are yielded before the first one runs and whenever one has ended: a chain that hasn't is one text, "not run".
     A backend has one process for all chains, or several where there are more jobs than backends. With ``jobs`` 0 all
     run in this process.
     """
+    texts = {name: [[Text(backend.name, name)] for backend in backends] for name in chains}
+
+    def all_texts() -> dict[str, list[Text]]:
+        return {name: list(chain.from_iterable(parts)) for name, parts in texts.items()}
+
+    yield all_texts()
     if jobs == 0:
-        return {name: chain(backends) for name, chain in chains.items()}
-    texts: dict[str, dict[int, list[Text]]] = defaultdict(dict)
+        for name, run in chains.items():
+            texts[name] = [run(backends)]
+            yield all_texts()
+        return
     lanes = min(len(chains), max(1, jobs // len(backends)))
     parts = [list(chains.items())[lane::lanes] for lane in range(lanes)]
     waiting = [Lane(backend, list(part), jobs, CASES_PER_CHAIN * timeout) for backend in backends for part in parts]
@@ -84,10 +93,10 @@ def run_chains(
             texts[name][backends.index(lane.backend)] = results
             if lane.chains:
                 running[lane.start()] = lane
+            yield all_texts()
     finally:
         for lane in running.values():
             lane.close()
-    return {name: [text for _, part in sorted(texts[name].items()) for text in part] for name in chains}
 
 
 def in_time(seconds: float, chain: Chain, backends: Sequence[Backend]) -> list[Text]:

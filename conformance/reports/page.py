@@ -30,7 +30,7 @@ pre { padding: .75rem; border: 1px solid var(--line); font-size: .8rem; }
 def page(report: Report, about: Mapping[str, Any]) -> str:
     """Return the page; everything in it that a backend wrote is escaped."""
     line = verdict(report)
-    state = "passed" if report.exit_code == 0 else "failed" if not report.passed else "partial"
+    state = "passed" if report.exit_code == 0 else "failed" if report.unequal or report.complete else "partial"
     parts = [f"<h1>mamba-integer conformance</h1><p class={state}>{escape(line.plain)}</p>", facts(about)]
     for backend in dict.fromkeys((result.backend, result.device) for result in report.results):
         results = [result for result in report.results if (result.backend, result.device) == backend]

@@ -18,6 +18,7 @@ from mamba_integer.backends.files.atomic import write_json
 from mamba_integer.conformance import commands
 from mamba_integer.conformance.engine import replay as repeat
 from mamba_integer.conformance.engine import run as conformance_run
+from mamba_integer.conformance.engine import texts
 from mamba_integer.conformance.engine.texts import run_chains
 from mamba_integer.conformance.report import Report, Result, Text
 
@@ -192,8 +193,31 @@ def test_interrupted_run_reports_what_it_did(monkeypatch, cli):
     monkeypatch.setattr(conformance_run, "conform", interrupt)
     code, out, _ = cli("conform", "--backend", "numba", "--json")
     report = json.loads(out)
-    assert code == 130 and report["interrupted"] and not report["complete"]
+    assert code == report["exit_code"] == 130 and report["interrupted"] and not report["complete"]
     assert [entry["status"] for entry in report["results"]] == ["passed", "not run"]
+
+
+def test_a_run_that_is_interrupted_in_its_last_chain_is_no_pass(monkeypatch, cli, tmp_path):
+    """All ops have passed by then: the report has the chains that ended, and its exit code is the command's."""
+
+    def interrupted(backends, jobs, chains, timeout):
+        def interrupt(backends):
+            raise KeyboardInterrupt
+
+        first, second, last = chains
+        return run_chains(backends, 0, {first: say_the_process, second: say_the_process, last: interrupt}, timeout)
+
+    monkeypatch.setattr(texts, "run_chains", interrupted)
+    text, report, page, badge = (tmp_path / name for name in ("a text", "report.json", "page.html", "badge.json"))
+    text.write_text("It was the best of times")
+    files = ("--report", report, "--html", page, "--badge", badge)
+    done = cli("conform", "--op", "isqrt", "--text", text, "--preset", "smoke", *files)
+    assert done.code == 130 and done.out.splitlines()[-1].startswith("INTERRUPTED: ")
+    fields = json.loads(report.read_text())
+    assert fields["exit_code"] == 130 and fields["interrupted"] and not fields["complete"]
+    assert [entry["status"] for entry in fields["text"] + fields["model"]] == ["passed", "passed", "not run"]
+    assert "<p class=partial>INTERRUPTED" in page.read_text()
+    assert json.loads(badge.read_text())["color"] == "yellow"
 
 
 def stranger(folder: Path, source: str) -> dict[str, str]:
@@ -281,7 +305,9 @@ def end_process(backends):
 
 def test_a_text_that_ends_its_process_has_failed():
     chains = {"a text": end_process, "another": say_the_process}
-    ((ended, again), (passed, other)) = run_chains([load("golden"), load("numba")], 2, chains).values()
+    before, *_, last = run_chains([load("golden"), load("numba")], 2, chains)
+    assert {text.status for each in before.values() for text in each} == {"not run"}
+    ((ended, again), (passed, other)) = last.values()
     assert (ended.source, ended.status, ended.message) == ("a text", "failed", "the process died")
     assert [text.backend for text in (ended, again, passed, other)] == ["golden", "numba"] * 2
     assert len({str(os.getpid()), passed.message, other.message}) == 3
@@ -289,14 +315,15 @@ def test_a_text_that_ends_its_process_has_failed():
 
 def test_one_backend_runs_its_chains_in_as_many_processes_as_there_are_jobs():
     chains = {name: say_the_process for name in ("a text", "another", "a third")}
-    texts = run_chains([load("golden")], 2, chains)
-    assert list(texts) == list(chains)
-    first, second, third = (text.message for (text,) in texts.values())
+    *_, last = run_chains([load("golden")], 2, chains)
+    assert list(last) == list(chains)
+    first, second, third = (text.message for (text,) in last.values())
     assert first == third != second
 
 
 def test_a_text_that_never_ends_is_ended_in_time():
-    ((late,),) = run_chains([load("golden")], 1, {"a text": sleep_on}, timeout=0.1).values()
+    *_, last = run_chains([load("golden")], 1, {"a text": sleep_on}, timeout=0.1)
+    ((late,),) = last.values()
     assert (late.status, late.message) == ("failed", "no result within 1 s")
 
 
