@@ -20,6 +20,7 @@ from .patterns import DRAWN, PATTERNS, draw
 from .whole import whole_tiles
 
 Kind = TypeVar("Kind")
+Forms = tuple[tuple[tuple[int, ...], str], ...]
 # Drawn layouts keep the integers that were drawn, so not those of stride 0.
 SEEN = (CONTIGUOUS, *(name for name, layout in LAYOUTS.items() if layout.repeats is None and name != CONTIGUOUS))
 
@@ -65,13 +66,22 @@ class Case:
         arrays = (self.array(i, tensor) for i, tensor in enumerate(inputs))
         return tuple(map(with_equal_rows, arrays, self.layouts)) if self.layouts else tuple(arrays)
 
+    @property
+    def forms(self) -> Forms:
+        """The shape and dtype of each input array, which is known before any integer is drawn."""
+        inputs = enumerate(find_op(self.op).inputs)
+        return tuple((self.shape(tensor), self.dtype(stream, tensor)) for stream, tensor in inputs)
+
+    def dtype(self, stream: int, tensor: Tensor) -> str:
+        return tensor.dtypes[(self.seed >> stream) % len(tensor.dtypes)]
+
     def array(self, stream: int, tensor: Tensor, dtype: str = "") -> np.ndarray:
         if isinstance(tensor, Constant):
             return tensor.value(self.at).copy()
         if isinstance(tensor, Packed):
             digits = (*self.shape(tensor)[:-1], getattr(self.at, tensor.packed))
             return find_op(tensor.packer)(self._draw(stream, digits, -1, 1).astype(np.int8))
-        dtype = dtype or tensor.dtypes[(self.seed >> stream) % len(tensor.dtypes)]
+        dtype = dtype or self.dtype(stream, tensor)
         allowed = tensor.range(self.at, dtype)
         return np.asarray(self._draw(stream, self.shape(tensor), allowed.low, allowed.high), dtype)
 
@@ -112,6 +122,10 @@ class ExtremeCase:
     def arrays(self) -> tuple[np.ndarray, ...]:
         call = self._extreme.calls[self.call]
         return call if self.turned is None else turned(self.op, call, self.turned)
+
+    @property
+    def forms(self) -> Forms:
+        return tuple((array.shape, array.dtype.name) for array in self.arrays)
 
     @property
     def layouts(self) -> tuple[str, ...]:

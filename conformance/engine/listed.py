@@ -3,12 +3,11 @@
 from collections.abc import Iterator
 
 from ..presets import PRESETS
-from .cases import extreme_cases, large_cases, moved_cases, twin
-from .comparison import AnyCase
+from .cases import Case, ExtremeCase, extreme_cases, large_cases, moved_cases, twin
 from .generated import first_cases, listed_cases
 
 
-def listed(op: str, preset: str = "minimal") -> Iterator[AnyCase]:
+def listed(op: str, preset: str = "minimal") -> Iterator[Case | ExtremeCase]:
     """Yield the calls that the op's plan lists, those that its contract gives, and one at each of its large sizes."""
     for _, case in first_cases(op, PRESETS[preset]):
         if case is not None:

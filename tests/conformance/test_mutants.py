@@ -78,7 +78,6 @@ def missed(op: str, mistakes: list[Slip]) -> set[str]:
     golden = Golden(op)
     waiting = {slip.name: (slip, Caller(Backend(slip.name, stopped_where_right(slip, golden)))) for slip in mistakes}
     for case in listed(op):
-        assert isinstance(case, Case | ExtremeCase), "a case of several calls would be left at the first"
         golden.results.clear()
         call = call_of(case)
         for slip, caller in list(waiting.values()):

@@ -84,6 +84,7 @@ def test_every_listed_case_is_in_the_domain_and_alive(op):
         if case is None:
             continue
         spec.OPS[op].check(case.arrays, case.parameters)
+        assert case.forms == tuple((array.shape, array.dtype.name) for array in case.arrays)
         judged = listed.group in ("layouts", "sizes", "leading") and all(array.size for array in case.arrays)
         if judged and min(alive(case, results_of(case, case.arrays))) < ALIVE:
             dead.append(listed.points[0])
