@@ -242,7 +242,7 @@ def transcripts_table(*reports: dict[str, Any]) -> str:
     device = report["devices"][report["backend"]]
     note = (
         f"{TITLES[report['backend']]} on {device}, {report['machine']}, specification {report['spec_version']}, "
-        f"{origin(report)}; the times hold the hash of all weights, once per run."
+        f"{origin(report)}; the times include one hash of all weights per run."
     )
     return "\n".join([*head, "", note])
 
@@ -250,7 +250,7 @@ def transcripts_table(*reports: dict[str, Any]) -> str:
 def decode_table(*reports: dict[str, Any]) -> str:
     """Return tokens per second of decoding, beside the same ops launched one by one from a graph."""
     head = [
-        "| model | rows | choice | tokens/s | a step, us | floor, us | op by op, tokens/s | ratio |",
+        "| model | rows | choice | tokens/s | us per step | floor, us | op by op, tokens/s | ratio |",
         "| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     # The command is also timed on another model than the report's; such a row has no origin in the note.

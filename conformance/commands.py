@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from .reports.known import Known
 
 JOBS = "Number of processes that share the ops."
-LIMIT = "Seconds that one case may take. An op that takes longer has failed, and its process is ended."
+LIMIT = "Seconds that one case may take. After that its op has failed, and the process that ran it is ended."
 ENDED = "Seconds that one case may take. A longer one ends the command, which shows where the backend stood."
 STDERR = 2
 CASE = "Check this case instead: JSON as a failure prints it, a list of cases that run one after the other, or a file."
@@ -86,7 +86,7 @@ def conform_command(
     ] = None,
     command: Annotated[
         list[str] | None,
-        typer.Option(help="Program that speaks JSON lines (conformance/PROTOCOL.md), started once. May be repeated."),
+        typer.Option(help="Program that speaks JSON lines (conformance/PROTOCOL.md), kept running. May be repeated."),
     ] = None,
     op: Annotated[list[str] | None, typer.Option(help="Check only this op. May be repeated.")] = None,
     implemented: Annotated[
@@ -99,7 +99,11 @@ def conform_command(
         bool, typer.Option("--exhaustive", help="Also try every input of the ops that have few enough.")
     ] = False,
     text: Annotated[
-        Path | None, typer.Option(help="Text file that the block and the models read. Default: the Zen of Python.")
+        Path | None,
+        typer.Option(
+            help="Text file for the block and the models. Default: the Zen of Python; none with --op, --implemented or "
+            "--preset smoke."
+        ),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help=JOBS)] = 1,
     timeout: Annotated[float, typer.Option(min=0.1, help=LIMIT)] = TIMEOUT,
@@ -113,8 +117,9 @@ def conform_command(
 ) -> None:
     """Run the conformance suite: drawn cases, bounds, relations, real text, a whole model, training steps.
 
-    Exit code 0: every selected op ran on every backend, and every integer was equal. Exit code 1: an integer differs, a
-    backend lacks a selected op (--op and --implemented select), or nothing was compared. Exit code 2: a usage error.
+    Exit code 0: every selected op ran on every backend, and every integer was equal, known failures aside. Exit code 1:
+    an integer differs, an op is missing or left cases out, a known failure passes, or nothing was compared. Exit code
+    2: a usage error.
     """
     from .chains import model, training
     from .chains import text as real_text
@@ -200,7 +205,7 @@ def compare_command(
     seed: Seed = 0,
     cases: Annotated[int, typer.Option(min=0, help="Number of drawn cases.")] = 100,
     case: Annotated[str | None, typer.Option(help=CASE)] = None,
-    variant: Annotated[str, typer.Option(help="Paths of the backends to take, as a failure card names them.")] = "",
+    variant: Annotated[str, typer.Option(help="Variant of the kernels to force, as a failure card names it.")] = "",
     device: Device = None,
     timeout: Annotated[float, typer.Option(min=0.1, help=ENDED)] = TIMEOUT,
     as_json: Json = False,

@@ -32,7 +32,7 @@ One page per family. Each op has one contract, in the module of its family. Thes
 
 How to read a page:
 
-- A shape is a tuple of sizes. `B` is the batch, `L` the position in a sequence, `...` any leading dimensions, the same
+- A shape is a tuple of sizes. `B` is the batch, `L` the length of a sequence, `...` any leading dimensions, the same
   for all arrays of a call.
 - Bounds are Python expressions of the sizes and parameters. `ceil_div(a, b)` is a / b rounded up. `shift_round(x, s)`
   is x / 2\\*\\*s rounded to the nearest integer, ties toward plus infinity; `shift_even` has its ties go to even.

@@ -34,9 +34,9 @@ class Tensor:
     """One array argument or result.
 
     ``shape`` is a string of dimension names: ``"B L D"``. Three names are reserved: ``"B"`` is the batch, ``"L"`` the
-    position in a sequence, and ``"..."`` any leading dimensions, the same for all arrays of one call. A number stands
-    for itself, ``"K/4"`` for K over 4 rounded up, ``"2*P"`` for an even number (P is half of it), ``"2^m"`` for a power
-    of two (m is its exponent).
+    length of a sequence, and ``"..."`` any leading dimensions, the same for all arrays of one call. A number stands for
+    itself, ``"K/4"`` for K over 4 rounded up, ``"2*P"`` for an even number (P is half of it), ``"2^m"`` for a power of
+    two (m is its exponent).
 
     ``low`` and ``high`` are integers, formulas of the sizes and parameters (a string, or a `Formula`), or functions of
     them. Left out, they are the symmetric range of the dtype.

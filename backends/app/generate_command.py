@@ -85,9 +85,7 @@ def generate_command(
     tokenizer: TokenizerFile = None,
     backend: BackendName = None,
     device: Device = None,
-    trace: Annotated[
-        Path | None, typer.Option(help="Write one SHA-256 per layer and decoding step to this file.")
-    ] = None,
+    trace: Annotated[Path | None, typer.Option(help="Write one SHA-256 per layer and model call to this file.")] = None,
     save_state: Annotated[
         Path | None, typer.Option(help="Save the state after the text to this file, to go on later.")
     ] = None,

@@ -68,8 +68,8 @@ Resume = Annotated[
     bool,
     typer.Option(
         "--resume",
-        help="Continue the run in the folder, if it holds one. More --steps are possible before the rate falls, or "
-        "with --last-rate equal to --rate.",
+        help="Continue the run in the folder, if it holds one. --steps may grow before the rate falls, or where "
+        "--last-rate equals --rate, if --warmup stays the same.",
     ),
 ]
 RanksWanted = Annotated[

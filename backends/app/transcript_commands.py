@@ -53,7 +53,7 @@ def commit_command(
     greedy: Annotated[bool, typer.Option("--greedy", help="Take the likeliest token each time.")] = False,
     temperature: Annotated[str, typer.Option(help="Decimal by which the logits are divided.")] = "1",
     top_k: Annotated[int, typer.Option(min=1, max=WHOLE, help="Draw from this many tokens at most.")] = WHOLE,
-    top_p: Annotated[str, typer.Option(help="Draw from the likeliest tokens that have this probability.")] = "1",
+    top_p: Annotated[str, typer.Option(help="Draw from the likeliest tokens of this probability in all.")] = "1",
     seed: Annotated[int, typer.Option(min=0, max=2**64 - 1, help="Seed of the draws, or of the training run.")] = 0,
     stream: Annotated[int, typer.Option(min=0, max=LAST_STREAM, help="Random stream of the draws.")] = 0,
     steps: Annotated[int, typer.Option(min=1, help="Number of training steps.")] = 8,
@@ -61,7 +61,7 @@ def commit_command(
     length: Annotated[int, typer.Option(min=1, help="Number of tokens per sequence.")] = 64,
     every: Annotated[int, typer.Option(min=1, help="Number of calls between two saved states.")] = EVERY,
     leaves: Annotated[
-        str, typer.Option(help="One leaf per op, which a referee can settle, or per layer, which is quicker.")
+        str, typer.Option(help="op: a leaf per op, which a referee can settle. layer: one per layer, which is quicker.")
     ] = BY_OP,
     backend: BackendName = None,
     device: Device = None,
@@ -217,7 +217,7 @@ def leaf_at(replay: Replay, transcript: Transcript, place: Place) -> Leaf:
 
 def audit_command(
     transcript: TranscriptFolder,
-    count: Annotated[int, typer.Option("--count", "-k", min=0, help="Number of stretches to draw.")] = 16,
+    count: Annotated[int, typer.Option("--count", "-k", min=0, help="Number of stretches beside the first one.")] = 16,
     nonce: Annotated[
         str | None,
         typer.Option(

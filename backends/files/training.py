@@ -205,12 +205,12 @@ def origin_masters(path: Path, forms: Mapping[str, Master]) -> tuple[str, dict[s
         return model.sha256, {name: lifted(model.parameters[name], forms[name]) for name in forms}
     training, step, arrays = read_training(file)
     if training.config != model.config:
-        raise TrainingError(f"{file}: the run of a model of other sizes than {path}")
+        raise TrainingError(f"{file}: found the run of a model with other sizes than those of {path}")
     masters = {name: arrays[f"master.{name}"] for name in forms}
     for name, parameter in project(golden, masters, forms).items():
         if not np.array_equal(parameter, model.parameters[name]):
             raise TrainingError(
-                f"{file}: not where {path} stands, {name} differs; train --resume writes the model anew"
+                f"{file}: its masters don't give {name} of {path}; train --resume writes the model anew"
             )
     return content_hash(arrays, training.header(step)), masters
 

@@ -84,7 +84,7 @@ class ProgramOps:
             raise WireError(f"it answered seq {shown(repr(seq))} where seq {self._sequence} was asked")
         known = [kind for kind in ("outputs", "skipped", "errored") if kind in answer]
         if len(known) != 1:
-            raise WireError(f"its answer has {' and '.join(known) or 'none'} of outputs, skipped and errored: want one")
+            raise WireError(f"its answer has {' and '.join(known) or 'none'}, want one of outputs, skipped, errored")
         if "outputs" not in answer and not isinstance(answer[known[0]], str):
             raise WireError(f"{known[0]} is {shown(repr(answer[known[0]]))}, want a text")
         if "skipped" in answer:

@@ -174,7 +174,7 @@ class IntegerMamba(nn.Module):
         """
         if ids.dtype != torch.int32 or ids.dim() not in (1, 2):
             raise DomainError(
-                "IntegerMamba", "ids", f"{ids.dtype} of {ids.dim()} dimensions", "int32 of shape (B L), (B)"
+                "IntegerMamba", "ids", f"{ids.dtype} of {ids.dim()} dimensions", "int32 of shape (B, L) or (B,)"
             )
         sequence = ids.dim() == 2
         if last_only and sequence and ids.shape[1] == 0:

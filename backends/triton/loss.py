@@ -1,4 +1,4 @@
-"""Triton versions of ``spec.ops.loss``: one program a row, which it reads tile by tile."""
+"""Triton versions of ``spec.ops.loss``: one program per row, which it reads tile by tile."""
 
 import torch
 import triton

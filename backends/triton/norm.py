@@ -1,4 +1,4 @@
-"""Triton versions of ``spec.ops.norm``: a program a row, the row held in registers and read once.
+"""Triton versions of ``spec.ops.norm``: one program per row, which is held in registers and read once.
 
 A row's sum and its sum of squares cross the threads together. Of its scale, floats say where to compare, and then
 comparisons decide: no float decides anything.

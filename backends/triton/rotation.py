@@ -1,4 +1,4 @@
-"""Triton versions of ``spec.ops.rotation``: one kernel, a pair a lane."""
+"""Triton versions of ``spec.ops.rotation``: one kernel, one pair per lane."""
 
 import torch
 import triton

@@ -1,4 +1,4 @@
-"""Triton versions of ``spec.ops.transform``: a row a program, every stage in registers."""
+"""Triton versions of ``spec.ops.transform``: one row per program, every stage in registers."""
 
 import torch
 import triton

@@ -82,7 +82,7 @@ class Caller:
         overwrite(argument.loaded for argument in placed)
         self._look(case, returned, "a result shares memory with an input")
         if any(map(is_expanded, returned.results)):
-            raise Failure(self.backend, case, "memory", "a result is an expanded view: it isn't fresh and the caller's")
+            raise Failure(self.backend, case, "memory", "a result is an expanded view, allowed memory of its own")
         for earlier in self.held:
             self._look(case, earlier, "the call changed the result of an earlier call")
         self.held.append(returned)
@@ -98,7 +98,7 @@ class Caller:
     def _look(self, case: AnyCase, returned: Returned, says: str) -> None:
         for result, then in zip(returned.results, returned.copies, strict=True):
             if isinstance(then, np.ndarray) and not np.array_equal(self.backend.store(result), then):
-                raise Failure(self.backend, case, "memory", f"{says}: it isn't fresh and the caller's")
+                raise Failure(self.backend, case, "memory", f"{says}, allowed memory that only the caller holds")
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""One plan for each op, one module a family."""
+"""One plan for each op, one module per family."""
 
 from . import (
     activation,

@@ -37,7 +37,7 @@ def bench_command(
 ) -> None:
     """Verify the ops, then time them: median, share of the device's floor, and ratio to every peer that is installed.
 
-    Exit code 1 means that a backend's result differs from Numba's; it is not timed.
+    Exit code 1: a backend's result differs from Numba's. Such a result is not timed.
     """
     from mamba_integer.backends.app.environment import environment
 

@@ -115,7 +115,7 @@ def freeze_command(
     verify_only: Annotated[bool, typer.Option("--verify", help="Compare the frozen core and change nothing.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Make the frozen core of this checkout anew: keep what is frozen, add vectors of new ops, write the manifest."""
+    """Update the frozen core of this checkout: keep what is frozen, add vectors of new ops, write the manifest."""
     from ..engine.vector import VectorError
     from . import core
 

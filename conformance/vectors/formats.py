@@ -204,9 +204,9 @@ class Npy(PerCase):
 
 
 class Hex(PerCase):
-    """A word of two's complement a line, as ``$readmemh`` reads it; ``parameters`` and ``shapes`` in words of 64 bits.
+    """One word of two's complement per line, as ``$readmemh`` reads it.
 
-    ``shapes`` has the sizes of every input, one after the other.
+    ``parameters`` and ``shapes`` have words of 64 bits. ``shapes`` has the sizes of every input, one after the other.
     """
 
     suffix = ".hex"

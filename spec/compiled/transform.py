@@ -1,4 +1,4 @@
-"""Numba twins of ``spec.ops.transform``: a row a thread, in place."""
+"""Numba twins of ``spec.ops.transform``: one row per thread, in place."""
 
 import numpy as np
 from numba import prange

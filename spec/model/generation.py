@@ -110,7 +110,7 @@ def inverse_temperature(text: str) -> Dyadic:
         num = round_half_up(Fraction(1 << shift) / exact) if exact else 0
         if 1 <= num <= LARGEST_FACTOR:
             return Dyadic(num, shift)
-    raise GenerationError(f"temperature: found {text}, allowed 0.00004 to 60000 (greedy is the limit 0)")
+    raise GenerationError(f"temperature: found {text}, allowed 0.00004 to 60000 (for 0, use greedy)")
 
 
 def share(text: str) -> int:

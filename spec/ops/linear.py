@@ -141,7 +141,7 @@ QUANTISED_ROWS = (
     widths=ternary_linear_widths,
 )
 def ternary_linear(q: Int8Array, e: Int32Array, w: UInt8Array, /, *, num: int, shift: int) -> Int16Array:
-    """Multiply quantised rows by ternary weights: ``y = (q * 2**e) @ w.T * num / 2**shift``, by additions alone.
+    """Multiply quantised rows by ternary weights, by additions alone: ``y = (q * 2**e) @ w.T * num / 2**shift``.
 
     The sum (C1) is exact in int32, so its order is free. The row's exponent and the weights' Dyadic scale are applied
     in one rounding, ``shift_round((a * num) << e, shift)`` (C2), saturated to 16 bits (C3).

@@ -1,4 +1,4 @@
-"""Normalisation by comparisons and shifts: no root, no logarithm, no table, one division (the mean's)."""
+"""Normalisation by comparisons, shifts and products: no isqrt, no logarithm, no table, one division (the mean's)."""
 
 from __future__ import annotations
 

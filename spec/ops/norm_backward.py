@@ -67,7 +67,7 @@ def bitshift_norm_backward_widths(at):
 
 
 def final_shifts(e: int) -> tuple[int, int]:
-    """Return the left and the right shift that give back the bits cut and take off e: one of them is by zero."""
+    """Return the left and the right shift that restore the CUT_BITS and take off e bits; one of them is 0."""
     return max(CUT_BITS - e, 0), max(e - CUT_BITS, 0)
 
 

@@ -265,7 +265,7 @@ def gradient_exponent(exponent: Int32Array, largest: Int64Array, /, *, bits: int
     """Choose the exponents of gradients for the next step: coarser if they saturated (C1), finer if they are small.
 
     An exponent is known before its step begins, so it doesn't depend on how the step's batch is cut. A step takes up
-    half of the unused bits but one (C2), so that one quiet batch doesn't make the next saturate.
+    half of the unused bits, rounded down (C2), so that one quiet batch doesn't make the next saturate.
 
     Notes
     -----
@@ -316,15 +316,15 @@ def momentum_exponent_widths(at):
 def momentum_exponent(
     exponent: Int32Array, g_exponent: Int32Array, largest_g: Int64Array, largest_m: Int64Array, /
 ) -> Int32Array:
-    """Choose the exponents at which momenta meet their gradients in `lion_update`, and stay.
+    """Choose the exponents to which `lion_update` brings momenta and gradients, and at which the momenta stay.
 
     The larger of the two (C1) has from 21 to 27 bits there, so neither saturates, and the smaller keeps most of its
     bits. While the larger has such a width, the exponent stays (C2).
 
     Notes
     -----
-    The momentum then loses ``exponent - y`` bits and the gradient ``g_exponent - y``. A negative number is a gain. It
-    is at most 26 bits, unless the array is all zeros.
+    The momentum then loses ``exponent - y`` bits and the gradient ``g_exponent - y``. A negative number is a gain. A
+    gain is at most 26 bits, unless the array is all zeros.
 
     Examples
     --------

@@ -34,7 +34,7 @@ def quarter_turns(x, y, quadrant):
 
 
 def shears(x, y, lam, gam, s, direction):
-    """Return (x, y) after three shears, or before them: a palindrome is undone in the same order, signs turned."""
+    """Return (x, y) after three shears, or undo them: the same shears in the same order, with the other sign."""
     x = x + direction * ((y * lam) >> s)
     y = y + direction * ((x * gam) >> s)
     x = x + direction * ((y * lam) >> s)

@@ -123,7 +123,7 @@ def shift(name: str, meaning: str, high: int = LARGEST_SHIFT) -> Parameter:
     return Parameter(name, 0, high, meaning)
 
 
-MODULATION_SHIFT = shift("s_n", "fraction bits that the sum of w loses in the gradient of the modulation or decay")
+MODULATION_SHIFT = shift("s_n", "fraction bits that the sum loses in the gradient of the modulation or decay")
 FORWARD = DECAY + tuple(parameter for parameter in FORMATS if parameter.name != "s_y")
 SHIFTS = (
     shift("s_g", "fraction bits that dy * c loses in the gradient of the state", 22),

@@ -1,7 +1,7 @@
 """The chunked form of the multi-head recurrence: rounded on a fixed grid of positions, exact between its boundaries.
 
-Chunk n of a sequence is its positions n Q to n Q + Q - 1. Inside a chunk everything that has an order is an exact sum,
-so the chunk's work is matrix products of int8; each rounding depends on a position's own chunk alone, so a sequence cut
+Chunk n of a sequence is its positions n Q to n Q + Q - 1. Inside a chunk every sum over positions is exact, so the
+chunk's work is matrix products of int8. Each rounding depends on a position's own chunk alone, so a sequence cut
 anywhere gives the same integers.
 """
 
@@ -65,7 +65,7 @@ def power(z, bits):
 
 
 def exponent_sums(d):
-    """Return the sums D of a chunk's decay exponents, (n, H); one that forgets restarts the fraction at 0."""
+    """Return the running sums D of a chunk's decay exponents, (n, H); the largest exponent zeroes the fraction."""
     sums, total = np.empty_like(d), np.zeros_like(d[0])
     for j in range(len(d)):
         # ACCUMULATE
@@ -269,7 +269,7 @@ def ssd_chunk_scan(
 ) -> tuple[Int16Array, Int32Array, Int8Array, Int32Array, Int8Array, Int32Array]:
     """Run the chunked Mamba-2 scan over a sequence; return its outputs and final state.
 
-    In exact numbers, with ``D_i`` the sum of d / 4096 from the chunk's start to position i, and h at its start,
+    In exact numbers, with ``D_i`` the sum of d in Q.12 from the chunk's start to position i, and h at its start,
 
     ``y_i = 2**-D_i (sum over j <= i of (c_i . b_j) (2**D_j - 2**D_(j-1)) x_j + c_i . h) + skip x_i``,
 

@@ -43,7 +43,7 @@ SAYS = {
     "other_name": "a tensor is named 'y' where r belongs",
     "other_file": "isn't the one asked for",
     "data_and_path": "needs either data or path",
-    "no_answer": "its answer has none of outputs, skipped and errored",
+    "no_answer": "its answer has none, want one of outputs, skipped, errored",
     "two_kinds": "its answer has outputs and skipped",
     "name_twice": "a name twice",
     "errored": r"it answered errored: not today\x1b[2J",
