@@ -64,8 +64,11 @@ class Threads:
 
     def run(self, kernel: Callable, arguments: tuple[Any, ...]) -> Any:
         self._used = True  # before the lock: a child forked in between must not wait for it
-        with self._lock:
-            return kernel(*arguments) if self._started else self._start(kernel, arguments)
+        try:
+            with self._lock:
+                return kernel(*arguments) if self._started else self._start(kernel, arguments)
+        except SystemError as error:
+            raise _cause_of(error) or error from None
 
     def _start(self, kernel: Callable, arguments: tuple[Any, ...]) -> Any:
         """Run the first kernel, at which OpenMP reads how its threads wait: asleep, where the user hasn't chosen."""
@@ -77,6 +80,13 @@ class Threads:
             self._started = True
             if not chosen:
                 os.environ.pop(WAITING, None)
+
+
+def _cause_of(error: BaseException | None) -> BaseException | None:
+    """Return the error that a signal's handler raised in a parallel kernel: Numba reports one SystemError or two."""
+    while isinstance(error, SystemError):
+        error = error.__cause__
+    return error
 
 
 THREADS = Threads()

@@ -83,7 +83,7 @@ def test_a_model_is_trained_on_from_its_own_run_alone(micro, tmp_path):
     made = train(run, training, micro.corpus, micro.tokenizer, tmp_path / "a", habits)
     origin, masters = origin_masters(tmp_path / "a", run.masters)
     assert origin == made["checkpoint_sha256"] and masters.keys() == run.masters.keys()
-    for config, message in ((micro.config, "differs"), (replace(micro.config, dt_rank=3), "other sizes")):
+    for config, message in ((micro.config, "masters don't give"), (replace(micro.config, dt_rank=3), "other sizes")):
         options = replace(micro.options, seed=6)
         other, description = Run(config, options, load("numba")), replace(training, config=config, options=options)
         train(other, description, micro.corpus, micro.tokenizer, tmp_path / message, habits)

@@ -57,6 +57,30 @@ code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 print("equal" if code == 0 and np.array_equal(compiled.saturate(x, bits=16), want) else f"child ended with {code}")
 """
 
+INTERRUPTED = """
+import os, signal, threading
+from collections import Counter
+import numpy as np
+from mamba_integer.spec import compiled
+from mamba_integer.spec.compiled import threads
+
+x = np.ones((100, 1000), np.int16)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+seen = Counter()
+with threads.spreading_from(0):
+    compiled.quantize_rows(x)
+    for turn in range(40):
+        timer = threading.Timer(0.001 + turn * 1e-5, os.kill, [os.getpid(), signal.SIGINT])
+        try:
+            timer.start()
+            while True:
+                compiled.quantize_rows(x)
+        except BaseException as error:
+            seen[type(error).__name__] += 1
+        timer.join()
+print(*seen)
+"""
+
 WAITING = """
 import os
 import numpy as np
@@ -89,6 +113,12 @@ def test_threads_sleep_while_they_wait_unless_the_user_chose(chosen):
     done = run(WAITING, others | policy, NUMBA_THREADING_LAYER="omp", OMP_DISPLAY_ENV="true")
     assert (done.returncode, done.stdout) == (0, "the same\n"), done.stderr
     assert f"OMP_WAIT_POLICY = '{chosen or threads.ASLEEP}'" in done.stderr
+
+
+def test_an_interrupt_in_a_parallel_kernel_is_an_interrupt():
+    """Numba ends the call with a SystemError, which a command would report as an internal error."""
+    done = run(INTERRUPTED)
+    assert (done.returncode, done.stdout) == (0, "KeyboardInterrupt\n"), done.stderr
 
 
 def test_uncompiled_kernels_are_refused():
