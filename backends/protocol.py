@@ -64,7 +64,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -138,6 +138,8 @@ def load(name: str | None = None, device: str | None = None) -> Backend:
     name = name or os.environ.get(ENVIRONMENT) or "golden"
     name = ALIASES.get(name, name)
     ops, declared = _find(name)
+    if isinstance(ops, type) and any(isinstance(vars(ops).get(op), FunctionType) for op in spec.OPS):
+        raise BackendError(f"backend {name!r}: found a class, allowed an instance of it: module:attribute")
     chosen = device or getattr(ops, "default_device", lambda: "cpu")()
     backend = Backend(name, ops, chosen)
     if not backend.names:
@@ -166,6 +168,10 @@ def _find(name: str) -> tuple[Any, bool]:
         from .programs import ProgramOps
 
         return ProgramOps(name.removeprefix(COMMAND)), True
+    if "/" in name or name.endswith(".py"):
+        folder, _, file = name.rpartition("/")
+        module = f"PYTHONPATH={folder or '.'} and {file.removesuffix('.py')}"
+        raise BackendError(f"backend {name!r}: found a path, allowed a module: {module}")
     if name not in declared():
         declared.cache_clear()
     known = declared()

@@ -27,9 +27,10 @@ from mamba_integer.backends.app.terminal import (
     Json,
     UsageError,
     backends_on_stderr,
+    check_output,
     console_for,
     counted,
-    find_backend,
+    find_backends,
     progress_bar,
     warn,
 )
@@ -135,17 +136,14 @@ def conform_command(
         raise UsageError(f"--preset: found {preset!r}, allowed {', '.join(PRESETS)}")
     selected = [find_op(name).name for name in op] if op else list(spec.OPS)
     for option, path in (("report", report_file), ("html", html), ("junit", junit), ("badge", badge)):
-        if path and not path.parent.is_dir():
-            raise UsageError(f"--{option}: found no folder {path.parent}, allowed a file in a folder that exists")
-        if path and path.exists() and not path.is_file():
-            raise UsageError(f"--{option}: found {path}, which is no regular file; allowed a new or a regular file")
+        check_output(f"--{option}", path)
     known = _known(known_failures) if known_failures else []
     source = _text(text) if text or not (op or implemented or preset == "smoke") else None
     # A program is ended a little before the process that asks it would be: so it costs no more than its case.
     with backends_on_stderr(as_json), variables({programs.TIMEOUT: 0.9 * timeout}):
         lines = [f"{COMMAND}{line}" for line in command or ()]
         named: list[str | None] = list(dict.fromkeys([*(backend or ()), *lines])) or [None]
-        backends = [find_backend(name, device) for name in named]
+        backends = find_backends(named, device)
         if implemented:
             selected = [name for name in selected if any(tested.has(name) for tested in backends)]
         report = Report(stopped=INTERRUPTED)  # until the end, for who reads the file of a run that is killed
@@ -231,7 +229,7 @@ def compare_command(
     if len(names) < 2:
         raise UsageError(f"--backends: found {backends!r}, allowed a reference and one backend or more, with commas")
     with backends_on_stderr(as_json), variables({programs.TIMEOUT: 0.9 * timeout}):
-        reference, *others = [find_backend(name, device) for name in names]
+        reference, *others = find_backends(names, device)
         for held in (reference, *others):
             if not held.has(op):
                 raise UsageError(f"backend {held.name} has no op {op}")

@@ -204,7 +204,8 @@ class Op(Called[P, R]):
         static = {parameter.name for parameter in self.parameters}
         for name, value in parameters.items():
             if name in static and type(value) is not int:
-                raise DomainError(self.name, name, type_text(value), "a Python int")
+                remedy = f": int({name})" if hasattr(value, "__index__") else ""
+                raise DomainError(self.name, name, type_text(value), f"a Python int{remedy}")
         at = self.bind(arrays, parameters)
         self.check_bounds(at)
         return at
@@ -221,7 +222,8 @@ class Op(Called[P, R]):
         The shapes agree with one another, and the devices. The sizes may be symbols of a tracing compiler: nothing here
         compares one with a limit.
         """
-        at = self._bind_parameters(parameters)
+        self._check_names(arrays, parameters)
+        at = SimpleNamespace(**parameters)
         self._bind_shapes(arrays, at)
         return at
 
@@ -242,22 +244,23 @@ class Op(Called[P, R]):
                 )
         return widths
 
-    def _bind_parameters(self, parameters: Mapping[str, Any]) -> SimpleNamespace:
-        names = [p.name for p in self.parameters]
+    def _check_names(self, arrays: Sequence[Any], parameters: Mapping[str, Any]) -> None:
+        """Raise DomainError unless there are as many arrays as inputs, and each parameter once."""
+        inputs, names = [tensor.name for tensor in self.inputs], [p.name for p in self.parameters]
         for name in parameters:
-            if name in (tensor.name for tensor in self.inputs) and name not in names:
+            if name in inputs and name not in names:
                 raise DomainError(self.name, name, "a keyword argument", "an array by position")
             if name not in names:
                 raise DomainError(self.name, name, "an unknown parameter", f"parameters {names}")
+        if len(arrays) != len(inputs):
+            keywords = f"; by keyword: {', '.join(names)}" if names else ""
+            allowed = f"{len(inputs)} by position: {', '.join(inputs)}{keywords}"
+            raise DomainError(self.name, "(arrays)", len(arrays), allowed)
         for name in names:
             if name not in parameters:
                 raise DomainError(self.name, name, "nothing", "an integer")
-        return SimpleNamespace(**parameters)
 
     def _bind_shapes(self, arrays: Sequence[Any], at: SimpleNamespace) -> None:
-        if len(arrays) != len(self.inputs):
-            names = ", ".join(t.name for t in self.inputs)
-            raise DomainError(self.name, "(arrays)", f"{len(arrays)} arrays", f"{len(self.inputs)}: {names}")
         for tensor, array in zip(self.inputs, arrays, strict=True):
             if not hasattr(array, "dtype") or not hasattr(array, "shape"):
                 raise DomainError(self.name, tensor.name, type_text(array), "an array")

@@ -26,7 +26,8 @@ class DomainError(ValueError):
     def __init__(self, op: str, argument: str, found: Any, allowed: Any, index: tuple[int, ...] | None = None):
         self.op, self.argument, self.found, self.allowed, self.index = op, argument, found, allowed, index
         where = f" at index {index}" if index is not None else ""
-        super().__init__(f"{op}: argument {argument}: found {found}{where}, allowed {allowed}")
+        name = argument[1:-1] if argument.startswith("(") else f"argument {argument}"
+        super().__init__(f"{op}: {name}: found {found}{where}, allowed {allowed}")
 
 
 @dataclass(frozen=True)

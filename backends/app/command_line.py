@@ -4,10 +4,12 @@ Other packages add commands through the entry-point group ``mamba_integer.comman
 given the Typer application.
 """
 
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
+from typing import Annotated
 
 import typer
 
+from mamba_integer.spec import SPEC_VERSION
 from mamba_integer.spec.contract import UnknownOpError
 
 from ..protocol import BackendError
@@ -19,7 +21,6 @@ COMMANDS = "mamba_integer.commands"
 
 app = typer.Typer(
     name="mamba-integer",
-    help="Run, train and check integer-only state-space language models. Backends are compared bit for bit.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -29,6 +30,22 @@ for extension in sorted(entry_points(group=COMMANDS), key=lambda point: point.na
     extension.load()(app)
 for module in (ops_command, generate_command, model_commands, train_commands, transcript_commands):
     module.attach(app)
+
+
+def show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"mamba-integer {version('mamba-integer')}, specification {SPEC_VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the versions.")
+    ] = False,
+) -> None:
+    """Run, train and check integer-only state-space language models. Backends are compared bit for bit."""
+
 
 ERRORS = (UsageError, UnknownOpError, BackendError, *train_commands.ERRORS, *transcript_commands.ERRORS)
 

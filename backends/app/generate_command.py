@@ -27,7 +27,7 @@ from ..files.text import decode_text, lines_of, read_stream, read_text
 from ..files.tokenizer import stream_text
 from ..files.trace import Traced, header
 from .opening import DEFAULT_MODEL, BackendName, InitSeed, Model, Opened, TokenizerFile, open_model
-from .terminal import Device, Json, UsageError, counted, progress_bar, warn
+from .terminal import Device, Json, UsageError, check_output, counted, progress_bar, warn
 
 BLANKS = " \t"
 
@@ -101,6 +101,7 @@ def generate_command(
     holds a list of tokens and a list of texts.
     """
     options = Options(max_tokens, greedy, seed, stream, inverse_temperature(temperature), top_k, share(top_p))
+    check_output("--save-state", save_state)
     opened = open_model(model, init_seed, tokenizer, backend, device)
     before = load_session(load_state, opened.model, opened.sha256) if load_state else None
     texts = prompts(prompt or [], file or [], lines, wanted=before is None)

@@ -3,10 +3,11 @@
 import ctypes
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -18,12 +19,16 @@ from .. import Backend, BackendError, load
 from .extras import remedy
 from .main import one_line
 
+ON_TORCH = ("torch", "triton")  # backends that run on PyTorch's devices
 WIDTH = 160  # of what is written to a file or a pipe
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout; progress stays on stderr.")]
 Device = Annotated[
     str | None, typer.Option(help="Device for backends that run on several: cpu, cuda, cuda:1. Default: their choice.")
 ]
+
+
+Lines = Annotated[bool, typer.Option("--json", help="Print one line of JSON per step on stdout, then the result's.")]
 
 
 class UsageError(Exception):
@@ -87,6 +92,14 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def check_output(option: str, path: Path | None) -> None:
+    """Refuse a file that can't be written at the end, before the work begins."""
+    if path and not path.parent.is_dir():
+        raise UsageError(f"{option}: found no folder {path.parent}, allowed a file in a folder that exists")
+    if path and path.exists() and not path.is_file():
+        raise UsageError(f"{option}: found {path}, which is no regular file; allowed a new or a regular file")
+
+
 def find_backend(name: str | None, device: str | None) -> Backend:
     """Return a backend that takes arrays on its device.
 
@@ -94,7 +107,34 @@ def find_backend(name: str | None, device: str | None) -> Backend:
     ------
     BackendError
         There is no such backend, a library that it needs isn't installed, or its device takes no array.
+    UsageError
+        The backend doesn't run on that device, or this machine doesn't have it.
     """
+    (backend,) = find_backends([name], device)
+    return backend
+
+
+def find_backends(names: Sequence[str | None], device: str | None) -> list[Backend]:
+    """Return backends, each on the device if it runs on several; one of them has to."""
+    backends = [_find_backend(name, device) for name in names]
+    if device not in (None, "cpu") and all(backend.device != device for backend in backends):
+        held = " and ".join(backend.name for backend in backends)
+        raise UsageError(f"--device: found {device!r}, allowed cpu for {held}; --backend torch or triton takes a GPU")
+    return backends
+
+
+def check_torch_device(device: str) -> None:
+    """Refuse a device that PyTorch's arrays can't have on this machine."""
+    import torch
+
+    count = torch.cuda.device_count()
+    gpus = [f"cuda:{i}" for i in range(count)]
+    if device not in ("cpu", *(["cuda"] if count else []), *gpus):
+        allowed = f"cpu, cuda, {', '.join(gpus)}" if count else "cpu: PyTorch finds no CUDA device on this machine"
+        raise UsageError(f"--device: found {device!r}, allowed {allowed}")
+
+
+def _find_backend(name: str | None, device: str | None) -> Backend:
     try:
         backend = load(name, device)
         if "numba" in sys.modules:  # a backend that compiles with it has imported it, which takes a quarter second
@@ -103,7 +143,11 @@ def find_backend(name: str | None, device: str | None) -> Backend:
             announce()
         if not hasattr(backend.ops, "from_numpy"):
             return replace(backend, device="cpu")
+        if device and backend.name in ON_TORCH:
+            check_torch_device(device)
         backend.load(np.zeros(1, np.int8))
+    except UsageError:
+        raise
     except BackendError as error:
         if isinstance(cause := error.__cause__, ImportError) and (missing := remedy(cause)):
             raise BackendError(f"backend {name} can't be loaded: {missing}") from error

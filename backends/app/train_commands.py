@@ -37,7 +37,7 @@ from .extras import remedy
 from .loop import LOG_FILE, Habits, Step, train
 from .opening import BackendName, backend_name, config_of
 from .plots import plot_log
-from .terminal import Device, Json, UsageError, console_for, find_backend, progress_bar, say, warn
+from .terminal import Device, Lines, UsageError, console_for, find_backend, progress_bar, say, warn
 
 ERRORS = (*opening.ERRORS, CorpusError, ExponentError, LockError, OptionsError, ProofError, TrainingError)
 MOST_DIGITS = 32  # of a decimal
@@ -118,7 +118,7 @@ def train_command(
     validate_every: ValidateEvery = 50,
     windows: Windows = 32,
     resume: Resume = False,
-    as_json: Json = False,
+    as_json: Lines = False,
 ) -> None:
     """Train a fresh model on text.
 
@@ -152,7 +152,7 @@ def finetune_command(
     validate_every: ValidateEvery = 50,
     windows: Windows = 32,
     resume: Resume = False,
-    as_json: Json = False,
+    as_json: Lines = False,
 ) -> None:
     """Train a model further on other text.
 

@@ -60,7 +60,9 @@ def _json_header(path: Path) -> tuple[dict[str, Any], int]:
         with path.open("rb") as file:
             length = struct.unpack("<Q", prefix)[0] if len(prefix := file.read(8)) == 8 else None
             if length is None or length > size - 8:
-                raise CheckpointError(f"{path}: truncated: {size} bytes, its header alone needs {8 + (length or 0)}")
+                raise CheckpointError(
+                    f"{path}: truncated, or no safetensors file: {size} bytes, its header needs {8 + (length or 0)}"
+                )
             if length > LARGEST_HEADER:
                 raise CheckpointError(f"{path}: no checkpoint: a header of {length} bytes, allowed {LARGEST_HEADER}")
             text = file.read(length)

@@ -32,6 +32,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from mamba_integer.spec.arrays import type_text
 from mamba_integer.spec.contract import DomainError, Tensor
 from mamba_integer.spec.model import (
     FORMATS,
@@ -108,6 +109,8 @@ class IntegerMamba(nn.Module):
         formats: Formats = FORMATS,
     ):
         super().__init__()
+        if not isinstance(config, ModelConfig):
+            raise DomainError("IntegerMamba", "config", type_text(config), "a ModelConfig: spec.model.find_config")
         if not 1 <= max_positions <= MOST_POSITIONS:
             raise DomainError("IntegerMamba", "max_positions", max_positions, f"[1, {MOST_POSITIONS}]")
         self.config, self.formats, self.max_positions = config, formats, max_positions
@@ -172,10 +175,11 @@ class IntegerMamba(nn.Module):
         -----
         In eager code on CUDA, the checks of ids and positions wait for the device; a compiled call doesn't wait.
         """
+        if not isinstance(ids, torch.Tensor):
+            raise DomainError("IntegerMamba", "ids", type_text(ids), "a Torch tensor: torch.tensor, torch.from_numpy")
         if ids.dtype != torch.int32 or ids.dim() not in (1, 2):
-            raise DomainError(
-                "IntegerMamba", "ids", f"{ids.dtype} of {ids.dim()} dimensions", "int32 of shape (B, L) or (B,)"
-            )
+            kind = f"{ids.dtype} of {ids.dim()} dimensions"
+            raise DomainError("IntegerMamba", "ids", kind, "int32 (ids.int()) of shape (B, L) or (B,)")
         sequence = ids.dim() == 2
         if last_only and sequence and ids.shape[1] == 0:
             raise DomainError("IntegerMamba", "ids", "length 0", "length 1 or more with last_only")

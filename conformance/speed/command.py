@@ -13,6 +13,7 @@ from mamba_integer.backends.app.terminal import (
     Json,
     UsageError,
     backends_on_stderr,
+    check_torch_device,
     console_for,
     progress_bar,
     warn,
@@ -46,8 +47,8 @@ def bench_command(
 
     names = [find_op(name).name for name in op or ()]
     devices = device or devices_here()
-    if unknown := [name for name in devices if name != "cpu" and not name.startswith("cuda")]:
-        raise UsageError(f"bench: --device: found {unknown[0]!r}, allowed cpu, cuda or cuda:NUMBER")
+    for name in devices:
+        check_torch_device(name)
     chosen = [w for w in WORKLOADS if (not names or w.op in names) and (w.everywhere or devices != ["cpu"])]
     if not chosen:
         ops = ", ".join(dict.fromkeys(workload.op for workload in WORKLOADS))

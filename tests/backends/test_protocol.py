@@ -60,3 +60,13 @@ def test_a_module_is_a_backend_if_a_function_names_what_the_op_takes(function, o
     else:
         with pytest.raises(BackendError, match="is no backend: none of its functions"):
             load("partial_backend")
+
+
+def test_a_path_and_a_class_are_no_backends_and_the_error_says_what_is(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text("class Ops:\n    def isqrt(self, v):\n        return v\nops = Ops()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(BackendError, match="found a path, allowed a module: PYTHONPATH=some/folder and mine"):
+        load("some/folder/mine.py")
+    with pytest.raises(BackendError, match="found a class, allowed an instance"):
+        load("mine:Ops")
+    assert load("mine:ops").names == ["isqrt"]

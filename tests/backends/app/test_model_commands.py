@@ -1,6 +1,7 @@
 """The commands for models: what they print, what they write, and one line for each thing that can be wrong."""
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from mamba_integer.backends.app import inspection
 from mamba_integer.backends.files.folder import TRAINED, fresh_model, save_model
 from mamba_integer.backends.files.model import load_checkpoint
 from mamba_integer.conformance.chains.training import MINUTE
+from mamba_integer.spec import SPEC_VERSION
 from mamba_integer.spec.model import CONFIGS
 
 ROOT = Path(__file__).parents[3]
@@ -194,6 +196,10 @@ def test_a_tokenizer_larger_than_the_model_is_refused(cli, tmp_path):
         (("generate", "--model", "tiny", "--prompt", "a", "--max-tokens", "-1"), "--max-tokens"),
         (("generate", "--model", "tiny", "--prompt", "a", "--backend", "nowhere"), "unknown backend"),
         (("generate", "--model", "tiny", "--prompt", "a", "--backend", "torch", "--device", "nowhere"), "nowhere"),
+        (("generate", "--model", "tiny", "--prompt", "a", "--backend", "torch", "--device", "gpu"), "allowed cpu"),
+        (("generate", "--model", "tiny", "--prompt", "a", "--device", "cuda"), "found 'cuda', allowed cpu for numba"),
+        (("generate", "--model", "tiny", "--prompt", "a", "--save-state", "/no/such/folder/s"), "no folder"),
+        (("generate", "--model", str(ROOT / "README.md"), "--prompt", "a"), "no safetensors file"),
         (("generate", "--model", "tiny", "--prompt", "\udcff"), "not UTF-8"),
         (("generate", "--model", "tiny", "--file", "/no/such/file"), "/no/such/file"),
         (("generate", "--model", "tiny", "--prompt", "a", "--trace", "/no/such/folder/t"), "--trace"),
@@ -217,6 +223,11 @@ def test_an_error_is_one_line_and_code_2(arguments, says, cli):
     assert code == 2 and not out
     assert err.startswith("mamba-integer: ") and err.count("\n") == 1 and "internal" not in err
     assert says in err
+
+
+def test_versions_are_printed(cli):
+    done = cli("--version")
+    assert done.code == 0 and done.out == f"mamba-integer {version('mamba-integer')}, specification {SPEC_VERSION}\n"
 
 
 def test_a_folder_without_its_tokenizer(cli, tmp_path):

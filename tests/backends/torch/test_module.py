@@ -180,6 +180,8 @@ def test_a_wrong_call_names_the_argument(model, ids):
     fresh = model.new_state(BATCH)
     for tokens, state, message in (
         (ids.long(), fresh, "argument ids: found torch.int64 of 2 dimensions"),
+        (ids.tolist(), fresh, "argument ids: found a list, allowed a Torch tensor"),
+        (ids.cpu().numpy(), fresh, "argument ids: found a numpy.ndarray, allowed a Torch tensor"),
         (ids[None], fresh, "argument ids: found torch.int32 of 3 dimensions"),
         (ids + 256, fresh, r"argument ids: found \d+ at index .*, allowed \[0, 255\]"),
         (ids[:1], fresh, r"argument state layers.0.conv: found \(2, 3, 128\), allowed \(1, 3, 128\)"),
@@ -192,6 +194,8 @@ def test_a_wrong_call_names_the_argument(model, ids):
         model(ids[:, :0], state, last_only=True)
     with pytest.raises(DomainError, match="max_positions: found 0"):
         IntegerMamba(TINY, max_positions=0)
+    with pytest.raises(DomainError, match="argument config: found a str, allowed a ModelConfig"):
+        IntegerMamba("tiny")
 
 
 def test_a_packaged_model_comes_by_name_and_by_path(device, ids):
