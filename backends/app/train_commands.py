@@ -288,6 +288,14 @@ def rank_work(rank: int, job: Job, address: str) -> None:
         raise RankError(f"{error.filename or job.out}: {error.strerror or error}") from error
 
 
+def continuation(job: Job) -> str:
+    """Say how an interrupted run goes on."""
+    if (job.out / TRAINING_FILE).exists():
+        return f"--resume goes on from the last checkpoint in {job.out}"
+    first = min(job.habits.save_every, job.options.steps)
+    return f"{job.out} has no checkpoint yet; the first one is that of step {first}"
+
+
 def tokenizer_of(job: Job) -> Tokenizer:
     return load_tokenizer(job.tokenizer) if job.tokenizer else ByteTokenizer()
 
@@ -317,7 +325,12 @@ def work(job: Job, exchange: Any) -> None:
             elif step.validation:
                 console_for(stderr=True).print(f"step {step.step}: {text}{validation}")
 
-        made = train(run, training, corpus, tokenizer, job.out, job.habits, masters, job.resume, progress)
+        try:
+            made = train(run, training, corpus, tokenizer, job.out, job.habits, masters, job.resume, progress)
+        except KeyboardInterrupt:
+            if job.ranks == 1:  # of several ranks none knows whether the others have gone
+                warn(f"interrupted: {continuation(job)}")
+            raise
     if quiet:
         return
     if job.as_json:

@@ -72,7 +72,8 @@ class Corpus:
         for name, part in (("training", self.train), ("validation", self.validation)):
             if len(part) <= length:
                 raise CorpusError(
-                    f"corpus: found {len(part)} tokens for {name}, allowed {length + 1} or more (length + 1)"
+                    f"corpus: found {len(part)} tokens for {name}, allowed {length + 1} or more (length + 1): take a "
+                    "longer text or a shorter length"
                 )
 
 

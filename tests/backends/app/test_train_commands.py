@@ -161,6 +161,19 @@ def test_an_interrupt_ends_ranks_without_a_word(text, micro_file, start_cli, tmp
         assert not any(map(cmdline, ranks))
 
 
+def test_an_interrupted_run_says_how_it_goes_on(finished, text, micro_file, cli, monkeypatch, tmp_path):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train_cli, "train", interrupted)
+    shutil.copytree(finished[0], tmp_path / "held")
+    arguments = ["train", "--config", micro_file, "--text", text, *QUICK, "--seed", 1, "--resume", "--out"]
+    for folder, says in (("held", "--resume goes on from the last"), ("new", "no checkpoint yet; the first one is")):
+        done = cli(*arguments, tmp_path / folder)
+        assert done.code == 130 and not done.out
+        assert "interrupted: " in done.err and says in done.err and done.err.count("\n") == 1
+
+
 def test_a_rank_names_a_library_that_is_missing(monkeypatch):
     monkeypatch.delitem(sys.modules, "mamba_integer.backends.distributed", raising=False)
     monkeypatch.delattr(backends, "distributed", raising=False)
