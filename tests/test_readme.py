@@ -46,10 +46,13 @@ def test_every_op_was_equal_on_a_gpu(parts):
     assert sorted(result["op"] for result in results) == sorted(OPS)
 
 
-def test_the_run_of_triton_was_whole():
-    report = json.loads((ROOT / "benchmarks/results/conformance-triton-gpu.json").read_text())
-    assert report["passed"] and report["complete"] and report["whole_specification"]
-    assert len(report["model"]) >= 6 and report["text"]
+@pytest.mark.parametrize("part", ["triton", "torch-chains"])
+def test_every_chain_of_ops_was_equal_on_a_gpu(part):
+    report = json.loads((ROOT / f"benchmarks/results/conformance-{part}-gpu.json").read_text())
+    assert report["passed"] and report["complete"] and report["spec_version"] == SPEC_VERSION
+    assert report["preset"] == "full" and report["text"] and len(report["model"]) >= 6
+    assert {text["status"] for text in report["text"] + report["model"]} == {"passed"}
+    assert report["whole_specification"] == (part == "triton")
 
 
 def test_one_hash_on_every_machine():
