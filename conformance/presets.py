@@ -34,3 +34,4 @@ INTERPRETED = {
     "full": Preset(60, 1 << 13, line=1, repetitions=4),
 }
 TIMEOUT = 120.0  # seconds for one case, of which a compiler may take most
+LONGER = 10  # times as long as a case may a chain of ops take, or whatever runs between two cases

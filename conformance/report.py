@@ -144,8 +144,8 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Whether something was compared and all that was compared was equal (ops may be missing)."""
-        return self.compared > 0 and not self.unequal
+        """Whether the run ended, compared something, and found all of it equal (ops may be missing)."""
+        return not self.interrupted and self.compared > 0 and not self.unequal
 
     @property
     def unequal(self) -> bool:

@@ -13,8 +13,9 @@ from mamba_integer.spec import SPEC_VERSION
 from mamba_integer.spec.contract import UnknownOpError
 
 from ..protocol import BackendError
+from ..stopping import INTERRUPTED
 from . import generate_command, model_commands, ops_command, train_commands, transcript_commands
-from .main import INTERRUPTED, complain
+from .main import complain
 from .terminal import UsageError
 
 COMMANDS = "mamba_integer.commands"

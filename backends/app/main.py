@@ -1,35 +1,57 @@
 """The entry point of the command line. It needs no library, so that it can name the one that is missing.
 
 Exit codes: 0 success, 1 a mismatch or something missing, 2 a usage error. As in a shell, 130 means an interrupted run,
-143 a terminated one, and 141 one whose output nobody reads any more.
+143 (SIGTERM) and 129 (SIGHUP) one that was told to end, and 141 one whose output nobody reads any more.
 """
 
 import os
 import sys
+import threading
+import time
 
+from ..stopping import INTERRUPTED, exit_code, stoppable
 from .extras import remedy
 
-EQUAL, MISMATCH, USAGE, INTERRUPTED, UNREAD, TERMINATED = 0, 1, 2, 128 + 2, 128 + 13, 128 + 15
+EQUAL, MISMATCH, USAGE, UNREAD = 0, 1, 2, 128 + 13
+SECONDS_TO_END = 10  # that threads and exit handlers have when the command has ended
 
 
 def main() -> None:
     """Run the command line and exit with its code; every error is one line on stderr."""
     prepare_streams()
     try:
+        with stoppable() as stops:
+            code = ended()
+        if code == INTERRUPTED and stops:  # Typer makes one code of all
+            code = 128 + stops[-1]
+    except KeyboardInterrupt as error:
+        code = exit_code(error)
+    release_streams()
+    threading.Thread(target=end, args=[code], daemon=True).start()
+    sys.exit(code)
+
+
+def ended() -> int:
+    """Run the command line; return its exit code."""
+    try:
         from .command_line import run
 
         code = run()
         sys.stdout.flush()
+        return code
     except ModuleNotFoundError as error:
-        code = complain(remedy(error) or f"internal error: {error}")
-    except KeyboardInterrupt:  # one that came while the commands were loaded
-        code = INTERRUPTED
+        return complain(remedy(error) or f"internal error: {error}")
     except BrokenPipeError:
-        code = UNREAD
+        return UNREAD
     except OSError as error:
-        code = complain(f"stdout: {error.strerror or error}")
-    release_streams()
-    sys.exit(code)
+        return complain(f"stdout: {error.strerror or error}")
+
+
+def end(code: int) -> None:
+    """End this process where a backend's threads or exit handlers don't, which nobody waits for any more."""
+    threading.main_thread().join()
+    time.sleep(SECONDS_TO_END)
+    os._exit(code)
 
 
 def prepare_streams() -> None:

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from .. import Backend, BackendError, load
+from ..stopping import within
 from .extras import remedy
 from .main import one_line
 
@@ -114,9 +115,13 @@ def find_backend(name: str | None, device: str | None) -> Backend:
     return backend
 
 
-def find_backends(names: Sequence[str | None], device: str | None) -> list[Backend]:
-    """Return backends, each on the device if it runs on several; one of them has to."""
-    backends = [_find_backend(name, device) for name in names]
+def find_backends(names: Sequence[str | None], device: str | None, seconds: float | None = None) -> list[Backend]:
+    """Return backends, each on the device if it runs on several; one of them has to. They may have a time limit."""
+    backends = []
+    for name in names:
+        late = BackendError(f"backend {name}: its module or its default_device() didn't return within {seconds} s")
+        with within(seconds, late):
+            backends.append(_find_backend(name, device))
     if device not in (None, "cpu") and all(backend.device != device for backend in backends):
         held = " and ".join(backend.name for backend in backends)
         raise UsageError(f"--device: found {device!r}, allowed cpu for {held}; --backend torch or triton takes a GPU")

@@ -5,11 +5,12 @@ Modules that run cases are loaded where cases run: a process that only hands tas
 
 from collections.abc import Callable, Iterable, Sequence
 
-from mamba_integer.backends import Backend
+from mamba_integer.backends import Backend, BackendError
+from mamba_integer.backends.stopping import within
 from mamba_integer.spec import OPS
 from mamba_integer.spec.contract import find_op
 
-from ..presets import PRESETS, TIMEOUT
+from ..presets import LONGER, PRESETS, TIMEOUT
 from ..report import Report, Result
 from .calls import on_cuda
 from .journal import Journal
@@ -41,7 +42,8 @@ def conform(
     selected = list(OPS if ops is None else ops)
     tested = (backends,) if isinstance(backends, Backend) else tuple(backends)
     shares = range(-(-PRESETS[preset].drawn // PRESETS[preset].share))
-    on_gpus = [backend for backend in tested if preset == "full" and on_cuda(backend)]
+    with within(LONGER * timeout, BackendError("a backend's from_numpy() didn't return")):
+        on_gpus = [backend for backend in tested if preset == "full" and on_cuda(backend)]
     planned = {
         (op, id(backend)): Result(op, backend.name, backend.device, shares=len(shares) + (backend in on_gpus))
         for backend in tested

@@ -10,12 +10,10 @@ from itertools import chain
 
 from mamba_integer.backends import Backend
 
-from ..presets import TIMEOUT
+from ..presets import LONGER, TIMEOUT
 from ..report import Text
 from .journal import alarm
 from .workers import as_they_end, processes, workers
-
-CASES_PER_CHAIN = 10  # the time limits of so many cases are that of a chain of ops
 
 Chain = Callable[[Sequence[Backend]], list[Text]]
 
@@ -80,7 +78,7 @@ def run_chains(
         return
     lanes = min(len(chains), max(1, jobs // len(backends)))
     parts = [list(chains.items())[lane::lanes] for lane in range(lanes)]
-    waiting = [Lane(backend, list(part), jobs, CASES_PER_CHAIN * timeout) for backend in backends for part in parts]
+    waiting = [Lane(backend, list(part), jobs, LONGER * timeout) for backend in backends for part in parts]
     running: dict[Future, Lane] = {}
     try:
         while waiting or running:

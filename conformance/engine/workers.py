@@ -15,7 +15,9 @@ from typing import Any
 
 from mamba_integer.backends import Backend, BackendError
 from mamba_integer.backends.processors import cores, variables
+from mamba_integer.backends.stopping import unstopped
 
+from ..presets import LONGER
 from ..report import Result
 from . import journal
 from .comparison import Failure
@@ -46,16 +48,18 @@ def run_in_processes(tasks: list[Task], jobs: int, timeout: float, finish: Finis
         # The pool itself ended those that were well.
         died = {Path(folder, str(w.pid)): w.exitcode for w in started if w.exitcode != -signal.SIGTERM}
         notes = {path: journal.read(path) for path in died if path.exists()}
-        ran = {path: note for path, note in notes.items() if note[1]}
-        if left and not ran:
-            raise BackendError("a process ended before it ran a case, or was ended by something else")
-        for path, (title, cases) in ran.items() if left else ():
-            number, position = map(int, title.split())
+        if left and not notes:
+            raise BackendError("a process ended before it ran an op, or was ended by something else")
+        for path, note in notes.items() if left else ():
+            number, position = map(int, note.title.split())
             task = tasks[number]
             backend = task.backends[position]
-            failure = ended(backend, task.op, cases, died[path], timeout)
-            result = Result(task.op, backend.name, backend.device, "failed", failure=failure)
-            result.groups[ENDED] = len(cases)
+            result = Result(task.op, backend.name, backend.device, "failed")
+            result.groups[ENDED] = len(note.cases)
+            if note.running:
+                result.failure = ended(backend, task.op, note.cases, died[path], timeout)
+            else:
+                result.notes.append(f"between two cases {why(died[path], LONGER * timeout)}")
             finish(task, backend, result)
             left[number] = task.only(other for other in task.backends if other is not backend)
     return [task for task in left.values() if task.backends]
@@ -65,11 +69,8 @@ def ended(backend: Backend, op: str, cases: Sequence[str], code: int | None, tim
     """Return the failure of the last of the cases that a process ran before it ended."""
     from . import replay
 
-    case = replay.parse(cases[-1], op)
-    if code == -signal.SIGALRM:
-        failure = Failure(backend, case, "timeout", f"no result within {timeout:g} s: the process was ended")
-    else:
-        failure = Failure(backend, case, "crash", f"the process died ({meaning(code)})")
+    kind = "timeout" if code == -signal.SIGALRM else "crash"
+    failure = Failure(backend, replay.parse(cases[-1], op), kind, why(code, timeout))
     failure.history, failure.process_ended = tuple(cases[:-1]), True
     return failure
 
@@ -78,7 +79,15 @@ def run_and_note(folder: Path, number: int, task: Task, timeout: float) -> list[
     """Run a task, its number and its cases noted in a file that is named after this process."""
     from .judge import run_task
 
-    return run_task(task, journal.Journal(folder / str(os.getpid()), timeout), str(number))
+    with journal.alarm(LONGER * timeout):
+        return run_task(task, journal.Journal(folder / str(os.getpid()), timeout), str(number))
+
+
+def why(code: int | None, seconds: float) -> str:
+    """Return why a process ended that was given so many seconds."""
+    if code == -signal.SIGALRM:
+        return f"no result came within {seconds:g} s: the process was ended"
+    return f"the process died ({meaning(code)})"
 
 
 def meaning(code: int | None) -> str:
@@ -105,7 +114,7 @@ def processes(jobs: int, sharing: int = 0) -> Iterator[ProcessPoolExecutor]:
     # Processes that are ended remove nothing: their temporary files go with this folder.
     folder = tempfile.TemporaryDirectory(prefix="mamba-integer-", ignore_cleanup_errors=True)
     try:
-        with held(signal.SIGINT), held(signal.SIGTERM), variables(settings | {"TMPDIR": folder.name}):
+        with unstopped(), variables(settings | {"TMPDIR": folder.name}):
             pool = Pool(jobs, multiprocessing.get_context("spawn"), _serve)
             # Workers are as deaf to Ctrl-C as we are when they start; each hears again when it knows what to do then.
             heard = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -116,45 +125,24 @@ def processes(jobs: int, sharing: int = 0) -> Iterator[ProcessPoolExecutor]:
                 signal.pthread_sigmask(signal.SIG_SETMASK, heard)
         yield pool
     finally:
-        with held(signal.SIGINT), held(signal.SIGTERM):
+        with unstopped():
             if pool:
                 end(pool)
             folder.cleanup()
-
-
-@contextlib.contextmanager
-def held(number: int) -> Iterator[None]:
-    """Hold a signal back until the block has ended, if this thread is the one that Python's handlers interrupt.
-
-    They may do so between any two steps of it, whatever it blocks, since the system gives a signal to another thread
-    then. Inside a pool that would leave a lock taken that should be free, or free that should be taken.
-    """
-    handler = signal.getsignal(number)
-    if not callable(handler) or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came: list[Any] = []
-    try:
-        signal.signal(number, lambda *_: came.append(_))
-        yield
-    finally:
-        signal.signal(number, handler)
-        if came:
-            handler(*came[0])
 
 
 class Pool(ProcessPoolExecutor):
     """One that can be interrupted between two calls, never inside one."""
 
     def submit(self, *call: Any, **options: Any) -> Future:
-        with held(signal.SIGINT), held(signal.SIGTERM):
+        with unstopped():
             return super().submit(*call, **options)
 
 
 def as_they_end(futures: Iterable[Future]) -> Iterator[Future]:
     """Yield futures as they end; an interrupt comes while this waits for one, where no lock is taken."""
     waiting, ended = list(futures), SimpleQueue[Future]()
-    with held(signal.SIGINT), held(signal.SIGTERM):
+    with unstopped():
         for future in waiting:
             future.add_done_callback(ended.put)
     for _ in waiting:
@@ -162,7 +150,7 @@ def as_they_end(futures: Iterable[Future]) -> Iterator[Future]:
 
 
 def end(pool: ProcessPoolExecutor) -> None:
-    """End a pool's processes, whatever they do."""
+    """End a pool's processes, whatever they do, and all that a backend started in them."""
     running = workers(pool)
     pool.shutdown(wait=False, cancel_futures=True)
     for worker in running:
@@ -173,6 +161,9 @@ def end(pool: ProcessPoolExecutor) -> None:
         # The pool's own thread may have been the one to hear of the end, and be about to note the exit code.
         while worker.exitcode is None:
             worker.join(0.01)
+        assert worker.pid
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # nothing of it is left
+            os.killpg(worker.pid, signal.SIGKILL)
 
 
 def workers(pool: ProcessPoolExecutor) -> list[multiprocessing.Process]:
@@ -181,7 +172,8 @@ def workers(pool: ProcessPoolExecutor) -> list[multiprocessing.Process]:
 
 
 def _serve() -> None:
-    """Leave Ctrl-C to the parent (to programs that a backend starts it is what it always was), and end with it."""
+    """Leave Ctrl-C to the parent, and end with it; what a backend starts here ends with this process."""
+    os.setpgid(0, 0)
     signal.signal(signal.SIGINT, lambda *_: None)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
@@ -192,4 +184,4 @@ def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent
     parent.join()
-    os._exit(1)
+    os.killpg(0, signal.SIGKILL)

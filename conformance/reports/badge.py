@@ -15,6 +15,7 @@ def badge(report: Report) -> dict[str, Any]:
     fewest = min(counts(report).values(), default=0)
     root = json.loads((CORE / MANIFEST).read_bytes())["root"]
     whole = fewest == len(spec.OPS) and report.exit_code == 0
-    color = "brightgreen" if whole else "yellow" if report.passed and fewest else "red"
-    message = f"{fewest} of {len(spec.OPS)} ops, spec {spec.SPEC_VERSION}, root {root[:8]}"
+    color = "brightgreen" if whole else "yellow" if fewest and not report.unequal else "red"
+    stopped = "interrupted after " if report.interrupted else ""
+    message = f"{stopped}{fewest} of {len(spec.OPS)} ops, spec {spec.SPEC_VERSION}, root {root[:8]}"
     return {"schemaVersion": 1, "label": "mamba-integer", "message": message, "color": color}

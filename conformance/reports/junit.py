@@ -51,7 +51,7 @@ def reason_of(result: Result) -> str:
         return result.known
     if result.failure:
         return f"{result.failure.kind}: {result.failure.message}"
-    return "; ".join(f"{count} cases: {reason}" for reason, count in result.skipped.items())
+    return "; ".join([*result.notes, *(f"{count} cases: {reason}" for reason, count in result.skipped.items())])
 
 
 def differing(text: Text) -> str:

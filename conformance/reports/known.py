@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mamba_integer import spec
 
-from ..report import Report
+from ..report import Report, Result
 
 LARGEST_FILE = 1 << 20
 
@@ -50,9 +50,13 @@ def apply_known(report: Report, entries: list[Known]) -> None:
     """Mark listed results that don't pass as ``known``, and listed results that pass as ``stale``."""
     for result in report.results:
         for entry in entries:
-            if result.op == entry.op and entry.backend in ("", result.backend) and result.status != "not run":
+            if not result.known and names(entry, result) and result.status != "not run":
                 result.status = "stale" if result.status == "passed" else "known"
                 result.known = entry.reason
+
+
+def names(entry: Known, result: Result) -> bool:
+    return result.op == entry.op and entry.backend in ("", result.backend)
 
 
 def counts(report: Report) -> Mapping[str, int]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mamba_integer.conformance.engine import workers
-from mamba_integer.conformance.engine.journal import Journal, read
+from mamba_integer.conformance.engine.journal import Journal, Note, read
 from mamba_integer.conformance.engine.replay import CaseError, parse_sequence
 
 COMMAND = [sys.executable, "-c", "from mamba_integer.backends.app.main import main; main()"]
@@ -119,4 +119,4 @@ def test_a_journal_that_was_cut_keeps_its_whole_lines(tmp_path):
     Journal(path).start("3 1")
     with path.open("a") as file:
         file.write('{"op":"isqrt","entry":0,"call":0}\n{"op":"isq')
-    assert read(path) == ("3 1", ['{"op":"isqrt","entry":0,"call":0}'])
+    assert read(path) == Note("3 1", ['{"op":"isqrt","entry":0,"call":0}'], True)

@@ -131,7 +131,7 @@ def test_ranks_end_with_a_command_that_was_started_in_the_background(text, micro
         os.killpg(process.pid, signal.SIGINT)
         assert process.stdout.readline() and process.poll() is None
         process.terminate()
-        assert process.wait() == -signal.SIGTERM
+        assert process.wait() == 128 + signal.SIGTERM
         deadline = time.monotonic() + 60
         while any(map(cmdline, ranks)) and time.monotonic() < deadline:
             time.sleep(0.05)

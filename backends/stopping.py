@@ -1,0 +1,105 @@
+"""The signals that ask a process to stop: each of them ends a command as Ctrl-C does, with its files whole."""
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+INTERRUPTED = 128 + signal.SIGINT
+STOPS = [number for name in ("SIGINT", "SIGTERM", "SIGHUP") if (number := getattr(signal, name, None))]
+SECONDS_UNTIL_AGAIN = 0.01
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal other than that of Ctrl-C came."""
+
+    def __init__(self, number: int):
+        self.code = 128 + number
+        super().__init__()
+
+
+def exit_code(error: BaseException) -> int:
+    """Return the exit code of a process that an interrupt ended, as shells give it."""
+    return getattr(error, "code", INTERRUPTED)
+
+
+@contextmanager
+def stoppable() -> Iterator[list[int]]:
+    """Raise Stopped in this block where SIGTERM or SIGHUP would end the process; lose no interrupt.
+
+    It yields a list, to which each such signal is added.
+    """
+    stops: list[int] = []
+
+    def stop(number: int, frame: Any) -> None:
+        stops.append(number)
+        raise KeyboardInterrupt if number == signal.SIGINT else Stopped(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stops
+        return
+    before = {number: signal.getsignal(number) for number in STOPS}
+    hook = sys.unraisablehook
+    try:
+        for number, handler in before.items():
+            if handler == signal.SIG_DFL:  # who starts a process with nohup wants it to go on
+                signal.signal(number, stop)
+        sys.unraisablehook = _interrupt_again
+        yield stops
+    finally:
+        sys.unraisablehook = hook
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt_again(lost: Any) -> None:
+    """Repeat an interrupt that came in a finalizer, where Python drops it."""
+    if isinstance(lost.exc_value, KeyboardInterrupt):
+        signal_again = threading.main_thread().ident, exit_code(lost.exc_value) - 128
+        threading.Timer(SECONDS_UNTIL_AGAIN, signal.pthread_kill, signal_again).start()
+    else:
+        sys.__unraisablehook__(lost)
+
+
+@contextmanager
+def within(seconds: float | None, late: Exception) -> Iterator[None]:
+    """Raise an error unless the block ends in time, or gives Python a moment to raise it."""
+    if not seconds or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: Any) -> None:
+        raise late
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@contextmanager
+def unstopped() -> Iterator[None]:
+    """Hold these signals back until the block has ended, if this thread is the one that Python's handlers interrupt.
+
+    They may do so between any two steps of it, whatever it blocks, since the system gives a signal to another thread
+    then. Inside a pool that would leave a lock taken that should be free, or free that should be taken.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers = {number: handler for number in STOPS if callable(handler := signal.getsignal(number))}
+    came: list[tuple[int, Any]] = []
+    try:
+        for number in handlers:
+            signal.signal(number, lambda *arguments: came.append(arguments))
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if came:
+            handlers[came[0][0]](*came[0])
