@@ -16,7 +16,7 @@ from ..protocol import BackendError
 from ..stopping import INTERRUPTED
 from . import generate_command, model_commands, ops_command, train_commands, transcript_commands
 from .main import complain
-from .terminal import UsageError
+from .terminal import UsageError, warnings_on_one_line
 
 COMMANDS = "mamba_integer.commands"
 
@@ -54,7 +54,8 @@ ERRORS = (UsageError, UnknownOpError, BackendError, *train_commands.ERRORS, *tra
 def run() -> int:
     """Run the command that the process was started with; return its exit code."""
     try:
-        return app(prog_name="mamba-integer", standalone_mode=False) or 0
+        with warnings_on_one_line():
+            return app(prog_name="mamba-integer", standalone_mode=False) or 0
     except ERRORS as error:
         return complain(str(error))
     except (ModuleNotFoundError, BrokenPipeError):

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import replace
@@ -56,6 +57,22 @@ def warn(message: str) -> None:
     """Print one line on stderr, if anybody reads it; the command goes on."""
     with suppress(BrokenPipeError):
         print(f"mamba-integer: {one_line(message)}", file=sys.stderr)
+
+
+@contextmanager
+def warnings_on_one_line() -> Iterator[None]:
+    """Show a RuntimeWarning, the kind that this package warns of, as `warn` does: without its place in the source."""
+    usual = warnings.showwarning
+
+    def show(message, category, *place, **more):
+        if category is RuntimeWarning:
+            warn(f"warning: {message}")
+        else:
+            usual(message, category, *place, **more)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 def say(line: str) -> None:

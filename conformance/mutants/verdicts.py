@@ -352,8 +352,8 @@ def compile_anew(changed: set[str]) -> None:
         return compile_kernel(*functions, **options | {"cache": cache and bool(functions) and not names & changed})
 
     numba.njit = njit  # type: ignore[assignment]
-    if f"{COMPILED}.threads" in sys.modules:
-        sys.modules[f"{COMPILED}.threads"].njit = njit  # type: ignore[attr-defined]
+    if f"{COMPILED}.cache" in sys.modules:
+        sys.modules[f"{COMPILED}.cache"].njit = njit  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)

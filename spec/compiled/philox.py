@@ -4,7 +4,7 @@ import numpy as np
 from numba import njit
 
 from .. import philox
-from .threads import compiled
+from .cache import compiled
 
 # Typed constants: Numba turns an int64 mixed with a uint64 into a float.
 MULTIPLIER_0, MULTIPLIER_1 = np.uint64(philox.MULTIPLIER_0), np.uint64(philox.MULTIPLIER_1)

@@ -24,10 +24,11 @@ from ..ops.ssd_chunk import (
     sum_bits,
     weight_bits,
 )
+from .cache import compiled
 from .integers import bit_length, saturate, shift_round
 from .products import LANES, ROWS, multiply_pairs, pair_columns, pair_rows, word_of
 from .recurrence import shift
-from .threads import compiled, spread
+from .threads import spread
 
 C0, C1, C2, C3, C4, C5, C6 = POWER
 

@@ -1,17 +1,18 @@
-"""Compilation of kernels, and the size from which a kernel uses more than one thread."""
+"""The threads of kernels, and the size from which a kernel uses more than one."""
 
 import contextlib
 import functools
 import os
 import threading
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from types import FunctionType
 from typing import Any
 
 import numpy as np
-from numba import config, njit
+from numba import config
+
+from .cache import compiled
 
 if config.DISABLE_JIT:  # type: ignore[attr-defined]
     raise ImportError(
@@ -111,25 +112,6 @@ def spread(kernel: Callable, lightness: float = 1) -> Callable:
         return alone(*arguments)
 
     return call
-
-
-def compiled(kernel: Callable, parallel: bool = False) -> Callable:
-    """Compile a kernel at its first call; keep the machine code on disk where Numba can write a cache."""
-    try:
-        return njit(cache=True, parallel=parallel)(kernel)
-    except RuntimeError:  # neither beside the source nor in a home folder
-        warn_of_no_cache()
-        return njit(parallel=parallel)(kernel)
-
-
-@functools.cache
-def warn_of_no_cache() -> None:
-    """Warn once for all kernels."""
-    warnings.warn(
-        "compiled kernels can't be cached: each process compiles them again. Set NUMBA_CACHE_DIR to a writable folder",
-        RuntimeWarning,
-        stacklevel=2,
-    )
 
 
 def renamed(function: Callable) -> Callable:

@@ -167,3 +167,17 @@ def test_score_inspect_and_generate_have_one_default_model(cli, tmp_path):
         )
     }
     assert models == {opening.find_model("shakespeare", 0, None).checkpoint.sha256}
+
+
+def test_a_damaged_cache_of_kernels_is_one_line_and_no_error(run_cli, tmp_path, monkeypatch):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    compare = ("compare", "--op", "saturate", "--backends", "golden,numba", "--cases", "1")
+    first = run_cli(*compare)
+    assert first.code == 0 and not first.err, first.err
+    kernels = list(tmp_path.rglob("*.nbi"))
+    for path in kernels:
+        path.write_bytes(b"garbage")
+    done = run_cli(*compare)
+    assert kernels and done.code == 0 and done.out == first.out
+    assert done.err.startswith("mamba-integer: warning: ") and done.err.count("\n") == 1, done.err
+    assert str(tmp_path) in done.err and "NUMBA_CACHE_DIR" in done.err

@@ -1,20 +1,13 @@
-"""Compiled kernels load or say why not, and survive Python threads, forks and folders that can't be written."""
+"""Compiled kernels load or say why not, and survive Python threads and forks."""
 
-import importlib
 import os
-import pkgutil
 import subprocess
 import sys
-import warnings
 from collections import Counter
-from types import FunctionType
 
 import numpy as np
 import pytest
-from numba.core import caching
-from numba.core.dispatcher import Dispatcher
 
-from mamba_integer.spec import compiled
 from mamba_integer.spec.compiled import threads
 
 SECONDS = 120
@@ -131,17 +124,6 @@ def double(x):
     return 2 * x
 
 
-def test_kernels_run_without_a_cache(monkeypatch):
-    monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
-    threads.warn_of_no_cache.cache_clear()
-    with pytest.warns(RuntimeWarning, match="NUMBA_CACHE_DIR"):
-        kernel = threads.compiled(double)
-    assert kernel(np.int32(21)) == 42
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        threads.compiled(double)
-
-
 @pytest.mark.parametrize("lightness", [1 / 8, 1, 8])
 def test_threads_wake_for_so_many_elements_of_a_kernel(lightness, monkeypatch):
     monkeypatch.setattr(threads, "RUNS", Counter())
@@ -154,14 +136,3 @@ def test_threads_wake_for_so_many_elements_of_a_kernel(lightness, monkeypatch):
     with threads.spreading_from(0):
         kernel(np.ones(0, np.int32))
     assert [threads.RUNS[version] for version in versions] == [1, 2]
-
-
-@pytest.mark.parametrize("name", [module.name for module in pkgutil.iter_modules(compiled.__path__)])
-def test_what_python_calls_is_kept_on_disk(name):
-    module = importlib.import_module(f"{compiled.__name__}.{name}")
-    functions = [getattr(value, "kernel", value) for value in vars(module).values() if isinstance(value, FunctionType)]
-    called = {
-        word for function in functions if function.__globals__ is vars(module) for word in function.__code__.co_names
-    }
-    kernels = {word: vars(module)[word] for word in called if isinstance(vars(module).get(word), Dispatcher)}
-    assert [word for word, kernel in kernels.items() if isinstance(kernel._cache, caching.NullCache)] == []
