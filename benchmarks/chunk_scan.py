@@ -16,6 +16,7 @@ from rich.table import Table
 
 from mamba_integer.backends import load
 from mamba_integer.backends.app.environment import environment
+from mamba_integer.backends.app.outputs import output_file
 from mamba_integer.backends.files.atomic import write_json
 from mamba_integer.backends.torch import ssd_chunk as reference
 from mamba_integer.backends.torch import ssd_chunk_backward as reference_backward
@@ -103,7 +104,11 @@ def lines() -> Iterator[dict[str, Any]]:
             yield line("step in place", filled, partial(ssd_chunk_step.step_in_place, *step, **FORMAT))
 
 
-def main(output: Annotated[Path | None, typer.Option("--json", help="Write the results to this file.")] = None) -> None:
+def main(
+    output: Annotated[
+        Path | None, typer.Option("--json", help="Write the results to this file.", callback=output_file)
+    ] = None,
+) -> None:
     """Verify, then time every work."""
     verify()
     table, rows = Table("work", "sizes", "us", title="chunked scan"), []

@@ -21,6 +21,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mamba_integer.backends.app.environment import environment
+from mamba_integer.backends.app.plots import save_figure
 from mamba_integer.backends.files.atomic import write_json
 from mamba_integer.conformance.circuits.files import r1cs_bytes, wtns_bytes
 from mamba_integer.conformance.circuits.lowering import Statement, lower
@@ -87,7 +88,7 @@ def draw(report: dict[str, Any], path: Path) -> None:
     axes.set(xscale="log", yscale="log", xlabel="constraints", ylabel="processor seconds: lower, set up, prove, verify")
     axes.legend()
     axes.grid(alpha=0.3)
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def jobs() -> Iterator[tuple[dict[str, Any], Callable[[], Statement]]]:

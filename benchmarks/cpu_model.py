@@ -5,7 +5,6 @@ anything is timed, the Numba model's logits and state are compared with the gold
 Torch model against itself (whole and step by step) and its logits against the integers.
 """
 
-import json
 import statistics
 import time
 from pathlib import Path
@@ -20,6 +19,8 @@ from rich.table import Table
 from benchmarks.float_model import FloatModel, float_weights
 from mamba_integer.backends import load
 from mamba_integer.backends.app.environment import environment
+from mamba_integer.backends.app.outputs import output_file
+from mamba_integer.backends.files.atomic import write_json
 from mamba_integer.backends.processors import cores
 from mamba_integer.spec import compiled
 from mamba_integer.spec.model import LanguageModel, find_config, initial_parameters
@@ -79,7 +80,9 @@ def main(
     length: Annotated[int, typer.Option(help="Tokens of the prefill.")] = 512,
     tokens: Annotated[int, typer.Option(help="Tokens of a decode run.")] = 32,
     repeat: Annotated[int, typer.Option(help="Turns of each; medians are reported.")] = 5,
-    output: Annotated[Path | None, typer.Option("--json", help="Write the results to this file.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--json", help="Write the results to this file.", callback=output_file)
+    ] = None,
 ) -> None:
     """Time one prefill and a decode of both models on the cores of this process."""
     torch.set_num_threads(cores())
@@ -124,9 +127,7 @@ def main(
         "rows": rows,
     }
     if output:
-        partial = output.with_suffix(".partial")
-        partial.write_text(json.dumps(report, indent=1) + "\n")
-        partial.replace(output)
+        write_json(output, report)
     shown = Table("model", "prefill tokens/s", "decode tokens/s", title=f"{config.name}, batch 1, {cores()} cores")
     for row in rows:
         shown.add_row(row["model"], f"{row['prefill_tokens_per_second']:.1f}", f"{row['decode_tokens_per_second']:.1f}")

@@ -26,6 +26,7 @@ from rich.table import Table
 
 from mamba_integer.backends import Backend, load
 from mamba_integer.backends.app.environment import environment
+from mamba_integer.backends.app.outputs import output_file
 from mamba_integer.backends.files.atomic import write_json
 from mamba_integer.conformance.speed.clocks import copy_bandwidth
 from mamba_integer.spec.model import LanguageModel, find_config, initial_parameters
@@ -144,7 +145,7 @@ def main(
     backend: Annotated[str, typer.Option(help="Backend.")] = "triton",
     device: Annotated[str, typer.Option(help="Device.")] = "cuda",
     model: Annotated[str, typer.Option(help="A model or config that the command `generate` is timed with.")] = "verse",
-    json: Annotated[Path | None, typer.Option(help="Write the results to this file.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the results to this file.", callback=output_file)] = None,
 ) -> None:
     """Verify and time decoding of fresh models."""
     loaded, rows, bandwidth = load(backend, device), [], copy_bandwidth(device)

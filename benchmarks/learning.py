@@ -24,6 +24,7 @@ from rich.table import Table
 from mamba_integer.backends import load
 from mamba_integer.backends.app.environment import commit_here, environment
 from mamba_integer.backends.app.loop import spelled_bytes, validate
+from mamba_integer.backends.app.outputs import output_file
 from mamba_integer.backends.files.atomic import write_json
 from mamba_integer.backends.files.corpus import prepare_corpus
 from mamba_integer.backends.files.tokenizer import ByteTokenizer
@@ -149,7 +150,7 @@ def runs_of(path: Path, about: dict[str, Any]) -> list[dict]:
 
 def main(
     text: Annotated[Path, typer.Option(help="The text; its last tenth is for validation.")],
-    output: Annotated[Path, typer.Option("--json", help="File to write.")],
+    output: Annotated[Path, typer.Option("--json", help="File to write.", callback=output_file)],
     folder: Annotated[Path, typer.Option(help="Where the tokens go.")] = Path("learning-tokens"),
     size: Annotated[str, typer.Option(help=f"{' or '.join(STUDIES)}: small is for a CPU.")] = "study",
     steps: int = 500,

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 import typer
 from matplotlib.figure import Figure
 
+from mamba_integer.backends.app.plots import save_figure
+
 
 def draw(study: dict[str, Any], path: Path) -> None:
     """Draw bits per byte over the steps, each kind of training at its best rate: its seeds' mean and span."""
@@ -31,7 +33,7 @@ def draw(study: dict[str, Any], path: Path) -> None:
     )
     axes.legend()
     axes.grid(alpha=0.3)
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def main(study: Annotated[Path, typer.Argument(help="What benchmarks.learning wrote.")]) -> None:

@@ -19,6 +19,7 @@ from rich.table import Table
 from mamba_integer.backends import load
 from mamba_integer.backends.app.environment import environment
 from mamba_integer.backends.app.loop import rank_rows
+from mamba_integer.backends.app.outputs import output_file
 from mamba_integer.backends.distributed import joined
 from mamba_integer.backends.files.atomic import write_json
 from mamba_integer.backends.files.corpus import prepare_corpus
@@ -91,7 +92,7 @@ def ways_here(batch: int) -> list[Way]:
 
 
 def main(
-    output: Annotated[Path, typer.Option("--json", help="File to write.")],
+    output: Annotated[Path, typer.Option("--json", help="File to write.", callback=output_file)],
     config: str = "tiny",
     steps: int = 50,
     batch: int = 4,

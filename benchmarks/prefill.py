@@ -16,6 +16,7 @@ import typer
 
 from mamba_integer.backends import Backend, load
 from mamba_integer.backends.app.environment import environment
+from mamba_integer.backends.app.outputs import output_file
 from mamba_integer.backends.files.atomic import write_json
 from mamba_integer.conformance.speed.clocks import peak_of
 from mamba_integer.spec import trusted_values
@@ -65,7 +66,9 @@ def main(
     rows: Annotated[int, typer.Option(min=1, help="Rows.")] = 8,
     length: Annotated[list[int], typer.Option(min=1, help="Tokens of a row. May be repeated.")] = [2048],  # noqa: B006
     repeats: Annotated[int, typer.Option(min=1, help="Prefills of which the median is taken.")] = 9,
-    output: Annotated[Path | None, typer.Option("--json", help="Write the results to this file.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--json", help="Write the results to this file.", callback=output_file)
+    ] = None,
 ) -> None:
     """Verify and time the prefill of a fresh model."""
     sizes, backend = find_config(config), load("triton", "cuda")

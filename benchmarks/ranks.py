@@ -22,6 +22,7 @@ from rich.table import Table
 from mamba_integer.backends import distributed, load
 from mamba_integer.backends.app.environment import environment
 from mamba_integer.backends.app.loop import rank_rows
+from mamba_integer.backends.app.outputs import output_file
 from mamba_integer.backends.files.atomic import write_json
 from mamba_integer.backends.launch import free_address, launch
 from mamba_integer.spec.model import find_config
@@ -83,7 +84,7 @@ def line(ranks: int, kind: str, device: str, config: str, options: Options, step
 
 
 def main(
-    output: Annotated[Path, typer.Option("--json", help="File to write.")],
+    output: Annotated[Path, typer.Option("--json", help="File to write.", callback=output_file)],
     config: str = "base",
     rows: Annotated[int, typer.Option(help="Rows of one GPU.")] = 8,
     length: int = 2048,

@@ -10,6 +10,7 @@ from statistics import mean
 from typing import Any
 
 from benchmarks.limits import limits_table
+from mamba_integer.backends.files.atomic import write_atomically
 from mamba_integer.conformance.speed.table import TITLES, lines
 
 ROOT = Path(__file__).parent.parent
@@ -424,7 +425,7 @@ def result(name: str) -> dict[str, Any]:
 
 def main() -> None:
     for page in blocks():
-        (ROOT / page).write_text(filled(page))
+        write_atomically(ROOT / page, filled(page).encode())
 
 
 if __name__ == "__main__":

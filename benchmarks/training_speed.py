@@ -24,6 +24,7 @@ from rich.table import Table
 from benchmarks.float_training import FloatTraining
 from mamba_integer.backends import load
 from mamba_integer.backends.app.environment import environment
+from mamba_integer.backends.app.outputs import output_file
 from mamba_integer.backends.files.atomic import write_json
 from mamba_integer.conformance.speed.clocks import PEAKS
 from mamba_integer.spec.model import find_config
@@ -111,7 +112,7 @@ def floor_seconds(config: ModelConfig, options: Options) -> float:
 
 
 def main(
-    output: Annotated[Path, typer.Option("--json", help="File to write.")],
+    output: Annotated[Path, typer.Option("--json", help="File to write.", callback=output_file)],
     config: str = "base",
     pattern: Annotated[list[str] | None, typer.Option(help="Kinds of the blocks, repeated; else the config's.")] = None,
     rows: int = 8,

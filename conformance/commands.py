@@ -15,6 +15,7 @@ import typer
 
 from mamba_integer import spec
 from mamba_integer.backends.app.environment import environment
+from mamba_integer.backends.app.outputs import output_file
 from mamba_integer.backends.app.terminal import (
     Device,
     Json,
@@ -79,10 +80,19 @@ def conform_command(
     timeout: Annotated[float, typer.Option(min=0.1, help=LIMIT)] = TIMEOUT,
     explain: Annotated[bool, typer.Option(help="Make failing cases small and look for known mistakes.")] = True,
     as_json: Json = False,
-    report_file: Annotated[Path | None, typer.Option("--report", help="Write the report to this JSON file.")] = None,
-    html: Annotated[Path | None, typer.Option(help="Write one page of HTML with cards and a coverage map.")] = None,
-    junit: Annotated[Path | None, typer.Option(help="Write JUnit's XML, which CI systems show.")] = None,
-    badge: Annotated[Path | None, typer.Option(help="Write the JSON of a badge, for shields.io.")] = None,
+    report_file: Annotated[
+        Path | None, typer.Option("--report", help="Write the report to this JSON file.", callback=output_file)
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(help="Write one page of HTML with cards and a coverage map.", callback=output_file),
+    ] = None,
+    junit: Annotated[
+        Path | None, typer.Option(help="Write JUnit's XML, which CI systems show.", callback=output_file)
+    ] = None,
+    badge: Annotated[
+        Path | None, typer.Option(help="Write the JSON of a badge, for shields.io.", callback=output_file)
+    ] = None,
     known_failures: Annotated[Path | None, typer.Option(help=KNOWN_HELP)] = None,
 ) -> None:
     """Run the conformance suite: drawn cases, bounds, relations, real text, a whole model, training steps.
@@ -104,7 +114,6 @@ def conform_command(
         raise UsageError(f"--preset: found {preset!r}, allowed {', '.join(PRESETS)}")
     selected = [find_op(name).name for name in op] if op else list(spec.OPS)
     files = Files(report_file, html, junit, badge)
-    files.check()
     known = _known(known_failures) if known_failures else []
     source = _text(text) if text or not (op or implemented or preset == "smoke") else None
     # A program is ended a little before the process that asks it would be: so it costs no more than its case.

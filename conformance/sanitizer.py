@@ -30,6 +30,7 @@ from typing import Annotated
 import typer
 
 from mamba_integer.backends.app.environment import environment
+from mamba_integer.backends.app.outputs import output_file
 from mamba_integer.backends.app.terminal import find_backend
 from mamba_integer.backends.files.atomic import write_atomically
 from mamba_integer.backends.programs.process import kill_group, watch
@@ -198,7 +199,9 @@ def main(
     jobs: Annotated[int, typer.Option(min=1, help="How many processes run at the same time.")] = 1,
     shares: Annotated[int, typer.Option(min=1, help="Into how many parts an op's cases are cut, a process each.")] = 1,
     first: Annotated[int | None, typer.Option(min=1, help="Run only so many of the parts, from the first on.")] = None,
-    as_json: Annotated[Path | None, typer.Option("--json", help="Write the verdicts to this file.")] = None,
+    as_json: Annotated[
+        Path | None, typer.Option("--json", help="Write the verdicts to this file.", callback=output_file)
+    ] = None,
 ) -> None:
     """Run the suite's cases under compute-sanitizer; exit with 1 unless every verdict is clean."""
     tools = tool or ["memcheck"]

@@ -22,12 +22,14 @@ from mamba_integer.spec.model.generation import (
     share,
 )
 
+from ..files.atomic import replacing
 from ..files.state import load_session, save_session
 from ..files.text import decode_text, lines_of, read_stream, read_text
 from ..files.tokenizer import stream_text
 from ..files.trace import Traced, header
 from .opening import DEFAULT_MODEL, BackendName, InitSeed, Model, Opened, TokenizerFile, open_model
-from .terminal import Device, Json, UsageError, check_output, counted, progress_bar, warn
+from .outputs import output_file
+from .terminal import Device, Json, UsageError, counted, progress_bar, warn
 
 BLANKS = " \t"
 
@@ -85,9 +87,13 @@ def generate_command(
     tokenizer: TokenizerFile = None,
     backend: BackendName = None,
     device: Device = None,
-    trace: Annotated[Path | None, typer.Option(help="Write one SHA-256 per layer and model call to this file.")] = None,
+    trace: Annotated[
+        Path | None,
+        typer.Option(help="Write one SHA-256 per layer and model call to this file.", callback=output_file),
+    ] = None,
     save_state: Annotated[
-        Path | None, typer.Option(help="Save the state after the text to this file, to go on later.")
+        Path | None,
+        typer.Option(help="Save the state after the text to this file, to go on later.", callback=output_file),
     ] = None,
     load_state: Annotated[
         Path | None, typer.Option(help="Continue from a saved state; prompts are then optional.")
@@ -101,7 +107,6 @@ def generate_command(
     holds a list of tokens and a list of texts.
     """
     options = Options(max_tokens, greedy, seed, stream, inverse_temperature(temperature), top_k, share(top_p))
-    check_output("--save-state", save_state)
     opened = open_model(model, init_seed, tokenizer, backend, device)
     before = load_session(load_state, opened.model, opened.sha256) if load_state else None
     texts = prompts(prompt or [], file or [], lines, wanted=before is None)
@@ -167,16 +172,12 @@ def lines_with_text(texts: list[str]) -> list[str]:
 
 @contextlib.contextmanager
 def tracing(path: Path | None, opened: Opened) -> Iterator[Any]:
-    """Yield the model, traced to a file if there is one."""
+    """Yield the model, traced to a file if there is one, which replaces an older one once the block is done."""
     if path is None:
         yield opened.model
         return
-    try:
-        file = path.open("w", encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"--trace {path}: {error.strerror}") from error
-    with file:
-        write: Callable[[dict[str, Any]], None] = lambda record: print(json.dumps(record), file=file)  # noqa: E731
+    with replacing(path) as file:
+        write: Callable[[dict[str, Any]], Any] = lambda record: file.write(f"{json.dumps(record)}\n".encode())  # noqa: E731
         write(header(opened.sha256))
         yield Traced(opened.model, write)
 

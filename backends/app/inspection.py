@@ -14,7 +14,7 @@ from mamba_integer.spec.model.config import ModelConfig
 from mamba_integer.spec.model.proof import Row
 
 from ..files.folder import TextModel
-from .terminal import UsageError
+from .plots import save_figure
 
 TELLING = ("residual", "xz", "x", "scan", "gated", "scan_state")  # the tensors shown layer by layer
 
@@ -170,10 +170,8 @@ def limit(seen: Seen) -> int:
 
 def plot(inspection: Inspection, path: Path) -> None:
     """Draw the greatest magnitude of each telling tensor layer by layer, and its bound dashed, as bits."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UsageError(f"--plot needs matplotlib: {error}") from error
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     in_layers = [seen for seen in inspection.rows if seen.row.layer.startswith("layers.")]
@@ -187,7 +185,4 @@ def plot(inspection: Inspection, path: Path) -> None:
     axes.set_title(f"{inspection.config.name}: range on the text, and proved bound (dashed)", parse_math=False)
     figure.legend(loc="outside lower center", ncols=len(TELLING), fontsize="small")
     axes.grid(alpha=0.3)
-    try:
-        figure.savefig(path)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"--plot: {' '.join(str(error).split())}") from error
+    save_figure(figure, path)

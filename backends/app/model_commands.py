@@ -18,6 +18,7 @@ from ..files.trace import diff_traces
 from . import inspection
 from .main import EQUAL, MISMATCH, one_line
 from .opening import DEFAULT_MODEL, BackendName, InitSeed, Model, TokenizerFile, config_of, open_model
+from .outputs import output_file, output_folder, plot_file
 from .terminal import Device, Json, UsageError, console_for, counted, progress_bar
 
 tokenizer_app = typer.Typer(help="Train byte-level BPE tokenizers.", no_args_is_help=True)
@@ -65,7 +66,8 @@ def inspect_command(
         typer.Option(help=f"Text file whose first {LONGEST} bytes the model reads. Default: the Zen of Python."),
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option(help="Draw the ranges and their bounds to this file: .png, .svg or .pdf.")
+        Path | None,
+        typer.Option(help="Draw the ranges and their bounds to this file: .png, .svg or .pdf.", callback=plot_file),
     ] = None,
     backend: BackendName = None,
     device: Device = None,
@@ -113,7 +115,7 @@ def diff_trace_command(
 
 
 def init_command(
-    folder: Annotated[Path, typer.Argument(help="Folder to write to.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to write to.", callback=output_folder)],
     model: Annotated[str, typer.Option(help=f"Config: {', '.join(CONFIGS)}.")] = "tiny",
     seed: InitSeed = 0,
     tokenizer: TokenizerFile = None,
@@ -135,7 +137,7 @@ def init_command(
 def tokenizer_train_command(
     files: Annotated[list[Path], typer.Argument(help="Text files, UTF-8; they may be gzipped.")],
     vocabulary: Annotated[int, typer.Option(help="Number of tokens, 256 to 65536.")],
-    out: Annotated[Path, typer.Option(help="Tokenizer file to write.")],
+    out: Annotated[Path, typer.Option(help="Tokenizer file to write.", callback=output_file)],
     as_json: Json = False,
 ) -> None:
     """Train a byte-level BPE tokenizer on text files."""

@@ -14,6 +14,7 @@ from mamba_integer.spec.describe import MissingValuesError, describe, size_text,
 from mamba_integer.spec.pages import pages
 
 from ..files.atomic import write_atomically
+from .outputs import output_folder
 from .terminal import Json, UsageError, console_for
 
 
@@ -24,7 +25,10 @@ def ops_command(
         typer.Option(metavar="NAME=INTEGER", help="Size or parameter: show numbers, not formulas; may be repeated."),
     ] = None,
     pages_in: Annotated[
-        Path | None, typer.Option("--pages", metavar="FOLDER", help="Write the reference pages to this folder.")
+        Path | None,
+        typer.Option(
+            "--pages", metavar="FOLDER", help="Write the reference pages to this folder.", callback=output_folder
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -1,7 +1,18 @@
-"""The curve of a training run, from its log."""
+"""Pictures in files, and the curve of a training run, from its log."""
 
+import io
 import json
 from pathlib import Path
+from typing import Any
+
+from ..files.atomic import write_atomically
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Draw a figure to a file atomically, in the format that its name ends with."""
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=path.suffix.removeprefix("."))
+    write_atomically(path, drawn.getvalue())
 
 
 def plot_log(log: Path, path: Path, title: str) -> None:
@@ -18,7 +29,7 @@ def plot_log(log: Path, path: Path, title: str) -> None:
     axes.set_title(title, parse_math=False)  # a name is no formula
     axes.legend()
     axes.grid(alpha=0.3)
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def columns(lines: list[dict], name: str) -> tuple[list[int], list[float]]:

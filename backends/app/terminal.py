@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -33,7 +32,7 @@ Device = Annotated[
 Lines = Annotated[bool, typer.Option("--json", help="Print one line of JSON per step on stdout, then the result's.")]
 
 
-class UsageError(Exception):
+class UsageError(typer.BadParameter):
     """A command can't do as it was asked; the message is one line."""
 
 
@@ -108,14 +107,6 @@ def backends_on_stderr(wanted: bool) -> Iterator[None]:
 def counted(count: int, noun: str) -> str:
     """Return a number and its noun: one case, or several cases."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def check_output(option: str, path: Path | None) -> None:
-    """Refuse a file that can't be written at the end, before the work begins."""
-    if path and not path.parent.is_dir():
-        raise UsageError(f"{option}: found no folder {path.parent}, allowed a file in a folder that exists")
-    if path and path.exists() and not path.is_file():
-        raise UsageError(f"{option}: found {path}, which is no regular file; allowed a new or a regular file")
 
 
 def find_backend(name: str | None, device: str | None) -> Backend:

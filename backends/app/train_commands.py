@@ -36,6 +36,7 @@ from . import opening
 from .extras import remedy
 from .loop import LOG_FILE, Habits, Step, train
 from .opening import BackendName, backend_name, config_of
+from .outputs import output_folder
 from .plots import plot_log
 from .terminal import Device, Lines, UsageError, console_for, find_backend, progress_bar, say, warn
 
@@ -43,7 +44,7 @@ ERRORS = (*opening.ERRORS, CorpusError, ExponentError, LockError, OptionsError, 
 MOST_DIGITS = 32  # of a decimal
 
 Text = Annotated[list[Path], typer.Option(help="Text file, UTF-8; it may be gzipped. May be repeated.")]
-Out = Annotated[Path, typer.Option(help="Folder that the run writes to.")]
+Out = Annotated[Path, typer.Option(help="Folder that the run writes to.", callback=output_folder)]
 Steps = Annotated[int, typer.Option(min=1, help="Number of steps of the whole run.")]
 Batch = Annotated[int, typer.Option(min=1, help="Number of sequences per step.")]
 Length = Annotated[int, typer.Option(min=1, help="Number of tokens per sequence.")]

@@ -19,7 +19,7 @@ from ..files.text import decode_text, read_text
 from ..files.tokenizer import ByteTokenizer, Tokenizer, load_tokenizer, tokenizer_hash
 from ..transcripts.audit import Audit, audit
 from ..transcripts.errors import AlteredError, TranscriptError
-from ..transcripts.folder import TRANSCRIPT_FILE, Transcript, read_transcript
+from ..transcripts.folder import Transcript, read_transcript
 from ..transcripts.header import Header, flat, parse_hash
 from ..transcripts.leaf import STATE, Leaf, Place
 from ..transcripts.opening import opening_path, save_opening
@@ -28,6 +28,7 @@ from ..transcripts.request import Generate, Request, Score, Train
 from ..transcripts.run import Build, Replay, commit
 from .main import EQUAL, MISMATCH
 from .opening import DEFAULT_MODEL, BackendName, InitSeed, Model, TokenizerFile, backend_name, config_of, find_model
+from .outputs import check_output_folder, new_folder, output_file
 from .reading import TrainText, TranscriptFolder, build_reading, build_training, corpus_of, origin_of, training_id
 from .terminal import Device, Json, UsageError, counted, find_backend, progress_bar
 
@@ -39,7 +40,7 @@ LeafName = Annotated[str, typer.Option("--leaf", help="Leaf as dispute names it:
 
 
 def commit_command(
-    out: Annotated[Path, typer.Argument(help="Folder to write the transcript to.")],
+    out: Annotated[Path, typer.Argument(help="New or empty folder for the transcript.", callback=new_folder)],
     model: Model = DEFAULT_MODEL,
     init_seed: InitSeed = 0,
     tokenizer: TokenizerFile = None,
@@ -73,8 +74,6 @@ def commit_command(
     """
     if sum(map(bool, (prompt is not None, score, train))) != 1:
         raise UsageError("commit: found none or several of --prompt, --score and --train, allowed one of them")
-    if (out / TRANSCRIPT_FILE).exists():
-        raise UsageError(f"{out} holds a transcript, allowed a new folder")
     if leaves not in LEAVES:
         raise UsageError(f"--leaves: found {leaves!r}, allowed {' or '.join(LEAVES)}")
     if train:
@@ -164,7 +163,9 @@ def about_text(about: dict[str, Any]) -> str:
 def open_command(
     transcript: TranscriptFolder,
     leaf: LeafName,
-    out: Annotated[Path | None, typer.Option(help="File to write. Default: in the transcript's openings.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write. Default: in the transcript's openings.", callback=output_file)
+    ] = None,
     model: Model = DEFAULT_MODEL,
     init_seed: InitSeed = 0,
     tokenizer: TokenizerFile = None,
@@ -175,10 +176,12 @@ def open_command(
 ) -> None:
     """Open one leaf of your own transcript for a referee: write its op, its arrays and its path to the root."""
     held, place = read_transcript(transcript), parse_place(leaf)
+    path = out or opening_path(transcript, place)
+    if out is None:
+        check_output_folder("--out", path.parent)
     with origin_of(held.header, model, init_seed, tokenizer, train) as origin:
         replay = Replay(held.header, find_backend(backend_name(backend), device), origin.build)
         made = leaf_at(replay, held, place)
-    path = out or opening_path(transcript, place)
     save_opening(path, held, made, replay.store)
     if as_json:
         print(json.dumps({"out": str(path), "leaf": leaf, "where": made.where, "sha256": made.digest.hex()}))

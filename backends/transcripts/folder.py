@@ -83,7 +83,7 @@ class Writer:
         expected = self.leaves + of_call * (self.header.request.calls - call - 1)
         if expected > MOST_LEAVES:
             raise CountError(
-                f"{self.folder}: found a run of about {expected} leaves, allowed {MOST_LEAVES}; run fewer calls, or "
+                f"commit: found a run of about {expected} leaves, allowed {MOST_LEAVES}; run fewer calls, or "
                 "commit to one leaf per layer"
             )
 

@@ -1,12 +1,14 @@
 """Committing a run while it goes on, and running a part of it again."""
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..files.atomic import new_folder
 from ..protocol import Backend
 from .computation import Computation
 from .folder import Transcript, Writer
@@ -40,7 +42,7 @@ def commit(
     Parameters
     ----------
     folder : Path
-        It is made if it doesn't exist.
+        A new or an empty one. A run that ends early leaves nothing in it.
     header : Header
     backend : Backend
     build : callable
@@ -48,8 +50,7 @@ def commit(
     progress : callable
         Is told after each call how many there were.
     """
-    writer = Writer(folder, header)
-    try:
+    with new_folder(folder) as place, closing(Writer(place, header)) as writer:
         recorder = Recorder(backend, header.run_id, header.leaves, writer.add)
         computation = build(recorder.backend)
         for call, state in recorded_calls(header, recorder, computation, computation.start(), range(computation.calls)):
@@ -60,8 +61,6 @@ def commit(
                 writer.save_state(call + 1, as_numpy(backend, computation.arrays(state)))
             progress(call + 1)
         return writer.finish()
-    finally:
-        writer.close()
 
 
 def as_numpy(backend: Backend, arrays: dict[str, Any]) -> dict[str, np.ndarray]:

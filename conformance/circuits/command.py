@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from mamba_integer.backends.app.outputs import output_file
 from mamba_integer.backends.app.terminal import Json, UsageError, console_for
 from mamba_integer.backends.files.atomic import write_atomically
 from mamba_integer.spec.contract import find_op
@@ -25,8 +26,12 @@ def circuit_command(
         list[str] | None, typer.Option(help="Input that is a constant of the circuit. May be repeated.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the drawn inputs, which the witness holds.")] = 0,
-    r1cs: Annotated[Path | None, typer.Option(help="Write the constraints to this file, as circom does.")] = None,
-    wtns: Annotated[Path | None, typer.Option(help="Write the witness to this file, as circom does.")] = None,
+    r1cs: Annotated[
+        Path | None, typer.Option(help="Write the constraints to this file, as circom does.", callback=output_file)
+    ] = None,
+    wtns: Annotated[
+        Path | None, typer.Option(help="Write the witness to this file, as circom does.", callback=output_file)
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Count the rank-1 constraints of an op, over the scalar field of BN254, and write them with a witness.
@@ -51,9 +56,6 @@ def circuit_command(
             raise UsageError(f"--{option}: found {min(unknown)!r}, allowed {', '.join(sorted(inputs))}")
     if both := set(private or ()) & set(fixed or ()):
         raise UsageError(f"--fixed: found {min(both)!r}, which is private; allowed one of the two")
-    for option, path in (("r1cs", r1cs), ("wtns", wtns)):
-        if path and not path.parent.is_dir():
-            raise UsageError(f"--{option}: found no folder {path.parent}, allowed a file in a folder that exists")
     drawn = draw_case(op, Random(seed), {**usual.sizes, **usual.parameters, "...": rows} | sizes)
     patterns = ("uniform",) * len(drawn.patterns)
     case = Case(op, drawn.sizes, drawn.leading, drawn.parameters, patterns, drawn.seed)

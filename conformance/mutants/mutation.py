@@ -19,6 +19,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mamba_integer.backends.app.outputs import output_file
 from mamba_integer.backends.files.atomic import write_json
 
 from .kinds import kind_of
@@ -115,7 +116,9 @@ def main(
         Path | None, typer.Option(help="Read earlier verdicts from this file, and add new ones.")
     ] = None,
     survivors: Annotated[Path, typer.Option(help="The list of survivors that are explained.")] = SURVIVORS,
-    report: Annotated[Path | None, typer.Option("--json", help="Write the verdicts to this file.")] = None,
+    report: Annotated[
+        Path | None, typer.Option("--json", help="Write the verdicts to this file.", callback=output_file)
+    ] = None,
 ) -> None:
     """Judge mutants; exit with 1 if one survives unexplained, or if one is explained that is killed or isn't there."""
     chosen = [TARGETS[name] for name in target or TARGETS]

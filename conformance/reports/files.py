@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mamba_integer.backends.app.terminal import check_output
 from mamba_integer.backends.files.atomic import write_atomically, write_json
 
 from ..report import Report
@@ -20,11 +19,6 @@ class Files:
     html: Path | None
     junit: Path | None
     badge: Path | None
-
-    def check(self) -> None:
-        """Refuse a file that can't be written at the end, before the work begins."""
-        for option, path in vars(self).items():
-            check_output(f"--{option}", path)
 
     def write_report(self, report: Report, about: dict[str, Any]) -> None:
         if self.report:

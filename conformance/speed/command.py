@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from mamba_integer.backends.app.main import EQUAL, MISMATCH
+from mamba_integer.backends.app.outputs import output_file, plot_folder
 from mamba_integer.backends.app.terminal import (
     Json,
     UsageError,
@@ -32,8 +33,8 @@ def bench_command(
     op: Annotated[list[str] | None, typer.Option(help="Only this op; may be repeated.")] = None,
     device: Annotated[list[str] | None, typer.Option(help=DEVICE)] = None,
     backend: Annotated[list[str] | None, typer.Option(help=BACKEND)] = None,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help=OUT)] = None,
-    plots: Annotated[Path | None, typer.Option(metavar="FOLDER", help=PLOTS)] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help=OUT, callback=output_file)] = None,
+    plots: Annotated[Path | None, typer.Option(metavar="FOLDER", help=PLOTS, callback=plot_folder)] = None,
     as_json: Json = False,
 ) -> None:
     """Verify the ops, then time them: median, share of the device's floor, and ratio to every peer that is installed.

@@ -4,6 +4,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from mamba_integer.backends.app.plots import save_figure
+
 
 def draw_roofline(
     rows: list[dict[str, Any]], bandwidth: float, peaks: dict[str, float], path: Path, title: str
@@ -37,7 +39,7 @@ def draw_roofline(
     shares.tick_params(axis="y", labelsize=6)
     shares.invert_yaxis()
     figure.suptitle(title)
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def draw_growth(rows: list[dict[str, Any]], path: Path, title: str) -> None:
@@ -64,4 +66,4 @@ def draw_growth(rows: list[dict[str, Any]], path: Path, title: str) -> None:
             axes.title.set_fontsize(9)
             axes.grid(alpha=0.3)
     figure.suptitle(title)
-    figure.savefig(path)
+    save_figure(figure, path)

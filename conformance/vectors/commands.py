@@ -8,6 +8,7 @@ import typer
 
 from mamba_integer import spec
 from mamba_integer.backends.app.main import EQUAL, MISMATCH
+from mamba_integer.backends.app.outputs import new_folder
 from mamba_integer.backends.app.terminal import Json, UsageError, console_for, counted
 from mamba_integer.spec.contract import find_op
 
@@ -30,7 +31,7 @@ KINDS = ("jsonl", "npy", "hex", "c-header")
 
 @app.command("export", epilog="Example: mamba-integer vectors export build --op selective_scan_step --format hex")
 def export_command(
-    folder: Folder,
+    folder: Annotated[Path, typer.Argument(help="A new or empty folder for the vectors.", callback=new_folder)],
     op: Annotated[list[str] | None, typer.Option(help="Only this op; may be repeated.")] = None,
     preset: Annotated[str, typer.Option(help=f"Number of cases: {', '.join(PRESETS)}.")] = "minimal",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the drawn cases.")] = 0,
@@ -41,7 +42,6 @@ def export_command(
 
     The files are described in conformance/VECTORS.md.
     """
-    from ..engine.vector import VectorError
     from .folder import export
 
     if preset not in PRESETS:
@@ -49,10 +49,7 @@ def export_command(
     if form not in KINDS:
         raise UsageError(f"unknown format {form!r}; known: {', '.join(KINDS)}")
     names = [find_op(name).name for name in op] if op else list(spec.OPS)
-    try:
-        manifest = export(folder, names, preset, seed, form)
-    except VectorError as error:
-        raise UsageError(str(error)) from error
+    manifest = export(folder, names, preset, seed, form)
     count = sum(map(len, manifest["vectors"].values()))
     fields = {"folder": str(folder), "ops": len(names), "vectors": count, "root": manifest["root"]}
     line = f"{counted(count, 'vector')} of {counted(len(names), 'op')} in {folder}, root {manifest['root'][:16]}"

@@ -11,7 +11,7 @@ import numpy as np
 
 from mamba_integer import spec
 from mamba_integer.backends import Backend
-from mamba_integer.backends.files.atomic import write_json
+from mamba_integer.backends.files.atomic import new_folder, write_json
 from mamba_integer.backends.programs.wire import PROTOCOL, shown
 
 from ..diagnosis.trial import Answer
@@ -40,26 +40,24 @@ class Check:
 
 def export(folder: Path, ops: Iterable[str], preset: str, seed: int, kind: str) -> dict[str, Any]:
     """Write the vectors of ops to a new or empty folder; return its manifest."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise VectorError(f"{folder} is there and isn't an empty folder; name a new one")
-    folder.mkdir(parents=True, exist_ok=True)
-    hashes: dict[str, list[str]] = {}
-    for op in ops:
-        vectors = list(vectors_of(op, preset, seed))
-        for form in dict.fromkeys((LINES, FORMATS[kind])):
-            form.write(folder, op, vectors)
-        hashes[op] = [vector.sha256 for vector in vectors]
-    manifest = {
-        "spec_version": spec.SPEC_VERSION,
-        "protocol": PROTOCOL,
-        "format": kind,
-        "preset": preset,
-        "seed": seed,
-        "root": root_of([one for op in hashes.values() for one in op]),
-        "vectors": hashes,
-    }
-    write_json(folder / MANIFEST, manifest)
-    return manifest
+    with new_folder(folder) as place:
+        hashes: dict[str, list[str]] = {}
+        for op in ops:
+            vectors = list(vectors_of(op, preset, seed))
+            for form in dict.fromkeys((LINES, FORMATS[kind])):
+                form.write(place, op, vectors)
+            hashes[op] = [vector.sha256 for vector in vectors]
+        manifest = {
+            "spec_version": spec.SPEC_VERSION,
+            "protocol": PROTOCOL,
+            "format": kind,
+            "preset": preset,
+            "seed": seed,
+            "root": root_of([one for op in hashes.values() for one in op]),
+            "vectors": hashes,
+        }
+        write_json(place / MANIFEST, manifest)
+        return manifest
 
 
 def check(folder: Path) -> Check:

@@ -129,7 +129,7 @@ def test_an_error_is_one_line_and_code_2(arguments, says, cli, tmp_path, monkeyp
 def test_a_folder_is_not_overwritten(cli, result, tmp_path):
     result("commit", tmp_path, *RUN)
     code, _, err = cli("commit", tmp_path, *RUN)
-    assert code == 2 and "holds a transcript" in err
+    assert code == 2 and "allowed a new or an empty folder" in err
     for leaf in ("1.1", "99.0.0", "1.1.99", "1.9.0", "a.b.c", "1.1.-1"):
         code, _, err = cli("open", tmp_path, "--leaf", leaf, "--model", "tiny")
         assert code == 2 and "--leaf" in err

@@ -199,11 +199,26 @@ def test_a_vector_asks_for_no_more_than_there_is():
         parse_vector(fields | {"parameters": {"V": "65536"}})
 
 
+def test_an_interrupted_export_leaves_nothing_and_can_be_repeated(tmp_path, monkeypatch, capsys):
+    def interrupted(op, *arguments):
+        if op == "isqrt":
+            raise KeyboardInterrupt
+        return vectors_of(op, *arguments)
+
+    export = ("export", str(tmp_path / "new"), "--op", "gradient_add", "--op", "isqrt", "--preset", "smoke")
+    with monkeypatch.context() as patch:
+        patch.setattr(folder, "vectors_of", interrupted)
+        assert command(patch, capsys, *export)[0] == 130
+    assert list(tmp_path.iterdir()) == []
+    assert command(monkeypatch, capsys, *export)[0] == 0
+    assert folder.check(tmp_path / "new").vectors
+
+
 def test_export_does_not_write_over_anything(exported, tmp_path, monkeypatch, capsys):
     (tmp_path / "file").write_text("mine")
     for place in (tmp_path, tmp_path / "file", exported / "hex"):
         code, _, err = command(monkeypatch, capsys, "export", str(place), "--op", "isqrt")
-        assert code == 2 and "isn't an empty folder" in err
+        assert code == 2 and err.startswith(f"mamba-integer: FOLDER: {place}") and err.count("\n") == 1
     for wrong in (["--format", "zip"], ["--preset", "huge"], ["--op", "sqrt"]):
         assert command(monkeypatch, capsys, "export", str(tmp_path / "new"), *wrong)[0] == 2
     assert not (tmp_path / "new").exists()

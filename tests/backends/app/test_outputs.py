@@ -1,0 +1,186 @@
+"""What a command writes is checked before it begins, whichever option or argument names it."""
+
+import errno
+import inspect
+import os
+import typing
+from pathlib import Path
+
+import pytest
+import typer
+
+from mamba_integer.backends.app.command_line import app
+from mamba_integer.backends.app.generate_command import Text
+from mamba_integer.backends.app.plots import save_figure
+from mamba_integer.backends.files import atomic, folder
+from mamba_integer.backends.transcripts.folder import Writer
+
+# What commands read. Each other path is written.
+READ = {
+    "audit": {"transcript", "tokenizer", "train"},
+    "commit": {"tokenizer", "score", "train"},
+    "conform": {"text", "known_failures"},
+    "diff-trace": {"a", "b"},
+    "dispute": {"a", "b", "tokenizer", "train"},
+    "finetune": {"text"},
+    "generate": {"file", "tokenizer", "load_state"},
+    "init": {"tokenizer"},
+    "inspect": {"tokenizer", "text"},
+    "open": {"transcript", "tokenizer", "train"},
+    "referee": {"a", "b"},
+    "score": {"file", "tokenizer"},
+    "tokenizer train": {"files"},
+    "train": {"text", "tokenizer"},
+    "vectors check": {"folder"},
+}
+FOLDERS = {"--pages", "--plots", "commit OUT", "finetune --out", "init FOLDER", "train --out", "vectors export FOLDER"}
+
+
+def commands(group, *names):
+    """Yield the words of each command, and the command."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, *names, name)
+        else:
+            yield (*names, name), command
+
+
+def paths_of(command):
+    """Yield the parameters of a command that are paths."""
+    hints = typing.get_type_hints(inspect.unwrap(command.callback), include_extras=True)
+    for parameter in command.params:
+        hint = hints.get(parameter.name)
+        if typing.get_origin(hint) is typing.Annotated and "Path" in str(typing.get_args(hint)[0]):
+            yield parameter
+
+
+ALL = [(words, one) for words, command in commands(typer.main.get_command(app)) for one in paths_of(command)]
+WRITTEN = [(words, one) for words, one in ALL if one.name not in READ.get(" ".join(words), ())]
+
+
+def shown(one):
+    return one.opts[0] if one.param_type_name == "option" else one.name.upper()
+
+
+def is_folder(words, one):
+    return bool({shown(one), f"{' '.join(words)} {shown(one)}"} & FOLDERS)
+
+
+def test_what_is_read_is_read():
+    found = {}
+    for words, one in ALL:
+        if one.name in READ.get(" ".join(words), ()):
+            found.setdefault(" ".join(words), set()).add(one.name)
+    assert found == READ and len(WRITTEN) > 15
+
+
+@pytest.mark.parametrize(("words", "one"), WRITTEN, ids=[f"{' '.join(words)} {shown(one)}" for words, one in WRITTEN])
+def test_an_output_that_cannot_be_written_is_refused_at_once(words, one, cli, tmp_path, monkeypatch):
+    """Each command is given this path alone, so that it would refuse to do any work."""
+    there, below = tmp_path / "there.png", tmp_path / "folder.png"
+    there.write_text("as before")
+    below.mkdir()
+    bad = [there, there / "below"] if is_folder(words, one) else [below, tmp_path / "none" / "x.png", there / "x.png"]
+    name = [one.opts[0]] if one.param_type_name == "option" else []
+
+    def refused(path):
+        code, out, err = cli(*words, *name, path)
+        assert code == 2 and not out and err.count("\n") == 1, err
+        assert err.startswith(f"mamba-integer: {shown(one)}: ") and str(tmp_path) in err, err
+        assert there.read_text() == "as before" and set(tmp_path.iterdir()) == {there, below}
+
+    for path in bad:
+        refused(path)
+
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(atomic.secrets, "token_hex", full)  # called for the name of a file's first version
+    monkeypatch.setattr(atomic.tempfile, "TemporaryFile", full)
+    refused(tmp_path / "new.png")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder here in which root can't write")
+def test_a_folder_that_nobody_may_write_to(cli):
+    code, _, err = cli("generate", "--trace", "/proc/trace")
+    assert code == 2 and err.startswith("mamba-integer: --trace: /proc/trace can't be written: "), err
+
+
+def test_a_read_only_file_is_refused(cli, tmp_path, monkeypatch):
+    """The root user may write to any file, so what the system answers is put in its place."""
+    path = tmp_path / "trace"
+    path.touch()
+    monkeypatch.setattr(atomic.os, "access", lambda path, mode: mode != os.W_OK)
+    code, _, err = cli("generate", "--trace", path)
+    assert code == 2 and "Permission denied" in err
+
+
+@pytest.mark.parametrize("words", [("commit",), ("vectors", "export")])
+def test_a_folder_that_holds_something_is_named(words, cli, tmp_path):
+    (tmp_path / "mine").touch()
+    code, _, err = cli(*words, tmp_path)
+    assert code == 2 and f"{tmp_path}: found mine in this folder, allowed a new or an empty folder" in err
+
+
+def test_a_picture_of_another_kind_is_refused_at_once(cli, tmp_path):
+    code, _, err = cli("inspect", "--plot", tmp_path / "plot.nothing")
+    assert code == 2 and "--plot: found" in err and ".png, .svg or .pdf" in err
+
+
+def test_an_output_that_can_be_written_is_left_as_it_is(cli, tmp_path):
+    """The command ends at an unknown model, after the check."""
+    path = tmp_path / "trace"
+    path.write_text("as before")
+    code, _, err = cli("generate", "--model", "nowhere", "--trace", path, "--save-state", tmp_path / "state")
+    assert code == 2 and "no model of that name" in err
+    assert path.read_text() == "as before" and list(tmp_path.iterdir()) == [path]
+
+
+def test_an_interrupted_picture_leaves_the_older_one(tmp_path):
+    class Figure:
+        def savefig(self, file, format):
+            file.write(b"half a picture")
+            raise KeyboardInterrupt
+
+    path = tmp_path / "plot.png"
+    path.write_text("as before")
+    with pytest.raises(KeyboardInterrupt):
+        save_figure(Figure(), path)
+    assert path.read_text() == "as before" and list(tmp_path.iterdir()) == [path]
+
+
+def test_an_interrupted_trace_leaves_the_older_one(cli, tmp_path, monkeypatch):
+    path = tmp_path / "trace"
+    path.write_text("as before")
+
+    def interrupted(text, model, options):
+        raise KeyboardInterrupt
+        yield
+
+    generate = ("generate", "--model", "tiny", "--prompt", "a", "--max-tokens", 1, "--trace", path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Text, "write", interrupted)
+        assert cli(*generate).code == 130
+    assert path.read_text() == "as before" and list(tmp_path.iterdir()) == [path]
+    assert cli(*generate).code == 0
+    assert '"mamba-integer/trace"' in path.read_text() and list(tmp_path.iterdir()) == [path]
+
+
+def test_an_interrupted_command_can_be_repeated(cli, tmp_path, monkeypatch):
+    """A model's folder is filled file by file: the model itself comes last."""
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folder, "save_checkpoint", interrupted)
+        assert cli("init", tmp_path / "model", "--model", "tiny").code == 130
+    code, _, err = cli("generate", "--model", tmp_path / "model", "--prompt", "a")
+    assert code == 2 and "model.safetensors" in err
+    assert cli("init", tmp_path / "model", "--model", "tiny").code == 0
+    commit = ("commit", tmp_path / "transcript", "--model", "tiny", "--prompt", "a", "--max-tokens", 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(Writer, "finish", interrupted)
+        assert cli(*commit).code == 130
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert cli(*commit).code == 0
