@@ -148,15 +148,19 @@ def generate_command(
 
 def prompts(options: list[str], files: list[Path], lines: bool, wanted: bool) -> list[str]:
     """Return the prompts of the options and files, or of stdin if there are none and one is wanted."""
-    typed = [decode_text("--prompt", os.fsencode(text)) for text in options]
-    texts = [read_text(file) for file in files]
+    typed = [("--prompt", decode_text("--prompt", os.fsencode(text))) for text in options]
+    read = [(f"--file {file}", read_text(file)) for file in files]
     if wanted and not options and not files:
         if sys.stdin is None or sys.stdin.isatty():
             raise UsageError("no prompt: give --prompt, --file or text on stdin")
-        texts = [read_stream("stdin", sys.stdin.buffer)]
+        read = [("stdin", read_stream("stdin", sys.stdin.buffer))]
+    whole = typed if lines else [*typed, *read]
+    if wanted and (empty := next((name for name, text in whole if not text), None)):
+        raise UsageError(f"{empty}: found no text, allowed a prompt: give one with --prompt, --file or on stdin")
+    texts = [text for _, text in read]
     if lines and texts:
         texts = lines_with_text(texts)
-    return [*typed, *texts]
+    return [*(text for _, text in typed), *texts]
 
 
 def lines_with_text(texts: list[str]) -> list[str]:

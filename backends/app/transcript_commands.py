@@ -5,7 +5,6 @@ import json
 import os
 import secrets
 import time
-from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -74,6 +73,8 @@ def commit_command(
     """
     if sum(map(bool, (prompt is not None, score, train))) != 1:
         raise UsageError("commit: found none or several of --prompt, --score and --train, allowed one of them")
+    if prompt == "":
+        raise UsageError("--prompt: found no text, allowed a prompt of one character or more")
     if leaves not in LEAVES:
         raise UsageError(f"--leaves: found {leaves!r}, allowed {' or '.join(LEAVES)}")
     if train:
@@ -294,13 +295,23 @@ def difference_text(verdict: Audit) -> str:
 def audit_text(transcript: Transcript, verdict: Audit) -> str:
     if not verdict.accepted:
         return f"FALSE: {difference_text(verdict)}"
-    percent = lambda chance: f"{show(100 * Fraction(chance), 1)} %"  # noqa: E731
     many = f"{len(verdict.audited)} of {verdict.stretches} stretches, {verdict.calls} of {transcript.calls} calls"
+    return f"accepted: root {transcript.root.hex()}\nran again: {many}; every leaf is equal\n{chances_text(verdict)}"
+
+
+def chances_text(verdict: Audit) -> str:
+    """Return in words how likely an audit finds a false stretch; what is less than certain is rounded down."""
+    if len(verdict.audited) == verdict.stretches:
+        return "every stretch was run again, so this audit would have found any false one"
+    if not verdict.drawn:
+        return "only the first stretch was run again, so this audit says nothing of the others; -k draws more"
+    one, tenth = (
+        f"{tenths // 10}.{tenths % 10} %"
+        for tenths in (int(1000 * chance) for chance in (verdict.chance_of_one, verdict.chance_of_tenth))
+    )
     return (
-        f"accepted: root {transcript.root.hex()}\n"
-        f"ran again: {many}; every leaf is equal\n"
-        f"had one stretch been false, this audit would have found it with probability "
-        f"{percent(verdict.chance_of_one)}; had a tenth been false, {percent(verdict.chance_of_tenth)} or more"
+        f"had one stretch been false, this audit would have found it with a probability of at least {one}; had a tenth "
+        f"of them been false, of at least {tenth}"
     )
 
 

@@ -62,6 +62,11 @@ def load_model(path: Path) -> TextModel:
     file = path / MODEL_FILE if path.is_dir() else path
     if (path / CORPUS_FILE).exists() and not file.exists():
         raise CheckpointError(f"{path}: found an unfinished run, allowed one with {MODEL_FILE}; go on with --resume")
+    lacking = [name for name in (MODEL_FILE, TOKENIZER_FILE) if not (path / name).exists()] if path.is_dir() else []
+    if lacking:
+        raise CheckpointError(
+            f"{path}: found no {' and no '.join(lacking)}, allowed a folder that init, train or finetune has filled"
+        )
     checkpoint = load_checkpoint(file)
     check_config(file.parent / CONFIG_FILE, checkpoint.config)
     tokenizer = load_tokenizer(file.parent / TOKENIZER_FILE)

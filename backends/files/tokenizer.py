@@ -138,7 +138,9 @@ def load_tokenizer(path: Path) -> Tokenizer:
         check_fields(fields)
     except FieldError as error:
         raise TokenizerError(f"{path}: not a byte-level BPE tokenizer: {error}") from error
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise TokenizerError(f"{path}: can't be read: {error.strerror}") from error
+    except ValueError as error:
         raise TokenizerError(f"{path}: not a tokenizer file: {error}") from error
     if fields == byte_fields():
         return ByteTokenizer()

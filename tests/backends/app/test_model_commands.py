@@ -185,9 +185,17 @@ def test_a_tokenizer_larger_than_the_model_is_refused(cli, tmp_path):
     ("arguments", "says"),
     [
         (("generate", "--model", "huge", "--prompt", "a"), "known are shakespeare, tiny, verse, small, base"),
-        (("generate", "--model", "/tmp", "--prompt", "a"), "can't be read"),
-        (("generate", "--model", "tiny", "--prompt", ""), "no token"),
-        (("generate",), "no token"),
+        (
+            ("generate", "--model", "/tmp", "--prompt", "a"),
+            "/tmp: found no model.safetensors and no tokenizer.json, allowed a folder that init",
+        ),
+        (("generate", "--model", "tiny", "--prompt", ""), "--prompt: found no text"),
+        (("generate",), "stdin: found no text, allowed a prompt: give one with --prompt"),
+        (("generate", "--model", "tiny", "--prompt", "a", "--file", "/dev/null"), "--file /dev/null: found no text"),
+        (("generate", "--model", "tiny", "--lines", "--file", "/dev/null"), "--lines: found 0 lines"),
+        (("commit", "/tmp/never", "--prompt", ""), "--prompt: found no text"),
+        (("score", str(ROOT / "README.md"), "--model", "/tmp"), "/tmp: found no model.safetensors and no tokenizer"),
+        (("inspect", "--model", "/tmp"), "/tmp: found no model.safetensors and no tokenizer.json"),
         (("generate", "--model", "tiny", "--prompt", "a", "--temperature", "0"), "temperature"),
         (("generate", "--model", "tiny", "--prompt", "a", "--temperature", "hot"), "temperature"),
         (("generate", "--model", "tiny", "--prompt", "a", "--top-p", "2"), "top_p"),
@@ -234,7 +242,7 @@ def test_a_folder_without_its_tokenizer(cli, tmp_path):
     save_model(tmp_path, fresh_model(CONFIGS["tiny"], 0))
     (tmp_path / "tokenizer.json").unlink()
     code, _, err = cli("generate", "--model", tmp_path, "--prompt", "a")
-    assert code == 2 and "tokenizer.json" in err and err.count("\n") == 1
+    assert code == 2 and f"{tmp_path}: found no tokenizer.json, allowed" in err and err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mamba_integer.backends.app.transcript_commands import about_text
+from mamba_integer.backends.app.transcript_commands import about_text, chances_text
+from mamba_integer.backends.transcripts.audit import Audit
 
 CONFORMANCE = Path(__file__).parents[3] / "conformance"
 PAGE, EXAMPLES = CONFORMANCE / "VERIFY.md", CONFORMANCE / "examples/python"
@@ -65,6 +66,22 @@ def test_what_json_holds(result, tmp_path):
     assert accepted["usual_tokens"] and accepted["request"]["options"]["max_tokens"] == 8
 
 
+@pytest.mark.parametrize(
+    ("stretches", "audited", "says"),
+    [
+        (1, 1, ["every stretch was run again"]),
+        (9, 9, ["every stretch was run again"]),
+        (9, 1, ["only the first stretch was run again"]),
+        (3, 2, ["at least 50.0 %", "of at least 10.0 %"]),
+        (20_001, 20_000, ["at least 99.9 %"]),  # 99.995 %
+        (20_001, 101, ["of at least 99.9 %"]),  # 99.997 %
+    ],
+)
+def test_an_audit_promises_no_more_than_it_did(stretches, audited, says):
+    text = chances_text(Audit(stretches, list(range(audited)), 1, None))
+    assert all(one in text for one in says) and "100" not in text
+
+
 def test_an_audit_shows_what_was_asked_and_holds_the_published_root(cli, result, micro, tmp_path):
     made = result("commit", tmp_path / "mine", *RUN, "--seed", 5)
     audited = ("audit", tmp_path / "mine", "--model", "tiny", "-k", 0)
@@ -105,7 +122,7 @@ def test_a_text_and_a_training_run(cli, result, micro, tmp_path):
     [
         (("commit", "out"), "--prompt, --score and --train"),
         (("commit", "out", "--prompt", "a", "--score", "b"), "--prompt, --score and --train"),
-        (("commit", "out", "--model", "tiny", "--prompt", ""), "0 tokens"),
+        (("commit", "out", "--model", "tiny", "--prompt", ""), "--prompt: found no text"),
         (("commit", "out", "--model", "tiny", "--prompt", "a", "--leaves", "all"), "op or layer"),
         (("commit", "out", "--model", "tiny", "--prompt", "a", "--every", "0"), "--every"),
         (("commit", "out", "--model", "tiny", "--score", "/no/such/file"), "/no/such/file"),
