@@ -12,52 +12,40 @@ STOPS = [number for name in ("SIGINT", "SIGTERM", "SIGHUP") if (number := getatt
 SECONDS_UNTIL_AGAIN = 0.01
 
 
-class Stopped(KeyboardInterrupt):
-    """A signal other than that of Ctrl-C came."""
-
-    def __init__(self, number: int):
-        self.code = 128 + number
-        super().__init__()
+_came = signal.SIGINT  # the last of these signals
 
 
-def exit_code(error: BaseException) -> int:
-    """Return the exit code of a process that an interrupt ended, as shells give it."""
-    return getattr(error, "code", INTERRUPTED)
+def obey_stops() -> None:
+    """Have each of these signals raise KeyboardInterrupt from now on, unless it is ignored, and lose none of them."""
+    global _came
+    _came = signal.SIGINT
+    for number in STOPS:
+        if signal.getsignal(number) != signal.SIG_IGN:  # who starts a process with nohup wants it to go on
+            signal.signal(number, _stop)
+    sys.unraisablehook = _interrupt_again
 
 
-@contextmanager
-def stoppable() -> Iterator[list[int]]:
-    """Raise Stopped in this block where SIGTERM or SIGHUP would end the process; lose no interrupt.
+def _stop(number: int, frame: Any) -> None:
+    global _came
+    _came = signal.Signals(number)
+    raise KeyboardInterrupt
 
-    It yields a list, to which each such signal is added.
-    """
-    stops: list[int] = []
 
-    def stop(number: int, frame: Any) -> None:
-        stops.append(number)
-        raise KeyboardInterrupt if number == signal.SIGINT else Stopped(number)
+def exit_code() -> int:
+    """Return the exit code of a process that was interrupted, as shells give it."""
+    return 128 + _came
 
-    if threading.current_thread() is not threading.main_thread():
-        yield stops
-        return
-    before = {number: signal.getsignal(number) for number in STOPS}
-    hook = sys.unraisablehook
-    try:
-        for number, handler in before.items():
-            if handler == signal.SIG_DFL:  # who starts a process with nohup wants it to go on
-                signal.signal(number, stop)
-        sys.unraisablehook = _interrupt_again
-        yield stops
-    finally:
-        sys.unraisablehook = hook
-        for number, handler in before.items():
-            signal.signal(number, handler)
+
+def ignore_stops() -> None:
+    """Ignore these signals from now on: all is written, and the exit code stands."""
+    for number in STOPS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _interrupt_again(lost: Any) -> None:
     """Repeat an interrupt that came in a finalizer, where Python drops it."""
     if isinstance(lost.exc_value, KeyboardInterrupt):
-        signal_again = threading.main_thread().ident, exit_code(lost.exc_value) - 128
+        signal_again = threading.main_thread().ident, _came
         threading.Timer(SECONDS_UNTIL_AGAIN, signal.pthread_kill, signal_again).start()
     else:
         sys.__unraisablehook__(lost)

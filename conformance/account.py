@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mamba_integer.backends import Backend
-from mamba_integer.backends.app.terminal import warn
+from mamba_integer.backends.app.main import warn
 
 from .engine.apart import Apart, Ended
 from .engine.comparison import Failure

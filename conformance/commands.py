@@ -29,7 +29,7 @@ from mamba_integer.backends.files.source import Source
 from mamba_integer.backends.processors import variables
 from mamba_integer.backends.programs import ops as programs
 from mamba_integer.backends.protocol import COMMAND
-from mamba_integer.backends.stopping import INTERRUPTED, exit_code, unstopped
+from mamba_integer.backends.stopping import INTERRUPTED, exit_code, ignore_stops, unstopped
 from mamba_integer.spec.contract import find_op
 
 from .circuits.command import circuit_command
@@ -152,8 +152,8 @@ def conform_command(
                         report.models = list(chain.from_iterable(models))
                 report.stopped = None
                 publish()
-            except KeyboardInterrupt as stop:
-                report.stopped = exit_code(stop)
+            except KeyboardInterrupt:
+                report.stopped = exit_code()
                 with unstopped():
                     publish()
     try:
@@ -161,8 +161,9 @@ def conform_command(
             print(json.dumps(report.to_dict() | about))
         else:
             show_report(console_for(), report)
-    except KeyboardInterrupt as stop:  # the files say so too
-        report.stopped = exit_code(stop)
+        ignore_stops()
+    except KeyboardInterrupt:  # the files say so too
+        report.stopped = exit_code()
         with unstopped():
             publish()
     raise typer.Exit(report.exit_code)

@@ -129,6 +129,17 @@ def run_cli(run_process):
     return lambda *arguments, **options: run_process([sys.executable, "-c", COMMAND, *arguments], **options)
 
 
+@pytest.fixture(autouse=True)
+def signals():
+    """Put back what a command does to this process: the handlers of signals."""
+    numbers = signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM
+    before, hook = [signal.getsignal(number) for number in numbers], sys.unraisablehook
+    yield
+    sys.unraisablehook = hook
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
 @pytest.fixture
 def cli(monkeypatch, capsys):
     """A function that runs ``mamba-integer`` with arguments in this process, which is quicker."""

@@ -13,10 +13,10 @@ from mamba_integer.spec import SPEC_VERSION
 from mamba_integer.spec.contract import UnknownOpError
 
 from ..protocol import BackendError
-from ..stopping import INTERRUPTED
+from ..stopping import INTERRUPTED, exit_code
 from . import generate_command, model_commands, ops_command, train_commands, transcript_commands
 from .main import complain
-from .terminal import UsageError, warnings_on_one_line
+from .terminal import UsageError
 
 COMMANDS = "mamba_integer.commands"
 
@@ -54,8 +54,8 @@ ERRORS = (UsageError, UnknownOpError, BackendError, *train_commands.ERRORS, *tra
 def run() -> int:
     """Run the command that the process was started with; return its exit code."""
     try:
-        with warnings_on_one_line():
-            return app(prog_name="mamba-integer", standalone_mode=False) or 0
+        code = app(prog_name="mamba-integer", standalone_mode=False) or 0
+        return exit_code() if code == INTERRUPTED else code  # Typer has one code for all signals
     except ERRORS as error:
         return complain(str(error))
     except (ModuleNotFoundError, BrokenPipeError):
@@ -67,10 +67,12 @@ def run() -> int:
     except OSError as error:
         return complain(f"{error.filename or 'input or output'}: {error.strerror or error}")
     except (typer.Abort, KeyboardInterrupt):
-        return INTERRUPTED
+        return exit_code()
     except BaseException as error:  # SystemExit too: code 0 is for a verdict, not for a backend that gives up
         if isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError):
             raise BrokenPipeError from error  # rich ends a process so
+        if isinstance(error.__cause__, KeyboardInterrupt):  # compiled code makes a SystemError of it
+            return exit_code()
         # Typer's own errors have this method, whichever version of click they come from.
         usage = getattr(error, "format_message", None)
         if usage:

@@ -4,7 +4,7 @@ import sys
 
 from numba.core import event
 
-from .terminal import warn
+from .main import warn
 
 
 class Compilation(event.Listener):

@@ -27,9 +27,10 @@ from ..files.state import load_session, save_session
 from ..files.text import decode_text, lines_of, read_stream, read_text
 from ..files.tokenizer import stream_text
 from ..files.trace import Traced, header
+from .main import warn
 from .opening import DEFAULT_MODEL, BackendName, InitSeed, Model, Opened, TokenizerFile, open_model
 from .outputs import output_file
-from .terminal import Device, Json, UsageError, counted, progress_bar, warn
+from .terminal import Device, Json, UsageError, counted, progress_bar
 
 BLANKS = " \t"
 

@@ -8,24 +8,29 @@ import os
 import sys
 import threading
 import time
+import warnings
+from contextlib import suppress
+from typing import Any
 
-from ..stopping import INTERRUPTED, exit_code, stoppable
+from ..stopping import exit_code, ignore_stops, obey_stops
 from .extras import remedy
 
 EQUAL, MISMATCH, USAGE, UNREAD = 0, 1, 2, 128 + 13
+USUAL = warnings.showwarning
 SECONDS_TO_END = 10  # that threads and exit handlers have when the command has ended
 
 
 def main() -> None:
     """Run the command line and exit with its code; every error is one line on stderr."""
+    obey_stops()
     prepare_streams()
+    warnings.showwarning = show_warning  # type: ignore[assignment]
     try:
-        with stoppable() as stops:
-            code = ended()
-        if code == INTERRUPTED and stops:  # Typer makes one code of all
-            code = 128 + stops[-1]
-    except KeyboardInterrupt as error:
-        code = exit_code(error)
+        code = ended()
+        ignore_stops()
+    except KeyboardInterrupt:  # also one that came while the commands were loaded
+        ignore_stops()
+        code = exit_code()
     release_streams()
     threading.Thread(target=end, args=[code], daemon=True).start()
     sys.exit(code)
@@ -82,3 +87,17 @@ def one_line(message: str) -> str:
     """Return a message without line breaks, and with escapes for what a terminal would obey instead of show."""
     line = " ".join(message.split())
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in line)
+
+
+def warn(message: str) -> None:
+    """Print one line on stderr, if anybody reads it; the command goes on."""
+    with suppress(BrokenPipeError):
+        print(f"mamba-integer: {one_line(message)}", file=sys.stderr)
+
+
+def show_warning(message: Warning | str, category: type[Warning], *place: Any) -> None:
+    """Show a RuntimeWarning, the kind that this package warns of, as `warn` does: without its place in the source."""
+    if category is RuntimeWarning:
+        warn(f"warning: {message}")
+    else:
+        USUAL(message, category, *place)

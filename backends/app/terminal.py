@@ -3,9 +3,8 @@
 import ctypes
 import os
 import sys
-import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from functools import partial
 from typing import Annotated
@@ -18,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from .. import Backend, BackendError, load
 from ..stopping import within
 from .extras import remedy
-from .main import one_line
+from .main import warn
 
 ON_TORCH = ("torch", "triton")  # backends that run on PyTorch's devices
 WIDTH = 160  # of what is written to a file or a pipe
@@ -50,28 +49,6 @@ def progress_bar(quiet: bool = False) -> Progress:
     hidden = quiet or not console.is_terminal
     text = TextColumn("{task.description}", markup=False)
     return Progress(text, *columns, console=console, transient=True, disable=hidden)
-
-
-def warn(message: str) -> None:
-    """Print one line on stderr, if anybody reads it; the command goes on."""
-    with suppress(BrokenPipeError):
-        print(f"mamba-integer: {one_line(message)}", file=sys.stderr)
-
-
-@contextmanager
-def warnings_on_one_line() -> Iterator[None]:
-    """Show a RuntimeWarning, the kind that this package warns of, as `warn` does: without its place in the source."""
-    usual = warnings.showwarning
-
-    def show(message, category, *place, **more):
-        if category is RuntimeWarning:
-            warn(f"warning: {message}")
-        else:
-            usual(message, category, *place, **more)
-
-    with warnings.catch_warnings():
-        warnings.showwarning = show
-        yield
 
 
 def say(line: str) -> None:

@@ -35,10 +35,11 @@ from ..protocol import BackendError
 from . import opening
 from .extras import remedy
 from .loop import LOG_FILE, Habits, Step, train
+from .main import warn
 from .opening import BackendName, backend_name, config_of
 from .outputs import output_folder
 from .plots import plot_log
-from .terminal import Device, Lines, UsageError, console_for, find_backend, progress_bar, say, warn
+from .terminal import Device, Lines, UsageError, console_for, find_backend, progress_bar, say
 
 ERRORS = (*opening.ERRORS, CorpusError, ExponentError, LockError, OptionsError, ProofError, TrainingError)
 MOST_DIGITS = 32  # of a decimal

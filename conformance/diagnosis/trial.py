@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from mamba_integer.backends.stopping import STOPS
 from mamba_integer.spec.contract import find_op
 
 from ..engine.vector import Vector
@@ -76,7 +77,7 @@ def serve(answers: Sequence[Answer], seconds: float, writing: int) -> None:
     import resource
 
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in STOPS:
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGVTALRM, out_of_time)
         resource.setrlimit(resource.RLIMIT_DATA, (LARGEST_MEMORY, LARGEST_MEMORY))

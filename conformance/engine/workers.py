@@ -6,6 +6,7 @@ import os
 import signal
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -14,6 +15,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from mamba_integer.backends import Backend, BackendError
+from mamba_integer.backends.app.main import show_warning
 from mamba_integer.backends.processors import cores, variables
 from mamba_integer.backends.stopping import unstopped
 
@@ -174,6 +176,7 @@ def workers(pool: ProcessPoolExecutor) -> list[multiprocessing.Process]:
 def _serve() -> None:
     """Leave Ctrl-C to the parent, and end with it; what a backend starts here ends with this process."""
     os.setpgid(0, 0)
+    warnings.showwarning = show_warning  # type: ignore[assignment]
     signal.signal(signal.SIGINT, lambda *_: None)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

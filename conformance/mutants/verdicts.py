@@ -30,6 +30,7 @@ import numba
 import numpy as np
 
 from mamba_integer.backends import load
+from mamba_integer.backends.stopping import STOPS
 from mamba_integer.spec.bounds import Interval
 from mamba_integer.spec.contract import OPS, Parameter, Tensor
 from mamba_integer.spec.pages import op_section
@@ -421,7 +422,7 @@ def serve(target: Target, mutant: Mutant, ops: Sequence[str], writing: int) -> N
     import resource
 
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in STOPS:
             signal.signal(number, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_DATA, (LARGEST_MEMORY, LARGEST_MEMORY))
         allow(INSTALLATION)

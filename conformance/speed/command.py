@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from mamba_integer.backends.app.main import EQUAL, MISMATCH
+from mamba_integer.backends.app.main import EQUAL, MISMATCH, warn
 from mamba_integer.backends.app.outputs import output_file, plot_folder
 from mamba_integer.backends.app.terminal import (
     Json,
@@ -17,7 +17,6 @@ from mamba_integer.backends.app.terminal import (
     check_torch_device,
     console_for,
     progress_bar,
-    warn,
 )
 from mamba_integer.backends.files.atomic import write_json
 from mamba_integer.backends.protocol import ALIASES

@@ -65,11 +65,8 @@ class Threads:
 
     def run(self, kernel: Callable, arguments: tuple[Any, ...]) -> Any:
         self._used = True  # before the lock: a child forked in between must not wait for it
-        try:
-            with self._lock:
-                return kernel(*arguments) if self._started else self._start(kernel, arguments)
-        except SystemError as error:
-            raise _cause_of(error) or error from None
+        with self._lock:
+            return kernel(*arguments) if self._started else self._start(kernel, arguments)
 
     def _start(self, kernel: Callable, arguments: tuple[Any, ...]) -> Any:
         """Run the first kernel, at which OpenMP reads how its threads wait: asleep, where the user hasn't chosen."""
@@ -84,7 +81,7 @@ class Threads:
 
 
 def _cause_of(error: BaseException | None) -> BaseException | None:
-    """Return the error that a signal's handler raised in a parallel kernel: Numba reports one SystemError or two."""
+    """Return the error that a signal's handler raised in a kernel: Numba reports one SystemError or two."""
     while isinstance(error, SystemError):
         error = error.__cause__
     return error
@@ -104,12 +101,15 @@ def spread(kernel: Callable, lightness: float = 1) -> Callable:
 
     @functools.wraps(kernel)
     def call(*arguments):
-        for argument in arguments:
-            if type(argument) is np.ndarray and argument.size >= WORTH_SPREADING * lightness and THREADS.usable:
-                RUNS[parallel] += 1
-                return THREADS.run(together, arguments)
-        RUNS[serial] += 1
-        return alone(*arguments)
+        try:
+            for argument in arguments:
+                if type(argument) is np.ndarray and argument.size >= WORTH_SPREADING * lightness and THREADS.usable:
+                    RUNS[parallel] += 1
+                    return THREADS.run(together, arguments)
+            RUNS[serial] += 1
+            return alone(*arguments)
+        except SystemError as error:
+            raise _cause_of(error) or error from None
 
     return call
 

@@ -7,23 +7,23 @@ import threading
 
 import pytest
 
-from mamba_integer.backends.stopping import Stopped, exit_code, stoppable, unstopped, within
+from mamba_integer.backends.stopping import STOPS, exit_code, ignore_stops, obey_stops, unstopped, within
 
 FINALIZER = """
 import os, signal, time
-from mamba_integer.backends.stopping import exit_code, stoppable
+from mamba_integer.backends.stopping import exit_code, obey_stops
 class Late:
     def __del__(self):
         os.kill(os.getpid(), signal.{name})
         time.sleep(1)
 signal.signal(signal.SIGINT, signal.default_int_handler)
+obey_stops()
 try:
-    with stoppable():
-        late = Late()
-        del late
-        time.sleep(100)
-except KeyboardInterrupt as error:
-    print(exit_code(error))
+    late = Late()
+    del late
+    time.sleep(100)
+except KeyboardInterrupt:
+    print(exit_code())
 """
 
 
@@ -38,34 +38,40 @@ def test_an_error_of_a_finalizer_is_still_shown(capsys):
         def __del__(self):
             raise ValueError("a broken finalizer")
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "unraisablehook", sys.__unraisablehook__)
-        with stoppable():
-            broken = Broken()
-            del broken
+    obey_stops()
+    broken = Broken()
+    del broken
     assert "a broken finalizer" in capsys.readouterr().err
 
 
-def test_a_signal_that_was_ignored_stays_so():
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with stoppable():
-            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-            with pytest.raises(Stopped) as stopped:
-                os.kill(os.getpid(), signal.SIGTERM)
-                threading.Event().wait(60)
-            assert exit_code(stopped.value) == 143
-        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    finally:
-        signal.signal(signal.SIGHUP, before)
+def raise_and_wait(number):
+    os.kill(os.getpid(), number)
+    threading.Event().wait(60)
+
+
+def test_each_signal_has_its_exit_code_and_ignored_ones_stay_so():
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    obey_stops()
+    for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+        with pytest.raises(KeyboardInterrupt):
+            raise_and_wait(number)
+        assert exit_code() == code
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
 
 
 def test_a_signal_waits_for_the_end_of_a_block():
     done = []
-    with pytest.raises(Stopped), stoppable(), unstopped():
+    obey_stops()
+    with pytest.raises(KeyboardInterrupt), unstopped():
         os.kill(os.getpid(), signal.SIGTERM)
         done.append(True)
-    assert done
+    assert done and exit_code() == 143
+
+
+def test_a_signal_after_the_verdict_changes_nothing():
+    ignore_stops()
+    for number in STOPS:
+        os.kill(os.getpid(), number)
 
 
 def test_a_block_has_its_time():

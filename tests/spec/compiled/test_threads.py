@@ -60,9 +60,9 @@ from mamba_integer.spec.compiled import threads
 x = np.ones((100, 1000), np.int16)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 seen = Counter()
-with threads.spreading_from(0):
+with threads.spreading_from({elements}):
     compiled.quantize_rows(x)
-    for turn in range(40):
+    for turn in range(100):
         timer = threading.Timer(0.001 + turn * 1e-5, os.kill, [os.getpid(), signal.SIGINT])
         try:
             timer.start()
@@ -108,9 +108,10 @@ def test_threads_sleep_while_they_wait_unless_the_user_chose(chosen):
     assert f"OMP_WAIT_POLICY = '{chosen or threads.ASLEEP}'" in done.stderr
 
 
-def test_an_interrupt_in_a_parallel_kernel_is_an_interrupt():
+@pytest.mark.parametrize("elements", [0, 1 << 62], ids=threads.VERSIONS[::-1])
+def test_an_interrupt_in_a_kernel_is_an_interrupt(elements):
     """Numba ends the call with a SystemError, which a command would report as an internal error."""
-    done = run(INTERRUPTED)
+    done = run(INTERRUPTED.format(elements=elements))
     assert (done.returncode, done.stdout) == (0, "KeyboardInterrupt\n"), done.stderr
 
 
