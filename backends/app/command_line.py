@@ -4,7 +4,9 @@ Other packages add commands through the entry-point group ``mamba_integer.comman
 given the Typer application.
 """
 
+import sys
 from importlib.metadata import entry_points, version
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -65,7 +67,7 @@ def run() -> int:
             return complain(f"internal error: {error}")
         return complain(str(error))
     except OSError as error:
-        return complain(f"{error.filename or 'input or output'}: {error.strerror or error}")
+        return complain(f"{error.filename or 'input or output'}: {error.strerror or error}{triton_way_out(error)}")
     except (typer.Abort, KeyboardInterrupt):
         return exit_code()
     except BaseException as error:  # SystemExit too: code 0 is for a verdict, not for a backend that gives up
@@ -80,3 +82,10 @@ def run() -> int:
             command = context.command_path if context else "mamba-integer"
             return complain(message and f"{message}; see {command} --help")  # without a message, help was shown
         return complain(f"internal error: {type(error).__name__}: {error}")
+
+
+def triton_way_out(error: OSError) -> str:
+    """Name the variable of Triton's cache, where an error is of a file in it or, as on a full disk, names no file."""
+    if "triton" not in sys.modules or (error.filename and ".triton" not in Path(str(error.filename)).parts):
+        return ""
+    return "; if this is the cache of Triton's kernels, TRITON_CACHE_DIR names another folder for it"

@@ -1,5 +1,6 @@
 """The command line where its surroundings are unusual: pipes, encodings, missing libraries, names with brackets."""
 
+import errno
 import json
 import os
 import sys
@@ -7,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from mamba_integer.backends.app import opening
+from mamba_integer.backends.app import opening, ops_command
 from mamba_integer.backends.app.compilation import Compilation
 from mamba_integer.backends.app.extras import EXTRAS
 from mamba_integer.backends.app.terminal import console_for
@@ -181,3 +182,19 @@ def test_a_damaged_cache_of_kernels_is_one_line_and_no_error(run_cli, tmp_path, 
     assert kernels and done.code == 0 and done.out == first.out
     assert done.err.startswith("mamba-integer: warning: ") and done.err.count("\n") == 1, done.err
     assert str(tmp_path) in done.err and "NUMBA_CACHE_DIR" in done.err
+
+
+@pytest.mark.parametrize(
+    ("place", "loaded", "told"),
+    [("/home/me/.triton/cache/x", True, True), (None, True, True), ("/home/me/x", True, False), (None, False, False)],
+)
+def test_an_error_in_the_cache_of_triton_names_its_variable(place, loaded, told, cli, monkeypatch):
+    def fail(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), *([place] if place else []))
+
+    monkeypatch.setattr(ops_command, "console_for", fail)
+    monkeypatch.delitem(sys.modules, "triton", raising=False)
+    if loaded:
+        monkeypatch.setitem(sys.modules, "triton", ops_command)
+    code, _, err = cli("ops", "--op", "isqrt")
+    assert code == 2 and "No space left on device" in err and ("TRITON_CACHE_DIR" in err) == told
