@@ -15,11 +15,11 @@ from .terminal import UsageError
 
 def check_output(option: str, path: Path) -> None:
     """Refuse a file that can't be written."""
-    if not path.parent.is_dir():
-        raise UsageError(f"{option}: found no folder {path.parent}, allowed a file in a folder that exists")
-    if path.exists() and not path.is_file():
-        raise UsageError(f"{option}: found {path}, which is no regular file; allowed a new or a regular file")
     try:
+        if not path.parent.is_dir():
+            raise UsageError(f"{option}: found no folder {path.parent}, allowed a file in a folder that exists")
+        if path.exists() and not path.is_file():
+            raise UsageError(f"{option}: found {path}, which is no regular file; allowed a new or a regular file")
         check_file(path)
     except OSError as error:
         raise UsageError(f"{option}: {path} can't be written: {error.strerror}; name another file") from error

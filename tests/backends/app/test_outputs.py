@@ -81,6 +81,7 @@ def test_an_output_that_cannot_be_written_is_refused_at_once(words, one, cli, tm
     there.write_text("as before")
     below.mkdir()
     bad = [there, there / "below"] if is_folder(words, one) else [below, tmp_path / "none" / "x.png", there / "x.png"]
+    bad.append(tmp_path / f"{'long' * 100}.png")
     name = [one.opts[0]] if one.param_type_name == "option" else []
 
     def refused(path):

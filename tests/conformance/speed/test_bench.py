@@ -74,7 +74,7 @@ def test_a_wrong_result_is_not_timed(small, monkeypatch):
     ],
 )
 def test_a_call_that_times_nothing_is_an_error(small, arguments, message):
-    done = CliRunner().invoke(app, ["bench", "--device", "cpu", *arguments])
+    done = CliRunner().invoke(app, ["bench", "--device", "cpu", *arguments], standalone_mode=False)
     assert done.exit_code != 0 and message in f"{done.exception} {done.output}"
 
 
