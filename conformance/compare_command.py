@@ -117,11 +117,11 @@ def backend_names(text: str) -> list[str]:
     return [name.strip() for name in names if name.strip()]
 
 
-def _written(case: str) -> str:
+def _written(case: str) -> str | bytes:
     """Return cases as JSON, from a file where they are no JSON themselves."""
     if case.lstrip().startswith(("{", "[")):
         return case
     try:
-        return Path(case).read_text()
+        return Path(case).read_bytes()
     except (OSError, ValueError) as error:
         raise UsageError(f"--case: neither JSON nor a file: {error}") from error

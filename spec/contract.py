@@ -299,7 +299,7 @@ class Op(Called[P, R]):
 def call_kind(package: str, arrays: Sequence[Any], parameters: Mapping[str, int]) -> Any:
     """Return the key that tells calls apart, the arrays' elements aside. It has types, since True == 1 == 1.0."""
     forms = [(type(a), getattr(a, "dtype", 0), getattr(a, "device", 0), getattr(a, "shape", ())) for a in arrays]
-    integers = [(name, type(value), str(value)) for name, value in parameters.items()]
+    integers = [(name, type(v), v if type(v) is int else str(v)) for name, v in parameters.items()]
     return package, tuple(forms), tuple(integers)
 
 

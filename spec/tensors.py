@@ -18,6 +18,7 @@ _formula = cache(Formula)
 
 # The names that the language of shapes reserves: rows that don't affect each other, and the steps of a sequence.
 BATCH, TIME, LEADING = "B", "L", "..."
+LONGEST_SHOWN = 256  # bits of an integer that a message repeats
 
 
 class DomainError(ValueError):
@@ -27,7 +28,13 @@ class DomainError(ValueError):
         self.op, self.argument, self.found, self.allowed, self.index = op, argument, found, allowed, index
         where = f" at index {index}" if index is not None else ""
         name = argument[1:-1] if argument.startswith("(") else f"argument {argument}"
-        super().__init__(f"{op}: {name}: found {found}{where}, allowed {allowed}")
+        super().__init__(f"{op}: {name}: found {_shown(found)}{where}, allowed {_shown(allowed)}")
+
+
+def _shown(value: Any) -> str:
+    """Return a value as text; Python doesn't write integers of more than 4,300 digits."""
+    long = isinstance(value, int) and value.bit_length() > LONGEST_SHOWN
+    return f"an integer of {value.bit_length()} bits" if long else str(value)
 
 
 @dataclass(frozen=True)

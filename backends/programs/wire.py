@@ -16,6 +16,8 @@ import numpy as np
 from mamba_integer.spec.bounds import DTYPE_RANGE
 from mamba_integer.spec.contract import find_op, known_size, trusted_values
 
+from ..files.strict_json import parse_json
+
 PROTOCOL = 1
 INLINE = 64  # integers of a tensor that stand in its line; more of them come in a file
 LONGEST_LINE = 1 << 20
@@ -70,12 +72,10 @@ def parse_line(line: bytes) -> dict[str, Any]:
     if len(line) > LONGEST_LINE:
         raise WireError(f"a line of {len(line)} bytes, at most {LONGEST_LINE} are allowed")
     try:
-        fields = json.loads(line, parse_float=_reject_float, parse_constant=_reject_float, object_pairs_hook=_unique)
-    except WireError:
-        raise
-    except (ValueError, RecursionError) as error:
+        fields = parse_json(line, floats=False)
+    except ValueError as error:
         raise WireError(
-            f"a line that isn't JSON ({type(error).__name__}): {shown(line.decode(errors='replace'))!r}"
+            f"a line that isn't JSON of integers ({error}): {shown(line.decode(errors='replace'))!r}"
         ) from error
     if not isinstance(fields, dict):
         raise WireError(f"a line that is a JSON {type(fields).__name__}, not an object: {shown(fields)}")
@@ -169,14 +169,3 @@ def _file(path: Any, name: str, dtype: str, shape: Sequence[int], paths: Mapping
         return np.fromfile(paths[path], np.dtype(dtype).newbyteorder("<")).astype(dtype)
     except OSError as error:
         raise WireError(f"the file of {name} can't be read: {error.strerror}") from error
-
-
-def _reject_float(text: str) -> Any:
-    raise WireError(f"a number that is no integer: {shown(text)}")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        raise WireError("a line that has a name twice in one object")
-    return fields

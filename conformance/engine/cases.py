@@ -16,7 +16,7 @@ from ..plans import PLANS
 from ..plans.plan import Extreme
 from .layouts import CONTIGUOUS, LAYOUTS, first_along
 from .moved import ONE_IN, turned, turns
-from .patterns import DRAWN, PATTERNS, draw
+from .patterns import DRAWN, draw
 from .whole import whole_tiles
 
 Kind = TypeVar("Kind")
@@ -211,28 +211,6 @@ def case_of(kind: type[Kind], written: Mapping[str, Any]) -> Kind:
         if names:
             raise ValueError(f"found {fault} field {names[0]}, allowed the JSON that a failure prints")
     return kind(**written)
-
-
-def parse_case(text: str) -> Case | ExtremeCase:
-    """Parse the JSON that ``to_json`` of either kind wrote.
-
-    Raises
-    ------
-    ValueError
-        The text is no JSON object with exactly the fields of a case.
-    """
-    try:
-        written = json.loads(text)
-        if "entry" in written:
-            return case_of(ExtremeCase, written)
-        case = Case.from_fields(written)
-    except (TypeError, KeyError, json.JSONDecodeError) as error:
-        raise ValueError(f"not a case: {error}") from error
-    if unknown := [p for p in case.patterns if p not in PATTERNS]:
-        raise ValueError(f"case: unknown pattern {unknown[0]!r}; known: {', '.join(PATTERNS)}")
-    if unknown := [layout for layout in case.layouts if layout not in LAYOUTS]:
-        raise ValueError(f"case: unknown layout {unknown[0]!r}; known: {', '.join(LAYOUTS)}")
-    return case
 
 
 def with_equal_rows(array: np.ndarray, layout: str) -> np.ndarray:

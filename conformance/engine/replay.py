@@ -1,18 +1,19 @@
 """Checks any case again from its JSON, as the command of a failure card does."""
 
-import json
+from typing import Any
 
 from mamba_integer.backends import Backend
+from mamba_integer.backends.files.strict_json import parse_json
+from mamba_integer.backends.programs.wire import shown
 from mamba_integer.spec import DomainError
 from mamba_integer.spec.contract import find_op
 
 from .calls import Caller, as_caller, check_case
-from .cases import Case, case_of, parse_case
 from .comparison import AnyCase
-from .exhaustive import GROUPS, ExhaustiveCase
+from .exhaustive import ExhaustiveCase
 from .far_ends import FarCase
-from .relations import RELATIONS, RelationCase
-from .vector import parse_vector
+from .foreign import as_case
+from .relations import RelationCase
 
 
 class CaseError(ValueError):
@@ -27,42 +28,10 @@ def parse(text: str, op: str) -> AnyCase:
     CaseError
         The text isn't JSON of a case, or the case isn't of this op or outside its domain.
     """
-    try:
-        case = _parse(text)
-        if case.op != op:
-            raise CaseError(f"the case is of the op {case.op}, not {op}")
-        if not (isinstance(case, ExhaustiveCase) and case.exhaustive == "invalid bytes"):
-            find_op(op).check(case.arrays, case.parameters)
-    except CaseError:
-        raise
-    except (DomainError, ValueError) as error:
-        raise CaseError(f"bad case: {error}") from error
-    except (LookupError, TypeError, AttributeError, ArithmeticError, MemoryError) as error:
-        raise CaseError(f"bad case: {type(error).__name__}: {error}") from error
-    return case
+    return case_from(_json(text), op)
 
 
-def _parse(text: str) -> AnyCase:
-    fields = json.loads(text)
-    if not isinstance(fields, dict):
-        raise CaseError("bad case: not a JSON object")
-    if "inputs" in fields:
-        return parse_vector(fields)
-    if "relation" in fields:
-        inner = parse_case(json.dumps(fields["case"]))
-        if fields["relation"] not in RELATIONS or not isinstance(inner, Case):
-            raise CaseError(f"bad case: relations are {', '.join(RELATIONS)}")
-        return case_of(RelationCase, fields | {"case": inner, "place": tuple(fields["place"])})
-    if "exhaustive" in fields:
-        if fields["exhaustive"] not in GROUPS:
-            raise CaseError(f"bad case: exhaustive groups are {', '.join(GROUPS)}")
-        return case_of(ExhaustiveCase, fields)
-    if "far" in fields:
-        return case_of(FarCase, fields)
-    return parse_case(text)
-
-
-def parse_sequence(text: str, op: str) -> list[AnyCase]:
+def parse_sequence(text: str | bytes, op: str) -> list[AnyCase]:
     """Parse one case, or a list of cases that run one after the other.
 
     Raises
@@ -70,15 +39,61 @@ def parse_sequence(text: str, op: str) -> list[AnyCase]:
     CaseError
         As for `parse`.
     """
-    if not text.lstrip().startswith("["):
-        return [parse(text, op)]
-    try:
-        cases = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise CaseError(f"bad case: {error}") from error
-    if not cases:
+    fields = _json(text)
+    if fields == []:
         raise CaseError("bad case: an empty list of cases")
-    return [parse(json.dumps(case), op) for case in cases]
+    return [case_from(one, op) for one in (fields if isinstance(fields, list) else [fields])]
+
+
+def parse_any(text: str) -> AnyCase:
+    """Parse a case of whatever op it names.
+
+    Raises
+    ------
+    CaseError
+        As for `parse`.
+    UnknownOpError
+        There is no op of that name.
+    """
+    fields = _json(text)
+    return case_from(fields, find_op(op_of(fields)).name)
+
+
+def case_from(fields: Any, op: str) -> AnyCase:
+    """Return the case of an op that the fields of its JSON describe.
+
+    Raises
+    ------
+    CaseError
+        As for `parse`.
+    """
+    if (found := op_of(fields)) != op:
+        raise CaseError(f"the case is of the op {shown(found)}, not {op}")
+    try:
+        case = as_case(fields, op)
+        if not (isinstance(case, ExhaustiveCase) and case.exhaustive == "invalid bytes"):
+            find_op(op).check(case.arrays, case.parameters)
+    except (DomainError, ValueError) as error:
+        raise CaseError(f"bad case: {error}") from error
+    except (LookupError, TypeError, AttributeError, ArithmeticError, MemoryError) as error:
+        raise CaseError(f"bad case: {type(error).__name__}: {error}") from error
+    return case
+
+
+def op_of(fields: Any) -> str:
+    """Return the name of the op that a case names, or the case in a relation."""
+    inner = fields.get("case", fields) if isinstance(fields, dict) else None
+    op = inner.get("op") if isinstance(inner, dict) else None
+    if not isinstance(op, str):
+        raise CaseError("bad case: found no field op, allowed the JSON of one case, as a failure card prints it")
+    return op
+
+
+def _json(text: str | bytes) -> Any:
+    try:
+        return parse_json(text)
+    except ValueError as error:
+        raise CaseError(f"bad case: no JSON: {error}") from error
 
 
 def check(backend: Caller | Backend, case: AnyCase, reference: Caller | Backend | None = None) -> int:

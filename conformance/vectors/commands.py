@@ -135,11 +135,8 @@ def vector_of(case: str) -> "Vector":
     from ..engine.vector import as_vector
 
     try:
-        fields = json.loads(case)
-        if not isinstance(fields, dict) or not (op := fields.get("op") or fields.get("case", {}).get("op")):
-            raise ValueError("found no field op, allowed the JSON of one case, as a failure card prints it")
-        return as_vector(replay.parse(case, find_op(op).name))
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        return as_vector(replay.parse_any(case))
+    except (ValueError, LookupError) as error:
         raise UsageError(f"--case: {error}") from error
 
 

@@ -4,7 +4,6 @@ Inputs that were once frozen stay; their right results may change only with the 
 """
 
 import contextlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -12,6 +11,7 @@ from typing import Any
 
 from mamba_integer import spec
 from mamba_integer.backends.files.atomic import write_atomically, write_json
+from mamba_integer.backends.files.strict_json import parse_json
 from mamba_integer.backends.programs.wire import INLINE, WireError, parse_line
 
 from ..engine.cases import draw_case, extreme_cases
@@ -40,7 +40,7 @@ def freeze(core: Path = CORE, ops: tuple[str, ...] = (), anew: bool = False) -> 
     """
     core.mkdir(exist_ok=True)
     manifest = core / MANIFEST
-    if not anew and manifest.exists() and json.loads(manifest.read_bytes())["spec_version"] == spec.SPEC_VERSION:
+    if not anew and manifest.exists() and stored(core).get("spec_version") == spec.SPEC_VERSION:
         verify(core)
     for path in core.glob("*.jsonl"):
         if path.stem not in spec.OPS:
@@ -57,6 +57,16 @@ def freeze(core: Path = CORE, ops: tuple[str, ...] = (), anew: bool = False) -> 
             hashes[op] = list(vectors)
     fields = describe(hashes)
     write_json(manifest, fields)
+    return fields
+
+
+def stored(core: Path) -> dict[str, Any]:
+    try:
+        fields = parse_json((core / MANIFEST).read_bytes())
+    except ValueError as error:
+        raise VectorError(f"{MANIFEST}: no JSON: {error}; --anew writes it from the vectors beside it") from error
+    if not isinstance(fields, dict):
+        raise VectorError(f"{MANIFEST}: found a {type(fields).__name__}, allowed an object")
     return fields
 
 
@@ -109,7 +119,7 @@ def verify(core: Path = CORE) -> dict[str, Any]:
         A vector is missing, was changed, or is no longer what the specification says.
     """
     try:
-        manifest = json.loads((core / MANIFEST).read_bytes())
+        manifest = stored(core)
         hashes = {}
         for path in sorted(core.glob("*.jsonl")):
             lines, vectors = list(lines_of(path)), list(read(core, path.stem))

@@ -1,6 +1,5 @@
 """A folder of exported vectors: written, and checked together with the answers that a stranger put into it."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -12,14 +11,13 @@ import numpy as np
 from mamba_integer import spec
 from mamba_integer.backends import Backend
 from mamba_integer.backends.files.atomic import new_folder, write_json
-from mamba_integer.backends.programs.wire import PROTOCOL, shown
+from mamba_integer.backends.programs.wire import PROTOCOL
 
 from ..diagnosis.trial import Answer
 from ..engine.comparison import Failure, compare
 from ..engine.vector import Vector, VectorError, root_of, vectors_of
 from .formats import FORMATS, LINES
-
-MANIFEST = "vectors.json"
+from .manifest import MANIFEST, check_drawn, read_manifest
 
 
 @dataclass
@@ -75,6 +73,7 @@ def check(folder: Path) -> Check:
             vectors = LINES.read(folder, op)
             if [vector.sha256 for vector in vectors] != hashes:
                 raise VectorError(f"{op}: the vectors aren't those of {MANIFEST}, or their right results have changed")
+            check_drawn(op, vectors, manifest)
             for one in dict.fromkeys((LINES, form)):
                 one.verify(folder, op, vectors)
                 for i, answer in one.answers(folder, op, vectors):
@@ -102,23 +101,3 @@ def check_answer(checked: Check, vector: Vector, answer: Any, backend: Backend, 
         if not failure.differs:
             return
     checked.returned.setdefault(vector.op, []).append(Answer(vector, tuple(map(np.asarray, answer))))
-
-
-def read_manifest(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > 1 << 26:
-            raise VectorError(f"{path}: more than 2**26 bytes")
-        fields = json.loads(path.read_bytes())
-    except OSError as error:
-        raise VectorError(f"{path}: {error.strerror}: no vectors were exported here") from error
-    except (ValueError, RecursionError) as error:
-        raise VectorError(f"{path}: not JSON") from error
-    vectors = fields.get("vectors") if isinstance(fields, dict) else None
-    if not isinstance(vectors, dict) or not vectors or fields.get("format") not in FORMATS:
-        raise VectorError(f"{path}: not the manifest of vectors")
-    if unknown := [op for op in vectors if op not in spec.OPS]:
-        raise VectorError(f"{path}: unknown op {shown(repr(unknown[0]))}")
-    if fields.get("spec_version") != spec.SPEC_VERSION:
-        version = shown(fields.get("spec_version"))
-        raise VectorError(f"{path}: vectors of the specification {version}, this one is {spec.SPEC_VERSION}")
-    return fields

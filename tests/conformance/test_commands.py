@@ -131,7 +131,7 @@ def test_usage_error_is_one_line_and_code_2(arguments, cli):
         ('{"op":"isqrt"}', "found no field sizes"),
         ('{"op":"isqrt","entry":0}', "found no field call"),
         ('{"op":"isqrt","entry":0,"call":0,"seed":1}', "found an unknown field seed"),
-        ('{"op":"isqrt","exhaustive":"every"}', "exhaustive groups are"),
+        ('{"op":"isqrt","exhaustive":"every"}', "exhaustive: found 'every', allowed bytes, digits"),
         ('{"op":"isqrt","far":1,"x":2}', "found an unknown field x"),
     ],
 )

@@ -104,9 +104,21 @@ def test_answers_in_lines_are_compared(copied, monkeypatch, capsys):
         ("gradient_add.expected.jsonl", '"data":"', '"data":"1', "gradient_add.expected.jsonl"),
         ("gradient_add.expected.jsonl", '{"outputs"', '{"outputs":[],"x"', "gradient_add.expected.jsonl"),
         ("vectors.json", '"gradient_add"', '"gradient_sub"', "unknown op 'gradient_sub'"),
-        ("vectors.json", '"format": "jsonl"', '"format": "exe"', "not the manifest"),
-        ("vectors.json", f'"{spec.SPEC_VERSION}"', '"0.1"', "vectors of the specification 0.1"),
+        ("vectors.json", '"format": "jsonl"', '"format": "exe"', "format: found 'exe', allowed jsonl, npy"),
+        ("vectors.json", '"format": "jsonl"', '"format": []', "format: found [], allowed jsonl, npy"),
+        ("vectors.json", f'"{spec.SPEC_VERSION}"', '"0.1"', f"spec_version: found '0.1', allowed '{spec.SPEC_VERSION}"),
         ("vectors.json", "{", "[", "not JSON"),
+        ("vectors.json", "{", '{"seed": 0,', "key 'seed' stands twice"),
+        ("vectors.json", "{", '{"speed": 0,', "found an unknown field 'speed', allowed spec_version, protocol"),
+        ("vectors.json", "{", "[" * 100_000 + "{", "not JSON: nested too deep"),
+        ("vectors.json", '"protocol": 1', '"protocol": true', "protocol: found True, allowed 1"),
+        ("vectors.json", '"preset": "minimal"', '"preset": {}', "preset: found {}, allowed smoke, minimal, full"),
+        ("vectors.json", '"preset": "minimal"', '"preset": "full"', "preset and seed: found 'full' and 0"),
+        ("vectors.json", '"seed": 0', '"seed": -1', "seed: found -1, allowed an integer from 0 on"),
+        ("vectors.json", '"seed": 0', '"seed": 3', "preset and seed: found 'minimal' and 3"),
+        ("vectors.json", '"root": "', '"root": "0', "root: found '0"),
+        ("vectors.json", '"gradient_add": [', '"gradient_add": [7,', "vectors: found {"),
+        ("vectors.json", '"gradient_add": [', '"gradient_add": 7, "isqrt": [', "vectors: found {"),
     ],
 )
 def test_a_changed_folder_is_refused(copied, name, old, new, says, monkeypatch, capsys):
@@ -115,6 +127,14 @@ def test_a_changed_folder_is_refused(copied, name, old, new, says, monkeypatch, 
     (copied / name).write_text(text.replace(old, new, 1))
     code, out, err = command(monkeypatch, capsys, "check", str(copied), "--no-answers")
     assert code == 2 and not out and says in err and err.count("\n") == 1
+
+
+def test_vectors_of_other_plans_are_checked_alone(copied):
+    manifest = json.loads((copied / "vectors.json").read_text())
+    for name in ("preset", "seed"):
+        del manifest[name]
+    (copied / "vectors.json").write_text(json.dumps(manifest))
+    assert folder.check(copied).vectors > 60
 
 
 def test_a_file_outside_the_folder_is_never_read(copied):
@@ -315,6 +335,17 @@ def test_a_core_with_a_hole_is_no_core(small_core, hole, monkeypatch):
         monkeypatch.setattr(core, "FLOOR", 1000)
     with pytest.raises(VectorError):
         core.verify(small_core)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "says"),
+    [("[]", "found a list, allowed an object"), ("{", "no JSON"), ('{"root":1,"root":1}', "key 'root' stands twice")],
+)
+def test_a_core_needs_its_manifest(small_core, manifest, says):
+    (small_core / core.MANIFEST).write_text(manifest)
+    for work in (core.verify, core.freeze):
+        with pytest.raises(VectorError, match=says):
+            work(small_core)
 
 
 def test_a_failure_becomes_a_permanent_vector(small_core):
