@@ -36,7 +36,9 @@ def check_config(path: Path, config: ModelConfig) -> None:
     except OSError as error:
         raise CheckpointError(f"{path}: can't be read: {error.strerror}") from error
     except ValueError as error:
-        raise CheckpointError(f"{path}: found no JSON, allowed the checkpoint's config, or no file") from error
+        raise CheckpointError(
+            f"{path}: found no JSON ({error}), allowed the checkpoint's config, or no file"
+        ) from error
     if not isinstance(stored, dict):
         raise CheckpointError(f"{path}: found a {type(stored).__name__}, allowed an object, or no file")
     for name, value in config_fields(config).items():

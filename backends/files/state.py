@@ -43,7 +43,7 @@ def load_state(path: Path, checkpoint_sha256: str) -> State:
     try:
         positions = parse_json(header["positions"])
     except ValueError as error:
-        raise CheckpointError(f"{path}: its positions are no JSON") from error
+        raise CheckpointError(f"{path}: its positions are no JSON: {error}") from error
     rows = positions if isinstance(positions, list) else []
     if not rows or any(type(position) is not int or not 0 <= position <= MOST_TOKENS for position in rows):
         raise CheckpointError(

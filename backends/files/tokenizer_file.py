@@ -4,7 +4,7 @@ That format can also say things that lose text or let chance decide: truncation,
 strip the blanks beside them. Only fields whose effect is a byte-level BPE are accepted, and every byte must be a token.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 BYTE_VOCABULARY = 256
@@ -64,10 +64,9 @@ def check_fields(fields: Any) -> None:
         _check(f"added_tokens[{i}].", token, ADDED, tuple(ADDED), ("id", "content"))
         if type(token.get("id")) is not int or not isinstance(token.get("content"), str) or not token["content"]:
             raise FieldError(f"added_tokens[{i}]", token, "an id and a content that is not empty")
-        if vocabulary.get(token["content"], token["id"]) != token["id"]:
-            raise FieldError(f"added_tokens[{i}].id", token["id"], f"{vocabulary[token['content']]} as in model.vocab")
-    names = {token["content"] for token in added}
-    _check_vocabulary({symbol: i for symbol, i in vocabulary.items() if symbol not in names}, added)
+    _check_vocabulary(vocabulary, {token["content"] for token in added})
+    _check_added(vocabulary, added)
+    _check_merges(model.get("merges"))
 
 
 def _check(prefix: str, fields: Mapping[str, Any], allowed: Mapping[str, Any], optional: tuple, others: tuple) -> None:
@@ -86,17 +85,53 @@ def _check(prefix: str, fields: Mapping[str, Any], allowed: Mapping[str, Any], o
             raise FieldError(f"{prefix}{name}", value, " or ".join("null" if v is None else repr(v) for v in values))
 
 
-def _check_vocabulary(vocabulary: Mapping[str, int], added: list[dict[str, Any]]) -> None:
+def _check_added(vocabulary: Mapping[str, int], added: list[dict[str, Any]]) -> None:
+    """Raise FieldError unless each added token has the id that the library gives it, whatever the file says.
+
+    A content of the vocabulary keeps its id there; all others are numbered after the vocabulary, in their order.
+    """
+    symbols, new, seen = byte_of_symbol(), len(vocabulary), set()
+    for i, token in enumerate(added):
+        content = token["content"]
+        if content in seen:
+            raise FieldError(f"added_tokens[{i}].content", content, "each content once")
+        seen.add(content)
+        allowed = f"{new}, the next id after the vocabulary and the tokens before"
+        if content in vocabulary:
+            allowed = f"{vocabulary[content]} as in model.vocab"
+            # Merges may make such a token of text, which it then has to spell.
+            if symbols.keys() >= set(content) and bytes(symbols[c] for c in content) != content.encode():
+                raise FieldError(
+                    f"added_tokens[{i}].content", content, "no token of model.vocab that spells other text"
+                )
+        if token["id"] != vocabulary.get(content, new):
+            raise FieldError(f"added_tokens[{i}].id", token["id"], allowed)
+        new += content not in vocabulary
+
+
+def _check_vocabulary(vocabulary: Mapping[str, int], named: Set[str]) -> None:
     symbols = byte_of_symbol()
-    for symbol in vocabulary:
+    for symbol in vocabulary.keys() - named:
         if not symbol or not symbols.keys() >= set(symbol):
             raise FieldError("model.vocab", symbol, "symbols that stand for bytes")
-    if missing := symbols.keys() - vocabulary.keys():
+    if missing := symbols.keys() - (vocabulary.keys() - named):
         raise FieldError("model.vocab", f"{len(missing)} bytes without a token", "a token for every byte")
-    ids = sorted([*vocabulary.values(), *(token["id"] for token in added)])
-    if ids != list(range(len(ids))) or len(ids) > LARGEST_VOCABULARY:
-        last = min(len(ids), LARGEST_VOCABULARY) - 1
-        raise FieldError("model.vocab", f"ids from {ids[0]} to {ids[-1]}", f"each id from 0 to {last} once")
+    ids = sorted(vocabulary.values())
+    if ids != list(range(len(ids))):
+        raise FieldError("model.vocab", f"ids from {ids[0]} to {ids[-1]}", f"each id from 0 to {len(ids) - 1} once")
+    if (size := len(vocabulary.keys() | named)) > LARGEST_VOCABULARY:
+        raise FieldError("model.vocab", f"{size} tokens", f"{LARGEST_VOCABULARY}, added tokens included")
+
+
+def _check_merges(merges: Any) -> None:
+    """Raise FieldError where a pair of symbols has two ranks; the library refuses all else that is no merge."""
+    if not isinstance(merges, list):
+        raise FieldError("model.merges", merges, "a list of pairs of symbols")
+    seen = set()
+    for i, pair in enumerate(map(str, merges)):  # all of them are texts, or all are lists
+        if pair in seen:
+            raise FieldError(f"model.merges[{i}]", pair, "each pair once")
+        seen.add(pair)
 
 
 def byte_of_symbol() -> dict[str, int]:

@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from mamba_integer.backends.files.tokenizer import BpeTokenizer, TokenizerError, load_tokenizer
 
@@ -89,7 +91,8 @@ def test_vocabularies_with_holes_and_foreign_symbols(fields, load):
     for change, message in (
         ({"日": len(vocabulary)}, "symbols that stand for bytes"),
         ({"": len(vocabulary)}, "symbols that stand for bytes"),
-        ({"aa": len(vocabulary) + 1}, "each id from 0 to 270 once"),
+        ({"aa": len(vocabulary) + 1}, "found 'ids from 0 to 271', allowed each id from 0 to 270 once"),
+        ({"aa": 10**30}, "each id from 0 to 270 once"),
         ({"aa": 5}, "each id from 0 to 270 once"),
         ({"aa": -1}, "each id from 0 to 270 once"),
     ):
@@ -112,6 +115,66 @@ def test_added_tokens_whose_ids_are_taken(load, fields):
     for change, field in (({"id": 5}, "vocab"), ({"id": 999}, "vocab"), ({"content": taken}, "added_tokens")):
         with pytest.raises(TokenizerError, match=field):
             load(added_tokens=[ADDED | change])
+
+
+@pytest.mark.parametrize(
+    ("tokens", "says"),
+    [
+        ([(271, "<a>"), (270, "<b>")], r"added_tokens\[0\]\.id: found 271, allowed 270, the next id"),
+        ([(270, "<a>"), (272, "<b>")], r"added_tokens\[1\]\.id: found 272, allowed 271, the next id"),
+        ([(270, "<a>"), (270, "<b>")], r"added_tokens\[1\]\.id: found 270, allowed 271, the next id"),
+        ([(270, "<a>"), (271, "<a>")], r"added_tokens\[1\]\.content: found '<a>', allowed each content once"),
+        ([(270, "<a>"), (270, "<a>")], r"added_tokens\[1\]\.content: found '<a>', allowed each content once"),
+        ([(10**30, "<a>")], r"added_tokens\[0\]\.id: found 10+, allowed 270"),
+        ([(-1, "<a>")], r"added_tokens\[0\]\.id: found -1, allowed 270"),
+        ([(260, "<a>")], r"added_tokens\[0\]\.id: found 260, allowed 270"),
+    ],
+)
+def test_added_tokens_have_the_ids_that_the_library_gives_them(tokens, says, load):
+    with pytest.raises(TokenizerError, match=says):
+        load(added_tokens=[ADDED | {"id": i, "content": content} for i, content in tokens])
+
+
+def test_an_added_token_fills_no_hole_of_the_vocabulary(fields, load):
+    vocabulary = {symbol: 270 if i == 269 else i for symbol, i in fields["model"]["vocab"].items()}
+    with pytest.raises(TokenizerError, match=r"model\.vocab: found 'ids from 0 to 270', allowed each id from 0 to 269"):
+        load(model={"vocab": vocabulary}, added_tokens=[ADDED | {"id": 269}])
+
+
+def test_an_added_token_of_the_vocabulary_spells_what_merges_make(fields, load):
+    vocabulary = fields["model"]["vocab"]
+    for content, lost in (("\u0120the", True), ("c\u00c3", True), ("cat", False)):
+        added = [ADDED | {"id": vocabulary[content], "content": content}]
+        if lost:  # it would be read from " the", and written with the letter that stands for the blank
+            with pytest.raises(TokenizerError, match=r"added_tokens\[0\]\.content: found .* spells other text"):
+                load(added_tokens=added)
+        else:
+            tokenizer = load(added_tokens=added)
+            assert tokenizer.decode(tokenizer.encode(TEXT)) == TEXT
+
+
+@pytest.mark.parametrize("form", [list, " ".join])
+def test_merges_stand_once(form, fields, load):
+    merges = [form(pair) for pair in fields["model"]["merges"]]
+    assert load(model={"merges": merges}).encode("the cat") == load().encode("the cat")
+    with pytest.raises(TokenizerError, match=r"model\.merges\[14\]: found .*, allowed each pair once"):
+        load(model={"merges": [*merges, merges[0]]})
+    with pytest.raises(TokenizerError, match=r"model\.merges: found None, allowed a list"):
+        load(model={"merges": None})
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.permutations([270, 271, 272]), st.lists(st.sampled_from(["<a>", "<b>", "\u00e9", "cat", "at"]), max_size=3))
+def test_each_id_is_what_the_file_says_or_the_file_is_refused(fields, load, ids, contents):
+    vocabulary = fields["model"]["vocab"]
+    added = [ADDED | {"id": vocabulary.get(c, i), "content": c} for i, c in zip(ids, contents, strict=False)]
+    try:
+        tokenizer = load(added_tokens=added)
+    except TokenizerError:
+        return
+    for token in added:
+        assert tokenizer.encode(token["content"]) == [token["id"]]
+        assert tokenizer.decode([token["id"]]) == token["content"]
 
 
 @pytest.mark.parametrize("content", ["<|end|>", "éé", "日 本"])
