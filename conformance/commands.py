@@ -25,6 +25,7 @@ from mamba_integer.backends.app.terminal import (
     find_backends,
     progress_bar,
 )
+from mamba_integer.backends.escapes import escaped
 from mamba_integer.backends.files.source import Source
 from mamba_integer.backends.processors import variables
 from mamba_integer.backends.programs import ops as programs
@@ -134,7 +135,7 @@ def conform_command(
             task = bar.add_task("conform", total=len(selected) * len(backends))
 
             def advance(result: Result) -> None:
-                bar.update(task, advance=1, description=f"{result.op} on {result.backend}")
+                bar.update(task, advance=1, description=escaped(f"{result.op} on {result.backend}"))
                 files.write_report(report, about)  # a run that is killed leaves what it found
 
             try:

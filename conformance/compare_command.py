@@ -7,12 +7,12 @@ from random import Random
 from typing import Annotated
 
 import typer
-from rich.text import Text
 
 from mamba_integer.backends.app.main import EQUAL, MISMATCH
 from mamba_integer.backends.app.terminal import (
     Device,
     Json,
+    Line,
     UsageError,
     backends_on_stderr,
     console_for,
@@ -95,7 +95,7 @@ def compare_command(
     else:
         console = console_for()
         for reason, count in done.skipped.items():
-            console.print(Text(f"{counted(count, 'case')} left out: {reason}", style="yellow"))
+            console.print(Line(f"{counted(count, 'case')} left out: {reason}", style="yellow"))
         if failure:
             show_failure(console, failure, explanation)
             for name, rows in maps:

@@ -10,9 +10,8 @@ import numpy as np
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
-from rich.text import Text as Line
 
-from mamba_integer.backends.app.terminal import counted
+from mamba_integer.backends.app.terminal import Line, LiteralConsole, counted
 from mamba_integer.spec.contract import find_op
 
 from .engine.comparison import Failure, hexadecimal
@@ -132,7 +131,7 @@ def show_recorded(console: Console, failures: Sequence[Failure], explanation: "E
 def card_text(result: Result) -> str:
     """Return the card and the commands of a failed result as plain text."""
     assert result.failure
-    console = Console(file=io.StringIO(), width=TEXT_WIDTH, highlight=False, color_system=None)
+    console = LiteralConsole(file=io.StringIO(), width=TEXT_WIDTH, color_system=None)
     show_failure(console, result.failure, result.explanation)
     return console.file.getvalue()  # type: ignore[attr-defined]
 
@@ -225,4 +224,6 @@ def _cell(result: Result) -> Line:
     if not result.cases:
         return Line(result.status, style=STYLES[result.status])
     counts = f"{result.cases:,}  {result.integers:,}  "
-    return Line.assemble(counts, (result.status, STYLES[result.status]))
+    cell = Line(counts)
+    cell.append(result.status, STYLES[result.status])
+    return cell

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from mamba_integer.spec.model.generation import (
     share,
 )
 
+from ..escapes import escaped
 from ..files.atomic import replacing
 from ..files.state import load_session, save_session
 from ..files.text import decode_text, lines_of, read_stream, read_text
@@ -33,6 +35,7 @@ from .outputs import output_file
 from .terminal import Device, Json, UsageError, counted, progress_bar
 
 BLANKS = " \t"
+CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
 class Text:
@@ -103,9 +106,10 @@ def generate_command(
 ) -> None:
     """Generate text after each prompt, which is read from stdin where none is given.
 
-    Only the generated text goes to stdout. The same seed gives the same text on every backend, and for each prompt in a
-    batch of any size. A token that stands for no text is shown as its number, ⟨4095⟩. With several prompts the JSON
-    holds a list of tokens and a list of texts.
+    Only the generated text goes to stdout. A terminal shows control characters as escapes; a file gets them as they
+    are. The same seed gives the same text on every backend, and for each prompt in a batch of any size. A token that
+    stands for no text is shown as its number, ⟨4095⟩. With several prompts the JSON holds a list of tokens and a list
+    of texts.
     """
     options = Options(max_tokens, greedy, seed, stream, inverse_temperature(temperature), top_k, share(top_p))
     opened = open_model(model, init_seed, tokenizer, backend, device)
@@ -127,7 +131,7 @@ def generate_command(
                     pass
         else:
             for piece in stream_text(opened.tokenizer, tokens):
-                print(piece, end="", flush=True)
+                print(for_reader(piece), end="", flush=True)
             print()
         speed = text.speed()
     if save_state:
@@ -142,9 +146,14 @@ def generate_command(
         return
     if len(ids) > 1:
         for number, one in enumerate(decoded):
-            print(f"--- {number}\n{one}")
+            print(f"--- {number}\n{for_reader(one)}")
     where = f"{opened.backend.name} on {opened.backend.device}"
-    print(f"{counted(sum(map(len, text.rows)), 'token')}, {speed} tokens/s, {where}", file=sys.stderr)
+    print(escaped(f"{counted(sum(map(len, text.rows)), 'token')}, {speed} tokens/s, {where}"), file=sys.stderr)
+
+
+def for_reader(text: str) -> str:
+    """Return generated text as a terminal may show it; a file or a pipe gets each character as it is."""
+    return CONTROLS.sub(lambda found: escaped(found[0]), text) if sys.stdout.isatty() else text
 
 
 def prompts(options: list[str], files: list[Path], lines: bool, wanted: bool) -> list[str]:

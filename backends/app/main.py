@@ -12,6 +12,7 @@ import warnings
 from contextlib import suppress
 from typing import Any
 
+from ..escapes import escaped
 from ..stopping import exit_code, ignore_stops, obey_stops
 from .extras import remedy
 
@@ -85,8 +86,7 @@ def complain(message: str) -> int:
 
 def one_line(message: str) -> str:
     """Return a message without line breaks, and with escapes for what a terminal would obey instead of show."""
-    line = " ".join(message.split())
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in line)
+    return escaped(" ".join(message.split()))
 
 
 def warn(message: str) -> None:

@@ -10,6 +10,7 @@ import typer
 from mamba_integer.spec.model import CONFIGS
 from mamba_integer.spec.model.scoring import CHUNK, bits_per_byte, score, show
 
+from ..escapes import escaped
 from ..files.folder import MODEL_FILE, fresh_model, save_model
 from ..files.source import LONGEST, Source
 from ..files.text import read_text, read_texts
@@ -130,7 +131,7 @@ def init_command(
     if as_json:
         print(json.dumps({"folder": str(folder), "model": model, "seed": seed, "model_sha256": digest}))
     else:
-        print(f"{folder}: {model}, SHA-256 {digest}")
+        print(escaped(f"{folder}: {model}, SHA-256 {digest}"))
 
 
 @tokenizer_app.command("train", epilog="Example: mamba-integer tokenizer train text.txt --vocabulary 4096 --out t.json")
@@ -147,7 +148,7 @@ def tokenizer_train_command(
     if as_json:
         print(json.dumps({"out": str(out), "vocab_size": trained.vocab_size}))
     else:
-        print(f"{out}: {counted(trained.vocab_size, 'token')}")
+        print(escaped(f"{out}: {counted(trained.vocab_size, 'token')}"))
 
 
 def attach(app: typer.Typer) -> None:

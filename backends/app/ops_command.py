@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.text import Text
 
 from mamba_integer import spec
 from mamba_integer.spec.contract import DomainError, find_op
@@ -15,7 +14,7 @@ from mamba_integer.spec.pages import pages
 
 from ..files.atomic import write_atomically
 from .outputs import output_folder
-from .terminal import Json, UsageError, console_for
+from .terminal import Json, Line, UsageError, console_for
 
 
 def ops_command(
@@ -82,7 +81,7 @@ def _show(console: Console, name: str, contract: dict[str, Any]) -> None:
     def line(kind: str, text: str) -> None:
         _line(console, kind, text)
 
-    console.print(Text.assemble((name, "bold"), f"  ({contract['family']})"))
+    console.print(Line.assemble((name, "bold"), f"  ({contract['family']})"))
     line("", contract["summary"].replace("``", "`"))
     for kind in ("inputs", "outputs", "parameters"):
         for argument in contract[kind]:

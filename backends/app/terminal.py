@@ -6,21 +6,23 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
-from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 from .. import Backend, BackendError, load
+from ..escapes import escaped
 from ..stopping import within
 from .extras import remedy
 from .main import warn
 
 ON_TORCH = ("torch", "triton")  # backends that run on PyTorch's devices
 WIDTH = 160  # of what is written to a file or a pipe
+LAYOUT = "\n\t"  # what a console lays out by itself
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout; progress stays on stderr.")]
 Device = Annotated[
@@ -35,11 +37,27 @@ class UsageError(typer.BadParameter):
     """A command can't do as it was asked; the message is one line."""
 
 
+class Line(Text):
+    """Text of a table or a card, in which escapes stand for what a terminal would obey."""
+
+    def __init__(self, text: str = "", *arguments: Any, **options: Any):
+        super().__init__(escaped(text, LAYOUT), *arguments, **options)
+
+
+class LiteralConsole(Console):
+    """A console that shows text as it is, brackets included, and escapes for what a terminal would obey."""
+
+    def __init__(self, **options: Any):
+        super().__init__(highlight=False, markup=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(escaped(text, LAYOUT), **options)
+
+
 def console_for(stderr: bool = False) -> Console:
-    """Return a console that shows text as it is, brackets included, and folds tables only to fit a terminal."""
-    literal = partial(Console, stderr=stderr, highlight=False, markup=False, emoji=False)
-    console = literal()
-    return console if console.is_terminal else literal(width=WIDTH)
+    """Return a console that folds tables only to fit a terminal."""
+    console = LiteralConsole(stderr=stderr)
+    return console if console.is_terminal else LiteralConsole(stderr=stderr, width=WIDTH)
 
 
 def progress_bar(quiet: bool = False) -> Progress:
@@ -54,7 +72,7 @@ def progress_bar(quiet: bool = False) -> Progress:
 def say(line: str) -> None:
     """Print a line on stdout; once its reader has gone, go on without one."""
     try:
-        print(line, flush=True)
+        print(escaped(line), flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         warn("nobody reads stdout any more; the run goes on")

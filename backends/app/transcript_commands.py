@@ -14,6 +14,7 @@ from mamba_integer.spec.model.generation import LAST_STREAM, PREFILL, WHOLE, Opt
 from mamba_integer.spec.model.scoring import CHUNK, show
 from mamba_integer.spec.training import Options as TrainingOptions
 
+from ..escapes import escaped
 from ..files.text import decode_text, read_text
 from ..files.tokenizer import ByteTokenizer, Tokenizer, load_tokenizer, tokenizer_hash
 from ..transcripts.audit import Audit, audit
@@ -122,7 +123,7 @@ def run_and_write(
     else:
         leaves = about["leaf_count"]
         amount = f"{counted(about['calls'], 'call')}, {leaves:,} {'leaf' if leaves == 1 else 'leaves'}"
-        print(f"{out}: {amount}, root {root.hex()}")
+        print(escaped(f"{out}: {amount}, root {root.hex()}"))
 
 
 def about_run(transcript: Transcript, tokenizer: Tokenizer) -> dict[str, Any]:
@@ -187,7 +188,7 @@ def open_command(
     if as_json:
         print(json.dumps({"out": str(path), "leaf": leaf, "where": made.where, "sha256": made.digest.hex()}))
     else:
-        print(f"{path}: {made.where}, leaf {made.digest.hex()}")
+        print(escaped(f"{path}: {made.where}, leaf {made.digest.hex()}"))
 
 
 def parse_place(text: str) -> Place:
@@ -255,8 +256,7 @@ def audit_command(
     if as_json:
         print(json.dumps(audit_fields(held, verdict, drawn_by) | about))
     else:
-        print(audit_text(held, verdict))
-        print(about_text(about))
+        print(escaped(f"{audit_text(held, verdict)}\n{about_text(about)}", "\n"))
     raise typer.Exit(EQUAL if verdict.accepted else MISMATCH)
 
 

@@ -11,11 +11,13 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..escapes import escaped
 from ..protocol import BackendError
 from .wire import LONGEST_LINE, WireError, format_line, parse_line, shown
 
 CHUNK = 1 << 16
 KEPT = 4096  # last bytes of what a program writes to stderr
+LONGEST_SHOWN = 300  # characters of a line
 SECONDS_TO_END = 1.0  # that a program has to end itself
 # Waits for the end of its stdin, which comes when this process is gone, however it went, and kills the program's group.
 WATCH = 'read -r line; kill -9 "-$1"'
@@ -160,7 +162,7 @@ class Program:
 
 
 def shown_line(line: str) -> str:
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line[:300])
+    return escaped(line[:LONGEST_SHOWN])
 
 
 def watch(leader: int) -> subprocess.Popen:

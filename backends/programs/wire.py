@@ -16,6 +16,7 @@ import numpy as np
 from mamba_integer.spec.bounds import DTYPE_RANGE
 from mamba_integer.spec.contract import find_op, known_size, trusted_values
 
+from ..escapes import escaped
 from ..files.strict_json import parse_json
 
 PROTOCOL = 1
@@ -57,7 +58,7 @@ def result_forms(op: str, arrays: Sequence[Any], parameters: Mapping[str, int]) 
 
 def shown(text: object) -> str:
     """Return a stranger's text in printable characters, cut where it is long."""
-    safe = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text)[: 4 * SHOWN])
+    safe = escaped(str(text)[: 4 * SHOWN])
     return safe if len(safe) <= SHOWN else f"{safe[:SHOWN]}..."
 
 

@@ -18,6 +18,7 @@ from mamba_integer.backends.app.terminal import (
     find_backend,
     progress_bar,
 )
+from mamba_integer.backends.escapes import escaped
 from mamba_integer.backends.transcripts.folder import Transcript, read_transcript
 from mamba_integer.backends.transcripts.opening import Opening, read_opening
 from mamba_integer.backends.transcripts.run import Replay
@@ -84,7 +85,7 @@ def show(verdict: "Verdict", as_json: bool) -> None:
     if as_json:
         print(json.dumps(verdict.to_dict()))
     elif not verdict.liars:
-        print(f"equal: {verdict.says}", *root_lines(verdict), sep="\n")
+        print(*map(escaped, (f"equal: {verdict.says}", *root_lines(verdict))), sep="\n")
     else:
         console = console_for()
         for failure in verdict.failures:

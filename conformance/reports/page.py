@@ -1,10 +1,11 @@
 """One page of HTML that needs nothing else: the verdict, a map of what was compared, cards, hashes, where it ran."""
 
 from collections.abc import Iterable, Mapping
-from html import escape
+from html import escape as escape_html
 from typing import Any
 
 from mamba_integer import spec
+from mamba_integer.backends.escapes import escaped
 from mamba_integer.spec.contract import find_op
 
 from ..render import card_text, verdict
@@ -25,6 +26,10 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; }
 pre { padding: .75rem; border: 1px solid var(--line); font-size: .8rem; }
 .scroll { overflow-x: auto; } summary { cursor: pointer; } code { font-size: .85em; overflow-wrap: anywhere; }
 """
+
+
+def escape(text: str) -> str:
+    return escape_html(escaped(text, "\t\n"))
 
 
 def page(report: Report, about: Mapping[str, Any]) -> str:

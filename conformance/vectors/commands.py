@@ -10,6 +10,7 @@ from mamba_integer import spec
 from mamba_integer.backends.app.main import EQUAL, MISMATCH
 from mamba_integer.backends.app.outputs import new_folder
 from mamba_integer.backends.app.terminal import Json, UsageError, console_for, counted
+from mamba_integer.backends.escapes import escaped
 from mamba_integer.spec.contract import find_op
 
 from ..presets import PRESETS
@@ -53,7 +54,7 @@ def export_command(
     count = sum(map(len, manifest["vectors"].values()))
     fields = {"folder": str(folder), "ops": len(names), "vectors": count, "root": manifest["root"]}
     line = f"{counted(count, 'vector')} of {counted(len(names), 'op')} in {folder}, root {manifest['root'][:16]}"
-    print(json.dumps(fields) if as_json else line)
+    print(json.dumps(fields) if as_json else escaped(line))
 
 
 @app.command("check", epilog="Example: mamba-integer vectors check build")
@@ -124,7 +125,7 @@ def freeze_command(
     count, ops = manifest["count"], len(manifest["vectors"])
     fields = {"vectors": count, "ops": ops, "bytes": size, "root": manifest["root"]}
     line = f"{counted(count, 'vector')} of {counted(ops, 'op')}, {size:,} bytes, root {manifest['root'][:16]}"
-    print(json.dumps(fields) if as_json else line)
+    print(json.dumps(fields) if as_json else escaped(line))
 
 
 Given = Annotated[str, typer.Option("--case", help="The case as JSON, as a failure card prints it.")]
@@ -166,4 +167,4 @@ def promote_command(case: Given, as_json: Json = False) -> None:
     new = core.promote(vector)
     fields = {"op": vector.op, "sha256": vector.sha256, "new": new, "core": str(core.CORE)}
     line = f"{vector.op} {vector.sha256} {'is now' if new else 'was already'} in {core.CORE}"
-    print(json.dumps(fields) if as_json else line)
+    print(json.dumps(fields) if as_json else escaped(line))

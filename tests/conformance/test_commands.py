@@ -302,6 +302,21 @@ def test_an_op_that_ends_its_process_has_failed_and_the_others_go_on(run_cli, tm
     assert "exit code 0" in results["bit_length"]["failure"]["message"]
 
 
+HOSTILE = """
+def isqrt(v):
+    raise RuntimeError("gone\\x1b[2J\\x07\\x9b31m\\u202e")
+"""
+
+
+@pytest.mark.parametrize(
+    "command", [("conform", "--backend", "stranger"), ("compare", "--backends", "golden,stranger")]
+)
+def test_what_a_backend_says_is_shown_and_never_obeyed(command, run_cli, tmp_path):
+    done = run_cli(*command, "--op", "isqrt", env=stranger(tmp_path, HOSTILE))
+    assert done.code == 1 and r"RuntimeError: gone\x1b[2J\x07\x9b31m\u202e" in done.out
+    assert all(c.isprintable() or c == "\n" for c in done.out + done.err)
+
+
 def end_process(backends):
     os._exit(3)
 

@@ -1,9 +1,11 @@
 """Reports of a run: known failures go stale, and the badge, the XML and the page execute nothing."""
 
+import io
 import json
 import re
 import sys
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -15,8 +17,10 @@ from hypothesis import strategies as st
 from mamba_integer import spec
 from mamba_integer.backends import Backend
 from mamba_integer.backends.app.main import main
+from mamba_integer.backends.app.terminal import LiteralConsole
 from mamba_integer.conformance.engine.cases import extreme_cases
 from mamba_integer.conformance.engine.comparison import Failure
+from mamba_integer.conformance.render import show_report
 from mamba_integer.conformance.report import Report, Result, Text
 from mamba_integer.conformance.reports.badge import badge
 from mamba_integer.conformance.reports.junit import junit, legal
@@ -123,6 +127,39 @@ def test_xml_says_what_failed_and_what_was_left_out():
     assert "mamba-integer compare --op isqrt" in failed.find("failure").text
     assert not list(passed) and partial.find("skipped").get("message").startswith("partial: 2 cases: ")
     assert "scan: none, want ef" in suite[-1].find("failure").text
+
+
+def hostile_report() -> Report:
+    """Return a report in which each text that a stranger may choose is hostile."""
+    report = full_report()
+    for one in report.results:
+        one.backend = one.device = EVIL
+        one.notes.append(EVIL)
+        one.known = EVIL if one.status == "partial" else ""
+        if one.failure:
+            one.failure.backend = replace(one.failure.backend, name=EVIL, device=EVIL)
+            one.failure.purpose = one.failure.variant = EVIL
+    for text in report.texts:
+        text.backend, text.want[EVIL], text.stages[EVIL] = EVIL, EVIL, EVIL
+    return report
+
+
+def plain(text: str) -> bool:
+    return all(c.isprintable() or c in "\n\t" for c in text)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_no_text_of_a_stranger_reaches_a_terminal_as_it_is(terminal):
+    file = io.StringIO()
+    show_report(LiteralConsole(file=file, width=200, force_terminal=terminal, color_system=None), hostile_report())
+    assert plain(file.getvalue())
+    assert file.getvalue().count(r"\x00\x1b[2J\ud800") > 10
+
+
+def test_no_report_holds_the_text_of_a_stranger_as_it_is():
+    report = hostile_report()
+    for text in (junit(report).decode(), page(report, {"seed": EVIL})):
+        assert plain(text) and text.count(r"\x00\x1b[2J\ud800") > 10
 
 
 @given(st.text())
