@@ -26,7 +26,7 @@ from mamba_integer.backends.app.terminal import (
     progress_bar,
 )
 from mamba_integer.backends.escapes import escaped
-from mamba_integer.backends.files.source import Source
+from mamba_integer.backends.files.source import LONGEST, Source
 from mamba_integer.backends.processors import variables
 from mamba_integer.backends.programs import ops as programs
 from mamba_integer.backends.protocol import COMMAND
@@ -73,8 +73,8 @@ def conform_command(
     text: Annotated[
         Path | None,
         typer.Option(
-            help="Text file for the block and the models. Default: the Zen of Python; none with --op, --implemented or "
-            "--preset smoke."
+            help=f"Text file whose first {LONGEST} bytes the block and the models read. Default: the Zen of "
+            "Python; none with --op, --implemented or --preset smoke."
         ),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help=JOBS)] = 1,

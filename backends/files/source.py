@@ -6,7 +6,7 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
-from .text import TextError, read_start
+from .text import TextError, read_text
 
 LONGEST = 1024
 
@@ -32,9 +32,10 @@ class Source:
         Raises
         ------
         TextError
-            The file can't be read, holds no text, or is empty.
+            The file can't be read, is empty, or holds what is no text, be it after that start.
         """
-        data = read_start(path, LONGEST)
+        start = read_text(path)[:LONGEST].encode()[:LONGEST]
+        data = start.decode(errors="ignore").encode()  # without a part of a last character
         if not data:
             raise TextError(f"{path}: found no text, allowed one byte or more")
         return cls(f"{path.name}, the first {len(data)} bytes", data)

@@ -5,7 +5,6 @@ is translated: line ends, byte order marks and blanks stay. Several files are on
 them where the former doesn't end with one.
 """
 
-import codecs
 import gzip
 import io
 import re
@@ -31,7 +30,11 @@ def read_text(path: Path) -> str:
     TextError
         The file can't be read, is damaged or too long, is not UTF-8, or holds a NUL character as binary files do.
     """
-    return decode_text(str(path), _read(path, LONGEST_TEXT))
+    try:
+        with path.open("rb") as file:
+            return read_stream(str(path), file)
+    except OSError as error:
+        raise TextError(f"{path}: can't be read: {error.strerror or error}") from error
 
 
 def read_stream(name: str, stream: BinaryIO) -> str:
@@ -42,7 +45,7 @@ def read_stream(name: str, stream: BinaryIO) -> str:
     TextError
         As `read_text`.
     """
-    return decode_text(name, _bounded(name, stream, LONGEST_TEXT, whole=True))
+    return decode_text(name, _bounded(name, stream))
 
 
 def read_texts(paths: Iterable[Path]) -> str:
@@ -65,23 +68,6 @@ def join_texts(texts: Iterable[str]) -> str:
     return "".join(parts)
 
 
-def read_start(path: Path, size: int) -> bytes:
-    """Return the first bytes of a file's text: at most ``size``, and no part of a character.
-
-    Raises
-    ------
-    TextError
-        As `read_text`; only the bytes that are returned are checked.
-    """
-    data = _read(path, size, whole=False)
-    cut = len(data) == size  # then the last character may be a part of one, which the decoder holds back
-    try:
-        text = codecs.getincrementaldecoder("utf-8")().decode(data, final=not cut)
-    except UnicodeDecodeError:
-        text = decode_text(str(path), data)
-    return decode_text(str(path), text.encode()).encode()
-
-
 def decode_text(name: str, data: bytes) -> str:
     """Return bytes as text by the rule of this module; ``name`` is where they came from.
 
@@ -91,7 +77,7 @@ def decode_text(name: str, data: bytes) -> str:
         As `read_text`.
     """
     if data.startswith(GZIP):
-        data = _decompressed(name, io.BytesIO(data), LONGEST_TEXT, whole=True)
+        data = _decompressed(name, io.BytesIO(data))
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -111,29 +97,18 @@ def lines_of(text: str) -> list[str]:
     return lines if lines[-1] else lines[:-1]
 
 
-def _read(path: Path, size: int, whole: bool = True) -> bytes:
-    try:
-        with path.open("rb") as file:
-            if file.peek(2).startswith(GZIP):
-                return _decompressed(str(path), file, size, whole)
-            return _bounded(str(path), file, size, whole)
-    except OSError as error:
-        raise TextError(f"{path}: can't be read: {error.strerror or error}") from error
-
-
-def _decompressed(name: str, file, size: int, whole: bool) -> bytes:
+def _decompressed(name: str, file: BinaryIO) -> bytes:
     try:
         with gzip.GzipFile(fileobj=file) as content:
-            return _bounded(name, content, size, whole)
+            return _bounded(name, content)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise TextError(f"{name}: can't be read: its gzip data is damaged: {error}") from error
 
 
-def _bounded(name: str, file, size: int, whole: bool) -> bytes:
-    """Return at most ``size`` bytes; where the whole is wanted, more is an error."""
+def _bounded(name: str, file) -> bytes:
     content = bytearray()
-    while len(content) < size and (piece := file.read(min(READ, size - len(content)))):
+    while piece := file.read(READ):
         content += piece
-    if whole and len(content) == size and file.read(1):
-        raise TextError(f"{name}: found more than {size} bytes of text, allowed {size}")
+        if len(content) > LONGEST_TEXT:
+            raise TextError(f"{name}: found more than {LONGEST_TEXT} bytes of text, allowed {LONGEST_TEXT}")
     return bytes(content)

@@ -37,6 +37,8 @@ def test_binary_files_are_refused(command, on_file, tmp_path):
     for content, says in (
         (b"text\0text", "NUL at character 4"),
         (b"text\xff" * 9, "not UTF-8 at byte 4"),
+        (b"text" * 999 + b"\xff", "not UTF-8 at byte 3996"),
+        (b"text" * 999 + b"\0", "NUL at character 3996"),
         (gzip.compress(TEXT.encode(), mtime=0)[:40], "gzip data is damaged"),
     ):
         done = on_file(command, content)

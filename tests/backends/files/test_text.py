@@ -10,7 +10,6 @@ from mamba_integer.backends.files.text import (
     TextError,
     decode_text,
     lines_of,
-    read_start,
     read_stream,
     read_text,
     read_texts,
@@ -86,20 +85,34 @@ def test_a_text_that_is_too_long(tmp_path, monkeypatch):
     assert len(read_text(write(tmp_path / "text", b"a" * 99))) == 99
 
 
-@pytest.mark.parametrize("size", range(1, 12))
-def test_a_start_is_cut_between_characters(size, tmp_path):
-    text = "aé日\U0001f43eb"
+@pytest.mark.parametrize("before", range(8))
+def test_a_source_is_cut_between_characters(before, tmp_path):
+    text = "a" * (LONGEST - before) + "é日\U0001f43eb"
     for content in (text.encode(), gzip.compress(text.encode())):
-        start = read_start(write(tmp_path / "text", content), size)
-        assert len(start) <= size and text.startswith(start.decode())
-        assert size - len(start) < 4 or len(start) == len(text.encode())
+        start = Source.of_file(write(tmp_path / "text", content)).data
+        assert len(start) <= LONGEST and text.startswith(start.decode())
+        assert LONGEST - len(start) < 4
 
 
 def test_a_source_is_the_start_of_a_text(tmp_path):
     assert Source.of_file(write(tmp_path / "text", "é" * LONGEST)).data == "é".encode() * (LONGEST // 2)
-    for content, message in ((b"", "no text"), (b"a\xffb", "not UTF-8 at byte 1"), (b"\0", "NUL")):
+    long = b"a" * 5000
+    for content, message in (
+        (b"", "no text"),
+        (b"a\xffb", "not UTF-8 at byte 1"),
+        (b"\0", "NUL"),
+        (long + b"\xff", "not UTF-8 at byte 5000"),
+        (long + b"\0", "NUL at character 5000"),
+        (gzip.compress(long + b"\xff"), "not UTF-8 at byte 5000"),
+        (gzip.compress(long)[:-9], "gzip data is damaged"),
+    ):
         with pytest.raises(TextError, match=message):
             Source.of_file(write(tmp_path / "text", content))
+
+
+def test_text_is_compressed_once(tmp_path):
+    with pytest.raises(TextError, match="not UTF-8 at byte 1"):
+        read_text(write(tmp_path / "text", gzip.compress(gzip.compress(b"a"))))
 
 
 def test_only_newlines_end_lines():
