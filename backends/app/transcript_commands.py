@@ -5,6 +5,7 @@ import json
 import os
 import secrets
 import time
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -278,8 +279,8 @@ def audit_fields(transcript: Transcript, verdict: Audit, nonce: bytes) -> dict[s
         "stretches": verdict.stretches,
         "audited": verdict.audited,
         "calls_repeated": verdict.calls,
-        "chance_of_one": show(verdict.chance_of_one),
-        "chance_of_tenth": show(verdict.chance_of_tenth),
+        "chance_of_one": rounded_down(verdict.chance_of_one, 4),
+        "chance_of_tenth": rounded_down(verdict.chance_of_tenth, 4),
         "difference": difference_text(verdict),
     }
 
@@ -300,19 +301,22 @@ def audit_text(transcript: Transcript, verdict: Audit) -> str:
 
 
 def chances_text(verdict: Audit) -> str:
-    """Return in words how likely an audit finds a false stretch; what is less than certain is rounded down."""
+    """Return in words how likely an audit finds a false stretch."""
     if len(verdict.audited) == verdict.stretches:
         return "every stretch was run again, so this audit would have found any false one"
     if not verdict.drawn:
         return "only the first stretch was run again, so this audit says nothing of the others; -k draws more"
-    one, tenth = (
-        f"{tenths // 10}.{tenths % 10} %"
-        for tenths in (int(1000 * chance) for chance in (verdict.chance_of_one, verdict.chance_of_tenth))
-    )
+    one, tenth = (rounded_down(100 * chance, 1) for chance in (verdict.chance_of_one, verdict.chance_of_tenth))
     return (
-        f"had one stretch been false, this audit would have found it with a probability of at least {one}; had a tenth "
-        f"of them been false, of at least {tenth}"
+        f"had one stretch been false, this audit would have found it with a probability of at least {one} %; had a "
+        f"tenth of them been false, of at least {tenth} %"
     )
+
+
+def rounded_down(chance: Fraction, digits: int) -> str:
+    """Return a chance as a decimal; one that is less than certain never looks certain."""
+    unit = 10**digits
+    return show(Fraction(int(chance * unit), unit), digits)
 
 
 def attach(app: typer.Typer) -> None:

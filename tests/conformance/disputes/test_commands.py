@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mamba_integer.backends.app.transcript_commands import about_text, chances_text
+from mamba_integer.backends.app.transcript_commands import about_text, chances_text, rounded_down
 from mamba_integer.backends.transcripts.audit import Audit
 
 CONFORMANCE = Path(__file__).parents[3] / "conformance"
@@ -78,8 +78,10 @@ def test_what_json_holds(result, tmp_path):
     ],
 )
 def test_an_audit_promises_no_more_than_it_did(stretches, audited, says):
-    text = chances_text(Audit(stretches, list(range(audited)), 1, None))
+    verdict = Audit(stretches, list(range(audited)), 1, None)
+    text = chances_text(verdict)
     assert all(one in text for one in says) and "100" not in text
+    assert (rounded_down(verdict.chance_of_one, 4) == "1.0000") == (audited == stretches)
 
 
 def test_an_audit_shows_what_was_asked_and_holds_the_published_root(cli, result, micro, tmp_path):
