@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 
 from mamba_integer.spec.model.generation import (
@@ -115,9 +116,9 @@ def generate_command(
     opened = open_model(model, init_seed, tokenizer, backend, device)
     before = load_session(load_state, opened.model, opened.sha256) if load_state else None
     texts = prompts(prompt or [], file or [], lines, wanted=before is None)
-    ids = [opened.tokenizer.encode(text) for text in texts]
+    ids = [opened.tokenizer.encode_array(text) for text in texts]
     if before and not ids:
-        ids = [[] for _ in range(before.state.batch)]
+        ids = [np.zeros(0, np.int32)] * before.state.batch
     with tracing(trace, opened) as running:
         started = time.monotonic()
         with progress_bar() as bar:

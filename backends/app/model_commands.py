@@ -44,11 +44,11 @@ def score_command(
     """
     text = read_text(file)
     opened = open_model(model, init_seed, tokenizer, backend, device)
-    ids = opened.tokenizer.encode(text)
+    ids = opened.tokenizer.encode_array(text)
     with progress_bar() as bar:
         task = bar.add_task("score", total=max(0, len(ids) - 1))
         result = score(opened.model, ids, chunk, lambda tokens: bar.update(task, advance=tokens))
-    size = sum(len(opened.tokenizer.spell(token)) for token in ids[1:])
+    size = sum(len(opened.tokenizer.spell(token)) for token in map(int, ids[1:]))
     shown = show(bits_per_byte(result, size))
     if as_json:
         exact = {"loss_q16": result.loss, "tokens": result.tokens, "bytes": size}

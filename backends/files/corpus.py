@@ -115,7 +115,7 @@ def prepare_corpus(
 def encoded(tokenizer: Tokenizer, text: str, progress: Callable[[int, int], None]) -> np.ndarray:
     ids = []
     for start, piece in pieces(text):
-        ids.append(np.array(tokenizer.encode(piece), np.uint16))
+        ids.append(tokenizer.encode_array(piece).astype(np.uint16))
         progress(start + len(piece), len(text))
     return np.concatenate(ids) if ids else np.zeros(0, np.uint16)
 

@@ -137,7 +137,7 @@ def round_half_up(x: Fraction) -> int:
 
 def read(
     model: LanguageModel,
-    prompts: Sequence[Sequence[int]],
+    prompts: Sequence[Sequence[int] | np.ndarray],
     session: Session | None = None,
     piece: int = PREFILL,
     progress: Callable[[int], None] = lambda tokens: None,
@@ -150,7 +150,7 @@ def read(
     ----------
     model : LanguageModel
     prompts : sequence of sequences of token ids
-        One for each row; it may be empty where ``session`` goes on.
+        One for each row; it may be empty where ``session`` goes on. An array of int32 is not copied.
     session : Session, optional
         The text that the prompts follow.
     piece : int >= 1
@@ -169,8 +169,10 @@ def read(
         raise GenerationError(f"prompts: found {len(prompts)}, allowed {session.state.batch}, the rows of the session")
     rows = []
     for row, prompt in enumerate(prompts):
-        ids = [*session.last[[row]].tolist(), *prompt] if session else list(prompt)
-        if not ids:
+        ids = np.asarray(prompt, np.int32)
+        if session:
+            ids = np.append(session.last[[row]], ids)
+        if not ids.size:
             raise GenerationError(f"prompt {row}: found no token, allowed one or more")
         state = session.state.select([row]) if session else model.new_state(1)
         model.check_room(state, len(ids) - 1)
@@ -178,7 +180,7 @@ def read(
     states = []
     for ids, state in rows:
         for start in range(0, len(ids) - 1, piece):
-            part = np.array([ids[start : min(start + piece, len(ids) - 1)]], np.int32)
+            part = ids[None, start : min(start + piece, len(ids) - 1)].copy()
             _, state = model.prefill(part, state, last_only=True)
             progress(part.size)
         states.append(model.state_to_numpy(state))

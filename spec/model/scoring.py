@@ -30,7 +30,7 @@ class Score:
 
 def score(
     model: LanguageModel,
-    ids: Sequence[int],
+    ids: Sequence[int] | np.ndarray,
     chunk: int = CHUNK,
     progress: Callable[[int], None] = lambda tokens: None,
 ) -> Score:
@@ -50,7 +50,7 @@ def score(
         raise ScoreError(f"score: found {len(ids)} tokens, allowed 2 or more: the first is not predicted")
     state, loss = model.new_state(1), 0
     model.check_room(state, len(ids) - 1)
-    tokens = np.array([list(ids)], np.int32)
+    tokens = np.asarray(ids, np.int32)[None]
     for start in range(0, len(ids) - 1, chunk):
         end = min(start + chunk, len(ids) - 1)
         logits, state = model.prefill(tokens[:, start:end], state)

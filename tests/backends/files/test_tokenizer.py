@@ -1,5 +1,8 @@
 """Tokenizers: exact round trips, whole characters when streaming, hostile files refused."""
 
+import tracemalloc
+
+import numpy as np
 import pytest
 import tokenizers
 from hypothesis import given
@@ -33,6 +36,24 @@ def test_bytes_round_trip(text):
 def test_bpe_round_trip(bpe, text):
     assert bpe.decode(bpe.encode(text)) == text
     assert all(0 <= token < bpe.vocab_size for token in bpe.encode(text))
+
+
+@given(text=st.text())
+def test_an_array_holds_the_ids_of_the_list(bpe, text):
+    for tokenizer in (ByteTokenizer(), bpe):
+        array = tokenizer.encode_array(text)
+        assert array.dtype == np.int32 and array.tolist() == tokenizer.encode(text)
+
+
+def test_the_ids_of_bytes_take_little_memory():
+    text = "It was the best of times.\n" * 40_000
+    tracemalloc.start()
+    try:
+        ids = ByteTokenizer().encode_array(text)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.3 * ids.nbytes
 
 
 def test_bpe_learns(bpe):

@@ -1,6 +1,7 @@
 """The same seed gives the same text: on every backend, in every batch, across a pause; scores and traces are exact."""
 
 import json
+import tracemalloc
 from dataclasses import replace
 from fractions import Fraction
 
@@ -114,6 +115,25 @@ def test_a_prompt_is_read_in_pieces_unasked(monkeypatch):
     monkeypatch.setattr(model, "prefill", counted)
     read(model, [[0] * 1100])
     assert sizes == [512, 512, 75]
+
+
+@pytest.mark.parametrize("work", [lambda model, ids: read(model, [ids]), score])
+def test_memory_does_not_grow_with_a_text(work, monkeypatch):
+    model, ids = model_on("numba", MINI), np.zeros(1 << 20, np.int32)
+    work(model, ids[:2048])
+    logits = np.zeros((1, 4096, MINI.vocab_size), np.int16)
+
+    def idle(part, state, last_only=False):
+        return logits[:, : part.shape[1]], state
+
+    monkeypatch.setattr(model, "prefill", idle)
+    tracemalloc.start()
+    try:
+        work(model, ids)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < ids.nbytes / 4
 
 
 def test_a_text_has_a_last_token():
