@@ -1,6 +1,7 @@
 """The command that counts an op's constraints and writes its circuit and a witness."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Annotated
@@ -10,7 +11,8 @@ import typer
 from mamba_integer.backends.app.outputs import output_file
 from mamba_integer.backends.app.terminal import Json, UsageError, console_for
 from mamba_integer.backends.files.atomic import write_atomically
-from mamba_integer.spec.contract import find_op
+from mamba_integer.backends.programs.wire import INTEGER, shown
+from mamba_integer.spec.contract import DomainError, find_op
 from mamba_integer.spec.describe import LEADING_SIZE, symbols
 
 SIZE = "Size or parameter of the call, as name=value; leading is the number of rows. May be repeated."
@@ -39,7 +41,8 @@ def circuit_command(
     Constraints come from a run of the op's golden code on wires. Exit code 0: done; 2: a usage error, or an op that has
     no circuit yet.
     """
-    from ..engine.cases import Case, draw_case
+    from ..engine.cases import draw_case
+    from ..engine.foreign import check_size
     from .constraints import CircuitError
     from .counts import reason_of, usual_case
     from .files import r1cs_bytes, wtns_bytes
@@ -56,9 +59,20 @@ def circuit_command(
             raise UsageError(f"--{option}: found {min(unknown)!r}, allowed {', '.join(sorted(inputs))}")
     if both := set(private or ()) & set(fixed or ()):
         raise UsageError(f"--fixed: found {min(both)!r}, which is private; allowed one of the two")
-    drawn = draw_case(op, Random(seed), {**usual.sizes, **usual.parameters, "...": rows} | sizes)
-    patterns = ("uniform",) * len(drawn.patterns)
-    case = Case(op, drawn.sizes, drawn.leading, drawn.parameters, patterns, drawn.seed)
+    wanted = replace(
+        usual,
+        sizes={name: sizes.get(name, value) for name, value in usual.sizes.items()},
+        leading=rows if isinstance(rows, tuple) else (rows,),
+        parameters={name: sizes.get(name, value) for name, value in usual.parameters.items()},
+    )
+    try:
+        check_size(wanted)
+    except DomainError:
+        raise
+    except ValueError as error:
+        raise UsageError(f"--size: {error}") from error
+    drawn = draw_case(op, Random(seed), {**wanted.sizes, **wanted.parameters, "...": wanted.leading})
+    case = replace(wanted, patterns=("uniform",) * len(drawn.patterns), seed=drawn.seed, layouts=())
     try:
         statement = lower(op, case.arrays, case.parameters, private or (), fixed or ())
     except CircuitError as error:
@@ -81,6 +95,7 @@ def circuit_command(
 
 def _assignment(text: str, names: set[str]) -> tuple[str, int]:
     name, separator, value = text.partition("=")
-    if not separator or name not in names or not value.lstrip("-").isdecimal():
-        raise UsageError(f"--size: found {text!r}, allowed name=integer, with one of {', '.join(sorted(names))}")
+    if not separator or name not in names or not INTEGER.fullmatch(value):
+        allowed = f"name=integer of 20 digits at most, the name one of {', '.join(sorted(names))}"
+        raise UsageError(f"--size: found {shown(repr(text))}, allowed {allowed}")
     return name, int(value)

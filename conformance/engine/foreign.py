@@ -61,23 +61,26 @@ def _drawn(fields: Mapping[str, Any], op: str) -> Case:
         for value in values:
             _one_of(name, value, known)
     _whole("seed", case.seed, 0, LARGEST_SEED)
-    _check_size(case)
+    check_size(case)
     return case
 
 
-def _check_size(case: Case) -> None:
+def check_size(case: Case) -> None:
     """Raise ValueError unless a case has the sizes and parameters of its op, in the op's domain, and no huge array."""
     contract = find_op(case.op)
     _names("sizes", case.sizes, PLANS[case.op].sizes)
     _names("parameters", case.parameters, [parameter.name for parameter in contract.parameters])
     if len(case.leading) > MOST_DIMENSIONS:
         raise ValueError(f"leading: found {len(case.leading)} dimensions, allowed {MOST_DIMENSIONS}")
-    for name, size in (*case.sizes.items(), *(("leading", size) for size in case.leading)):
-        _whole(name, size, 0, MOST_INTEGERS)
+    sizes = [*case.sizes.items(), *(("leading", size) for size in case.leading)]
+    for name, size in sizes:
+        _whole(name, size, 0, FAR)
     for name, value in case.parameters.items():
         if type(value) is not int:
             raise ValueError(f"{name}: found {shown(repr(value))}, allowed an integer")
     contract.check_bounds(case.at)
+    for name, size in sizes:
+        _whole(name, size, 0, MOST_INTEGERS)
     for tensor in (*contract.inputs, *contract.outputs):
         if (count := prod(case.shape(tensor))) > MOST_INTEGERS:
             raise ValueError(f"{tensor.name}: found sizes of {count} integers, allowed {MOST_INTEGERS}")
@@ -97,7 +100,7 @@ def _far(case: FarCase, op: str) -> FarCase:
     _one_of("far", case.far, [*PLANS[op].sizes, ROWS])
     _whole("size", case.size, 0, MOST_INTEGERS)
     _whole("elements", case.elements, 0, ELEMENTS)
-    _check_size(case.case)
+    check_size(case.case)
     return case
 
 

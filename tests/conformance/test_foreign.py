@@ -24,6 +24,7 @@ resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
 from mamba_integer import spec
 from mamba_integer.conformance.engine import replay
 from mamba_integer.conformance.engine.cases import draw_case
+from mamba_integer.spec.describe import describe, symbols
 for name in spec.OPS:
     case = draw_case(name, Random(1))
     for parameter in spec.OPS[name].parameters:
@@ -41,12 +42,34 @@ for name in spec.OPS:
                 fields = {**case.written, kind: {**case.written[kind], field: value}}
                 print(name, kind, field, value, flush=True)
                 try:
+                    usual = {**dict.fromkeys(symbols(spec.OPS[name]), 1), **case.sizes, **case.parameters}
+                    describe(spec.OPS[name], {**usual, field: value})
+                except (spec.DomainError, TypeError) as error:
+                    assert field in str(error) or "intermediate" in str(error), error
+                try:
                     replay.parse(json.dumps(fields), name)
                 except replay.CaseError as error:
                     assert field in str(error) or "intermediate" in str(error), error
                 else:
                     assert (field, value) == ("seed", 10**11)
 """
+
+
+@pytest.mark.parametrize(
+    ("op", "size", "says"),
+    [
+        ("ssd_scan_step", f"S={10**11}", f"size S: found {10**11}, allowed [1, 65536]"),
+        ("ssd_scan_step", f"H={10**11}", f"--size: H: found {10**11}, allowed an integer from 0 to 67108864"),
+        ("ssd_scan_step", "H=-1", "--size: H: found -1, allowed an integer from 0"),
+        ("selective_scan_step", f"k={10**11}", f"argument k: found {10**11}, allowed [1, 15]"),
+        ("selective_scan_step", f"k=-{10**11}", f"argument k: found -{10**11}, allowed [1, 15]"),
+        ("dyadic_transform", f"m={10**11}", f"size m: found {10**11}, allowed"),
+        ("squareplus", f"leading={10**11}", f"--size: leading: found {10**11}, allowed an integer from 0"),
+    ],
+)
+def test_a_circuit_of_a_huge_call_is_refused_at_once(op, size, says, run_cli):
+    done = run_cli("circuit", op, "--size", size)
+    assert done.code == 2 and says in done.err and done.err.count("\n") == 1, done.err
 
 
 def test_huge_sizes_and_parameters_of_every_op_are_refused_at_once():
