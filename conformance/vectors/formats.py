@@ -8,6 +8,7 @@ import numpy as np
 
 from mamba_integer import spec
 from mamba_integer.backends.files.atomic import write_json
+from mamba_integer.backends.files.strict_json import parse_json
 from mamba_integer.backends.programs import WireError
 from mamba_integer.backends.programs.wire import (
     INLINE,
@@ -26,6 +27,8 @@ from ..engine.vector import Vector, VectorError, parse_vector
 
 Answer = Sequence[np.ndarray] | str  # the results, or the reason for which there are none
 MOST_HEADER = 10_000  # bytes of the header of a .npy file
+START = {"cmd": "start", "protocol": PROTOCOL, "spec_version": spec.SPEC_VERSION}
+CALL = "call.json"
 HEX_LINE = 64  # bytes that a word of a .hex file may take, with its comment
 
 
@@ -50,20 +53,22 @@ class JsonLines(Format):
     def read(self, folder: Path, op: str) -> list[Vector]:
         """Return the vectors of the requests, which may be a stranger's."""
         vectors: list[Vector] = []
-        for line in lines_of(folder / f"{op}.requests.jsonl"):
-            try:
-                fields = parse_line(line)
-            except WireError as error:
-                raise VectorError(f"{op}.requests.jsonl: {error}") from error
-            if fields.get("cmd") == "run":
-                stems = {f"{op}.files/{len(vectors)}.{tensor.name}" for tensor in find_op(op).inputs}
-                vector = parse_vector(fields, {stem: folder / stem for stem in stems})
-                if vector.op != op or fields.get("seq") != len(vectors):
-                    raise VectorError(f"{op}.requests.jsonl: vector {len(vectors)} is of another op or number")
-                vectors.append(vector)
+        for fields in self._requests(folder, op)[1:]:
+            stems = {f"{op}.files/{len(vectors)}.{tensor.name}" for tensor in find_op(op).inputs}
+            vector = parse_vector(fields, {stem: folder / stem for stem in stems})
+            if vector.op != op or fields.get("seq") != len(vectors):
+                raise VectorError(f"{op}.requests.jsonl: vector {len(vectors)} is of another op or number")
+            vectors.append(vector)
         return vectors
 
     def verify(self, folder, op, vectors):
+        first, *runs = self._requests(folder, op)
+        if first != START:
+            raise VectorError(f"{op}.requests.jsonl: line 1: found {shown(first)}, allowed {START}")
+        for i, (fields, vector) in enumerate(zip(runs, vectors, strict=True)):
+            told = {name: fields.get(name) for name in fields if name not in ("parameters", "inputs")}
+            if told != {"cmd": "run", "seq": i, "op": op, "outputs": self._forms(op, i, vector)}:
+                raise VectorError(f"{op}.requests.jsonl: line {i + 2} asks for other results, or for something else")
         path = folder / f"{op}.expected.jsonl"
         lines = list(lines_of(path))
         if len(lines) != len(vectors):
@@ -77,15 +82,10 @@ class JsonLines(Format):
                 raise VectorError(f"{path.name}: the results of vector {i} aren't those of the specification")
 
     def write(self, folder, op, vectors):
-        start = {"cmd": "start", "protocol": PROTOCOL, "spec_version": spec.SPEC_VERSION}
-        requests, expected = [format_line(start)], []
+        requests, expected = [format_line(START)], []
         for i, vector in enumerate(vectors):
-            forms = []
-            for tensor, array in zip(find_op(op).outputs, vector.results, strict=True):
-                form = {"name": tensor.name, "dtypes": array.dtype.name, "shape": list(array.shape)}
-                forms.append(form | ({"path": f"{op}.files/{i}.got.{tensor.name}"} if array.size > INLINE else {}))
             call = vector.call(folder, f"{op}.files/{i}.")
-            requests.append(format_line(call | {"cmd": "run", "seq": i, "outputs": forms}))
+            requests.append(format_line(call | {"cmd": "run", "seq": i, "outputs": self._forms(op, i, vector)}))
             expected.append(format_line({"seq": i, "outputs": vector.outputs(folder, f"{op}.files/{i}.want.")}))
         (folder / f"{op}.requests.jsonl").write_bytes(b"".join(requests))
         (folder / f"{op}.expected.jsonl").write_bytes(b"".join(expected))
@@ -104,6 +104,21 @@ class JsonLines(Format):
             except WireError as error:
                 raise VectorError(f"{path.name}: {error}") from error
 
+    def _requests(self, folder: Path, op: str) -> list[dict[str, Any]]:
+        try:
+            requests = [parse_line(line) for line in lines_of(folder / f"{op}.requests.jsonl")]
+        except WireError as error:
+            raise VectorError(f"{op}.requests.jsonl: {error}") from error
+        return requests or [{}]
+
+    def _forms(self, op: str, i: int, vector: Vector) -> list[dict[str, Any]]:
+        """Return what a request tells of the results that it asks for."""
+        forms = []
+        for tensor, array in zip(find_op(op).outputs, vector.results, strict=True):
+            form = {"name": tensor.name, "dtypes": array.dtype.name, "shape": list(array.shape)}
+            forms.append(form | ({"path": f"{op}.files/{i}.got.{tensor.name}"} if array.size > INLINE else {}))
+        return forms
+
     def _results(self, folder: Path, op: str, seq: int, fields: dict[str, Any], infix: str) -> Answer:
         for kind in ("skipped", "errored"):
             if isinstance(fields.get(kind), str):
@@ -114,6 +129,26 @@ class JsonLines(Format):
         paths = [f"{op}.files/{seq}.{infix}.{tensor.name}" for tensor in wanted]
         files = {path: folder / path for path in paths}
         return [parse_tensor(one, tensor.name, files) for one, tensor in zip(outputs, wanted, strict=True)]
+
+
+def call_fields(vector: Vector) -> dict[str, Any]:
+    return {"op": vector.op, "parameters": format_parameters(vector.parameters)}
+
+
+def check_call(folder: Path, path: Path, vector: Vector) -> None:
+    """Raise VectorError unless a file has the op and the parameters of a vector, in any order."""
+    try:
+        fields = parse_json(path.read_bytes()) if path.stat().st_size <= LONGEST_LINE else None
+    except ValueError as error:
+        raise VectorError(f"{path.relative_to(folder)}: not JSON: {error}") from error
+    if fields != call_fields(vector):
+        raise VectorError(f"{path.relative_to(folder)}: found {shown(fields)}, allowed {call_fields(vector)}")
+
+
+def check_text(folder: Path, path: Path, text: str) -> None:
+    """Raise VectorError unless a file has this text, of ASCII characters."""
+    if path.stat().st_size != len(text) or path.read_bytes() != text.encode():
+        raise VectorError(f"{path.relative_to(folder)}: other text than that of the specification's vectors")
 
 
 def same(a: np.ndarray, b: np.ndarray) -> bool:
@@ -127,6 +162,9 @@ class PerCase(Format):
 
     def verify(self, folder, op, vectors):
         for i, vector in enumerate(vectors):
+            check_call(folder, folder / op / str(i) / CALL, vector)
+            for name, text in self.call_files(vector).items():
+                check_text(folder, folder / op / str(i) / name, text)
             for name, array in files_of(vector).items():
                 path = folder / op / str(i) / f"{name}{self.suffix}"
                 try:
@@ -140,10 +178,11 @@ class PerCase(Format):
         for i, vector in enumerate(vectors):
             place = folder / op / str(i)
             place.mkdir(parents=True, exist_ok=True)
-            write_json(place / "call.json", {"op": op, "parameters": format_parameters(vector.parameters)})
+            write_json(place / CALL, call_fields(vector))
+            for name, text in self.call_files(vector).items():
+                (place / name).write_text(text)
             for name, array in files_of(vector).items():
                 self.write_array(place / f"{name}{self.suffix}", array)
-            self.write_call(place, vector)
 
     def answers(self, folder, op, vectors):
         for i, vector in enumerate(vectors):
@@ -161,8 +200,9 @@ class PerCase(Format):
     def write_array(self, path: Path, array: np.ndarray) -> None:
         raise NotImplementedError
 
-    def write_call(self, place: Path, vector: Vector) -> None:
-        """Write whatever else of a call a reader of this format needs."""
+    def call_files(self, vector: Vector) -> dict[str, str]:
+        """Return the texts, by the names of their files, that a reader of this format needs beside the arrays."""
+        return {}
 
     def read_array(self, path: Path, want: np.ndarray) -> np.ndarray:
         """Read an answer; the file may hold anything, and is read up to the size of the right answer."""
@@ -214,11 +254,10 @@ class Hex(PerCase):
     def write_array(self, path, array):
         path.write_text(hex_words(array.ravel().tolist(), 8 * array.dtype.itemsize))
 
-    def write_call(self, place, vector):
+    def call_files(self, vector):
         sizes = [size for array in vector.arrays for size in array.shape]
         values = [vector.parameters[p.name] for p in find_op(vector.op).parameters]
-        (place / "parameters.hex").write_text(hex_words(values, 64))
-        (place / "shapes.hex").write_text(hex_words(sizes, 64))
+        return {"parameters.hex": hex_words(values, 64), "shapes.hex": hex_words(sizes, 64)}
 
     def read_array(self, path, want):
         if path.stat().st_size > HEX_LINE * (want.size + 16):
@@ -247,9 +286,7 @@ class CHeader(Format):
         (folder / f"{op}.h").write_text(self.text(op, vectors))
 
     def verify(self, folder, op, vectors):
-        path, text = folder / f"{op}.h", self.text(op, vectors)
-        if path.stat().st_size != len(text) or path.read_bytes() != text.encode():
-            raise VectorError(f"{path.name}: other text than that of the specification's vectors")
+        check_text(folder, folder / f"{op}.h", self.text(op, vectors))
 
     def text(self, op: str, vectors: Sequence[Vector]) -> str:
         lines = [f"/* Vectors of {op}, specification {spec.SPEC_VERSION}. */", "#include <stdint.h>", ""]

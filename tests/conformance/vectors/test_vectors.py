@@ -64,6 +64,11 @@ def test_every_format_is_checked(exported, form):
     assert checked.vectors == sum(map(len, folder.read_manifest(exported / form / folder.MANIFEST)["vectors"].values()))
 
 
+def test_vectors_of_every_op_are_those_of_their_preset_and_seed(tmp_path):
+    folder.export(tmp_path, spec.OPS, "smoke", 2, "jsonl")
+    assert folder.check(tmp_path).vectors > 20 * len(spec.OPS)
+
+
 @pytest.mark.parametrize("form", ["npy", "hex"])
 def test_answers_in_files_are_compared(exported, tmp_path, form):
     place = Path(shutil.copytree(exported / form, tmp_path / form))
@@ -103,6 +108,16 @@ def test_answers_in_lines_are_compared(copied, monkeypatch, capsys):
         ("gradient_add.requests.jsonl", '"data":"', '"data":"1', "gradient_add"),
         ("gradient_add.expected.jsonl", '"data":"', '"data":"1', "gradient_add.expected.jsonl"),
         ("gradient_add.expected.jsonl", '{"outputs"', '{"outputs":[],"x"', "gradient_add.expected.jsonl"),
+        (
+            "gradient_add.requests.jsonl",
+            '"cmd":"start"',
+            '"cmd":"stop"',
+            "requests.jsonl: line 1: found {'cmd': 'stop'",
+        ),
+        ("gradient_add.requests.jsonl", '"protocol":1', '"protocol":2', "requests.jsonl: line 1: found"),
+        ("gradient_add.requests.jsonl", '"dtypes":"int64"', '"dtypes":"int32"', "line 2 asks for other results"),
+        ("gradient_add.requests.jsonl", '"cmd":"run"', '"cmd":"stop"', "line 2 asks for other results"),
+        ("gradient_add.requests.jsonl", '"cmd":"run"', '"also":0,"cmd":"run"', "line 2 asks for other results"),
         ("vectors.json", '"gradient_add"', '"gradient_sub"', "unknown op 'gradient_sub'"),
         ("vectors.json", '"format": "jsonl"', '"format": "exe"', "format: found 'exe', allowed jsonl, npy"),
         ("vectors.json", '"format": "jsonl"', '"format": []', "format: found [], allowed jsonl, npy"),
@@ -127,6 +142,20 @@ def test_a_changed_folder_is_refused(copied, name, old, new, says, monkeypatch, 
     (copied / name).write_text(text.replace(old, new, 1))
     code, out, err = command(monkeypatch, capsys, "check", str(copied), "--no-answers")
     assert code == 2 and not out and says in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_each_file_of_a_vector_is_checked(exported, tmp_path, form):
+    place = Path(shutil.copytree(exported / form, tmp_path / form))
+    files = [path for pattern in ("*/0/*", "*.files/0.*", "*.h", "*.jsonl") for path in place.glob(pattern)]
+    assert len(files) >= 2 * len(OPS)
+    for path in files:
+        content = path.read_bytes()
+        path.write_bytes(content[:-2] + bytes([content[-2] ^ 1]) + content[-1:] if content else b"0\n")
+        with pytest.raises(VectorError, match=path.name.split(".")[0]):
+            folder.check(place)
+        path.write_bytes(content)
+    assert folder.check(place).vectors > 60
 
 
 def test_vectors_of_other_plans_are_checked_alone(copied):
