@@ -53,10 +53,12 @@ For the suite:
 
 Names come from the entry-point group ``mamba_integer.backends``. ``module`` and ``module:attribute`` work without one,
 and ``command:./mine`` starts a program that speaks JSON lines, in any language (see ``conformance/PROTOCOL.md``).
+A public name that is nearly that of an op, which the backend lacks, is warned of.
 A name alone proves nothing: many libraries have an ``argmax``. So a module that is no entry point counts as a backend
 only if one of its functions bears an op's name and also names the op's parameters or, where it has none, its arrays.
 """
 
+import difflib
 import importlib
 import inspect
 import os
@@ -75,6 +77,7 @@ ENTRY_POINTS = "mamba_integer.backends"
 ENVIRONMENT = "MAMBA_INTEGER_BACKEND"
 COMMAND = "command:"
 ALIASES = {"numpy": "golden"}
+NEAR = 0.88  # of difflib: a letter or two of an op's name may differ
 
 
 class BackendError(RuntimeError):
@@ -103,6 +106,14 @@ class Backend:
     @property
     def names(self) -> list[str]:
         return [name for name in spec.OPS if self.has(name)]
+
+    @property
+    def misspelt(self) -> dict[str, str]:
+        """Names that are nearly that of an op, with this op, which the backend lacks."""
+        lacking = [name for name in spec.OPS if not self.has(name)]
+        public = (name for name in dir(self.ops) if lacking and name not in spec.OPS and not name.startswith("_"))
+        near = ((name, difflib.get_close_matches(name.lower(), lacking, 1, NEAR)) for name in public)
+        return {name: meant[0] for name, meant in near if meant}
 
     def load(self, array: np.ndarray) -> Any:
         convert = getattr(self.ops, "from_numpy", None)
@@ -143,10 +154,7 @@ def load(name: str | None = None, device: str | None = None) -> Backend:
     chosen = device or getattr(ops, "default_device", lambda: "cpu")()
     backend = Backend(name, ops, chosen)
     if not backend.names:
-        raise BackendError(
-            f"backend {name} has no op of the specification; it is a {type(ops).__name__}, and has no attribute that "
-            "`mamba-integer ops` lists"
-        )
+        raise BackendError(f"backend {name} has no op of the specification; {_instead(backend)}")
     if not declared and isinstance(ops, ModuleType) and not any(_signed(op, ops) for op in backend.names):
         raise BackendError(
             f"module {name} is no backend: none of its functions ({', '.join(backend.names)}) takes what the "
@@ -189,6 +197,27 @@ def _find(name: str) -> tuple[Any, bool]:
         raise BackendError(f"backend {name!r} can't be loaded: {error}; is its folder in PYTHONPATH?") from error
     except (ImportError, AttributeError, ValueError) as error:
         raise BackendError(f"backend {name!r} can't be loaded: {error}") from error
+
+
+def _instead(backend: Backend) -> str:
+    """Say where the ops may be that a backend lacks."""
+    name, ops = backend.name, backend.ops
+    attributes = vars(ops).items() if isinstance(ops, ModuleType) else ()
+    holders = [(held, value) for held, value in attributes if any(_takes(op, value) for op in spec.OPS)]
+    for held, value in sorted(holders, key=lambda holder: isinstance(holder[1], type)):
+        if isinstance(value, type):
+            return f"its class {held} has some: name an instance of it, {name}:attribute"
+        if not isinstance(value, ModuleType):
+            return f"its attribute {held} has some: {name}:{held}"
+        if value.__name__.startswith(f"{name}."):
+            return f"its module {held} has some: {value.__name__}"
+    if backend.misspelt:
+        return "; ".join(f"its {found} may be meant for {meant}" for found, meant in backend.misspelt.items())
+    return f"it is a {type(ops).__name__}, and has no attribute that `mamba-integer ops` lists"
+
+
+def _takes(op: str, ops: Any) -> bool:
+    return callable(getattr(ops, op, None)) and _signed(op, ops)
 
 
 def _signed(op: str, ops: Any) -> bool:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from mamba_integer.backends.app.arguments import refuse
 from mamba_integer.backends.app.main import EQUAL, MISMATCH
 from mamba_integer.backends.app.terminal import (
     Device,
@@ -33,6 +34,7 @@ PART = 100  # drawn cases that run in one call, between two steps of the progres
 
 
 def compare_command(
+    context: typer.Context,
     op: Annotated[str, typer.Option(help="Op to compare.")],
     backends: Annotated[
         str, typer.Option(help="Backends, separated by commas, programs last; the first is the reference.")
@@ -54,10 +56,12 @@ def compare_command(
     from .engine import replay
     from .engine.apart import Apart
     from .engine.cases import draw_case
-    from .engine.comparing import Rules, compare_backends
+    from .engine.comparing import Rules, compare_backends, variants_of
     from .engine.comparison import AnyCase
     from .render import show_failure
 
+    if case:
+        refuse(context, "--case", "cases", "seed")
     contract = find_op(op)
     names = backend_names(backends)
     if len(names) < 2:
@@ -67,6 +71,10 @@ def compare_command(
         for backend in (reference, *others):
             if not backend.has(op):
                 raise UsageError(f"backend {backend.name} has no op {op}")
+        rules = Rules(op, reference, variant, timeout)
+        if variant and variant not in (known := variants_of(rules, others)):
+            allowed = ", ".join(sorted(known)) or "none"
+            raise UsageError(f"--variant: found {variant!r}, allowed of {op} on {', '.join(names[1:])}: {allowed}")
         source = Random(seed)
         parts: list[list[AnyCase]] = [
             [draw_case(contract.name, source) for _ in range(start, min(start + PART, cases))]
@@ -80,7 +88,6 @@ def compare_command(
         chosen = sum(map(len, parts))
         with progress_bar() as bar:
             task = bar.add_task(f"compare {op}", total=chosen * len(others))
-            rules = Rules(op, reference, variant, timeout)
             done = compare_backends(rules, others, parts, lambda count: bar.update(task, advance=count))
         failure, explanation = done.failure, None
         maps: Maps = []
@@ -124,4 +131,4 @@ def _written(case: str) -> str | bytes:
     try:
         return Path(case).read_bytes()
     except (OSError, ValueError) as error:
-        raise UsageError(f"--case: neither JSON nor a file: {error}") from error
+        raise UsageError(f"--case: found {case!r:.80}, allowed JSON, or a file of it that can be read") from error

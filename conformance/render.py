@@ -179,7 +179,8 @@ def verdict(report: Report) -> Line:
     if report.interrupted:
         return Line(f"INTERRUPTED: {amount}", style="bold yellow")
     if not report.compared:
-        return Line(f"FAILED: nothing was compared ({counts})", style="bold red")
+        why = counts or "no backend has an op that was chosen"
+        return Line(f"FAILED: nothing was compared ({why})", style="bold red")
     if not report.complete:
         return Line(f"PARTIAL: {amount}", style="bold yellow")
     return Line(f"equal: {amount}", style="bold green")

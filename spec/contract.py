@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 
 from .arrays import ArrayKind, type_text
 from .bounds import DTYPE_RANGE, Width
-from .docstring import complete
+from .docstring import complete, document
 from .tensors import (
     BATCH,
     LEADING,
@@ -403,6 +403,7 @@ def implements(entry: Op[..., Any]) -> Callable[[Callable[P, R]], Implementation
             entry.check(arrays, parameters, package)
             return kernel(*arrays, **parameters)
 
+        document(public, entry)
         public.kernel = kernel  # type: ignore[attr-defined]
         return public  # type: ignore[return-value]
 

@@ -1,7 +1,11 @@
-"""The sections of an op's docstring that its contract determines: parameters, results and errors."""
+"""The sections of an op's docstring that its contract determines: parameters, results, errors and clauses."""
 
+import re
 import textwrap
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from inspect import Parameter as Argument
+from inspect import Signature
+from typing import TYPE_CHECKING, Any
 
 from .tensors import Parameter, Tensor, number_text, shape_text
 
@@ -9,6 +13,7 @@ if TYPE_CHECKING:
     from .contract import Op
 
 WIDTH = 116
+HANGING: dict[str, Any] = {"subsequent_indent": "    ", "break_on_hyphens": False}
 ERRORS = "An array of another dtype or shape, or with a value outside its range; a parameter outside its range"
 
 
@@ -27,11 +32,28 @@ def complete(entry: "Op", written: str | None) -> str:
 def sections(entry: "Op") -> list[tuple[str, str]]:
     """Return titles and bodies of the generated sections, in NumPy's style."""
     arguments = [_tensor(tensor) for tensor in entry.inputs] + [_parameter(p) for p in entry.parameters]
-    return [
+    fixed = [
         ("Parameters", "\n".join(arguments)),
         ("Returns", "\n".join(_tensor(tensor) for tensor in entry.outputs)),
         ("Raises", f"DomainError\n{_indented(f'{errors(entry)}.')}"),
     ]
+    clauses = (textwrap.fill(f"{label}: {clause}", WIDTH, **HANGING) for label, clause in entry.clauses.items())
+    return [*fixed, *([("Clauses", "\n".join(clauses))] if entry.clauses else [])]
+
+
+def document(implementation: Callable, entry: "Op") -> None:
+    """Give an implementation the signature of its op and, where it has no docstring, that of the op.
+
+    Notes and example are left out: the example calls the golden op with NumPy arrays.
+    """
+    types = implementation.__annotations__
+    arrays = [
+        Argument(t.name, Argument.POSITIONAL_ONLY, annotation=types.get(t.name, Argument.empty)) for t in entry.inputs
+    ]
+    integers = [Argument(p.name, Argument.KEYWORD_ONLY, annotation=int) for p in entry.parameters]
+    about: Any = implementation
+    about.__signature__ = Signature([*arrays, *integers], return_annotation=types.get("return", Signature.empty))
+    about.__doc__ = implementation.__doc__ or re.split(r"\n\n(?:Notes|Examples)\n-", entry.__doc__ or "")[0]
 
 
 def errors(entry: "Op") -> str:
@@ -63,4 +85,4 @@ def _entry(head: str, argument: Tensor | Parameter) -> str:
 def _indented(text: str) -> str:
     if len(text) <= WIDTH - 4:
         return f"    {text}"
-    return textwrap.fill(text, WIDTH, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False)
+    return textwrap.fill(text, WIDTH, initial_indent="    ", **HANGING)

@@ -13,10 +13,13 @@ import typer
 
 from mamba_integer.spec import SPEC_VERSION
 from mamba_integer.spec.contract import UnknownOpError
+from mamba_integer.spec.model.generation import OptionError
+from mamba_integer.spec.training import OptionsError
 
 from ..protocol import BackendError
 from ..stopping import INTERRUPTED, exit_code
 from . import generate_command, model_commands, ops_command, train_commands, transcript_commands
+from .arguments import check_arguments
 from .main import complain
 from .terminal import UsageError
 
@@ -50,6 +53,9 @@ def options(
     """Run, train and check integer-only state-space language models. Backends are compared bit for bit."""
 
 
+check_arguments(app)
+
+
 ERRORS = (UsageError, UnknownOpError, BackendError, *train_commands.ERRORS, *transcript_commands.ERRORS)
 
 
@@ -58,6 +64,9 @@ def run() -> int:
     try:
         code = app(prog_name="mamba-integer", standalone_mode=False) or 0
         return exit_code() if code == INTERRUPTED else code  # Typer has one code for all signals
+    except (OptionError, OptionsError) as error:
+        flag = f"--{error.option.replace('_', '-')}"
+        return complain(f"{flag}: found {error.found!r}, allowed {error.allowed}")
     except ERRORS as error:
         return complain(str(error))
     except (ModuleNotFoundError, BrokenPipeError):

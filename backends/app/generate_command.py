@@ -30,6 +30,7 @@ from ..files.state import load_session, save_session
 from ..files.text import decode_text, lines_of, read_stream, read_text
 from ..files.tokenizer import stream_text
 from ..files.trace import Traced, header
+from .arguments import DRAWING, refuse
 from .main import warn
 from .opening import DEFAULT_MODEL, BackendName, InitSeed, Model, Opened, TokenizerFile, open_model
 from .outputs import output_file
@@ -64,6 +65,7 @@ class Text:
 
 
 def generate_command(
+    context: typer.Context,
     model: Model = DEFAULT_MODEL,
     prompt: Annotated[list[str] | None, typer.Option(help="A prompt. Several make a batch.")] = None,
     file: Annotated[
@@ -112,6 +114,10 @@ def generate_command(
     stands for no text is shown as its number, ⟨4095⟩. With several prompts the JSON holds a list of tokens and a list
     of texts.
     """
+    if greedy:
+        refuse(context, "--greedy", *DRAWING)
+    if not file and (prompt or load_state):
+        refuse(context, "--prompt" if prompt else "--load-state", "lines")
     options = Options(max_tokens, greedy, seed, stream, inverse_temperature(temperature), top_k, share(top_p))
     opened = open_model(model, init_seed, tokenizer, backend, device)
     before = load_session(load_state, opened.model, opened.sha256) if load_state else None

@@ -1,6 +1,6 @@
 """Inspection of a model: the range of each array on a text beside its proved bound, and the values at that bound."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,11 @@ import numpy as np
 from rich.table import Table
 
 from mamba_integer.spec.contract import find_op
-from mamba_integer.spec.model import LanguageModel, formats_table, parameter_formats
+from mamba_integer.spec.model import formats_table, parameter_formats
 from mamba_integer.spec.model.config import ModelConfig
 from mamba_integer.spec.model.proof import Row
 
-from ..files.folder import TextModel
+from .opening import Opened
 from .plots import save_figure
 
 TELLING = ("residual", "xz", "x", "scan", "gated", "scan_state")  # the tensors shown layer by layer
@@ -46,6 +46,7 @@ class Seen:
 class Inspection:
     """A model's size, its ternary weights, and the range of each array while it read ``tokens`` tokens."""
 
+    name: str
     config: ModelConfig
     parameters: int
     bytes: int
@@ -65,9 +66,13 @@ class Inspection:
         }
 
 
-def inspect(held: TextModel, model: LanguageModel, ids: Sequence[int]) -> Inspection:
-    """Return the ranges of the weights, and those of the activations while the model reads ``ids``."""
-    config, weights = held.checkpoint.config, held.checkpoint.parameters
+def inspect(opened: Opened, ids: Sequence[int], progress: Callable[[int, int], None]) -> Inspection:
+    """Return the ranges of the weights, and those of the activations while the model reads ``ids``.
+
+    ``progress`` is told how many of how many arrays are seen.
+    """
+    model, checkpoint = opened.model, opened.held.checkpoint
+    config, weights = checkpoint.config, checkpoint.parameters
     wanted = parameter_formats(config)
     table = formats_table(config)
     stored, computed = table[: len(wanted)], table[len(wanted) :]
@@ -84,10 +89,11 @@ def inspect(held: TextModel, model: LanguageModel, ids: Sequence[int]) -> Inspec
 
     def see(layer: str, tensor: str, array: Any) -> None:
         rows.append(look(proved[layer, tensor], model.to_numpy(array)))
+        progress(len(rows), len(table))
 
     model.prefill(np.array([list(ids)], np.int32), model.new_state(1), observe=see)
     stored_bytes = sum(array.nbytes for array in weights.values())
-    return Inspection(config, size, stored_bytes, ternary, zeros, len(ids), tuple(rows))
+    return Inspection(opened.name, config, size, stored_bytes, ternary, zeros, len(ids), tuple(rows))
 
 
 def look(row: Row, array: np.ndarray) -> Seen:
@@ -143,11 +149,16 @@ def layers_shown(inspection: Inspection) -> Table:
     return shown
 
 
+def title(inspection: Inspection) -> str:
+    name, config = inspection.name, inspection.config.name
+    return name if name == config else f"{name} (config {config})"
+
+
 def summary(inspection: Inspection) -> str:
     config, megabytes = inspection.config, inspection.bytes / 1e6
     zeros = 100 * inspection.zeros / inspection.ternary
     return (
-        f"{config.name}: {config.n_layer} layers, {inspection.parameters:,} parameters in {megabytes:.1f} MB, "
+        f"{title(inspection)}: {config.n_layer} layers, {inspection.parameters:,} parameters in {megabytes:.1f} MB, "
         f"{inspection.ternary:,} of them ternary, {zeros:.2f} % of these zero"
     )
 
@@ -182,7 +193,7 @@ def plot(inspection: Inspection, path: Path) -> None:
         (line,) = axes.plot(range(len(shown)), values, marker="o", markersize=3, label=tensor)
         axes.plot(range(len(shown)), bounds, "--", color=line.get_color(), linewidth=1)
     axes.set(xlabel="layer", ylabel="log2 of the greatest magnitude")
-    axes.set_title(f"{inspection.config.name}: range on the text, and proved bound (dashed)", parse_math=False)
+    axes.set_title(f"{title(inspection)}: range on the text, and proved bound (dashed)", parse_math=False)
     figure.legend(loc="outside lower center", ncols=len(TELLING), fontsize="small")
     axes.grid(alpha=0.3)
     save_figure(figure, path)

@@ -14,7 +14,7 @@ from ..escapes import escaped
 from ..files.folder import MODEL_FILE, fresh_model, save_model
 from ..files.source import LONGEST, Source
 from ..files.text import read_text, read_texts
-from ..files.tokenizer import BpeTokenizer, load_tokenizer, save_tokenizer
+from ..files.tokenizer import BYTE_VOCABULARY, LARGEST_VOCABULARY, BpeTokenizer, load_tokenizer, save_tokenizer
 from ..files.trace import diff_traces
 from . import inspection
 from .main import EQUAL, MISMATCH, one_line
@@ -84,7 +84,9 @@ def inspect_command(
         raise UsageError(f"--text: {error}") from error
     opened = open_model(model, init_seed, tokenizer, backend, device)
     ids = opened.tokenizer.encode(source.data.decode())
-    result = inspection.inspect(opened.held, opened.model, ids)
+    with progress_bar() as bar:
+        task = bar.add_task("inspect", total=None)
+        result = inspection.inspect(opened, ids, lambda seen, all: bar.update(task, completed=seen, total=all))
     if plot:
         inspection.plot(result, plot)
     if as_json:
@@ -137,7 +139,7 @@ def init_command(
 @tokenizer_app.command("train", epilog="Example: mamba-integer tokenizer train text.txt --vocabulary 4096 --out t.json")
 def tokenizer_train_command(
     files: Annotated[list[Path], typer.Argument(help="Text files, UTF-8; they may be gzipped.")],
-    vocabulary: Annotated[int, typer.Option(help="Number of tokens, 256 to 65536.")],
+    vocabulary: Annotated[int, typer.Option(min=BYTE_VOCABULARY, max=LARGEST_VOCABULARY, help="Number of tokens.")],
     out: Annotated[Path, typer.Option(help="Tokenizer file to write.", callback=output_file)],
     as_json: Json = False,
 ) -> None:

@@ -56,8 +56,9 @@ BackendName = Annotated[
 
 @dataclass(frozen=True)
 class Opened:
-    """A model ready to run."""
+    """A model ready to run. A model that comes with the package has a name of its own, others that of their config."""
 
+    name: str
     held: TextModel
     sha256: str
     backend: Backend
@@ -69,7 +70,7 @@ class Opened:
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "model": self.model.config.name,
+            "model": self.name,
             "model_sha256": self.sha256,
             "backend": self.backend.name,
             "device": self.backend.device,
@@ -80,7 +81,7 @@ def open_model(name: str, init_seed: int, tokenizer: Path | None, backend: str |
     held = find_model(name, init_seed, tokenizer)
     chosen = find_backend(backend_name(backend), device)
     model = LanguageModel(held.checkpoint.config, held.checkpoint.parameters, chosen)
-    return Opened(held, held.checkpoint.sha256, chosen, model)
+    return Opened(name if name in TRAINED else held.checkpoint.config.name, held, held.checkpoint.sha256, chosen, model)
 
 
 def backend_name(option: str | None) -> str:
@@ -97,6 +98,10 @@ def find_model(name: str, init_seed: int, tokenizer: Path | None) -> TextModel:
         raise UsageError(f"--model {name}: no such path, and no model of that name; known are {known}")
     if tokenizer:
         raise UsageError(f"--tokenizer: found {tokenizer}, allowed for a fresh model alone; a stored model has its own")
+    if init_seed:
+        raise UsageError(
+            f"--init-seed: found {init_seed}, allowed for a fresh model alone; a stored model has its own weights"
+        )
     return load_model(path)
 
 

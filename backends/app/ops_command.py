@@ -13,11 +13,13 @@ from mamba_integer.spec.describe import MissingValuesError, describe, size_text,
 from mamba_integer.spec.pages import pages
 
 from ..files.atomic import write_atomically
+from .arguments import assignment, refuse
 from .outputs import output_folder
 from .terminal import Json, Line, UsageError, console_for
 
 
 def ops_command(
+    context: typer.Context,
     op: Annotated[list[str] | None, typer.Option(help="Show only this op; may be repeated.")] = None,
     at: Annotated[
         list[str] | None,
@@ -33,6 +35,7 @@ def ops_command(
 ) -> None:
     """List the ops: inputs, outputs, parameters, domain, clauses and related ops."""
     if pages_in is not None:
+        refuse(context, "--pages", "op", "at", "as_json")
         for name, text in pages().items():
             write_atomically(pages_in / name, text.encode())
         return
@@ -41,7 +44,7 @@ def ops_command(
     try:
         contracts = {entry.name: describe(entry, values[entry.name]) for entry in chosen}
     except (DomainError, ValueError) as error:
-        raise UsageError(f"ops: --at: {error}") from error
+        raise UsageError(f"--at: {error}") from error
     if as_json:
         print(json.dumps({"spec_version": spec.SPEC_VERSION, "ops": contracts}))
         return
@@ -61,19 +64,13 @@ def attach(app: typer.Typer) -> None:
 def _values(chosen: list[spec.Op], named: bool, settings: list[str]) -> dict[str, dict[str, int]]:
     """Return, for each op, the settings that are sizes or parameters of it."""
     if not named:
-        raise UsageError("ops: --at gives sizes and parameters of chosen ops; name them with --op")
-    values: dict[str, int] = {}
-    for setting in settings:
-        name, _, text = setting.partition("=")
-        try:
-            values[name] = int(text)
-        except ValueError as error:
-            raise UsageError(f"ops: --at: found {setting!r}, allowed NAME=INTEGER, such as k=15") from error
+        raise UsageError("--at gives sizes and parameters of chosen ops; name them with --op")
+    values = dict(assignment("--at", setting) for setting in settings)
     known = {entry.name: symbols(entry) for entry in chosen}
     for name in values:
         if not any(name in names for names in known.values()):
             names = "; ".join(f"{op} has {', '.join(names)}" for op, names in known.items())
-            raise UsageError(f"ops: --at: no size or parameter is called {name!r}; {names}")
+            raise UsageError(f"--at: no size or parameter is called {name!r}; {names}")
     return {op: {name: value for name, value in values.items() if name in names} for op, names in known.items()}
 
 

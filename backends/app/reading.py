@@ -22,6 +22,7 @@ from ..transcripts.computation import Computation, computation_for
 from ..transcripts.header import Header
 from ..transcripts.request import Request, Train
 from ..transcripts.run import Build
+from .arguments import refuse
 from .opening import find_model
 from .terminal import UsageError
 
@@ -54,17 +55,23 @@ class Origin:
 
 @contextmanager
 def origin_of(
-    header: Header, model: str, init_seed: int, tokenizer: Path | None, text: list[Path] | None
+    context: typer.Context,
+    header: Header,
+    model: str,
+    init_seed: int,
+    tokenizer: Path | None,
+    text: list[Path] | None,
 ) -> Iterator[Origin]:
     """Yield the origin of a transcript's run.
 
     Raises
     ------
     UsageError
-        The model or the text is not that of the transcript.
+        The model or the text is not that of the transcript, or an option has no effect on its kind of run.
     """
     request = header.request
     if isinstance(request, Train):
+        refuse(context, "a transcript of commit --train", "model", "init_seed")
         if not text:
             raise UsageError("--train: found nothing, allowed the text on which the run trained")
         chosen = load_tokenizer(tokenizer) if tokenizer else ByteTokenizer()
@@ -74,8 +81,9 @@ def origin_of(
             same_hash("--train", corpus.sha256, request.corpus_sha256)
             yield Origin(build_training(request, corpus), chosen)
         return
+    refuse(context, "a transcript of commit without --train", "train")
     held = find_model(model, init_seed, tokenizer)
-    same_hash(f"--model {model}", held.checkpoint.sha256, header.model_sha256)
+    same_hash(f"--model {model}", held.checkpoint.sha256, header.model_sha256, "; name the model of the run")
     yield Origin(build_reading(request, held.checkpoint), held.tokenizer)
 
 
@@ -92,6 +100,7 @@ def build_reading(request: Request, held: Checkpoint) -> Build:
     return lambda backend: computation_for(request, LanguageModel(held.config, held.parameters, backend))
 
 
-def same_hash(name: str, digest: str, allowed: str) -> None:
+def same_hash(name: str, digest: str, allowed: str, way_out: str = "") -> None:
     if digest != allowed:
-        raise UsageError(f"{name}: found SHA-256 {digest[:16]}, allowed {allowed[:16]}, that of the transcript")
+        found = f"found SHA-256 {digest[:16]}, allowed {allowed[:16]}, that of the transcript"
+        raise UsageError(f"{name}: {found}{way_out}")

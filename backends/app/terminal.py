@@ -145,6 +145,8 @@ def check_torch_device(device: str) -> None:
 def _find_backend(name: str | None, device: str | None) -> Backend:
     try:
         backend = load(name, device)
+        for found, meant in backend.misspelt.items():
+            warn(f"backend {backend.name}: found {found}, which is no op and is passed over; did you mean {meant}?")
         if "numba" in sys.modules:  # a backend that compiles with it has imported it, which takes a quarter second
             from .compilation import announce
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mamba_integer.spec.model import CONFIGS
+from mamba_integer.spec.model import CONFIGS, ConfigError
 from mamba_integer.spec.model.config import ModelConfig
 from mamba_integer.spec.model.proof import ProofError
 from mamba_integer.spec.training import (
@@ -213,11 +213,16 @@ def read_config(name: str) -> ModelConfig:
         return config_of("--config", name, "or a file that ends in .json")
     try:
         data = parse_json(Path(name).read_bytes())
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise UsageError(f"--config {name}: can't be read: {error.strerror}") from error
+    except ValueError as error:
         raise UsageError(f"--config {name}: {error}") from error
     if not isinstance(data, dict):
         raise UsageError(f"--config {name}: found a {type(data).__name__}, allowed a JSON object")
-    return ModelConfig.from_dict(own_fields(name, data))
+    try:
+        return ModelConfig.from_dict(own_fields(name, data))
+    except ConfigError as error:
+        raise UsageError(f"--config {name}: {error}") from error
 
 
 def own_fields(name: str, data: dict[str, Any]) -> dict[str, Any]:

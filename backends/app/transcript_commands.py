@@ -5,6 +5,8 @@ import json
 import os
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,28 +21,43 @@ from ..escapes import escaped
 from ..files.text import decode_text, read_text
 from ..files.tokenizer import ByteTokenizer, Tokenizer, load_tokenizer, tokenizer_hash
 from ..transcripts.audit import Audit, audit
-from ..transcripts.errors import AlteredError, TranscriptError
+from ..transcripts.errors import AlteredError, CountError, RequestError, TranscriptError
 from ..transcripts.folder import Transcript, read_transcript
 from ..transcripts.header import Header, flat, parse_hash
 from ..transcripts.leaf import STATE, Leaf, Place
 from ..transcripts.opening import opening_path, save_opening
 from ..transcripts.recorder import BY_OP, LEAVES
-from ..transcripts.request import Generate, Request, Score, Train
+from ..transcripts.request import MOST_CALLS, Generate, Request, Score, Train
 from ..transcripts.run import Build, Replay, commit
+from .arguments import DRAWING, refuse
 from .main import EQUAL, MISMATCH
 from .opening import DEFAULT_MODEL, BackendName, InitSeed, Model, TokenizerFile, backend_name, config_of, find_model
 from .outputs import check_output_folder, new_folder, output_file
 from .reading import TrainText, TranscriptFolder, build_reading, build_training, corpus_of, origin_of, training_id
-from .terminal import Device, Json, UsageError, counted, find_backend, progress_bar
+from .terminal import (
+    Device,
+    Json,
+    UsageError,
+    counted,
+    find_backend,
+    progress_bar,
+)
 
 ERRORS = (TranscriptError,)
 NONCE_BYTES = 16
 EVERY = 64
+GENERATION, TRAINING = ("max_tokens", "greedy", *DRAWING), ("steps", "batch", "length")
+IDLE = {  # options that have no effect on a kind of run
+    "--prompt": TRAINING,
+    "--score": (*GENERATION, *TRAINING),
+    "--train": ("init_seed", *(option for option in GENERATION if option != "seed")),
+}
 
 LeafName = Annotated[str, typer.Option("--leaf", help="Leaf as dispute names it: CALL.LAYER.OP.")]
 
 
 def commit_command(
+    context: typer.Context,
     out: Annotated[Path, typer.Argument(help="New or empty folder for the transcript.", callback=new_folder)],
     model: Model = DEFAULT_MODEL,
     init_seed: InitSeed = 0,
@@ -61,7 +78,9 @@ def commit_command(
     steps: Annotated[int, typer.Option(min=1, help="Number of training steps.")] = 8,
     batch: Annotated[int, typer.Option(min=1, help="Number of sequences per training step.")] = 4,
     length: Annotated[int, typer.Option(min=1, help="Number of tokens per sequence.")] = 64,
-    every: Annotated[int, typer.Option(min=1, help="Number of calls between two saved states.")] = EVERY,
+    every: Annotated[
+        int, typer.Option(min=1, max=MOST_CALLS, help="Number of calls between two saved states.")
+    ] = EVERY,
     leaves: Annotated[
         str, typer.Option(help="op: a leaf per op, which a referee can settle. layer: one per layer, which is quicker.")
     ] = BY_OP,
@@ -73,8 +92,12 @@ def commit_command(
 
     The root is one SHA-256 over every call of every op. The same request has the same root on every backend.
     """
-    if sum(map(bool, (prompt is not None, score, train))) != 1:
+    kinds = [kind for kind, given in zip(IDLE, (prompt is not None, score, train), strict=True) if given]
+    if len(kinds) != 1:
         raise UsageError("commit: found none or several of --prompt, --score and --train, allowed one of them")
+    refuse(context, kinds[0], *IDLE[kinds[0]])
+    if greedy:
+        refuse(context, "--greedy", *DRAWING)
     if prompt == "":
         raise UsageError("--prompt: found no text, allowed a prompt of one character or more")
     if leaves not in LEAVES:
@@ -85,20 +108,34 @@ def commit_command(
         with corpus_of(train, chosen) as corpus:
             warmup = min(TrainingOptions.warmup, steps - 1)
             options = TrainingOptions(steps=steps, batch=batch, length=length, seed=seed, warmup=warmup)
-            training = Train(config, options, corpus.sha256, tokenizer_hash(chosen))
+            with named(kinds[0]):
+                training = Train(config, options, corpus.sha256, tokenizer_hash(chosen))
+            corpus.check(length)
             made = Header(training_id(training), training, leaves, every)
             run_and_write(out, made, build_training(training, corpus), chosen, backend, device, as_json)
         return
     held = find_model(model, init_seed, tokenizer)
     request: Request
     if score:
-        request = Score(tuple(held.tokenizer.encode(read_text(score))), CHUNK)
+        text = read_text(score)
+        with named(kinds[0]):
+            request = Score(tuple(held.tokenizer.encode(text)), CHUNK)
     else:
         ids = held.tokenizer.encode(decode_text("--prompt", os.fsencode(prompt or "")))
         drawing = (greedy, seed, stream, inverse_temperature(temperature), top_k, share(top_p))
-        request = Generate(tuple(ids), Options(max_tokens, *drawing), PREFILL)
+        with named(kinds[0]):
+            request = Generate(tuple(ids), Options(max_tokens, *drawing), PREFILL)
     made = Header(held.checkpoint.sha256, request, leaves, every)
     run_and_write(out, made, build_reading(request, held.checkpoint), held.tokenizer, backend, device, as_json)
+
+
+@contextmanager
+def named(kind: str) -> Iterator[None]:
+    """Name the option from which a request is made that describes no run."""
+    try:
+        yield
+    except (CountError, RequestError) as error:
+        raise UsageError(f"{kind}: {str(error).removeprefix('request: ')}") from error
 
 
 def run_and_write(
@@ -164,6 +201,7 @@ def about_text(about: dict[str, Any]) -> str:
 
 
 def open_command(
+    context: typer.Context,
     transcript: TranscriptFolder,
     leaf: LeafName,
     out: Annotated[
@@ -182,7 +220,7 @@ def open_command(
     path = out or opening_path(transcript, place)
     if out is None:
         check_output_folder("--out", path.parent)
-    with origin_of(held.header, model, init_seed, tokenizer, train) as origin:
+    with origin_of(context, held.header, model, init_seed, tokenizer, train) as origin:
         replay = Replay(held.header, find_backend(backend_name(backend), device), origin.build)
         made = leaf_at(replay, held, place)
     save_opening(path, held, made, replay.store)
@@ -222,6 +260,7 @@ def leaf_at(replay: Replay, transcript: Transcript, place: Place) -> Leaf:
 
 
 def audit_command(
+    context: typer.Context,
     transcript: TranscriptFolder,
     count: Annotated[int, typer.Option("--count", "-k", min=0, help="Number of stretches beside the first one.")] = 16,
     nonce: Annotated[
@@ -249,7 +288,7 @@ def audit_command(
     if root is not None and parse_hash("--root", root) != held.root:
         raise AlteredError(f"{transcript}: root: found {held.root.hex()}, allowed {root}, the published one")
     drawn_by = parse_nonce(nonce) if nonce is not None else secrets.token_bytes(NONCE_BYTES)
-    with origin_of(held.header, model, init_seed, tokenizer, train) as origin, progress_bar(as_json) as bar:
+    with origin_of(context, held.header, model, init_seed, tokenizer, train) as origin, progress_bar(as_json) as bar:
         replay = Replay(held.header, find_backend(backend_name(backend), device), origin.build)
         task = bar.add_task("audit", total=None)
         verdict = audit(held, replay, drawn_by, count, lambda n, all: bar.update(task, completed=n, total=all))

@@ -30,6 +30,7 @@ class ProgramOps:
         self.folder = Path(tempfile.mkdtemp(prefix="mamba-integer-"))
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
         self.ops = frozenset(spec.OPS)
+        self.told: list[str] = []
         self._sequence = 0
         try:
             self._start()
@@ -41,6 +42,9 @@ class ProgramOps:
             return partial(self._run, name)
         raise AttributeError(name)
 
+    def __dir__(self) -> list[str]:
+        return self.told
+
     def _start(self) -> None:
         self.program.start()
         answer = self.program.ask({"cmd": "start", "protocol": PROTOCOL, "spec_version": spec.SPEC_VERSION})
@@ -51,6 +55,7 @@ class ProgramOps:
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             self.program.end()
             raise ProgramError("protocol", f"its answer to start has ops {shown(names)}, want a list of names")
+        self.told = names
         self.ops = frozenset(name for name in names if name in spec.OPS)
 
     def _run(self, op: str, *arrays: np.ndarray, **parameters: int) -> tuple[np.ndarray, ...]:

@@ -57,7 +57,9 @@ class Program:
         except (ValueError, IndexError) as error:
             raise ProgramError("crash", f"bad command {self.command!r}: {error}") from error
         except OSError as error:
-            raise ProgramError("crash", f"the program can't be started: {arguments[0]}: {error.strerror}") from error
+            name = arguments[0]
+            hint = f"; did you mean ./{name}?" if os.sep not in name and os.path.isfile(name) else ""
+            raise ProgramError("crash", f"the program can't be started: {name}: {error.strerror}{hint}") from error
         for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
             os.set_blocking(stream.fileno(), False)  # type: ignore[union-attr]
         self._answers, self._errors = bytearray(), bytearray()

@@ -31,6 +31,7 @@ import torch
 from mamba_integer.spec import OPS, compiled
 from mamba_integer.spec.bounds import Interval
 from mamba_integer.spec.contract import DomainError, Op, known_size, trusted_values
+from mamba_integer.spec.docstring import document
 
 from .arrays import ARRAYS, concatenate, default_device, from_numpy, to_numpy
 
@@ -164,7 +165,9 @@ def register(entry: Op) -> Callable:
 
     setattr(TrustedOps, entry.name, staticmethod(kernel))
     call.kernel = kernel  # type: ignore[attr-defined]
-    return functools.update_wrapper(call, entry.golden)
+    call.__name__ = call.__qualname__ = entry.name
+    document(call, entry)
+    return call
 
 
 FUNCTIONS = {name: register(entry) for name, entry in OPS.items()}

@@ -114,7 +114,7 @@ class Train:
         check_count("steps", self.options.steps, MOST_CALLS)
         check_count("batch * length", self.options.batch * self.options.length, MOST_PER_STEP)
         for name in ("corpus_sha256", "tokenizer_sha256"):
-            check_sha256(name, getattr(self, name))
+            check_sha256(f"request: {name}", getattr(self, name))
 
     @property
     def calls(self) -> int:
@@ -204,4 +204,4 @@ def check_count(name: str, value: Any, most: int) -> None:
 
 def check_sha256(name: str, value: Any) -> None:
     if not isinstance(value, str) or len(value) != SHA256_DIGITS or set(value) - set("0123456789abcdef"):
-        raise RequestError(f"request: {name}: found {value!r:.80}, allowed {SHA256_DIGITS} hex digits")
+        raise RequestError(f"{name}: found {value!r:.80}, allowed {SHA256_DIGITS} hex digits")

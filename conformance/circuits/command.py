@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
+from mamba_integer.backends.app.arguments import assignment
 from mamba_integer.backends.app.outputs import output_file
 from mamba_integer.backends.app.terminal import Json, UsageError, console_for
 from mamba_integer.backends.files.atomic import write_atomically
-from mamba_integer.backends.programs.wire import INTEGER, shown
 from mamba_integer.spec.contract import DomainError, find_op
 from mamba_integer.spec.describe import LEADING_SIZE, symbols
 
@@ -51,7 +51,9 @@ def circuit_command(
     contract = find_op(op)
     usual = usual_case(op)
     names = set(symbols(contract))
-    sizes = dict(_assignment(text, names) for text in size or ())
+    sizes = dict(assignment("--size", text) for text in size or ())
+    if unknown := set(sizes) - names:
+        raise UsageError(f"--size: found {min(unknown)!r}, allowed {', '.join(sorted(names))}")
     rows = sizes.pop(LEADING_SIZE, usual.leading)
     inputs = {tensor.name for tensor in contract.inputs}
     for option, chosen in (("private", private), ("fixed", fixed)):
@@ -77,6 +79,8 @@ def circuit_command(
         statement = lower(op, case.arrays, case.parameters, private or (), fixed or ())
     except CircuitError as error:
         raise UsageError(f"circuit: {op} has no circuit for this call: {reason_of(error, op)}") from error
+    except ValueError as error:
+        raise UsageError(f"--size: {error}") from error
     for path, encode in ((r1cs, r1cs_bytes), (wtns, wtns_bytes)):
         if path:
             write_atomically(path, encode(statement))
@@ -91,11 +95,3 @@ def circuit_command(
             console.print(f"{count:>12,} {name}", markup=False)
         outputs = len(statement.public) - statement.public_inputs
         console.print(f"{outputs:>12,} of the wires are public outputs, {statement.public_inputs:,} are public inputs")
-
-
-def _assignment(text: str, names: set[str]) -> tuple[str, int]:
-    name, separator, value = text.partition("=")
-    if not separator or name not in names or not INTEGER.fullmatch(value):
-        allowed = f"name=integer of 20 digits at most, the name one of {', '.join(sorted(names))}"
-        raise UsageError(f"--size: found {shown(repr(text))}, allowed {allowed}")
-    return name, int(value)

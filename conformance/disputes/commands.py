@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 
 def dispute_command(
+    context: typer.Context,
     a: Annotated[Path, typer.Argument(help="A transcript.")],
     b: Annotated[Path, typer.Argument(help="Another transcript of the same request.")],
     model: Model = DEFAULT_MODEL,
@@ -46,7 +47,7 @@ def dispute_command(
 
     names = different(a, b)
     held = [read_transcript(path) for path in (a, b)]
-    with origin_of(held[0].header, model, init_seed, tokenizer, train) as origin, progress_bar(as_json) as bar:
+    with origin_of(context, held[0].header, model, init_seed, tokenizer, train) as origin, progress_bar(as_json) as bar:
         task = bar.add_task("dispute", total=None)
         replay = lambda: Replay(held[0].header, find_backend(backend_name(backend), "cpu"), origin.build)  # noqa: E731
         progress = lambda done, all: bar.update(task, completed=done, total=all)  # noqa: E731

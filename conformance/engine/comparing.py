@@ -70,6 +70,23 @@ def compare_backends(
     return total
 
 
+def variants_of(rules: Rules, others: Sequence[Backend]) -> set[str]:
+    """Return the names of the variants that one of the backends has of the op."""
+    known: set[str] = set()
+    with Apart() as process:
+        for other in others:
+            try:
+                known.update(process.run(_variants, rules, other))
+            except Ended as error:
+                raise BackendError(f"backend {other.name}: variants(): {why(error.code, rules.timeout)}") from None
+    return known
+
+
+def _variants(rules: Rules, other: Backend) -> tuple[str, ...]:
+    with alarm(rules.timeout):
+        return variants(other, rules.op)
+
+
 def _ending(journal: Path, rules: Rules, other: Backend, error: Ended) -> Failure:
     """Return the failure of a case that ended its process."""
     if not journal.exists() or not (note := read(journal)).running:

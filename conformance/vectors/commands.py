@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mamba_integer import spec
+from mamba_integer.backends.app.arguments import refuse
 from mamba_integer.backends.app.main import EQUAL, MISMATCH
 from mamba_integer.backends.app.outputs import new_folder
-from mamba_integer.backends.app.terminal import Json, UsageError, console_for, counted
+from mamba_integer.backends.app.terminal import Json, UsageError, console_for, counted, progress_bar
 from mamba_integer.backends.escapes import escaped
 from mamba_integer.spec.contract import find_op
 
@@ -46,11 +47,12 @@ def export_command(
     from .folder import export
 
     if preset not in PRESETS:
-        raise UsageError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
+        raise UsageError(f"--preset: found {preset!r}, allowed {', '.join(PRESETS)}")
     if form not in KINDS:
-        raise UsageError(f"unknown format {form!r}; known: {', '.join(KINDS)}")
+        raise UsageError(f"--format: found {form!r}, allowed {', '.join(KINDS)}")
     names = [find_op(name).name for name in op] if op else list(spec.OPS)
-    manifest = export(folder, names, preset, seed, form)
+    with progress_bar() as bar:
+        manifest = export(folder, bar.track(names, description="export"), preset, seed, form)
     count = sum(map(len, manifest["vectors"].values()))
     fields = {"folder": str(folder), "ops": len(names), "vectors": count, "root": manifest["root"]}
     line = f"{counted(count, 'vector')} of {counted(len(names), 'op')} in {folder}, root {manifest['root'][:16]}"
@@ -109,6 +111,7 @@ def check_command(
 
 @app.command("freeze", epilog="Example: mamba-integer vectors freeze")
 def freeze_command(
+    context: typer.Context,
     anew: Annotated[bool, typer.Option("--anew", help="Let frozen results change under the same version.")] = False,
     verify_only: Annotated[bool, typer.Option("--verify", help="Compare the frozen core and change nothing.")] = False,
     as_json: Json = False,
@@ -117,6 +120,8 @@ def freeze_command(
     from ..engine.vector import VectorError
     from . import core
 
+    if verify_only:
+        refuse(context, "--verify", "anew")
     try:
         manifest = core.verify() if verify_only else core.freeze(anew=anew)
     except VectorError as error:
@@ -143,6 +148,7 @@ def vector_of(case: str) -> "Vector":
 
 @app.command("reproduce", epilog="Example: mamba-integer vectors reproduce --backend numba --case '{...}' > show.py")
 def reproduce_command(
+    context: typer.Context,
     case: Given,
     backend: Annotated[str, typer.Option(help="The backend that the script runs.")] = "golden",
     language: Annotated[str, typer.Option(help="python or c.")] = "python",
@@ -151,7 +157,9 @@ def reproduce_command(
     from . import reproduction
 
     if language not in ("python", "c"):
-        raise UsageError(f"unknown language {language!r}; known: python, c")
+        raise UsageError(f"--language: found {language!r}, allowed python or c")
+    if language == "c":
+        refuse(context, "--language c", "backend")
     vector = vector_of(case)
     print(reproduction.c(vector) if language == "c" else reproduction.python(vector, backend), end="")
 

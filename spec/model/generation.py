@@ -31,6 +31,14 @@ class GenerationError(ValueError):
     """Options or prompts that allow no generation; the message names the value found and the value allowed."""
 
 
+class OptionError(GenerationError):
+    """An option that allows no generation."""
+
+    def __init__(self, option: str, found: Any, allowed: Any):
+        self.option, self.found, self.allowed = option, found, allowed
+        super().__init__(f"{option}: found {found!r}, allowed {allowed}")
+
+
 @dataclass(frozen=True)
 class Options:
     """The rules by which tokens are chosen.
@@ -67,7 +75,7 @@ class Options:
             *((p.name, self.sampling[p.name], p.range(None)) for p in find_op("sample").parameters if p.name != "f"),
         ):
             if type(value) is not int or value not in allowed:
-                raise GenerationError(f"{name}: found {value!r}, allowed {allowed}")
+                raise OptionError(name, value, allowed)
 
     @property
     def sampling(self) -> dict[str, int]:
@@ -110,7 +118,7 @@ def inverse_temperature(text: str) -> Dyadic:
         num = round_half_up(Fraction(1 << shift) / exact) if exact else 0
         if 1 <= num <= LARGEST_FACTOR:
             return Dyadic(num, shift)
-    raise GenerationError(f"temperature: found {text}, allowed 0.00004 to 60000 (for 0, use greedy)")
+    raise OptionError("temperature", text, "0.00004 to 60000 (for 0, use greedy)")
 
 
 def share(text: str) -> int:
@@ -121,13 +129,13 @@ def share(text: str) -> int:
     """
     exact = decimal("top_p", text)
     if not 0 < exact <= 1:
-        raise GenerationError(f"top_p: found {text}, allowed above 0 and at most 1")
+        raise OptionError("top_p", text, "above 0 and at most 1")
     return max(1, round_half_up(exact * WHOLE))
 
 
 def decimal(name: str, text: str) -> Fraction:
     if not re.fullmatch(r"[0-9]+(\.[0-9]*)?|\.[0-9]+", text, re.ASCII):
-        raise GenerationError(f"{name}: found {text!r}, allowed a decimal like 0.8")
+        raise OptionError(name, text, "a decimal like 0.8")
     return Fraction(text)
 
 

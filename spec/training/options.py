@@ -12,6 +12,7 @@ class OptionsError(ValueError):
     """An option that makes no run: names it, what was found and what is allowed."""
 
     def __init__(self, name: str, found: Any, allowed: str):
+        self.option, self.found, self.allowed = name, found, allowed
         super().__init__(f"training option {name}: found {found!r}, allowed {allowed}")
 
 

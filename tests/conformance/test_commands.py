@@ -181,7 +181,9 @@ def test_zero_cases_fail(cli):
     code, out, _ = cli("compare", "--op", "isqrt", "--backends", "golden,numba", "--cases", "0")
     assert code == 1 and "nothing was compared" in out
     code, out, _ = cli("conform", "--backend", PARTIAL, "--op", "isqrt")
-    assert code == 1 and "nothing was compared" in out
+    assert code == 1 and "nothing was compared (1 missing)" in out
+    code, out, _ = cli("conform", "--backend", PARTIAL, "--op", "isqrt", "--implemented")
+    assert code == 1 and "nothing was compared (no backend has an op that was chosen)" in out
     assert Report().exit_code == 1
     assert not Report([Result("isqrt", "x", status="passed")]).passed
 

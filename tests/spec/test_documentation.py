@@ -43,13 +43,16 @@ def test_docstring_has_what_the_contract_says(op):
     text = inspect.getdoc(entry)
     first = text.split("\n", 1)[0]
     assert first.endswith(".") and len(first) <= 116 and not first.startswith("Return")
-    want = ["Parameters", "Returns", "Raises", "Notes", "Examples"]
+    want = ["Parameters", "Returns", "Raises", "Clauses", "Notes", "Examples"]
     assert [title for title in want if title in titles(text)] == titles(text)
     assert {"Parameters", "Returns", "Raises", "Examples"} <= set(titles(text))
     for tensor in (*entry.inputs, *entry.outputs):
         assert re.search(rf"^{tensor.name} : {' or '.join(tensor.dtypes)} array, shape ", text, re.MULTILINE)
     for parameter in entry.parameters:
         assert re.search(rf"^{parameter.name} : int", text, re.MULTILINE)
+    said = " ".join(text.split())
+    assert all(f" {label}: {' '.join(clause.split())} " in f"{said} " for label, clause in entry.clauses.items())
+    assert set(re.findall(r"\bC[0-9]+\b", text)) <= set(entry.clauses)
     assert entry.golden.__doc__ == entry.__doc__
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mamba_integer.backends.app import inspection
+from mamba_integer.backends.app.opening import open_model
 from mamba_integer.backends.files.folder import TRAINED, fresh_model, save_model
 from mamba_integer.backends.files.model import load_checkpoint
 from mamba_integer.conformance.chains.training import MINUTE
@@ -198,7 +199,7 @@ def test_a_tokenizer_larger_than_the_model_is_refused(cli, tmp_path):
         (("inspect", "--model", "/tmp"), "/tmp: found no model.safetensors and no tokenizer.json"),
         (("generate", "--model", "tiny", "--prompt", "a", "--temperature", "0"), "temperature"),
         (("generate", "--model", "tiny", "--prompt", "a", "--temperature", "hot"), "temperature"),
-        (("generate", "--model", "tiny", "--prompt", "a", "--top-p", "2"), "top_p"),
+        (("generate", "--model", "tiny", "--prompt", "a", "--top-p", "2"), "--top-p"),
         (("generate", "--model", "tiny", "--prompt", "a", "--top-k", "0"), "--top-k"),
         (("generate", "--model", "tiny", "--prompt", "a", "--seed", "-1"), "--seed"),
         (("generate", "--model", "tiny", "--prompt", "a", "--max-tokens", "-1"), "--max-tokens"),
@@ -254,9 +255,30 @@ def test_help_has_an_example(command, cli):
     assert code == 0 and f"Example: mamba-integer {' '.join(command)} " in " ".join(out.split())
 
 
+@pytest.mark.parametrize("command", [("generate", "--prompt", "a", "--max-tokens", 1), ("score", "text"), ("inspect",)])
+def test_the_packaged_model_has_one_name(command, result, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("text").write_text("It was")
+    assert result(*command, "--backend", "golden")["model"] == "shakespeare"
+    assert result(*command, "--model", TRAINED["shakespeare"])["model"] == "verse"
+
+
+def test_inspect_tells_the_packaged_model_from_its_config(cli, tmp_path):
+    (tmp_path / "text").write_text("It was")
+    assert "\nshakespeare (config verse): 8 layers" in cli("inspect", "--text", tmp_path / "text").out
+    assert "\nverse: 8 layers" in cli("inspect", "--text", tmp_path / "text", "--model", "verse").out
+
+
+def test_inspect_tells_its_progress():
+    opened, told = open_model("tiny", 0, None, "golden", None), []
+    inspected = inspection.inspect(opened, [1, 2, 3], lambda seen, all: told.append((seen, all)))
+    total = len(inspected.rows)
+    assert told == [(seen, total) for seen in range(told[0][0], total + 1)] and len(told) > total // 2
+
+
 def test_the_model_that_comes_with_the_package(result):
     made = json.loads((ROOT / "benchmarks/results/shakespeare-gpu.json").read_text())
     fields = result("generate", "--prompt", "ROMEO:", "--max-tokens", 120, "--temperature", "0.6")
-    assert fields["model"] == "verse" and fields["model_sha256"] == made["model_sha256"]
+    assert fields["model"] == "shakespeare" and fields["model_sha256"] == made["model_sha256"]
     assert (TRAINED["shakespeare"] / "model.safetensors").stat().st_size < 4 << 20
     assert "\n" in fields["text"] and any(f" {word} " in fields["text"] for word in ("the", "of", "to", "and", "thou"))

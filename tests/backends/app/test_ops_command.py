@@ -53,6 +53,7 @@ def test_numbers(run):
             ("--op", "selective_scan", "--at", "d_state=16"),
             "no size or parameter is called 'd_state'; selective_scan has",
         ),
+        (("--op", "saturate", "--at", "bits=8", "--at", "leading=-1"), "--at: found 'leading=-1', allowed 0 to "),
         (("--op", "saturate", "--at", "bits=eight"), "found 'bits=eight', allowed NAME=INTEGER"),
         (("--at", "bits=8"), "name them with --op"),
         (("--op", "saturated"), "unknown op 'saturated'"),

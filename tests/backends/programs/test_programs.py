@@ -169,6 +169,13 @@ def test_a_program_that_does_not_start_is_no_backend(command, says, monkeypatch)
         load(f"command:{command}")
 
 
+def test_a_program_in_this_folder_is_named_by_its_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").touch()
+    with pytest.raises(BackendError, match=r"No such file or directory; did you mean \./mine\?$"):
+        load("command:mine --fast")
+
+
 PARENT = """
 import sys, numpy as np
 from mamba_integer.backends import load

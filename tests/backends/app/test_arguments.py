@@ -1,0 +1,208 @@
+"""Arguments and options that a command can't use are refused, with the option or the command that was meant."""
+
+import json
+import shlex
+
+import pytest
+
+from mamba_integer.backends.files.folder import fresh_model, save_model
+from mamba_integer.spec.model import CONFIGS
+
+GENERATE = "generate --model tiny --prompt a --max-tokens 1"
+COMMIT = "commit out --model tiny"
+COMPARE = "compare --op isqrt --backends golden,numba"
+
+
+@pytest.fixture
+def refusal(cli, tmp_path, monkeypatch):
+    """A function that runs a command line in an empty folder and returns the one line that refuses it."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(line: str) -> str:
+        before = sorted(tmp_path.rglob("*"))
+        done = cli(*shlex.split(line))
+        assert done.code == 2 and not done.out and done.err.count("\n") == 1, done
+        assert sorted(tmp_path.rglob("*")) == before
+        return done.err.removeprefix("mamba-integer: ").rstrip()
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("ops squareplus", "--op squareplus"),
+        ("ops squareplus f=8", "--op squareplus --at f=8"),
+        ("ops squareplu", "--op squareplu"),
+        ("generate ROMEO:", "--prompt ROMEO:"),
+        ("generate To be or", "--prompt 'To be or'"),
+        ("generate --prompt To be", "--prompt 'To be'"),
+        ("generate --prompt a tiny", "--model tiny"),
+        ("generate text.txt", "--file text.txt"),
+        ("generate argmax", "--prompt argmax"),
+        (f"generate {'long' * 99}", f"--prompt {'long' * 99}"),
+        ("generate model", "--model model"),
+        ("commit out It was", "--prompt 'It was'"),
+        ("commit out --prompt It was", "--prompt 'It was'"),
+        ("commit out text.txt", "--score text.txt"),
+        ("conform numba isqrt", "--backend numba --op isqrt"),
+        ("conform mine.ops:best", "--backend mine.ops:best"),
+        ("conform 'command:./mine -v'", "--backend 'command:./mine -v'"),
+        ("conform cuda:1", "--device cuda:1"),
+        ("circuit ssd_scan_step S=1", "--size S=1"),
+        ("bench isqrt", "--op isqrt"),
+        ("inspect base", "--model base"),
+        ("audit transcript tiny", "--model tiny"),
+        ("vectors export build isqrt", "--op isqrt"),
+    ],
+)
+def test_an_argument_without_its_option_is_given_one(line, meant, refusal, tmp_path):
+    (tmp_path / "text.txt").write_text("It was")
+    save_model(tmp_path / "model", fresh_model(CONFIGS["tiny"], 0))
+    assert refusal(line).endswith(f"; did you mean {meant}?")
+
+
+def test_an_argument_for_no_option_is_refused_with_the_arguments_allowed(refusal):
+    said = "diff-trace: found c, allowed no argument after A B; see mamba-integer diff-trace --help"
+    assert refusal("diff-trace a b c") == said
+    said = "compare: found golden, allowed no argument; see mamba-integer compare --help"
+    assert refusal(f"{COMPARE} golden") == said
+    said = "freeze: found now, allowed no argument; see mamba-integer vectors freeze --help"
+    assert refusal("vectors freeze now") == said
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("genrate", "; did you mean mamba-integer generate?"),
+        ("squareplus", "; did you mean mamba-integer ops --op squareplus?"),
+        ("vectors exprt", "; did you mean mamba-integer vectors export?"),
+        ("tokenizer text.txt", "found the command 'text.txt', allowed train"),
+    ],
+)
+def test_an_unknown_command_is_refused_with_the_one_meant(line, meant, refusal):
+    assert refusal(line).endswith(meant)
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [("ops --opp isqrt", "--op"), ("generate --max_tokens 3", "--max-tokens"), ("--verson", "--version")],
+)
+def test_an_unknown_option_is_refused_with_the_one_meant(line, meant, refusal):
+    assert f"(Possible options: {meant}" in refusal(line)
+
+
+@pytest.mark.parametrize(
+    ("line", "idle", "beside"),
+    [
+        *((f"{GENERATE} --greedy --{option} 1", option, "--greedy") for option in ("temperature", "top-k", "top-p")),
+        (f"{GENERATE} --greedy --seed 0", "seed", "--greedy"),
+        (f"{GENERATE} --greedy --stream 0", "stream", "--greedy"),
+        (f"{GENERATE} --lines", "lines", "--prompt"),
+        ("generate --model tiny --load-state state --lines", "lines", "--load-state"),
+        ("ops --pages pages --op isqrt", "op", "--pages"),
+        ("ops --pages pages --at f=8", "at", "--pages"),
+        ("ops --pages pages --json", "json", "--pages"),
+        (f"{COMMIT} --prompt a --steps 8", "steps", "--prompt"),
+        (f"{COMMIT} --prompt a --greedy --seed 1", "seed", "--greedy"),
+        (f"{COMMIT} --score text.txt --max-tokens 64", "max-tokens", "--score"),
+        (f"{COMMIT} --score text.txt --seed 0", "seed", "--score"),
+        (f"{COMMIT} --score text.txt --batch 1", "batch", "--score"),
+        (f"{COMMIT} --train text.txt --init-seed 0", "init-seed", "--train"),
+        (f"{COMMIT} --train text.txt --greedy", "greedy", "--train"),
+        (f"{COMPARE} --case '[]' --cases 100", "cases", "--case"),
+        (f"{COMPARE} --case '[]' --seed 0", "seed", "--case"),
+        ("vectors freeze --verify --anew", "anew", "--verify"),
+        ("vectors reproduce --case {} --language c --backend golden", "backend", "--language c"),
+    ],
+)
+def test_an_option_without_effect_beside_another_is_refused(line, idle, beside, refusal):
+    """Even where it has the value that it has by default."""
+    said = f"--{idle}: found beside {beside}, which leaves it without effect; leave one out"
+    assert refusal(line) == said
+
+
+def test_options_that_do_not_contradict_each_other_are_taken(cli, tmp_path):
+    (tmp_path / "lines").write_text("a\nb\n")
+    lines = ("generate", "--model", "tiny", "--max-tokens", "1", "--file", tmp_path / "lines", "--lines")
+    assert cli(*lines, "--prompt", "c", "--seed", "1", "--temperature", "0.5", "--top-p", "0.9").code == 0
+    assert cli(*lines, "--greedy").code == 0
+    assert cli("conform", "--backend", "numba", "--op", "isqrt", "--implemented", "--preset", "smoke").code == 0
+
+
+def test_a_stored_model_has_no_initial_seed(refusal, tmp_path):
+    said = "--init-seed: found 1, allowed for a fresh model alone; a stored model has its own weights"
+    for command in ("generate --prompt a", "score text.txt", "inspect", "commit out --prompt a"):
+        (tmp_path / "text.txt").write_text("It was")
+        assert refusal(f"{command} --init-seed 1") == said
+
+
+def test_options_are_refused_by_a_transcript_of_another_kind_of_run(cli, refusal, tmp_path):
+    (tmp_path / "text.txt").write_text("It was the best of times, it was the worst of times. " * 8)
+    train = ("--train", "text.txt", "--steps", "1", "--batch", "1", "--length", "4", "--backend", "golden")
+    assert cli("commit", "trained", "--model", "tiny", *train).code == 0
+    assert cli("commit", "written", "--model", "tiny", "--prompt", "a", "--max-tokens", "1").code == 0
+    said = "found beside a transcript of commit --train, which leaves it without effect; leave one out"
+    for command in ("audit trained", "open trained --leaf 0.0.0", "dispute trained written"):
+        assert refusal(f"{command} --train text.txt --model tiny") == f"--model: {said}"
+        assert refusal(f"{command} --train text.txt --init-seed 0") == f"--init-seed: {said}"
+    said = "--train: found beside a transcript of commit without --train, which leaves it without effect; leave one out"
+    for command in ("audit written", "open written --leaf 0.0.0", "dispute written trained"):
+        assert refusal(f"{command} --train text.txt --model tiny") == said
+    other = refusal("audit written")
+    assert other.startswith("--model shakespeare: found SHA-256 ") and other.endswith("; name the model of the run")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("generate --model tiny --prompt a --temperature x", "--temperature: found 'x', allowed a decimal like 0.8"),
+        ("generate --model tiny --prompt a --top-p 3", "--top-p: found '3', allowed above 0 and at most 1"),
+        (f"{COMMIT} --prompt a --top-p 0", "--top-p: found '0', allowed above 0 and at most 1"),
+        ("generate --model tiny --prompt a --max-tokens 1073741825", "--max-tokens: found 1073741825, allowed "),
+        (f"{COMMIT} --train text.txt --batch 65537", "--batch: found 65537, allowed an integer from 1 to 65536"),
+        ("train --text text.txt --out run --steps 5 --warmup 5", "--warmup: found 5, allowed an integer from 0 to 4"),
+        ("train --text text.txt --out run --steps 5 --gradient-bits 9", "--gradient-bits: found 9, allowed 8 or 16"),
+        ("finetune shakespeare --text text.txt --out run --steps 5 --length 65537", "--length: found 65537, allowed "),
+        ("train --text text.txt --out run --steps 5 --config c.json", "--config c.json: config field d_model: found 0"),
+        ("generate --model tiny --prompt a --max-tokens -1", "--max-tokens: found '-1', allowed greater than or equal"),
+        ("generate --model tiny --prompt a --seed x", "--seed: found 'x', allowed a valid integer"),
+        ("generate --prompt", "Option '--prompt' requires an argument; see mamba-integer generate --help"),
+        ("generate --model tiny --prompt ''", "--prompt: found no text, allowed one character or more"),
+        ("generate --model tiny --file empty.txt", "empty.txt: found no text, allowed one character or more"),
+        ("generate --model tiny", "stdin, where neither --prompt nor --file is given: found no text, allowed "),
+        ("generate --model tiny --prompt a --tokenizer none", "none: can't be read: No such file or directory"),
+        ("inspect --plot none/plot.png", "--plot: found no folder none, allowed a file in a folder that exists"),
+        ("inspect --plot plot.none", "--plot: found 'plot.none', allowed a name that ends in .avif, "),
+        ("init text.txt", "FOLDER: found text.txt, which is no folder"),
+        ("ops --pages text.txt", "--pages: found text.txt, which is no folder"),
+        ("commit text.txt --prompt a", "OUT: found text.txt, which is no folder"),
+        (f"{COMMIT} --prompt ''", "--prompt: prompt: found 0 tokens, allowed 1 to "),
+        (f"{COMMIT} --score empty.txt", "--score: ids: found 0 tokens, allowed 2 to "),
+        (f"{COMMIT} --train text.txt --steps 9999999", "--train: steps: found 9999999, allowed 1 to "),
+        (f"{COMMIT} --train text.txt", "corpus: found "),
+        (f"{COMMIT} --prompt a --every 1048577", "--every: found '1048577', allowed less than or equal to 1048576"),
+        ("train --text text.txt --out text.txt --steps 1", "--out: found text.txt, which is no folder"),
+        ("train --text text.txt --out run --steps 1 --config c2.json", "--config c2.json: can't be read: No such file"),
+        ("tokenizer train text.txt --vocabulary 300 --out .", "--out: found ., which is no regular file"),
+        (
+            "tokenizer train text.txt --vocabulary 10 --out t",
+            "--vocabulary: found '10', allowed greater than or equal ",
+        ),
+        ("circuit ssd_scan_step --size S=0", "--size: ssd_scan_step: size S: found 0, allowed [1, 65536]"),
+        ("circuit isqrt --wtns .", "--wtns: found ., which is no regular file"),
+        ("bench --op squareplus --out .", "--out: found ., which is no regular file"),
+        ("bench --op squareplus --plots text.txt", "--plots: found text.txt, which is no folder"),
+        (f"{COMPARE} --variant x", "--variant: found 'x', allowed of isqrt on numba: parallel"),
+        (f"{COMPARE} --case none", "--case: found 'none', allowed JSON, or a file of it that can be read"),
+        ("vectors promote --case x", "--case: found 'x', allowed the JSON of one case"),
+        ("vectors export build --preset x", "--preset: found 'x', allowed smoke, "),
+        ("vectors export build --format x", "--format: found 'x', allowed jsonl, "),
+        ("vectors reproduce --case {} --language x", "--language: found 'x', allowed python or c"),
+    ],
+)
+def test_a_wrong_value_is_named_by_its_flag_before_the_work_begins(line, said, refusal, tmp_path):
+    (tmp_path / "text.txt").write_text("It was")
+    (tmp_path / "empty.txt").touch()
+    (tmp_path / "c.json").write_text(json.dumps(CONFIGS["tiny"].to_dict() | {"d_model": 0}))
+    assert refusal(line).startswith(said)
