@@ -15,7 +15,7 @@ from mamba_integer.spec.contract import OPS, DomainError
 from ..diagnosis.catalogue import same, variants
 from ..diagnosis.explanation import SMALL
 from ..engine.comparison import Failure, compare
-from ..engine.vector import MOST_RESULTS, Vector
+from ..engine.vector import MOST_INTEGERS, Vector
 
 NAMED = 3  # mistakes that are told
 SECONDS = 1.0  # that the search for them may take
@@ -65,8 +65,8 @@ def failure_of(side: str, opening: Opening) -> Failure | None:
     vector = Vector(call.op, tuple(call.inputs), dict(call.parameters))
     try:
         largest = max(prod(form.shape) for form in result_forms(call.op, call.inputs, call.parameters))
-        if largest > MOST_RESULTS:
-            raise CountError(f"{side}: found a result of {largest} integers, allowed {MOST_RESULTS}")
+        if largest > MOST_INTEGERS:
+            raise CountError(f"{side}: found a result of {largest} integers, allowed {MOST_INTEGERS}")
         compare(accused, vector, call.outputs, vector.results)
     except DomainError as error:
         return Failure(accused, vector, "accepted", f"the call is outside the op's domain: {error}")

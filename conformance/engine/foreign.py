@@ -16,9 +16,8 @@ from .far_ends import ELEMENTS, FarCase
 from .layouts import LAYOUTS
 from .patterns import PATTERNS
 from .relations import RELATIONS, RelationCase
-from .vector import parse_vector
+from .vector import MOST_INTEGERS, parse_vector
 
-MOST_INTEGERS = 1 << 26  # of one tensor
 LARGEST_SEED = 2**64 - 1
 FAR = 2**63 - 1
 
@@ -39,6 +38,7 @@ def as_case(fields: Mapping[str, Any], op: str) -> AnyCase:
         _one_of("exhaustive", fields["exhaustive"], GROUPS)
         case = case_of(ExhaustiveCase, fields)
         _whole("start", case.start, -FAR, FAR)
+        _names("parameters", case.parameters, [parameter.name for parameter in find_op(op).parameters])
         return case
     if "far" in fields:
         return _far(case_of(FarCase, fields), op)
@@ -87,13 +87,13 @@ def check_size(case: Case) -> None:
 
 
 def _relation(fields: Mapping[str, Any], op: str) -> RelationCase:
-    case = case_of(RelationCase, {"place": [], **fields, "case": _drawn(fields["case"], op)})
-    _one_of("relation", case.relation, {name for name, kind in RELATIONS.items() if kind.needs(op) is not None})
-    if not isinstance(case.place, list):
-        raise ValueError(f"place: found {shown(repr(case.place))}, allowed a list")
-    for one in case.place:
+    written = case_of(RelationCase, {"place": [], **fields})
+    _one_of("relation", written.relation, {name for name, kind in RELATIONS.items() if kind.needs(op) is not None})
+    if not isinstance(written.place, list):
+        raise ValueError(f"place: found {shown(repr(written.place))}, allowed a list")
+    for one in written.place:
         _whole("place", one, 0, MOST_INTEGERS)
-    return RelationCase(case.relation, case.case, tuple(case.place))
+    return RelationCase(written.relation, _drawn(fields["case"], op), tuple(written.place))
 
 
 def _far(case: FarCase, op: str) -> FarCase:

@@ -29,7 +29,7 @@ from ..presets import PRESETS
 from .cases import draw_case, extreme_cases
 from .comparison import AnyCase
 
-MOST_RESULTS = 1 << 24  # integers of a result that a stranger's vector may ask for
+MOST_INTEGERS = 1 << 24  # of a tensor that a stranger's case may ask for
 
 
 class VectorError(ValueError):
@@ -103,8 +103,8 @@ def parse_vector(fields: Mapping[str, Any], paths: Mapping[str, Path] | None = N
         vector = Vector(op, arrays, parse_parameters(fields.get("parameters")))
         find_op(op).check(vector.arrays, vector.parameters)
         largest = max(prod(form.shape) for form in result_forms(op, vector.arrays, vector.parameters))
-        if largest > MOST_RESULTS:
-            raise WireError(f"a result has {largest} integers, at most {MOST_RESULTS} are allowed")
+        if largest > MOST_INTEGERS:
+            raise WireError(f"a result has {largest} integers, at most {MOST_INTEGERS} are allowed")
     except (WireError, DomainError) as error:
         raise VectorError(f"{op}: {error}" if isinstance(error, WireError) else str(error)) from error
     return vector

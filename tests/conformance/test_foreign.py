@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import chain, islice
 from random import Random
 
 import pytest
@@ -11,8 +12,9 @@ import pytest
 from mamba_integer import spec
 from mamba_integer.backends.app.main import main
 from mamba_integer.conformance.engine import replay
-from mamba_integer.conformance.engine.cases import ExtremeCase, draw_case
-from mamba_integer.conformance.engine.far_ends import FarCase
+from mamba_integer.conformance.engine.cases import ExtremeCase, draw_case, extreme_cases, large_cases, moved_cases
+from mamba_integer.conformance.engine.far_ends import FarCase, long_cases
+from mamba_integer.conformance.engine.foreign import as_case
 from mamba_integer.conformance.engine.relations import RELATIONS, draw_relation
 
 # A process of its own: nothing in this one could end a shift by 10**30 bits, which holds Python's lock.
@@ -59,7 +61,7 @@ for name in spec.OPS:
     ("op", "size", "says"),
     [
         ("ssd_scan_step", f"S={10**11}", f"size S: found {10**11}, allowed [1, 65536]"),
-        ("ssd_scan_step", f"H={10**11}", f"--size: H: found {10**11}, allowed an integer from 0 to 67108864"),
+        ("ssd_scan_step", f"H={10**11}", f"--size: H: found {10**11}, allowed an integer from 0 to 16777216"),
         ("ssd_scan_step", "H=-1", "--size: H: found -1, allowed an integer from 0"),
         ("selective_scan_step", f"k={10**11}", f"argument k: found {10**11}, allowed [1, 15]"),
         ("selective_scan_step", f"k=-{10**11}", f"argument k: found -{10**11}, allowed [1, 15]"),
@@ -92,7 +94,7 @@ def drawn():
         ({"sizes": {"B": 1, "D": 1}}, "sizes: found"),
         ({"sizes": {"B": 1.5, "D": 1, "N": 1}}, "B: found 1.5, allowed an integer"),
         ({"sizes": {"B": -1, "D": 1, "N": 1}}, "B: found -1"),
-        ({"sizes": {"B": 60000, "D": 60000, "N": 1}}, "x: found sizes of 3600000000 integers, allowed 67108864"),
+        ({"sizes": {"B": 60000, "D": 60000, "N": 1}}, "x: found sizes of 3600000000 integers, allowed 16777216"),
         ({"parameters": {}}, "parameters: found {}, allowed an object of k, n_max"),
         ({"leading": 5}, "leading: found 5, allowed a list"),
         ({"leading": [1] * 17}, "leading: found 17 dimensions, allowed 16"),
@@ -142,9 +144,27 @@ def test_a_relation_is_one_of_its_op():
         ({"relation": {}}, "relation: found {}"),
         ({"place": 5}, "place: found 5, allowed a list"),
         ({"place": [10**30]}, "place: found 1000"),
+        ({"case": 5}, "found no field op"),
+        ({"case": {"op": "quantize_rows", "entry": 0}}, "found no field sizes"),
     ):
         with pytest.raises(replay.CaseError) as raised:
             replay.parse(json.dumps(case | change), "quantize_rows")
+        assert says in str(raised.value)
+
+
+def test_cases_of_other_kinds_have_their_fields():
+    for op, fields, says in (
+        ("isqrt", {"op": "isqrt", "relation": "alone"}, "found no field case"),
+        (
+            "saturate",
+            {"op": "saturate", "exhaustive": "edges", "parameters": []},
+            "parameters: found [], allowed an obj",
+        ),
+        ("saturate", {"op": "saturate", "exhaustive": "edges", "parameters": {"bits": 10**30}}, "argument bits: found"),
+        ("saturate", {"op": "saturate", "exhaustive": "edges", "parameters": {"bits": 8}, "start": []}, "start: found"),
+    ):
+        with pytest.raises(replay.CaseError) as raised:
+            replay.parse(json.dumps(fields), op)
         assert says in str(raised.value)
 
 
@@ -179,6 +199,7 @@ def test_a_file_of_cases_is_utf8(monkeypatch, capsys, tmp_path):
 
 @pytest.mark.parametrize("op", spec.OPS)
 def test_cases_of_every_op_come_back(op):
-    for seed in range(20):
-        case = draw_case(op, Random(seed))
-        assert replay.parse(case.to_json(), op) == case
+    drawn = [draw_case(op, Random(seed)) for seed in range(20)]
+    some = chain.from_iterable(islice(cases, 5) for cases in (extreme_cases(op), moved_cases(op), long_cases(op)))
+    for case in (*drawn, *large_cases(op, 0), *some):
+        assert as_case(json.loads(case.to_json()), op) == case
