@@ -5,6 +5,7 @@ work begins.
 """
 
 from collections.abc import Callable
+from os.path import exists, isdir  # which are false for a long name, where Path raises OSError
 from pathlib import Path
 
 from typer import CallbackParam
@@ -36,6 +37,8 @@ def check_plot(option: str, path: Path) -> None:
 
 def check_output_folder(option: str, folder: Path) -> None:
     """Refuse a folder that can't be made or written to."""
+    if exists(folder) and not isdir(folder):
+        raise UsageError(f"{option}: found {folder}, which is no folder; allowed a new folder or an existing one")
     try:
         check_folder(folder)
     except OSError as error:

@@ -12,7 +12,7 @@ from mamba_integer.backends.app.arguments import assignment
 from mamba_integer.backends.app.outputs import output_file
 from mamba_integer.backends.app.terminal import Json, UsageError, console_for
 from mamba_integer.backends.files.atomic import write_atomically
-from mamba_integer.spec.contract import DomainError, find_op
+from mamba_integer.spec.contract import find_op
 from mamba_integer.spec.describe import LEADING_SIZE, symbols
 
 SIZE = "Size or parameter of the call, as name=value; leading is the number of rows. May be repeated."
@@ -69,8 +69,6 @@ def circuit_command(
     )
     try:
         check_size(wanted)
-    except DomainError:
-        raise
     except ValueError as error:
         raise UsageError(f"--size: {error}") from error
     drawn = draw_case(op, Random(seed), {**wanted.sizes, **wanted.parameters, "...": wanted.leading})

@@ -33,12 +33,8 @@ def test_a_private_input_adds_constraints(cli):
     ("arguments", "message"),
     [
         (("argmax",), "argmax has no circuit for this call"),
-        (
-            ("squareplus", "--size", "g=1"),
-            "--size: found 'g=1', allowed name=integer of 20 digits at most, the name one of f, ",
-        ),
-        (("squareplus", "--size", "f=--5"), "--size: found 'f=--5', allowed name=integer"),
-        (("squareplus", "--size", f"f={10**30}"), "--size: found 'f=1000"),
+        (("squareplus", "--size", "f=--5"), "--size: found 'f=--5', allowed NAME=INTEGER"),
+        (("squareplus", "--size", f"f={10**30}"), f"--size: squareplus: argument f: found {10**30}"),
         (("squareplus", "--size", "f=" + "9" * 5000), "--size: found 'f=9999"),
         (("squareplus", "--size", "f=\u0663"), "--size: found 'f=\u0663'"),
         (("squareplus", "--size", "g=1"), "--size: found 'g', allowed f, leading, offset"),
