@@ -5,6 +5,8 @@ import os
 import signal
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -48,58 +50,66 @@ def isqrt(v):
         file.write(f"{child.pid}\\n")
     time.sleep(1000)
 """
-SHORT = ("--op", "isqrt", "--timeout", "0.5")
-CONFORM = ("conform", "--backend", "stranger", "--preset", "smoke", *SHORT)
-COMPARE = ("compare", "--backends", "golden,stranger", *SHORT)
+SHORT = ("--op", "isqrt", "--timeout", "1")
+COMMANDS = {
+    "conform": ("conform", "--backend", "stranger", "--preset", "smoke", *SHORT),
+    "compare": ("compare", "--backends", "golden,stranger", *SHORT),
+}
 CASE = {"op": "isqrt", "entry": 0, "call": 0}
+SOURCES = {"account": WRONG_THEN_HANGING, "variants": VARIANTS, "device": DEVICE}
+AT_ONCE = 6  # commands that wait beside the other tests of this module
+
+pytestmark = pytest.mark.xdist_group("hanging")
+each_command = pytest.mark.parametrize("command", COMMANDS)
+
+
+def write_backend(folder: Path, source: str) -> str:
+    """Write the backend ``stranger`` to a folder; return the PYTHONPATH with which processes find it."""
+    folder.mkdir(exist_ok=True)
+    (folder / "stranger.py").write_text(HEAD + source)
+    return os.pathsep.join((str(folder), os.environ.get("PYTHONPATH", "")))
 
 
 @pytest.fixture
 def stranger(monkeypatch, tmp_path):
     """A function that writes the backend ``stranger``, which processes of this test find."""
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-    return lambda source: (tmp_path / "stranger.py").write_text(HEAD + source)
+    return lambda source: monkeypatch.setenv("PYTHONPATH", write_backend(tmp_path, source))
 
 
-@pytest.mark.parametrize(
-    ("source", "reason"), [(WRONG_THEN_HANGING, "no result came"), (WRONG_THEN_DYING, "signal 11")]
-)
-@pytest.mark.parametrize("command", [CONFORM, COMPARE], ids=["conform", "compare"])
-def test_an_account_that_hangs_or_dies_costs_the_account_alone(command, source, reason, stranger, run_cli):
-    stranger(source)
-    done = run_cli(*command)
+@pytest.fixture(scope="module", autouse=True)
+def waiting(run_cli, tmp_path_factory):
+    """The outcomes of commands that hang for a while, as futures."""
+    folder = tmp_path_factory.mktemp("waiting")
+
+    def run(source: str, command: str):
+        options = () if source == "account" else ("--json",)
+        path = write_backend(folder / f"{source}-{command}", SOURCES[source])
+        return run_cli(*COMMANDS[command], *options, env=os.environ | {"PYTHONPATH": path})
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield {pair: pool.submit(run, *pair) for pair in product(SOURCES, COMMANDS)}
+
+
+@each_command
+def test_an_account_that_dies_costs_the_account_alone(command, stranger, run_cli):
+    stranger(WRONG_THEN_DYING)
+    done = run_cli(*COMMANDS[command])
     assert done.code == 1 and "isqrt on stranger" in done.out, done
-    assert "isqrt: no explanation: " in done.err and reason in done.err
+    assert "isqrt: no explanation: the process died (signal 11" in done.err
 
 
 def test_comparing_says_which_case_ended_the_process(stranger, run_cli):
     stranger(DYING)
-    failure = json.loads(run_cli(*COMPARE, "--case", json.dumps(CASE), "--json").out)["failure"]
-    assert (
-        failure["kind"] == "crash"
-        and "signal 11" in failure["message"]
-        and json.loads(failure["case"]).items() >= CASE.items()
-    )
+    failure = json.loads(run_cli(*COMMANDS["compare"], "--case", json.dumps(CASE), "--json").out)["failure"]
+    assert failure["kind"] == "crash" and "signal 11" in failure["message"]
+    assert json.loads(failure["case"]).items() >= CASE.items()
 
 
-@pytest.mark.parametrize("command", [CONFORM, COMPARE], ids=["conform", "compare"])
-@pytest.mark.parametrize("source", [VARIANTS, DEVICE], ids=["variants", "default_device"])
-def test_a_hang_between_cases_ends(command, source, stranger, run_cli):
-    stranger(source)
-    done = run_cli(*command, "--json")
-    if source is VARIANTS and command is CONFORM:
-        (result,) = json.loads(done.out)["results"]
-        assert done.code == 1 and result["status"] == "failed" and not result["failure"]
-        assert "no result came within 5 s" in result["notes"][0]
-    else:
-        assert done.code == 2 and not done.out and "stranger" in done.err and "within 5" in done.err, done.err
-
-
-@pytest.mark.parametrize("command", [CONFORM, COMPARE], ids=["conform", "compare"])
+@each_command
 def test_threads_and_exit_handlers_of_a_backend_keep_no_command(command, stranger, run_process):
     stranger(LEAVING)
     code = "from mamba_integer.backends.app import main; main.SECONDS_TO_END = 0.1; main.main()"
-    done = run_process([sys.executable, "-c", code, *command, "--timeout", "60", "--json"])
+    done = run_process([sys.executable, "-c", code, *COMMANDS[command], "--timeout", "60", "--json"])
     assert done.code == 0 and json.loads(done.out), done.err
 
 
@@ -108,24 +118,24 @@ def running(process: int) -> bool:
     return path.exists() and path.read_text().split()[2] != "Z"
 
 
-@pytest.mark.parametrize("command", [CONFORM, COMPARE], ids=["conform", "compare"])
+@each_command
 def test_processes_that_a_backend_started_end_with_its_own(command, stranger, run_cli, monkeypatch, tmp_path):
     stranger(STARTING)
     monkeypatch.setenv("CHILDREN", str(tmp_path / "children"))
-    assert run_cli(*command).code == 1
+    assert run_cli(*COMMANDS[command]).code == 1
     children = [int(line) for line in (tmp_path / "children").read_text().split()]
     assert children and not any(map(running, children))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("command", [CONFORM, COMPARE], ids=["conform", "compare"])
+@each_command
 def test_a_stopped_command_leaves_no_process_and_no_file(command, number, stranger, start_cli, monkeypatch, tmp_path):
     stranger(STARTING)
     children, temporary = tmp_path / "children", tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setenv("CHILDREN", str(children))
     monkeypatch.setenv("TMPDIR", str(temporary))
-    with start_cli(*command, "--timeout", "600") as process:
+    with start_cli(*COMMANDS[command], "--timeout", "600") as process:
         while not (children.exists() and children.read_text().endswith("\n")):
             assert process.poll() is None
             time.sleep(0.01)
@@ -133,3 +143,23 @@ def test_a_stopped_command_leaves_no_process_and_no_file(command, number, strang
         _, err = process.communicate()
         assert process.returncode == 128 + number and not err.strip(), err
     assert not list(temporary.iterdir()) and not any(map(running, map(int, children.read_text().split())))
+
+
+@each_command
+def test_an_account_that_hangs_costs_the_account_alone(command, waiting):
+    done = waiting["account", command].result()
+    assert done.code == 1 and "isqrt on stranger" in done.out, done
+    assert "isqrt: no explanation: no result came within 10 s" in done.err
+
+
+def test_a_hang_between_two_cases_fails_the_op(waiting):
+    done = waiting["variants", "conform"].result()
+    (result,) = json.loads(done.out)["results"]
+    assert done.code == 1 and result["status"] == "failed" and not result["failure"]
+    assert "no result came within 10 s" in result["notes"][0]
+
+
+@pytest.mark.parametrize("pair", [("variants", "compare"), ("device", "compare"), ("device", "conform")])
+def test_a_hang_outside_the_cases_is_an_error(pair, waiting):
+    done = waiting[pair].result()
+    assert done.code == 2 and not done.out and "stranger" in done.err and "within 10" in done.err, done.err

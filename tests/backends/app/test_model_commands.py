@@ -255,7 +255,9 @@ def test_help_has_an_example(command, cli):
     assert code == 0 and f"Example: mamba-integer {' '.join(command)} " in " ".join(out.split())
 
 
-@pytest.mark.parametrize("command", [("generate", "--prompt", "a", "--max-tokens", 1), ("score", "text"), ("inspect",)])
+@pytest.mark.parametrize(
+    "command", [("generate", "--prompt", "a", "--max-tokens", 1), ("score", "text"), ("inspect", "--text", "text")]
+)
 def test_the_packaged_model_has_one_name(command, result, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("text").write_text("It was")

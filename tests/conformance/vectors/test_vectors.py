@@ -267,7 +267,7 @@ def test_export_does_not_write_over_anything(exported, tmp_path, monkeypatch, ca
     (tmp_path / "file").write_text("mine")
     for place in (tmp_path, tmp_path / "file", exported / "hex"):
         code, _, err = command(monkeypatch, capsys, "export", str(place), "--op", "isqrt")
-        assert code == 2 and err.startswith(f"mamba-integer: FOLDER: {place}") and err.count("\n") == 1
+        assert code == 2 and err.startswith("mamba-integer: FOLDER: ") and str(place) in err and err.count("\n") == 1
     for wrong in (["--format", "zip"], ["--preset", "huge"], ["--op", "sqrt"]):
         assert command(monkeypatch, capsys, "export", str(tmp_path / "new"), *wrong)[0] == 2
     assert not (tmp_path / "new").exists()
