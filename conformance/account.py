@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from mamba_integer.backends import Backend
 from mamba_integer.backends.app.main import warn
+from mamba_integer.backends.escapes import told
 
 from .engine.apart import Apart, Ended
 from .engine.comparison import Failure
@@ -42,7 +43,7 @@ def explain_apart(process: Apart, failure: Failure, timeout: float) -> "Explanat
     except Ended as error:
         warn(f"{op}: no explanation: {why(error.code, seconds)}")
     except Exception as error:
-        warn(f"{op}: no explanation: {type(error).__name__}: {error}")
+        warn(f"{op}: no explanation: {told(error)}")
     return None
 
 
@@ -55,7 +56,7 @@ def maps_apart(process: Apart, failure: Failure, reference: Backend, timeout: fl
     except Ended as error:
         warn(f"{failure.case.op}: no map of the differences: {why(error.code, seconds_of(timeout))}")
     except Exception as error:
-        warn(f"{failure.case.op}: no map of the differences: {type(error).__name__}: {error}")
+        warn(f"{failure.case.op}: no map of the differences: {told(error)}")
     return []
 
 

@@ -16,6 +16,7 @@ from mamba_integer.spec.contract import UnknownOpError
 from mamba_integer.spec.model.generation import OptionError
 from mamba_integer.spec.training import OptionsError
 
+from ..escapes import told
 from ..protocol import BackendError
 from ..stopping import INTERRUPTED, exit_code
 from . import generate_command, model_commands, ops_command, train_commands, transcript_commands
@@ -90,7 +91,7 @@ def run() -> int:
             message, context = usage().rstrip("."), getattr(error, "ctx", None)
             command = context.command_path if context else "mamba-integer"
             return complain(message and f"{message}; see {command} --help")  # without a message, help was shown
-        return complain(f"internal error: {type(error).__name__}: {error}")
+        return complain(f"internal error: {told(error)}")
 
 
 def triton_way_out(error: OSError) -> str:

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from .. import Backend, BackendError, load
-from ..escapes import escaped
+from ..escapes import escaped, told
 from ..stopping import within
 from .extras import remedy
 from .main import warn
@@ -163,5 +163,5 @@ def _find_backend(name: str | None, device: str | None) -> Backend:
             raise BackendError(f"backend {name} can't be loaded: {missing}") from error
         raise
     except (Exception, SystemExit) as error:
-        raise BackendError(f"backend {name} can't be used: {type(error).__name__}: {error}") from error
+        raise BackendError(f"backend {name} can't be used: {told(error)}") from error
     return backend

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from mamba_integer.backends.escapes import told
 from mamba_integer.backends.files.hashing import tensor_hash
 from mamba_integer.spec.model.blocks import Observe
 
@@ -67,7 +68,7 @@ def follow(text: Text, want: Iterable[Stage], running: Iterator[Stage]) -> Text:
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            text.message = text.message or f"{place}: crash: {type(error).__name__}: {error}"
+            text.message = text.message or f"{place}: crash: {told(error)}"
             break
         text.integers += sum(array.size for array in expected.arrays.values())
         if not text.message and text.stages[expected.name] != text.want[expected.name]:

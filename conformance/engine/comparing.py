@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mamba_integer.backends import Backend, BackendError, UnsupportedError
+from mamba_integer.backends.escapes import text_of
 
 from ..presets import LONGER
 from . import replay
@@ -109,7 +110,7 @@ def _compare(path: Path, rules: Rules, other: Backend, cases: Sequence[AnyCase])
                     with journal.running(case):
                         done.integers += replay.check(caller, case, wanted)
                 except UnsupportedError as reason:
-                    done.skipped[str(reason)] += 1
+                    done.skipped[text_of(reason)] += 1
                 except Failure as failure:
                     done.failure = failure
                     break

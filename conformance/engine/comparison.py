@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from mamba_integer.backends import Backend, UnsupportedError
+from mamba_integer.backends.escapes import told
 from mamba_integer.backends.programs import ProgramError
 from mamba_integer.backends.programs.wire import Form
 from mamba_integer.spec.contract import find_op
@@ -128,7 +129,7 @@ def crashes_as_failures(backend: Backend, case: AnyCase, says: str = "") -> Iter
     except ProgramError as error:
         raise Failure(backend, case, error.kind, f"{says}{error}") from error
     except BaseException as error:
-        message = f"{says}{type(error).__name__}: {error}{raised_at(error)}"
+        message = f"{says}{told(error)}{raised_at(error)}"
         raise Failure(backend, case, "crash", message) from error
 
 

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any
 
 from mamba_integer.backends import Backend, UnsupportedError
+from mamba_integer.backends.escapes import text_of
 
 from ..presets import INTERPRETED, PRESETS, Preset
 from ..report import Result
@@ -86,7 +87,7 @@ class Judge:
             try:
                 return replay.check(self.caller, case)
             except UnsupportedError as reason:
-                self.result.skip(str(reason))
+                self.result.skip(text_of(reason))
                 return None
 
     def check_and_count(self, group: str, case: AnyCase) -> None:

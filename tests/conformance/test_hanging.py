@@ -31,6 +31,13 @@ DYING = """
 def isqrt(v):
     os.kill(os.getpid(), signal.SIGSEGV)
 """
+SPEECHLESS = """
+class Speechless(Exception):
+    def __str__(self):
+        raise ValueError("no")
+def isqrt(v):
+    raise Speechless
+"""
 VARIANTS = """
 def variants(op):
     time.sleep(1000)
@@ -103,6 +110,16 @@ def test_comparing_says_which_case_ended_the_process(stranger, run_cli):
     failure = json.loads(run_cli(*COMMANDS["compare"], "--case", json.dumps(CASE), "--json").out)["failure"]
     assert failure["kind"] == "crash" and "signal 11" in failure["message"]
     assert json.loads(failure["case"]).items() >= CASE.items()
+
+
+@each_command
+def test_an_error_that_cannot_be_told_is_a_crash(command, stranger, run_cli):
+    stranger(SPEECHLESS)
+    done = run_cli(*COMMANDS[command], "--json")
+    shown = json.loads(done.out)
+    failure = shown["failure"] if command == "compare" else shown["results"][0]["failure"]
+    assert done.code == 1 and failure["kind"] == "crash", done
+    assert failure["message"].startswith("Speechless: an error whose text raises ValueError (at ")
 
 
 @each_command
