@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Annotated
@@ -56,7 +57,7 @@ def compare_command(
     from .engine import replay
     from .engine.apart import Apart
     from .engine.cases import draw_case
-    from .engine.comparing import Rules, compare_backends, variants_of
+    from .engine.comparing import Parts, Rules, compare_backends, variants_of
     from .engine.comparison import AnyCase
     from .render import show_failure
 
@@ -75,17 +76,20 @@ def compare_command(
         if variant and variant not in (known := variants_of(rules, others)):
             allowed = ", ".join(sorted(known)) or "none"
             raise UsageError(f"--variant: found {variant!r}, allowed of {op} on {', '.join(names[1:])}: {allowed}")
-        source = Random(seed)
-        parts: list[list[AnyCase]] = [
-            [draw_case(contract.name, source) for _ in range(start, min(start + PART, cases))]
-            for start in range(0, cases, PART)
-        ]
+        written: list[AnyCase] = []
         if case:
             try:
-                parts = [replay.parse_sequence(_written(case), op)]
+                written = replay.parse_sequence(_written(case), op)
             except replay.CaseError as error:
-                raise UsageError(str(error)) from error
-        chosen = sum(map(len, parts))
+                raise UsageError(f"--case: {error}") from error
+
+        def drawn() -> Iterator[list[AnyCase]]:
+            source = Random(seed)
+            for start in range(0, cases, PART):
+                yield [draw_case(contract.name, source) for _ in range(start, min(start + PART, cases))]
+
+        chosen = len(written) if case else cases
+        parts: Parts = (lambda: [written]) if case else drawn
         with progress_bar() as bar:
             task = bar.add_task(f"compare {op}", total=chosen * len(others))
             done = compare_backends(rules, others, parts, lambda count: bar.update(task, advance=count))

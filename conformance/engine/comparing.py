@@ -4,7 +4,7 @@ import faulthandler
 import signal
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,8 @@ from .calls import Caller, variant_of, variants
 from .comparison import AnyCase, Failure
 from .journal import Journal, alarm, read
 from .workers import ended, why
+
+Parts = Callable[[], Iterable[Sequence[AnyCase]]]
 
 
 @dataclass
@@ -45,9 +47,11 @@ class Rules:
 
 
 def compare_backends(
-    rules: Rules, others: Sequence[Backend], parts: Sequence[Sequence[AnyCase]], progress: Callable[[int], None]
+    rules: Rules, others: Sequence[Backend], parts: Parts, progress: Callable[[int], None]
 ) -> Comparison:
     """Compare backends with the reference until one fails; tell the number of cases of each part that has run.
+
+    Each backend gets the parts anew.
 
     Raises
     ------
@@ -58,7 +62,7 @@ def compare_backends(
     with tempfile.TemporaryDirectory() as folder, Apart() as process:
         journal = Path(folder, "journal")
         for other in others:
-            for part in parts:
+            for part in parts():
                 journal.unlink(missing_ok=True)
                 try:
                     total.add(process.run(_compare, journal, rules, other, part))

@@ -137,7 +137,7 @@ def test_usage_error_is_one_line_and_code_2(arguments, cli):
 )
 def test_a_case_that_is_none_names_the_field(case, message, cli):
     _, _, err = cli("compare", "--op", "isqrt", "--backends", "golden,numba", "--case", case)
-    assert err.startswith("mamba-integer: bad case: ") and message in err and "__init__" not in err
+    assert err.startswith("mamba-integer: --case: bad case: ") and message in err and "__init__" not in err
 
 
 def test_an_unknown_op_is_answered_with_the_nearest(cli):
