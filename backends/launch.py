@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -14,6 +15,7 @@ from .processors import cores, variables
 from .protocol import BackendError
 
 NCCL_BLOCKS = "NCCL_MAX_CTAS"  # thread blocks of an exchange, which others of a pass then wait for
+IGNORED = signal.SIGINT, signal.SIGHUP  # by ranks: they reach all processes of a terminal
 FEW_BLOCKS = "4"  # enough for sums that travel while the pass goes on
 
 
@@ -44,7 +46,7 @@ def launch(ranks: int, work: Callable[..., None], *arguments: Any) -> None:
     ]
     try:
         with (
-            _interrupts_ignored(),
+            ignored(*IGNORED),
             variables({"NUMBA_NUM_THREADS": threads, "OMP_NUM_THREADS": threads, NCCL_BLOCKS: blocks}),
         ):
             for process in processes:
@@ -65,13 +67,21 @@ def launch(ranks: int, work: Callable[..., None], *arguments: Any) -> None:
 
 
 @contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """Ignore Ctrl-C in processes that are started in the block: it reaches them too, but their parent ends them."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def ignored(*numbers: int) -> Iterator[None]:
+    """Ignore signals in processes that are started in the block: they reach them too, but their parent ends them."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def start_tracker() -> None:
+    """Start the process that keeps track of what processes share: it would hear SIGHUP when a terminal is closed."""
+    if threading.current_thread() is threading.main_thread():
+        with ignored(signal.SIGHUP):
+            resource_tracker.ensure_running()
 
 
 def _cause(codes: Sequence[int | None], failures: Any) -> str:

@@ -3,6 +3,7 @@
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,15 +11,16 @@ from typing import Any
 INTERRUPTED = 128 + signal.SIGINT
 STOPS = [number for name in ("SIGINT", "SIGTERM", "SIGHUP") if (number := getattr(signal, name, None))]
 SECONDS_UNTIL_AGAIN = 0.01
-
+SECONDS_TO_END = 3.0  # in which a process that was told to stop writes or removes its files, and hears nothing else
 
 _came = signal.SIGINT  # the last of these signals
+_deaf_until = 0.0
 
 
 def obey_stops() -> None:
     """Have each of these signals raise KeyboardInterrupt from now on, unless it is ignored, and lose none of them."""
-    global _came
-    _came = signal.SIGINT
+    global _came, _deaf_until
+    _came, _deaf_until = signal.SIGINT, 0.0
     for number in STOPS:
         if signal.getsignal(number) != signal.SIG_IGN:  # who starts a process with nohup wants it to go on
             signal.signal(number, _stop)
@@ -26,8 +28,10 @@ def obey_stops() -> None:
 
 
 def _stop(number: int, frame: Any) -> None:
-    global _came
-    _came = signal.Signals(number)
+    global _came, _deaf_until
+    if time.monotonic() < _deaf_until:
+        return
+    _came, _deaf_until = signal.Signals(number), time.monotonic() + SECONDS_TO_END
     raise KeyboardInterrupt
 
 
@@ -44,7 +48,9 @@ def ignore_stops() -> None:
 
 def _interrupt_again(lost: Any) -> None:
     """Repeat an interrupt that came in a finalizer, where Python drops it."""
+    global _deaf_until
     if isinstance(lost.exc_value, KeyboardInterrupt):
+        _deaf_until = 0.0
         signal_again = threading.main_thread().ident, _came
         threading.Timer(SECONDS_UNTIL_AGAIN, signal.pthread_kill, signal_again).start()
     else:

@@ -31,7 +31,7 @@ from ..files.text import decode_text, lines_of, read_stream, read_text
 from ..files.tokenizer import stream_text
 from ..files.trace import Traced, header
 from .arguments import DRAWING, refuse
-from .main import warn
+from .main import note, warn
 from .opening import DEFAULT_MODEL, BackendName, InitSeed, Model, Opened, TokenizerFile, open_model
 from .outputs import output_file
 from .terminal import Device, Json, UsageError, counted, progress_bar
@@ -155,7 +155,7 @@ def generate_command(
         for number, one in enumerate(decoded):
             print(f"--- {number}\n{for_reader(one)}")
     where = f"{opened.backend.name} on {opened.backend.device}"
-    print(escaped(f"{counted(sum(map(len, text.rows)), 'token')}, {speed} tokens/s, {where}"), file=sys.stderr)
+    note(f"{counted(sum(map(len, text.rows)), 'token')}, {speed} tokens/s, {where}")
 
 
 def for_reader(text: str) -> str:

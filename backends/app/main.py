@@ -4,7 +4,9 @@ Exit codes: 0 success, 1 a mismatch or something missing, 2 a usage error. As in
 143 (SIGTERM) and 129 (SIGHUP) one that was told to end, and 141 one whose output nobody reads any more.
 """
 
+import atexit
 import os
+import signal
 import sys
 import threading
 import time
@@ -34,6 +36,8 @@ def main() -> None:
         code = exit_code()
     release_streams()
     threading.Thread(target=end, args=[code], daemon=True).start()
+    # For objects that don't end: before Python ends them it stops that thread.
+    atexit.register(signal.setitimer, signal.ITIMER_REAL, SECONDS_TO_END + 1)
     sys.exit(code)
 
 
@@ -80,7 +84,7 @@ def release_streams() -> None:
 
 def complain(message: str) -> int:
     if message:
-        print(f"mamba-integer: {one_line(message)}", file=sys.stderr)
+        warn(message)
     return USAGE
 
 
@@ -90,9 +94,14 @@ def one_line(message: str) -> str:
 
 
 def warn(message: str) -> None:
-    """Print one line on stderr, if anybody reads it; the command goes on."""
-    with suppress(BrokenPipeError):
-        print(f"mamba-integer: {one_line(message)}", file=sys.stderr)
+    """Print a message of one line on stderr."""
+    note(f"mamba-integer: {one_line(message)}")
+
+
+def note(line: str) -> None:
+    """Print a line on stderr, if that takes it; the command goes on."""
+    with suppress(OSError):
+        print(escaped(line), file=sys.stderr, flush=True)
 
 
 def show_warning(message: Warning | str, category: type[Warning], *place: Any) -> None:

@@ -122,7 +122,9 @@ def find_backends(names: Sequence[str | None], device: str | None, seconds: floa
     """Return backends, each on the device if it runs on several; one of them has to. They may have a time limit."""
     backends = []
     for name in names:
-        late = BackendError(f"backend {name}: its module or its default_device() didn't return within {seconds} s")
+        late = BackendError(
+            f"backend {name}: its module, its default_device() or its from_numpy() didn't return within {seconds} s"
+        )
         with within(seconds, late):
             backends.append(_find_backend(name, device))
     if device not in (None, "cpu") and all(backend.device != device for backend in backends):

@@ -35,7 +35,7 @@ from ..protocol import BackendError
 from . import opening
 from .extras import remedy
 from .loop import LOG_FILE, Habits, Step, train
-from .main import warn
+from .main import note, warn
 from .opening import BackendName, backend_name, config_of
 from .outputs import output_folder
 from .plots import plot_log
@@ -330,7 +330,7 @@ def work(job: Job, exchange: Any) -> None:
             if job.as_json:
                 say(json.dumps(step.to_dict()))
             elif step.validation:
-                console_for(stderr=True).print(f"step {step.step}: {text}{validation}")
+                note(f"step {step.step}: {text}{validation}")
 
         try:
             made = train(run, training, corpus, tokenizer, job.out, job.habits, masters, job.resume, progress)

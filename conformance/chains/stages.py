@@ -10,6 +10,7 @@ from mamba_integer.backends.escapes import told
 from mamba_integer.backends.files.hashing import tensor_hash
 from mamba_integer.spec.model.blocks import Observe
 
+from ..engine.comparison import interrupts
 from ..report import Text
 
 T = TypeVar("T")
@@ -45,7 +46,7 @@ def observed(
     crash: BaseException | None = None
     try:
         result = compute(keep)
-    except KeyboardInterrupt:
+    except interrupts():
         raise
     except BaseException as error:
         crash = error
@@ -65,7 +66,7 @@ def follow(text: Text, want: Iterable[Stage], running: Iterator[Stage]) -> Text:
         try:
             stage = next(running)
             text.stages[expected.name] = stage.digest
-        except KeyboardInterrupt:
+        except interrupts():
             raise
         except BaseException as error:
             text.message = text.message or f"{place}: crash: {told(error)}"

@@ -15,7 +15,7 @@ from mamba_integer.backends.programs import ProgramError
 from mamba_integer.spec.contract import find_op
 
 from ..engine.cases import draw_case, extreme_cases
-from ..engine.comparison import Failure
+from ..engine.comparison import Failure, interrupts
 from ..engine.far_ends import FarCase
 from ..engine.relations import RelationCase
 from ..engine.vector import Vector, as_vector
@@ -126,7 +126,7 @@ def crashing(backend: Backend, original: Vector, trail: Sequence[Vector], deadli
 def crashes(backend: Backend, vector: Vector) -> bool:
     try:
         backend.run(vector.op, vector.arrays, vector.parameters)
-    except KeyboardInterrupt:
+    except interrupts():
         raise
     except UnsupportedError:
         return False
@@ -149,7 +149,7 @@ def answer(backend: Backend, vector: Vector) -> Arrays | None:
     """Return a backend's results where they have the right form."""
     try:
         got = backend.run(vector.op, vector.arrays, vector.parameters)
-    except KeyboardInterrupt:
+    except interrupts():
         raise
     except BaseException:  # a backend may do anything; only wrong integers are explained
         return None

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from mamba_integer.backends import Backend
+from mamba_integer.backends import Backend, BackendError
+from mamba_integer.backends.escapes import told
 from mamba_integer.backends.programs.wire import result_forms
 from mamba_integer.spec.contract import find_op
 
-from .comparison import AnyCase, Failure, compare, crashes_as_failures, in_form
+from .comparison import AnyCase, Failure, compare, crashes_as_failures, in_form, interrupts
 from .golden import golden_results
 from .layouts import CANARY, CONTIGUOUS, Placed, place_all
 
@@ -169,11 +170,37 @@ def on_cuda(backend: Backend) -> bool:
     return bool(getattr(backend.load(np.zeros(1, np.int32)), "is_cuda", False))
 
 
+class BetweenCasesError(BackendError):
+    """A backend failed where it ran no case: it says wrongly what it has."""
+
+
+def names_from(backend: Backend, function: str, op: str) -> tuple[str, ...]:
+    """Return the names that an optional function of a backend returns for an op; none where it has no such function."""
+    if not hasattr(backend.ops, function):
+        return ()
+    try:
+        names = tuple(getattr(backend.ops, function)(op))
+    except interrupts():
+        raise
+    except BaseException as error:
+        raise BetweenCasesError(f"backend {backend.name}: {function}({op!r}): {told(error)}") from error
+    if wrong := [name for name in names if not isinstance(name, str)]:
+        raise BetweenCasesError(f"backend {backend.name}: {function}({op!r}): found {wrong[0]!r}, allowed names")
+    return names
+
+
 def variants(backend: Backend, op: str) -> tuple[str, ...]:
     """Return the names of an op's paths that a backend doesn't take by itself at the sizes of the suite."""
-    return tuple(backend.ops.variants(op)) if hasattr(backend.ops, "variants") else ()
+    return names_from(backend, "variants", op)
 
 
 def variant_of(backend: Backend, name: str) -> contextlib.AbstractContextManager[Any]:
     """Return the context in which a backend takes the paths of a variant; without a name, those it always takes."""
-    return backend.ops.variant(name) if name else contextlib.nullcontext()
+    if not name:
+        return contextlib.nullcontext()
+    try:
+        return backend.ops.variant(name)
+    except interrupts():
+        raise
+    except BaseException as error:
+        raise BetweenCasesError(f"backend {backend.name}: variant({name!r}): {told(error)}") from error

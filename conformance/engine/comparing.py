@@ -19,6 +19,7 @@ from .comparison import AnyCase, Failure
 from .journal import Journal, alarm, read
 from .workers import ended, why
 
+STDERR = 2
 Parts = Callable[[], Iterable[Sequence[AnyCase]]]
 
 
@@ -103,7 +104,7 @@ def _ending(journal: Path, rules: Rules, other: Backend, error: Ended) -> Failur
 
 
 def _compare(path: Path, rules: Rules, other: Backend, cases: Sequence[AnyCase]) -> Comparison:
-    faulthandler.register(signal.SIGALRM, chain=True)  # an alarm also shows where the backend stood
+    faulthandler.register(signal.SIGALRM, file=STDERR, chain=True)  # an alarm also shows where the backend stood
     done, journal = Comparison(), Journal(path, rules.timeout)
     caller, wanted = Caller(other), Caller(rules.reference)
     with alarm(LONGER * rules.timeout):

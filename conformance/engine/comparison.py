@@ -1,6 +1,7 @@
 """Comparison without tolerance: dtype, shape and every integer, or a failure that names the first difference."""
 
 import contextlib
+import multiprocessing
 import shlex
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -119,12 +120,19 @@ def hexadecimal(value: int, bits: int) -> str:
     return f"0x{value & ((1 << bits) - 1):0{bits // 4}x}"
 
 
+def interrupts() -> tuple[type[BaseException], ...]:
+    """Return what ends a run. The processes that run a backend never hear of a signal: there a backend raised it."""
+    return () if multiprocessing.parent_process() else (KeyboardInterrupt,)
+
+
 @contextlib.contextmanager
 def crashes_as_failures(backend: Backend, case: AnyCase, says: str = "") -> Iterator[None]:
     """Make a Failure of whatever a backend raises: a SystemExit too, which would end the run as if all were equal."""
     try:
         yield
-    except (KeyboardInterrupt, Failure, UnsupportedError):
+    except (Failure, UnsupportedError):
+        raise
+    except interrupts():
         raise
     except ProgramError as error:
         raise Failure(backend, case, error.kind, f"{says}{error}") from error

@@ -1,17 +1,23 @@
 """Drawn cases: hypothesis draws them, a failing one is shrunk, one that then passes is called unstable."""
 
 import contextlib
+import os
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from random import Random
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.errors import HypothesisException
 
+from .case_cache import FOLDER
 from .comparison import AnyCase, Failure
 from .strategies import drawn
 
+# Hypothesis keeps tables of characters and constants; by itself it would put them where its user happens to stand.
+os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str((FOLDER or Path(tempfile.gettempdir())) / "hypothesis"))
 SHRINKING_SECONDS = 20
 
 

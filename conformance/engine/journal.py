@@ -2,13 +2,20 @@
 
 import contextlib
 import json
+import os
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
 from .comparison import AnyCase
+
+LATE = 128 + signal.SIGALRM  # as a shell gives the code of a process that an alarm ended
+GRACE = 1.0  # second that a process may live longer than its alarm
+
+_seconds = _late_at = 0.0  # of the alarm that is set, and when the process should long have ended
 
 
 @contextlib.contextmanager
@@ -17,12 +24,27 @@ def alarm(seconds: float | None) -> Iterator[None]:
 
     Around a block inside it, an alarm waits, and starts anew after it.
     """
-    again = signal.getitimer(signal.ITIMER_REAL)[1]  # the interval keeps the seconds of the alarm around this one
-    signal.setitimer(signal.ITIMER_REAL, seconds or again, seconds or again)
+    global _seconds
+    again = _seconds
+    _set_alarm(seconds or again)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, again, again)
+        _set_alarm(again)
+
+
+def _set_alarm(seconds: float) -> None:
+    global _seconds, _late_at
+    _seconds, _late_at = seconds, time.monotonic() + seconds + GRACE
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+def watch() -> None:
+    """End this process with the code LATE where a backend has disarmed its alarm; a thread runs this."""
+    while True:
+        time.sleep(GRACE / 2)
+        if _seconds and time.monotonic() > _late_at:
+            os._exit(LATE)
 
 
 @dataclass

@@ -14,7 +14,7 @@ from mamba_integer.backends.escapes import text_of
 from ..presets import INTERPRETED, PRESETS, Preset
 from ..report import Result
 from . import replay
-from .calls import Caller, on_cuda, variant_of, variants
+from .calls import BetweenCasesError, Caller, names_from, on_cuda, variant_of, variants
 from .cases import Case, ExtremeCase, draw_case, draw_sharing, extreme_cases, large_cases, moved_cases, twin
 from .comparison import AnyCase, Failure
 from .drawing import check_drawn, check_listed
@@ -80,6 +80,9 @@ class Judge:
         except Failure as failure:
             failure.history = tuple(self.journal.cases)
             self.result.status, self.result.failure = "failed", failure
+        except BetweenCasesError as error:
+            self.result.status = "failed"
+            self.result.notes.append(str(error))
 
     def check(self, case: AnyCase) -> int | None:
         """Return the number of integers compared in a case, or None where the backend leaves the case out."""
@@ -230,7 +233,7 @@ def short_of(numbers: Preset, cases: Iterable[ExtremeCase]) -> Iterator[ExtremeC
 
 def _draw(judge: Judge, op: str, examples: int, own_seed: int) -> None:
     backend, make = judge.backend, partial(draw_case, op)
-    if hasattr(backend.ops, "compiled_for") and (shared := backend.ops.compiled_for(op)):
+    if shared := names_from(backend, "compiled_for", op):
         make = partial(draw_sharing, op, shared, -(-examples // CASES_PER_SET), own_seed)
     judge.draw("drawn", examples, own_seed, make)
     for name, relation in RELATIONS.items():

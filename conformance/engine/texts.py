@@ -1,6 +1,5 @@
 """Chains of ops on real text: each backend runs them in a process of its own, which it may end without harm."""
 
-import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -13,7 +12,7 @@ from mamba_integer.backends import Backend
 from ..presets import LONGER, TIMEOUT
 from ..report import Text
 from .journal import alarm
-from .workers import as_they_end, processes, workers
+from .workers import as_they_end, is_late, processes, workers
 
 Chain = Callable[[Sequence[Backend]], list[Text]]
 
@@ -44,7 +43,7 @@ class Lane:
             texts = done.result()
         except BrokenProcessPool:
             self.close()  # two threads that wait for one process at once may both miss how it ended
-            late = any(worker.exitcode == -signal.SIGALRM for worker in started)
+            late = any(is_late(worker.exitcode) for worker in started)
             message = f"no result within {self.limit:g} s" if late else "the process died"
             texts = [Text(self.backend.name, name, "failed", message)]
         if not self.chains:

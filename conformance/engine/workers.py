@@ -16,6 +16,7 @@ from typing import Any
 
 from mamba_integer.backends import Backend, BackendError
 from mamba_integer.backends.app.main import show_warning
+from mamba_integer.backends.launch import start_tracker
 from mamba_integer.backends.processors import cores, variables
 from mamba_integer.backends.stopping import unstopped
 
@@ -71,7 +72,7 @@ def ended(backend: Backend, op: str, cases: Sequence[str], code: int | None, tim
     """Return the failure of the last of the cases that a process ran before it ended."""
     from . import replay
 
-    kind = "timeout" if code == -signal.SIGALRM else "crash"
+    kind = "timeout" if is_late(code) else "crash"
     failure = Failure(backend, replay.parse(cases[-1], op), kind, why(code, timeout))
     failure.history, failure.process_ended = tuple(cases[:-1]), True
     return failure
@@ -85,9 +86,14 @@ def run_and_note(folder: Path, number: int, task: Task, timeout: float) -> list[
         return run_task(task, journal.Journal(folder / str(os.getpid()), timeout), str(number))
 
 
+def is_late(code: int | None) -> bool:
+    """Return whether a process ended because its time was up."""
+    return code in (-signal.SIGALRM, journal.LATE)
+
+
 def why(code: int | None, seconds: float) -> str:
     """Return why a process ended that was given so many seconds."""
-    if code == -signal.SIGALRM:
+    if is_late(code):
         return f"no result came within {seconds:g} s: the process was ended"
     return f"the process died ({meaning(code)})"
 
@@ -116,6 +122,7 @@ def processes(jobs: int, sharing: int = 0) -> Iterator[ProcessPoolExecutor]:
     # Processes that are ended remove nothing: their temporary files go with this folder.
     folder = tempfile.TemporaryDirectory(prefix="mamba-integer-", ignore_cleanup_errors=True)
     try:
+        start_tracker()
         with unstopped(), variables(settings | {"TMPDIR": folder.name}):
             pool = Pool(jobs, multiprocessing.get_context("spawn"), _serve)
             # Workers are as deaf to Ctrl-C as we are when they start; each hears again when it knows what to do then.
@@ -181,6 +188,7 @@ def _serve() -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=journal.watch, daemon=True).start()
 
 
 def _end_with_parent() -> None:

@@ -7,10 +7,12 @@ import threading
 
 import pytest
 
+from mamba_integer.backends import stopping
 from mamba_integer.backends.stopping import STOPS, exit_code, ignore_stops, obey_stops, unstopped, within
 
 FINALIZER = """
 import os, signal, time
+from mamba_integer.backends import stopping
 from mamba_integer.backends.stopping import exit_code, obey_stops
 class Late:
     def __del__(self):
@@ -49,14 +51,24 @@ def raise_and_wait(number):
     threading.Event().wait(60)
 
 
-def test_each_signal_has_its_exit_code_and_ignored_ones_stay_so():
+def test_each_signal_has_its_exit_code_and_ignored_ones_stay_so(monkeypatch):
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     obey_stops()
+    monkeypatch.setattr(stopping, "SECONDS_TO_END", 0.0)
     for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
         with pytest.raises(KeyboardInterrupt):
             raise_and_wait(number)
         assert exit_code() == code
     assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+
+
+def test_a_second_signal_leaves_time_to_clean_up():
+    obey_stops()
+    with pytest.raises(KeyboardInterrupt):
+        raise_and_wait(signal.SIGTERM)
+    for number in STOPS:
+        os.kill(os.getpid(), number)
+    assert exit_code() == 143
 
 
 def test_a_signal_waits_for_the_end_of_a_block():

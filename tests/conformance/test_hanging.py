@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import sys
 import time
@@ -37,6 +38,31 @@ class Speechless(Exception):
         raise ValueError("no")
 def isqrt(v):
     raise Speechless
+"""
+INTERRUPTING = """
+def isqrt(v):
+    raise KeyboardInterrupt
+"""
+# Its own time limit disarms that of the suite.
+DISARMING = """
+def isqrt(v):
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    signal.alarm(0)
+    time.sleep(1000)
+"""
+RAISING = """
+def variants(op):
+    raise RuntimeError("no variants")
+"""
+COMPILED = """
+def compiled_for(op):
+    return [3]
+"""
+UNENDING = """
+class Unending:
+    def __del__(self):
+        time.sleep(1000)
+unending = Unending()
 """
 VARIANTS = """
 def variants(op):
@@ -112,14 +138,66 @@ def test_comparing_says_which_case_ended_the_process(stranger, run_cli):
     assert json.loads(failure["case"]).items() >= CASE.items()
 
 
+@pytest.mark.parametrize(
+    ("source", "kind", "message"),
+    [
+        (SPEECHLESS, "crash", "Speechless: an error whose text raises ValueError (at "),
+        (INTERRUPTING, "crash", "KeyboardInterrupt: "),
+        (DISARMING, "timeout", "no result came within 1 s"),
+    ],
+    ids=["speechless", "interrupting", "disarming"],
+)
 @each_command
-def test_an_error_that_cannot_be_told_is_a_crash(command, stranger, run_cli):
-    stranger(SPEECHLESS)
+def test_an_op_may_do_anything(command, source, kind, message, stranger, run_cli):
+    stranger(source)
     done = run_cli(*COMMANDS[command], "--json")
     shown = json.loads(done.out)
     failure = shown["failure"] if command == "compare" else shown["results"][0]["failure"]
-    assert done.code == 1 and failure["kind"] == "crash", done
-    assert failure["message"].startswith("Speechless: an error whose text raises ValueError (at ")
+    assert done.code == 1 and failure["kind"] == kind and failure["message"].startswith(message), failure
+
+
+@pytest.mark.parametrize(
+    ("source", "note"),
+    [(RAISING, "variants('isqrt'): RuntimeError: no variants"), (COMPILED, "compiled_for('isqrt'): found 3, allowed")],
+    ids=["variants", "compiled_for"],
+)
+def test_a_backend_that_tells_nonsense_fails_its_op_alone(source, note, stranger, run_cli):
+    stranger(source)
+    done = run_cli(*COMMANDS["conform"], "--backend", "numba", "--timeout", "60", "--json")
+    wrong, right = json.loads(done.out)["results"]
+    assert done.code == 1 and wrong["status"] == "failed" and right["status"] == "passed"
+    assert f"backend stranger: {note}" in wrong["notes"][-1]
+
+
+def test_an_object_that_never_ends_keeps_no_command(stranger, run_process):
+    stranger(UNENDING)
+    code = "from mamba_integer.backends.app import main; main.SECONDS_TO_END = 0.1; main.main()"
+    done = run_process([sys.executable, "-c", code, *COMMANDS["conform"], "--timeout", "60", "--json"])
+    assert done.code == -signal.SIGALRM and json.loads(done.out)["passed"], done
+
+
+def test_a_run_leaves_nothing_where_its_user_stands(run_cli, tmp_path):
+    done = run_cli("conform", "--backend", "numba", "--op", "isqrt", "--preset", "smoke", cwd=tmp_path)
+    assert done.code == 0 and not list(tmp_path.iterdir())
+
+
+def test_comparing_needs_no_stderr(run_process):
+    command = [sys.executable, "-c", "from mamba_integer.backends.app.main import main; main()", "compare"]
+    words = shlex.join([*command, "--op", "isqrt", "--backends", "golden,numba", "--cases", "3", "--json"])
+    assert run_process(["sh", "-c", f"{words} 2>&-"]).json()["equal"]
+
+
+@each_command
+def test_a_closed_terminal_ends_a_command_quietly(command, stranger, start_cli, monkeypatch, tmp_path):
+    stranger(STARTING)
+    monkeypatch.setenv("CHILDREN", str(tmp_path / "children"))
+    with start_cli(*COMMANDS[command], "--timeout", "600") as process:
+        while not (tmp_path / "children").exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGHUP)
+        _, err = process.communicate()
+    assert process.returncode == 128 + signal.SIGHUP and not err.strip(), err
 
 
 @each_command
