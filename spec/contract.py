@@ -184,7 +184,11 @@ class Op(Called[P, R]):
         A package that has ``ARRAYS`` says with it which arrays its ops take. Calls of one kind share what is returned:
         a caller that changes it changes a copy.
         """
-        kind = call_kind(package, arrays, parameters)
+        try:
+            kind = call_kind(package, arrays, parameters)
+        except RuntimeError:  # Torch's nested tensors have no shape
+            self._check_taken(arrays, package)
+            raise
         at = self._accepted.get(kind)
         if at is None:
             at = self._check_kind(arrays, parameters, package)
@@ -199,8 +203,7 @@ class Op(Called[P, R]):
 
     def _check_kind(self, arrays: Sequence[Any], parameters: Mapping[str, Any], package: str) -> SimpleNamespace:
         """Check all that doesn't depend on the arrays' elements."""
-        if taken := getattr(sys.modules.get(package), "ARRAYS", None):
-            self.check_arrays(arrays, taken)
+        self._check_taken(arrays, package)
         static = {parameter.name for parameter in self.parameters}
         for name, value in parameters.items():
             if name in static and type(value) is not int:
@@ -210,11 +213,14 @@ class Op(Called[P, R]):
         self.check_bounds(at)
         return at
 
+    def _check_taken(self, arrays: Sequence[Any], package: str) -> None:
+        if taken := getattr(sys.modules.get(package), "ARRAYS", None):
+            self.check_arrays(arrays, taken)
+
     def check_arrays(self, arrays: Sequence[Any], taken: ArrayKind) -> None:
-        """Raise DomainError unless each array is of a type that is taken."""
+        """Raise DomainError unless each array is one that is taken."""
         for tensor, array in zip(self.inputs, arrays, strict=False):
-            if not isinstance(array, taken.types):
-                raise DomainError(self.name, tensor.name, type_text(array), taken.text)
+            taken.check(self.name, tensor.name, array)
 
     def bind(self, arrays: Sequence[Any], parameters: Mapping[str, Any]) -> SimpleNamespace:
         """Return the sizes and parameters of a call by name, after a check of its dtypes, shapes and devices.
@@ -298,7 +304,7 @@ class Op(Called[P, R]):
 
 def call_kind(package: str, arrays: Sequence[Any], parameters: Mapping[str, int]) -> Any:
     """Return the key that tells calls apart, the arrays' elements aside. It has types, since True == 1 == 1.0."""
-    forms = [(type(a), getattr(a, "dtype", 0), getattr(a, "device", 0), getattr(a, "shape", ())) for a in arrays]
+    forms = [(type(a), *(getattr(a, name, None) for name in ("dtype", "device", "layout", "shape"))) for a in arrays]
     integers = [(name, type(v), v if type(v) is int else str(v)) for name, v in parameters.items()]
     return package, tuple(forms), tuple(integers)
 

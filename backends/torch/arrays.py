@@ -2,10 +2,36 @@
 
 import numpy as np
 import torch
+from torch._subclasses import FakeTensor
 
-from mamba_integer.spec.arrays import ArrayKind
+from mamba_integer.spec.arrays import ArrayKind, Fault, type_text
 
-ARRAYS = ArrayKind((torch.Tensor,), "a Torch tensor: torch.from_numpy, Backend.load")
+PLAIN = torch.Tensor, torch.nn.Parameter
+
+
+def plain_fault(tensor: torch.Tensor, types: tuple[type, ...] = PLAIN) -> Fault | None:
+    """Return why a tensor isn't a dense one of these types, or None."""
+    if tensor.is_nested:
+        return "a nested tensor", "a plain torch.Tensor: each of Tensor.unbind()"
+    if type(tensor) not in types:
+        remedy = "Tensor.as_subclass(torch.Tensor); of a masked tensor, MaskedTensor.to_tensor(value)"
+        return type_text(tensor), f"a plain torch.Tensor: {remedy}"
+    if tensor.layout != torch.strided:
+        return f"layout {tensor.layout}", "torch.strided: Tensor.to_dense()"
+    return None
+
+
+def fault(tensor: torch.Tensor) -> Fault | None:
+    """Return why the ops can't compute with a tensor, or None."""
+    if tensor.is_meta or isinstance(tensor, FakeTensor):
+        return (
+            "a meta or fake tensor",
+            "a tensor with values: backends.torch.custom_ops takes one without",
+        )
+    return plain_fault(tensor)
+
+
+ARRAYS = ArrayKind((torch.Tensor,), "a Torch tensor: torch.from_numpy, Backend.load", fault)
 
 
 def default_device() -> str:

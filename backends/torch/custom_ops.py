@@ -9,8 +9,9 @@ backend, so the suite judges it: ``mamba-integer conform --backend mamba_integer
   where Triton isn't installed; tensors of any other device run the eager Torch kernel.
 - A call checks its whole contract, element values included. That waits for a CUDA device. ``trusted=True``, or
   `spec.contract.trusted_values` around an eager call, skips the element values: for callers that proved the domain.
-- An argument that is no tensor is a DomainError of the functions of this module. In ``torch.ops``, None is one too;
-  PyTorch itself refuses the rest.
+- An argument that is no tensor, or no plain one (sparse, nested, masked, of a subclass), is a DomainError of the
+  functions of this module. In ``torch.ops``, None is one too; PyTorch itself refuses most of the rest.
+- Meta and fake tensors give results of the right shapes, without values.
 - A tracing compiler checks everything but element values, as far as sizes are numbers. A symbolic size is compared
   with other sizes alone; the compiled call checks the rest. The exponent of a size like ``2^m`` is never symbolic.
 - Results are new, contiguous tensors. Integer tensors carry no gradient: training composes the ``*_backward`` ops.
@@ -21,22 +22,27 @@ backend, so the suite judges it: ``mamba-integer conform --backend mamba_integer
 import functools
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from importlib.util import find_spec
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
+from torch._subclasses import FakeTensor
+from torch._subclasses.functional_tensor import FunctionalTensor
 
 from mamba_integer.spec import OPS, compiled
 from mamba_integer.spec.bounds import Interval
 from mamba_integer.spec.contract import DomainError, Op, known_size, trusted_values
 from mamba_integer.spec.docstring import document
 
-from .arrays import ARRAYS, concatenate, default_device, from_numpy, to_numpy
+from .arrays import ARRAYS, PLAIN, concatenate, default_device, from_numpy, plain_fault, to_numpy
 
 NAMESPACE = "mamba_integer"
 INT64_END = 1 << 63
+# A tracing compiler calls with tensors of its own, and a meta tensor has a shape, which is all that tracing reads.
+TRACED = replace(ARRAYS, fault=functools.partial(plain_fault, types=(*PLAIN, FakeTensor, FunctionalTensor)))
 
 
 def schema(entry: Op) -> str:
@@ -110,7 +116,7 @@ def each(convert: Callable, results: Any) -> Any:
 
 def trace(entry: Op, *arrays: torch.Tensor, trusted: bool = False, **parameters: Any) -> Any:
     """Return results without values: the shapes and dtypes that the contract gives."""
-    entry.check_arrays(arrays, ARRAYS)
+    entry.check_arrays(arrays, TRACED)
     parameters = as_unsigned(entry.name, parameters)
     if is_static(arrays, parameters):
         with trusted_values():
@@ -157,7 +163,7 @@ def register(entry: Op) -> Callable:
         return overload(*arrays, **(as_signed(entry.name, parameters) if unsigned else parameters))
 
     def call(*arrays, **parameters):
-        entry.check_arrays(arrays, ARRAYS)
+        entry.check_arrays(arrays, TRACED)
         return dispatch(*arrays, **parameters)
 
     def kernel(*arrays, **parameters):
