@@ -22,13 +22,18 @@ LONGEST_SHOWN = 256  # bits of an integer that a message repeats
 
 
 class DomainError(ValueError):
-    """An input outside an op's domain: names the op, the argument, the value found and the value allowed."""
+    """An input outside an op's domain: names the op, the argument, the value found and the value allowed.
+
+    Its ``args`` stay the constructor's, so that it is pickled and that a tracing compiler can build and show it.
+    """
 
     def __init__(self, op: str, argument: str, found: Any, allowed: Any, index: tuple[int, ...] | None = None):
         self.op, self.argument, self.found, self.allowed, self.index = op, argument, found, allowed, index
-        where = f" at index {index}" if index is not None else ""
-        name = argument[1:-1] if argument.startswith("(") else f"argument {argument}"
-        super().__init__(f"{op}: {name}: found {_shown(found)}{where}, allowed {_shown(allowed)}")
+
+    def __str__(self) -> str:
+        where = f" at index {self.index}" if self.index is not None else ""
+        name = self.argument[1:-1] if self.argument.startswith("(") else f"argument {self.argument}"
+        return f"{self.op}: {name}: found {_shown(self.found)}{where}, allowed {_shown(self.allowed)}"
 
 
 def _shown(value: Any) -> str:

@@ -1,6 +1,7 @@
 """Every op keeps its contract: examples run, bounds are attained, the first value outside the domain raises."""
 
 import doctest
+import pickle
 from itertools import chain
 from types import SimpleNamespace
 
@@ -176,3 +177,10 @@ def test_arrays_by_keyword_are_refused(op):
     last = contract.inputs[-1].name
     with pytest.raises(DomainError, match="found a keyword argument, allowed an array by position"):
         contract(*case.arrays[:-1], **{last: case.arrays[-1]}, **case.parameters)
+
+
+def test_an_error_comes_whole_from_another_process():
+    error = DomainError("isqrt", "v", -1, "[0, 7]", (2,))
+    again = pickle.loads(pickle.dumps(error))
+    assert str(again) == str(error) == "isqrt: argument v: found -1 at index (2,), allowed [0, 7]"
+    assert vars(again) == vars(error)
