@@ -10,6 +10,9 @@ from math import isqrt, prod
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+
+from ..arrays import NUMPY, type_text
 from ..contract import DomainError, PackedTernary, Tensor, dtype_name, find_op, known_size
 from ..integers import Dyadic
 from ..ops.ssd_chunk import STATE_BITS
@@ -154,6 +157,8 @@ class Format:
 
     def check(self, name: str, array: Any, values: bool = True) -> None:
         """Raise DomainError unless the array is what this says; ``values`` off checks dtype and shape alone."""
+        if isinstance(array, np.ndarray) or not hasattr(array, "dtype"):
+            NUMPY.check("model", name, array)
         if dtype_name(array) != self.dtype:
             raise DomainError("model", name, f"dtype {dtype_name(array)}", self.dtype)
         if tuple(array.shape) != self.shape:
@@ -181,6 +186,8 @@ def decays(q: int, *shape: int) -> Format:
 
 def parameter_formats(config: ModelConfig, formats: Formats = FORMATS) -> dict[str, Format]:
     """Return what each parameter of a model is, by name, in the order in which they are stored and drawn."""
+    if not isinstance(config, ModelConfig):
+        raise DomainError("model", "config", type_text(config), "a ModelConfig: spec.model.find_config")
     d, inner, f = config.d_model, config.d_inner, formats
     result = {"embedding": signed("int16", f.residual, config.vocab_size, d)}
     for i, kind in enumerate(config.kinds):
@@ -244,8 +251,12 @@ def chunk_state(config: ModelConfig, batch: int, formats: Formats) -> dict[str, 
     return result
 
 
-def check_arrays(arrays: Mapping[str, Any], wanted: Mapping[str, Format], values: bool = True) -> None:
+def check_arrays(
+    arrays: Mapping[str, Any], wanted: Mapping[str, Format], values: bool = True, argument: str = "parameters"
+) -> None:
     """Raise DomainError unless the arrays are those of ``wanted``: no name less, none more, each as its format says."""
+    if not isinstance(arrays, Mapping):
+        raise DomainError("model", argument, type_text(arrays), f"a dict of arrays by name: {', '.join(wanted)}")
     for name in arrays:
         if name not in wanted:
             raise DomainError("model", name, "an unknown array", f"arrays {list(wanted)}")

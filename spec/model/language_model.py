@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 
 from .. import ops as golden
+from ..arrays import NUMPY
 from ..contract import DomainError, Tensor, dtype_name, trusted_values
 from ..tables import rotation_coefficients
 from .blocks import Call, Network, Observe
 from .config import ModelConfig
 from .formats import FORMATS, Formats, check_arrays, parameter_formats, state_formats
-from .state import State
+from .state import State, check_state
 
 MOST_TOKENS = 1 << 30  # of a text; positions are int32, and so far reach the tables of rotations
 POSITIONS_PER_TABLE, TABLES = 256, 256
@@ -97,7 +98,8 @@ class LanguageModel:
         DomainError
             An array is missing, unknown, of another shape or dtype, or out of its proved range.
         """
-        check_arrays(state.arrays, self.state_formats(state.batch))
+        check_state("state_from_numpy", state)
+        check_arrays(state.arrays, self.state_formats(state.batch), argument="state.arrays")
         return state.convert(self.from_numpy)
 
     def prefill(self, ids, state: State, last_only: bool = False, observe: Observe | None = None):
@@ -156,6 +158,9 @@ class LanguageModel:
 
     def _accept(self, call: str, ids, shape: str, state: State):
         """Return ids as the backend's array, after the checks at the edge: everything inside is proved."""
+        check_state(call, state)
+        if isinstance(ids, np.ndarray):
+            NUMPY.check(call, "ids", ids)
         if not hasattr(ids, "dtype") or dtype_name(ids) != "int32":
             raise DomainError(call, "ids", getattr(ids, "dtype", type(ids).__name__), "an int32 array")
         if len(ids.shape) != len(shape.split()) or ids.shape[0] != state.batch:
@@ -165,7 +170,7 @@ class LanguageModel:
         if 0 not in ids.shape:
             last = self.config.vocab_size - 1
             Tensor("ids", "int32", shape, 0, last).check_values(call, ids, SimpleNamespace())
-        check_arrays(state.arrays, self.state_formats(state.batch), values=False)
+        check_arrays(state.arrays, self.state_formats(state.batch), values=False, argument="state.arrays")
         return self.from_numpy(ids) if isinstance(ids, np.ndarray) else ids
 
     def check_room(self, state: State, length: int) -> None:

@@ -6,6 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import type_text
+from ..contract import DomainError
+
 
 @dataclass(frozen=True)
 class State:
@@ -32,6 +35,12 @@ class State:
         """Return the state of these rows of the batch, in this order; a row may come twice."""
         chosen = list(rows)
         return State({name: a[chosen] for name, a in self.arrays.items()}, tuple(self.positions[i] for i in chosen))
+
+
+def check_state(call: str, state: Any) -> None:
+    """Raise DomainError unless the argument ``state`` is a State."""
+    if not isinstance(state, State):
+        raise DomainError(call, "state", type_text(state), "a State: new_state makes one")
 
 
 def join(states: Sequence[State]) -> State:

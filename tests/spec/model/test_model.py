@@ -225,13 +225,18 @@ def test_bad_parameters_are_named():
     name = "layers.0.in_proj"
     invalid = PARAMETERS[name].copy()
     invalid[0, 0] = 0b10
-    for bad in (invalid, PARAMETERS[name][1:], PARAMETERS[name].astype(np.int8)):
+    masked = np.ma.array(PARAMETERS[name], mask=True)
+    for bad in (invalid, PARAMETERS[name][1:], PARAMETERS[name].astype(np.int8), masked, [1], None):
         with pytest.raises(DomainError, match=name):
             LanguageModel(TINY, PARAMETERS | {name: bad})
     with pytest.raises(DomainError, match="extra"):
         LanguageModel(TINY, PARAMETERS | {"extra": invalid})
     with pytest.raises(DomainError, match="head"):
         LanguageModel(TINY, {n: a for n, a in PARAMETERS.items() if n != "head"})
+    with pytest.raises(DomainError, match="argument parameters: found a list, allowed a dict of arrays by name: emb"):
+        LanguageModel(TINY, [1])
+    with pytest.raises(DomainError, match="argument config: found a str, allowed a ModelConfig"):
+        LanguageModel("tiny", PARAMETERS)
 
 
 def test_bad_tokens_and_states_are_named():
@@ -239,11 +244,16 @@ def test_bad_tokens_and_states_are_named():
     state = model.new_state(BATCH)
     outside = IDS.copy()
     outside[1, 3] = TINY.vocab_size
-    for bad in (outside, IDS.astype(np.int64), IDS[0], IDS[:1], IDS.tolist()):
+    for bad in (outside, IDS.astype(np.int64), IDS[0], IDS[:1], IDS.tolist(), np.ma.array(IDS, mask=True)):
         with pytest.raises(DomainError, match="ids"):
             model.prefill(bad, state)
     with pytest.raises(DomainError, match="ids"):
         model.step(IDS, state)
+    for call in (lambda: model.step(IDS[:, 0], {}), lambda: model.state_from_numpy({})):
+        with pytest.raises(DomainError, match="argument state: found a dict, allowed a State: new_state"):
+            call()
+    with pytest.raises(DomainError, match=r"argument state\.arrays: found a list, allowed a dict of arrays by name"):
+        model.step(IDS[:, 0], replace(state, arrays=[]))
     name = "layers.1.scan"
     high = state_formats(TINY, BATCH)[name].high
     too_large = replace(state, arrays=dict(state.arrays) | {name: np.full_like(state.arrays[name], high + 1)})
