@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch._subclasses import FakeTensor
 
-from mamba_integer.spec.arrays import ArrayKind, Fault, type_text
+from mamba_integer.spec.arrays import NUMPY, ArrayKind, Fault, type_text
 
 PLAIN = torch.Tensor, torch.nn.Parameter
 
@@ -40,6 +40,7 @@ def default_device() -> str:
 
 def from_numpy(array: np.ndarray, device: str) -> torch.Tensor:
     """Return a contiguous tensor on ``device`` that shares nothing with the array, whose strides may be negative."""
+    NUMPY.check("from_numpy", "array", array)
     return torch.from_numpy(array.copy(order="C")).to(device)
 
 

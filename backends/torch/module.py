@@ -23,6 +23,7 @@ The network is the specification's, composed of custom ops, so ``torch.compile(m
 import `custom_ops` first.
 """
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -46,9 +47,10 @@ from mamba_integer.spec.model import (
 from mamba_integer.spec.model.blocks import Call, Network
 from mamba_integer.spec.model.formats import check_arrays
 from mamba_integer.spec.model.language_model import rotations
+from mamba_integer.spec.model.state import check_state
 
-from .arrays import to_numpy
-from .custom_ops import TrustedOps
+from .arrays import ARRAYS, to_numpy
+from .custom_ops import TRACED, TrustedOps
 
 POSITIONS = "positions"
 TABLES = ("rotation_lam", "rotation_gam", "rotation_quadrant")
@@ -109,13 +111,13 @@ class IntegerMamba(nn.Module):
         formats: Formats = FORMATS,
     ):
         super().__init__()
-        if not isinstance(config, ModelConfig):
-            raise DomainError("IntegerMamba", "config", type_text(config), "a ModelConfig: spec.model.find_config")
+        self.parameter_formats = parameter_formats(config, formats)
+        if type(max_positions) is not int:
+            raise DomainError("IntegerMamba", "max_positions", type_text(max_positions), "a Python int")
         if not 1 <= max_positions <= MOST_POSITIONS:
             raise DomainError("IntegerMamba", "max_positions", max_positions, f"[1, {MOST_POSITIONS}]")
         self.config, self.formats, self.max_positions = config, formats, max_positions
         self.layers = nn.ModuleList(nn.Module() for _ in config.kinds)
-        self.parameter_formats = parameter_formats(config, formats)
         self.state_formats = state_formats(config, 1, formats)
         parameters = initial_parameters(config, 0, formats) if parameters is None else parameters
         check_arrays(parameters, self.parameter_formats)
@@ -137,11 +139,16 @@ class IntegerMamba(nn.Module):
 
         Raises
         ------
+        DomainError
+            The path is neither a str nor a path.
         CheckpointError, TokenizerError
             A file can't be used; see `backends.files.folder.load_model`.
         """
         from mamba_integer.backends.files.folder import TRAINED, load_model
 
+        if not isinstance(path, str | os.PathLike):
+            allowed = f"a str or a pathlib.Path: a folder, a file or one of {', '.join(TRAINED)}"
+            raise DomainError("IntegerMamba.from_pretrained", "path", type_text(path), allowed)
         checkpoint = load_model(TRAINED.get(str(path), Path(path))).checkpoint
         return cls(checkpoint.config, checkpoint.parameters, max_positions=max_positions)
 
@@ -175,8 +182,7 @@ class IntegerMamba(nn.Module):
         -----
         In eager code on CUDA, the checks of ids and positions wait for the device; a compiled call doesn't wait.
         """
-        if not isinstance(ids, torch.Tensor):
-            raise DomainError("IntegerMamba", "ids", type_text(ids), "a Torch tensor: torch.tensor, torch.from_numpy")
+        TRACED.check("IntegerMamba", "ids", ids)
         if ids.dtype != torch.int32 or ids.dim() not in (1, 2):
             kind = f"{ids.dtype} of {ids.dim()} dimensions"
             raise DomainError("IntegerMamba", "ids", kind, "int32 (ids.int()) of shape (B, L) or (B,)")
@@ -205,6 +211,7 @@ class IntegerMamba(nn.Module):
 
     def state_to_numpy(self, state: Mapping[str, torch.Tensor]) -> State:
         """Return a state as the specification's, for a file or another backend."""
+        check_mapping(state)
         arrays = {name: to_numpy(state[name]) for name in self.state_formats}
         return State(arrays, tuple(state[POSITIONS].tolist()))
 
@@ -216,7 +223,9 @@ class IntegerMamba(nn.Module):
         DomainError
             An array is missing, unknown, of another shape or dtype, or out of its proved range.
         """
-        check_arrays(state.arrays, state_formats(self.config, state.batch, self.formats))
+        check_state("state_from_numpy", state)
+        wanted = state_formats(self.config, state.batch, self.formats)
+        check_arrays(state.arrays, wanted, argument="state.arrays")
         arrays = {**state.arrays, POSITIONS: np.array(state.positions, np.int32)}
         return {name: torch.tensor(array, device=self.embedding.device) for name, array in arrays.items()}
 
@@ -227,12 +236,22 @@ class IntegerMamba(nn.Module):
         return tuple(getattr(self, name)[rows] for name in TABLES)
 
     def _check_state(self, state: Mapping[str, torch.Tensor], batch: int) -> None:
-        wanted = {**{name: f.shape[1:] for name, f in self.state_formats.items()}, POSITIONS: ()}
-        for name, shape in wanted.items():
+        check_mapping(state)
+        wanted = {**{name: (f.shape[1:], f.dtype) for name, f in self.state_formats.items()}, POSITIONS: ((), "int32")}
+        for name, (shape, dtype) in wanted.items():
             if name not in state:
                 raise DomainError("IntegerMamba", f"state {name}", "nothing", f"a tensor of shape {(batch, *shape)}")
+            TRACED.check("IntegerMamba", f"state {name}", state[name])
             if tuple(state[name].shape) != (batch, *shape):
                 raise DomainError("IntegerMamba", f"state {name}", tuple(state[name].shape), (batch, *shape))
+            if state[name].dtype != getattr(torch, dtype):
+                raise DomainError("IntegerMamba", f"state {name}", f"{state[name].dtype}", dtype)
+
+
+def check_mapping(state: Any) -> None:
+    if not isinstance(state, Mapping):
+        allowed = "a dict as an earlier call returned it, or of a State: state_from_numpy(state)"
+        raise DomainError("IntegerMamba", "state", type_text(state), allowed)
 
 
 def check_values(name: str, array: torch.Tensor, last: int) -> None:
@@ -248,4 +267,5 @@ def check_state_dict(module: nn.Module, state_dict: Mapping[str, Any], prefix: s
     """Raise DomainError for a parameter that the module can't take; PyTorch itself tells missing and unknown names."""
     for name, format in module.parameter_formats.items():  # type: ignore[union-attr, operator]
         if prefix + name in state_dict:
+            ARRAYS.check("model", name, state_dict[prefix + name])
             format.check(name, state_dict[prefix + name])

@@ -137,6 +137,12 @@ def test_a_subclass_of_numpys_array_is_named(name):
             backend.call("squareplus", [other], parameters)
 
 
+@pytest.mark.parametrize("name", ["torch", "triton"])
+def test_a_masked_array_is_not_loaded(name):
+    with pytest.raises(DomainError, match=r"argument array: found a numpy\.ma\.MaskedArray, allowed a plain"):
+        load(name).load(np.ma.array([1, 2], mask=[True, False]))
+
+
 class StrangeTensor(torch.Tensor):
     """A subclass that may compute anything."""
 

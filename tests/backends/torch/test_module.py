@@ -165,6 +165,7 @@ def test_moving_moves_all(model):
         ("norm", lambda tensor: tensor.int(), "argument norm: found dtype int32, allowed int16"),
         ("norm", lambda tensor: tensor[1:], r"argument norm: found shape \(63,\)"),
         ("layers.0.decay", lambda tensor: tensor - 32767, "argument layers.0.decay: found -"),
+        ("norm", lambda tensor: tensor.to_sparse(), "argument norm: found layout torch.sparse_coo"),
         ("head", lambda tensor: tensor | 0xAA & ~0x55, "argument head: found .* 2-bit codes"),
     ],
 )
@@ -186,16 +187,53 @@ def test_a_wrong_call_names_the_argument(model, ids):
         (ids + 256, fresh, r"argument ids: found \d+ at index .*, allowed \[0, 255\]"),
         (ids[:1], fresh, r"argument state layers.0.conv: found \(2, 3, 128\), allowed \(1, 3, 128\)"),
         (ids, {"positions": fresh["positions"]}, "argument state layers.0.conv: found nothing"),
+        (ids.to_sparse(), fresh, "argument ids: found layout torch.sparse_coo, allowed torch.strided"),
+        (ids, 5, "argument state: found an int, allowed a dict"),
+        (ids, model.state_to_numpy(fresh), r"argument state: found a .*State, allowed .* state_from_numpy\(state\)"),
+        (ids, fresh | {"positions": [0, 0]}, "argument state positions: found a list, allowed a Torch tensor"),
+        (ids, fresh | {"positions": fresh["positions"].long()}, "state positions: found torch.int64, allowed int32"),
         (ids.repeat(1, 4), fresh, r"argument positions: found 40 at index .*, allowed \[0, 39\]"),
     ):
         with pytest.raises(DomainError, match=message):
             model(tokens, state)
     with pytest.raises(DomainError, match="length 0"):
-        model(ids[:, :0], state, last_only=True)
-    with pytest.raises(DomainError, match="max_positions: found 0"):
-        IntegerMamba(TINY, max_positions=0)
-    with pytest.raises(DomainError, match="argument config: found a str, allowed a ModelConfig"):
-        IntegerMamba("tiny")
+        model(ids[:, :0], fresh, last_only=True)
+    for convert in (model.state_to_numpy, model.state_from_numpy):
+        with pytest.raises(DomainError, match="argument state: found an int, allowed a "):
+            convert(5)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: IntegerMamba("tiny"), "argument config: found a str, allowed a ModelConfig"),
+        (lambda: IntegerMamba(TINY, max_positions=0), r"argument max_positions: found 0, allowed \[1, 1048576\]"),
+        (lambda: IntegerMamba(TINY, max_positions=1.5), "argument max_positions: found a float, allowed a Python int"),
+        (lambda: IntegerMamba(TINY, [1]), "argument parameters: found a list, allowed a dict of arrays by name: emb"),
+        (lambda: IntegerMamba.from_pretrained(5), "argument path: found an int, allowed a str or a pathlib.Path"),
+        (
+            lambda: IntegerMamba(TINY, initial_parameters(TINY, 0) | {"norm": [1]}),
+            "argument norm: found a list, allowed a NumPy array",
+        ),
+    ],
+)
+def test_a_model_made_of_something_else_names_the_argument(make, message):
+    with pytest.raises(DomainError, match=message):
+        make()
+
+
+def test_a_compiled_module_names_the_argument():
+    """Dynamo's error shows the one that the module raises."""
+    torch.compiler.reset()
+    model = module(1)
+    graph = torch.compile(model, fullgraph=True, backend="aot_eager")
+    for tokens, state, found in (
+        (IDS.long(), None, "'ids', 'torch.int64 of 2 dimensions', 'int32"),
+        (IDS[:1], model.new_state(BATCH), "'state layers.0.conv', (2, 3, 128), (1, 3, 128)"),
+    ):
+        with pytest.raises(RuntimeError) as error:
+            graph(tokens, state)
+        assert f"DomainError('IntegerMamba', {found}" in str(error.value)
 
 
 def test_a_packaged_model_comes_by_name_and_by_path(device, ids):
