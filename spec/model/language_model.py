@@ -66,7 +66,7 @@ class LanguageModel:
         weights = {name: self.from_numpy(array) for name, array in parameters.items()}
         self.network = Network(config, formats, self.ops, weights)
         self.state_formats = lru_cache(maxsize=8)(partial(state_formats, config, formats=formats))
-        self.join = extra(ops, "concatenate")
+        self.join, self.taken = extra(ops, "concatenate"), extra(ops, "ARRAYS")
         self._start = lru_cache(partial(self._zeros, 1))  # of one row: many rows are made of it on the device
         self.rotates = config.rotates
         self._fill = lru_cache(CALLS_KEPT)(lambda positions: self.from_numpy(fills(config, positions)))
@@ -161,6 +161,8 @@ class LanguageModel:
         check_state(call, state)
         if isinstance(ids, np.ndarray):
             NUMPY.check(call, "ids", ids)
+        elif self.taken:
+            self.taken.check(call, "ids", ids)
         if not hasattr(ids, "dtype") or dtype_name(ids) != "int32":
             raise DomainError(call, "ids", getattr(ids, "dtype", type(ids).__name__), "an int32 array")
         if len(ids.shape) != len(shape.split()) or ids.shape[0] != state.batch:

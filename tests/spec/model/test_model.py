@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from mamba_integer import backends
 from mamba_integer.spec import compiled
@@ -239,6 +240,17 @@ def test_bad_parameters_are_named():
         LanguageModel("tiny", PARAMETERS)
 
 
+def test_tokens_of_the_backend_are_plain():
+    model = model_on("torch")
+    for bad, found in (
+        (torch.tensor(IDS).to_sparse(), "layout torch.sparse_coo, allowed torch.strided"),
+        (torch.tensor(IDS, device="meta"), "a meta or fake tensor, allowed a tensor with values"),
+        (torch.nested.nested_tensor(list(torch.tensor(IDS))), "a nested tensor, allowed a plain torch.Tensor"),
+    ):
+        with pytest.raises(DomainError, match=f"prefill: argument ids: found {found}"):
+            model.prefill(bad, model.new_state(BATCH))
+
+
 def test_bad_tokens_and_states_are_named():
     model = model_on("numba")
     state = model.new_state(BATCH)
@@ -249,6 +261,8 @@ def test_bad_tokens_and_states_are_named():
             model.prefill(bad, state)
     with pytest.raises(DomainError, match="ids"):
         model.step(IDS, state)
+    with pytest.raises(DomainError, match=r"prefill: argument ids: found a torch\.Tensor, allowed a NumPy array"):
+        model.prefill(torch.tensor(IDS), state)
     for call in (lambda: model.step(IDS[:, 0], {}), lambda: model.state_from_numpy({})):
         with pytest.raises(DomainError, match="argument state: found a dict, allowed a State: new_state"):
             call()
