@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mamba_integer import spec
+from mamba_integer.backends.app.arguments import chosen_ops
 from mamba_integer.backends.app.environment import environment
 from mamba_integer.backends.app.outputs import output_file
 from mamba_integer.backends.app.terminal import (
@@ -29,9 +29,8 @@ from mamba_integer.backends.escapes import escaped
 from mamba_integer.backends.files.source import LONGEST, Source
 from mamba_integer.backends.processors import variables
 from mamba_integer.backends.programs import ops as programs
-from mamba_integer.backends.protocol import COMMAND
+from mamba_integer.backends.protocol import ALIASES, COMMAND
 from mamba_integer.backends.stopping import INTERRUPTED, exit_code, ignore_stops, unstopped
-from mamba_integer.spec.contract import find_op
 
 from .circuits.command import circuit_command
 from .compare_command import compare_command
@@ -113,14 +112,15 @@ def conform_command(
 
     if preset not in PRESETS:
         raise UsageError(f"--preset: found {preset!r}, allowed {', '.join(PRESETS)}")
-    selected = [find_op(name).name for name in op] if op else list(spec.OPS)
+    selected = chosen_ops(op)
     files = Files(report_file, html, junit, badge)
     known = _known(known_failures) if known_failures else []
     source = _text(text) if text or not (op or implemented or preset == "smoke") else None
     # A program is ended a little before the process that asks it would be: so it costs no more than its case.
     with backends_on_stderr(as_json), variables({programs.TIMEOUT: 0.9 * timeout}):
         lines = [f"{COMMAND}{line}" for line in command or ()]
-        named: list[str | None] = list(dict.fromkeys([*(backend or ()), *lines])) or [None]
+        given = [*(ALIASES.get(name, name) for name in backend or ()), *lines]
+        named: list[str | None] = [*dict.fromkeys(given)] or [None]
         backends = find_backends(named, device, LONGER * timeout)
         if implemented:
             selected = [name for name in selected if any(tested.has(name) for tested in backends)]

@@ -19,6 +19,7 @@ from typing import Annotated, Any
 import typer
 
 from mamba_integer.backends import UnsupportedError, load
+from mamba_integer.backends.app.arguments import chosen_ops
 from mamba_integer.spec.contract import OPS, DomainError, Op, known_size, trusted_values
 
 from .engine import replay
@@ -248,9 +249,9 @@ def main(
 ) -> None:
     """Exit with 1 if a path of a backend is taken by no listed case, or a result is wrong."""
     wrong = 0
-    for name in backend or BACKENDS:
+    for name in dict.fromkeys(backend or BACKENDS):
         try:
-            paths = BACKENDS[name](op or list(OPS), jobs)
+            paths = BACKENDS[name](chosen_ops(op), jobs)
         except Failure as failure:
             print(failure)
             sys.exit(1)

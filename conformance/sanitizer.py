@@ -29,13 +29,13 @@ from typing import Annotated
 
 import typer
 
+from mamba_integer.backends.app.arguments import chosen_ops
 from mamba_integer.backends.app.environment import environment
 from mamba_integer.backends.app.outputs import output_file
 from mamba_integer.backends.app.terminal import find_backend
 from mamba_integer.backends.files.atomic import write_atomically
 from mamba_integer.backends.programs.process import kill_group, watch
-from mamba_integer.spec import OPS
-from mamba_integer.spec.contract import UnknownOpError, find_op
+from mamba_integer.spec.contract import UnknownOpError
 
 from .engine.calls import UNFILLED
 from .engine.judge import conform_op
@@ -204,13 +204,13 @@ def main(
     ] = None,
 ) -> None:
     """Run the suite's cases under compute-sanitizer; exit with 1 unless every verdict is clean."""
-    tools = tool or ["memcheck"]
+    tools = list(dict.fromkeys(tool or ["memcheck"]))
     if unknown := sorted(set(tools) - set(TOOLS)):
         raise typer.BadParameter(f"found {unknown[0]!r}, allowed {', '.join(TOOLS)}", param_hint="--tool")
     if (program := shutil.which(PROGRAM)) is None:
         raise typer.BadParameter(f"{PROGRAM} is not on PATH; it comes with NVIDIA's CUDA toolkit")
     try:
-        ops = [find_op(name).name for name in op] if op else list(OPS)
+        ops = chosen_ops(op)
     except UnknownOpError as error:
         raise typer.BadParameter(str(error), param_hint="--op") from None
     here = environment([find_backend(backend, device)])

@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from mamba_integer import spec
+from mamba_integer.spec.contract import find_op
 from mamba_integer.spec.describe import LEADING_SIZE
 from mamba_integer.spec.model import CONFIGS
 
@@ -101,6 +102,11 @@ def refuse(context: typer.Context, beside: str, *names: str) -> None:
         source = context.get_parameter_source(param.name) if param.name in names else None
         if source and source.name == "COMMANDLINE":
             raise UsageError(f"{param.opts[0]}: found beside {beside}, which leaves it without effect; leave one out")
+
+
+def chosen_ops(names: Iterable[str] | None) -> list[str]:
+    """Return the ops that options name, each once, or all ops where none is named."""
+    return list(dict.fromkeys(find_op(name).name for name in names or ())) or list(spec.OPS)
 
 
 def assignment(option: str, text: str) -> tuple[str, int]:

@@ -13,7 +13,7 @@ from mamba_integer.spec.describe import MissingValuesError, describe, size_text,
 from mamba_integer.spec.pages import pages
 
 from ..files.atomic import write_atomically
-from .arguments import assignment, refuse
+from .arguments import assignment, chosen_ops, refuse
 from .outputs import output_folder
 from .terminal import Json, Line, UsageError, console_for
 
@@ -39,7 +39,7 @@ def ops_command(
         for name, text in pages().items():
             write_atomically(pages_in / name, text.encode())
         return
-    chosen = [find_op(name) for name in op] if op else list(spec.OPS.values())
+    chosen = [find_op(name) for name in chosen_ops(op)]
     values = {entry.name: None for entry in chosen} if at is None else _values(chosen, bool(op), at)
     try:
         contracts = {entry.name: describe(entry, values[entry.name]) for entry in chosen}

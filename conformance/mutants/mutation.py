@@ -121,7 +121,7 @@ def main(
     ] = None,
 ) -> None:
     """Judge mutants; exit with 1 if one survives unexplained, or if one is explained that is killed or isn't there."""
-    chosen = [TARGETS[name] for name in target or TARGETS]
+    chosen = [TARGETS[name] for name in dict.fromkeys(target or TARGETS)]
     work = [(each, mutant) for each in chosen for mutant in each.mutants if match in str(mutant)]
     if again:
         alive = {key_of(entry) for entry in json.loads(again.read_text()) if entry["status"] == "survived"}

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from mamba_integer.backends.app.arguments import chosen_ops
 from mamba_integer.backends.app.main import EQUAL, MISMATCH, warn
 from mamba_integer.backends.app.outputs import output_file, plot_folder
 from mamba_integer.backends.app.terminal import (
@@ -20,7 +21,6 @@ from mamba_integer.backends.app.terminal import (
 )
 from mamba_integer.backends.files.atomic import write_json
 from mamba_integer.backends.protocol import ALIASES
-from mamba_integer.spec.contract import find_op
 
 DEVICE = "Kind of device to time: cpu, cuda or cuda:1; may be repeated. Default: all that this machine has."
 BACKEND = "Time this backend only, of golden, numba, torch and triton; may be repeated. Default: all of the device."
@@ -45,15 +45,15 @@ def bench_command(
     from .measure import Ceilings, WrongResultError, backends_here, devices_here, time_workload
     from .workloads import GROWTH, WORKLOADS, Growth
 
-    names = [find_op(name).name for name in op or ()]
-    devices = device or devices_here()
+    names = chosen_ops(op)
+    devices = list(dict.fromkeys(device or devices_here()))
     for name in devices:
         check_torch_device(name)
-    chosen = [w for w in WORKLOADS if (not names or w.op in names) and (w.everywhere or devices != ["cpu"])]
+    chosen = [w for w in WORKLOADS if w.op in names and (w.everywhere or devices != ["cpu"])]
     if not chosen:
         ops = ", ".join(dict.fromkeys(workload.op for workload in WORKLOADS))
         raise UsageError(f"bench: --op: no workload of {', '.join(names)} for {', '.join(devices)}; timed are {ops}")
-    growth = [g for g in GROWTH if plots and (not names or g.op in names)]
+    growth = [g for g in GROWTH if plots and g.op in names]
     report: dict[str, Any] = {}
     code = EQUAL
     with backends_on_stderr(as_json):

@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mamba_integer import spec
-from mamba_integer.backends.app.arguments import refuse
+from mamba_integer.backends.app.arguments import chosen_ops, refuse
 from mamba_integer.backends.app.main import EQUAL, MISMATCH
 from mamba_integer.backends.app.outputs import new_folder
 from mamba_integer.backends.app.terminal import Json, UsageError, console_for, counted, progress_bar
 from mamba_integer.backends.escapes import escaped
-from mamba_integer.spec.contract import find_op
 
 from ..presets import PRESETS
 
@@ -50,7 +48,7 @@ def export_command(
         raise UsageError(f"--preset: found {preset!r}, allowed {', '.join(PRESETS)}")
     if form not in KINDS:
         raise UsageError(f"--format: found {form!r}, allowed {', '.join(KINDS)}")
-    names = [find_op(name).name for name in op] if op else list(spec.OPS)
+    names = chosen_ops(op)
     with progress_bar() as bar:
         manifest = export(folder, bar.track(names, description="export"), preset, seed, form)
     count = sum(map(len, manifest["vectors"].values()))

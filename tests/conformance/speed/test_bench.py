@@ -48,6 +48,16 @@ def test_a_backend_has_the_names_that_other_commands_know(small):
     assert [row["backend"] for row in json.loads(done.stdout)["rows"]] == ["golden"]
 
 
+def test_what_is_named_twice_is_timed_once(small, monkeypatch):
+    asked = []
+    here = measure.backends_here
+    monkeypatch.setattr(measure, "backends_here", lambda devices: asked.append(devices) or here(devices))
+    twice = [part for _ in range(2) for part in ("--device", "cpu", "--backend", "golden", "--op", SMALL.op)]
+    done = CliRunner().invoke(app, ["bench", *twice, "--json"])
+    assert done.exit_code == 0, done.output
+    assert len(json.loads(done.stdout)["rows"]) == 1 and asked == [["cpu"]]
+
+
 def test_a_wrong_result_is_not_timed(small, monkeypatch):
     right = measure.load("golden")
     wrong = SimpleNamespace(
