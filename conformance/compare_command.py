@@ -125,7 +125,11 @@ def backend_names(text: str) -> list[str]:
     names: list[str] = []
     for part in re.split(rf",(?={COMMAND})", text):
         names += [part] if part.startswith(COMMAND) else part.split(",")
-    return [name.strip() for name in names if name.strip()]
+    if "" in (names := [name.strip() for name in names]):
+        raise UsageError(
+            f"--backends: found {text!r}, in which a name is empty; allowed a name on each side of a comma"
+        )
+    return names
 
 
 def _written(case: str) -> str | bytes:

@@ -44,6 +44,7 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         try:
+            self.refuse_empty(ctx, args)
             extra = super().parse_args(ctx, args)
         except Exception as error:
             if getattr(error, "ctx", ctx) is None:
@@ -53,13 +54,33 @@ class Command(TyperCommand):
             raise
         if not extra:
             return extra
-        own = [(param.name or "").upper() for param in self.params if param.param_type_name == "argument"]
+        own = [shown_name(param) for param in self.params if param.param_type_name == "argument"]
         prompt = ctx.params.get("prompt") or ()
         begun = [prompt] if isinstance(prompt, str) else prompt[-1:]
         hint = meant(extra, {flag for param in self.params for flag in param.opts}, *begun)
         allowed = f"no argument after {' '.join(own)}" if own else "no argument"
         way_out = f"did you mean {hint}?" if hint else f"see {ctx.command_path} --help"
         raise UsageError(f"{ctx.info_name}: found {shlex.join(extra)}, allowed {allowed}; {way_out}")
+
+    def refuse_empty(self, ctx: Any, args: list[str]) -> None:
+        """Refuse an empty value, such as a script's variable without one: it would ask for something else unnoticed.
+
+        A prompt may be empty, and so may an option that is empty by default.
+        """
+        written, _, params = self.make_parser(ctx).parse_args(args=list(args))
+        for param in params:
+            value = written.get(param.name or "")
+            values = value if isinstance(value, list | tuple) else [value]
+            if PROMPT in param.opts or param.default == "" or "" not in values:
+                continue
+            name, way_out = shown_name(param), "" if param.required else f", or leave {param.opts[0]} out"
+            raise UsageError(f"{name}: found an empty text, allowed one character or more; give a value{way_out}")
+
+
+def shown_name(param: Any) -> str:
+    """Return a parameter as its command's help names it."""
+    argument: str = param.metavar or param.name or ""
+    return argument.upper() if param.param_type_name == "argument" else param.opts[0]
 
 
 def wrong_value(error: Exception) -> UsageError | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typer import CallbackParam
 
 from ..files.atomic import check_file, check_folder, check_new
+from .arguments import shown_name
 from .terminal import UsageError
 
 
@@ -66,8 +67,7 @@ def before_work(check: Callable[[str, Path], None]) -> Callable[[CallbackParam, 
 
     def checked(parameter: CallbackParam, path: Path | None) -> Path | None:
         if path is not None:
-            argument = (parameter.metavar or parameter.name or "").upper()
-            check(argument if parameter.param_type_name == "argument" else parameter.opts[0], path)
+            check(shown_name(parameter), path)
         return path
 
     return checked

@@ -46,6 +46,8 @@ class Program:
     def start(self) -> None:
         try:
             arguments = shlex.split(self.command)
+            if not arguments:
+                raise ValueError("it names no program")
             self._process = subprocess.Popen(
                 arguments,
                 stdin=subprocess.PIPE,
@@ -54,7 +56,7 @@ class Program:
                 bufsize=0,
                 start_new_session=True,
             )
-        except (ValueError, IndexError) as error:
+        except ValueError as error:
             raise ProgramError("crash", f"bad command {self.command!r}: {error}") from error
         except OSError as error:
             name = arguments[0]

@@ -93,6 +93,50 @@ def test_an_unknown_option_is_refused_with_the_one_meant(line, meant, refusal):
 
 
 @pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        (f"{COMPARE} --case ''", "--case"),
+        ("compare --op isqrt --backends=", "--backends"),
+        ("conform --backend ''", "--backend"),
+        ("conform --backend numba --backend ''", "--backend"),
+        ("conform --command ''", "--command"),
+        ("conform --op ''", "--op"),
+        ("conform --text ''", "--text"),
+        ("conform --report ''", "--report"),
+        ("conform --known-failures ''", "--known-failures"),
+        (f"{GENERATE} --backend ''", "--backend"),
+        (f"{GENERATE} --device ''", "--device"),
+        (f"{GENERATE} --save-state ''", "--save-state"),
+        (f"{GENERATE} --tokenizer ''", "--tokenizer"),
+        (f"{COMMIT} --score ''", "--score"),
+        ("audit transcript --root ''", "--root"),
+        ("ops --pages ''", "--pages"),
+        ("init ''", "FOLDER"),
+        ("score ''", "FILE"),
+        ("diff-trace a ''", "B"),
+        ("train --text '' --out run --steps 1", "--text"),
+        ("tokenizer train a '' --vocabulary 300 --out t", "FILES"),
+        ("vectors check ''", "FOLDER"),
+        ("vectors reproduce --case ''", "--case"),
+    ],
+)
+def test_an_empty_value_is_refused_and_asks_for_nothing_else(line, name, refusal):
+    """A script's variable that is not set must not be another request that passes."""
+    said = refusal(line)
+    assert said.startswith(f"{name}: found an empty text, allowed one character or more; give a value"), said
+
+
+def test_a_value_may_be_empty_where_it_is_so_by_default(cli):
+    assert cli(*shlex.split(COMPARE), "--cases", "1", "--variant", "").code == 0
+
+
+def test_an_empty_name_between_commas_is_refused(refusal):
+    for names in ("golden,numba,", "golden,,numba", ","):
+        said = f"--backends: found '{names}', in which a name is empty; allowed a name on each side of a comma"
+        assert refusal(f"compare --op isqrt --backends {names}") == said
+
+
+@pytest.mark.parametrize(
     ("line", "idle", "beside"),
     [
         *((f"{GENERATE} --greedy --{option} 1", option, "--greedy") for option in ("temperature", "top-k", "top-p")),

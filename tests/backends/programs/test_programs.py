@@ -149,7 +149,8 @@ def running(number: str) -> bool:
     [
         ("/no/such/program", "No such file or directory"),
         ("'", "bad command"),
-        ("", "bad command"),
+        ("", "bad command '': it names no program"),
+        (" ", "bad command ' ': it names no program"),
         ("false", "exit code 1"),
         ("cat", "has no name"),
         ("echo 1", "a JSON int|nobody asked for"),
