@@ -26,6 +26,7 @@ NO_ANSWERS = (
     "no answer lies in the folder: conformance/VECTORS.md names the files that your program writes there, and "
     "--no-answers checks the vectors alone"
 )
+NAMED = 8  # vectors of an op that are named where more have no answer
 KINDS = ("jsonl", "npy", "hex", "c-header")
 
 
@@ -77,13 +78,15 @@ def check_command(
         checked = check(folder)
     except VectorError as error:
         raise UsageError(str(error)) from error
-    right = checked.vectors > 0 and (no_answers or checked.right == checked.vectors)
+    right = checked.vectors > 0 and (no_answers or checked.all_right)
     fields = {
         "vectors": checked.vectors,
         "answers": checked.answers,
         "right": checked.right,
         "integers": checked.integers,
         "left_out": dict(checked.left_out),
+        "missing": checked.missing,
+        "repeated": checked.repeated,
         "failures": [failure.to_dict() for failure in checked.failures],
     }
     wrong = dict.fromkeys(failure.case.op for failure in checked.failures)
@@ -95,6 +98,9 @@ def check_command(
         console = console_for()
         for op, explanation in explanations.items():
             show_recorded(console, [f for f in checked.failures if f.case.op == op], explanation)
+        for said, kind in (("no answer", checked.missing), ("several answers", checked.repeated)):
+            for op, numbers in kind.items() if checked.answers and not no_answers else ():
+                console.print(f"{op}: {said} to {numbers_shown(numbers)}", style="red", markup=False)
         for reason, count in checked.left_out.items():
             console.print(f"{counted(count, 'vector')}: {reason}", style="yellow", markup=False)
         answers = f"{counted(checked.answers, 'answer')}, {checked.right} of them right"
@@ -105,6 +111,12 @@ def check_command(
         if not (checked.answers or no_answers):
             console.print(NO_ANSWERS, markup=False)
     raise typer.Exit(EQUAL if right and not checked.failures else MISMATCH)
+
+
+def numbers_shown(numbers: list[int]) -> str:
+    """Return the first numbers of vectors, as their requests have them, and how many more there are."""
+    more = f" and {len(numbers) - NAMED} more" if len(numbers) > NAMED else ""
+    return f"seq {', '.join(map(str, numbers[:NAMED]))}{more}"
 
 
 @app.command("freeze", epilog="Example: mamba-integer vectors freeze")

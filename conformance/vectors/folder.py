@@ -30,10 +30,26 @@ class Check:
     left_out: Counter[str] = field(default_factory=Counter)
     failures: list[Failure] = field(default_factory=list)
     returned: dict[str, list[Answer]] = field(default_factory=dict)  # by op, answers of the right form
+    missing: dict[str, list[int]] = field(default_factory=dict)  # by op, the vectors that no answer is of
+    repeated: dict[str, list[int]] = field(default_factory=dict)  # by op, the vectors that several answers are of
 
     @property
     def answers(self) -> int:
         return self.right + len(self.failures) + self.left_out.total()
+
+    @property
+    def all_right(self) -> bool:
+        return self.right == self.vectors and not self.missing and not self.repeated
+
+    def count(self, op: str, vectors: int, answered: Counter[int]) -> None:
+        """Note an op's vectors, and those of them that have no answer or several."""
+        self.vectors += vectors
+        for kind, numbers in (
+            (self.missing, [i for i in range(vectors) if not answered[i]]),
+            (self.repeated, [i for i in range(vectors) if answered[i] > 1]),
+        ):
+            if numbers:
+                kind[op] = numbers
 
 
 def export(folder: Path, ops: Iterable[str], preset: str, seed: int, kind: str) -> dict[str, Any]:
@@ -69,6 +85,7 @@ def check(folder: Path) -> Check:
     manifest = read_manifest(folder / MANIFEST)
     form, checked = FORMATS[manifest["format"]], Check()
     for op, hashes in manifest["vectors"].items():
+        answered: Counter[int] = Counter()
         try:
             vectors = LINES.read(folder, op)
             if [vector.sha256 for vector in vectors] != hashes:
@@ -77,10 +94,11 @@ def check(folder: Path) -> Check:
             for one in dict.fromkeys((LINES, form)):
                 one.verify(folder, op, vectors)
                 for i, answer in one.answers(folder, op, vectors):
+                    answered[i] += 1
                     check_answer(checked, vectors[i], answer, Backend(str(folder), None), place_of(op, i))
         except OSError as error:
             raise VectorError(f"{error.filename}: {error.strerror}") from error
-        checked.vectors += len(vectors)
+        checked.count(op, len(vectors), answered)
     return checked
 
 

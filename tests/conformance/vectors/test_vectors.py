@@ -81,15 +81,47 @@ def test_answers_in_files_are_compared(exported, tmp_path, form):
     assert checked.failures[0].got == checked.failures[0].want - 1
 
 
+def answer_lines(place: Path) -> None:
+    """Write the right results of all vectors as a program does that is fed their requests."""
+    for op in OPS:
+        expected = (place / f"{op}.expected.jsonl").read_text().replace(".want.", ".got.")
+        for path in (place / f"{op}.files").glob("*.want.*"):
+            shutil.copy(path, str(path).replace(".want.", ".got."))
+        (place / f"{op}.answers.jsonl").write_text('{"name":"mine"}\n' + expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "missing", "repeated", "says"),
+    [
+        (lambda lines: lines[:-1], [-1], [], ["no answer to seq {last}"]),
+        (lambda lines: [*lines, lines[3]], [], [2], ["several answers to seq 2"]),
+        (lambda lines: [*lines[:-1], lines[3]], [-1], [2], ["no answer to seq {last}", "several answers to seq 2"]),
+        (lambda lines: lines[:1], None, [], ["no answer to seq 0, 1, 2, 3, 4, 5, 6, 7 and {more} more"]),
+    ],
+)
+def test_a_vector_without_one_answer_is_named(change, missing, repeated, says, copied, monkeypatch, capsys):
+    answer_lines(copied)
+    path = copied / "gradient_add.answers.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(change(lines)))
+    last = len(lines) - 2
+    code, out, _ = command(monkeypatch, capsys, "check", str(copied))
+    assert code == 1 and "FAILED: " in out
+    for line in says:
+        assert f"gradient_add: {line.format(last=last, more=last - 7)}\n" in out
+    code, out, _ = command(monkeypatch, capsys, "check", str(copied), "--json")
+    told = json.loads(out)
+    gone = list(range(last + 1)) if missing is None else [last for _ in missing]
+    assert code == 1 and told["missing"] == ({"gradient_add": gone} if gone else {})
+    assert told["repeated"] == ({"gradient_add": repeated} if repeated else {})
+    assert command(monkeypatch, capsys, "check", str(copied), "--no-answers")[0] == 0
+
+
 def test_answers_in_lines_are_compared(copied, monkeypatch, capsys):
     code, out, _ = command(monkeypatch, capsys, "check", str(copied))
     assert code == 1 and "--no-answers checks the vectors alone" in out, "no answers are no pass"
     assert command(monkeypatch, capsys, "check", str(copied), "--no-answers")[0] == 0
-    for op in OPS:
-        expected = (copied / f"{op}.expected.jsonl").read_text().replace(".want.", ".got.")
-        for path in (copied / f"{op}.files").glob("*.want.*"):
-            shutil.copy(path, str(path).replace(".want.", ".got."))
-        (copied / f"{op}.answers.jsonl").write_text('{"name":"mine"}\n' + expected)
+    answer_lines(copied)
     code, out, _ = command(monkeypatch, capsys, "check", str(copied))
     assert code == 0 and out.startswith("equal: ")
     lines = (copied / "philox4x32.answers.jsonl").read_text().splitlines()
