@@ -12,6 +12,8 @@ INTERRUPTED = 128 + signal.SIGINT
 STOPS = [number for name in ("SIGINT", "SIGTERM", "SIGHUP") if (number := getattr(signal, name, None))]
 SECONDS_UNTIL_AGAIN = 0.01
 SECONDS_TO_END = 3.0  # in which a process that was told to stop writes or removes its files, and hears nothing else
+MOST_SECONDS = 1_000_000  # of a time limit; the system's timers and calls overflow far above it
+
 
 _came = signal.SIGINT  # the last of these signals
 _deaf_until = 0.0

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mamba_integer.backends.app.arguments import chosen_ops
+from mamba_integer.backends.app.arguments import chosen_ops, time_limit
 from mamba_integer.backends.app.environment import environment
 from mamba_integer.backends.app.outputs import output_file
 from mamba_integer.backends.app.terminal import (
@@ -43,7 +43,10 @@ if TYPE_CHECKING:
     from .reports.known import Known
 
 JOBS = "Number of processes that share the ops."
-LIMIT = "Seconds that one case may take. After that its op has failed, and the process that ran it is ended."
+LIMIT = (
+    "Seconds that one case may take, 0.1 to 1,000,000. "
+    "After that its op has failed, and the process that ran it is ended."
+)
 KNOWN_HELP = "File of ops that may fail, with reasons. A listed op that passes fails the run."
 
 
@@ -77,7 +80,7 @@ def conform_command(
         ),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help=JOBS)] = 1,
-    timeout: Annotated[float, typer.Option(min=0.1, help=LIMIT)] = TIMEOUT,
+    timeout: Annotated[float, typer.Option(callback=time_limit, help=LIMIT)] = TIMEOUT,
     explain: Annotated[bool, typer.Option(help="Make failing cases small and look for known mistakes.")] = True,
     as_json: Json = False,
     report_file: Annotated[

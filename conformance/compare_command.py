@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from mamba_integer.backends.app.arguments import refuse
+from mamba_integer.backends.app.arguments import refuse, time_limit
 from mamba_integer.backends.app.main import EQUAL, MISMATCH
 from mamba_integer.backends.app.terminal import (
     Device,
@@ -29,7 +29,10 @@ from mamba_integer.spec.contract import find_op
 
 from .presets import LONGER, TIMEOUT
 
-ENDED = "Seconds that one case may take. After that it has failed, and stderr shows where the backend stood."
+ENDED = (
+    "Seconds that one case may take, 0.1 to 1,000,000. "
+    "After that it has failed, and stderr shows where the backend stood."
+)
 CASE = "Check this case instead: JSON as a failure prints it, a list of cases that run one after the other, or a file."
 PART = 100  # drawn cases that run in one call, between two steps of the progress bar
 
@@ -45,7 +48,7 @@ def compare_command(
     case: Annotated[str | None, typer.Option(help=CASE)] = None,
     variant: Annotated[str, typer.Option(help="Variant of the kernels to force, as a failure card names it.")] = "",
     device: Device = None,
-    timeout: Annotated[float, typer.Option(min=0.1, help=ENDED)] = TIMEOUT,
+    timeout: Annotated[float, typer.Option(callback=time_limit, help=ENDED)] = TIMEOUT,
     as_json: Json = False,
 ) -> None:
     """Compare one op on two or more backends, on drawn cases or on one case.

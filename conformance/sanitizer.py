@@ -29,7 +29,7 @@ from typing import Annotated
 
 import typer
 
-from mamba_integer.backends.app.arguments import chosen_ops
+from mamba_integer.backends.app.arguments import chosen_ops, time_limit
 from mamba_integer.backends.app.environment import environment
 from mamba_integer.backends.app.outputs import output_file
 from mamba_integer.backends.app.terminal import find_backend
@@ -195,7 +195,7 @@ def main(
     op: Annotated[list[str] | None, typer.Option(help="Run this op alone. May be repeated.")] = None,
     backend: Annotated[str, typer.Option(help="Backend whose kernels are run.")] = "triton",
     device: Annotated[str, typer.Option(help="Device of the backend.")] = "cuda",
-    seconds: Annotated[float, typer.Option(min=1, help="Time of each of a part's two runs.")] = 900,
+    seconds: Annotated[float, typer.Option(callback=time_limit, help="Time of each of a part's two runs.")] = 900,
     jobs: Annotated[int, typer.Option(min=1, help="How many processes run at the same time.")] = 1,
     shares: Annotated[int, typer.Option(min=1, help="Into how many parts an op's cases are cut, a process each.")] = 1,
     first: Annotated[int | None, typer.Option(min=1, help="Run only so many of the parts, from the first on.")] = None,

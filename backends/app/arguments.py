@@ -17,10 +17,12 @@ from mamba_integer.spec.model import CONFIGS
 
 from ..files.folder import MODEL_FILE, TRAINED
 from ..protocol import COMMAND, declared
+from ..stopping import MOST_SECONDS
 from .terminal import UsageError
 
 PROMPT = "--prompt"
 MOST_ROWS = 2**31 - 1
+LEAST_SECONDS = 0.1
 ASSIGNMENT = r"([A-Za-z]\w*)=(-?[0-9]{1,40})"
 DRAWING = ("temperature", "top_k", "top_p", "seed", "stream")  # the options by which tokens are drawn
 
@@ -123,6 +125,15 @@ def refuse(context: typer.Context, beside: str, *names: str) -> None:
         source = context.get_parameter_source(param.name) if param.name in names else None
         if source and source.name == "COMMANDLINE":
             raise UsageError(f"{param.opts[0]}: found beside {beside}, which leaves it without effect; leave one out")
+
+
+def time_limit(parameter: typer.CallbackParam, seconds: float) -> float:
+    """Return an option's time limit, as its callback; one that no timer takes is refused, and so is no number."""
+    if not LEAST_SECONDS <= seconds <= MOST_SECONDS:
+        raise UsageError(
+            f"{parameter.opts[0]}: found {seconds:g}, allowed {LEAST_SECONDS:g} to {MOST_SECONDS:,} seconds"
+        )
+    return seconds
 
 
 def chosen_ops(names: Iterable[str] | None) -> list[str]:

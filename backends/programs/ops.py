@@ -15,6 +15,7 @@ from mamba_integer import spec
 from mamba_integer.spec.contract import find_op
 
 from ..protocol import BackendError, UnsupportedError
+from ..stopping import MOST_SECONDS
 from .process import Program, ProgramError, shown_line
 from .wire import INLINE, PROTOCOL, WireError, format_parameters, format_tensor, parse_tensor, result_forms, shown
 
@@ -22,11 +23,23 @@ TIMEOUT = "MAMBA_INTEGER_TIMEOUT"
 DEFAULT_TIMEOUT = 60.0
 
 
+def time_limit() -> float:
+    """Return the seconds that a program has for each answer."""
+    written = os.environ.get(TIMEOUT, str(DEFAULT_TIMEOUT))
+    try:
+        seconds = float(written)
+    except ValueError:
+        seconds = 0
+    if not 0 < seconds <= MOST_SECONDS:
+        raise BackendError(f"{TIMEOUT}: found {shown(repr(written))}, allowed seconds above 0, up to {MOST_SECONDS:,}")
+    return seconds
+
+
 class ProgramOps:
     """The ops that a program says it has; all of the specification, if it doesn't say."""
 
     def __init__(self, command: str):
-        self.program = Program(command, float(os.environ.get(TIMEOUT, DEFAULT_TIMEOUT)))
+        self.program = Program(command, time_limit())
         self.folder = Path(tempfile.mkdtemp(prefix="mamba-integer-"))
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
         self.ops = frozenset(spec.OPS)

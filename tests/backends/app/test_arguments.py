@@ -130,6 +130,17 @@ def test_a_value_may_be_empty_where_it_is_so_by_default(cli):
     assert cli(*shlex.split(COMPARE), "--cases", "1", "--variant", "").code == 0
 
 
+@pytest.mark.parametrize("seconds", ["inf", "nan", "1e300", "1e9", "1000001", "0.09", "-1"])
+@pytest.mark.parametrize("command", [f"{COMPARE} --cases 1", "conform --op isqrt --preset smoke"])
+def test_a_time_limit_that_no_timer_takes_is_refused(command, seconds, refusal):
+    said = f"--timeout: found {float(seconds):g}, allowed 0.1 to 1,000,000 seconds"
+    assert refusal(f"{command} --timeout {seconds}") == said
+
+
+def test_the_longest_time_limit_is_taken(cli):
+    assert cli(*shlex.split(COMPARE), "--cases", "1", "--timeout", "1e6").code == 0
+
+
 def test_an_empty_name_between_commas_is_refused(refusal):
     for names in ("golden,numba,", "golden,,numba", ","):
         said = f"--backends: found '{names}', in which a name is empty; allowed a name on each side of a comma"

@@ -144,6 +144,13 @@ def running(number: str) -> bool:
         return False
 
 
+@pytest.mark.parametrize("seconds", ["inf", "nan", "1e9", "0", "soon", ""])
+def test_a_time_limit_that_is_none_is_refused(seconds, monkeypatch):
+    monkeypatch.setenv(TIMEOUT, seconds)
+    with pytest.raises(BackendError, match=f"{TIMEOUT}: found '{seconds}', allowed seconds above 0, up to 1,000,000"):
+        load("command:cat")
+
+
 @pytest.mark.parametrize(
     ("command", "says"),
     [
