@@ -21,6 +21,11 @@ from .wire import INLINE, PROTOCOL, WireError, format_parameters, format_tensor,
 
 TIMEOUT = "MAMBA_INTEGER_TIMEOUT"
 DEFAULT_TIMEOUT = 60.0
+NO_OPS = "its answer to start names no op of the specification: found ops"
+START_LINE = (
+    'names that `mamba-integer ops` lists, such as {"name":"mine","ops":["isqrt"]}; a program without the field ops '
+    "has all of them (conformance/PROTOCOL.md)"
+)
 
 
 def time_limit() -> float:
@@ -70,6 +75,9 @@ class ProgramOps:
             raise ProgramError("protocol", f"its answer to start has ops {shown(names)}, want a list of names")
         self.told = names
         self.ops = frozenset(name for name in names if name in spec.OPS)
+        if not self.ops:
+            self.program.end()
+            raise ProgramError("protocol", f"{NO_OPS} {shown(names)}, allowed {START_LINE}")
 
     def _run(self, op: str, *arrays: np.ndarray, **parameters: int) -> tuple[np.ndarray, ...]:
         contract = find_op(op)

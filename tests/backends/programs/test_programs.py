@@ -165,7 +165,11 @@ def test_a_time_limit_that_is_none_is_refused(seconds, monkeypatch):
         ("sleep 9", "no answer within 0.3 s"),
         (
             f'{sys.executable} -c "input(); print(\'{{\\"name\\":\\"x\\",\\"ops\\":[]}}\')"',
-            "no op of the specification",
+            r"names no op of the specification: found ops \[\], allowed names .*\"ops\":\[\"isqrt\"\]}; .*PROTOCOL.md",
+        ),
+        (
+            f'{sys.executable} -c "input(); print(\'{{\\"name\\":\\"x\\",\\"ops\\":[\\"sqrt\\",\\"\\"]}}\')"',
+            r"names no op of the specification: found ops \['sqrt', ''\], allowed names that `mamba-integer ops` lists",
         ),
         (f'{sys.executable} -c "input(); print(\'{{\\"name\\":\\"x\\",\\"ops\\":5}}\')"', "want a list of names"),
     ],
