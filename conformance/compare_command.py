@@ -142,4 +142,6 @@ def _written(case: str) -> str | bytes:
     try:
         return Path(case).read_bytes()
     except (OSError, ValueError) as error:
-        raise UsageError(f"--case: found {case!r:.80}, allowed JSON, or a file of it that can be read") from error
+        raise UsageError(
+            f"--case: found {case!r:.80}, allowed a JSON object or list, or a file of one that can be read"
+        ) from error

@@ -141,6 +141,17 @@ def chosen_ops(names: Iterable[str] | None) -> list[str]:
     return list(dict.fromkeys(find_op(name).name for name in names or ())) or list(spec.OPS)
 
 
+def assignments(option: str, texts: Iterable[str]) -> dict[str, int]:
+    """Return the names and integers of an option that is given several times; a name given twice is refused."""
+    values: dict[str, int] = {}
+    for name, value in (assignment(option, text) for text in texts):
+        if name in values:
+            found = f"found {name}={value} after {name}={values[name]}"
+            raise UsageError(f"{option}: {found}, allowed each name once; leave one out")
+        values[name] = value
+    return values
+
+
 def assignment(option: str, text: str) -> tuple[str, int]:
     """Return the name and the integer of an option's NAME=INTEGER."""
     written = re.fullmatch(ASSIGNMENT, text)

@@ -13,7 +13,7 @@ from mamba_integer.spec.describe import MissingValuesError, describe, size_text,
 from mamba_integer.spec.pages import pages
 
 from ..files.atomic import write_atomically
-from .arguments import assignment, chosen_ops, refuse
+from .arguments import assignments, chosen_ops, refuse
 from .outputs import output_folder
 from .terminal import Json, Line, UsageError, console_for
 
@@ -65,7 +65,7 @@ def _values(chosen: list[spec.Op], named: bool, settings: list[str]) -> dict[str
     """Return, for each op, the settings that are sizes or parameters of it."""
     if not named:
         raise UsageError("--at gives sizes and parameters of chosen ops; name them with --op")
-    values = dict(assignment("--at", setting) for setting in settings)
+    values = assignments("--at", settings)
     known = {entry.name: symbols(entry) for entry in chosen}
     for name in values:
         if not any(name in names for names in known.values()):

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mamba_integer.backends.app.arguments import assignment
+from mamba_integer.backends.app.arguments import assignments
 from mamba_integer.backends.app.outputs import output_file
 from mamba_integer.backends.app.terminal import Json, UsageError, console_for
 from mamba_integer.backends.files.atomic import write_atomically
@@ -51,7 +51,7 @@ def circuit_command(
     contract = find_op(op)
     usual = usual_case(op)
     names = set(symbols(contract))
-    sizes = dict(assignment("--size", text) for text in size or ())
+    sizes = assignments("--size", size or ())
     if unknown := set(sizes) - names:
         raise UsageError(f"--size: found {min(unknown)!r}, allowed {', '.join(sorted(names))}")
     rows = sizes.pop(LEADING_SIZE, usual.leading)

@@ -74,7 +74,8 @@ def check_size(case: Case) -> None:
         raise ValueError(f"leading: found {len(case.leading)} dimensions, allowed {MOST_DIMENSIONS}")
     sizes = [*case.sizes.items(), *(("leading", size) for size in case.leading)]
     for name, size in sizes:
-        _whole(name, size, 0, MOST_INTEGERS)
+        low, high = contract.sizes.get(name, (0, MOST_INTEGERS))
+        _whole(name, size, low, min(high, MOST_INTEGERS))
     for name, value in case.parameters.items():
         if type(value) is not int:
             raise ValueError(f"{name}: found {shown(repr(value))}, allowed an integer")

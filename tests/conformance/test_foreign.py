@@ -60,12 +60,12 @@ for name in spec.OPS:
 @pytest.mark.parametrize(
     ("op", "size", "says"),
     [
-        ("ssd_scan_step", f"S={10**11}", f"size S: found {10**11}, allowed [1, 65536]"),
+        ("ssd_scan_step", f"S={10**11}", f"--size: S: found {10**11}, allowed an integer from 1 to 65536"),
         ("ssd_scan_step", f"H={10**11}", f"--size: H: found {10**11}, allowed an integer from 0 to 16777216"),
         ("ssd_scan_step", "H=-1", "--size: H: found -1, allowed an integer from 0"),
         ("selective_scan_step", f"k={10**11}", f"argument k: found {10**11}, allowed [1, 15]"),
         ("selective_scan_step", f"k=-{10**11}", f"argument k: found -{10**11}, allowed [1, 15]"),
-        ("dyadic_transform", f"m={10**11}", f"size m: found {10**11}, allowed"),
+        ("dyadic_transform", f"m={10**11}", f"--size: m: found {10**11}, allowed an integer from"),
         ("squareplus", f"leading={10**11}", f"--size: found 'leading={10**11}', allowed 0 to 2147483647 rows"),
     ],
 )
@@ -98,7 +98,9 @@ def drawn():
         ({"parameters": {}}, "parameters: found {}, allowed an object of k, n_max"),
         ({"leading": 5}, "leading: found 5, allowed a list"),
         ({"leading": [1] * 17}, "leading: found 17 dimensions, allowed 16"),
-        ({"leading": ["1"]}, "leading: found '1'"),
+        ({"leading": ["1"]}, "leading: found '1', allowed an integer from 0 to 16777216"),
+        ({"leading": [-1]}, "leading: found -1, allowed an integer from 0 to 16777216"),
+        ({"leading": [99999999999999]}, "leading: found 99999999999999, allowed an integer from 0 to 16777216"),
         ({"patterns": ["uniform"]}, "patterns: found 1, allowed 7, one for each input"),
         ({"patterns": [[]] * 7}, "patterns: found [], allowed"),
         ({"layouts": ["upside down"] * 7}, "layouts: found 'upside down', allowed"),
