@@ -141,8 +141,8 @@ def load_tokenizer(path: Path) -> Tokenizer:
     try:
         if (size := regular_size(path)) > LARGEST_FILE:
             raise FieldError("size", size, f"{LARGEST_FILE} bytes")
-        text = path.read_bytes().decode("utf-8")
-        fields = parse_json(text)
+        data = path.read_bytes()
+        fields = parse_json(data)
         check_fields(fields)
     except FieldError as error:
         raise TokenizerError(f"{path}: not a byte-level BPE tokenizer: {error}") from error
@@ -153,6 +153,6 @@ def load_tokenizer(path: Path) -> Tokenizer:
     if fields == byte_fields():
         return ByteTokenizer()
     try:
-        return BpeTokenizer(BpeModel.from_str(text))
+        return BpeTokenizer(BpeModel.from_str(data.decode("utf-8-sig")))
     except Exception as error:  # the library raises plain Exception for a malformed file
         raise TokenizerError(f"{path}: not a byte-level BPE tokenizer: {error}") from error

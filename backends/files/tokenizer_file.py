@@ -4,7 +4,7 @@ That format can also say things that lose text or let chance decide: truncation,
 strip the blanks beside them. Only fields whose effect is a byte-level BPE are accepted, and every byte must be a token.
 """
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from typing import Any
 
 BYTE_VOCABULARY = 256
@@ -64,7 +64,7 @@ def check_fields(fields: Any) -> None:
         _check(f"added_tokens[{i}].", token, ADDED, tuple(ADDED), ("id", "content"))
         if type(token.get("id")) is not int or not isinstance(token.get("content"), str) or not token["content"]:
             raise FieldError(f"added_tokens[{i}]", token, "an id and a content that is not empty")
-    _check_vocabulary(vocabulary, {token["content"] for token in added})
+    _check_vocabulary(vocabulary, [token["content"] for token in added])
     _check_added(vocabulary, added)
     _check_merges(model.get("merges"))
 
@@ -109,13 +109,17 @@ def _check_added(vocabulary: Mapping[str, int], added: list[dict[str, Any]]) -> 
         new += content not in vocabulary
 
 
-def _check_vocabulary(vocabulary: Mapping[str, int], named: Set[str]) -> None:
-    symbols = byte_of_symbol()
+def _check_vocabulary(vocabulary: Mapping[str, int], added: list[str]) -> None:
+    symbols, named = byte_of_symbol(), set(added)
     for symbol in vocabulary.keys() - named:
         if not symbol or not symbols.keys() >= set(symbol):
             raise FieldError("model.vocab", symbol, "symbols that stand for bytes")
     if missing := symbols.keys() - (vocabulary.keys() - named):
-        raise FieldError("model.vocab", f"{len(missing)} bytes without a token", "a token for every byte")
+        if taken := [content for content in added if content in missing]:
+            place = f"added_tokens[{added.index(taken[0])}].content"
+            raise FieldError(place, taken[0], "no symbol of a byte, whose token is in model.vocab alone")
+        allowed = f"symbols of all {BYTE_VOCABULARY} bytes; {min(missing)!r} has no token"
+        raise FieldError("model.vocab", f"symbols of {BYTE_VOCABULARY - len(missing)} bytes", allowed)
     ids = sorted(vocabulary.values())
     if ids != list(range(len(ids))):
         raise FieldError("model.vocab", f"ids from {ids[0]} to {ids[-1]}", f"each id from 0 to {len(ids) - 1} once")

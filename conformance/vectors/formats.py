@@ -262,7 +262,7 @@ class Hex(PerCase):
     def read_array(self, path, want):
         if path.stat().st_size > HEX_LINE * (want.size + 16):
             raise ValueError(f"the file has {path.stat().st_size} bytes, too many for {want.size} words")
-        words = " ".join(line.split("//")[0] for line in path.read_text("ascii").splitlines()).split()
+        words = " ".join(line.split("//")[0] for line in path.read_text("ascii", "replace").splitlines()).split()
         bits, holds = 8 * want.dtype.itemsize, DTYPE_RANGE[want.dtype.name]
         if len(words) != want.size:
             raise ValueError(f"{len(words)} words, want {want.size}")

@@ -98,7 +98,9 @@ def test_vocabularies_with_holes_and_foreign_symbols(fields, load):
     ):
         with pytest.raises(TokenizerError, match=message):
             load(model={"vocab": vocabulary | change})
-    with pytest.raises(TokenizerError, match="1 bytes without a token"):
+    with pytest.raises(
+        TokenizerError, match="found 'symbols of 255 bytes', allowed symbols of all 256 bytes; 'a' has no token"
+    ):
         load(model={"vocab": {("aa" if symbol == "a" else symbol): i for symbol, i in vocabulary.items()}})
 
 
@@ -108,6 +110,24 @@ def test_vocabularies_with_holes_and_foreign_symbols(fields, load):
 def test_added_tokens_that_lose_text(change, load):
     with pytest.raises(TokenizerError, match=r"added_tokens\[0\]"):
         load(added_tokens=[ADDED | change])
+
+
+@pytest.mark.parametrize("content", ["a", "é", "Ġ"])
+def test_an_added_token_that_is_a_symbol_of_a_byte_is_named(content, load, fields):
+    added = [ADDED, ADDED | {"id": fields["model"]["vocab"][content], "content": content}]
+    with pytest.raises(
+        TokenizerError, match=rf"added_tokens\[1\]\.content: found '{content}', allowed no symbol of a "
+    ):
+        load(added_tokens=added)
+
+
+def test_a_tokenizer_is_utf_8(load, fields, tmp_path):
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(fields), "utf-16")
+    with pytest.raises(TokenizerError, match="not a tokenizer file: not UTF-8 at byte 0"):
+        load_tokenizer(path)
+    path.write_text(json.dumps(fields), "utf-8-sig")  # as every other JSON file may begin
+    assert load_tokenizer(path).to_json() == load().to_json()
 
 
 def test_added_tokens_whose_ids_are_taken(load, fields):
