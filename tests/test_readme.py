@@ -101,7 +101,7 @@ def test_linked_files_exist(page):
 
 
 @pytest.mark.parametrize(
-    "where, sentence", [("gpu", r"Integers end within (\S+) bits"), ("cpu", r"is within (\S+) of its twin")]
+    "where, sentence", [("gpu", r"difference is (\S+) to three decimals"), ("cpu", r"is within (\S+) of its twin")]
 )
 def test_what_the_prose_says_of_the_study_was_measured(where, sentence):
     study = json.loads((ROOT / f"benchmarks/results/learning-{where}.json").read_text())

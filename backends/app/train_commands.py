@@ -27,7 +27,7 @@ from ..files.config_file import MODEL_TYPE
 from ..files.corpus import CorpusError, prepare_corpus
 from ..files.folder import MODEL_FILE, TRAINED, check_vocabulary, load_model
 from ..files.lock import LockError, held_folder
-from ..files.strict_json import parse_json
+from ..files.strict_json import kind_of, parse_json
 from ..files.tokenizer import ByteTokenizer, Tokenizer, load_tokenizer, tokenizer_hash
 from ..files.training import TRAINING_FILE, Training, TrainingError, origin_masters
 from ..launch import RankError, free_address, launch
@@ -218,7 +218,7 @@ def read_config(name: str) -> ModelConfig:
     except ValueError as error:
         raise UsageError(f"--config {name}: {error}") from error
     if not isinstance(data, dict):
-        raise UsageError(f"--config {name}: found a {type(data).__name__}, allowed a JSON object")
+        raise UsageError(f"--config {name}: found {kind_of(data)}, allowed a JSON object")
     try:
         return ModelConfig.from_dict(own_fields(name, data))
     except ConfigError as error:

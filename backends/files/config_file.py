@@ -10,7 +10,7 @@ from mamba_integer.spec.version import SPEC_VERSION
 from .atomic import write_json
 from .container import CheckpointError
 from .regular import regular_size
-from .strict_json import parse_json
+from .strict_json import kind_of, parse_json
 
 CONFIG_FILE, MODEL_TYPE = "config.json", "mamba-integer"
 
@@ -40,7 +40,7 @@ def check_config(path: Path, config: ModelConfig) -> None:
             f"{path}: found no JSON ({error}), allowed the checkpoint's config, or no file"
         ) from error
     if not isinstance(stored, dict):
-        raise CheckpointError(f"{path}: found a {type(stored).__name__}, allowed an object, or no file")
+        raise CheckpointError(f"{path}: found {kind_of(stored)}, allowed an object, or no file")
     for name, value in config_fields(config).items():
         present = json.dumps(stored[name]) if name in stored else "nothing"
         if present != json.dumps(value):

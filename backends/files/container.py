@@ -20,7 +20,7 @@ from mamba_integer.spec.version import SPEC_VERSION
 from .atomic import write_atomically
 from .hashing import content_hash
 from .regular import regular_size
-from .strict_json import parse_json
+from .strict_json import kind_of, parse_json
 
 LARGEST_HEADER = 1 << 24
 WIDTHS = {"U8": 1, "I8": 1, "I16": 2, "I32": 4, "I64": 8}  # bytes per integer
@@ -73,7 +73,7 @@ def _json_header(path: Path) -> tuple[dict[str, Any], int]:
     except ValueError as error:
         raise CheckpointError(f"{path}: no checkpoint: its header is no JSON: {error}") from error
     if not isinstance(header, dict):
-        raise CheckpointError(f"{path}: no checkpoint: its header is a {type(header).__name__}, allowed an object")
+        raise CheckpointError(f"{path}: no checkpoint: its header is {kind_of(header)}, allowed an object")
     return header, size - 8 - length
 
 

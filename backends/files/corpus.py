@@ -72,7 +72,7 @@ class Corpus:
         for name, part in (("training", self.train), ("validation", self.validation)):
             if len(part) <= length:
                 raise CorpusError(
-                    f"corpus: found {len(part)} tokens for {name}, allowed {length + 1} or more (length + 1): take a "
+                    f"corpus: {name}: found {len(part)}, allowed {length + 1} tokens or more (length + 1): take a "
                     "longer text or a shorter length"
                 )
 

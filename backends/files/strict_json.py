@@ -40,6 +40,12 @@ def parse_json(text: str | bytes, floats: bool = True) -> Any:
     return value
 
 
+def kind_of(value: Any) -> str:
+    """Return the kind of a JSON value, with its article, for a message that says what was found."""
+    kinds = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
+    return kinds.get(type(value), "a number")
+
+
 def _check_depth(value: Any) -> None:
     level, depth = [value], 0
     while level := [one for one in level if isinstance(one, dict | list)]:

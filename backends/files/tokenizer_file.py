@@ -7,6 +7,8 @@ strip the blanks beside them. Only fields whose effect is a byte-level BPE are a
 from collections.abc import Mapping
 from typing import Any
 
+from .strict_json import kind_of
+
 BYTE_VOCABULARY = 256
 LARGEST_VOCABULARY = 65536  # of a model
 
@@ -49,7 +51,7 @@ class FieldError(ValueError):
 def check_fields(fields: Any) -> None:
     """Raise FieldError unless the fields of a tokenizer file are those of a lossless byte-level BPE."""
     if not isinstance(fields, dict):
-        raise FieldError("file", type(fields).__name__, "a JSON object")
+        raise ValueError(f"found {kind_of(fields)}, allowed an object")
     _check("", fields, FIELDS, OPTIONAL, ("added_tokens", "model"))
     model = fields.get("model")
     if not isinstance(model, dict):

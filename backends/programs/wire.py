@@ -17,7 +17,7 @@ from mamba_integer.spec.bounds import DTYPE_RANGE
 from mamba_integer.spec.contract import find_op, known_size, trusted_values
 
 from ..escapes import escaped
-from ..files.strict_json import parse_json
+from ..files.strict_json import kind_of, parse_json
 
 PROTOCOL = 1
 INLINE = 64  # integers of a tensor that stand in its line; more of them come in a file
@@ -79,7 +79,7 @@ def parse_line(line: bytes) -> dict[str, Any]:
             f"a line that isn't JSON of integers ({error}): {shown(line.decode(errors='replace'))!r}"
         ) from error
     if not isinstance(fields, dict):
-        raise WireError(f"a line that is a JSON {type(fields).__name__}, not an object: {shown(fields)}")
+        raise WireError(f"a line that is {kind_of(fields)}, not an object: {shown(fields)}")
     return fields
 
 
@@ -146,7 +146,7 @@ def parse_tensor(fields: Any, name: str, paths: Mapping[str, Path]) -> np.ndarra
 
 def _data(data: Any, name: str, dtype: str) -> np.ndarray:
     if not isinstance(data, str):
-        raise WireError(f"the data of {name} are a {type(data).__name__}, want decimal integers in one string")
+        raise WireError(f"the data of {name} are {kind_of(data)}, want decimal integers in one string")
     words = data.split(" ") if data else []
     for i, word in enumerate(words):
         if not INTEGER.fullmatch(word):

@@ -18,6 +18,7 @@ MOST_VOCABULARY = 1 << 16
 MOST_AT_ONCE = 1 << 12  # tokens of one piece, whose tensors an auditor holds together
 MOST_PER_STEP = 1 << 20  # tokens of one training step
 SHA256_DIGITS = 64
+NAMES = {int: "an integer", bool: "true or false"}
 OPTIONS = {"max_tokens": int, "greedy": bool, "seed": int, "stream": int, "top_k": int, "top_p": int}
 
 
@@ -167,7 +168,7 @@ def parse_options(fields: Any) -> Options:
     values = dict(zip(wanted, members(fields, *wanted, kind=False), strict=True))
     for name, type_ in wanted.items():
         if type(values[name]) is not type_:
-            raise RequestError(f"request: options: {name}: found {values[name]!r:.80}, allowed a {type_.__name__}")
+            raise RequestError(f"request: options: {name}: found {values[name]!r:.80}, allowed {NAMES[type_]}")
     num, shift = values.pop("num"), values.pop("shift")
     try:
         return Options(inverse_temperature=Dyadic(num, shift), **values)
@@ -192,7 +193,7 @@ def ids_of(name: str, ids: Any) -> tuple[int, ...]:
 
 def check_ids(name: str, ids: tuple[Any, ...], least: int) -> None:
     if not least <= len(ids) <= MOST_IDS:
-        raise CountError(f"request: {name}: found {len(ids)} tokens, allowed {least} to {MOST_IDS}")
+        raise CountError(f"request: {name}: found {len(ids)}, allowed {least} to {MOST_IDS} tokens")
     if any(type(one) is not int or not 0 <= one < MOST_VOCABULARY for one in ids):
         raise RequestError(f"request: {name}: found an id that is no integer of [0, {MOST_VOCABULARY - 1}]")
 

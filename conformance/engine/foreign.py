@@ -113,7 +113,8 @@ def _extreme(case: ExtremeCase, op: str) -> ExtremeCase:
 
 def _whole(name: str, value: Any, low: int, high: int) -> None:
     if type(value) is not int or not low <= value <= high:
-        raise ValueError(f"{name}: found {shown(repr(value))}, allowed an integer from {low} to {high}")
+        allowed = f"an integer from {low} to {high}" if low < high else f"{low} alone"
+        raise ValueError(f"{name}: found {shown(repr(value))}, allowed {allowed}")
 
 
 def _one_of(name: str, value: Any, known: Any) -> None:
@@ -124,4 +125,5 @@ def _one_of(name: str, value: Any, known: Any) -> None:
 
 def _names(name: str, value: Any, known: Any) -> None:
     if not isinstance(value, dict) or value.keys() != set(known):
-        raise ValueError(f"{name}: found {shown(repr(value))}, allowed an object of {', '.join(known) or 'nothing'}")
+        allowed = f"an object of {', '.join(known)}" if known else "an empty object"
+        raise ValueError(f"{name}: found {shown(repr(value))}, allowed {allowed}")

@@ -11,7 +11,7 @@ from typing import Any
 
 from mamba_integer import spec
 from mamba_integer.backends.files.atomic import write_atomically, write_json
-from mamba_integer.backends.files.strict_json import parse_json
+from mamba_integer.backends.files.strict_json import kind_of, parse_json
 from mamba_integer.backends.programs.wire import INLINE, WireError, parse_line
 
 from ..engine.cases import draw_case, extreme_cases
@@ -66,7 +66,7 @@ def stored(core: Path) -> dict[str, Any]:
     except ValueError as error:
         raise VectorError(f"{MANIFEST}: no JSON: {error}; --anew writes it from the vectors beside it") from error
     if not isinstance(fields, dict):
-        raise VectorError(f"{MANIFEST}: found a {type(fields).__name__}, allowed an object")
+        raise VectorError(f"{MANIFEST}: found {kind_of(fields)}, allowed an object")
     return fields
 
 

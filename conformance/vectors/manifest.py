@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mamba_integer import spec
-from mamba_integer.backends.files.strict_json import parse_json
+from mamba_integer.backends.files.strict_json import kind_of, parse_json
 from mamba_integer.backends.programs.wire import PROTOCOL, format_line, shown
 
 from ..engine.vector import Vector, VectorError, root_of, vectors_of
@@ -61,7 +61,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise VectorError(f"{path}: not JSON: {error}") from error
     if not isinstance(fields, dict):
-        raise VectorError(f"{path}: not the manifest of vectors: found a {type(fields).__name__}, allowed an object")
+        raise VectorError(f"{path}: not the manifest of vectors: found {kind_of(fields)}, allowed an object")
     for name, (holds, allowed) in FIELDS.items():
         if (name in fields or name not in ORIGIN) and not holds(fields.get(name)):
             raise VectorError(f"{path}: {name}: found {shown(repr(fields.get(name)))}, allowed {allowed}")

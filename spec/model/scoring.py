@@ -47,7 +47,7 @@ def score(
         A token out of the vocabulary; a text longer than MOST_TOKENS, which is refused before any work.
     """
     if len(ids) < 2:
-        raise ScoreError(f"score: found {len(ids)} tokens, allowed 2 or more: the first is not predicted")
+        raise ScoreError(f"score: found {len(ids)}, allowed 2 tokens or more: the first is not predicted")
     state, loss = model.new_state(1), 0
     model.check_room(state, len(ids) - 1)
     tokens = np.asarray(ids, np.int32)[None]

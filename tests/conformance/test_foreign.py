@@ -127,7 +127,7 @@ def test_a_drawn_case_names_the_field_that_is_wrong(drawn, change, says):
         (FarCase("isqrt", "...", 10, 10**30), "elements: found"),
         (FarCase("isqrt", "depth"), "far: found 'depth', allowed ..."),
         (ExtremeCase("isqrt", 10**30, 0), "entry: found"),
-        (ExtremeCase("isqrt", 0, -1), "call: found -1"),
+        (ExtremeCase("isqrt", 0, -1), "call: found -1, allowed 0 alone"),
         (ExtremeCase("isqrt", 0, 0, 10**30), "turned: found"),
     ],
 )
@@ -135,6 +135,12 @@ def test_other_cases_name_the_field_that_is_wrong(fields, says):
     with pytest.raises(replay.CaseError) as raised:
         replay.parse(fields.to_json(), "isqrt")
     assert says in str(raised.value)
+
+
+def test_a_case_of_an_op_without_parameters_has_an_empty_object():
+    case = dict(draw_case("isqrt", Random(1)).written)
+    with pytest.raises(replay.CaseError, match=r"parameters: found \{'k': 1\}, allowed an empty object"):
+        replay.parse(json.dumps(case | {"parameters": {"k": 1}}), "isqrt")
 
 
 def test_a_relation_is_one_of_its_op():

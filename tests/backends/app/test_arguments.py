@@ -236,11 +236,15 @@ def test_options_are_refused_by_a_transcript_of_another_kind_of_run(cli, refusal
         ("ops --pages text.txt", "--pages: found text.txt, which is no folder"),
         ("commit text.txt --prompt a", "OUT: found text.txt, which is no folder"),
         (f"{COMMIT} --prompt ''", "--prompt: found no text, allowed a prompt of one character or more"),
-        (f"{COMMIT} --score empty.txt", "--score: ids: found 0 tokens, allowed 2 to "),
+        (f"{COMMIT} --score empty.txt", "--score: ids: found 0, allowed 2 to "),
         (f"{COMMIT} --train text.txt --steps 9999999", "--train: steps: found 9999999, allowed 1 to "),
-        (f"{COMMIT} --train text.txt", "corpus: found "),
+        (f"{COMMIT} --train text.txt", "corpus: training: found 6, allowed 65 tokens or more "),
         (f"{COMMIT} --prompt a --every 1048577", "--every: found '1048577', allowed less than or equal to 1048576"),
         ("train --text text.txt --out text.txt --steps 1", "--out: found text.txt, which is no folder"),
+        (
+            "train --text text.txt --out run --steps 1 --config null.json",
+            "--config null.json: found null, allowed a JSON",
+        ),
         ("train --text text.txt --out run --steps 1 --config c2.json", "--config c2.json: can't be read: No such file"),
         ("tokenizer train text.txt --vocabulary 300 --out .", "--out: found ., which is no regular file"),
         (
@@ -269,5 +273,6 @@ def test_options_are_refused_by_a_transcript_of_another_kind_of_run(cli, refusal
 def test_a_wrong_value_is_named_by_its_flag_before_the_work_begins(line, said, refusal, tmp_path):
     (tmp_path / "text.txt").write_text("It was")
     (tmp_path / "empty.txt").touch()
+    (tmp_path / "null.json").write_text("null")
     (tmp_path / "c.json").write_text(json.dumps(CONFIGS["tiny"].to_dict() | {"d_model": 0}))
     assert refusal(line).startswith(said)

@@ -215,7 +215,7 @@ def test_a_tokenizer_larger_than_the_model_is_refused(cli, tmp_path):
         (("generate", "--model", "tiny", "--load-state", "/no/such/file"), "/no/such/file"),
         (("generate", "--model", "tiny", "--prompt", "a", "--tokenizer", "/no/such/file"), "/no/such/file"),
         (("score", "/no/such/file"), "/no/such/file"),
-        (("score", "/dev/null", "--model", "tiny"), "2 or more"),
+        (("score", "/dev/null", "--model", "tiny"), "2 tokens or more"),
         (("score",), "file"),
         (("inspect", "--text", "/no/such/file"), "/no/such/file"),
         (("inspect", "--model", "tiny", "--plot", "/no/such/folder/p.png"), "--plot"),

@@ -52,7 +52,7 @@ def test_a_description_with_a_key_that_stands_twice(micro, tmp_path):
 
 
 def test_corpus_shorter_than_a_sequence(micro):
-    with pytest.raises(CorpusError, match="allowed 1001 or more"):
+    with pytest.raises(CorpusError, match="allowed 1001 tokens or more"):
         micro.corpus.check(1000)
 
 

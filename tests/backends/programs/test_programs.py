@@ -54,7 +54,7 @@ SAYS = {
     "close": "it closed its stdout",
     "garbage": "'Segmentation fault'",
     "binary": "a line that isn't JSON",
-    "not_an_object": "a JSON list, not an object",
+    "not_an_object": "a line that is a list, not an object",
     "deep": "nested too deep",
     "long_line": "a line of more than 1048576 bytes",
     "endless_line": "a line of more than 1048576 bytes",
@@ -160,7 +160,7 @@ def test_a_time_limit_that_is_none_is_refused(seconds, monkeypatch):
         (" ", "bad command ' ': it names no program"),
         ("false", "exit code 1"),
         ("cat", "has no name"),
-        ("echo 1", "a JSON int|nobody asked for"),
+        ("echo 1", "a line that is a number, not an object|nobody asked for"),
         ("yes", "twice|isn't JSON|nobody asked for"),
         ("sleep 9", "no answer within 0.3 s"),
         (

@@ -161,6 +161,13 @@ def test_requests_that_describe_no_run(name, value, error, small):
         parse_request(small.request.to_dict() | {name: value})
 
 
+def test_an_option_of_another_type_is_told_which_is_allowed(small):
+    fields = small.request.to_dict()
+    for name, said in (("seed", "an integer"), ("greedy", "true or false")):
+        with pytest.raises(errors.RequestError, match=f"options: {name}: found '1', allowed {said}"):
+            parse_request(fields | {"options": fields["options"] | {name: "1"}})
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("max_tokens", 1 << 25), ("max_tokens", -1), ("top_k", 0), ("num", 0), ("greedy", 1), ("shift", "1")],

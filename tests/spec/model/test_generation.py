@@ -231,7 +231,7 @@ def test_a_score_is_near_what_the_logits_say():
 
 
 def test_scores_need_two_tokens_and_are_shown_by_integers():
-    with pytest.raises(ScoreError, match="1 tokens"):
+    with pytest.raises(ScoreError, match="score: found 1, allowed 2 tokens or more"):
         score(model_on("golden"), [1])
     assert [show(Fraction(1, 3)), show(Fraction(2, 3)), show(Fraction(1, 4), 1)] == ["0.3333", "0.6667", "0.3"]
 
