@@ -22,6 +22,7 @@ from mamba_integer.backends.app.terminal import (
     find_backends,
     progress_bar,
 )
+from mamba_integer.backends.files.regular import read_regular
 from mamba_integer.backends.processors import variables
 from mamba_integer.backends.programs import ops as programs
 from mamba_integer.backends.protocol import COMMAND
@@ -140,8 +141,9 @@ def _written(case: str) -> str | bytes:
     if case.lstrip().startswith(("{", "[")):
         return case
     try:
-        return Path(case).read_bytes()
+        return read_regular(Path(case))
     except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
         raise UsageError(
-            f"--case: found {case!r:.80}, allowed a JSON object or list, or a file of one that can be read"
+            f"--case: found {case!r:.80}, allowed a JSON object or list, or a file of one that can be read: {reason}"
         ) from error

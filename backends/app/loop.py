@@ -27,7 +27,9 @@ from ..files.atomic import write_atomically
 from ..files.corpus import Corpus
 from ..files.folder import TextModel, save_model
 from ..files.model import Checkpoint
+from ..files.regular import read_regular
 from ..files.strict_json import parse_json
+from ..files.text import LONGEST_TEXT, lines_of
 from ..files.tokenizer import Tokenizer
 from ..files.training import TRAINING_FILE, Training, load_training, save_training, training_hash
 
@@ -130,7 +132,8 @@ def rank_rows(run: Run) -> range:
 def cut_log(path: Path, step: int) -> None:
     """Drop the lines of steps after ``step``, which the run writes anew, and those that are damaged."""
     kept = []
-    for line in path.read_text("utf-8", "replace").splitlines() if path.exists() else ():
+    text = read_regular(path, LONGEST_TEXT) if path.exists() else b""
+    for line in lines_of(text.decode("utf-8", "replace")):
         try:
             if parse_json(line)["step"] <= step:
                 kept.append(line)

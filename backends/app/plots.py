@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from ..files.atomic import write_atomically
+from ..files.regular import read_regular
 from ..files.strict_json import parse_json
+from ..files.text import LONGEST_TEXT, lines_of
 
 
 def save_figure(figure: Any, path: Path) -> None:
@@ -19,7 +21,7 @@ def plot_log(log: Path, path: Path, title: str) -> None:
     """Draw the bits per byte of the batches and of the validation text over the steps."""
     from matplotlib.figure import Figure  # it takes a second to load, and most commands draw nothing
 
-    lines = [parse_json(line) for line in log.read_text("utf-8").splitlines()]
+    lines = [parse_json(line) for line in lines_of(read_regular(log, LONGEST_TEXT).decode())]
     validated = [line for line in lines if "validation" in line]
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()

@@ -27,6 +27,7 @@ from ..files.config_file import MODEL_TYPE
 from ..files.corpus import CorpusError, prepare_corpus
 from ..files.folder import MODEL_FILE, TRAINED, check_vocabulary, load_model
 from ..files.lock import LockError, held_folder
+from ..files.regular import read_regular
 from ..files.strict_json import kind_of, parse_json
 from ..files.tokenizer import ByteTokenizer, Tokenizer, load_tokenizer, tokenizer_hash
 from ..files.training import TRAINING_FILE, Training, TrainingError, origin_masters
@@ -212,7 +213,7 @@ def read_config(name: str) -> ModelConfig:
     if not name.endswith(".json"):
         return config_of("--config", name, "or a file that ends in .json")
     try:
-        data = parse_json(Path(name).read_bytes())
+        data = parse_json(read_regular(Path(name)))
     except OSError as error:
         raise UsageError(f"--config {name}: can't be read: {error.strerror}") from error
     except ValueError as error:

@@ -9,7 +9,7 @@ from mamba_integer.spec.version import SPEC_VERSION
 
 from .atomic import write_json
 from .container import CheckpointError
-from .regular import regular_size
+from .regular import read_regular
 from .strict_json import kind_of, parse_json
 
 CONFIG_FILE, MODEL_TYPE = "config.json", "mamba-integer"
@@ -29,8 +29,7 @@ def check_config(path: Path, config: ModelConfig) -> None:
     Fields that other tools added are ignored.
     """
     try:
-        regular_size(path)
-        stored = parse_json(path.read_bytes())
+        stored = parse_json(read_regular(path))
     except FileNotFoundError:
         return
     except OSError as error:

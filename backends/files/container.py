@@ -19,7 +19,7 @@ from mamba_integer.spec.version import SPEC_VERSION
 
 from .atomic import write_atomically
 from .hashing import content_hash
-from .regular import regular_size
+from .regular import open_regular, regular_size
 from .strict_json import kind_of, parse_json
 
 LARGEST_HEADER = 1 << 24
@@ -57,7 +57,7 @@ def _json_header(path: Path) -> tuple[dict[str, Any], int]:
     """Return the header of a safetensors file and how many bytes follow it."""
     try:
         size = regular_size(path)
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             length = struct.unpack("<Q", prefix)[0] if len(prefix := file.read(8)) == 8 else None
             if length is None or length > size - 8:
                 raise CheckpointError(
@@ -122,7 +122,7 @@ def in_order(file: bytes) -> bytes:
 
 
 def load_arrays(path: Path, largest: int) -> dict[str, np.ndarray]:
-    size = path.stat().st_size
+    size = regular_size(path)
     if size > largest:
         raise CheckpointError(f"{path}: oversized: {size} bytes, allowed {largest} for its config")
     try:

@@ -16,6 +16,7 @@ from mamba_integer.spec.model.initial import below
 from mamba_integer.spec.philox import MASK, philox_words
 
 from .atomic import write_atomically
+from .regular import read_regular, regular_size
 from .strict_json import parse_json
 from .text import read_texts
 from .tokenizer import Tokenizer, tokenizer_hash
@@ -131,7 +132,8 @@ def pieces(text: str) -> Iterator[tuple[int, str]]:
 
 def open_corpus(folder: Path, text_sha256: str, tokenizer_sha256: str) -> Corpus:
     try:
-        about = Description(**parse_json((folder / CORPUS_FILE).read_bytes()))
+        about = Description(**parse_json(read_regular(folder / CORPUS_FILE)))
+        regular_size(folder / TOKENS_FILE)
         tokens = np.memmap(folder / TOKENS_FILE, "<u2", "r")
     except (OSError, ValueError, TypeError) as error:
         raise CorpusError(

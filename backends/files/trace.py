@@ -18,6 +18,7 @@ from mamba_integer.spec.model.state import State
 from mamba_integer.spec.version import SPEC_VERSION
 
 from .hashing import tensor_hash
+from .regular import open_regular
 from .strict_json import parse_json
 
 FORMAT = "mamba-integer/trace"
@@ -86,7 +87,7 @@ def read_trace(path: Path) -> Iterator[dict[str, Any]]:
         The file is missing or no trace.
     """
     try:
-        with path.open(encoding="utf-8") as file:
+        with open_regular(path) as file:
             number = 0
             while line := file.readline(LARGEST_LINE):
                 number += 1

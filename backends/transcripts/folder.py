@@ -20,7 +20,7 @@ from mamba_integer.spec.version import SPEC_VERSION
 from ..files.atomic import write_json
 from ..files.container import LARGEST_HEADER, CheckpointError, load_arrays, read_header, save_arrays
 from ..files.hashing import content_hash
-from ..files.regular import regular_size
+from ..files.regular import open_regular, regular_size
 from ..files.strict_json import parse_json
 from .errors import (
     AlteredError,
@@ -217,8 +217,7 @@ def check_length(transcript: Transcript) -> None:
 
 def _read_fields(path: Path) -> tuple[Header, int, int, list[int], bytes]:
     try:
-        regular_size(path)
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             text = file.read(LARGEST_JSON + 1)
     except OSError as error:
         raise TranscriptError(f"{path}: can't be read: {error.strerror or error}") from error

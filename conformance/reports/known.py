@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mamba_integer import spec
+from mamba_integer.backends.files.regular import read_regular
+from mamba_integer.backends.files.text import lines_of
 
 from ..report import Report, Result
 
@@ -27,13 +29,11 @@ class Known:
 def read_known(path: Path) -> list[Known]:
     """Read lines of the form ``op: reason`` or ``op on backend: reason``; ``#`` starts a comment line."""
     try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise KnownFailuresError(f"{path}: more than {LARGEST_FILE} bytes")
-        text = path.read_text("utf-8")
+        text = read_regular(path, LARGEST_FILE).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise KnownFailuresError(f"{path}: {getattr(error, 'strerror', None) or 'not UTF-8'}") from error
     entries = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(lines_of(text), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         subject, _, reason = line.partition(": ")

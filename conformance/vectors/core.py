@@ -11,6 +11,7 @@ from typing import Any
 
 from mamba_integer import spec
 from mamba_integer.backends.files.atomic import write_atomically, write_json
+from mamba_integer.backends.files.regular import read_regular
 from mamba_integer.backends.files.strict_json import kind_of, parse_json
 from mamba_integer.backends.programs.wire import INLINE, WireError, parse_line
 
@@ -62,7 +63,7 @@ def freeze(core: Path = CORE, ops: tuple[str, ...] = (), anew: bool = False) -> 
 
 def stored(core: Path) -> dict[str, Any]:
     try:
-        fields = parse_json((core / MANIFEST).read_bytes())
+        fields = parse_json(read_regular(core / MANIFEST))
     except ValueError as error:
         raise VectorError(f"{MANIFEST}: no JSON: {error}; --anew writes it from the vectors beside it") from error
     if not isinstance(fields, dict):

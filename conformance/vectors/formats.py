@@ -8,6 +8,7 @@ import numpy as np
 
 from mamba_integer import spec
 from mamba_integer.backends.files.atomic import write_json
+from mamba_integer.backends.files.regular import open_regular, read_regular, regular_size
 from mamba_integer.backends.files.strict_json import parse_json
 from mamba_integer.backends.programs import WireError
 from mamba_integer.backends.programs.wire import (
@@ -138,7 +139,7 @@ def call_fields(vector: Vector) -> dict[str, Any]:
 def check_call(folder: Path, path: Path, vector: Vector) -> None:
     """Raise VectorError unless a file has the op and the parameters of a vector, in any order."""
     try:
-        fields = parse_json(path.read_bytes()) if path.stat().st_size <= LONGEST_LINE else None
+        fields = parse_json(read_regular(path, LONGEST_LINE))
     except ValueError as error:
         raise VectorError(f"{path.relative_to(folder)}: not JSON: {error}") from error
     if fields != call_fields(vector):
@@ -147,8 +148,12 @@ def check_call(folder: Path, path: Path, vector: Vector) -> None:
 
 def check_text(folder: Path, path: Path, text: str) -> None:
     """Raise VectorError unless a file has this text, of ASCII characters."""
-    if path.stat().st_size != len(text) or path.read_bytes() != text.encode():
+    if regular_size(path) != len(text) or path.read_bytes() != text.encode():
         raise VectorError(f"{path.relative_to(folder)}: other text than that of the specification's vectors")
+
+
+def reason_of(error: OSError | ValueError) -> str:
+    return shown(getattr(error, "strerror", None) or error)
 
 
 def same(a: np.ndarray, b: np.ndarray) -> bool:
@@ -170,7 +175,7 @@ class PerCase(Format):
                 try:
                     wrong = not same(self.read_array(path, array), array)
                 except (OSError, ValueError) as error:
-                    raise VectorError(f"{path.relative_to(folder)}: {shown(error)}") from error
+                    raise VectorError(f"{path.relative_to(folder)}: {reason_of(error)}") from error
                 if wrong:
                     raise VectorError(f"{path.relative_to(folder)}: other integers than those of the specification")
 
@@ -194,7 +199,7 @@ class PerCase(Format):
                 try:
                     arrays.append(self.read_array(path, want))
                 except (OSError, ValueError) as error:
-                    raise VectorError(f"{path.relative_to(folder)}: {shown(error)}") from error
+                    raise VectorError(f"{path.relative_to(folder)}: {reason_of(error)}") from error
             yield i, arrays
 
     def write_array(self, path: Path, array: np.ndarray) -> None:
@@ -225,9 +230,9 @@ class Npy(PerCase):
         np.save(path, array, allow_pickle=False)
 
     def read_array(self, path, want):
-        if path.stat().st_size > want.nbytes + MOST_HEADER:
-            raise ValueError(f"the file has {path.stat().st_size} bytes, want {want.nbytes} and a header")
-        with path.open("rb") as file:
+        if (size := regular_size(path)) > want.nbytes + MOST_HEADER:
+            raise ValueError(f"the file has {size} bytes, want {want.nbytes} and a header")
+        with open_regular(path) as file:
             try:
                 read = np.lib.format.read_array_header_2_0
                 if np.lib.format.read_magic(file) == (1, 0):
@@ -260,9 +265,9 @@ class Hex(PerCase):
         return {"parameters.hex": hex_words(values, 64), "shapes.hex": hex_words(sizes, 64)}
 
     def read_array(self, path, want):
-        if path.stat().st_size > HEX_LINE * (want.size + 16):
-            raise ValueError(f"the file has {path.stat().st_size} bytes, too many for {want.size} words")
-        words = " ".join(line.split("//")[0] for line in path.read_text("ascii", "replace").splitlines()).split()
+        if (size := regular_size(path)) > HEX_LINE * (want.size + 16):
+            raise ValueError(f"the file has {size} bytes, too many for {want.size} words")
+        words = " ".join(line.split("//")[0] for line in path.read_text("ascii", "replace").split("\n")).split()
         bits, holds = 8 * want.dtype.itemsize, DTYPE_RANGE[want.dtype.name]
         if len(words) != want.size:
             raise ValueError(f"{len(words)} words, want {want.size}")
@@ -322,7 +327,7 @@ FORMATS: dict[str, Format] = {"jsonl": LINES, "npy": Npy(), "hex": Hex(), "c-hea
 
 def lines_of(path: Path) -> Iterator[bytes]:
     """Yield the lines of a file without reading more of one than a line may have."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while line := file.readline(LONGEST_LINE + 1):
             if len(line) > LONGEST_LINE:
                 raise VectorError(f"{path.name}: a line of more than {LONGEST_LINE} bytes")

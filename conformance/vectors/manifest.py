@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mamba_integer import spec
+from mamba_integer.backends.files.regular import read_regular
 from mamba_integer.backends.files.strict_json import kind_of, parse_json
 from mamba_integer.backends.programs.wire import PROTOCOL, format_line, shown
 
@@ -13,7 +14,6 @@ from ..presets import PRESETS
 from .formats import FORMATS
 
 MANIFEST = "vectors.json"
-LARGEST = 1 << 26  # bytes
 
 
 def is_whole(value: Any, low: int = 0) -> bool:
@@ -53,9 +53,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
         The file can't be read, or a field is missing, unknown or wrong.
     """
     try:
-        if (size := path.stat().st_size) > LARGEST:
-            raise VectorError(f"{path}: found {size} bytes, allowed {LARGEST}")
-        fields = parse_json(path.read_bytes())
+        fields = parse_json(read_regular(path))
     except OSError as error:
         raise VectorError(f"{path}: {error.strerror}: no vectors were exported here") from error
     except ValueError as error:
