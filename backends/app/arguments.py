@@ -18,6 +18,7 @@ from mamba_integer.spec.model import CONFIGS
 from ..files.folder import MODEL_FILE, TRAINED
 from ..protocol import COMMAND, declared
 from ..stopping import MOST_SECONDS
+from .outputs import check_apart, shown
 from .terminal import UsageError
 
 PROMPT = "--prompt"
@@ -55,8 +56,9 @@ class Command(TyperCommand):
                 raise told from error
             raise
         if not extra:
+            check_apart(ctx)
             return extra
-        own = [shown_name(param) for param in self.params if param.param_type_name == "argument"]
+        own = [shown(param) for param in self.params if param.param_type_name == "argument"]
         prompt = ctx.params.get("prompt") or ()
         begun = [prompt] if isinstance(prompt, str) else prompt[-1:]
         hint = meant(extra, {flag for param in self.params for flag in param.opts}, *begun)
@@ -75,14 +77,8 @@ class Command(TyperCommand):
             values = value if isinstance(value, list | tuple) else [value]
             if PROMPT in param.opts or param.default == "" or "" not in values:
                 continue
-            name, way_out = shown_name(param), "" if param.required else f", or leave {param.opts[0]} out"
+            name, way_out = shown(param), "" if param.required else f", or leave {param.opts[0]} out"
             raise UsageError(f"{name}: found an empty text, allowed one character or more; give a value{way_out}")
-
-
-def shown_name(param: Any) -> str:
-    """Return a parameter as its command's help names it."""
-    argument: str = param.metavar or param.name or ""
-    return argument.upper() if param.param_type_name == "argument" else param.opts[0]
 
 
 def wrong_value(error: Exception) -> UsageError | None:

@@ -101,6 +101,62 @@ def test_an_output_that_cannot_be_written_is_refused_at_once(words, one, cli, tm
     refused(tmp_path / "new.png")
 
 
+def given(one, path):
+    return [one.opts[0], path] if one.param_type_name == "option" else [path]
+
+
+def required(command, *but):
+    """Return each argument and option of a command that has to be given, but these, with a value."""
+    values = {"leaf": "0.0.0", "op": "isqrt", "out": "out.png", "transcript": "none", "vocabulary": 300}
+    names = values.keys() - {one.name for one in but}
+    ones = [one for one in command.params if one.required and one.name in names]
+    return [word for one in ones for word in given(one, values[one.name])]
+
+
+COMMANDS = dict(commands(typer.main.get_command(app)))
+PAIRS = [(words, a, b) for words, a in WRITTEN for other, b in ALL if words == other and a is not b]
+PAIRS = [(words, a, b) for words, a, b in PAIRS if not is_folder(words, a) and not is_folder(words, b)]
+
+
+@pytest.mark.parametrize(
+    ("words", "one", "other"), PAIRS, ids=[f"{' '.join(words)} {shown(a)} {shown(b)}" for words, a, b in PAIRS]
+)
+def test_an_output_is_no_input_and_no_other_output(words, one, other, cli, tmp_path, monkeypatch):
+    """The same file stands behind two names: once a link, once another spelling of its path."""
+    monkeypatch.chdir(tmp_path)
+    path, link = tmp_path / "same.png", tmp_path / "link.png"
+    path.write_text("as before")
+    link.symlink_to(path)
+    rest = required(COMMANDS[words], one, other)
+    for second in (path, link, Path("../") / tmp_path.name / "same.png"):
+        code, out, err = cli(*words, *rest, *given(one, path), *given(other, second))
+        assert code == 2 and not out and err.count("\n") == 1, err
+        assert " names too; allowed another file" in err and shown(one) in err and shown(other) in err, err
+        assert path.read_text() == "as before" and set(tmp_path.iterdir()) == {path, link}
+
+
+def test_an_output_is_no_file_of_the_model_or_the_transcript(cli, tmp_path):
+    model, transcript = tmp_path / "model", tmp_path / "transcript"
+    assert cli("init", model, "--model", "tiny").code == 0
+    assert cli("commit", transcript, "--model", "tiny", "--prompt", "a", "--max-tokens", 1).code == 0
+    for words, file in (
+        (("generate", "--prompt", "a", "--model", model, "--trace"), model / "model.safetensors"),
+        (("generate", "--prompt", "a", "--model", model / "model.safetensors", "--trace"), model / "model.safetensors"),
+        (("open", transcript, "--leaf", "0.0.0", "--model", "tiny", "--out"), transcript / "leaves.bin"),
+    ):
+        before = file.read_bytes()
+        code, _, err = cli(*words, file)
+        assert code == 2 and f"found {file}, which " in err and file.read_bytes() == before, err
+
+
+def test_a_file_in_the_folder_of_a_model_may_be_written_again(cli, tmp_path):
+    folder = tmp_path / "tiny"
+    for _ in range(2):
+        assert cli("init", folder, "--model", "tiny", "--force").code == 0
+        trace = ("--trace", folder / "trace", "--save-state", folder / "state")
+        assert cli("generate", "--model", folder, "--prompt", "a", "--max-tokens", 1, *trace).code == 0
+
+
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder here in which root can't write")
 def test_a_folder_that_nobody_may_write_to(cli):
     code, _, err = cli("generate", "--trace", "/proc/trace")
