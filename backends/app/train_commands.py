@@ -267,9 +267,8 @@ def check_and_train(job: Job) -> None:
 def prepare_and_train(job: Job, tokenizer: Tokenizer) -> None:
     with progress_bar(job.as_json) as shown:
         task = shown.add_task("tokenize", total=None)
-        corpus = prepare_corpus(
-            job.text, tokenizer, job.out, lambda done, total: shown.update(task, completed=done, total=total)
-        )
+        progress = lambda done, total: shown.update(task, completed=done, total=total)  # noqa: E731
+        corpus = prepare_corpus(job.text, tokenizer, job.out, job.options.length, progress)
     corpus.check(job.options.length)
     if job.ranks == 1:
         work(job, Alone())

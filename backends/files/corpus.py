@@ -82,11 +82,13 @@ def prepare_corpus(
     files: Sequence[Path],
     tokenizer: Tokenizer,
     folder: Path,
+    length: int = 0,
     progress: Callable[[int, int], None] = lambda done, all: None,
 ) -> Corpus:
     """Tokenise text files into ``folder``, or open the tokens that are there if they are of the same text.
 
-    ``progress`` is told how many characters of how many are done, in each of the two parts.
+    Where a ``length`` is given, tokens that hold no sequence of it are not written. ``progress`` is told how many
+    characters of how many are done, in each of the two parts.
 
     Raises
     ------
@@ -107,8 +109,11 @@ def prepare_corpus(
     if len(tokens) >= MOST_TOKENS:
         raise CorpusError(f"corpus: found {len(tokens)} tokens, allowed fewer than {MOST_TOKENS}")
     stored = tokens.astype("<u2").tobytes()
+    digest = hashlib.sha256(stored).hexdigest()
+    if length:
+        Corpus(parts[0], parts[1], digest).check(length)
     write_atomically(folder / TOKENS_FILE, stored)
-    about = Description(*hashes, len(tokens), len(parts[0]), hashlib.sha256(stored).hexdigest())
+    about = Description(*hashes, len(tokens), len(parts[0]), digest)
     write_atomically(folder / CORPUS_FILE, json.dumps(asdict(about), indent=1).encode())
     return open_corpus(folder, *hashes)
 

@@ -314,3 +314,15 @@ def test_usage_errors(finished, text, micro_file, cli, tmp_path):
     ):
         done = cli(*arguments)
         assert done.code == 2 and message in done.err and len(done.err.splitlines()) == 1, done.err
+
+
+def test_a_text_that_is_too_short_leaves_nothing_behind(cli, tmp_path):
+    """So the next try, with a longer text, finds no tokens of the short one."""
+    text, run = tmp_path / "text", tmp_path / "run"
+    text.write_text("It was the best of times.")
+    command = ("train", "--text", text, "--out", run, "--steps", 1, "--batch", 1, "--length", 32)
+    code, _, err = cli(*command)
+    assert code == 2 and "tokens for training, allowed 33 or more" in err, err
+    assert not run.exists()
+    text.write_text("It was the best of times. " * 20)
+    assert cli(*command).code == 0
