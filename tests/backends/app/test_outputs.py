@@ -11,6 +11,7 @@ import typer
 
 from mamba_integer.backends.app.command_line import app
 from mamba_integer.backends.app.generate_command import Text
+from mamba_integer.backends.app.outputs import IN_PLACE
 from mamba_integer.backends.app.plots import save_figure
 from mamba_integer.backends.files import atomic, folder
 from mamba_integer.backends.transcripts.folder import Writer
@@ -116,6 +117,7 @@ def required(command, *but):
 COMMANDS = dict(commands(typer.main.get_command(app)))
 PAIRS = [(words, a, b) for words, a in WRITTEN for other, b in ALL if words == other and a is not b]
 PAIRS = [(words, a, b) for words, a, b in PAIRS if not is_folder(words, a) and not is_folder(words, b)]
+PAIRS = [(words, a, b) for words, a, b in PAIRS if {shown(a), shown(b)} not in map(set, IN_PLACE)]
 
 
 @pytest.mark.parametrize(
@@ -133,6 +135,14 @@ def test_an_output_is_no_input_and_no_other_output(words, one, other, cli, tmp_p
         assert code == 2 and not out and err.count("\n") == 1, err
         assert " names too; allowed another file" in err and shown(one) in err and shown(other) in err, err
         assert path.read_text() == "as before" and set(tmp_path.iterdir()) == {path, link}
+
+
+def test_a_text_goes_on_with_its_state_in_one_file(cli, tmp_path):
+    state, words = tmp_path / "state", ("generate", "--model", "tiny", "--max-tokens", 2, "--json")
+    assert cli(*words, "--prompt", "a", "--save-state", state).code == 0
+    before = state.read_bytes()
+    assert cli(*words, "--load-state", state, "--save-state", state).code == 0
+    assert state.read_bytes() != before
 
 
 def test_an_output_is_no_file_of_the_model_or_the_transcript(cli, tmp_path):
