@@ -23,12 +23,13 @@ Fault = tuple[str, str]  # the thing found, and the thing allowed
 class ArrayKind:
     """The arrays that a package's ops take, which its attribute ``ARRAYS`` tells; ``text`` says how to get one.
 
-    ``fault`` returns why an array of these types can't be taken, or None.
+    ``fault`` returns why an array of these types can't be taken, or None; ``unread``, why its values can't be checked.
     """
 
     types: tuple[type, ...]
     text: str
     fault: Callable[[Any], Fault | None] = lambda array: None
+    unread: Callable[[Any], Fault | None] = lambda array: None
 
     def check(self, op: str, argument: str, array: Any) -> None:
         """Raise DomainError unless the array is taken."""

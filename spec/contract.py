@@ -196,10 +196,24 @@ class Op(Called[P, R]):
                 self._accepted.clear()
             self._accepted[kind] = at
         if not _trust_values.get():
-            for tensor, array in zip(self.inputs, arrays, strict=True):
-                if 0 not in array.shape:
-                    tensor.check_values(self.name, array, at)
+            try:
+                self._check_values(arrays, at)
+            except RuntimeError:  # of an array that has no values
+                self._check_read(arrays, package)
+                raise
         return at
+
+    def _check_values(self, arrays: Sequence[Any], at: SimpleNamespace) -> None:
+        for tensor, array in zip(self.inputs, arrays, strict=True):
+            if 0 not in array.shape:
+                tensor.check_values(self.name, array, at)
+
+    def _check_read(self, arrays: Sequence[Any], package: str) -> None:
+        """Raise DomainError where an array has no values to check."""
+        taken = getattr(sys.modules.get(package), "ARRAYS", None)
+        for tensor, array in zip(self.inputs, arrays, strict=True):
+            if taken and (fault := taken.unread(array)):
+                raise DomainError(self.name, tensor.name, *fault)
 
     def _check_kind(self, arrays: Sequence[Any], parameters: Mapping[str, Any], package: str) -> SimpleNamespace:
         """Check all that doesn't depend on the arrays' elements."""

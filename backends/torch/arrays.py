@@ -21,17 +21,19 @@ def plain_fault(tensor: torch.Tensor, types: tuple[type, ...] = PLAIN) -> Fault 
     return None
 
 
-def fault(tensor: torch.Tensor) -> Fault | None:
-    """Return why the ops can't compute with a tensor, or None."""
+def unread(tensor: torch.Tensor) -> Fault | None:
+    """Return why the values of a tensor can't be checked, or None."""
     if tensor.is_meta or isinstance(tensor, FakeTensor):
-        return (
-            "a meta or fake tensor",
-            "a tensor with values: backends.torch.custom_ops takes one without",
-        )
-    return plain_fault(tensor)
+        return "a meta or fake tensor", "a tensor with values: backends.torch.custom_ops takes one without"
+    return None
 
 
-ARRAYS = ArrayKind((torch.Tensor,), "a Torch tensor: torch.from_numpy, Backend.load", fault)
+def plain_or_fake_fault(tensor: torch.Tensor) -> Fault | None:
+    """Return why a tensor can be neither computed with nor asked for shapes alone, or None."""
+    return plain_fault(tensor, (*PLAIN, FakeTensor))
+
+
+ARRAYS = ArrayKind((torch.Tensor,), "a Torch tensor: torch.from_numpy, Backend.load", plain_or_fake_fault, unread)
 
 
 def default_device() -> str:
