@@ -38,6 +38,11 @@ class ArrayKind:
         if fault := self.fault(array):
             raise DomainError(op, argument, *fault)
 
+    def check_read(self, op: str, argument: str, array: Any) -> None:
+        """Raise DomainError where the array has no values to check."""
+        if fault := self.unread(array):
+            raise DomainError(op, argument, *fault)
+
 
 # A subclass may compute something else: a masked array leaves elements out. A memmap computes as any array does.
 PLAIN = frozenset({np.ndarray, np.memmap, *np.sctypeDict.values()})

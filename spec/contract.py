@@ -212,8 +212,8 @@ class Op(Called[P, R]):
         """Raise DomainError where an array has no values to check."""
         taken = getattr(sys.modules.get(package), "ARRAYS", None)
         for tensor, array in zip(self.inputs, arrays, strict=True):
-            if taken and (fault := taken.unread(array)):
-                raise DomainError(self.name, tensor.name, *fault)
+            if taken:
+                taken.check_read(self.name, tensor.name, array)
 
     def _check_kind(self, arrays: Sequence[Any], parameters: Mapping[str, Any], package: str) -> SimpleNamespace:
         """Check all that doesn't depend on the arrays' elements."""

@@ -163,6 +163,7 @@ class LanguageModel:
             NUMPY.check(call, "ids", ids)
         elif self.taken:
             self.taken.check(call, "ids", ids)
+            self.taken.check_read(call, "ids", ids)
         if not hasattr(ids, "dtype") or dtype_name(ids) != "int32":
             raise DomainError(call, "ids", getattr(ids, "dtype", type(ids).__name__), "an int32 array")
         if len(ids.shape) != len(shape.split()) or ids.shape[0] != state.batch:

@@ -184,7 +184,7 @@ def test_a_tensor_that_is_not_plain_is_named(name):
 def test_values_that_are_not_there_cannot_be_checked(name):
     """Where values are trusted, a tensor without any tells how kernels would be launched."""
     for tensor in tensors_without_values():
-        with pytest.raises(DomainError, match="argument x: found a meta or fake tensor, allowed .*: .*custom_ops"):
+        with pytest.raises(DomainError, match=r"argument x: found a meta or fake tensor, allowed .*: .*custom_ops"):
             load(name).ops.squareplus(tensor, f=8, offset=0)
 
 
