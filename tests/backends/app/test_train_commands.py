@@ -322,7 +322,7 @@ def test_a_text_that_is_too_short_leaves_nothing_behind(cli, tmp_path):
     text.write_text("It was the best of times.")
     command = ("train", "--text", text, "--out", run, "--steps", 1, "--batch", 1, "--length", 32)
     code, _, err = cli(*command)
-    assert code == 2 and "tokens for training, allowed 33 or more" in err, err
+    assert code == 2 and "training: found 23, allowed 33 tokens or more" in err, err
     assert not run.exists()
     text.write_text("It was the best of times. " * 20)
     assert cli(*command).code == 0
