@@ -31,8 +31,11 @@ def pytest_collection_finish():
 
 LONGEST_WAIT = 300  # seconds: much, for a busy machine; then a process is killed with all that it started
 
-# A test run may have been started with SIGINT ignored (nohup, a background job), which children inherit.
-DEFAULTS = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+# A test run may have been started with signals ignored (nohup, a background job), which children inherit.
+DEFAULTS = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "[signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGHUP)]"
+)
 COMMAND = f"{DEFAULTS}; from mamba_integer.backends.app.main import main; main()"
 
 
@@ -132,11 +135,12 @@ def run_cli(run_process):
 @pytest.fixture(autouse=True)
 def signals():
     """Put back what a command does to this process: the handlers of signals."""
-    numbers = signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM
-    before, hook = [signal.getsignal(number) for number in numbers], sys.unraisablehook
+    usual = dict.fromkeys((signal.SIGTERM, signal.SIGHUP, signal.SIGALRM), signal.SIG_DFL)
+    usual[signal.SIGINT] = signal.default_int_handler  # as above: the run itself may ignore some
+    before, hook = {number: signal.signal(number, handler) for number, handler in usual.items()}, sys.unraisablehook
     yield
     sys.unraisablehook = hook
-    for number, handler in zip(numbers, before, strict=True):
+    for number, handler in before.items():
         signal.signal(number, handler)
 
 

@@ -19,6 +19,7 @@ class Late:
         os.kill(os.getpid(), signal.{name})
         time.sleep(1)
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 obey_stops()
 try:
     late = Late()
