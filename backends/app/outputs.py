@@ -18,6 +18,7 @@ from ..files.atomic import check_file, check_folder, check_new
 from ..files.folder import CONFIG_FILE, MODEL_FILE, TOKENIZER_FILE, TRAINED
 from .terminal import UsageError
 
+PICTURES = ".png", ".svg", ".pdf"
 IN_PLACE = [("--save-state", "--load-state")]  # a text that goes on keeps its state in one file
 WRITTEN = "mamba-integer: written"  # in a context, the paths of outputs by the names that a user knows
 
@@ -36,10 +37,10 @@ def check_output(option: str, path: Path) -> None:
 
 def check_plot(option: str, path: Path) -> None:
     """Refuse a picture that can't be drawn or written."""
-    from matplotlib.figure import Figure
+    import matplotlib.figure  # noqa: F401 (where it is missing, nothing can be drawn)
 
-    if path.suffix.lower().removeprefix(".") not in Figure().canvas.get_supported_filetypes():
-        raise UsageError(f"{option}: found {path}, allowed a file whose name ends in .png, .svg or .pdf")
+    if path.suffix.lower() not in PICTURES:
+        raise UsageError(f"{option}: found {path}, allowed a file whose name ends in {', '.join(PICTURES)}")
     check_output(option, path)
 
 

@@ -2,6 +2,6 @@
 
 from mamba_integer.spec.arrays import NUMPY as ARRAYS
 
-from .ops import ProgramOps
+from .ops import ProgramOps, RoomError
 from .process import Program, ProgramError
 from .wire import WireError

@@ -40,6 +40,10 @@ def time_limit() -> float:
     return seconds
 
 
+class RoomError(BackendError):
+    """Arrays for a program can't be written down: no fault of the program."""
+
+
 class ProgramOps:
     """The ops that a program says it has; all of the specification, if it doesn't say."""
 
@@ -88,7 +92,11 @@ class ProgramOps:
         self._sequence += 1
         inputs, outputs, paths = [], [], {}
         for tensor, array in zip(contract.inputs, arrays, strict=True):
-            fields = format_tensor(tensor.name, array, self.folder, f"input-{tensor.name}")
+            try:
+                fields = format_tensor(tensor.name, array, self.folder, f"input-{tensor.name}")
+            except OSError as error:
+                reason = f"found {error.strerror or error}, allowed a folder with room: set TMPDIR"
+                raise RoomError(f"{self.folder}, for arrays of a program: {reason}") from error
             inputs.append(fields | ({"path": str(self.folder / fields["path"])} if "path" in fields else {}))
         for form in forms:
             fields = {"name": form.name, "dtypes": " ".join(form.dtypes), "shape": list(form.shape)}

@@ -8,6 +8,7 @@ import numpy as np
 
 from mamba_integer.backends.escapes import told
 from mamba_integer.backends.files.hashing import tensor_hash
+from mamba_integer.backends.programs import RoomError
 from mamba_integer.spec.model.blocks import Observe
 
 from ..engine.comparison import interrupts
@@ -66,6 +67,8 @@ def follow(text: Text, want: Iterable[Stage], running: Iterator[Stage]) -> Text:
         try:
             stage = next(running)
             text.stages[expected.name] = stage.digest
+        except RoomError:
+            raise
         except interrupts():
             raise
         except BaseException as error:

@@ -39,7 +39,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Rules:
-    """What all cases of a comparison share; the cases of each part run in one process, one after the other."""
+    """The op, the reference and the limits that all cases of a comparison share."""
 
     op: str
     reference: Backend

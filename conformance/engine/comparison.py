@@ -13,7 +13,7 @@ import numpy as np
 
 from mamba_integer.backends import Backend, UnsupportedError
 from mamba_integer.backends.escapes import told
-from mamba_integer.backends.programs import ProgramError
+from mamba_integer.backends.programs import ProgramError, RoomError
 from mamba_integer.backends.programs.wire import Form
 from mamba_integer.spec.contract import find_op
 
@@ -130,7 +130,7 @@ def crashes_as_failures(backend: Backend, case: AnyCase, says: str = "") -> Iter
     """Make a Failure of whatever a backend raises: a SystemExit too, which would end the run as if all were equal."""
     try:
         yield
-    except (Failure, UnsupportedError):
+    except (Failure, UnsupportedError, RoomError):
         raise
     except interrupts():
         raise

@@ -1,4 +1,4 @@
-"""What a command writes is checked before it begins, whichever option or argument names it."""
+"""Each command checks its outputs before it begins, whichever option or argument names them."""
 
 import errno
 import inspect
@@ -190,8 +190,9 @@ def test_a_folder_that_holds_something_is_named(words, cli, tmp_path):
 
 
 def test_a_picture_of_another_kind_is_refused_at_once(cli, tmp_path):
-    code, _, err = cli("inspect", "--plot", tmp_path / "plot.nothing")
-    assert code == 2 and "--plot: found" in err and ".png, .svg or .pdf" in err
+    for name in ("plot.nothing", "plot.jpg"):
+        code, _, err = cli("inspect", "--plot", tmp_path / name)
+        assert code == 2 and "--plot: found" in err and "ends in .png, .svg, .pdf" in err
 
 
 def test_an_output_that_can_be_written_is_left_as_it_is(cli, tmp_path):

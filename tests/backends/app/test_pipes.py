@@ -1,5 +1,6 @@
 """A pipe or a device in place of a file is refused at once: its reader could wait for ever, or read without an end."""
 
+import faulthandler
 import os
 from pathlib import Path
 
@@ -8,11 +9,19 @@ import pytest
 from mamba_integer.backends.files.regular import read_regular
 
 REFUSED = "found a folder, a pipe or a device, allowed a file"
-SECONDS = 120  # much, for a busy machine; then the command is killed
+SECONDS = 120  # much, for a busy machine; then the process of the tests is killed
+STDERR = 2
 
 COMPARE = ("compare", "--op", "isqrt", "--backends", "golden,numba", "--case")
 KNOWN = ("conform", "--op", "isqrt", "--known-failures")
 VECTORS = ("vectors", "check")
+
+
+@pytest.fixture(autouse=True)
+def _killed_in_time():
+    faulthandler.dump_traceback_later(SECONDS, exit=True, file=STDERR)
+    yield
+    faulthandler.cancel_dump_traceback_later()
 
 
 def piped(path: Path) -> Path:
@@ -36,10 +45,11 @@ def piped(path: Path) -> Path:
     ],
     ids=lambda command: " ".join((command[0], *command[-2:])),
 )
-def test_a_pipe_or_a_device_is_refused(command, run_cli, tmp_path):
+def test_a_pipe_or_a_device_is_refused(command, cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "text").write_text("It was")
     (tmp_path / "pipe.json").symlink_to(piped(tmp_path / "PIPE"))
-    code, out, err = run_cli(*command, cwd=tmp_path, seconds=SECONDS)
+    code, out, err = cli(*command)
     assert code == 2 and not out and err.count("\n") == 1 and REFUSED in err, err
     assert {path.name for path in tmp_path.iterdir()} == {"text", "PIPE", "pipe.json"}
 
@@ -59,20 +69,20 @@ def test_a_pipe_or_a_device_is_refused(command, run_cli, tmp_path):
         ("c-header", "isqrt.h"),
     ],
 )
-def test_a_pipe_among_vectors_is_refused(form, name, run_cli, cli, tmp_path):
+def test_a_pipe_among_vectors_is_refused(form, name, cli, tmp_path):
     assert cli("vectors", "export", tmp_path, "--op", "isqrt", "--preset", "smoke", "--format", form).code == 0
     piped(tmp_path / name)
-    code, out, err = run_cli(*VECTORS, tmp_path, seconds=SECONDS)
+    code, out, err = cli(*VECTORS, tmp_path)
     assert code == 2 and not out and err.count("\n") == 1 and REFUSED in err and name in err, err
 
 
 @pytest.mark.parametrize("name", ["corpus.json", "tokens.bin", "log.jsonl"])
-def test_a_pipe_in_the_folder_of_a_run_is_refused(name, run_cli, cli, tmp_path):
+def test_a_pipe_in_the_folder_of_a_run_is_refused(name, cli, tmp_path):
     (tmp_path / "text").write_text("It was the best of times. " * 20)
     command = ("train", "--text", tmp_path / "text", "--length", 8, "--batch", 1, "--out", tmp_path / "run", "--resume")
     assert cli(*command, "--steps", 1, "--warmup", 0, "--last-rate", "0.0005").code == 0
     piped(tmp_path / "run" / name)
-    code, _, err = run_cli(*command, "--steps", 2, "--warmup", 0, "--last-rate", "0.0005", seconds=SECONDS)
+    code, _, err = cli(*command, "--steps", 2, "--warmup", 0, "--last-rate", "0.0005")
     assert code == 2 and err.count("\n") == 1 and REFUSED in err and str(tmp_path / "run") in err, err
 
 

@@ -1,6 +1,7 @@
 """Programs as backends: whatever one does, a verdict comes in time, costs one case, and leaves nothing running."""
 
 import contextlib
+import errno
 import importlib.util
 import pickle
 import re
@@ -17,9 +18,11 @@ from hypothesis import strategies as st
 
 from mamba_integer import spec
 from mamba_integer.backends import BackendError, UnsupportedError, load
-from mamba_integer.backends.programs import ProgramError, WireError, wire
+from mamba_integer.backends.programs import ProgramError, RoomError, WireError, ops, wire
 from mamba_integer.backends.programs.ops import TIMEOUT
+from mamba_integer.conformance.chains.stages import Stage, follow
 from mamba_integer.conformance.engine.comparison import Failure, crashes_as_failures
+from mamba_integer.conformance.report import Text
 
 STRANGER = Path(__file__).parent / "stranger.py"
 module_spec = importlib.util.spec_from_file_location("stranger", STRANGER)
@@ -91,6 +94,18 @@ class Case:
 def roots(backend, *values: int):
     (got,) = backend.run("isqrt", [np.array(values, np.int32)], {})
     return got.tolist()
+
+
+def test_a_full_disk_is_no_fault_of_the_program(backend, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(ops, "format_tensor", full)
+    says = pytest.raises(RoomError, match=r"found No space left on device, .*: set TMPDIR")
+    with says, crashes_as_failures(backend, Case()):
+        roots(backend, 1)
+    with pytest.raises(RoomError):
+        follow(Text("mine", "a text"), [Stage("a", "isqrt", {})], (roots(backend, 1) for _ in range(1)))
 
 
 def test_the_ops_are_those_that_it_names(backend):
