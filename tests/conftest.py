@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.forking import Fork, Nursery
+
 # Read when Torch, Numba or NumPy starts its threads. The tests share the processors: a thread that waits should not
 # spin. Those of NumPy do so whatever they are told, for float products, which no integer needs.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -81,7 +83,15 @@ class Done(NamedTuple):
 def started(command, seconds: float = LONGEST_WAIT, **options) -> Iterator[subprocess.Popen]:
     """Start a process in a group of its own; kill the group after ``seconds``, and at the end of the block."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
-    process = subprocess.Popen([*map(str, command)], text=True, start_new_session=True, **(pipes | options))
+    with guarded(
+        subprocess.Popen([*map(str, command)], text=True, start_new_session=True, **(pipes | options)), seconds
+    ) as process:
+        yield process
+
+
+@contextlib.contextmanager
+def guarded(process: subprocess.Popen | Fork, seconds: float) -> Iterator[subprocess.Popen | Fork]:
+    """Kill a process' group after ``seconds``, and at the end of the block."""
     tell_reaper(f"+{process.pid}")
     guard = threading.Timer(seconds, kill_group, [process])
     guard.start()
@@ -97,7 +107,27 @@ def started(command, seconds: float = LONGEST_WAIT, **options) -> Iterator[subpr
         tell_reaper(f"-{process.pid}")
 
 
-def kill_group(process: subprocess.Popen) -> None:
+@functools.cache
+def nursery() -> Nursery:
+    nursery = Nursery(DEFAULTS)
+    atexit.register(nursery.end)
+    return nursery
+
+
+@contextlib.contextmanager
+def started_command(*arguments, fresh=False, seconds: float = LONGEST_WAIT, env=None, cwd=".", **options):
+    """Start ``mamba-integer`` as `started` does: by a fork, which is quicker, where that makes no difference."""
+    variables = dict(env or os.environ)
+    if fresh or options or not nursery().takes(variables):
+        command = [sys.executable, "-c", COMMAND, *arguments]
+        with started(command, seconds, env=variables, cwd=cwd, **options) as process:
+            yield process
+    else:
+        with guarded(nursery().start([*map(str, arguments)], variables, cwd), seconds) as process:
+            yield process
+
+
+def kill_group(process: subprocess.Popen | Fork) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
 
@@ -112,24 +142,25 @@ def start_process():
 def run_process():
     """A function that runs a process to its end: ``run_process(command).code``."""
 
-    def run(command, seconds: float = LONGEST_WAIT, **options) -> Done:
-        with started(command, seconds, **options) as process:
-            out, err = process.communicate()
-        return Done(process.returncode, out or "", err or "")
+    return lambda *arguments, **options: outcome(started(*arguments, **options))
 
-    return run
+
+def outcome(starting) -> Done:
+    with starting as process:
+        out, err = process.communicate()
+    return Done(process.returncode, out or "", err or "")
 
 
 @pytest.fixture(scope="session")
 def start_cli():
     """A function that starts ``mamba-integer`` with arguments, as `start_process`."""
-    return lambda *arguments, **options: started([sys.executable, "-c", COMMAND, *arguments], **options)
+    return started_command
 
 
 @pytest.fixture(scope="session")
-def run_cli(run_process):
+def run_cli():
     """A function that runs ``mamba-integer`` with arguments in a process of its own, to its end."""
-    return lambda *arguments, **options: run_process([sys.executable, "-c", COMMAND, *arguments], **options)
+    return lambda *arguments, **options: outcome(started_command(*arguments, **options))
 
 
 @pytest.fixture(autouse=True)

@@ -60,7 +60,7 @@ def test_a_missing_library_is_named_with_its_extra(library, arguments, run_cli, 
     """It is missing in each process, wherever it is imported first."""
     (tmp_path / f"{library}.py").write_text(f"raise ModuleNotFoundError(name={library!r})")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-    done = run_cli(*arguments)
+    done = run_cli(*arguments, fresh=True)
     assert done.code == 2 and not done.out and done.err.count("\n") == 1
     remedy = f"{library} isn't installed; pip install 'mamba-integer[{EXTRAS[library]}]' brings it\n"
     assert done.err.startswith("mamba-integer: ") and done.err.endswith(remedy), done.err
