@@ -22,6 +22,7 @@ from tests.forking import Fork, Nursery
 # spin. Those of NumPy do so whatever they are told, for float products, which no integer needs.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+USUAL = dict(os.environ)  # before a test or a library changes any
 
 
 def pytest_collection_finish():
@@ -109,7 +110,7 @@ def guarded(process: subprocess.Popen | Fork, seconds: float) -> Iterator[subpro
 
 @functools.cache
 def nursery() -> Nursery:
-    nursery = Nursery(DEFAULTS)
+    nursery = Nursery(DEFAULTS, USUAL)
     atexit.register(nursery.end)
     return nursery
 

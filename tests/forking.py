@@ -28,8 +28,8 @@ LOADED = (
     "pydantic",  # Typer loads it for each command
 )
 LARGEST = 1 << 17  # bytes of a request
-# A nursery was started with the others, which libraries read while they are loaded.
-CHANGEABLE = {"CHILDREN", "PYTEST_CURRENT_TEST", "PYTHONPATH", "TMPDIR"}
+# Libraries may read the others while they are loaded.
+CHANGEABLE = {"CHILDREN", "PYTEST_CURRENT_TEST", "PYTHONPATH", "TMPDIR", "TRITON_INTERPRET"}
 START = "from tests.forking import serve; serve(0); from mamba_integer.backends.app.main import main; main()"
 
 
@@ -90,11 +90,12 @@ def folders(path: str) -> list[str]:
 class Nursery:
     """A process that forks for commands, and ends with this one."""
 
-    def __init__(self, head: str):
+    def __init__(self, head: str, variables: dict[str, str]):
         ours, theirs = socket.socketpair()
-        self.requests, self.lock, self.variables = ours, threading.Lock(), dict(os.environ)
+        self.requests, self.lock, self.variables = ours, threading.Lock(), variables
         self.process = subprocess.Popen(
             [sys.executable, "-c", f"{head}; {START}"],
+            env=variables,
             cwd=Path(__file__).parents[1],
             stdin=theirs,
             stdout=theirs,  # no file: the streams of a fork, which are pipes, can't be sought in
