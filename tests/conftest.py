@@ -119,7 +119,7 @@ def nursery() -> Nursery:
 def started_command(*arguments, fresh=False, seconds: float = LONGEST_WAIT, env=None, cwd=".", **options):
     """Start ``mamba-integer`` as `started` does: by a fork, which is quicker, where that makes no difference."""
     variables = dict(env or os.environ)
-    if fresh or options or not nursery().takes(variables):
+    if fresh or options or nursery().refused(variables):
         command = [sys.executable, "-c", COMMAND, *arguments]
         with started(command, seconds, env=variables, cwd=cwd, **options) as process:
             yield process

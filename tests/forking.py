@@ -28,19 +28,20 @@ LOADED = (
     "pydantic",  # Typer loads it for each command
 )
 LARGEST = 1 << 17  # bytes of a request
-# Libraries may read the others while they are loaded.
-CHANGEABLE = {"CHILDREN", "PYTEST_CURRENT_TEST", "PYTHONPATH", "TMPDIR", "TRITON_INTERPRET"}
+# How variables begin that may be others than a nursery's: what it loads reads none of them before a command runs.
+CHANGEABLE = ("CHILDREN", "HYPOTHESIS_", "PYTEST_", "PYTHONPATH", "TMPDIR", "TORCH", "TRITON_")
 START = "from tests.forking import serve; serve(0); from mamba_integer.backends.app.main import main; main()"
 
 
 def serve(descriptor: int) -> None:
     """Fork for each request that arrives at a socket; return in the forks alone."""
+    before = dict(os.environ)
     for name in LOADED:
         __import__(name)
+    added = dict(os.environ.items() - before.items())
     gc.collect()
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that wait
-    before = os.environ.get("PYTHONPATH", "")
     requests = socket.socket(fileno=os.dup(descriptor))
     while True:
         message, descriptors, *_ = socket.recv_fds(requests, LARGEST, 4)
@@ -53,7 +54,7 @@ def serve(descriptor: int) -> None:
             if command := os.fork():
                 tell_end(command, socket.socket(fileno=answers), streams)
             os.close(answers)
-            begin(json.loads(message), streams, before)
+            begin(json.loads(message), streams, added, before.get("PYTHONPATH", ""))
             return
         for used in descriptors:
             os.close(used)
@@ -69,15 +70,15 @@ def tell_end(command: int, answers: socket.socket, streams: list[int]) -> None:
     os._exit(0)
 
 
-def begin(request: dict, streams: list[int], path_before: str) -> None:
-    """Turn this process into the one that was asked for."""
+def begin(request: dict, streams: list[int], added: dict[str, str], path_before: str) -> None:
+    """Turn this process into the one that was asked for, with the variables that loading added."""
     os.setsid()
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
     os.chdir(request["folder"])
     os.environ.clear()
-    os.environ.update(request["variables"])
+    os.environ.update(added | request["variables"])
     given = os.environ.get("PYTHONPATH", "")
     sys.path[1:] = folders(given) + sys.path[1 + len(folders(path_before)) :]
     sys.argv[1:] = request["arguments"]
@@ -104,10 +105,10 @@ class Nursery:
         )
         theirs.close()
 
-    def takes(self, variables: dict[str, str]) -> bool:
-        """Return whether a process with these variables may be a fork."""
-        changed = variables.items() ^ self.variables.items()
-        return {name for name, _ in changed} <= CHANGEABLE
+    def refused(self, variables: dict[str, str]) -> set[str]:
+        """Return those of the variables for which a process may not be a fork."""
+        changed = {name for name, _ in variables.items() ^ self.variables.items()}
+        return {name for name in changed if not name.startswith(CHANGEABLE)}
 
     def start(self, arguments: list[str], variables: dict[str, str], folder: str) -> "Fork":
         ours, theirs = socket.socketpair()
