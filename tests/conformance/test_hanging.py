@@ -89,8 +89,16 @@ COMMANDS = {
     "compare": ("compare", "--backends", "golden,stranger", *SHORT),
 }
 CASE = {"op": "isqrt", "entry": 0, "call": 0}
-SOURCES = {"account": WRONG_THEN_HANGING, "variants": VARIANTS, "device": DEVICE}
-AT_ONCE = 6  # commands that wait beside the other tests of this module
+SOURCES = {
+    "account": WRONG_THEN_HANGING,
+    "device": DEVICE,
+    "variants": VARIANTS,
+    "dying account": WRONG_THEN_DYING,
+    "disarming": DISARMING,
+    "interrupting": INTERRUPTING,
+    "speechless": SPEECHLESS,
+}
+AT_ONCE = 6  # commands that wait, each for a second or more, beside the other tests of this module
 
 pytestmark = pytest.mark.xdist_group("hanging")
 each_command = pytest.mark.parametrize("command", COMMANDS)
@@ -115,7 +123,7 @@ def waiting(run_cli, tmp_path_factory):
     folder = tmp_path_factory.mktemp("waiting")
 
     def run(source: str, command: str):
-        options = () if source == "account" else ("--json",)
+        options = () if source.endswith("account") else ("--json",)
         path = write_backend(folder / f"{source}-{command}", SOURCES[source])
         return run_cli(*COMMANDS[command], *options, env=os.environ | {"PYTHONPATH": path})
 
@@ -123,37 +131,11 @@ def waiting(run_cli, tmp_path_factory):
         yield {pair: pool.submit(run, *pair) for pair in product(SOURCES, COMMANDS)}
 
 
-@each_command
-def test_an_account_that_dies_costs_the_account_alone(command, stranger, run_cli):
-    stranger(WRONG_THEN_DYING)
-    done = run_cli(*COMMANDS[command])
-    assert done.code == 1 and "isqrt on stranger" in done.out, done
-    assert "isqrt: no explanation: the process died (signal 11" in done.err
-
-
 def test_comparing_says_which_case_ended_the_process(stranger, run_cli):
     stranger(DYING)
     failure = json.loads(run_cli(*COMMANDS["compare"], "--case", json.dumps(CASE), "--json").out)["failure"]
     assert failure["kind"] == "crash" and "signal 11" in failure["message"]
     assert json.loads(failure["case"]).items() >= CASE.items()
-
-
-@pytest.mark.parametrize(
-    ("source", "kind", "message"),
-    [
-        (SPEECHLESS, "crash", "Speechless: an error whose text raises ValueError (at "),
-        (INTERRUPTING, "crash", "KeyboardInterrupt: "),
-        (DISARMING, "timeout", "no result came within 1 s"),
-    ],
-    ids=["speechless", "interrupting", "disarming"],
-)
-@each_command
-def test_an_op_may_do_anything(command, source, kind, message, stranger, run_cli):
-    stranger(source)
-    done = run_cli(*COMMANDS[command], "--json")
-    shown = json.loads(done.out)
-    failure = shown["failure"] if command == "compare" else shown["results"][0]["failure"]
-    assert done.code == 1 and failure["kind"] == kind and failure["message"].startswith(message), failure
 
 
 @pytest.mark.parametrize(
@@ -238,6 +220,29 @@ def test_a_stopped_command_leaves_no_process_and_no_file(command, number, strang
         _, err = process.communicate()
         assert process.returncode == 128 + number and not err.strip(), err
     assert not list(temporary.iterdir()) and not any(map(running, map(int, children.read_text().split())))
+
+
+@pytest.mark.parametrize(
+    ("source", "kind", "message"),
+    [
+        ("speechless", "crash", "Speechless: an error whose text raises ValueError (at "),
+        ("interrupting", "crash", "KeyboardInterrupt: "),
+        ("disarming", "timeout", "no result came within 1 s"),
+    ],
+)
+@each_command
+def test_an_op_may_do_anything(command, source, kind, message, waiting):
+    done = waiting[source, command].result()
+    shown = json.loads(done.out)
+    failure = shown["failure"] if command == "compare" else shown["results"][0]["failure"]
+    assert done.code == 1 and failure["kind"] == kind and failure["message"].startswith(message), failure
+
+
+@each_command
+def test_an_account_that_dies_costs_the_account_alone(command, waiting):
+    done = waiting["dying account", command].result()
+    assert done.code == 1 and "isqrt on stranger" in done.out, done
+    assert "isqrt: no explanation: the process died (signal 11" in done.err
 
 
 @each_command
