@@ -3,7 +3,6 @@
 import json
 import os
 import shlex
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -13,8 +12,6 @@ import pytest
 from mamba_integer.conformance.engine import workers
 from mamba_integer.conformance.engine.journal import Journal, Note, read
 from mamba_integer.conformance.engine.replay import CaseError, parse_sequence
-
-COMMAND = [sys.executable, "-c", "from mamba_integer.backends.app.main import main; main()"]
 
 SOURCE = """
 from mamba_integer.spec import *
@@ -68,24 +65,18 @@ print(json.dumps(+seen))
 """
 
 
-def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess:
-    (folder / "stateful.py").write_text(SOURCE)
-    path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
-    environment = os.environ | {"PYTHONPATH": path}
-    return subprocess.run([*COMMAND, *arguments], env=environment, capture_output=True, text=True, timeout=120)
-
-
-def test_a_hang_ends_and_a_card_repeats_the_calls_that_a_failure_needs(tmp_path):
+def test_a_hang_ends_and_a_card_repeats_the_calls_that_a_failure_needs(run_cli, monkeypatch, tmp_path):
+    (tmp_path / "stateful.py").write_text(SOURCE)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     selected = ("--op", "shift_round", "--op", "bit_length", "--op", "isqrt")
-    arguments = ("--backend", "stateful", *selected, "--preset", "smoke", "--timeout", "2", "--json")
-    done = run("conform", *arguments, folder=tmp_path)
-    results = {entry["op"]: entry for entry in json.loads(done.stdout)["results"]}
-    assert done.returncode == 1 and results["isqrt"]["status"] == "passed"
+    done = run_cli("conform", "--backend", "stateful", *selected, "--preset", "smoke", "--timeout", "1", "--json")
+    results = {entry["op"]: entry for entry in json.loads(done.out)["results"]}
+    assert done.code == 1 and results["isqrt"]["status"] == "passed"
     assert results["shift_round"]["failure"]["kind"] == "timeout"
     failure = results["bit_length"]["failure"]
     assert failure["kind"] == "value" and failure["cases_before"] >= 1
-    again = run(*shlex.split(failure["repeat"])[1:], "--json", folder=tmp_path)
-    assert again.returncode == 1 and json.loads(again.stdout)["failure"]["kind"] == "value"
+    again = run_cli(*shlex.split(failure["repeat"])[1:], "--json")
+    assert again.code == 1 and json.loads(again.out)["failure"]["kind"] == "value"
 
 
 def test_processes_that_are_ended_leave_no_files(tmp_path, monkeypatch):
