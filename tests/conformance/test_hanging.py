@@ -121,14 +121,18 @@ def stranger(monkeypatch, tmp_path):
 def waiting(run_cli, tmp_path_factory):
     """The outcomes of commands that hang for a while, as futures."""
     folder = tmp_path_factory.mktemp("waiting")
+    # As they are now: the tests beside which these run change them.
+    variables = {
+        (source, command): os.environ | {"PYTHONPATH": write_backend(folder / f"{source}-{command}", SOURCES[source])}
+        for source, command in product(SOURCES, COMMANDS)
+    }
 
     def run(source: str, command: str):
         options = () if source.endswith("account") else ("--json",)
-        path = write_backend(folder / f"{source}-{command}", SOURCES[source])
-        return run_cli(*COMMANDS[command], *options, env=os.environ | {"PYTHONPATH": path})
+        return run_cli(*COMMANDS[command], *options, env=variables[source, command])
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        yield {pair: pool.submit(run, *pair) for pair in product(SOURCES, COMMANDS)}
+        yield {pair: pool.submit(run, *pair) for pair in variables}
 
 
 def test_comparing_says_which_case_ended_the_process(stranger, run_cli):
