@@ -28,6 +28,7 @@ LOADED = (
     "pydantic",  # Typer loads it for each command
 )
 LARGEST = 1 << 17  # bytes of a request
+SECONDS_TO_FORK = 60  # much, for a busy machine
 # How variables begin that may be others than a nursery's: what it loads reads none of them before a command runs.
 CHANGEABLE = ("CHILDREN", "HYPOTHESIS_", "PYTEST_", "PYTHONPATH", "TMPDIR", "TORCH", "TRITON_")
 START = "from tests.forking import serve; serve(0); from mamba_integer.backends.app.main import main; main()"
@@ -123,7 +124,7 @@ class Nursery:
         return Fork(ours, open(out[0]), open(error[0]))
 
     def end(self) -> None:
-        self.requests.close()
+        self.process.kill()
         self.process.wait()
 
 
@@ -135,7 +136,9 @@ class Fork:
     def __init__(self, answers: socket.socket, stdout: io.TextIOWrapper, stderr: io.TextIOWrapper):
         self.answers, self.stdout, self.stderr = answers, stdout, stderr
         self.returncode: int | None = None
+        self.answers.settimeout(SECONDS_TO_FORK)
         self.pid = self._answer()
+        self.answers.settimeout(None)
 
     def _answer(self, flags: int = 0) -> int:
         answer = array("i")
