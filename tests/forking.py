@@ -93,7 +93,7 @@ class Nursery:
     """A process that forks for commands, and ends with this one."""
 
     def __init__(self, head: str, variables: dict[str, str]):
-        ours, theirs = socket.socketpair()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)  # which keeps each request whole
         self.requests, self.lock, self.variables = ours, threading.Lock(), variables
         self.process = subprocess.Popen(
             [sys.executable, "-c", f"{head}; {START}"],
@@ -143,6 +143,8 @@ class Fork:
     def _answer(self, flags: int = 0) -> int:
         answer = array("i")
         answer.frombytes(self.answers.recv(answer.itemsize, flags))
+        if not answer:
+            raise ChildProcessError("a nursery has ended, or what waited for its fork")
         return answer[0]
 
     def wait(self) -> int:

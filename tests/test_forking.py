@@ -7,6 +7,7 @@ import signal
 import pytest
 
 from tests.conftest import nursery
+from tests.forking import Nursery
 
 TELL = """
 import json, os, sys
@@ -46,3 +47,10 @@ def test_variables_that_libraries_read_once_need_a_fresh_process(monkeypatch):
     assert not nursery().refused(dict(os.environ) | {"CHILDREN": "1"})
     monkeypatch.setenv("NUMBA_NUM_THREADS", "1")
     assert nursery().refused(dict(os.environ)) == {"NUMBA_NUM_THREADS"}
+
+
+def test_a_nursery_that_has_ended_keeps_no_test_waiting():
+    ended = Nursery("raise SystemExit", dict(os.environ))
+    ended.process.wait(60)
+    with pytest.raises(OSError):
+        ended.start(["--version"], dict(os.environ), ".")
