@@ -191,6 +191,19 @@ def cli(monkeypatch, capsys):
     return run
 
 
+@pytest.fixture
+def deep_tiles(monkeypatch):
+    """Let the products of interpreted kernels take long rows in few pieces: each costs as much time, however long."""
+    from mamba_integer.backends.triton import linear_backward, ternary_product
+    from mamba_integer.backends.triton.instructions import is_interpreted
+
+    if is_interpreted():
+        tiles = tuple((most, tile | {"BYTES": 8 * tile["BYTES"]}) for most, tile in ternary_product.TILES)
+        monkeypatch.setattr(ternary_product, "TILES", tiles)
+        monkeypatch.setattr(linear_backward, "BYTES", 8 * linear_backward.BYTES)
+        monkeypatch.setattr(linear_backward, "DEPTH", 8 * linear_backward.DEPTH)
+
+
 class Micro:
     """A run that takes a moment: two layers, six steps, one sentence."""
 

@@ -55,6 +55,7 @@ def options(
 
 
 check_arguments(app)
+command = typer.main.get_command(app)  # made once: to make it takes longer than to read arguments by it
 
 
 ERRORS = (UsageError, UnknownOpError, BackendError, *train_commands.ERRORS, *transcript_commands.ERRORS)
@@ -63,7 +64,7 @@ ERRORS = (UsageError, UnknownOpError, BackendError, *train_commands.ERRORS, *tra
 def run() -> int:
     """Run the command that the process was started with; return its exit code."""
     try:
-        code = app(prog_name="mamba-integer", standalone_mode=False) or 0
+        code = command(prog_name="mamba-integer", standalone_mode=False) or 0
         return exit_code() if code == INTERRUPTED else code  # Typer has one code for all signals
     except (OptionError, OptionsError) as error:
         flag = f"--{error.option.replace('_', '-')}"
@@ -89,8 +90,8 @@ def run() -> int:
         usage = getattr(error, "format_message", None)
         if usage:
             message, context = usage().rstrip("."), getattr(error, "ctx", None)
-            command = context.command_path if context else "mamba-integer"
-            return complain(message and f"{message}; see {command} --help")  # without a message, help was shown
+            path = context.command_path if context else "mamba-integer"
+            return complain(message and f"{message}; see {path} --help")  # without a message, help was shown
         return complain(f"internal error: {told(error)}")
 
 

@@ -70,6 +70,13 @@ class Vector:
             for tensor, array in zip(find_op(self.op).outputs, self.results, strict=True)
         ]
 
+    def asks_the_same(self, other: "Vector") -> bool:
+        """Return whether another vector is a call of the same op with the same parameters and inputs."""
+        return (self.op, dict(self.parameters)) == (other.op, dict(other.parameters)) and all(
+            one.dtype == two.dtype and np.array_equal(one, two)
+            for one, two in zip(self.arrays, other.arrays, strict=True)
+        )
+
     def to_json(self) -> str:
         return json.dumps(self.call(), separators=(",", ":"))
 

@@ -7,7 +7,7 @@ from typing import Any
 from mamba_integer import spec
 from mamba_integer.backends.files.regular import read_regular
 from mamba_integer.backends.files.strict_json import kind_of, parse_json
-from mamba_integer.backends.programs.wire import PROTOCOL, format_line, shown
+from mamba_integer.backends.programs.wire import PROTOCOL, shown
 
 from ..engine.vector import Vector, VectorError, root_of, vectors_of
 from ..presets import PRESETS
@@ -78,7 +78,8 @@ def check_drawn(op: str, vectors: Sequence[Vector], manifest: Mapping[str, Any])
     if any(name not in manifest for name in ORIGIN):
         return
     preset, seed = manifest["preset"], manifest["seed"]
-    if [format_line(one.call()) for one in vectors_of(op, preset, seed)] != [format_line(v.call()) for v in vectors]:
+    drawn = list(vectors_of(op, preset, seed))
+    if len(drawn) != len(vectors) or not all(map(Vector.asks_the_same, drawn, vectors)):
         raise VectorError(
             f"{MANIFEST}: preset and seed: found {preset!r} and {seed}, which stand for other vectors of {op}, allowed "
             "those that they were exported with; without the two fields the vectors alone are checked"

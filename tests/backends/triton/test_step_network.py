@@ -1,7 +1,7 @@
 """The kernels of a step against the golden ops one after the other: logits and every array of the state."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -141,18 +141,19 @@ def test_programs_share_the_heads_of_open_chunks(monkeypatch):
     assert case.differences(case.model(), monkeypatch) == []
 
 
-@pytest.mark.parametrize("case", [CASES["few rows"], CASES["many rows"]], ids=["few rows", "many rows"])
+@pytest.mark.parametrize("name", ["few rows", "many rows"])
 @pytest.mark.parametrize(
-    ("weights", "array"),
+    ("weights", "array", "pattern"),
     [
-        ("in_proj", "layers.0.conv"),
-        ("x_proj", "layers.0.scan"),
-        ("dt_proj", "layers.0.scan"),
-        ("out_proj", "layers.1.conv"),
-        ("head", "logits"),
+        ("in_proj", "layers.0.conv", KINDS[:1]),
+        ("x_proj", "layers.0.scan", KINDS[:1]),
+        ("dt_proj", "layers.0.scan", KINDS[:1]),
+        ("out_proj", "layers.1.conv", KINDS),
+        ("head", "logits", KINDS[:1]),
     ],
 )
-def test_a_scale_of_twice_its_size_is_found(case, weights, array, monkeypatch):
+def test_a_scale_of_twice_its_size_is_found(name, weights, array, pattern, monkeypatch):
+    case = replace(CASES[name], config=config_of(pattern))
     model = case.model()
     scales = [model.network.head_scale] if weights == "head" else [b.scales[weights] for b in model.network.blocks]
     for scale in scales:

@@ -44,7 +44,7 @@ def test_float_units_are_refused_beyond_the_bound(depth, taken, monkeypatch):
 
 
 @pytest.mark.parametrize("op, most", [("ternary_linear", 32767), ("ternary_linear_requant", 127)])
-def test_listed_sums_are_added_in_floats_up_to_the_bound_alone(op, most, monkeypatch):
+def test_listed_sums_are_added_in_floats_up_to_the_bound_alone(op, most, deep_tiles, monkeypatch):
     chosen, launch = [], ternary_product.launch
 
     def watched(*arguments, **constants):
@@ -95,7 +95,7 @@ def test_sums_just_beyond_the_bound_are_rounded_by_the_float_units_alone():
 
 @pytest.mark.parametrize("depth", [few_rows.MOST_DEPTH, 270_000])
 @pytest.mark.parametrize("digit", [1, -1])
-def test_one_row_is_exact_where_raised_sums_fit_and_beyond(depth, digit):
+def test_one_row_is_exact_where_raised_sums_fit_and_beyond(depth, digit, deep_tiles):
     q, e = np.full((1, depth), 127, np.int8), np.zeros(1, np.int32)
     w = spec.pack_ternary(np.full((1, depth), digit, np.int8))
     (got,) = load("triton").run("ternary_linear", [q, e, w], {"num": 1, "shift": 11})

@@ -78,7 +78,7 @@ def test_ties_go_up(name, num, shift, want):
 
 
 @every_backend
-def test_deepest_row_is_exact(name):
+def test_deepest_row_is_exact(name, deep_tiles):
     """`ternary_linear.C1`: one less than a tie, at the largest depth, where a float32 sum would lose the one."""
     q = np.full((1, LARGEST_ROW), 127, np.int8)
     q[0, :33] = [-1] * 32 + [126]

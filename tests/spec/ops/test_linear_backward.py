@@ -60,7 +60,7 @@ def test_ties_go_up(name, num, shift, want):
 
 
 @every_backend
-def test_deepest_sum_is_exact(name):
+def test_deepest_sum_is_exact(name, deep_tiles):
     """`ternary_linear_backward.C1`: one short of a tie, at the end of int32, where a limb's part of the sum wraps."""
     dy = np.full((1, MOST_GRADIENTS), -32767, np.int16)
     dy[0, 0] += 1
@@ -81,7 +81,7 @@ def test_gradient_of_the_weights_is_the_product_over_all_rows(name, bits, dtype,
 
 
 @every_backend
-def test_more_rows_than_an_int32_holds(name):
+def test_more_rows_than_an_int32_holds(name, deep_tiles):
     """`ternary_linear_backward_weight.C1`: the sum of a limb would wrap after 132,104 rows."""
     rows = 140_000
     dy, q = np.full((rows, 1), -32767, np.int16), np.full((rows, 1), 127, np.int8)
