@@ -10,7 +10,7 @@ import contextlib
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cache
 from itertools import product
 from types import SimpleNamespace
@@ -102,16 +102,21 @@ def names_of(shape: str) -> tuple[str, ...]:
     return (*re.findall(r"[A-Za-z]+", shape),)
 
 
-def listed_launches(op: str) -> set[Launch]:
-    """Return the launches of kernels for the listed cases of an op: each of their sizes, dtypes and parameters once."""
+def listed_launches(op: str, wanted: Collection[Launch] | None = None) -> set[Launch]:
+    """Return the launches of kernels for the listed cases of an op; end when the wanted ones are among them.
+
+    Cases of the same sizes, dtypes and parameters are looked at once.
+    """
     backend = load("triton")
-    calls = {(case.forms, tuple(case.parameters.items())) for case in listed(op)}
+    calls = dict.fromkeys((case.forms, tuple(case.parameters.items())) for case in listed(op))
     with launches(op) as taken, trusted_values():
         for name in ("", *variants(backend, op)):
             with variant_of(backend, name):
                 for forms, parameters in calls:
                     with contextlib.suppress(Exception):  # a call that can't be launched is the suite's to report
                         backend.call(op, without_memory(forms), dict(parameters))
+                    if wanted is not None and taken.issuperset(wanted):
+                        return taken
     return taken
 
 
@@ -223,7 +228,7 @@ def launches_taken(ops: Iterable[str]) -> dict[str, int]:
         for architecture in (PLAIN, HOPPER):
             with targeting(architecture) as asked:
                 possible = possible_launches(op) - known
-                by_cases = listed_launches(op) if possible else set()
+                by_cases = listed_launches(op, possible) if possible else set()
             taken |= {f"{op}: {shown(launch)}": launch in by_cases for launch in possible}
             known |= possible
             if not asked:  # then every target has the same launches
