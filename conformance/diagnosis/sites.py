@@ -4,7 +4,7 @@ import linecache
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import wraps
+from functools import cache, wraps
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
@@ -29,8 +29,13 @@ class Site:
 
     @property
     def text(self) -> str:
-        source = " ".join(linecache.getline(self.file, self.line).split())
-        return f"`{source}` ({Path(self.file).name}:{self.line})"
+        return text_at(self.file, self.line)
+
+
+@cache
+def text_at(file: str, line: int) -> str:
+    source = " ".join(linecache.getline(file, line).split())
+    return f"`{source}` ({Path(file).name}:{line})"
 
 
 def current() -> Site | None:
