@@ -3,11 +3,14 @@
 import json
 import os
 import signal
+import socket
+import subprocess
+from array import array
 
 import pytest
 
 from tests.conftest import nursery
-from tests.forking import Nursery
+from tests.forking import Fork, Nursery
 
 TELL = """
 import json, os, sys
@@ -41,6 +44,18 @@ def test_a_kill_is_seen(start_cli, tmp_path):
         assert process.poll() is None
         process.kill()
         assert process.wait() == process.poll() == -signal.SIGKILL
+
+
+def test_a_signal_to_one_whose_end_was_not_told_yet_is_no_error():
+    with subprocess.Popen(["true"]) as process:
+        process.wait(60)
+    ours, theirs = socket.socketpair()
+    with ours, theirs, open(os.devnull) as nothing:
+        theirs.sendall(array("i", [process.pid]).tobytes())
+        fork = Fork(ours, nothing, nothing)
+        fork.kill()
+        theirs.sendall(array("i", [7]).tobytes())
+        assert fork.wait() == fork.poll() == 7
 
 
 def test_variables_that_libraries_read_once_need_a_fresh_process(monkeypatch):
