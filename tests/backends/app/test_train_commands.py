@@ -31,6 +31,7 @@ SIZES = {
     "dt_rank": 2,
 }
 QUICK = ["--steps", "8", "--batch", "4", "--length", "16", "--save-every", "3", "--validate-every", "4"]
+GOLDEN = ["--backend", "golden"]  # it is loaded sooner than others are, and steps of such a model take it a moment
 
 
 def test_the_config_beside_a_model_is_a_config(tmp_path):
@@ -81,7 +82,8 @@ def test_ranks_change_nothing(finished, text, micro_file, run_cli, tmp_path):
 def test_killed_and_resumed(finished, text, micro_file, run_cli, start_cli, tmp_path):
     _, whole = finished
     out = tmp_path / "run"
-    arguments = ["train", "--config", micro_file, "--text", text, *QUICK, "--seed", 1, "--out", out, "--json"]
+    run = ["--config", micro_file, "--text", text, "--seed", 1, "--out", out]
+    arguments = ["train", *run, *QUICK, *GOLDEN, "--json"]
     kills = 0
     for lines in (1, 4, 7):
         with start_cli(*arguments, *(["--resume"] if out.exists() else [])) as process:
@@ -141,7 +143,8 @@ def test_ranks_end_with_a_command_that_was_started_in_the_background(text, micro
 def test_ranks_report_as_one_process_does(finished, text, micro_file, cli, run_cli, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(finished[0], out)
-    going = ["train", "--config", micro_file, "--text", text, "--resume", "--out", out, *QUICK, "--seed", 1]
+    run = ["--config", micro_file, "--text", text, "--seed", 1, "--out", out]
+    going = ["train", *run, "--resume", *QUICK, *GOLDEN]
     alone, shared = cli(*going, "--steps", 9), run_cli(*going, "--steps", 9, "--ranks", 2)
     assert shared == alone and alone.code == 2
     assert "its step 1 had learning rate" in alone.err and alone.err.count("\n") == 1
@@ -188,7 +191,7 @@ def test_cores_are_counted_where_there_is_no_affinity(monkeypatch):
 
 
 def endless(text, config, out):
-    return ["train", "--config", config, "--text", text, *QUICK, "--steps", 100000, "--out", out, "--json"]
+    return ["train", "--config", config, "--text", text, *QUICK, *GOLDEN, "--steps", 100000, "--out", out, "--json"]
 
 
 def ranks_of(process):
@@ -230,8 +233,8 @@ def test_a_run_whose_plot_fails_is_complete(finished, text, micro_file, cli, tmp
 def test_a_run_whose_output_nobody_reads_goes_on(text, micro_file, run_cli, tmp_path):
     read, write = os.pipe()
     os.close(read)
-    arguments = ["train", "--config", micro_file, "--text", text, *QUICK, "--out", tmp_path / "run", "--json"]
-    done = run_cli(*arguments, stdout=write)
+    run = ["--config", micro_file, "--text", text, "--out", tmp_path / "run"]
+    done = run_cli("train", *run, *QUICK, *GOLDEN, "--json", stdout=write)
     os.close(write)
     assert done.code == 0 and done.err == "mamba-integer: nobody reads stdout any more; the run goes on\n"
     assert len((tmp_path / "run/log.jsonl").read_text().splitlines()) == 8
