@@ -25,6 +25,14 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 USUAL = dict(os.environ)  # before a test or a library changes any
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist then looks for the groups
+def pytest_collection_modifyitems(items):
+    """Run the tests of a file in one process, where what they share is made once, unless they are grouped otherwise."""
+    for item in items:
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
 def pytest_collection_finish():
     """Spare the garbage collector what lives as long as the tests do: it would look through all of it many times."""
     gc.collect()
