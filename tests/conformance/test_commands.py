@@ -25,6 +25,8 @@ from mamba_integer.conformance.reports import files
 BROKEN = "mamba_integer.conformance.mutants.forward"
 PARTIAL = "mamba_integer.spec.ops.activation"
 
+pytestmark = pytest.mark.xdist_group("waiting")  # one after the other, beside tests that compute
+
 
 @pytest.mark.parametrize("command", [("conform",), ("compare", "--backends", "golden,quitting")])
 def test_a_backend_that_exits_is_no_verdict(command, monkeypatch, cli):

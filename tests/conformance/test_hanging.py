@@ -100,7 +100,7 @@ SOURCES = {
 }
 AT_ONCE = 6  # commands that wait, each for a second or more, beside the other tests of this module
 
-pytestmark = pytest.mark.xdist_group("hanging")
+pytestmark = pytest.mark.xdist_group("waiting")  # one after the other, beside tests that compute
 each_command = pytest.mark.parametrize("command", COMMANDS)
 
 

@@ -13,6 +13,8 @@ from mamba_integer.conformance.engine import workers
 from mamba_integer.conformance.engine.journal import Journal, Note, read
 from mamba_integer.conformance.engine.replay import CaseError, parse_sequence
 
+pytestmark = pytest.mark.xdist_group("waiting")  # one after the other, beside tests that compute
+
 SOURCE = """
 from mamba_integer.spec import *
 from mamba_integer import spec
