@@ -14,7 +14,7 @@ conformance: $(READY)  ## every op: unbounded integers, Numba, Torch and Triton 
 	$(BIN)/mamba-integer conform --backend unbounded --backend numba --backend torch --backend triton --jobs $(JOBS)
 
 test: $(READY) check  ## our own tests, the suite's tests of itself included
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder
 
 # Alone, since a kernel that was cached without these checks would be run without them. What compares a failing case
 # again needs these variables as well. A parallel version passes over such an error: it is the serial one's source.
