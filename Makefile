@@ -13,6 +13,7 @@ READY := $(VENV)/ready
 conformance: $(READY)  ## every op: unbounded integers, Numba, Torch and Triton against the golden specification
 	$(BIN)/mamba-integer conform --backend unbounded --backend numba --backend torch --backend triton --jobs $(JOBS)
 
+# In the order of collection: pytest-xdist would start the groups of few tests last, of which some take long.
 test: $(READY) check  ## our own tests, the suite's tests of itself included
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder
 

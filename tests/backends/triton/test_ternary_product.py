@@ -1,4 +1,4 @@
-"""Products whose sums must fit: a float below 2**24, or int32 times 64. Longer rows take another way."""
+"""Products whose sums must fit: a float below 2**24, int32 times 64, or int32. Longer rows take another way."""
 
 from random import Random
 
@@ -8,7 +8,7 @@ import torch
 
 from mamba_integer import spec
 from mamba_integer.backends import load
-from mamba_integer.backends.triton import few_rows, linear, ternary_product
+from mamba_integer.backends.triton import few_rows, linear, linear_backward, ternary_product
 from mamba_integer.backends.triton.ternary_product import (
     FLOAT_SUMS,
     add_product,
@@ -100,6 +100,17 @@ def test_one_row_is_exact_where_raised_sums_fit_and_beyond(depth, digit, deep_ti
     w = spec.pack_ternary(np.full((1, depth), digit, np.int8))
     (got,) = load("triton").run("ternary_linear", [q, e, w], {"num": 1, "shift": 11})
     assert got == spec.ternary_linear(q, e, w, num=1, shift=11)
+
+
+def test_a_sum_of_limbs_would_wrap_beyond_its_bound(deep_tiles, monkeypatch):
+    rows = 140_000
+    dy, q = np.full((rows, 1), -32767, np.int16), np.full((rows, 1), 127, np.int8)
+    sums = []
+    for longest in (linear_backward.LONGEST_SUM, 2 * rows):
+        monkeypatch.setattr(linear_backward, "LONGEST_SUM", longest)
+        (dw,) = load("triton").run("ternary_linear_backward_weight", [dy, q], {"bits": 16})
+        sums.append(dw.item())
+    assert sums[0] == rows * -32767 * 127 != sums[1]
 
 
 def test_variants_take_the_float_units():
